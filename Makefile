@@ -1,0 +1,33 @@
+# Every target does the set-up that it needs: a fresh clone needs Python 3.11 or 3.12, a C++ compiler, and pip.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+# Logs of ROS go beside the project, so that nothing needs a writable home.
+export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+
+.PHONY: setup test demo bench bags clean
+setup: $(VENV)/.ready
+test: $(VENV)/.ready-test
+	$(RUN) -m pytest $(PYTEST_ARGS)
+demo: $(VENV)/.ready
+	$(VENV)/bin/vit-perception demo
+bench: $(VENV)/.ready-test
+	$(RUN) benchmarks/cpu_bench.py
+clean:
+	rm -rf $(VENV) .ros_log demo_output build install log *.egg-info
+
+$(VENV)/.ready: requirements/runtime.txt setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'
+	@echo "Setting up $(VENV): torch, ROS 2 wheels, OpenVINO (about 2 GB, a few minutes) ..."
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/runtime.txt
+	$(RUN) tools/build_vision_msgs.py
+	$(PIP) --no-deps --no-build-isolation --editable .
+	$(RUN) tools/link_share.py
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
+	$(PIP) -r requirements/test.txt
+	@touch $@

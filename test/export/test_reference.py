@@ -1,0 +1,46 @@
+"""The reference model: its key changes with whatever changes its numbers, and it is computed once."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from vit_perception.export.reference import graph_key, reference_outputs
+from vit_perception.model.encoder_graph import EncoderGraph
+from vit_perception.model.variants import VARIANTS
+from vit_perception.model.vision_transformer import VisionTransformer
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return VisionTransformer(VARIANTS["test"]).eval()
+
+
+def test_the_key_changes_with_weights_normalisation_size_and_block(model):
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.blocks[2].mlp.up.bias[3] += 1e-3
+    graphs = [EncoderGraph(model, MEAN, STD, (64, 64)), EncoderGraph(changed, MEAN, STD, (64, 64)),
+              EncoderGraph(model, MEAN, (0.5, 0.5, 0.5), (64, 64)), EncoderGraph(model, MEAN, STD, (64, 48)),
+              EncoderGraph(model, MEAN, STD, (64, 64), block=0)]
+    keys = [str(graph_key(graph)) for graph in graphs]
+    assert len(set(keys)) == len(keys)
+    assert str(graph_key(EncoderGraph(model, MEAN, STD, (64, 64)))) == keys[0]
+
+
+def test_it_is_computed_once_by_key_and_images_and_cannot_be_written(model):
+    graph = EncoderGraph(model, MEAN, STD, (64, 64))
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), np.uint8)
+    first = reference_outputs(graph, "a", images)
+    assert reference_outputs(graph, "a", images.copy()) is first
+    assert reference_outputs(graph, "b", images) is not first
+    assert reference_outputs(graph, "a", images[:2]).cls_token.shape == (2, 32)
+    with torch.inference_mode():
+        together = graph(torch.from_numpy(images))
+    np.testing.assert_allclose(first.patch_tokens, together[1].numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="read-only"):
+        first.cls_token[:] = 0

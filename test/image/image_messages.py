@@ -1,0 +1,22 @@
+"""Image messages for the tests, without ROS: plain objects with the fields of sensor_msgs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+
+def header(sec: int = 12, nanosec: int = 345, frame_id: str = "wrist_optical") -> SimpleNamespace:
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def image(encoding: str, size: tuple[int, int], rows: np.ndarray | list, pad: int = 0,
+          is_bigendian: int = 0) -> SimpleNamespace:
+    """``rows`` is one row of bytes per row of the picture; ``pad`` bytes of 0xAB follow each."""
+    rows = np.asarray(rows, np.uint8)
+    padded = np.pad(rows, ((0, 0), (0, pad)), constant_values=0xAB)
+    return SimpleNamespace(header=header(), height=size[0], width=size[1], encoding=encoding,
+                           is_bigendian=is_bigendian, step=padded.shape[1], data=padded.tobytes())
+
+
+def compressed(image_format: str, data: bytes) -> SimpleNamespace:
+    return SimpleNamespace(header=header(), format=image_format, data=data)

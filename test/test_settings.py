@@ -1,0 +1,41 @@
+import pytest
+
+from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, FusionSettings,
+                                     ModelSettings, OutputSettings, PoseSettings, SyncSettings)
+
+CAMERA = CameraSettings("wrist", "/wrist/image")
+ARM = PoseSettings("arm", "/pose", "base")
+
+
+@pytest.mark.parametrize("make, parameter, value, accepted", [
+    (lambda: CameraSettings("1st", "/a"), "camera_names", "1st", "letter"),
+    (lambda: CameraSettings("a", ""), "cameras.a.topic", "", "name of an image topic"),
+    (lambda: CameraSettings("a", "/a", "h264"), "cameras.a.transport", "h264", "raw, compressed"),
+    (lambda: PoseSettings("arm", "/p"), "poses.arm.frame_id", "", "frame"),
+    (lambda: PoseSettings("arm", "/p", "base", wait_s=2.0), "poses.arm.wait_s", 2.0, "0 to 1 s"),
+    (lambda: PoseSettings("arm", "/p", "base", max_skew_s=float("nan")), "poses.arm.max_skew_s", float("nan"), "0 to 2 s"),
+    (lambda: ModelSettings(""), "model.checkpoint", "", "demo"),
+    (lambda: EngineSettings("cuda"), "engine.backend", "cuda", "auto, torch"),
+    (lambda: EngineSettings(precision="int4"), "engine.precision", "int4", "bfloat16"),
+    (lambda: EngineSettings(min_cosine=1.5), "engine.min_cosine", 1.5, "0 to 1"),
+    (lambda: FusionSettings("sum"), "fusion.kind", "sum", "concat, cross_attention"),
+    (lambda: FusionSettings("cross_attention"), "fusion.weights", "", "safetensors"),
+    (lambda: FusionSettings(tokenizer="mlp"), "poses.tokenizer_weights", "", "safetensors"),
+    (lambda: SyncSettings(slop_s=-1), "sync.slop_s", -1, "0 to 1 s"),
+    (lambda: OutputSettings("int8"), "output_dtype", "int8", "float32, float16"),
+    (lambda: OutputSettings(top_k=0), "top_k", 0, "1 to 1000"),
+    (lambda: EncoderSettings(()), "camera_names", [], "at least one"),
+    (lambda: EncoderSettings((CAMERA, CAMERA)), "camera_names", ["wrist"], "differ"),
+    (lambda: EncoderSettings((CAMERA,), (PoseSettings("wrist", "/p", "b"),)), "pose_names", ["wrist"], "differ"),
+    (lambda: EncoderSettings((CAMERA,), (ARM,), pose_policy="drop"), "poses.policy", "drop", "mask, require"),
+])
+def test_an_error_names_the_parameter_its_value_and_what_is_accepted(make, parameter, value, accepted):
+    with pytest.raises(BadSetting) as error:
+        make()
+    assert error.value.name == parameter
+    assert f"'{parameter}' is {value!r}" in str(error.value) and accepted in str(error.value)
+
+
+def test_the_defaults_are_valid():
+    settings = EncoderSettings((CAMERA,), (ARM,))
+    assert settings.model.checkpoint == "demo" and settings.engine.backend == "auto"

@@ -1,0 +1,24 @@
+"""Camera images and end-effector poses in, Vision Transformer tokens out.
+
+The flow, as code in :mod:`vit_perception.pipeline`::
+
+    Image ─ decode ─ preprocess ─┐                                   ┌─ patch_features, cls_token (per camera)
+    Image ─ decode ─ preprocess ─┴─ ONE batched encoder run ─ heads ─┼─ classification (per camera)
+    PoseStamped ─ history ─ pose at the image stamp ─ pose tokens ───┴─ fusion ─ tokens, embedding
+
+Imports point one way, left to right; a test walks the package and holds the rule::
+
+    types, settings, wire          numpy only; ``wire`` is what policy nodes import
+    image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
+    model, fusion                  + torch
+    checkpoints, export            files <-> model
+    engines                        each imports its own runtime inside ``open()``
+    pipeline                       the flow above
+    bags                           rosbag2 files, without ROS
+    ros                            the only package that imports rclpy and message packages
+    cli                            the console script ``vit-perception``
+
+This file imports nothing, so that ``import vit_perception.wire`` costs a policy node nothing but numpy.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,80 @@
+"""Read rosbag2 recordings (sqlite3 or MCAP) without ROS, through the library ``rosbags``."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.highlevel.anyreader import AnyReaderError
+from rosbags.typesys import Stores, get_typestore
+
+
+class BagError(ValueError):
+    """A bag that cannot be read; the message names the path or topic and what would be accepted."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawMessage:
+    """One message as recorded: ``stamp_ns`` is the time of recording, ``data`` the CDR bytes."""
+
+    topic: str
+    type_name: str
+    stamp_ns: int
+    data: bytes
+
+
+class BagReader:
+    """A bag, opened for reading: ``with BagReader(path) as bag: ...``. Raises BagError when it is none."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise BagError(f"no bag at {self.path}; accepted: a rosbag2 folder with metadata.yaml")
+        try:
+            # Recordings of other distributions bring their own definitions along; this is for those that don't.
+            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_KILTED))
+            self._reader.open()
+        except (AnyReaderError, OSError, ValueError, KeyError) as error:
+            raise BagError(f"{self.path} is no readable bag: {error}; accepted: a rosbag2 folder") from error
+
+    def __enter__(self) -> "BagReader":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self._reader.close()
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Message type by topic."""
+        return {c.topic: c.msgtype for c in self._reader.connections}
+
+    @property
+    def start_ns(self) -> int:
+        """When the first message was recorded."""
+        return self._reader.start_time
+
+    @property
+    def end_ns(self) -> int:
+        """When the last message was recorded."""
+        return self._reader.end_time
+
+    def count(self, topic: str) -> int:
+        """How many messages ``topic`` holds."""
+        return sum(c.msgcount for c in self._connections([topic]))
+
+    def _connections(self, topics: list[str]) -> list:
+        missing = sorted(set(topics) - set(self.topics))
+        if missing:
+            raise BagError(f"{self.path} has no topic {', '.join(missing)}; there are: {', '.join(sorted(self.topics))}")
+        return [c for c in self._reader.connections if c.topic in topics]
+
+    def raw(self, topics: list[str]) -> Iterator[RawMessage]:
+        """Messages of ``topics`` in the order of recording, not deserialised."""
+        for connection, stamp_ns, data in self._reader.messages(connections=self._connections(topics)):
+            yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
+
+    def messages(self, topics: list[str]) -> Iterator[tuple[str, int, Any]]:
+        """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS."""
+        for connection, stamp_ns, data in self._reader.messages(connections=self._connections(topics)):
+            yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)

@@ -1,0 +1,128 @@
+"""What the Hugging Face families share: reading config.json, preprocessor_config.json and the licence.
+
+Formats: https://huggingface.co/docs/transformers/main_classes/configuration and .../image_processor; the
+numbers of ``resample`` are those of Pillow's ``Image.Resampling``.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vit_perception.checkpoints.load_strict import CheckpointError
+from vit_perception.image.patch_geometry import ResizeRule
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+_ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+_RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+
+def read_json(path: Path, holds: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError naming the file and what it ``holds``."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent}: no file {path.name}; accepted: one with {holds}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}; accepted: JSON with {holds}") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path} holds a {type(fields).__name__}; accepted: a JSON object with {holds}")
+    return fields
+
+
+def activation_of(fields: Mapping[str, Any]) -> str:
+    """The model's name of config.json's ``hidden_act``."""
+    given = fields.get("hidden_act", "gelu")
+    if given not in _ACTIVATIONS:
+        raise ValueError(f"hidden_act is {given!r}; accepted: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[given]
+
+
+def size_px(fields: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """(height, width) of a field that holds one integer for a square, two, or a height and a width by name."""
+    given = fields[name]
+    if isinstance(given, Mapping) and set(given) == {"height", "width"}:
+        given = (given["height"], given["width"])
+    pair = tuple(given) if isinstance(given, (list, tuple)) else (given, given)
+    if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
+        raise ValueError(f"{name} is {given!r}; accepted: a number of pixels, or height and width")
+    return pair
+
+
+def side_px(fields: Mapping[str, Any], name: str) -> int:
+    """The side of a field that holds a square size."""
+    height, width = size_px(fields, name)
+    if height != width:
+        raise ValueError(f"{name} is {fields[name]!r}; accepted: a square")
+    return height
+
+
+def labels_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names of config.json, in order of their index; transformers' own defaults where it has none."""
+    names = fields.get("id2label")
+    if names is None:
+        return tuple(f"LABEL_{index}" for index in range(fields.get("num_labels", 2)))
+    labels = {int(index): str(name) for index, name in names.items()}
+    if sorted(labels) != list(range(len(labels))):
+        raise ValueError(f"id2label has the indices {sorted(labels)}; accepted: 0 to {len(labels) - 1}, each once")
+    return tuple(labels[index] for index in range(len(labels)))
+
+
+def preprocessing_of(folder: Path, interpolation: str) -> tuple[ResizeRule, tuple[float, ...], tuple[float, ...]]:
+    """Resize rule, mean and std of preprocessor_config.json; ``interpolation`` where ``resample`` is not given.
+
+    Raises CheckpointError when the file is missing: a guess would give features that look right and are not.
+    """
+    path = folder / PREPROCESSOR_FILE
+    fields = read_json(path, "size, image_mean and image_std (for crops also do_center_crop and crop_size), as the "
+                             "model's author published it")
+    try:
+        return _resize_rule(fields, interpolation), *_mean_and_std(fields)
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: size, image_mean and image_std") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _resize_rule(fields: Mapping[str, Any], interpolation: str) -> ResizeRule:
+    if not fields.get("do_resize", True):
+        raise ValueError("do_resize is false; accepted: true, since an engine's input has one size")
+    resample = fields.get("resample")
+    if resample is not None and resample not in _RESAMPLES:
+        raise ValueError(f"resample is {resample!r}; accepted: {_RESAMPLES}")
+    interpolation = interpolation if resample is None else _RESAMPLES[resample]
+    size = fields["size"]
+    crop = fields.get("do_center_crop", False)
+    shortest = size.get("shortest_edge") if isinstance(size, Mapping) else (size if crop else None)
+    if shortest is None and not crop:
+        return ResizeRule(size_px(fields, "size"), fit="stretch", interpolation=interpolation)
+    if shortest is None or not crop:
+        raise ValueError(f"size is {size!r} with do_center_crop {crop}; accepted: height and width without a crop, or "
+                         "shortest_edge with one")
+    return ResizeRule(size_px(fields, "crop_size"), fit="crop", resize_shortest_edge_px=shortest,
+                      interpolation=interpolation)
+
+
+def _mean_and_std(fields: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    factor = fields.get("rescale_factor", 1 / 255)
+    if not fields.get("do_rescale", True) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise ValueError(f"do_rescale is {fields.get('do_rescale', True)} with rescale_factor {factor!r}; accepted: "
+                         "pixels scaled by 1/255")
+    if not fields.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return tuple(map(float, fields["image_mean"])), tuple(map(float, fields["image_std"]))
+
+
+def license_of(folder: Path) -> str:
+    """The ``license`` in the front matter of the folder's README.md (a hub model card); '' where there is none."""
+    readme = folder / "README.md"
+    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines() if readme.is_file() else []
+    if not lines or lines[0].strip() != "---":
+        return ""
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        if line.startswith("license:"):
+            return line.split(":", 1)[1].strip().strip("'\"")
+    return ""

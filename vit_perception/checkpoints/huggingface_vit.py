@@ -1,0 +1,54 @@
+"""Hugging Face ``vit`` checkpoints (google/vit-*): config.json and names of tensors.
+
+Files on the hub, and those that transformers writes, use the names of its version 4; modules of version 5 are
+named anew (``layers.0.attention.q_proj``). Both spellings are read.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vit_perception.checkpoints.family import Family, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
+from vit_perception.model.vision_transformer import ViTConfig
+
+# The model's layer in a block: the names of transformers 4 and 5.
+_BLOCK_LAYERS = {
+    "norm_attention": ("layernorm_before",),
+    "attention.query": ("attention.attention.query", "attention.q_proj"),
+    "attention.key": ("attention.attention.key", "attention.k_proj"),
+    "attention.value": ("attention.attention.value", "attention.v_proj"),
+    "attention.output": ("attention.output.dense", "attention.o_proj"),
+    "norm_mlp": ("layernorm_after",),
+    "mlp.up": ("intermediate.dense", "mlp.fc1"),
+    "mlp.down": ("output.dense", "mlp.fc2"),
+}
+
+
+def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """ViTConfig's fields from config.json's."""
+    return {
+        "width": fields["hidden_size"], "depth": fields["num_hidden_layers"], "heads": fields["num_attention_heads"],
+        "mlp_width": fields["intermediate_size"], "patch_size_px": side_px(fields, "patch_size"),
+        "image_size_px": size_px(fields, "image_size"), "activation": activation_of(fields),
+        "qkv_bias": fields.get("qkv_bias", True), "norm_eps": fields.get("layer_norm_eps", 1e-12),
+    }
+
+
+def key_map(config: ViTConfig) -> KeyMap:
+    """Every name a file may use -> the model's name."""
+    layers = {"embeddings.patch_embeddings.projection": ("patch_embedding.projection",), "layernorm": ("norm",),
+              "classifier": ("head",)}
+    for index in range(config.depth):
+        for ours, spellings in _BLOCK_LAYERS.items():
+            for theirs in spellings:
+                for block in (f"encoder.layer.{index}", f"layers.{index}"):
+                    layers[f"{block}.{theirs}"] = (f"blocks.{index}.{ours}",)
+    return {"embeddings.cls_token": ("cls_token",), "embeddings.position_embeddings": ("position_embedding",),
+            **linear_and_norm_names(layers)}
+
+
+FAMILY = Family(
+    model_type="vit", prefix="vit.", shape_of=shape_of, key_map=key_map,
+    # The pooler is trained for no output that is published here; the mask token is for pre-training.
+    unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"),
+    head_pooling="cls", interpolation="bilinear")

@@ -1,0 +1,166 @@
+"""Replay a recorded Panda arm through the node, live over DDS, and show what it sees.
+
+Fits a head for the task's stages on one recording, starts the lifecycle node as its own process, plays the other
+recording to it at recorded speed from a third process, and watches the topics as a policy node would.
+Writes summary.json, contact_sheet.png and an MCAP bag of the outputs.
+"""
+
+import json
+import os
+import shutil
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import yaml
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.writer import BagWriter
+from vit_perception.cli import fit
+from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
+from vit_perception.cli.processes import PACKAGE, Child, use_large_data_profile
+from vit_perception.image.preprocess import Preprocessor
+from vit_perception.pipeline import Pipeline
+
+CAMERAS = ("agentview", "wrist")
+CONFIGURE_S, SETTLE_S = 180.0, 10.0
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    data = PACKAGE.parent / "data/demo"
+    parser.add_argument("--train-bag", type=Path, default=data / "pick_place_train", help="recording to fit the head on")
+    parser.add_argument("--bag", type=Path, default=data / "pick_place_demo", help="recording to replay")
+    parser.add_argument("--params", type=Path, default=PACKAGE.parent / "config/demo.yaml", help="the node's parameters")
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
+
+
+def run(args: Namespace) -> int:
+    console = Console()
+    shutil.rmtree(args.out, ignore_errors=True)
+    args.out.mkdir(parents=True)
+    parameters = yaml.safe_load(args.params.read_text())["/**"]["ros__parameters"]
+    console.rule("1  fit a head for the task's stages on one recording")
+    preprocess = fit_heads(args, parameters)
+    params_file = args.out / "params.yaml"
+    params_file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+    console.rule("2  replay the other recording through the node")
+    demo = watch(args, params_file, console)
+    console.rule("3  what came out")
+    summary = summarise(demo)
+    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_sheet(demo, preprocess, args.out / "contact_sheet.png")
+    print(json.dumps(summary, indent=1))
+    print(f"written: {', '.join(str(args.out / f) for f in ('summary.json', 'contact_sheet.png', 'outputs'))}")
+    for failure in (failed := failures(summary)):
+        print(f"FAILED: {failure}")
+    return 1 if failed else 0
+
+
+def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
+    """One head a camera, put into ``parameters``; the preprocessing of the model, for drawing."""
+    for camera in CAMERAS:
+        topic = parameters[f"cameras.{camera}.topic"]
+        out = args.out / "heads" / camera
+        print(f"{camera}:")
+        request = Namespace(bag=args.train_bag, images=None, topic=topic, labels="/task_stage", test_bag=None, every=2,
+                            out=out, method="logistic", feature="cls_mean")
+        pipeline = Pipeline.open(fit.settings_of(args.train_bag, topic, parameters["model.checkpoint"], "auto"))
+        try:
+            fit.fit(pipeline, request)
+        finally:
+            pipeline.close()
+        parameters[f"cameras.{camera}.head"] = str(out.resolve())
+    return Preprocessor(pipeline.card.rule)
+
+
+def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
+    """Start the node and the player, and collect what the node publishes until the bag has ended."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from vit_perception.ros.output_watcher import OutputWatcher
+
+    use_large_data_profile()
+    # Nothing leaves this machine unless the user has said otherwise.
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    encoder = Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file", str(params_file), "-p",
+                           "autostart:=true", log=args.out / "node.log")
+    rclpy.init()
+    try:
+        with BagReader(args.bag) as bag, BagWriter(args.out / "outputs") as recording:
+            demo = DemoRun.of(bag, args.out / "sent.jsonl")
+            watcher = OutputWatcher("/vit_encoder", recording.write)
+            executor = SingleThreadedExecutor()
+            executor.add_node(watcher)
+            wait_for_layout(executor, watcher, encoder)
+            player = Child.module("vit_perception.cli.main", "replay", str(args.bag), "--topics", *demo.topics,
+                                  "--rate", str(args.rate), "--wait-s", "30", "--log", str(demo.sent.path),
+                                  log=args.out / "player.log")
+            play(executor, watcher, player, encoder, demo, console)
+            if player.stop() != 0:
+                raise RuntimeError(f"the player failed:\n{player.tail()}")
+            demo.collect(watcher)
+            settle(executor, watcher, demo, encoder)
+        status = encoder.stop()
+        if status != 0:
+            raise RuntimeError(f"the node ended with exit status {status}:\n{encoder.tail()}")
+        return demo
+    finally:
+        encoder.stop()
+        rclpy.try_shutdown()
+
+
+def wait_for_layout(executor, watcher, encoder: Child) -> None:
+    """Spin until the node has said what it loaded. Raises RuntimeError with its last words when it cannot."""
+    deadline_s = time.monotonic() + CONFIGURE_S
+    while watcher.layout is None:
+        check_alive(encoder)
+        failed = [s.message for s in (watcher.diagnostics.status if watcher.diagnostics else ()) if s.level == b"\x02"]
+        if failed or time.monotonic() > deadline_s:
+            why = failed[0] if failed else f"~/layout did not come within {CONFIGURE_S:g} s"
+            raise RuntimeError(f"the node is not ready: {why}; it said:\n{encoder.tail()}")
+        executor.spin_once(timeout_sec=0.1)
+
+
+def check_alive(encoder: Child) -> None:
+    """Raise RuntimeError with the node's last words when it has ended."""
+    if encoder.returncode is not None:
+        raise RuntimeError(f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}")
+
+
+def play(executor, watcher, player: Child, encoder: Child, demo: "DemoRun", console: Console) -> None:
+    """Spin while the bag plays, with a progress bar and a line about the newest frame."""
+    progress = Progress(TextColumn("replaying"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+                        TimeRemainingColumn(), console=console)
+    bar = progress.add_task("", total=demo.duration_s)
+    shown, printed = 0, 0
+    with Live(progress, console=console, refresh_per_second=10) as live:
+        while player.returncode is None:
+            executor.spin_once(timeout_sec=0.1)
+            check_alive(encoder)
+            complete = [s for s, f in watcher.frames.items() if f.received_ns]
+            if len(complete) == shown:
+                continue
+            shown, stamp_ns = len(complete), complete[-1]
+            line = demo.line(shown, stamp_ns, watcher.frames[stamp_ns])
+            progress.update(bar, completed=(stamp_ns - demo.start_ns) / 1e9)
+            live.update(Group(progress, Text(line)))
+            # A log has no live line: say something now and then.
+            if not console.is_terminal and shown >= printed + 20:
+                printed = shown
+                console.print(line, soft_wrap=True)
+        progress.update(bar, completed=demo.duration_s)
+
+
+def settle(executor, watcher, demo: "DemoRun", encoder: Child) -> None:
+    """Wait until the node's books hold every image sent, or for ``SETTLE_S``: what is missing then is lost."""
+    deadline_s = time.monotonic() + SETTLE_S
+    watcher.diagnostics = None
+    while time.monotonic() < deadline_s and not demo.is_settled(watcher):
+        executor.spin_once(timeout_sec=0.1)
+    demo.collect(watcher)

@@ -1,0 +1,163 @@
+"""What the demo collected, as numbers, a verdict and a picture."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vit_perception.bags.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.bags.reader import BagReader
+from vit_perception.image.decode import decode_compressed, stamp_ns_of
+from vit_perception.image.preprocess import Preprocessor
+
+IMAGE_TYPE, POSE_TYPE = "sensor_msgs/msg/CompressedImage", "geometry_msgs/msg/PoseStamped"
+ROWS = 6
+
+
+class SentLog:
+    """The player's log, read while it grows: when each image was handed to DDS."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.images = 0
+        self._first_ns: dict[int, int] = {}
+        self._offset = 0
+
+    def read(self) -> dict[int, int]:
+        """Wall clock in ns at which the first image of each stamp went out."""
+        if self.path.exists():
+            with open(self.path, encoding="utf-8") as file:
+                file.seek(self._offset)
+                # The last line may be half written: it is read again next time.
+                lines, self._offset = (text := file.read())[: text.rfind("\n") + 1], self._offset + text.rfind("\n") + 1
+            for entry in map(json.loads, lines.splitlines()):
+                if entry["topic"].endswith("compressed"):
+                    self.images += 1
+                    self._first_ns.setdefault(entry["stamp_ns"], entry["sent_ns"])
+        return self._first_ns
+
+
+@dataclass
+class DemoRun:
+    """One replay: the bag's truth, when each image was sent, and what the node published and counted."""
+
+    bag_path: Path
+    sent: SentLog
+    topics: list[str]
+    start_ns: int
+    duration_s: float
+    stages: dict[int, str]
+    frames: dict = field(default_factory=dict)
+    layout: object = None
+    accounts: dict[str, Counter] = field(default_factory=dict)
+    skew_ms: str = ""
+
+    @classmethod
+    def of(cls, bag: BagReader, sent: Path) -> "DemoRun":
+        """Read what is known before the replay starts."""
+        stages = {stamp_ns: m.data for _, stamp_ns, m in bag.messages(["/task_stage"])}
+        topics = [t for t, kind in bag.topics.items() if kind in (IMAGE_TYPE, POSE_TYPE)]
+        return cls(bag.path, SentLog(sent), sorted(topics), bag.start_ns, (bag.end_ns - bag.start_ns) / 1e9, stages)
+
+    def line(self, count: int, stamp_ns: int, frame) -> str:
+        """The live line: frame, predicted stage with score, pose, latency."""
+        classes = "  ".join(f"{camera}: {name} {score:.2f}" for camera, (name, score) in sorted(frame.classes.items()))
+        position = [p.pose.position for p in frame.poses.values()]
+        pose = f"({position[0].x:+.3f}, {position[0].y:+.3f}, {position[0].z:+.3f}) m" if position else "no pose"
+        sent_ns = self.sent.read().get(stamp_ns)
+        latency = f"{(frame.received_ns - sent_ns) / 1e6:.0f} ms" if sent_ns else ""
+        return f"frame {count:>3}  {classes}  pose {pose}  {latency}"
+
+    def is_settled(self, watcher) -> bool:
+        """Whether the node's last report has every image sent, and none pending."""
+        self.collect(watcher)
+        received = sum(a["received"] for a in self.accounts.values())
+        self.sent.read()
+        return received == self.sent.images and not any(a["pending"] for a in self.accounts.values())
+
+    def collect(self, watcher) -> None:
+        """Take over what the watcher has."""
+        from vit_perception.ros.diagnostics import parse_accounts
+
+        self.layout = watcher.layout
+        self.frames = {s: f for s, f in watcher.frames.items() if f.received_ns}
+        if watcher.diagnostics is not None:
+            self.accounts = parse_accounts(watcher.diagnostics)
+            self.skew_ms = next((v.value for s in watcher.diagnostics.status for v in s.values if v.key == "skew_ms"), "")
+
+    def latencies_ms(self) -> np.ndarray:
+        """From handing the image to DDS until the tokens were received, of each frame published."""
+        sent = self.sent.read()
+        return np.array([(f.received_ns - sent[s]) / 1e6 for s, f in sorted(self.frames.items()) if s in sent])
+
+
+def summarise(demo: DemoRun) -> dict:
+    """The content of summary.json."""
+    total = sum(demo.accounts.values(), Counter())
+    latencies, layout = demo.latencies_ms(), demo.layout
+    skews = [float(x) for x in demo.skew_ms.split(" / ")] if demo.skew_ms else [None, None]
+    right = {c.name: [f.classes[c.name][0] == demo.stages[s] for s, f in demo.frames.items()
+                      if c.name in f.classes and s in demo.stages] for c in layout.cameras if c.labels}
+    accuracy = {name: round(float(np.mean(hits)), 4) for name, hits in right.items() if hits}
+    return {
+        "frames_sent": demo.sent.images, "frames_received": total["received"], "frames_published": total["published"],
+        "frames_dropped": {k.removeprefix("dropped."): n for k, n in total.items() if k.startswith("dropped.")},
+        "frames_pending": total["pending"], "groups_published": len(demo.frames),
+        "latency_ms": {"p50": round(float(np.percentile(latencies, 50)), 1) if len(latencies) else None,
+                       "p99": round(float(np.percentile(latencies, 99)), 1) if len(latencies) else None},
+        "engine": {"runtime": layout.runtime, "precision": layout.precision, "min_cosine": layout.min_cosine},
+        "classification": {"accuracy": max(accuracy.values(), default=None), "accuracy_by_camera": accuracy,
+                           "labels": sorted(set(demo.stages.values()))},
+        "pose_skew_ms": {"p50": skews[0], "max": skews[1]},
+    }
+
+
+def failures(summary: dict) -> list[str]:
+    """What this run promised and did not keep."""
+    found = []
+    accounted = summary["frames_published"] + sum(summary["frames_dropped"].values()) + summary["frames_pending"]
+    if summary["frames_received"] < 0.99 * summary["frames_sent"]:
+        found.append(f"{summary['frames_received']} of {summary['frames_sent']} frames were received")
+    if summary["frames_received"] != accounted:
+        found.append(f"{summary['frames_received']} frames received, {accounted} accounted for")
+    if not summary["groups_published"]:
+        found.append("no tokens came")
+    if (summary["classification"]["accuracy"] or 0) < 0.9:
+        found.append(f"stage accuracy is {summary['classification']['accuracy']}, less than 0.9")
+    return found
+
+
+def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
+    """The contact sheet: moments spread over the replay, one panel a camera."""
+    # Topics of one stamp come one by one: only frames of which everything came can be drawn.
+    cameras = [c.name for c in demo.layout.cameras]
+    whole = [s for s, f in sorted(demo.frames.items()) if f.tokens is not None and set(cameras) <= set(f.attention)
+             and set(cameras) <= set(f.classes) and s in demo.stages]
+    if not whole:
+        return
+    chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
+    images = images_at(demo, set(chosen))
+    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s], tuple(panel(demo, preprocess, images, c, s) for c in cameras))
+               for s in chosen]
+    runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
+    draw_sheet(moments, f"What the robot sees: {runs}").save(path)
+
+
+def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.ndarray]:
+    """(topic, stamp) -> decoded image message of the bag."""
+    with BagReader(demo.bag_path) as bag:
+        topics = [t for t in demo.topics if bag.topics[t] == IMAGE_TYPE]
+        return {(topic, stamp_ns_of(m.header)): decode_compressed(m) for topic, _, m in bag.messages(topics)
+                if stamp_ns_of(m.header) in stamps_ns}
+
+
+def panel(demo: DemoRun, preprocess: Preprocessor, images: dict, camera: str, stamp_ns: int) -> CameraPanel:
+    """One camera at one moment, from what the node published and the bag's image."""
+    frame = demo.frames[stamp_ns]
+    group = demo.layout.group(f"{camera}/patch")
+    image = images[f"/{camera}/image/compressed", stamp_ns]
+    rgb = preprocess(image).permute(1, 2, 0).numpy()
+    return CameraPanel(camera, rgb, frame.tokens[group.start:group.stop], group.grid, frame.attention[camera],
+                       *frame.classes[camera])

@@ -1,0 +1,47 @@
+"""Say what this machine can run: ROS 2, the DDS profile for large images, and every runtime."""
+
+import importlib
+import os
+from argparse import ArgumentParser, Namespace
+
+from vit_perception.engines.select import available_backends
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """No arguments."""
+
+
+def run(args: Namespace) -> int:
+    """Print a line a finding; 0 when the node can run here, 1 when something that it needs is missing."""
+    needed = {name: found(name) for name in ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "torch")}
+    for name, version in needed.items():
+        print(f"{name:<12} {version or 'MISSING: the node cannot run without it'}")
+    print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
+    print(f"{'DDS profile':<12} {profile()}")
+    backends = available_backends()
+    for backend in backends:
+        state = f"{backend.version}, {backend.device}: {', '.join(backend.precisions)}" if backend.found else backend.why_not
+        print(f"{backend.name:<12} {state}")
+    return 0 if all(needed.values()) and any(b.found for b in backends) else 1
+
+
+def found(module: str) -> str:
+    """The version of an installed module, "found" where it has none, "" when it is missing."""
+    try:
+        return str(getattr(importlib.import_module(module), "__version__", "found"))
+    except ImportError:
+        return ""
+
+
+def profile() -> str:
+    """Whether large images will arrive between processes on this machine."""
+    middleware = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    if middleware != "rmw_fastrtps_cpp":
+        return f"not needed with {middleware}"
+    for variable in PROFILE_VARIABLES:
+        if path := os.environ.get(variable):
+            return f"{variable}={path}" + ("" if os.path.isfile(path) else ", which does not exist")
+    return ("not set: images above 0.5 MB will hardly arrive from another process; set "
+            f"{' or '.join(PROFILE_VARIABLES)} to this package's config/fastdds_large_data.xml, at both ends")

@@ -1,0 +1,40 @@
+"""``vit-perception``: doctor, demo, fit, replay. Each subcommand is a file of its own here."""
+
+import argparse
+import importlib
+import sys
+
+SUBCOMMANDS = {
+    "demo": "replay a recorded robot through the node and show what it sees",
+    "doctor": "say what this machine can run",
+    "fit": "make a classification head from labelled pictures or a bag",
+    "replay": "publish a bag's topics at recorded speed",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; its exit status. Errors a user can mend are one line, not a traceback."""
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name, summary in SUBCOMMANDS.items():
+        # Only what is asked for is imported: torch alone takes seconds.
+        if name in given[:1]:
+            module = importlib.import_module(f"vit_perception.cli.{name}")
+            subparser = subparsers.add_parser(name, help=summary, description=module.__doc__)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+        else:
+            subparsers.add_parser(name, help=summary)
+    parsed = parser.parse_args(given)
+    try:
+        return parsed.run(parsed)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"vit-perception {parsed.subcommand}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

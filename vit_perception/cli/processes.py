@@ -1,0 +1,81 @@
+"""Child processes of the demo, the benchmark and the tests: started with a log, ended cleanly, never left over."""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def dds_profile() -> Path | None:
+    """config/fastdds_large_data.xml: beside a source checkout, or in the share folder of an installed package."""
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        share = Path(get_package_share_directory("vit_perception"))
+    except Exception:  # no ament index, or the package is not in it: a source checkout
+        share = PACKAGE.parent
+    profile = share / "config/fastdds_large_data.xml"
+    return profile if profile.is_file() else None
+
+
+def use_large_data_profile() -> None:
+    """Let images above 0.5 MB through shared memory, here and in every child; a profile of the user's stays.
+
+    Call before ``rclpy.init``.
+    """
+    if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES) and (profile := dds_profile()):
+        # Humble and Jazzy read the second name; Kilted, of which the wheels are, the first.
+        os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")]] = str(profile)
+
+
+class Child:
+    """A process in a session of its own, whose output goes to ``log``."""
+
+    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None):
+        self.log = log
+        self._file = open(log, "w", encoding="utf-8")
+        self._process = subprocess.Popen(arguments, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True,
+                                         env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})})
+        # However the parent ends, the child ends with it.
+        atexit.register(self.kill)
+
+    @classmethod
+    def module(cls, name: str, *arguments: str, log: Path, environment: dict[str, str] | None = None) -> "Child":
+        """``python -m name arguments``, with this Python."""
+        return cls([sys.executable, "-m", name, *arguments], log, environment)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, timeout_s: float = 10.0, sent: int = signal.SIGINT) -> int:
+        """Ask it to end, insist after ``timeout_s``, and return its exit status."""
+        if self.returncode is None:
+            self._process.send_signal(sent)
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._file.close()
+        atexit.unregister(self.kill)
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """End it and whatever it started, at once."""
+        if self.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,1 @@
+"""The runtimes that run the encoder, one file each, and how one is chosen."""

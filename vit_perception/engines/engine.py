@@ -1,0 +1,126 @@
+"""What every engine is: opened once for fixed shapes, run many times, closed.
+
+An engine runs the encoder graph for a static batch. Each runtime has a file of its own here, which imports
+that runtime only when it opens, so that a machine needs just the runtimes that it uses.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vit_perception.types import EncoderOutput
+
+if TYPE_CHECKING:
+    from vit_perception.engines.source import EngineSource
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot open, fails the parity gate, or was used wrongly; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to open: ``batch`` images of ``network_size_px`` (H, W), at ``precision``, on ``threads`` (0: all).
+
+    ``precision`` is ``float32``, ``bfloat16`` or ``float16``; what to try for the setting ``auto`` is the
+    business of :mod:`vit_perception.engines.select`.
+    """
+
+    batch: int
+    network_size_px: tuple[int, int]
+    precision: str
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """What this machine has of one runtime, for people (``vit-perception doctor``) and for ``auto``.
+
+    ``found``: it can be opened; otherwise ``why_not`` says what is missing. ``precisions`` are those that the
+    device runs natively, the one that ``auto`` prefers first.
+    """
+
+    name: str
+    found: bool
+    version: str = ""
+    device: str = ""
+    precisions: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+class Engine(ABC):
+    """One runtime. Subclasses fill in ``status``, ``_open``, ``_run`` and ``_close``.
+
+    After ``open``: ``precision`` is the one that really runs (not the one asked for), ``device`` the device's
+    name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``.
+    Not thread-safe: one thread at a time may call ``infer`` or ``close``.
+    """
+
+    name = ""
+
+    def __init__(self):
+        self.precision = ""
+        self.device = ""
+        self.runtime = ""
+        self._input_shape: tuple[int, int, int, int] | None = None
+
+    @abstractmethod
+    def status(self) -> BackendStatus:
+        """What this machine has of the runtime. Never raises: what is missing is said in ``why_not``."""
+
+    def open(self, source: "EngineSource", spec: EngineSpec) -> None:
+        """Load ``source`` for ``spec``. Raises EngineError, and leaves the engine closed, when that fails."""
+        if self._input_shape is not None:
+            raise EngineError(f"the {self.name} engine is open already; close it first")
+        status = self.status()
+        if not status.found:
+            raise EngineError(f"{self.name}: {status.why_not}")
+        if spec.precision not in status.precisions:
+            raise EngineError(f"{self.name} does not run {spec.precision!r} on {status.device}; "
+                              f"accepted: {', '.join(status.precisions)}")
+        self.device, self.runtime = status.device, f"{self.name} {status.version}"
+        try:
+            self._open(source, spec)
+            if self.precision != spec.precision:
+                raise EngineError(f"{self.name} was asked for {spec.precision} but compiled to {self.precision}")
+        except EngineError:
+            self.close()
+            raise
+        except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
+            self.close()
+            raise EngineError(f"{self.name} {spec.precision}: {type(error).__name__}: {error}") from error
+        self._input_shape = (spec.batch, 3, *spec.network_size_px)
+
+    def infer(self, images: np.ndarray) -> EncoderOutput:
+        """Run ``images`` (B, 3, H, W) uint8 RGB, C-contiguous; B, H and W are those of the spec.
+
+        The input may be reused as soon as this returns. The output's float32 arrays belong to the engine and
+        hold until its next ``infer``: copy what must live longer.
+        Raises EngineError for another shape, dtype or layout, or when the engine is not open.
+        """
+        if self._input_shape is None:
+            raise EngineError(f"the {self.name or 'base'} engine is not open")
+        if images.shape != self._input_shape or images.dtype != np.uint8:
+            raise EngineError(f"images are {images.dtype} {images.shape}; accepted: uint8 {self._input_shape}")
+        if not images.flags.c_contiguous:
+            raise EngineError(f"images have strides {images.strides}; accepted: a C-contiguous array")
+        return self._run(images)
+
+    def close(self) -> None:
+        """Free what the runtime holds. May be called twice, and on an engine that failed half-way to open."""
+        self._input_shape = None
+        self._close()
+
+    @abstractmethod
+    def _open(self, source: "EngineSource", spec: EngineSpec) -> None:
+        """Load, and set ``precision`` to what runs. ``device`` and ``runtime`` are set from ``status``."""
+
+    @abstractmethod
+    def _run(self, images: np.ndarray) -> EncoderOutput:
+        """Run checked images."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Free everything, whether it was made or not."""

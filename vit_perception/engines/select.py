@@ -1,0 +1,146 @@
+"""Which engine runs: the candidates in order of preference, each opened and held against the reference model.
+
+Nothing falls back silently: with a backend named, it opens and passes the parity gate or EngineError says
+why; with ``auto``, what each earlier candidate lacked is logged and returned.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.source import EngineSource
+from vit_perception.settings import EngineSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vit_perception.checkpoints.sources import LoadedModel
+    from vit_perception.export.parity import ParityReport
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the encoder: its ``label`` in messages, the setting ``backend`` it belongs to, its class."""
+
+    label: str
+    backend: str
+    module: str
+    class_name: str
+    arguments: tuple = ()
+
+    def make(self) -> Engine:
+        """The engine, not opened. Its module is imported here, its runtime when it is asked for its status."""
+        return getattr(import_module(self.module), self.class_name)(*self.arguments)
+
+
+# Fastest first: this is the order of `auto`.
+CANDIDATES = (
+    Candidate("torch on CUDA", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cuda",)),
+    Candidate("openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"),
+    Candidate("torch on the CPU", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cpu",)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedEngine:
+    """``engine``, open and verified; its parity ``report``; ``tried``: (candidate, why not) before it."""
+
+    engine: Engine
+    report: "ParityReport"
+    tried: tuple[tuple[str, str], ...]
+
+
+def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
+                log: Callable[[str], None] = _log.info) -> OpenedEngine:
+    """Open the first candidate that ``settings`` allows and that passes the parity gate, for ``batch`` images.
+
+    Precision ``auto`` tries what the device runs natively, the fastest first, then float32; a precision that
+    is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
+    figures. Blocks for some seconds, or minutes while an engine is built.
+    Raises EngineError when none opens, with the reason of each, and for a block that the model does not have.
+    """
+    from vit_perception.export.parity import parity_batch
+    from vit_perception.export.reference import graph_of
+    from vit_perception.image.preprocess import Preprocessor
+    if batch < 1:
+        raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
+    depth = loaded.model.config.depth
+    if not -depth <= block < depth:
+        raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
+    source = EngineSource(graph_of(loaded, block), batch, log)
+    images = parity_batch(Preprocessor(loaded.card.rule), batch)
+    tried: list[tuple[str, str]] = []
+    for candidate in CANDIDATES:
+        if settings.backend not in ("auto", candidate.backend):
+            continue
+        status = candidate.make().status()
+        if not status.found:
+            _note(tried, candidate.label, status.why_not, log)
+            continue
+        for precision in precisions_to_try(settings.precision, status):
+            spec = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
+            try:
+                engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
+            except EngineError as error:
+                _note(tried, f"{candidate.label} {precision}", str(error), log)
+                continue
+            log(f"{engine.runtime} {engine.precision} on {engine.device}: {report}")
+            return OpenedEngine(engine, report, tuple(tried))
+    reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
+    raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
+                      f"{reasons}")
+
+
+def precisions_to_try(wanted: str, status: BackendStatus) -> tuple[str, ...]:
+    """For ``auto`` the device's fastest precision, then float32 where that fails the gate; else what is named."""
+    if wanted != "auto":
+        return (wanted,)
+    return tuple(dict.fromkeys((status.precisions[0], "float32")))
+
+
+def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images: "np.ndarray",
+                  min_cosine: float = 0.0) -> "tuple[Engine, ParityReport]":
+    """Open ``engine`` and run the parity gate on ``images`` (n, 3, H, W), n a multiple of the batch.
+
+    Raises EngineError, with the engine closed, when it does not open or does not pass; the message has the
+    figures and the limits.
+    """
+    from vit_perception.export.parity import ParityLimits, measure, run_batches
+    from vit_perception.export.reference import reference_outputs
+    engine.open(source, spec)
+    try:
+        outputs = run_batches(engine.infer, images, spec.batch)
+        report = measure(outputs, reference_outputs(source.graph, source.graph_digest, images))
+        failures = report.failures(ParityLimits.for_precision(engine.precision, min_cosine))
+        if failures:
+            raise EngineError(f"{engine.runtime} {engine.precision} does not agree with the float32 model: "
+                              f"{'; '.join(failures)} ({report})")
+    except EngineError:
+        engine.close()
+        raise
+    except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
+        engine.close()
+        raise EngineError(f"{engine.runtime} {engine.precision} fails to run: {type(error).__name__}: {error}"
+                          ) from error
+    return engine, report
+
+
+def available_backends() -> list[BackendStatus]:
+    """What this machine can run, in the order of ``auto``; ``name`` is the candidate's label. Opens nothing."""
+    return [_labelled(candidate) for candidate in CANDIDATES]
+
+
+def _labelled(candidate: Candidate) -> BackendStatus:
+    status = candidate.make().status()
+    return BackendStatus(candidate.label, status.found, status.version, status.device, status.precisions,
+                         status.why_not)
+
+
+def _note(tried: list[tuple[str, str]], label: str, why_not: str, log: Callable[[str], None]) -> None:
+    tried.append((label, why_not))
+    log(f"{label} is not used: {why_not}")

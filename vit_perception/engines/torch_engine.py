@@ -1,0 +1,87 @@
+"""PyTorch as an engine: the same code on the CPU and on an NVIDIA GPU. torch is imported on first use."""
+
+import copy
+import platform
+from importlib import metadata, util
+from pathlib import Path
+
+import numpy as np
+
+from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
+from vit_perception.engines.source import EngineSource
+from vit_perception.types import EncoderOutput
+
+# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware. Without them bfloat16 is slower than float32.
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+class TorchEngine(Engine):
+    """``device`` is ``cuda``, ``cpu``, or ``auto`` for the GPU where torch has one."""
+
+    name = "torch"
+
+    def __init__(self, device: str = "auto"):
+        super().__init__()
+        self._wanted_device = device
+        self._graph = None
+        self._torch_device = None
+        self._threads = 0
+        self._threads_before = 0
+
+    def status(self) -> BackendStatus:
+        if util.find_spec("torch") is None:
+            return BackendStatus(self.name, False, why_not="Python package torch is not installed")
+        import torch
+        version = metadata.version("torch")
+        if self._wanted_device == "cpu" or (self._wanted_device == "auto" and not torch.cuda.is_available()):
+            name, flags = read_cpu(Path("/proc/cpuinfo"))
+            native = ("bfloat16",) if flags & _BFLOAT16_FLAGS else ()
+            return BackendStatus(self.name, True, version, name, (*native, "float32"))
+        if not torch.cuda.is_available():
+            why_not = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+            return BackendStatus(self.name, False, version, why_not=why_not)
+        # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate it.
+        native = ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
+        return BackendStatus(self.name, True, version, torch.cuda.get_device_name(), ("float16", *native, "float32"))
+
+    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+        import torch
+        on_gpu = self._wanted_device == "cuda" or (self._wanted_device == "auto" and torch.cuda.is_available())
+        self._torch_device = torch.device("cuda" if on_gpu else "cpu")
+        # The source's graph is the reference of the parity gate: only a copy may change its precision.
+        self._graph = copy.deepcopy(source.graph).to(self._torch_device, getattr(torch, spec.precision))
+        self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
+        self._threads, self._threads_before = spec.threads, torch.get_num_threads()
+
+    def _run(self, images: np.ndarray) -> EncoderOutput:
+        import torch
+        # The number is that of the whole process, and each thread may hold an older one.
+        if self._threads and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            outputs = self._graph(torch.from_numpy(images).to(self._torch_device))
+            arrays = (output.cpu().numpy() for output in outputs)
+            return EncoderOutput(**dict(zip(self._graph.output_names, arrays, strict=True)))
+
+    def _close(self) -> None:
+        if self._graph is None:
+            return
+        import torch
+        self._graph = None
+        if self._threads:
+            torch.set_num_threads(self._threads_before)
+        if self._torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def read_cpu(cpuinfo: Path) -> tuple[str, frozenset[str]]:
+    """(model name, feature flags) from the first processor of Linux's /proc/cpuinfo; empty flags where unknown."""
+    try:
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+    except OSError:
+        lines = []
+    fields = {}
+    for name, _, value in lines:
+        fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags") or fields.get("Features") or ""  # x86, Arm
+    return fields.get("model name") or platform.machine(), frozenset(flags.split())

@@ -1,0 +1,1 @@
+"""Model to ONNX, and the gate that every engine has to pass."""

@@ -1,0 +1,59 @@
+"""The reference that engines are judged by: the encoder graph in float32 torch, on the CPU."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vit_perception.model.encoder_graph import GRAPH_VERSION, EncoderGraph
+from vit_perception.types import EncoderOutput
+
+if TYPE_CHECKING:
+    from vit_perception.checkpoints.sources import LoadedModel
+
+# Several engines are judged by one reference while `auto` looks for one, and again when a node is configured anew.
+_KEPT = 4
+_references: OrderedDict[str, EncoderOutput] = OrderedDict()
+
+
+def graph_of(loaded: "LoadedModel", block: int = -1) -> EncoderGraph:
+    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network size."""
+    card = loaded.card
+    return EncoderGraph(loaded.model, card.mean, card.std, card.rule.network_size_px, block)
+
+
+def graph_key(graph: EncoderGraph) -> dict:
+    """What the graph's numbers depend on, for JSON: its weights' digest, configuration, size, block and version.
+
+    The digest is that of the tensors in the graph, not of the checkpoint's file: it also changes when the
+    code that reads the checkpoint, or the card's normalisation, does. About 0.6 s per GB.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(graph.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return {"weights_sha256": digest.hexdigest(), "config": asdict(graph.model.config),
+            "network_size_px": list(graph.network_size_px), "block": graph.block, "graph_version": GRAPH_VERSION}
+
+
+def reference_outputs(graph: EncoderGraph, key: str, images: np.ndarray) -> EncoderOutput:
+    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32.
+
+    ``key`` identifies the graph; the last few results are kept in memory, by graph and images. The arrays are
+    shared between callers and read-only.
+    """
+    key = f"{key} {images.shape} {hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}"
+    if key not in _references:
+        with torch.inference_mode():
+            runs = [graph(torch.from_numpy(images[i:i + 1])) for i in range(len(images))]
+        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(graph.output_names, zip(*runs))}
+        for array in outputs.values():
+            array.flags.writeable = False
+        _references[key] = EncoderOutput(**outputs)
+        while len(_references) > _KEPT:
+            _references.popitem(last=False)
+    _references.move_to_end(key)
+    return _references[key]

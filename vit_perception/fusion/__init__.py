@@ -1,0 +1,1 @@
+"""Image and pose tokens joined into one embedding."""

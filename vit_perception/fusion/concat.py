@@ -1,0 +1,31 @@
+"""The embedding that needs no weights: CLS and pose tokens side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vit_perception.types import TokenGroup, TokenSequence
+
+
+class Concat:
+    """Each camera's CLS token, then each pose token, in layout order; a missing one is zeros.
+
+    The width never changes while cameras and arms come and go.
+    """
+
+    kind = "concat"
+    weights_sha256 = ""
+
+    def embedding(self, sequence: TokenSequence) -> np.ndarray:
+        """(L,) float32, a new array."""
+        parts = [(group.tokens if group.valid else np.zeros_like(group.tokens)).reshape(-1)
+                 for group in _joined(sequence.groups)]
+        return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
+
+    def embedding_width(self, groups: Sequence[TokenGroup]) -> int:
+        """L for these groups."""
+        return sum(group.tokens.size for group in _joined(groups))
+
+
+def _joined(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
+    return [group for kind in ("cls", "pose") for group in groups if group.kind == kind]

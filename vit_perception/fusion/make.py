@@ -1,0 +1,31 @@
+"""The fusion that the settings ask for."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from vit_perception.fusion.concat import Concat
+from vit_perception.fusion.cross_attention import CrossAttention
+from vit_perception.settings import FusionSettings
+from vit_perception.types import TokenGroup, TokenSequence
+
+
+class Fusion(Protocol):
+    """One embedding per token sequence. ``weights_sha256`` is '' where there are no weights."""
+
+    kind: str
+    weights_sha256: str
+
+    def embedding(self, sequence: TokenSequence) -> np.ndarray:
+        """(L,) float32."""
+        ...
+
+    def embedding_width(self, groups: Sequence[TokenGroup]) -> int:
+        """L for these groups."""
+        ...
+
+
+def make_fusion(settings: FusionSettings, width: int) -> Fusion:
+    """The fusion of ``settings`` for tokens of ``width``. Raises BadWeights for a file that does not fit."""
+    return CrossAttention(settings.weights, width) if settings.kind == "cross_attention" else Concat()

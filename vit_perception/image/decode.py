@@ -1,0 +1,242 @@
+"""sensor_msgs/Image and CompressedImage -> :class:`RgbImage`, for rclpy, rosbags or any object with their fields.
+
+Encodings are those of ``sensor_msgs/image_encodings.hpp`` that hold colour or grey pictures. Choices that the
+header leaves open:
+
+* 8UC1, 8UC3 and 8UC4 name no colours; they are taken as OpenCV holds pictures: grey, BGR, BGRA.
+* 16-bit samples give their high byte (``is_bigendian`` says which that is), so full scale stays full scale.
+* YUV is ITU-R BT.601 with limited range (16..235), as OpenCV and cv_bridge take it.
+* ``height`` of nv12, nv21 and nv24 is the picture's; ``data`` holds the chroma rows below it.
+* Depth (16UC1, 32FC1 and the like) is not a colour image and is refused.
+
+Encodings beyond the table go through cv_bridge where it is installed.
+"""
+
+import re
+from typing import Any, Callable
+
+import cv2
+import numpy as np
+
+from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage
+
+MAX_COMPRESSED_EDGE_PX = 16384
+MAX_COMPRESSED_PX = 1 << 26  # 200 MB decoded
+
+_Convert = Callable[[np.ndarray], np.ndarray]
+
+
+def _cv(code: int) -> _Convert:
+    return lambda samples: cv2.cvtColor(samples, code)
+
+
+def _bayer(code: int) -> _Convert:
+    def convert(mosaic: np.ndarray) -> np.ndarray:
+        # OpenCV's demosaicing returns black below 3 px, without an error.
+        if min(mosaic.shape[:2]) < 3:
+            raise BadInput("size", f"a Bayer image of {mosaic.shape[0]} x {mosaic.shape[1]} px cannot be demosaiced; "
+                                   "accepted: 3 x 3 px and more")
+        return cv2.cvtColor(np.ascontiguousarray(mosaic), code)
+    return convert
+
+
+def _yuv422(code: int) -> _Convert:
+    def convert(samples: np.ndarray) -> np.ndarray:
+        if samples.shape[1] % 2:
+            raise BadInput("size", f"a YUV 4:2:2 image is {samples.shape[1]} px wide; accepted: an even width")
+        return cv2.cvtColor(samples, code)
+    return convert
+
+
+# encoding: (channels, bytes per sample, convert); `convert` takes (H, W, channels) uint8, or (H, W) for one channel.
+# OpenCV names a Bayer pattern by its second row's second and third pixel, hence RGGB -> BayerBG.
+_PACKED: dict[str, tuple[int, int, _Convert]] = {
+    "rgb8": (3, 1, lambda samples: samples),
+    "bgr8": (3, 1, lambda samples: samples[..., ::-1]),
+    "rgba8": (4, 1, _cv(cv2.COLOR_RGBA2RGB)),
+    "bgra8": (4, 1, _cv(cv2.COLOR_BGRA2RGB)),
+    "rgb16": (3, 2, lambda samples: samples),
+    "bgr16": (3, 2, lambda samples: samples[..., ::-1]),
+    "rgba16": (4, 2, lambda samples: samples[..., :3]),
+    "bgra16": (4, 2, lambda samples: samples[..., 2::-1]),
+    "mono8": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
+    "mono16": (1, 2, _cv(cv2.COLOR_GRAY2RGB)),
+    "8UC1": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
+    "8UC3": (3, 1, lambda samples: samples[..., ::-1]),
+    "8UC4": (4, 1, _cv(cv2.COLOR_BGRA2RGB)),
+    "bayer_rggb8": (1, 1, _bayer(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr8": (1, 1, _bayer(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg8": (1, 1, _bayer(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg8": (1, 1, _bayer(cv2.COLOR_BayerGB2RGB)),
+    "bayer_rggb16": (1, 2, _bayer(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr16": (1, 2, _bayer(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg16": (1, 2, _bayer(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg16": (1, 2, _bayer(cv2.COLOR_BayerGB2RGB)),
+    "yuv422": (2, 1, _yuv422(cv2.COLOR_YUV2RGB_UYVY)),
+    "uyvy": (2, 1, _yuv422(cv2.COLOR_YUV2RGB_UYVY)),
+    "yuv422_yuy2": (2, 1, _yuv422(cv2.COLOR_YUV2RGB_YUY2)),
+    "yuyv": (2, 1, _yuv422(cv2.COLOR_YUV2RGB_YUY2)),
+}
+
+
+def _nv420(code: int) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    def convert(rows: np.ndarray, height: int, width: int) -> np.ndarray:
+        if height % 2 or width % 2:
+            raise BadInput("size", f"a YUV 4:2:0 image is {height} x {width} px; accepted: even height and width")
+        return cv2.cvtColor(rows[:, :width], code)
+    return convert
+
+
+def _nv24(rows: np.ndarray, height: int, width: int) -> np.ndarray:
+    luma = rows[:height, :width]
+    # One U V pair per pixel, so a chroma row is two steps long.
+    chroma = rows[height:].reshape(height, -1)[:, :2 * width].reshape(height, width, 2)
+    # OpenCV has no 4:4:4 code: each pixel twice is 4:2:2, which keeps one YUV formula for all encodings.
+    doubled = np.stack([chroma[..., 0], luma, chroma[..., 1], luma], axis=-1).reshape(height, 2 * width, 2)
+    return cv2.cvtColor(doubled, cv2.COLOR_YUV2RGB_UYVY)[:, ::2]
+
+
+# encoding: (rows of `step` bytes per two picture rows, convert(rows, height, width)).
+_PLANAR: dict[str, tuple[int, Callable[[np.ndarray, int, int], np.ndarray]]] = {
+    "nv12": (3, _nv420(cv2.COLOR_YUV2RGB_NV12)),
+    "nv21": (3, _nv420(cv2.COLOR_YUV2RGB_NV21)),
+    "nv24": (6, _nv24),
+}
+
+ACCEPTED_ENCODINGS = (*_PACKED, *_PLANAR)
+
+
+def stamp_ns_of(header: Any) -> int:
+    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that nobody set it."""
+    stamp_ns = int(header.stamp.sec) * NANOSECONDS_PER_SECOND + int(header.stamp.nanosec)
+    if stamp_ns <= 0:
+        raise BadInput("stamp", f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; "
+                                "accepted: the time of capture, above zero")
+    return stamp_ns
+
+
+def decode_image(message: Any) -> RgbImage:
+    """The picture of a sensor_msgs/Image as (H, W, 3) uint8 RGB.
+
+    rgb8, bgr8, 8UC3 and their 16-bit forms are views of ``message.data``, nothing is copied.
+    Raises BadInput with the reason ``stamp``, ``size``, ``short_data`` or ``encoding``.
+    """
+    stamp_ns = stamp_ns_of(message.header)
+    height, width, encoding = int(message.height), int(message.width), message.encoding
+    if height < 1 or width < 1:
+        raise BadInput("size", f"the image is {height} x {width} px; accepted: at least 1 x 1")
+    if encoding in _PACKED:
+        channels, sample_bytes, convert = _PACKED[encoding]
+        row_bytes = width * channels * sample_bytes
+        rows = _rows(message, height, row_bytes)[:, :row_bytes]
+        samples = rows.reshape(height, width, channels, sample_bytes)
+        samples = samples[..., 0 if sample_bytes == 1 or message.is_bigendian else 1]
+        pixels = convert(samples[..., 0] if channels == 1 else samples)
+    elif encoding in _PLANAR:
+        rows_per_two, convert = _PLANAR[encoding]
+        # An odd height of 4:2:0 has no whole number of rows; `convert` refuses it by name.
+        pixels = convert(_rows(message, (height * rows_per_two + 1) // 2, width), height, width)
+    else:
+        pixels = _through_cv_bridge(message)
+    return RgbImage(pixels, stamp_ns, message.header.frame_id)
+
+
+def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
+    """``message.data`` as (row_count, step) uint8, a view. ``row_bytes`` is what the pixels of a row need."""
+    step, size = int(message.step), f"{message.height} x {message.width} px of {message.encoding}"
+    if step < row_bytes:
+        raise BadInput("size", f"step is {step} bytes for {size}; accepted: {row_bytes} and more")
+    data_bytes = len(message.data)
+    if data_bytes < row_count * step:
+        raise BadInput("short_data", f"data has {data_bytes} bytes for {size} with step {step}; "
+                                     f"accepted: {row_count * step}")
+    return np.frombuffer(message.data, np.uint8, row_count * step).reshape(row_count, step)
+
+
+def _through_cv_bridge(message: Any) -> np.ndarray:
+    refused = f"encoding is {message.encoding!r}; accepted: {', '.join(ACCEPTED_ENCODINGS)}"
+    if re.fullmatch(r"(8|16|32|64)[USF]C\d+", message.encoding):
+        raise BadInput("encoding", refused + " (a depth or tensor image has no colours)")
+    try:
+        from cv_bridge import CvBridge
+    except ImportError:
+        raise BadInput("encoding", refused + " (and what cv_bridge converts, which is not installed)") from None
+    try:
+        return CvBridge().imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:  # cv_bridge raises its own error, cv2.error or RuntimeError, by version
+        raise BadInput("encoding", f"{refused} (cv_bridge: {error})") from error
+
+
+def decode_compressed(message: Any) -> RgbImage:
+    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG) as (H, W, 3) uint8 RGB.
+
+    ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``; a PIXFMT
+    of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_* without PIXFMT that it holds the
+    mosaic. An EXIF orientation is ignored: pixels stay where the sensor had them.
+    Raises BadInput with the reason ``stamp``, ``encoding``, ``short_data``, ``size`` or ``decode``.
+    """
+    stamp_ns = stamp_ns_of(message.header)
+    original, _, codec = (part.strip() for part in message.format.partition(";"))
+    # 8UC1 and 8UC3 are pictures, every other bare OpenCV type holds measurements.
+    if "compressedDepth" in message.format or re.fullmatch(r"(8S|16[US]|32[SF]|64F)C\d+", original):
+        raise BadInput("encoding", f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png")
+    data = bytes(message.data)
+    height, width = _declared_size(data, message.format)
+    # Checked before decoding: a file of a few kB can declare gigabytes of pixels.
+    if not (0 < min(height, width) and max(height, width) <= MAX_COMPRESSED_EDGE_PX
+            and height * width <= MAX_COMPRESSED_PX):
+        raise BadInput("size", f"the compressed image is {height} x {width} px; accepted: 1 to "
+                               f"{MAX_COMPRESSED_EDGE_PX} px a side and {MAX_COMPRESSED_PX} px in all")
+    mosaic = original in _PACKED and original.startswith("bayer_") and not re.search(r"compressed\s+\w", codec)
+    flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise BadInput("decode", f"{len(data)} bytes of {message.format!r} do not decode: {error}") from error
+    if decoded is None:
+        raise BadInput("decode", f"{len(data)} bytes of {message.format!r} do not decode; accepted: a JPEG or PNG")
+    if mosaic:
+        pixels = _PACKED[original][2](decoded)
+    else:
+        pixels = decoded if re.search(r"compressed\s+rgb", codec) else decoded[..., ::-1]
+    return RgbImage(pixels, stamp_ns, message.header.frame_id)
+
+
+def _declared_size(data: bytes, image_format: str) -> tuple[int, int]:
+    """(height, width) from the file's header, after checking that the file is whole as far as its markers say."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png_size(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_size(data)
+    raise BadInput("encoding", f"format is {image_format!r} and data starts with {data[:4].hex() or 'nothing'}; "
+                               "accepted: JPEG (ffd8ff) or PNG (89504e47)")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """PNG specification, section 5: chunks of length, type, content, checksum; IHDR first, IEND last."""
+    position = 8
+    # Chunk by chunk, because OpenCV allocates what a damaged length says: 259 bytes took it 10 s and 4 GB.
+    while position + 12 <= len(data):
+        if data[position + 4:position + 8] == b"IEND":
+            return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+        position += 12 + int.from_bytes(data[position:position + 4], "big")
+    raise BadInput("short_data", f"the PNG has no IEND chunk in its {len(data)} bytes; accepted: a whole file")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """ITU-T T.81, B.1: segments of marker, length, content. Frame headers are C0 to CF without C4, C8, CC."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2:position + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            # Decoders fill what is missing with grey and report nothing, hence the look for the end marker.
+            if data.rfind(b"\xff\xd9") < position:
+                raise BadInput("short_data", f"the JPEG has no end marker in its {len(data)} bytes; "
+                                             "accepted: a whole file")
+            return (int.from_bytes(data[position + 5:position + 7], "big"),
+                    int.from_bytes(data[position + 7:position + 9], "big"))
+        else:
+            position += 2 + length
+    raise BadInput("decode", f"the JPEG of {len(data)} bytes has no frame header; accepted: a whole JPEG")

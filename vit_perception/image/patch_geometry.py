@@ -1,0 +1,163 @@
+"""How a camera image becomes network pixels, and which source pixels a patch saw. Arithmetic only, no pixels.
+
+Coordinates are pixel edges: pixel ``i`` covers ``[i, i + 1)`` and its centre is ``i + 0.5``. Every pair is
+(y, x) or (height, width). Per axis::
+
+    network_px = source_px * scale + offset_px
+
+Resized sizes and crop offsets round as the Pillow-backed image processors of Hugging Face transformers do
+(``get_resize_output_image_size`` and ``center_crop`` of ``image_transforms.py``): the long edge is truncated,
+the crop starts at ``(resized - network) // 2``. One pixel elsewhere would be another input to the network.
+"""
+
+from dataclasses import dataclass
+
+FITS = ("stretch", "crop", "pad")
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """How any image is brought to ``network_size_px`` (height, width). It is a part of the model card.
+
+    ``fit``: ``stretch`` ignores the aspect ratio; ``crop`` keeps it, resizes the shortest edge to
+    ``resize_shortest_edge_px`` (None: as small as still covers the network size) and cuts the centre out;
+    ``pad`` keeps it, fits the whole image in and centres it on ``pad_value_rgb`` (three integers 0 to 255).
+
+    Raises ValueError that names the field, its value and what is accepted.
+    """
+
+    network_size_px: tuple[int, int]
+    fit: str = "stretch"
+    resize_shortest_edge_px: int | None = None
+    interpolation: str = "bicubic"
+    pad_value_rgb: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self):
+        # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
+        object.__setattr__(self, "network_size_px", _integers("network_size_px", self.network_size_px, 2, 1, 1 << 14))
+        object.__setattr__(self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255))
+        for name, accepted in (("fit", FITS), ("interpolation", INTERPOLATIONS)):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
+        edge = self.resize_shortest_edge_px
+        if edge is None:
+            return
+        if self.fit != "crop":
+            raise ValueError(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop'")
+        low = max(self.network_size_px)
+        # A shorter edge would leave a border beside the crop.
+        object.__setattr__(self, "resize_shortest_edge_px",
+                           _integers("resize_shortest_edge_px", (edge,), 1, low, 1 << 14)[0])
+
+
+@dataclass(frozen=True)
+class ResizePlan:
+    """A rule applied to one source size: resize to ``resized_size_px``, then crop or pad to the network size.
+
+    ``top_left_px`` is where the resized image's corner lies in the network image (y, x): negative for a
+    crop, positive for padding, zero otherwise. All sizes are (height, width) in pixels.
+    """
+
+    rule: ResizeRule
+    source_size_px: tuple[int, int]
+    resized_size_px: tuple[int, int]
+    top_left_px: tuple[int, int]
+
+    @property
+    def network_size_px(self) -> tuple[int, int]:
+        """(height, width) of the network's input."""
+        return self.rule.network_size_px
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Network pixels per source pixel (y, x)."""
+        return tuple(r / s for r, s in zip(self.resized_size_px, self.source_size_px))
+
+    @property
+    def offset_px(self) -> tuple[float, float]:
+        """Where source pixel edge 0 lies in the network image (y, x)."""
+        return float(self.top_left_px[0]), float(self.top_left_px[1])
+
+
+def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan:
+    """The plan of ``rule`` for a source of ``source_size_px`` (height, width). Raises ValueError for a zero size."""
+    source = _integers("source_size_px", source_size_px, 2, 1, 1 << 30)
+    (height, width), network = source, rule.network_size_px
+    if rule.fit == "stretch":
+        return ResizePlan(rule, source, network, (0, 0))
+    if rule.fit == "pad":
+        scale = min(network[0] / height, network[1] / width)
+        resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
+    elif rule.resize_shortest_edge_px is None:
+        # The axis that is the tighter one gets exactly the network's size. Integer products: no rounding error.
+        resized = ((network[0], network[0] * width // height) if network[0] * width >= network[1] * height
+                   else (network[1] * height // width, network[1]))
+    else:
+        edge, short = rule.resize_shortest_edge_px, min(source)
+        resized = (edge * height // short, edge * width // short)
+    # Floor division of the positive difference, so that crop and pad round alike: a crop's extra row is at the bottom.
+    top_left = tuple((n - r) // 2 if n >= r else -((r - n) // 2) for n, r in zip(network, resized))
+    return ResizePlan(rule, source, resized, top_left)
+
+
+@dataclass(frozen=True)
+class PatchGeometry:
+    """Patch indices (row-major over the grid) <-> source pixels, for one plan and a patch of ``patch_size_px``.
+
+    Raises ValueError when the network size is not a multiple of the patch.
+    """
+
+    plan: ResizePlan
+    patch_size_px: int
+
+    def __post_init__(self):
+        if self.patch_size_px < 1 or any(n % self.patch_size_px for n in self.plan.network_size_px):
+            raise ValueError(f"network_size_px is {self.plan.network_size_px}; accepted: multiples of the patch size, "
+                             f"{self.patch_size_px} px")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return tuple(n // self.patch_size_px for n in self.plan.network_size_px)
+
+    def patch_box_in_source(self, index: int) -> tuple[float, float, float, float]:
+        """(top, left, bottom, right) of patch ``index`` in source pixels, as edges.
+
+        Not clipped: the box of a patch in the padding lies outside the source. Raises IndexError.
+        """
+        rows, columns = self.grid
+        if not 0 <= index < rows * columns:
+            raise IndexError(f"patch index is {index}; accepted: 0 to {rows * columns - 1}")
+        row, column = divmod(index, columns)
+        top, left = self._source_of(row * self.patch_size_px, column * self.patch_size_px)
+        bottom, right = self._source_of((row + 1) * self.patch_size_px, (column + 1) * self.patch_size_px)
+        return top, left, bottom, right
+
+    def patch_at(self, source_y: float, source_x: float) -> int | None:
+        """The patch that saw the source point, or None when it is outside the source or was cropped away."""
+        height, width = self.plan.source_size_px
+        # Written so that NaN is outside, too.
+        if not (0 <= source_y < height and 0 <= source_x < width):
+            return None
+        (scale_y, scale_x), (offset_y, offset_x) = self.plan.scale, self.plan.offset_px
+        row = int((source_y * scale_y + offset_y) // self.patch_size_px)
+        column = int((source_x * scale_x + offset_x) // self.patch_size_px)
+        rows, columns = self.grid
+        return row * columns + column if 0 <= row < rows and 0 <= column < columns else None
+
+    def _source_of(self, network_y: float, network_x: float) -> tuple[float, float]:
+        (scale_y, scale_x), (offset_y, offset_x) = self.plan.scale, self.plan.offset_px
+        return (network_y - offset_y) / scale_y, (network_x - offset_x) / scale_x
+
+
+def _integers(name: str, values: object, count: int, low: int, high: int) -> tuple[int, ...]:
+    """``values`` as a tuple of ``count`` integers within low..high; ValueError names the field otherwise."""
+    try:
+        integers = tuple(int(v) for v in values)
+        same = integers == tuple(values)
+    except (TypeError, ValueError):
+        integers, same = (), False
+    if not same or len(integers) != count or any(not low <= v <= high for v in integers):
+        raise ValueError(f"{name} is {values!r}; accepted: {count} integer{'s' * (count > 1)} from {low} to {high}")
+    return integers

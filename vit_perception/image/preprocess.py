@@ -1,0 +1,88 @@
+"""A decoded image -> the encoder's uint8 input, as the checkpoint's own preprocessing would make it.
+
+Resizing is antialiased, like Pillow's, which checkpoints were trained with; OpenCV's cubic is not and moves
+the features. The arithmetic on values (mean, std) is in the encoder's graph, so pixels stay uint8 here.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from vit_perception.image.patch_geometry import ResizePlan, ResizeRule, plan_resize
+from vit_perception.types import BadInput, RgbImage
+
+# A 1 px high strip would be resized to gigabytes, by a rule that keeps the aspect ratio.
+MAX_RESIZED_PX = 1 << 26
+
+# Pillow's NEAREST takes the source pixel under the centre of the new one, which torch calls nearest-exact.
+_TORCH_MODES = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest-exact", "lanczos": "lanczos"}
+
+
+class Preprocessor:
+    """``rule`` applied to images of any size. One instance may be shared by threads: it keeps no pixels."""
+
+    def __init__(self, rule: ResizeRule):
+        """Raises ValueError when this version of torch cannot do the rule's interpolation."""
+        self.rule = rule
+        self.plan = lru_cache(maxsize=64)(self._plan)
+        try:
+            _resize(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), (2, 2), rule.interpolation)
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise ValueError(f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot do "
+                             "antialiased on uint8; accepted: bicubic, bilinear, nearest") from error
+
+    def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
+        """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd shapes."""
+        plan = plan_resize(self.rule, source_size_px)
+        if plan.resized_size_px[0] * plan.resized_size_px[1] > MAX_RESIZED_PX:
+            raise BadInput("size", f"an image of {source_size_px[0]} x {source_size_px[1]} px would be resized to "
+                                   f"{plan.resized_size_px[0]} x {plan.resized_size_px[1]}; accepted: {MAX_RESIZED_PX} "
+                                   "px in all after resizing, i.e. a less extreme aspect ratio")
+        return plan
+
+    def __call__(self, image: RgbImage, out: torch.Tensor | None = None) -> torch.Tensor:
+        """``image`` as (3, H, W) uint8 RGB, contiguous; written into ``out`` where given, which is returned.
+
+        Raises ValueError for an ``out`` of another shape or type, BadInput('size') as ``plan`` does.
+        """
+        plan = self.plan(image.size)
+        height, width = plan.network_size_px
+        if out is None:
+            out = torch.empty(3, height, width, dtype=torch.uint8)
+        elif out.shape != (3, height, width) or out.dtype != torch.uint8:
+            raise ValueError(f"out is {tuple(out.shape)} {out.dtype}; accepted: (3, {height}, {width}) torch.uint8")
+        source, is_bgr = _as_tensor(image.pixels)
+        resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0]
+        top, left = plan.top_left_px
+        resized = resized[:, max(0, -top):max(0, -top) + height, max(0, -left):max(0, -left) + width]
+        target = out[:, max(0, top):max(0, top) + resized.shape[1], max(0, left):max(0, left) + resized.shape[2]]
+        if target.shape != out.shape:
+            out[:] = torch.tensor(self.rule.pad_value_rgb, dtype=torch.uint8)[:, None, None]
+        # Flipping the small result costs a tenth of flipping the source.
+        target.copy_(resized.flip(0) if is_bgr else resized)
+        return out
+
+
+def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) -> torch.Tensor:
+    mode = _TORCH_MODES[interpolation]
+    return functional.interpolate(images, size=size_px, mode=mode, antialias=mode != "nearest-exact")
+
+
+class _WritableAlias:
+    """The same memory as ``pixels`` without its read-only flag, which torch would warn about; it is only read."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels  # keeps the memory alive
+        self.__array_interface__ = {**pixels.__array_interface__, "data": (pixels.ctypes.data, False)}
+
+
+def _as_tensor(pixels: np.ndarray) -> tuple[torch.Tensor, bool]:
+    """(1, 3, H, W) uint8 over the memory of ``pixels`` (H, W, 3), and whether its channels are B, G, R there."""
+    # torch has no negative strides; a bgr8 view is turned back into the order of its memory.
+    is_bgr = pixels.strides[2] < 0
+    pixels = pixels[..., ::-1] if is_bgr else pixels
+    if not pixels.flags.writeable:
+        pixels = np.asarray(_WritableAlias(pixels))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None], is_bgr

@@ -1,0 +1,140 @@
+"""Classification heads fitted on encoder features (``vit-perception fit``), and what makes scores of logits.
+
+numpy only, so that a head is the same behind every engine.
+"""
+
+import functools
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from vit_perception.types import ClassScore
+
+FEATURES = ("cls", "mean", "cls_mean")
+WEIGHTS_FILE, LABELS_FILE = "head.safetensors", "labels.json"
+_TENSORS = ("weight", "bias", "mean", "scale")
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float32."""
+    logits = np.asarray(logits, dtype=np.float32)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
+    """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS first.
+
+    ``cls_token`` is (D,), ``patch_tokens`` (P, D). Raises ValueError for another ``feature``.
+    """
+    if feature not in FEATURES:
+        raise ValueError(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
+    if feature == "cls":
+        return cls_token
+    mean = patch_tokens.mean(axis=0)
+    return mean if feature == "mean" else np.concatenate([cls_token, mean])
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear softmax classifier of K classes on standardised features of width F.
+
+    ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
+    scores = softmax(weight · (feature − mean) / scale + bias). Raises ValueError naming what does not fit.
+    """
+
+    labels: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    feature: str = "cls"
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def __post_init__(self):
+        classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
+        defaults = {"mean": np.zeros(width), "scale": np.ones(width)}
+        shapes = {"weight": (classes, width), "bias": (classes,), "mean": (width,), "scale": (width,)}
+        if not classes:
+            raise ValueError("a head has no labels; accepted: at least one")
+        if self.feature not in FEATURES:
+            raise ValueError(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
+        for name, shape in shapes.items():
+            given = getattr(self, name)
+            values = np.ascontiguousarray(defaults[name] if given is None else given, dtype=np.float32)
+            if values.shape != shape:
+                raise ValueError(f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} labels")
+            if not np.isfinite(values).all() or (name == "scale" and values.min() <= 0):
+                accepted = "finite numbers above 0" if name == "scale" else "finite numbers"
+                raise ValueError(f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}")
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray) -> np.ndarray:
+        """Softmax scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
+
+        Raises ValueError where the encoder's features are of another width than those the head was fitted on.
+        """
+        features = features_of(cls_token, patch_tokens, self.feature)
+        if features.shape != self.mean.shape:
+            raise ValueError(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
+                             f"this head: {len(self.mean)}, the width that it was fitted on")
+        return softmax(self.weight @ ((features - self.mean) / self.scale) + self.bias)
+
+
+def save_head(path: str | Path, head: Head) -> None:
+    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels and feature)."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: getattr(head, name) for name in _TENSORS}, folder / WEIGHTS_FILE)
+    text = json.dumps({"labels": list(head.labels), "feature": head.feature}, ensure_ascii=False, indent=1)
+    (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def load_head(path: str | Path) -> Head:
+    """The head in the folder ``path``. Raises ValueError naming the file and what it must hold."""
+    weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
+    for file in (weights_path, labels_path):
+        if not file.is_file():
+            raise ValueError(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
+                             f"{LABELS_FILE}")
+    try:
+        fields = json.loads(labels_path.read_text(encoding="utf-8"))
+        labels, feature = tuple(fields["labels"]), fields["feature"]
+        if not all(isinstance(label, str) for label in labels):
+            raise TypeError("a label is not a string")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{labels_path}: {error!r}; accepted: {{"labels": [names], "feature": one of '
+                         f'{", ".join(FEATURES)}}}') from error
+    try:
+        tensors = load_file(weights_path)
+    except Exception as error:  # the safetensors library has an exception class of its own for each broken header
+        raise ValueError(f"{weights_path}: {error}; accepted: a safetensors file") from error
+    if sorted(tensors) != sorted(_TENSORS):
+        raise ValueError(f"{weights_path} holds {', '.join(sorted(tensors))}; accepted: {', '.join(_TENSORS)}")
+    try:
+        return Head(labels, feature=feature, **tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:
+    """The ``k`` best classes (all where there are fewer), best first, by their names in ``labels``.
+
+    A name that several classes share is followed by ``#<index>`` for each of them. ``scores`` is (K,).
+    """
+    if len(scores) != len(labels):
+        raise ValueError(f"there are {len(scores)} scores and {len(labels)} labels; accepted: as many of each")
+    best = np.argsort(-scores, kind="stable")[:k]
+    names = distinct_names(tuple(labels))
+    return tuple(ClassScore(names[index], float(scores[index])) for index in best)
+
+
+@functools.lru_cache(maxsize=16)
+def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """``labels`` with ``#<index>`` behind each name that occurs more than once."""
+    count = Counter(labels)
+    return tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))

@@ -1,0 +1,38 @@
+"""What travels with a checkpoint's weights: its preprocessing, labels, licence and origin."""
+
+import math
+from dataclasses import dataclass
+
+from vit_perception.image.patch_geometry import ResizeRule
+
+SCORES = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a checkpoint that a node parameter must not contradict.
+
+    ``mean`` and ``std`` are per channel R, G, B, for pixels scaled to [0, 1]: input = (pixel / 255 − mean) / std.
+    ``labels`` is empty without a classification head. ``license`` is empty where the checkpoint does not say.
+    ``weights_sha256`` is the digest of the weights file. Raises ValueError naming the field and its value.
+    """
+
+    name: str
+    family: str
+    license: str
+    source: str
+    rule: ResizeRule
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    labels: tuple[str, ...] = ()
+    scores: str = "softmax"
+    weights_sha256: str = ""
+
+    def __post_init__(self):
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} of model {self.name!r} is {values!r}; accepted: 3 finite numbers, R, G, B")
+        if min(self.std) <= 0:
+            raise ValueError(f"std of model {self.name!r} is {self.std!r}; accepted: 3 numbers above 0")
+        if self.scores not in SCORES:
+            raise ValueError(f"scores of model {self.name!r} is {self.scores!r}; accepted: {', '.join(SCORES)}")

@@ -1,0 +1,1 @@
+"""End-effector poses: rotations, the pose at an image's stamp, and pose tokens."""

@@ -1,0 +1,1 @@
+"""rclpy wiring: the only package that imports rclpy and message packages."""

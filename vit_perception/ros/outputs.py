@@ -1,0 +1,97 @@
+"""The node's output topics: one publisher each, and one frame's results as messages."""
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from vision_msgs.msg import Classification
+
+from vit_perception.image.views import PcaView, attention_view
+from vit_perception.pipeline import Pipeline
+from vit_perception.ros.messages import (classification_message, header_of, mask_message, pose_message, tensor_message,
+                                         view_message)
+from vit_perception.types import CameraResult, FrameResult, RgbImage
+from vit_perception.wire import Layout
+
+# A policy wants the newest tensor whole: reliable, and nothing older queued behind it.
+TENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """Publishers of everything below the node's name, for one configured pipeline."""
+
+    def __init__(self, node: Node, pipeline: Pipeline):
+        self._node = node
+        self._pipeline = pipeline
+        self._dtype = pipeline.settings.output.dtype
+        self._tokens = self._publisher(Image, "~/tokens")
+        self._token_mask = self._publisher(Image, "~/token_mask")
+        self._embedding = self._publisher(Image, "~/embedding")
+        self._cameras = {}
+        for camera in pipeline.settings.cameras:
+            topics = {"patch_features": Image, "cls_token": Image, "feature_view": Image, "attention_view": Image}
+            if pipeline.labels_of(camera.name):
+                topics["classification"] = Classification
+            self._cameras[camera.name] = {t: self._publisher(kind, f"~/{camera.name}/{t}") for t, kind in topics.items()}
+        self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
+                       for arm in pipeline.settings.poses}
+        # Plain and latched, so that configure can say what was loaded and late subscribers still hear it.
+        self._layout = node.create_publisher(String, "~/layout", LATCHED_QOS)
+        self._sources: dict[str, RgbImage] = {}
+        self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
+        self.layout = self._publish_layout()
+
+    def _publisher(self, kind, topic):
+        return self._node.create_publisher(kind, topic, TENSOR_QOS,
+                                           qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def destroy(self) -> None:
+        """Take the topics down."""
+        for publisher in (self._tokens, self._token_mask, self._embedding, self._layout, *self._poses.values(),
+                          *(p for topics in self._cameras.values() for p in topics.values())):
+            self._node.destroy_publisher(publisher)
+
+    def _publish_layout(self) -> Layout:
+        layout = self._pipeline.layout(self._sources)
+        self._layout.publish(String(data=layout.to_json()))
+        return layout
+
+    def publish(self, result: FrameResult) -> None:
+        """Send one frame: small topics first, the token sequence last, so that who has it has everything."""
+        changed = {name: c.image for name, c in result.cameras.items()
+                   if name not in self._sources or self._sources[name].size != c.image.size}
+        if changed:
+            # Only size and frame matter: an image kept here would keep its message's memory.
+            self._sources |= {n: RgbImage(np.empty((*i.size, 0), np.uint8), i.stamp_ns, i.frame_id)
+                              for n, i in changed.items()}
+            self.layout = self._publish_layout()
+        for name, camera in result.cameras.items():
+            self._publish_camera(name, camera)
+        for arm, found in result.poses.items():
+            if found.pose is not None:
+                self._poses[arm].publish(pose_message(found.pose))
+        header = header_of(result.stamp_ns, result.frame_id)
+        self._embedding.publish(tensor_message(header, result.embedding[None], self._dtype))
+        self._token_mask.publish(mask_message(header, result.sequence.mask))
+        self._tokens.publish(tensor_message(header, result.sequence.tokens, self._dtype))
+
+    def _publish_camera(self, name: str, camera: CameraResult) -> None:
+        topics = self._cameras[name]
+        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
+        topics["cls_token"].publish(tensor_message(header, camera.cls_token[None], self._dtype))
+        topics["patch_features"].publish(tensor_message(header, camera.patch_tokens, self._dtype))
+        if "classification" in topics:
+            topics["classification"].publish(classification_message(header, camera.classes))
+        # Pictures for people cost milliseconds: only while somebody looks.
+        if topics["feature_view"].get_subscription_count():
+            size_px = self._pipeline.card.rule.network_size_px
+            topics["feature_view"].publish(
+                view_message(header, self._pca[name](camera.patch_tokens, camera.grid, size_px)))
+        if topics["attention_view"].get_subscription_count():
+            seen = self._pipeline.network_view(camera.image)
+            topics["attention_view"].publish(
+                view_message(header, attention_view(camera.cls_attention, camera.grid, seen)))

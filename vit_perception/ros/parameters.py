@@ -1,0 +1,159 @@
+"""The node's parameters: declared with type, default, unit, bounds and description, read into settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import (InvalidParameterTypeException, InvalidParameterValueException,
+                              ParameterUninitializedException)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, PRECISIONS, SYNC_POLICIES,
+                                     TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, EncoderSettings,
+                                     EngineSettings, FusionSettings, ModelSettings, OutputSettings, PoseSettings,
+                                     SyncSettings, check_name)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter: name, default (which gives the type), description with unit, and bounds or choices."""
+
+    name: str
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What ``ros2 param describe`` shows."""
+        descriptor = ParameterDescriptor(name=self.name, description=self.description)
+        if self.choices:
+            descriptor.additional_constraints = "one of " + ", ".join(self.choices)
+        if self.low is not None and isinstance(self.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=self.low, to_value=self.high)]
+        elif self.low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high))]
+        return descriptor
+
+    def type_or_default(self) -> Any:
+        """What to declare: an empty list has no type of its own in rclpy, so a list is declared by its type."""
+        return Parameter.Type.STRING_ARRAY if isinstance(self.default, list) else self.default
+
+    def accepted(self) -> str:
+        """What a value must be, for an error message."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = "list of strings" if isinstance(self.default, list) else type(self.default).__name__
+        return kind if self.low is None else f"{kind} from {self.low:g} to {self.high:g}"
+
+
+NODE = (
+    Spec("autostart", False, "Configure and activate as soon as the node spins."),
+    Spec("camera_names", [], "The cameras, each a segment of the output topics; leave the key out for none."),
+    Spec("pose_names", [], "The arms, each a segment of the output topics; leave the key out for none."),
+    Spec("model.checkpoint", "demo", "Folder, file, hf://owner/name, or demo (DINOv2 ViT-S/14)."),
+    Spec("model.block", -1, "Whose block's tokens go out; -1 is the last.", -1, 100),
+    Spec("engine.backend", "auto", "Runtime; a named one that cannot open is an error.", choices=BACKENDS),
+    Spec("engine.precision", "auto", "Precision; auto takes the fastest the device has.", choices=PRECISIONS),
+    Spec("engine.min_cosine", 0.0, "Lowest cosine to the float32 reference; 0 takes the precision's default.", 0.0, 1.0),
+    Spec("engine.threads", 0, "CPU threads of the engine; 0 is all cores.", 0, 256),
+    Spec("poses.policy", "mask", "What a missing pose does to the frame: mask its token, or require it (drop).",
+         choices=POSE_POLICIES),
+    Spec("poses.tokenizer", "fourier", "How a pose becomes a token; fourier needs no weights.", choices=TOKENIZERS),
+    Spec("poses.tokenizer_weights", "", "safetensors file of the linear or mlp tokenizer."),
+    Spec("fusion.kind", "concat", "How ~/embedding is made.", choices=FUSIONS),
+    Spec("fusion.weights", "", "safetensors file of the cross_attention fusion."),
+    Spec("sync.slop_s", 0.02, "Images of several cameras are one group within this, in s.", 0.0, 1.0),
+    Spec("sync.policy", "wait", "A silent camera is waited for, or masked.", choices=SYNC_POLICIES),
+    Spec("sync.silent_after_s", 0.5, "A camera that sends nothing for this long is silent, in s.", 0.01, 60.0),
+    Spec("output_dtype", "float32", "dtype of the tensors on the wire.", choices=OUTPUT_DTYPES),
+    Spec("top_k", 5, "Classes in a classification.", 1, 1000),
+    Spec("max_rate_hz", 0.0, "Most encoder runs a second, in Hz; 0 is no bound.", 0.0, 1000.0),
+)
+
+
+def camera_specs(name: str) -> tuple[Spec, ...]:
+    """Parameters of the camera ``name``."""
+    return (
+        Spec(f"cameras.{name}.topic", f"{name}/image", "Image topic of the camera."),
+        Spec(f"cameras.{name}.transport", "raw", "Image (raw) or CompressedImage.", choices=TRANSPORTS),
+        Spec(f"cameras.{name}.head", "", "Folder of a classification head made by `vit-perception fit`."),
+    )
+
+
+def pose_specs(name: str) -> tuple[Spec, ...]:
+    """Parameters of the arm ``name``."""
+    return (
+        Spec(f"poses.{name}.topic", f"{name}/pose", "PoseStamped topic of the end effector."),
+        Spec(f"poses.{name}.frame_id", "", "Frame that its header must name; another one is bad input."),
+        Spec(f"poses.{name}.wait_s", 0.02, "Longest wait for a sample at or after the image stamp, in s.", 0.0, 1.0),
+        Spec(f"poses.{name}.max_skew_s", 0.05, "Farthest sample that may be held, in s.", 0.0, 2.0),
+    )
+
+
+class NodeParameters:
+    """Declares the node's parameters and reads them into settings.
+
+    A value of a wrong type or out of bounds cannot be declared. It is remembered, so that configure fails with
+    it, until the parameter is set to something else; the node itself keeps running.
+    """
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._refused: dict[str, BadSetting] = {}
+        self._declare(NODE)
+
+    def value(self, name: str) -> Any:
+        """The value of a declared parameter; a list that was not given is empty."""
+        try:
+            return self._node.get_parameter(name).value
+        except ParameterUninitializedException:
+            return []
+
+    def was_set(self, name: str) -> None:
+        """Whatever was wrong with ``name`` has been replaced."""
+        self._refused.pop(name, None)
+
+    def _declare(self, specs: tuple[Spec, ...]) -> None:
+        for spec in specs:
+            if self._node.has_parameter(spec.name):
+                continue
+            try:
+                self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor())
+            except (InvalidParameterTypeException, InvalidParameterValueException):
+                given = self._node._parameter_overrides[spec.name].value
+                self._refused[spec.name] = BadSetting(spec.name, given, spec.accepted())
+                self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor(), ignore_override=True)
+
+    def read(self) -> EncoderSettings:
+        """Declare what the named cameras and arms need, and read everything. Raises BadSetting."""
+        cameras, arms = (tuple(self.value(f"{kind}_names")) for kind in ("camera", "pose"))
+        for parameter, names in (("camera_names", cameras), ("pose_names", arms)):
+            for name in names:
+                # Checked before it becomes part of a parameter's name.
+                check_name(parameter, name)
+        for name in cameras:
+            self._declare(camera_specs(name))
+        for name in arms:
+            self._declare(pose_specs(name))
+        for refused in self._refused.values():
+            raise refused
+        return self._settings(cameras, arms)
+
+    def _settings(self, cameras: tuple[str, ...], arms: tuple[str, ...]) -> EncoderSettings:
+        def values(prefix: str, *keys: str) -> list[Any]:
+            return [self.value(f"{prefix}{key}") for key in keys]
+
+        return EncoderSettings(
+            cameras=tuple(CameraSettings(n, *values(f"cameras.{n}.", "topic", "transport", "head")) for n in cameras),
+            poses=tuple(PoseSettings(n, *values(f"poses.{n}.", "topic", "frame_id", "wait_s", "max_skew_s"))
+                        for n in arms),
+            pose_policy=self.value("poses.policy"),
+            model=ModelSettings(*values("model.", "checkpoint", "block")),
+            engine=EngineSettings(*values("engine.", "backend", "precision", "min_cosine", "threads")),
+            fusion=FusionSettings(*values("", "fusion.kind", "fusion.weights", "poses.tokenizer",
+                                          "poses.tokenizer_weights")),
+            sync=SyncSettings(*values("sync.", "slop_s", "policy", "silent_after_s")),
+            output=OutputSettings(*values("", "output_dtype", "top_k", "max_rate_hz")))

@@ -1,0 +1,182 @@
+"""Settings of the node and the tools, as frozen dataclasses that check themselves on construction.
+
+Every error names the parameter as the user wrote it, its value, and what would be accepted. What belongs to
+a checkpoint (mean, std, input size, interpolation, licence) is not here: it travels in its model card.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+BACKENDS = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+TRANSPORTS = ("raw", "compressed")
+POSE_POLICIES = ("mask", "require")
+SYNC_POLICIES = ("wait", "mask")
+FUSIONS = ("concat", "cross_attention")
+TOKENIZERS = ("fourier", "linear", "mlp")
+OUTPUT_DTYPES = ("float32", "float16")
+
+# Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
+
+    def __init__(self, name: str, value: object, accepted: str):
+        super().__init__(f"parameter '{name}' is {value!r}; accepted: {accepted}")
+        self.name = name
+
+
+def check_name(parameter: str, name: str) -> None:
+    """Raise BadSetting where a camera's or arm's ``name`` cannot be a segment of a topic."""
+    if not _NAME.match(name):
+        raise BadSetting(parameter, name, "a letter followed by letters, digits or underscores")
+
+
+def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise BadSetting(name, value, "one of " + ", ".join(accepted))
+
+
+def _within(name: str, value: float, low: float, high: float, unit: str = "") -> None:
+    # NaN fails both comparisons, so it is refused too.
+    if not low <= value <= high:
+        raise BadSetting(name, value, f"{low:g} to {high:g}{' ' + unit if unit else ''}")
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own head."""
+
+    name: str
+    topic: str
+    transport: str = "raw"
+    head: str = ""
+
+    def __post_init__(self):
+        check_name("camera_names", self.name)
+        if not self.topic:
+            raise BadSetting(f"cameras.{self.name}.topic", self.topic, "the name of an image topic")
+        _one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """One arm: its PoseStamped topic, the frame its header must name, and how long to wait for a sample."""
+
+    name: str
+    topic: str
+    frame_id: str = ""
+    wait_s: float = 0.02
+    max_skew_s: float = 0.05
+
+    def __post_init__(self):
+        check_name("pose_names", self.name)
+        if not self.topic:
+            raise BadSetting(f"poses.{self.name}.topic", self.topic, "the name of a PoseStamped topic")
+        if not self.frame_id:
+            raise BadSetting(f"poses.{self.name}.frame_id", self.frame_id, "the frame that the poses are given in")
+        _within(f"poses.{self.name}.wait_s", self.wait_s, 0.0, 1.0, "s")
+        _within(f"poses.{self.name}.max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last one."""
+
+    checkpoint: str = "demo"
+    block: int = -1
+
+    def __post_init__(self):
+        if not self.checkpoint:
+            raise BadSetting("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all."""
+
+    backend: str = "auto"
+    precision: str = "auto"
+    min_cosine: float = 0.0
+    threads: int = 0
+
+    def __post_init__(self):
+        _one_of("engine.backend", self.backend, BACKENDS)
+        _one_of("engine.precision", self.precision, PRECISIONS)
+        _within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
+        _within("engine.threads", self.threads, 0, 256)
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """How pose tokens are made and joined with the image tokens; weights are safetensors files."""
+
+    kind: str = "concat"
+    weights: str = ""
+    tokenizer: str = "fourier"
+    tokenizer_weights: str = ""
+
+    def __post_init__(self):
+        _one_of("fusion.kind", self.kind, FUSIONS)
+        _one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
+        if self.kind == "cross_attention" and not self.weights:
+            raise BadSetting("fusion.weights", self.weights,
+                             "a safetensors file: cross_attention without trained weights gives noise, so it is refused")
+        if self.tokenizer != "fourier" and not self.tokenizer_weights:
+            raise BadSetting("poses.tokenizer_weights", self.tokenizer_weights,
+                             f"a safetensors file: an untrained {self.tokenizer} tokenizer gives noise, so it is refused")
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """Several cameras are one group when their stamps lie within ``slop_s`` of each other."""
+
+    slop_s: float = 0.02
+    policy: str = "wait"
+    silent_after_s: float = 0.5
+
+    def __post_init__(self):
+        _within("sync.slop_s", self.slop_s, 0.0, 1.0, "s")
+        _one_of("sync.policy", self.policy, SYNC_POLICIES)
+        _within("sync.silent_after_s", self.silent_after_s, 0.01, 60.0, "s")
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """``dtype`` of the tensors on the wire; ``top_k`` classes; ``max_rate_hz`` 0 is no bound."""
+
+    dtype: str = "float32"
+    top_k: int = 5
+    max_rate_hz: float = 0.0
+
+    def __post_init__(self):
+        _one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
+        _within("top_k", self.top_k, 1, 1000)
+        _within("max_rate_hz", self.max_rate_hz, 0.0, 1000.0, "Hz")
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Everything the pipeline and the node are configured with."""
+
+    cameras: tuple[CameraSettings, ...]
+    poses: tuple[PoseSettings, ...] = ()
+    pose_policy: str = "mask"
+    model: ModelSettings = field(default_factory=ModelSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    fusion: FusionSettings = field(default_factory=FusionSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+    def __post_init__(self):
+        if not self.cameras:
+            raise BadSetting("camera_names", [], "at least one camera's name")
+        _one_of("poses.policy", self.pose_policy, POSE_POLICIES)
+        # A camera and an arm share the name space of the topics below the node.
+        for parameter, names in (("camera_names", [c.name for c in self.cameras]),
+                                 ("pose_names", [c.name for c in self.cameras] + [p.name for p in self.poses])):
+            repeated = sorted({n for n in names if names.count(n) > 1})
+            if repeated:
+                raise BadSetting(parameter, repeated, "names that differ from each other, cameras and arms together")
