@@ -85,7 +85,8 @@ def engine_ms(pipeline: Pipeline, runs: int = 40) -> float:
     return statistics.median(times)
 
 
-def offer(executor, ears: Ears, image_topic: str, token_topic: str, rate_hz: float, seconds: float) -> list[tuple[float, float]]:
+def offer(executor, ears: Ears, image_topic: str, token_topic: str, rate_hz: float,
+          seconds: float) -> list[tuple[float, float]]:
     """Run the camera and give back what was heard of ``token_topic`` while it ran: (time s, age ms)."""
     ears.heard[token_topic].clear()
     camera = Child([sys.executable, str(HERE / "camera.py"), image_topic, str(rate_hz), str(seconds)],

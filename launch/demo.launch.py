@@ -4,7 +4,8 @@ import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, RegisterEventHandler
+from launch.actions import (DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription,
+                            RegisterEventHandler)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -28,5 +29,6 @@ def generate_launch_description():
         DeclareLaunchArgument('rate', default_value='1.0', description='times the recorded speed'),
         encoder,
         player,
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='bag ended'))])),
+        RegisterEventHandler(OnProcessExit(target_action=player,
+                                           on_exit=[EmitEvent(event=Shutdown(reason='the bag has ended'))])),
     ])

@@ -212,7 +212,8 @@ class Pipeline:
 
     def _embedding_width(self, groups: tuple[LayoutGroup, ...]) -> int:
         """What the fusion makes of a sequence in which everything is missing is as wide as any other."""
-        empty = [TokenGroup(g.kind, g.source, np.zeros((g.stop - g.start, self.width), np.float32), False) for g in groups]
+        empty = [TokenGroup(g.kind, g.source, np.zeros((g.stop - g.start, self.width), np.float32), valid=False)
+                 for g in groups]
         return len(self.fusion.embedding(TokenSequence.of(empty)))
 
     def _layout_groups(self):

@@ -123,10 +123,10 @@ class FusionSettings:
         _one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
         if self.kind == "cross_attention" and not self.weights:
             raise BadSetting("fusion.weights", self.weights,
-                             "a safetensors file: cross_attention without trained weights gives noise, so it is refused")
+                             "a safetensors file: untrained cross_attention gives noise, so it is refused")
         if self.tokenizer != "fourier" and not self.tokenizer_weights:
             raise BadSetting("poses.tokenizer_weights", self.tokenizer_weights,
-                             f"a safetensors file: an untrained {self.tokenizer} tokenizer gives noise, so it is refused")
+                             f"a safetensors file: an untrained {self.tokenizer} gives noise, so it is refused")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class BagReader:
         """Message type by topic."""
         return {c.topic: c.msgtype for c in self._reader.connections}
 
+    def type_of(self, topic: str) -> str:
+        """The message type of ``topic``. Raises BagError naming the topics that there are."""
+        return self._connections([topic])[0].msgtype
+
     @property
     def start_ns(self) -> int:
         """When the first message was recorded."""
@@ -66,7 +70,8 @@ class BagReader:
     def _connections(self, topics: list[str]) -> list:
         missing = sorted(set(topics) - set(self.topics))
         if missing:
-            raise BagError(f"{self.path} has no topic {', '.join(missing)}; there are: {', '.join(sorted(self.topics))}")
+            raise BagError(f"{self.path} has no topic {', '.join(missing)}; there are: "
+                           f"{', '.join(sorted(self.topics))}")
         return [c for c in self._reader.connections if c.topic in topics]
 
     def raw(self, topics: list[str]) -> Iterator[RawMessage]:

@@ -22,7 +22,7 @@ from vit_perception.bags.reader import BagReader
 from vit_perception.bags.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
-from vit_perception.cli.processes import PACKAGE, Child, use_large_data_profile
+from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline import Pipeline
 
@@ -32,9 +32,9 @@ CONFIGURE_S, SETTLE_S = 180.0, 10.0
 
 def add_arguments(parser: ArgumentParser) -> None:
     data = PACKAGE.parent / "data/demo"
-    parser.add_argument("--train-bag", type=Path, default=data / "pick_place_train", help="recording to fit the head on")
+    parser.add_argument("--train-bag", type=Path, default=data / "pick_place_train", help="recording to fit on")
     parser.add_argument("--bag", type=Path, default=data / "pick_place_demo", help="recording to replay")
-    parser.add_argument("--params", type=Path, default=PACKAGE.parent / "config/demo.yaml", help="the node's parameters")
+    parser.add_argument("--params", type=Path, default=share_folder() / "config/demo.yaml", help="of the node")
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
 

@@ -85,7 +85,8 @@ class DemoRun:
         self.frames = {s: f for s, f in watcher.frames.items() if f.received_ns}
         if watcher.diagnostics is not None:
             self.accounts = parse_accounts(watcher.diagnostics)
-            self.skew_ms = next((v.value for s in watcher.diagnostics.status for v in s.values if v.key == "skew_ms"), "")
+            values = [v for s in watcher.diagnostics.status for v in s.values]
+            self.skew_ms = next((v.value for v in values if v.key == "skew_ms"), "")
 
     def latencies_ms(self) -> np.ndarray:
         """From handing the image to DDS until the tokens were received, of each frame published."""
@@ -139,8 +140,8 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
         return
     chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
     images = images_at(demo, set(chosen))
-    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s], tuple(panel(demo, preprocess, images, c, s) for c in cameras))
-               for s in chosen]
+    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s],
+                      tuple(panel(demo, preprocess, images, c, s) for c in cameras)) for s in chosen]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
     draw_sheet(moments, f"What the robot sees: {runs}").save(path)
 

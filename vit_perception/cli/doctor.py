@@ -22,8 +22,8 @@ def run(args: Namespace) -> int:
     print(f"{'DDS profile':<12} {profile()}")
     backends = available_backends()
     for backend in backends:
-        state = f"{backend.version}, {backend.device}: {', '.join(backend.precisions)}" if backend.found else backend.why_not
-        print(f"{backend.name:<12} {state}")
+        found_text = f"{backend.version}, {backend.device}: {', '.join(backend.precisions)}"
+        print(f"{backend.name:<12} {found_text if backend.found else backend.why_not}")
     return 0 if all(needed.values()) and any(b.found for b in backends) else 1
 
 

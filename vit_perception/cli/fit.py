@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     source.add_argument("--images", type=Path, help="folder with a subfolder of JPEG or PNG files a class")
     source.add_argument("--bag", type=Path, help="rosbag2 folder with an image topic and a label topic")
     parser.add_argument("--topic", help="image topic of the bag")
-    parser.add_argument("--labels", default="/task_stage", help="std_msgs/String topic of the bag (default: %(default)s)")
+    parser.add_argument("--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)")
     parser.add_argument("--test-bag", type=Path, help="a bag that is only tested on")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
     parser.add_argument("--out", type=Path, required=True, help="folder for head.safetensors, labels.json, report.json")
@@ -54,8 +54,7 @@ def settings_of(bag: Path | None, topic: str | None, checkpoint: str, backend: s
     transport = "compressed"
     if bag:
         with BagReader(bag) as reader:
-            reader.count(topic)  # a missing topic is named together with those that there are
-            transport = "raw" if reader.topics[topic].endswith("/Image") else "compressed"
+            transport = "raw" if reader.type_of(topic).endswith("/Image") else "compressed"
     return EncoderSettings((CameraSettings("camera", topic or "files", transport),),
                            model=ModelSettings(checkpoint), engine=EngineSettings(backend))
 

@@ -11,16 +11,14 @@ PACKAGE = Path(__file__).resolve().parent.parent
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
-def dds_profile() -> Path | None:
-    """config/fastdds_large_data.xml: beside a source checkout, or in the share folder of an installed package."""
-    try:
-        from ament_index_python.packages import get_package_share_directory
+def share_folder() -> Path:
+    """Where config/ and launch/ are: the source checkout, or the share folder of an installed package."""
+    if (PACKAGE.parent / "config").is_dir():
+        return PACKAGE.parent
+    # Only an installed package is in the ament index, and only an install needs it.
+    from ament_index_python.packages import get_package_share_directory
 
-        share = Path(get_package_share_directory("vit_perception"))
-    except Exception:  # no ament index, or the package is not in it: a source checkout
-        share = PACKAGE.parent
-    profile = share / "config/fastdds_large_data.xml"
-    return profile if profile.is_file() else None
+    return Path(get_package_share_directory("vit_perception"))
 
 
 def use_large_data_profile() -> None:
@@ -28,9 +26,10 @@ def use_large_data_profile() -> None:
 
     Call before ``rclpy.init``.
     """
-    if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES) and (profile := dds_profile()):
+    if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         # Humble and Jazzy read the second name; Kilted, of which the wheels are, the first.
-        os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")]] = str(profile)
+        os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")]] = str(
+            share_folder() / "config/fastdds_large_data.xml")
 
 
 class Child:

@@ -30,7 +30,7 @@ class BagPlayer:
     def __init__(self, node: Node, bag: BagReader, topics: list[str]):
         self._bag = bag
         self._topics = topics
-        self._publishers = {t: node.create_publisher(message_class(bag.topics[t]), t, PLAY_QOS) for t in topics}
+        self._publishers = {t: node.create_publisher(message_class(bag.type_of(t)), t, PLAY_QOS) for t in topics}
 
     def wait_for_subscribers(self, timeout_s: float) -> None:
         """Block until each topic has a subscriber. Raises BagError naming those that have none by then."""

@@ -76,7 +76,8 @@ class EncoderNode(LifecycleNode):
             # rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback.
             expected = isinstance(error, (ValueError, RuntimeError, OSError))
             self.get_logger().error(f"configure failed: {error if expected else traceback.format_exc()}")
-            self._report(diagnostics.engine_status(self.get_name(), None, f"configure failed: {error}", diagnostics.ERROR))
+            self._report(diagnostics.engine_status(self.get_name(), None, f"configure failed: {error}",
+                                                   diagnostics.ERROR))
             self._free()
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
@@ -210,8 +211,8 @@ class EncoderNode(LifecycleNode):
         """A change that would silently do nothing is refused: parameters are read at configure."""
         own = [p.name for p in parameters if not p.name.startswith(("qos_overrides.", "use_sim_time"))]
         if own and self._pipeline is not None:
-            return SetParametersResult(successful=False, reason=f"'{own[0]}' is read at configure; clean up the node "
-                                       "(ros2 lifecycle set <node> deactivate, then cleanup), set it, and configure again")
+            return SetParametersResult(successful=False, reason=f"'{own[0]}' is read at configure; deactivate and "
+                                       "clean up the node (ros2 lifecycle set), set it, and configure again")
         for name in own:
             self._settings_source.was_set(name)
         return SetParametersResult(successful=True)

@@ -53,7 +53,8 @@ class OutputWatcher(Node):
         self._subscribe(String, "layout", self._on_layout, LATCHED_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
-    def _subscribe(self, kind: type, topic: str, take: Callable, qos: QoSProfile = OUTPUT_QOS, recorded: bool = True) -> None:
+    def _subscribe(self, kind: type, topic: str, take: Callable, qos: QoSProfile = OUTPUT_QOS,
+                   recorded: bool = True) -> None:
         """Raw, so that the bytes recorded are the bytes sent; deserialised once."""
         full = f"{self._encoder}/{topic}"
         module = kind.__module__.split(".")[0]

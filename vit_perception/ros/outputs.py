@@ -36,7 +36,8 @@ class Outputs:
             topics = {"patch_features": Image, "cls_token": Image, "feature_view": Image, "attention_view": Image}
             if pipeline.labels_of(camera.name):
                 topics["classification"] = Classification
-            self._cameras[camera.name] = {t: self._publisher(kind, f"~/{camera.name}/{t}") for t, kind in topics.items()}
+            self._cameras[camera.name] = {topic: self._publisher(kind, f"~/{camera.name}/{topic}")
+                                          for topic, kind in topics.items()}
         self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
                        for arm in pipeline.settings.poses}
         # Plain and latched, so that configure can say what was loaded and late subscribers still hear it.

@@ -1,0 +1,94 @@
+"""Bags through the pipeline, with the committed recordings."""
+
+import numpy as np
+import pytest
+
+from test.conftest import DEMO_BAG, TRAIN_BAG
+from vit_perception.bags.labelled import encode_labelled, labelled_folder, labelled_frames
+from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.bags.replay import Dropped, ImageGroups, replay
+from vit_perception.bags.writer import BagWriter
+from vit_perception.pipeline import Pipeline
+from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.types import FrameResult
+
+MS = 1_000_000
+CAMERAS = tuple(CameraSettings(n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint):
+    arms = (PoseSettings("arm", "/ee_pose", "world"),)
+    made = Pipeline.open(EncoderSettings(CAMERAS, arms, pose_policy="require", model=ModelSettings(str(tiny_checkpoint)),
+                                         engine=EngineSettings("torch", "float32")))
+    yield made
+    made.close()
+
+
+def test_every_image_of_the_bag_gives_a_frame_with_the_pose_at_its_stamp(pipeline):
+    with BagReader(DEMO_BAG) as bag:
+        count = bag.count(CAMERAS[0].topic)
+        frames = [(r.stamp_ns, r.poses["arm"].status, r.poses["arm"].skew_ns, r.sequence.mask.all())
+                  for r in replay(pipeline, bag)]
+    assert len(frames) == count == 150
+    assert np.all(np.diff([stamp_ns for stamp_ns, *_ in frames]) == 50 * MS)
+    # The last pose was recorded before the last image's partner: only the ends have nothing to interpolate with.
+    assert {status for _, status, *_ in frames[1:-1]} == {"interpolated"}
+    assert {skew_ns for *_, skew_ns, _ in frames} <= {3 * MS, 7 * MS} and all(whole for *_, whole in frames)
+
+
+def test_a_bag_written_by_us_reads_back_and_a_bad_image_in_it_is_named(pipeline, tmp_path):
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "copy") as copy:
+        for k, message in enumerate(bag.raw([c.topic for c in CAMERAS] + ["/ee_pose"])):
+            data = message.data
+            if k > 60 and message.topic == CAMERAS[1].topic:
+                data = data[:-40] + bytes(40)  # the JPEG's end marker is gone
+            copy.write(message.topic, message.type_name, data, message.stamp_ns)
+            if k == 90:
+                break
+    with BagReader(tmp_path / "copy") as bag:
+        results = list(replay(pipeline, bag))
+    assert any(isinstance(r, FrameResult) for r in results)
+    assert {(r.reason, "end marker" in r.text) for r in results if isinstance(r, Dropped)} == {("short_data", True)}
+
+
+def test_what_is_not_in_the_bag_is_named(tmp_path):
+    with pytest.raises(BagError, match="no bag at /no/such"):
+        BagReader("/no/such")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BagError, match="no readable bag"):
+        BagReader(tmp_path / "empty")
+    with BagReader(DEMO_BAG) as bag, pytest.raises(BagError, match="/nope; there are: /agentview"):
+        list(bag.messages(["/nope"]))
+
+
+def test_images_are_grouped_once_and_those_without_partners_are_passed_over():
+    groups = ImageGroups(["a", "b"], 10 * MS)
+    given = [("a", 0, "a0"), ("a", 50, "a50"), ("b", 52, "b52"), ("b", 99, "b99"), ("a", 100, "a100")]
+    out = [g for camera, stamp_ms, message in given for g in groups.add(camera, stamp_ms * MS, message)]
+    assert out == [(52 * MS, {"a": "a50", "b": "b52"}), (100 * MS, {"a": "a100", "b": "b99"})]
+
+
+def test_labels_are_those_at_the_image(tmp_path):
+    with BagReader(TRAIN_BAG) as bag:
+        truth = [m.data for _, _, m in bag.messages(["/task_stage"])]
+        pictures = list(labelled_frames(bag, CAMERAS[1].topic, "/task_stage", every=3))
+    assert [p.label for p in pictures] == truth[::3]
+    assert len({p.stretch for p in pictures}) == 16  # four stages of four episodes
+
+
+def test_a_folder_of_pictures_is_labelled_by_its_subfolders(tmp_path, pipeline, tiny_checkpoint):
+    import cv2
+
+    for label, level in (("dark", 20), ("bright", 230)):
+        (tmp_path / label).mkdir()
+        for k in range(3):
+            cv2.imwrite(str(tmp_path / label / f"{k}.png"), np.full((20, 30, 3), level + k, np.uint8))
+    settings = EncoderSettings((CameraSettings("files", "files", "compressed"),), model=ModelSettings(str(tiny_checkpoint)),
+                               engine=EngineSettings("torch", "float32"))
+    single = Pipeline.open(settings)
+    features, labels, stretches = encode_labelled(single, labelled_folder(tmp_path), "cls_mean")
+    single.close()
+    assert features.shape == (6, 128) and labels == ["bright"] * 3 + ["dark"] * 3 and stretches == [0] * 3 + [1] * 3
+    with pytest.raises(ValueError, match="holds no pictures"):
+        list(labelled_folder(tmp_path / "dark"))
