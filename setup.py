@@ -16,7 +16,7 @@ setup(
         (f"share/{package_name}/config", glob("config/*")),
     ],
     install_requires=["setuptools"],
-    zip_safe=True,
+    zip_safe=False,  # the parity pictures are read as files
     maintainer="vit_perception maintainers",
     maintainer_email="maintainers@example.org",
     description="Camera images and end-effector poses in, Vision Transformer tokens out.",

@@ -24,7 +24,7 @@ from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.heads import Head, distinct_names, load_head, softmax, top_classes
 from vit_perception.pose.tokenizer import make_tokenizer
-from vit_perception.settings import EncoderSettings
+from vit_perception.settings import BadSetting, EncoderSettings
 from vit_perception.types import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
                                   RgbImage, TokenGroup, TokenSequence)
 from vit_perception.wire import Layout, LayoutCamera, LayoutGroup
@@ -62,9 +62,9 @@ class Pipeline:
         self.patch_size_px = self.model_config.patch_size_px
         self.grid = self.model_config.grid_of(*self.card.rule.network_size_px)
         self.heads = {c.name: load_head(c.head) for c in settings.cameras if c.head}
-        for head in self.heads.values():
-            # A head for features of another width is found out now, not at the first frame.
-            head.scores(np.zeros(width, np.float32), np.zeros((1, width), np.float32))
+        for camera in settings.cameras:
+            if camera.name in self.heads:
+                self._check_head(camera.name, camera.head)
         self.tokenizer = make_tokenizer(settings.fusion.tokenizer, width, settings.fusion.tokenizer_weights)
         self.fusion = make_fusion(settings.fusion, width)
         self._preprocess = Preprocessor(self.card.rule)
@@ -87,6 +87,14 @@ class Pipeline:
         except BaseException:
             opened.engine.close()
             raise
+
+    def _check_head(self, camera: str, path: str) -> None:
+        """Features of another encoder would give scores that look right and mean nothing."""
+        head = self.heads[camera]
+        if head.encoder_sha256 not in ("", self.card.weights_sha256):
+            raise BadSetting(f"cameras.{camera}.head", path, f"a head fitted on {self.card.name} (weights "
+                             f"{self.card.weights_sha256[:12]}); this one was fitted on {head.encoder_sha256[:12]}")
+        head.scores(np.zeros(self.width, np.float32), np.zeros((1, self.width), np.float32))
 
     def close(self) -> None:
         """Free the engine. The pipeline cannot be used after it."""

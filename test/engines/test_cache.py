@@ -107,7 +107,7 @@ def test_two_processes_at_once_build_once(tmp_path):
     assert sum("another process is building" in output for output in outputs) <= 1
 
 
-def test_a_builder_that_is_waited_for_and_killed_leaves_the_build_to_the_next(tmp_path):
+def test_a_builder_killed_midway_leaves_no_entry_and_the_next_one_builds(tmp_path):
     record = tmp_path / "record"
     process = start_builder(tmp_path / "cache", 60, record)
     wait_for(record)

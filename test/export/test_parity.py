@@ -124,7 +124,7 @@ def test_every_slot_has_a_picture_and_all_differ(batch, count):
 
 
 def test_run_batches_copies_what_the_engine_owns():
-    owned = EncoderOutput(np.zeros((2, 4), np.float32), np.zeros((2, 3, 4), np.float32), np.zeros((2, 1, 3), np.float32))
+    owned = EncoderOutput(*(np.zeros(shape, np.float32) for shape in ((2, 4), (2, 3, 4), (2, 1, 3))))
 
     def infer(images):
         owned.cls_token[:] = images[:, 0, 0, :1]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from image_messages import header, image
+from test.image.image_messages import header, image
 
 from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_image, stamp_ns_of
 from vit_perception.types import BadInput

@@ -6,7 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from image_messages import compressed, header
+from test.image.image_messages import compressed, header
 
 from vit_perception.image.decode import decode_compressed
 from vit_perception.types import BadInput

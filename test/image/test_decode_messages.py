@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from image_messages import header, image
+from test.image.image_messages import header, image
 
 from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_compressed, decode_image
 from vit_perception.types import BadInput

@@ -7,6 +7,7 @@ head that is saved has seen all of the first source. Use it with the node's para
 
 import json
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def fit(pipeline: Pipeline, args: Namespace) -> dict:
     train_labels = [label for label, out in zip(labels, test) if not out]
     judged = fit_head(features[~test], train_labels, args.feature, args.method)
     evaluations = {"held_out": evaluate(judged, features[test], [la for la, out in zip(labels, test) if out])}
-    head = fit_head(features, labels, args.feature, args.method)
+    head = replace(fit_head(features, labels, args.feature, args.method), encoder_sha256=pipeline.card.weights_sha256)
     if args.test_bag:
         test_features, test_labels, _ = encode_source(pipeline, args, args.test_bag)
         evaluations["test_bag"] = evaluate(head, test_features, test_labels)

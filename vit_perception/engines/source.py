@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from vit_perception.engines.cache import cached, digest_of
 
 if TYPE_CHECKING:
-    from vit_perception.model.encoder_graph import EncoderGraph
+    from torch import nn
 
 ONNX_NAME = "model.onnx"
 
 
 @dataclass(frozen=True, eq=False)
 class EngineSource:
-    """``graph`` (float32) for a static ``batch``; ``log`` hears of exports; ``folder`` None is the usual cache."""
+    """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for a static ``batch``.
 
-    graph: "EncoderGraph"
+    ``log`` hears of exports; ``folder`` None is the usual cache.
+    """
+
+    graph: "nn.Module"
     batch: int
     log: Callable[[str], None] = field(default=lambda text: None)
     folder: Path | None = None
@@ -33,7 +36,7 @@ class EngineSource:
     @cached_property
     def key(self) -> dict:
         """What the ONNX file depends on: the graph, the batch, and the versions that write it."""
-        # Versions from the packages' metadata: onnxscript alone takes a second to import.
+        # Versions from the packages' metadata: onnxscript alone takes half a second to import.
         writers = {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
         return {"kind": "onnx", **self.graph_key, "batch": self.batch, **writers}
 

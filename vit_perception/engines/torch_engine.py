@@ -11,7 +11,7 @@ from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
 from vit_perception.engines.source import EngineSource
 from vit_perception.types import EncoderOutput
 
-# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware. Without them bfloat16 is slower than float32.
+# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates it.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 

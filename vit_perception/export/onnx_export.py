@@ -12,7 +12,7 @@ import torch
 from vit_perception.model.encoder_graph import EncoderGraph
 from vit_perception.model.layers import explicit_attention
 
-# 17 is the first with LayerNormalization, 18 the first that torch's exporter writes; TensorRT 10 reads up to 22.
+# 17 is the first with LayerNormalization, 18 the first that torch's exporter writes; a higher one gains nothing here.
 OPSET = 18
 INPUT_NAME = "images"
 
@@ -35,7 +35,7 @@ def export_onnx(graph: EncoderGraph, batch: int, path: Path) -> None:
         program = torch.onnx.export(graph, (images,), input_names=[INPUT_NAME], output_names=list(graph.output_names),
                                     opset_version=OPSET, dynamo=True, verbose=False)
     for node in program.model.graph:
-        node.metadata_props.clear()  # stack traces: 70 % of the file, with the paths of this installation
+        node.metadata_props.clear()  # stack traces, four fifths of this file, with the paths of the installation
     program.save(path, external_data=True)
     onnx.checker.check_model(str(path))
 

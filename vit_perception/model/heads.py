@@ -44,7 +44,8 @@ class Head:
     """A linear softmax classifier of K classes on standardised features of width F.
 
     ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
-    scores = softmax(weight · (feature − mean) / scale + bias). Raises ValueError naming what does not fit.
+    scores = softmax(weight · (feature − mean) / scale + bias). ``encoder_sha256`` is the digest of the weights
+    whose features it was fitted on ("" where unknown). Raises ValueError naming what does not fit.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +54,7 @@ class Head:
     feature: str = "cls"
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
+    encoder_sha256: str = ""
 
     def __post_init__(self):
         classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
@@ -86,11 +88,12 @@ class Head:
 
 
 def save_head(path: str | Path, head: Head) -> None:
-    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels and feature)."""
+    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature, encoder)."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: getattr(head, name) for name in _TENSORS}, folder / WEIGHTS_FILE)
-    text = json.dumps({"labels": list(head.labels), "feature": head.feature}, ensure_ascii=False, indent=1)
+    fields = {"labels": list(head.labels), "feature": head.feature, "encoder_sha256": head.encoder_sha256}
+    text = json.dumps(fields, ensure_ascii=False, indent=1)
     (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -116,7 +119,7 @@ def load_head(path: str | Path) -> Head:
     if sorted(tensors) != sorted(_TENSORS):
         raise ValueError(f"{weights_path} holds {', '.join(sorted(tensors))}; accepted: {', '.join(_TENSORS)}")
     try:
-        return Head(labels, feature=feature, **tensors)
+        return Head(labels, feature=feature, encoder_sha256=str(fields.get("encoder_sha256", "")), **tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

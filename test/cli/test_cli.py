@@ -1,0 +1,63 @@
+"""The console script, as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+
+from test.conftest import DEMO_BAG, TRAIN_BAG
+from vit_perception.model.heads import load_head
+
+
+def run(*arguments, timeout_s=120, **environment):
+    return subprocess.run([sys.executable, "-m", "vit_perception.cli.main", *map(str, arguments)], text=True,
+                          capture_output=True, timeout=timeout_s, env=os.environ | environment)
+
+
+def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
+    done = run("doctor")
+    assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout
+    assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
+    assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
+
+
+def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
+    done = run("fit", "--bag", TRAIN_BAG, "--topic", "/wrist/image/compressed", "--test-bag", DEMO_BAG, "--every", 4,
+               "--out", tmp_path / "head", "--checkpoint", tiny_checkpoint, "--backend", "torch")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "head/report.json").read_text())
+    assert report["labels"] == ["carry", "grasp", "place", "reach"] and report["pictures"] == 75
+    confusion = np.array(report["test_bag"]["confusion"])
+    assert confusion.sum() == report["test_bag"]["pictures"] == 38
+    assert report["test_bag"]["accuracy"] == round(np.trace(confusion) / 38, 4)
+    # Random weights tell places apart all the same; chance on these four is about 0.3.
+    assert report["test_bag"]["accuracy"] > 0.5
+    head = load_head(tmp_path / "head")
+    assert head.labels == ("carry", "grasp", "place", "reach") and head.encoder_sha256 == report["weights_sha256"]
+
+
+def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):
+    for label, level in (("dark", 30), ("bright", 220)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for k in range(8):
+            noise = np.random.default_rng(k).integers(-20, 20, (40, 60, 3)) + level
+            cv2.imwrite(str(tmp_path / "pictures" / label / f"{k}.jpg"), noise.astype(np.uint8))
+    done = run("fit", "--images", tmp_path / "pictures", "--out", tmp_path / "head", "--checkpoint", tiny_checkpoint,
+               "--backend", "torch", "--method", "nearest_mean", "--feature", "cls")
+    assert done.returncode == 0, done.stderr
+    assert "held out: accuracy 1.000 of 4 pictures" in done.stdout
+
+
+def test_what_is_wrong_is_one_line_on_stderr(tmp_path):
+    for arguments, expected in (
+            (("fit", "--bag", DEMO_BAG, "--out", tmp_path), "--bag needs --topic"),
+            (("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path), "no topic /nope; there are: /agentview"),
+            (("fit", "--images", tmp_path, "--out", tmp_path), "holds no pictures"),
+            (("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path), "no bag at /no/bag"),
+            (("fit", "--images", tmp_path, "--out", tmp_path, "--checkpoint", "/no/model"), "/no/model")):
+        done = run(*arguments)
+        assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert run("dance").returncode == 2

@@ -1,0 +1,72 @@
+"""Poses that come late, on real threads: what the node looks up equals what a bag would give."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from test.ros.conftest import MILLISECOND_NS, stamped_pose
+from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.ros.pose_inputs import PoseInputs
+from vit_perception.settings import PoseSettings
+from vit_perception.types import BadInput
+
+ARM = PoseSettings("arm", "/pose", "base_link", wait_s=0.2)
+START_NS = 1_000_000_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_live_poses_equal_the_bags_when_they_come_up_to_30_ms_late(seed):
+    """100 Hz poses, each delayed by 0 to 30 ms without overtaking; an image every 20 ms is looked up at once."""
+    rng = np.random.default_rng(seed)
+    stamps_ns = START_NS + 10 * MILLISECOND_NS * np.arange(25)
+    messages = [stamped_pose(int(s), x_m=float(x)) for s, x in zip(stamps_ns, rng.normal(size=25))]
+    arrivals_s = np.maximum.accumulate((stamps_ns - START_NS) / 1e9 + rng.uniform(0, 0.03, 25))
+    live = PoseInputs([ARM], threading.Condition())
+    begin_s = time.monotonic()
+
+    def deliver():
+        for message, arrival_s in zip(messages, arrivals_s):
+            time.sleep(max(0.0, begin_s + arrival_s - time.monotonic()))
+            live.add(ARM, message)
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    bag = PoseHistory()
+    for message in messages:
+        bag.add(pose_of(message, "base_link"))
+    for k in range(1, 10):
+        image_s = k * 0.02 + float(rng.uniform(0, 0.01))
+        time.sleep(max(0.0, begin_s + image_s - time.monotonic()))
+        stamp_ns = START_NS + round(image_s * 1e9)
+        ours, truth = live.poses_at(stamp_ns)["arm"], bag.lookup(stamp_ns, 50 * MILLISECOND_NS)
+        assert ours.status == truth.status == "interpolated" and ours.skew_ns == truth.skew_ns
+        np.testing.assert_array_equal(ours.pose.position_m, truth.pose.position_m)
+    thread.join()
+    assert live.accounts["arm"].statuses == {"interpolated": 9} and live.accounts["arm"].received == 25
+
+
+def test_it_waits_no_longer_than_wait_s_and_then_holds():
+    live = PoseInputs([PoseSettings("arm", "/pose", "base_link", wait_s=0.05)], threading.Condition())
+    live.add(ARM, stamped_pose(START_NS, x_m=0.5))
+    started = time.monotonic()
+    found = live.poses_at(START_NS + 20 * MILLISECOND_NS)["arm"]
+    assert 0.04 < time.monotonic() - started < 0.5
+    assert found.status == "held" and found.skew_ns == 20 * MILLISECOND_NS
+    assert live.poses_at(START_NS + 80 * MILLISECOND_NS)["arm"].status == "missing"
+
+
+def test_a_refused_pose_is_counted_and_said():
+    live = PoseInputs([ARM], threading.Condition())
+    with pytest.raises(BadInput, match="other_link.*base_link"):
+        live.add(ARM, stamped_pose(START_NS, frame_id="other_link"))
+    assert live.accounts["arm"].received == 1 and live.accounts["arm"].refused == {"frame": 1}
+    assert live.poses_at(START_NS)["arm"].status == "missing"
+
+
+def test_clearing_forgets():
+    live = PoseInputs([PoseSettings("arm", "/pose", "base_link", wait_s=0.0)], threading.Condition())
+    live.add(ARM, stamped_pose(START_NS))
+    live.clear()
+    assert live.poses_at(START_NS)["arm"].status == "missing"

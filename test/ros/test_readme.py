@@ -1,0 +1,46 @@
+"""What the README says is so: its snippet runs, its files exist, its parameters are the node's."""
+
+import re
+import signal
+import sys
+import time
+
+from test.conftest import ROOT
+from test.ros.conftest import image_message
+from vit_perception.cli.main import SUBCOMMANDS
+from vit_perception.cli.processes import Child
+from vit_perception.ros.parameters import NODE, camera_specs, pose_specs
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_policy_snippet_prints_tokens(rig, tmp_path):
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (tmp_path / "policy.py").write_text(snippet)
+    robot = rig()
+    robot.activate()
+    policy = Child([sys.executable, str(tmp_path / "policy.py")], tmp_path / "log")
+    deadline_s, stamp_ns = time.monotonic() + 30, 5_000_000_000
+    while "wrist/patch" not in policy.tail() and time.monotonic() < deadline_s and policy.returncode is None:
+        stamp_ns += 100_000_000
+        robot.publish("/wrist/image", image_message(stamp_ns))
+        robot.frame(stamp_ns)
+    said = policy.tail()
+    policy.stop(sent=signal.SIGKILL)
+    assert " {'wrist/cls': (1, 64), 'wrist/patch': (16, 64)} 17 valid" in said, said
+
+
+def test_links_and_pictures_exist():
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(targets) >= 4 and all((ROOT / t).exists() for t in targets)
+
+
+def test_every_parameter_is_in_the_table():
+    table = README.split("## Parameters")[1].split("## Bad input")[0]
+    names = [s.name for s in (*NODE, *camera_specs("<name>"), *pose_specs("<name>"))]
+    missing = [n for n in names if f"`{n}`" not in table and f"`.{n.rsplit('.', 1)[-1]}`" not in table]
+    assert not missing
+
+
+def test_every_subcommand_is_shown():
+    assert all(f"vit-perception {name}" in README for name in SUBCOMMANDS)
