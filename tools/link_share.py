@@ -1,7 +1,7 @@
 """Make an editable install visible to ROS: pip installs no share/ files and no lib/<package>/ executables then.
 
 Links package.xml, launch/, config/ and the ament index marker into the environment, as
-``colcon build --symlink-install`` does, and the node's executable where ``ros2 run`` looks for it.
+``colcon build --symlink-install`` does, and the scripts where ``ros2 run`` looks for them.
 """
 
 import sys
@@ -23,7 +23,8 @@ def main() -> None:
     link(prefix / "share/ament_index/resource_index/packages" / PACKAGE, SOURCE / "resource" / PACKAGE)
     for name in ("package.xml", "launch", "config"):
         link(prefix / "share" / PACKAGE / name, SOURCE / name)
-    link(prefix / "lib" / PACKAGE / "encoder_node", prefix / "bin/encoder_node")
+    for script in ("encoder_node", "vit-perception"):
+        link(prefix / "lib" / PACKAGE / script, prefix / "bin" / script)
 
 
 if __name__ == "__main__":
