@@ -15,7 +15,8 @@ ENGINE = EngineSettings("torch", "float32")
 
 
 def open_pipeline(checkpoint, cameras=(CameraSettings("a", "/a"), CameraSettings("b", "/b")), **settings):
-    return Pipeline.open(EncoderSettings(tuple(cameras), model=ModelSettings(str(checkpoint)), engine=ENGINE, **settings))
+    model = ModelSettings(str(checkpoint))
+    return Pipeline.open(EncoderSettings(tuple(cameras), model=model, engine=ENGINE, **settings))
 
 
 @pytest.fixture(scope="module")

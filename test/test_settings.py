@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, FusionSettings,
@@ -13,7 +15,7 @@ ARM = PoseSettings("arm", "/pose", "base")
     (lambda: CameraSettings("a", "/a", "h264"), "cameras.a.transport", "h264", "raw, compressed"),
     (lambda: PoseSettings("arm", "/p"), "poses.arm.frame_id", "", "frame"),
     (lambda: PoseSettings("arm", "/p", "base", wait_s=2.0), "poses.arm.wait_s", 2.0, "0 to 1 s"),
-    (lambda: PoseSettings("arm", "/p", "base", max_skew_s=float("nan")), "poses.arm.max_skew_s", float("nan"), "0 to 2 s"),
+    (lambda: PoseSettings("arm", "/p", "base", max_skew_s=math.nan), "poses.arm.max_skew_s", math.nan, "0 to 2 s"),
     (lambda: ModelSettings(""), "model.checkpoint", "", "demo"),
     (lambda: EngineSettings("cuda"), "engine.backend", "cuda", "auto, torch"),
     (lambda: EngineSettings(precision="int4"), "engine.precision", "int4", "bfloat16"),

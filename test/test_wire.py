@@ -47,8 +47,8 @@ def test_padded_and_big_endian_messages_decode():
     np.testing.assert_array_equal(decode_tensor(fields), rows)
 
 
-@pytest.mark.parametrize("changes, word", [({"encoding": "rgb8"}, "rgb8"), ({"step": 4}, "step 4"), ({"height": 9}, "9 x 3"),
-                                           ({"step": 13}, "step 13")])
+@pytest.mark.parametrize("changes, word", [({"encoding": "rgb8"}, "rgb8"), ({"step": 4}, "step 4"),
+                                           ({"height": 9}, "9 x 3"), ({"step": 13}, "step 13")])
 def test_a_message_that_does_not_fit_is_refused(changes, word):
     with pytest.raises(ValueError, match=word):
         decode_tensor(message(encode_tensor(np.ones((4, 3))), **changes))

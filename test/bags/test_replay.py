@@ -19,8 +19,8 @@ CAMERAS = tuple(CameraSettings(n, f"/{n}/image/compressed", "compressed") for n 
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint):
     arms = (PoseSettings("arm", "/ee_pose", "world"),)
-    made = Pipeline.open(EncoderSettings(CAMERAS, arms, pose_policy="require", model=ModelSettings(str(tiny_checkpoint)),
-                                         engine=EngineSettings("torch", "float32")))
+    made = Pipeline.open(EncoderSettings(CAMERAS, arms, "require", ModelSettings(str(tiny_checkpoint)),
+                                         EngineSettings("torch", "float32")))
     yield made
     made.close()
 
@@ -84,8 +84,8 @@ def test_a_folder_of_pictures_is_labelled_by_its_subfolders(tmp_path, pipeline, 
         (tmp_path / label).mkdir()
         for k in range(3):
             cv2.imwrite(str(tmp_path / label / f"{k}.png"), np.full((20, 30, 3), level + k, np.uint8))
-    settings = EncoderSettings((CameraSettings("files", "files", "compressed"),), model=ModelSettings(str(tiny_checkpoint)),
-                               engine=EngineSettings("torch", "float32"))
+    settings = EncoderSettings((CameraSettings("files", "files", "compressed"),),
+                               model=ModelSettings(str(tiny_checkpoint)), engine=EngineSettings("torch", "float32"))
     single = Pipeline.open(settings)
     features, labels, stretches = encode_labelled(single, labelled_folder(tmp_path), "cls_mean")
     single.close()

@@ -54,7 +54,7 @@ def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):
 def test_what_is_wrong_is_one_line_on_stderr(tmp_path):
     for arguments, expected in (
             (("fit", "--bag", DEMO_BAG, "--out", tmp_path), "--bag needs --topic"),
-            (("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path), "no topic /nope; there are: /agentview"),
+            (("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path), "no topic /nope; there are: /agent"),
             (("fit", "--images", tmp_path, "--out", tmp_path), "holds no pictures"),
             (("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path), "no bag at /no/bag"),
             (("fit", "--images", tmp_path, "--out", tmp_path, "--checkpoint", "/no/model"), "/no/model")):

@@ -53,8 +53,9 @@ def test_stretch_is_pillows_resize(size, interpolation):
 
 
 def hugging_face_processors():
-    vit = pytest.importorskip("transformers.models.vit.image_processing_pil_vit", reason="transformers is not installed")
-    bit = pytest.importorskip("transformers.models.bit.image_processing_pil_bit", reason="transformers is not installed")
+    absent = "transformers is not installed"
+    vit = pytest.importorskip("transformers.models.vit.image_processing_pil_vit", reason=absent)
+    bit = pytest.importorskip("transformers.models.bit.image_processing_pil_bit", reason=absent)
     raw = {"do_rescale": False, "do_normalize": False}
     square = {"height": 224, "width": 224}
     yield (ResizeRule((224, 224), "stretch", interpolation="bilinear"),
@@ -134,9 +135,10 @@ def test_padding_has_its_colour_and_the_picture_lies_between():
 
 
 @pytest.mark.parametrize("size", [(480, 640), (481, 641), (97, 301), (301, 97)])
-@pytest.mark.parametrize("rule", [ResizeRule((112, 112)), ResizeRule((112, 112), "crop"), ResizeRule((112, 140), "crop"),
-                                  ResizeRule((112, 112), "crop", 128), ResizeRule((112, 112), "pad")],
-                         ids=["stretch", "crop", "crop wide", "crop 128", "pad"])
+@pytest.mark.parametrize("rule", [
+    ResizeRule((112, 112)), ResizeRule((112, 112), "crop"), ResizeRule((112, 140), "crop"),
+    ResizeRule((112, 112), "crop", 128), ResizeRule((112, 112), "pad")],
+    ids=["stretch", "crop", "crop wide", "crop 128", "pad"])
 def test_a_rectangle_drawn_in_the_source_lights_the_patch_of_the_geometry(rule, size):
     preprocess = Preprocessor(rule)
     geometry = PatchGeometry(preprocess.plan(size), 14)

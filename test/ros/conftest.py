@@ -91,7 +91,8 @@ class Rig:
 
     def frame(self, stamp_ns: int):
         """The frame published with that stamp."""
-        return self.until(lambda: (f := self.tester.frames.get(stamp_ns)) and f.received_ns and f, what=f"frame {stamp_ns}")
+        return self.until(lambda: (f := self.tester.frames.get(stamp_ns)) and f.received_ns and f,
+                          what=f"frame {stamp_ns}")
 
     def accounts(self, camera: str, **expected: int):
         """The books of ``camera`` as /diagnostics has them, once they hold what is expected."""

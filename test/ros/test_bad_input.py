@@ -115,7 +115,8 @@ def test_a_bad_parameter_fails_configure_and_a_second_one_after_the_fix_works(ri
     assert robot.node.trigger_configure().name == "FAILURE"
     said = next(line for line in capfd.readouterr().err.splitlines() if "configure failed" in line)
     assert str(bad[0] if isinstance(bad, list) else bad) in said and accepted in said
-    errors = robot.until(lambda: [s.message for s in getattr(robot.tester.diagnostics, "status", ()) if s.level == b"\x02"],
+    heard = robot.tester
+    errors = robot.until(lambda: [s.message for s in getattr(heard.diagnostics, "status", ()) if s.level == b"\x02"],
                          what="a diagnosis")
     assert accepted in errors[0]
     fixed = str(tiny_checkpoint) if good is None else good

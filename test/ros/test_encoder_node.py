@@ -5,13 +5,16 @@ import time
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
+from safetensors.numpy import save_file
 from sensor_msgs.msg import Image
 
+from test.fusion.fusion_weights import cross_attention_tensors, write_cross_attention
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
+from vit_perception.fusion.cross_attention import CrossAttention
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
-from vit_perception.types import PoseAtImage
-from vit_perception.wire import mask_of
+from vit_perception.types import PoseAtImage, TokenGroup, TokenSequence
+from vit_perception.wire import decode_tensor, mask_of
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}
@@ -119,7 +122,9 @@ def test_classification_and_mask_and_embedding(rig, tiny_classifier):
     robot.activate()
     robot.publish("/wrist/image", image_message(STAMP_NS))
     frame = robot.frame(STAMP_NS)
-    label, score = robot.until(lambda: frame.classes.get("wrist"))
+    scores = robot.until(lambda: frame.classes.get("wrist"))
+    label, score = next(iter(scores.items()))
+    assert len(scores) == 3 and score == max(scores.values()) and sum(scores.values()) < 1
     layout = robot.tester.layout
     assert layout.cameras[0].labels == ("cup", "crane#1", "can", "crane#3", "robot")
     assert label in layout.cameras[0].labels and 0.2 <= score <= 1
@@ -170,7 +175,8 @@ def test_views_are_published_to_who_looks(rig):
     robot = rig()
     seen = {}
     for view in ("feature_view", "attention_view"):
-        robot.tester.create_subscription(Image, f"/vit_encoder/wrist/{view}", lambda m, v=view: seen.__setitem__(v, m), 5)
+        robot.tester.create_subscription(Image, f"/vit_encoder/wrist/{view}",
+                                         lambda m, v=view: seen.__setitem__(v, m), 5)
     robot.activate()
     robot.until(lambda: all(p.get_subscription_count() for n, p in robot.node._outputs._cameras["wrist"].items()
                             if n.endswith("view")))
@@ -225,3 +231,26 @@ def test_pipeline_requires_poses_by_policy(tiny_checkpoint):
     result = pipeline.assemble(prepared, pipeline.encode(prepared), {"arm": PoseAtImage(None, "missing", None)})
     assert not result.sequence.mask[-1] and result.sequence.mask[:-1].all()
     pipeline.close()
+
+
+def test_trained_tokenizer_and_cross_attention_fuse_what_goes_out(rig, tmp_path, tiny_checkpoint):
+    tokenizer = {"weight": np.full((64, 9), 0.1, np.float32), "bias": np.arange(64, dtype=np.float32)}
+    save_file(tokenizer, tmp_path / "tokenizer.safetensors")
+    fusion_file = write_cross_attention(tmp_path / "fusion.safetensors", cross_attention_tensors(64))
+    robot = rig(**ARM, poses__arm__wait_s=1.0, poses__tokenizer="linear", fusion__kind="cross_attention",
+                poses__tokenizer_weights=str(tmp_path / "tokenizer.safetensors"), fusion__weights=fusion_file)
+    embeddings = []
+    robot.tester.create_subscription(Image, "/vit_encoder/embedding", embeddings.append, 5)
+    robot.activate()
+    robot.until(lambda: robot.node.count_subscribers("/vit_encoder/embedding") == 1)
+    robot.publish("/ee_pose", stamped_pose(STAMP_NS, x_m=1.0))
+    robot.publish("/wrist/image", image_message(STAMP_NS))
+    frame, layout = robot.frame(STAMP_NS), robot.tester.layout
+    # Position (1, 0, 0.5) and the first two columns of no rotation, (1, 0, 0) and (0, 1, 0), add up to 3.5.
+    np.testing.assert_allclose(layout.split(frame.tokens)["arm/pose"][0], np.arange(64) + 0.35, rtol=1e-6)
+    (embedding,) = robot.until(lambda: embeddings)
+    groups = [TokenGroup(g.kind, g.source, frame.tokens[g.start:g.stop]) for g in layout.groups]
+    expected = CrossAttention(fusion_file, 64).embedding(TokenSequence.of(groups))
+    np.testing.assert_allclose(decode_tensor(embedding)[0], expected, atol=1e-5)
+    assert layout.fusion == "cross_attention" and layout.embedding_width == len(expected) == 128
+    assert len(layout.fusion_weights_sha256) == len(layout.pose_tokenizer_sha256) == 64

@@ -37,5 +37,6 @@ def test_a_pose_and_a_classification():
     pose = Pose(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 0.3, 0.9]), 5, "base")
     message = messages.pose_message(pose)
     assert (message.pose.position.z, message.pose.orientation.x, message.pose.orientation.w) == (3.0, 0.1, 0.9)
-    found = messages.classification_message(messages.header_of(1, "a"), (ClassScore("cup", 0.75), ClassScore("can", 0.25)))
+    classes = (ClassScore("cup", 0.75), ClassScore("can", 0.25))
+    found = messages.classification_message(messages.header_of(1, "a"), classes)
     assert [(r.class_id, r.score) for r in found.results] == [("cup", 0.75), ("can", 0.25)]

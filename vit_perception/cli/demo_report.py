@@ -63,12 +63,12 @@ class DemoRun:
 
     def line(self, count: int, stamp_ns: int, frame) -> str:
         """The live line: frame, predicted stage with score, pose, latency."""
-        classes = "  ".join(f"{camera}: {name} {score:.2f}" for camera, (name, score) in sorted(frame.classes.items()))
+        stage = "{} {:.2f}".format(*best_class(frame.classes)) if frame.classes else "no stage"
         position = [p.pose.position for p in frame.poses.values()]
         pose = f"({position[0].x:+.3f}, {position[0].y:+.3f}, {position[0].z:+.3f}) m" if position else "no pose"
         sent_ns = self.sent.read().get(stamp_ns)
         latency = f"{(frame.received_ns - sent_ns) / 1e6:.0f} ms" if sent_ns else ""
-        return f"frame {count:>3}  {classes}  pose {pose}  {latency}"
+        return f"frame {count:>3}  {stage:<10}  pose {pose}  {latency}"
 
     def is_settled(self, watcher) -> bool:
         """Whether the node's last report has every image sent, and none pending."""
@@ -99,9 +99,8 @@ def summarise(demo: DemoRun) -> dict:
     total = sum(demo.accounts.values(), Counter())
     latencies, layout = demo.latencies_ms(), demo.layout
     skews = [float(x) for x in demo.skew_ms.split(" / ")] if demo.skew_ms else [None, None]
-    right = {c.name: [f.classes[c.name][0] == demo.stages[s] for s, f in demo.frames.items()
-                      if c.name in f.classes and s in demo.stages] for c in layout.cameras if c.labels}
-    accuracy = {name: round(float(np.mean(hits)), 4) for name, hits in right.items() if hits}
+    cameras = [c.name for c in layout.cameras if c.labels]
+    accuracy = {name: accuracy_of(demo, [name]) for name in cameras}
     return {
         "frames_sent": demo.sent.images, "frames_received": total["received"], "frames_published": total["published"],
         "frames_dropped": {k.removeprefix("dropped."): n for k, n in total.items() if k.startswith("dropped.")},
@@ -109,10 +108,25 @@ def summarise(demo: DemoRun) -> dict:
         "latency_ms": {"p50": round(float(np.percentile(latencies, 50)), 1) if len(latencies) else None,
                        "p99": round(float(np.percentile(latencies, 99)), 1) if len(latencies) else None},
         "engine": {"runtime": layout.runtime, "precision": layout.precision, "min_cosine": layout.min_cosine},
-        "classification": {"accuracy": max(accuracy.values(), default=None), "accuracy_by_camera": accuracy,
+        "classification": {"accuracy": accuracy_of(demo, cameras), "accuracy_by_camera": accuracy,
                            "labels": sorted(set(demo.stages.values()))},
         "pose_skew_ms": {"p50": skews[0], "max": skews[1]},
     }
+
+
+def best_class(classes: dict[str, dict[str, float]]) -> tuple[str, float]:
+    """The class with the highest mean of the cameras' scores, and that mean."""
+    names = {name for scores in classes.values() for name in scores}
+    mean = {name: sum(scores.get(name, 0.0) for scores in classes.values()) / len(classes) for name in sorted(names)}
+    best = max(mean, key=mean.get)
+    return best, mean[best]
+
+
+def accuracy_of(demo: DemoRun, cameras: list[str]) -> float | None:
+    """Share of the published frames whose stage these cameras tell right, by the mean of their scores."""
+    hits = [best_class({c: f.classes[c] for c in cameras})[0] == demo.stages[s] for s, f in demo.frames.items()
+            if s in demo.stages and set(cameras) <= set(f.classes)]
+    return round(float(np.mean(hits)), 4) if hits else None
 
 
 def failures(summary: dict) -> list[str]:
@@ -140,7 +154,7 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
         return
     chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
     images = images_at(demo, set(chosen))
-    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s],
+    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s], *best_class(demo.frames[s].classes),
                       tuple(panel(demo, preprocess, images, c, s) for c in cameras)) for s in chosen]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
     draw_sheet(moments, f"What the robot sees: {runs}").save(path)
@@ -161,4 +175,4 @@ def panel(demo: DemoRun, preprocess: Preprocessor, images: dict, camera: str, st
     image = images[f"/{camera}/image/compressed", stamp_ns]
     rgb = preprocess(image).permute(1, 2, 0).numpy()
     return CameraPanel(camera, rgb, frame.tokens[group.start:group.stop], group.grid, frame.attention[camera],
-                       *frame.classes[camera])
+                       *best_class({camera: frame.classes[camera]}))

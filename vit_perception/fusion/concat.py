@@ -22,10 +22,6 @@ class Concat:
                  for group in _joined(sequence.groups)]
         return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
 
-    def embedding_width(self, groups: Sequence[TokenGroup]) -> int:
-        """L for these groups."""
-        return sum(group.tokens.size for group in _joined(groups))
-
 
 def _joined(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
     return [group for kind in ("cls", "pose") for group in groups if group.kind == kind]

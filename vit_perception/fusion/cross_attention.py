@@ -24,14 +24,13 @@ and after the last layer ``norm(x)``, flattened. (Learned queries over a sequenc
 """
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 
 from vit_perception.pose.weights_file import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
-from vit_perception.types import TokenGroup, TokenSequence
+from vit_perception.types import TokenSequence
 
 _NORM_EPSILON = 1e-5
 
@@ -74,10 +73,6 @@ class CrossAttention:
             for index in range(self._layer_count):
                 queries = self._layer(f"layers.{index}.", queries, tokens)
             return self._norm("norm", queries).numpy().reshape(-1)
-
-    def embedding_width(self, groups: Sequence[TokenGroup]) -> int:
-        """Q * D, whatever the groups are."""
-        return self._query_count * self._width
 
     def _layer(self, prefix: str, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         weights = self._weights

@@ -1,6 +1,5 @@
 """The fusion that the settings ask for."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from vit_perception.fusion.concat import Concat
 from vit_perception.fusion.cross_attention import CrossAttention
 from vit_perception.settings import FusionSettings
-from vit_perception.types import TokenGroup, TokenSequence
+from vit_perception.types import TokenSequence
 
 
 class Fusion(Protocol):
@@ -18,11 +17,7 @@ class Fusion(Protocol):
     weights_sha256: str
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
-        """(L,) float32."""
-        ...
-
-    def embedding_width(self, groups: Sequence[TokenGroup]) -> int:
-        """L for these groups."""
+        """(L,) float32; L is the same for every sequence of the same groups, also when all are missing."""
         ...
 
 

@@ -48,17 +48,19 @@ class Preprocessor:
         height, width = plan.network_size_px
         if out is None:
             out = torch.empty(3, height, width, dtype=torch.uint8)
-        elif out.shape != (3, height, width) or out.dtype != torch.uint8:
-            raise ValueError(f"out is {tuple(out.shape)} {out.dtype}; accepted: (3, {height}, {width}) torch.uint8")
+        elif out.shape != (3, height, width) or out.dtype != torch.uint8 or out.device.type != "cpu":
+            raise ValueError(f"out is {tuple(out.shape)} {out.dtype} on {out.device}; accepted: (3, {height}, {width}) "
+                             "torch.uint8 on the CPU")
         source, is_bgr = _as_tensor(image.pixels)
-        resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0]
+        resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0].numpy()
         top, left = plan.top_left_px
         resized = resized[:, max(0, -top):max(0, -top) + height, max(0, -left):max(0, -left) + width]
-        target = out[:, max(0, top):max(0, top) + resized.shape[1], max(0, left):max(0, left) + resized.shape[2]]
-        if target.shape != out.shape:
-            out[:] = torch.tensor(self.rule.pad_value_rgb, dtype=torch.uint8)[:, None, None]
-        # Flipping the small result costs a tenth of flipping the source.
-        target.copy_(resized.flip(0) if is_bgr else resized)
+        # numpy from here: torch would share these few bytes out among threads, and on a busy CPU wait 8 ms for each.
+        pixels = out.numpy()
+        target = pixels[:, max(0, top):max(0, top) + resized.shape[1], max(0, left):max(0, left) + resized.shape[2]]
+        if target.shape != pixels.shape:
+            pixels[:] = np.array(self.rule.pad_value_rgb, np.uint8)[:, None, None]
+        np.copyto(target, resized[::-1] if is_bgr else resized)
         return out
 
 
@@ -97,6 +99,9 @@ def _as_tensor(pixels: np.ndarray) -> tuple[torch.Tensor, bool]:
     # torch has no negative strides; a bgr8 view is turned back into the order of its memory.
     is_bgr = pixels.strides[2] < 0
     pixels = pixels[..., ::-1] if is_bgr else pixels
+    if not pixels.flags.c_contiguous:
+        # Padded rows and 16-bit samples. torch would copy them too, but in threads.
+        pixels = np.ascontiguousarray(pixels)
     if not pixels.flags.writeable:
         pixels = np.asarray(_WritableAlias(pixels))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None], is_bgr

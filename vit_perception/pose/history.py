@@ -33,7 +33,7 @@ def pose_of(message: Any, expected_frame_id: str = "") -> Pose:
     position, quaternion = (float(p.x), float(p.y), float(p.z)), (float(q.x), float(q.y), float(q.z), float(q.w))
     if not all(map(math.isfinite, position + quaternion)):
         raise BadInput("nan", f"position is {position} m, orientation {quaternion}; accepted: finite numbers")
-    norm = math.sqrt(sum(component * component for component in quaternion))
+    norm = math.hypot(*quaternion)
     if abs(norm - 1.0) > MAX_NORM_ERROR:
         raise BadInput("quaternion", f"orientation {quaternion} has the norm {norm:.6g}; "
                                      f"accepted: 1 within {MAX_NORM_ERROR:g}")

@@ -26,11 +26,14 @@ OUTPUT_QOS = QoSProfile(depth=20)
 
 @dataclass(eq=False)
 class WatchedFrame:
-    """What has come with one stamp: when ``~/tokens`` came (wall clock), and everything else that we keep."""
+    """What has come with one stamp: when ``~/tokens`` came (wall clock), and everything else that we keep.
+
+    ``classes`` is, by camera, the score of each class, best first.
+    """
 
     received_ns: int = 0
     tokens: np.ndarray | None = None
-    classes: dict[str, tuple[str, float]] = field(default_factory=dict)
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
     poses: dict[str, PoseStamped] = field(default_factory=dict)
     attention: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -91,8 +94,7 @@ class OutputWatcher(Node):
         self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:
-        best = message.results[0]
-        self._frame(message).classes[camera] = (best.class_id, best.score)
+        self._frame(message).classes[camera] = {r.class_id: r.score for r in message.results}
 
     def _on_attention(self, camera: str, message: Image) -> None:
         pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)

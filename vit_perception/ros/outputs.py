@@ -1,8 +1,11 @@
 """The node's output topics: one publisher each, and one frame's results as messages."""
 
+from collections.abc import Callable
+
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
@@ -19,6 +22,15 @@ from vit_perception.wire import Layout
 # A policy wants the newest tensor whole: reliable, and nothing older queued behind it.
 TENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def send(publisher: Publisher, make: Callable[[], object]) -> None:
+    """Publish what ``make`` gives while somebody subscribes.
+
+    The topics are volatile, so nobody could hear it otherwise, and a tensor costs 0.3 ms, a view several.
+    """
+    if publisher.get_subscription_count():
+        publisher.publish(make())
 
 
 class Outputs:
@@ -74,25 +86,24 @@ class Outputs:
             self._publish_camera(name, camera)
         for arm, found in result.poses.items():
             if found.pose is not None:
-                self._poses[arm].publish(pose_message(found.pose))
+                send(self._poses[arm], lambda pose=found.pose: pose_message(pose))
         header = header_of(result.stamp_ns, result.frame_id)
-        self._embedding.publish(tensor_message(header, result.embedding[None], self._dtype))
-        self._token_mask.publish(mask_message(header, result.sequence.mask))
-        self._tokens.publish(tensor_message(header, result.sequence.tokens, self._dtype))
+        send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
+        send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
+        send(self._tokens, lambda: tensor_message(header, result.sequence.tokens, self._dtype))
 
     def _publish_camera(self, name: str, camera: CameraResult) -> None:
         topics = self._cameras[name]
         header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        topics["cls_token"].publish(tensor_message(header, camera.cls_token[None], self._dtype))
-        topics["patch_features"].publish(tensor_message(header, camera.patch_tokens, self._dtype))
+        send(topics["cls_token"], lambda: tensor_message(header, camera.cls_token[None], self._dtype))
+        send(topics["patch_features"], lambda: tensor_message(header, camera.patch_tokens, self._dtype))
         if "classification" in topics:
-            topics["classification"].publish(classification_message(header, camera.classes))
-        # Pictures for people cost milliseconds: only while somebody looks.
-        if topics["feature_view"].get_subscription_count():
-            size_px = self._pipeline.card.rule.network_size_px
-            topics["feature_view"].publish(
-                view_message(header, self._pca[name](camera.patch_tokens, camera.grid, size_px)))
-        if topics["attention_view"].get_subscription_count():
-            seen = self._pipeline.network_view(camera.image)
-            topics["attention_view"].publish(
-                view_message(header, attention_view(camera.cls_attention, camera.grid, seen)))
+            send(topics["classification"], lambda: classification_message(header, camera.classes))
+        send(topics["feature_view"], lambda: view_message(header, self._feature_view(name, camera)))
+        send(topics["attention_view"], lambda: view_message(header, self._attention_view(camera)))
+
+    def _feature_view(self, name: str, camera: CameraResult) -> np.ndarray:
+        return self._pca[name](camera.patch_tokens, camera.grid, self._pipeline.card.rule.network_size_px)
+
+    def _attention_view(self, camera: CameraResult) -> np.ndarray:
+        return attention_view(camera.cls_attention, camera.grid, self._pipeline.network_view(camera.image))

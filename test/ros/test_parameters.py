@@ -1,0 +1,71 @@
+"""What `ros2 param describe` shows, and how YAML-like overrides become settings."""
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+
+from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs
+from vit_perception.settings import BadSetting
+
+
+@pytest.fixture
+def make_node():
+    made = []
+
+    def make(**overrides):
+        values = [Parameter(k.replace("__", "."), value=v) for k, v in overrides.items()]
+        made.append(rclpy.create_node("parameters_under_test", parameter_overrides=values))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
+
+
+def test_everything_given_arrives_in_the_settings(make_node):
+    node = make_node(camera_names=["left", "right"], cameras__left__topic="/l", cameras__left__transport="compressed",
+                     pose_names=["arm"], poses__arm__topic="/p", poses__arm__frame_id="base", poses__arm__wait_s=0.1,
+                     poses__policy="require", engine__backend="torch", engine__threads=3, sync__policy="mask",
+                     output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1)
+    settings = NodeParameters(node).read()
+    left, right = settings.cameras
+    assert (left.topic, left.transport, right.topic, right.transport) == ("/l", "compressed", "right/image", "raw")
+    assert (settings.poses[0].frame_id, settings.poses[0].wait_s, settings.pose_policy) == ("base", 0.1, "require")
+    assert (settings.engine.backend, settings.engine.threads, settings.model.block) == ("torch", 3, 1)
+    assert (settings.sync.policy, settings.output.dtype) == ("mask", "float16")
+    assert (settings.output.top_k, settings.output.max_rate_hz) == (2, 12.5)
+
+
+def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node):
+    node = make_node(camera_names=["wrist"], pose_names=["arm"], poses__arm__frame_id="base")
+    NodeParameters(node).read()
+    for spec in (*NODE, *camera_specs("wrist"), *pose_specs("arm")):
+        described = node.describe_parameter(spec.name)
+        assert len(described.description) > 10, spec.name
+        if isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool):
+            ranges = list(described.floating_point_range) + list(described.integer_range)
+            assert len(ranges) == 1 and ranges[0].from_value < ranges[0].to_value, spec.name
+    assert node.describe_parameter("engine.backend").additional_constraints == "one of auto, torch, openvino"
+
+
+def test_without_cameras_the_error_says_what_is_needed(make_node):
+    with pytest.raises(BadSetting, match="camera_names.*at least one"):
+        NodeParameters(make_node()).read()
+
+
+def test_a_value_of_a_wrong_type_is_remembered_until_it_is_set(make_node):
+    node = make_node(camera_names=["wrist"], top_k="five", sync__slop_s=7.0)
+    parameters = NodeParameters(node)
+    with pytest.raises(BadSetting, match="'top_k' is 'five'; accepted: int from 1 to 1000|'sync.slop_s' is 7.0"):
+        parameters.read()
+    parameters.was_set("top_k")
+    with pytest.raises(BadSetting, match="'sync.slop_s' is 7.0; accepted: float from 0 to 1"):
+        parameters.read()
+    parameters.was_set("sync.slop_s")
+    assert parameters.read().output.top_k == 5
+
+
+@pytest.mark.parametrize("name", ["1st", "left wrist", "a.b", ""])
+def test_a_name_that_cannot_be_a_topic_is_refused(make_node, name):
+    with pytest.raises(BadSetting, match="camera_names"):
+        NodeParameters(make_node(camera_names=[name])).read()
