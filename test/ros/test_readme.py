@@ -1,5 +1,6 @@
 """What the README says is so: its snippet runs, its files exist, its parameters are the node's."""
 
+import json
 import re
 import signal
 import sys
@@ -28,6 +29,15 @@ def test_the_policy_snippet_prints_tokens(rig, tmp_path):
     said = policy.tail()
     policy.stop(sent=signal.SIGKILL)
     assert " {'wrist/cls': (1, 64), 'wrist/patch': (16, 64)} 17 valid" in said, said
+
+
+def test_the_benchmark_table_is_the_committed_result():
+    figures = json.loads((ROOT / "benchmarks/results/cpu.json").read_text())
+    rows = re.findall(r"\| `(\w+)` \| (-?[\d.]+)", README)
+    assert len(rows) == 10
+    for key, shown in rows:
+        digits = len(shown.partition(".")[2])
+        assert round(figures[key], digits) == float(shown), key
 
 
 def test_links_and_pictures_exist():
