@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench bags clean
+.PHONY: setup test demo bench int8-bench gpu-test bags clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -15,6 +15,13 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/vit-perception demo
 bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/cpu_bench.py
+int8-bench: $(VENV)/.ready-test
+	$(RUN) benchmarks/int8_bench.py
+# With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
+# The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
+gpu-test:
+	$(PYTHON) -m pytest -m gpu -o addopts=-ra test/engines test/export test/benchmarks
+	$(PYTHON) benchmarks/gpu_bench.py
 clean:
 	rm -rf $(VENV) .ros_log demo_output build install log *.egg-info
 

@@ -77,7 +77,8 @@ def test_every_module_below_ros_imports_without_ros_and_without_the_runtimes():
     program = f"""
 import importlib, sys
 class Blocked:
-    names = {{"rclpy", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "sensor_msgs", "torch"}}
+    names = {{"rclpy", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "sensor_msgs", "torch", "onnxruntime",
+             "nncf", "tensorrt_rtx_bindings"}}
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.names:
             raise ImportError("blocked: " + name)

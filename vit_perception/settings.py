@@ -7,8 +7,9 @@ a checkpoint (mean, std, input size, interpolation, licence) is not here: it tra
 import re
 from dataclasses import dataclass, field
 
-BACKENDS = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+PROVIDERS = ("cpu", "cuda", "tensorrt")
 TRANSPORTS = ("raw", "compressed")
 POSE_POLICIES = ("mask", "require")
 SYNC_POLICIES = ("wait", "mask")
@@ -95,18 +96,28 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all."""
+    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all.
+
+    ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a rosbag2 folder or
+    a folder of pictures of what the robot sees.
+    """
 
     backend: str = "auto"
     precision: str = "auto"
     min_cosine: float = 0.0
     threads: int = 0
+    provider: str = "cpu"
+    calibration: str = ""
 
     def __post_init__(self):
         _one_of("engine.backend", self.backend, BACKENDS)
         _one_of("engine.precision", self.precision, PRECISIONS)
         _within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
         _within("engine.threads", self.threads, 0, 256)
+        _one_of("engine.provider", self.provider, PROVIDERS)
+        if self.provider != "cpu" and self.backend != "onnxruntime":
+            raise BadSetting("engine.provider", self.provider,
+                             f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
 
 
 @dataclass(frozen=True)

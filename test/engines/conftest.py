@@ -1,5 +1,6 @@
 """A tiny random model as a loaded checkpoint, an empty engine cache, and an engine source made of them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,4 +45,8 @@ def _use_cache_home(cache_home, monkeypatch):
 
 @pytest.fixture(scope="session")
 def source(loaded, cache_home) -> EngineSource:
-    return EngineSource(graph_of(loaded), BATCH, folder=cache_home / "vit_perception" / "engines")
+    def calibration():
+        return np.random.default_rng(0).permutation(parity_batch(Preprocessor(loaded.card.rule), 16))
+
+    return EngineSource(graph_of(loaded), BATCH, folder=cache_home / "vit_perception" / "engines",
+                        calibration=calibration)

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from vit_perception.engines.cache import CacheError, cache_folder, cached, digest_of
+from vit_perception.engines.cache import (CacheError, cache_folder, cached, digest_of, discard, read_checked,
+                                          write_checked)
 
 KEY = {"weights": "abc", "batch": 2}
 CONTENT = bytes(range(256)) * 64
@@ -160,3 +161,34 @@ def test_the_folder_follows_the_xdg_rule(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "vit_perception" / "engines"
+
+
+def test_an_entry_that_is_discarded_is_built_again(tmp_path):
+    builder = Builder()
+    entry = builder.get(tmp_path).parent
+    discard(KEY, "the runtime refuses it", builder.log.append, tmp_path)
+    assert not entry.exists() and "cannot be used (the runtime refuses it); building it again" in builder.log[0]
+    discard(KEY, "twice", builder.log.append, tmp_path)
+    assert builder.get(tmp_path).read_bytes() == CONTENT and builder.builds == 2
+
+
+def test_a_checked_file_is_read_back_and_a_damaged_or_missing_one_is_not(tmp_path):
+    path, log = tmp_path / "folder" / "kernels", []
+    assert read_checked(path, log.append) == b"" and log == []
+    write_checked(path, CONTENT, log.append)
+    assert read_checked(path, log.append) == CONTENT and log == []
+    assert [p.name for p in path.parent.iterdir()] == ["kernels"]
+    stored = path.read_bytes()
+    for harmed in (stored[:-1], b"", b"x" + stored[1:], stored[:100] + bytes([stored[100] ^ 1]) + stored[101:]):
+        path.write_bytes(harmed)
+        assert read_checked(path, log.append) == b""
+    assert len(log) == 4 and all("damaged" in line and str(path) in line for line in log)
+
+
+def test_a_checked_file_that_cannot_be_written_or_read_is_a_warning(tmp_path):
+    (tmp_path / "file").write_text("")
+    log = []
+    write_checked(tmp_path / "file" / "kernels", CONTENT, log.append)
+    assert read_checked(tmp_path / "file" / "kernels", log.append) == b""
+    assert read_checked(tmp_path, log.append) == b""
+    assert "cannot be written" in log[0] and "cannot be read" in log[1] and "cannot be read" in log[2]

@@ -1,4 +1,4 @@
-"""Both runtimes on the tiny model: what the base class promises, and that they compute the model."""
+"""The runtimes that run on a CPU, on the tiny model: what the base class promises, and that they compute the model."""
 
 import importlib.util
 import os
@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 
 from vit_perception.engines.engine import EngineError, EngineSpec
+from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.openvino_engine import OpenvinoEngine
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 from vit_perception.export.parity import ParityLimits, measure, run_batches
 from vit_perception.export.reference import reference_outputs
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
-needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+needs_openvino, needs_onnxruntime, needs_nncf = (
+    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
+    for name in ("openvino", "onnxruntime", "nncf"))
 ENGINES = [pytest.param(lambda: TorchEngine("cpu"), id="torch"),
-           pytest.param(OpenvinoEngine, id="openvino", marks=needs_openvino)]
+           pytest.param(OpenvinoEngine, id="openvino", marks=[needs_openvino, needs_nncf]),
+           pytest.param(OnnxruntimeEngine, id="onnxruntime", marks=needs_onnxruntime)]
 
 
 @pytest.fixture(params=ENGINES)
@@ -108,7 +112,7 @@ def test_an_engine_that_fails_half_way_is_closed_and_says_why(make, pictures):
         def graph(self):
             raise ValueError("weights are gone")
 
-        def onnx_file(self):
+        def onnx_file(self, precision="float32"):
             raise ValueError("weights are gone")
 
     engine = make()

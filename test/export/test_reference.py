@@ -1,11 +1,15 @@
 """The reference model: its key changes with whatever changes its numbers, and it is computed once."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from test.conftest import ROOT
 from vit_perception.export.reference import graph_key, reference_outputs
 from vit_perception.model.encoder_graph import EncoderGraph
 from vit_perception.model.variants import VARIANTS
@@ -44,3 +48,26 @@ def test_it_is_computed_once_by_key_and_images_and_cannot_be_written(model):
     np.testing.assert_allclose(first.patch_tokens, together[1].numpy(), atol=1e-5)
     with pytest.raises(ValueError, match="read-only"):
         first.cls_token[:] = 0
+
+
+KEY_OF_A_FIXED_MODEL = """
+from dataclasses import replace
+import torch
+from vit_perception.export.reference import graph_key
+from vit_perception.model.encoder_graph import EncoderGraph
+from vit_perception.model.variants import VARIANTS
+from vit_perception.model.vision_transformer import VisionTransformer
+model = VisionTransformer(replace(VARIANTS["S/14"], depth=1))
+with torch.no_grad():
+    for parameter in model.parameters():
+        parameter.copy_((torch.arange(parameter.numel()) * 40503 % 65521 / 65521 - 0.5).reshape(parameter.shape))
+print(graph_key(EncoderGraph(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224)))["weights_sha256"])
+"""
+
+
+def test_the_key_is_the_same_whatever_the_cpu():
+    """Regression: position embeddings interpolated in float32 gave another key with AVX2 than without."""
+    keys = [subprocess.run([sys.executable, "-c", KEY_OF_A_FIXED_MODEL], capture_output=True, text=True, cwd=ROOT,
+                           env={**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": code}, timeout=60).stdout
+            for code in ("default", "avx2")]
+    assert keys[0] == keys[1] and len(keys[0].strip()) == 64

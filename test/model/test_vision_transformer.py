@@ -37,12 +37,32 @@ def test_explicit_attention_equals_fused_and_is_undone(qkv_bias):
     assert (attention.query.bias is not None) == qkv_bias
     fused, cls_row = attention(tokens, with_cls_row=True)
     with explicit_attention(attention):
-        assert attention.kind == "explicit"
+        assert attention.kind == "half"
         explicit, _ = attention(tokens)
     assert attention.kind == "fused"
     assert torch.allclose(fused, explicit, atol=1e-6)
     assert cls_row.shape == (2, 3, 5)
     assert torch.allclose(cls_row.sum(-1), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("form", ["half", "float32_softmax", "float32"])
+def test_each_form_of_attention_keeps_the_dtype_of_its_tokens(form):
+    torch.manual_seed(0)
+    attention, tokens = Attention(12, 3, True), torch.randn(2, 5, 12)
+    expected, _ = attention(tokens)
+    half = attention.to(torch.bfloat16)
+    with explicit_attention(half, form):
+        mixed, cls_row = half(tokens.to(torch.bfloat16), with_cls_row=True)
+    assert mixed.dtype == cls_row.dtype == torch.bfloat16
+    assert torch.allclose(mixed.float(), expected, atol=0.02)
+
+
+def test_unfolded_patches_equal_the_convolution_on_a_picture_that_is_not_square():
+    torch.manual_seed(0)
+    embedding, images = PatchEmbedding(4, 6), torch.randn(2, 3, 12, 8)
+    expected = embedding(images)
+    embedding.unfolded = True
+    assert torch.allclose(embedding(images), expected, atol=1e-6) and expected.shape == (2, 6, 6)
 
 
 def test_activations_at_hand_computed_points():

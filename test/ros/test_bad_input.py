@@ -94,7 +94,7 @@ def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, ca
 
 
 BAD_PARAMETERS = {
-    "engine.backend": ("tensorflow", "torch", "one of auto, torch"),
+    "engine.backend": ("tensorflow", "torch", "one of auto, tensorrt, tensorrt_rtx, torch"),
     "engine.precision": ("float8", "float32", "one of auto, float32"),
     "model.checkpoint": ("/no/such/folder", None, "/no/such/folder"),
     "cameras.wrist.transport": ("theora", "raw", "one of raw, compressed"),

@@ -45,7 +45,8 @@ def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node
         if isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool):
             ranges = list(described.floating_point_range) + list(described.integer_range)
             assert len(ranges) == 1 and ranges[0].from_value < ranges[0].to_value, spec.name
-    assert node.describe_parameter("engine.backend").additional_constraints == "one of auto, torch, openvino"
+    assert node.describe_parameter("engine.backend").additional_constraints == (
+        "one of auto, tensorrt, tensorrt_rtx, torch, openvino, onnxruntime")
 
 
 def test_without_cameras_the_error_says_what_is_needed(make_node):

@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vit_perception.engines.engine import EngineError
 
 _CHECKSUMS = "sha256.json"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class CacheError(EngineError):
@@ -55,6 +56,52 @@ def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None],
         raise CacheError(f"cannot write the engine cache {folder}: {error}; make room or point XDG_CACHE_HOME "
                          "to a writable folder") from error
     return entry
+
+
+def discard(key: dict, why: str, log: Callable[[str], None], folder: Path | None = None) -> None:
+    """Remove the entry for ``key``: complete, but of no use to the runtime that asks (``why`` goes to ``log``).
+
+    Raises CacheError when the folder cannot be written.
+    """
+    folder = folder or cache_folder()
+    entry = folder / digest_of(key)
+    log(f"WARNING: {entry} cannot be used ({why}); building it again")
+    try:
+        with _locked(entry.with_suffix(".lock"), log):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+    except OSError as error:
+        raise CacheError(f"cannot remove {entry} from the engine cache: {error}") from error
+
+
+def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
+    """The content that :func:`write_checked` wrote, ``b""`` when it is not there or (said in ``log``) is damaged."""
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        log(f"WARNING: {path} cannot be read ({error}); going on without it")
+        return b""
+    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        log(f"WARNING: {path} is damaged; going on without it")
+        return b""
+    return content
+
+
+def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> None:
+    """Replace ``path`` in one step by ``content`` behind its digest. What speeds a start up may fail: ``log`` hears."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(hashlib.sha256(content).digest() + content)
+        _sync(unfinished)
+        unfinished.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        log(f"WARNING: {path} cannot be written ({error}); the next start takes as long as this one")
 
 
 def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ that runtime only when it opens, so that a machine needs just the runtimes that 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,18 +21,31 @@ class EngineError(RuntimeError):
     """An engine that cannot open, fails the parity gate, or was used wrongly; the message says which and why."""
 
 
+class ParityError(EngineError):
+    """An engine that opens and runs, but whose features are not those of the reference model."""
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """What to open: ``batch`` images of ``network_size_px`` (H, W), at ``precision``, on ``threads`` (0: all).
 
-    ``precision`` is ``float32``, ``bfloat16`` or ``float16``; what to try for the setting ``auto`` is the
-    business of :mod:`vit_perception.engines.select`.
+    ``precision`` is ``float32``, ``bfloat16``, ``float16`` or ``int8``; what to try for the setting ``auto`` is the
+    business of :mod:`vit_perception.engines.select`. ``left_out`` names the groups of layers that int8 leaves in
+    floating point. ``attention`` is the form that attention has in half precision, one of ``half``,
+    ``float32_softmax`` and ``float32``; only a compiler that may get it wrong is told another than ``half``.
     """
 
     batch: int
     network_size_px: tuple[int, int]
     precision: str
     threads: int = 0
+    left_out: tuple[str, ...] = ()
+    attention: str = "half"
+
+    def __str__(self) -> str:
+        without = f" without {', '.join(self.left_out)}" if self.left_out else ""
+        attention = "" if self.attention == "half" else f" with attention {self.attention}"
+        return f"{self.precision}{without}{attention}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,8 @@ class Engine(ABC):
     """One runtime. Subclasses fill in ``status``, ``_open``, ``_run`` and ``_close``.
 
     After ``open``: ``precision`` is the one that really runs (not the one asked for), ``device`` the device's
-    name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``.
+    name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``, ``file`` the compiled engine in the
+    cache where the runtime has one.
     Not thread-safe: one thread at a time may call ``infer`` or ``close``.
     """
 
@@ -64,11 +79,16 @@ class Engine(ABC):
         self.precision = ""
         self.device = ""
         self.runtime = ""
+        self.file: Path | None = None
         self._input_shape: tuple[int, int, int, int] | None = None
 
     @abstractmethod
     def status(self) -> BackendStatus:
         """What this machine has of the runtime. Never raises: what is missing is said in ``why_not``."""
+
+    def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
+        """The ways to run ``spec``, the fastest first: the next one is for where the parity gate refuses one."""
+        return (spec,)
 
     def open(self, source: "EngineSource", spec: EngineSpec) -> None:
         """Load ``source`` for ``spec``. Raises EngineError, and leaves the engine closed, when that fails."""

@@ -7,10 +7,11 @@ why; with ``auto``, what each earlier candidate lacked is logged and returned.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource
 from vit_perception.settings import EngineSettings
 
@@ -25,34 +26,50 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run the encoder: its ``label`` in messages, the setting ``backend`` it belongs to, its class."""
+    """One way to run the encoder: its ``label`` in messages, the setting ``backend`` it belongs to, its class.
+
+    ``provider``, where there is one, is the value of ``engine.provider`` that it is for.
+    """
 
     label: str
     backend: str
     module: str
     class_name: str
     arguments: tuple = ()
+    provider: str = ""
+
+    def allowed_by(self, settings: EngineSettings) -> bool:
+        """Whether the user's settings leave this candidate in."""
+        return settings.backend in ("auto", self.backend) and self.provider in ("", settings.provider)
 
     def make(self) -> Engine:
         """The engine, not opened. Its module is imported here, its runtime when it is asked for its status."""
         return getattr(import_module(self.module), self.class_name)(*self.arguments)
 
 
+_ONNXRUNTIME = ("vit_perception.engines.onnxruntime_engine", "OnnxruntimeEngine")
 # Fastest first: this is the order of `auto`.
 CANDIDATES = (
+    Candidate("tensorrt", "tensorrt", "vit_perception.engines.tensorrt_engine", "TensorrtEngine", ("tensorrt",)),
+    Candidate("tensorrt_rtx", "tensorrt_rtx", "vit_perception.engines.tensorrt_engine", "TensorrtEngine",
+              ("tensorrt_rtx",)),
     Candidate("torch on CUDA", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cuda",)),
     Candidate("openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"),
+    Candidate("onnxruntime", "onnxruntime", *_ONNXRUNTIME, ("cpu",), "cpu"),
+    Candidate("onnxruntime on CUDA", "onnxruntime", *_ONNXRUNTIME, ("cuda",), "cuda"),
+    Candidate("onnxruntime on TensorRT", "onnxruntime", *_ONNXRUNTIME, ("tensorrt",), "tensorrt"),
     Candidate("torch on the CPU", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cpu",)),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedEngine:
-    """``engine``, open and verified; its parity ``report``; ``tried``: (candidate, why not) before it."""
+    """``engine``, open and verified for ``spec``; its parity ``report``; ``tried``: (candidate, why not) before it."""
 
     engine: Engine
     report: "ParityReport"
     tried: tuple[tuple[str, str], ...]
+    spec: EngineSpec
 
 
 def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
@@ -66,31 +83,39 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
+    from vit_perception.image.calibration import calibration_images
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
     depth = loaded.model.config.depth
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
-    source = EngineSource(graph_of(loaded, block), batch, log)
-    images = parity_batch(Preprocessor(loaded.card.rule), batch)
+    preprocess = Preprocessor(loaded.card.rule)
+    calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
+    source = EngineSource(graph_of(loaded, block), batch, log, calibration=calibration)
+    images = parity_batch(preprocess, batch)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
-        if settings.backend not in ("auto", candidate.backend):
+        if not candidate.allowed_by(settings):
             continue
         status = candidate.make().status()
         if not status.found:
             _note(tried, candidate.label, status.why_not, log)
             continue
         for precision in precisions_to_try(settings.precision, status):
-            spec = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
-            try:
-                engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
-            except EngineError as error:
-                _note(tried, f"{candidate.label} {precision}", str(error), log)
-                continue
-            log(f"{engine.runtime} {engine.precision} on {engine.device}: {report}")
-            return OpenedEngine(engine, report, tuple(tried))
+            wanted = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
+            for spec in candidate.make().attempts(wanted):
+                label = f"{candidate.label} {spec}"
+                try:
+                    engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
+                except ParityError as error:
+                    _note(tried, label, str(error), log)
+                    continue
+                except EngineError as error:
+                    _note(tried, label, str(error), log)
+                    break
+                log(f"{engine.runtime} {spec} on {engine.device}: {report}")
+                return OpenedEngine(engine, report, tuple(tried), spec)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
     raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
                       f"{reasons}")
@@ -118,7 +143,7 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
         report = measure(outputs, reference_outputs(source.graph, source.graph_digest, images))
         failures = report.failures(ParityLimits.for_precision(engine.precision, min_cosine))
         if failures:
-            raise EngineError(f"{engine.runtime} {engine.precision} does not agree with the float32 model: "
+            raise ParityError(f"{engine.runtime} {spec} does not agree with the float32 model: "
                               f"{'; '.join(failures)} ({report})")
     except EngineError:
         engine.close()

@@ -1,4 +1,4 @@
-"""What an engine is opened from: the encoder graph, what identifies it, and its ONNX file when one is needed."""
+"""What an engine is opened from: the encoder graph, what identifies it, and its ONNX files when one is needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vit_perception.engines.cache import cached, digest_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 ONNX_NAME = "model.onnx"
@@ -17,15 +18,18 @@ ONNX_NAME = "model.onnx"
 
 @dataclass(frozen=True, eq=False)
 class EngineSource:
-    """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for a static ``batch``.
+    """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for ``batch`` images.
 
-    ``log`` hears of exports; ``folder`` None is the usual cache.
+    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds; ``folder`` None
+    is the usual cache. ``calibration`` reads the images (n, 3, H, W) uint8 that int8 is calibrated on, where the
+    user named some; engines know nothing of bags and pictures.
     """
 
     graph: "nn.Module"
-    batch: int
+    batch: int | None
     log: Callable[[str], None] = field(default=lambda text: None)
     folder: Path | None = None
+    calibration: Callable[[], "np.ndarray"] | None = None
 
     @cached_property
     def graph_key(self) -> dict:
@@ -33,23 +37,27 @@ class EngineSource:
         from vit_perception.export.reference import graph_key
         return graph_key(self.graph)
 
-    @cached_property
-    def key(self) -> dict:
-        """What the ONNX file depends on: the graph, the batch, and the versions that write it."""
+    def key(self, precision: str = "float32", attention: str = "half") -> dict:
+        """What an ONNX file depends on: the graph, the batch, the precision and the versions that write it."""
         # Versions from the packages' metadata: onnxscript alone takes half a second to import.
         writers = {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
-        return {"kind": "onnx", **self.graph_key, "batch": self.batch, **writers}
+        form = {} if precision == "float32" else {"precision": precision, "attention": attention}
+        return {"kind": "onnx", **self.graph_key, "batch": self.batch, **form, **writers}
 
     @property
     def graph_digest(self) -> str:
         """A short name of the graph's numbers; equal for every batch."""
         return digest_of(self.graph_key)
 
-    def onnx_file(self) -> Path:
-        """The ONNX file, exported into the cache at the first call. Raises CacheError; the exporter's own errors."""
-        return cached(self.key, self._export, self.log, self.folder) / ONNX_NAME
+    def onnx_file(self, precision: str = "float32", attention: str = "half") -> Path:
+        """The ONNX file, exported into the cache at its first call; see ``export_onnx`` for the arguments.
 
-    def _export(self, folder: Path) -> None:
-        from vit_perception.export.onnx_export import export_onnx
-        self.log(f"exporting the model to ONNX for batch {self.batch}, once; this takes some seconds")
-        export_onnx(self.graph, self.batch, folder / ONNX_NAME)
+        Raises CacheError, and the exporter's own errors.
+        """
+        def export(folder: Path) -> None:
+            from vit_perception.export.onnx_export import export_onnx
+            self.log(f"exporting the model to ONNX in {precision} for batch {self.batch or 'of any size'}, once; "
+                     "this takes some seconds")
+            export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
+
+        return cached(self.key(precision, attention), export, self.log, self.folder) / ONNX_NAME

@@ -23,20 +23,30 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
+# Attention as an exported graph holds it: in the parameters' dtype, with the softmax in float32, or all in float32.
+ATTENTION_FORMS = ("half", "float32_softmax", "float32")
 ACTIVATIONS = {"gelu": functional.gelu, "quick_gelu": quick_gelu, "gelu_tanh": gelu_tanh}
 
 
 class PatchEmbedding(nn.Module):
     """Images (B, 3, H, W) to one token a patch (B, P, D), row-major over the grid.
 
-    A convolution whose stride is its kernel: equal to unfolding the patches and a linear layer.
+    A convolution whose stride is its kernel. With ``unfolded`` set, the patches are unfolded into a linear layer
+    instead, which is equal: ONNX has no convolution in bfloat16 before opset 22.
     """
 
     def __init__(self, patch_size_px: int, width: int):
         super().__init__()
         self.projection = nn.Conv2d(3, width, patch_size_px, stride=patch_size_px)
+        self.unfolded = False
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.unfolded:
+            side = self.projection.kernel_size[0]
+            grid = images.shape[2] // side, images.shape[3] // side
+            pixels = images.reshape(-1, 3, grid[0], side, grid[1], side).permute(0, 2, 4, 1, 3, 5)
+            pixels = pixels.reshape(-1, grid[0] * grid[1], 3 * side * side)  # (B, P, 3 * side * side)
+            return functional.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
         patches = self.projection(images)  # (B, D, rows, columns)
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
@@ -44,8 +54,8 @@ class PatchEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) to (B, N, D).
 
-    ``kind`` is ``fused`` (torch's scaled_dot_product_attention) or ``explicit`` (MatMul, Softmax, MatMul); both
-    compute the same. :func:`explicit_attention` switches it for export.
+    ``kind`` is ``fused`` (torch's scaled_dot_product_attention) or, as MatMul, Softmax, MatMul, one of
+    ``ATTENTION_FORMS``; with float32 parameters all compute the same. :func:`explicit_attention` switches it.
     """
 
     def __init__(self, width: int, heads: int, qkv_bias: bool):
@@ -60,30 +70,34 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, with_cls_row: bool = False) -> tuple[Tensor, Tensor | None]:
         """The attended tokens, and where asked for the CLS query's weights over all tokens (B, heads, N)."""
-        query = self._split_heads(self.query(tokens))
-        key = self._split_heads(self.key(tokens))
-        value = self._split_heads(self.value(tokens))
+        query, key, value = (self._split_heads(part(tokens)) for part in (self.query, self.key, self.value))
         if self.kind == "fused":
             mixed = functional.scaled_dot_product_attention(query, key, value)
         else:
             mixed = self._weights(query, key) @ value
-        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, D)
+        mixed = mixed.to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, N, D)
         # One query's row again costs 1/N of the attention; taking it from the full weights would rule out
-        # every fused kernel, which never holds them.
-        cls_row = self._weights(query[:, :, :1], key)[:, :, 0] if with_cls_row else None  # (B, heads, N)
+        # every fused kernel, which never holds them. (B, heads, N)
+        cls_row = self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype) if with_cls_row else None
         return self.output(mixed), cls_row
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
+        # A cast is in the graph only where the form asks for one: each can keep a compiler from fusing.
+        widened = x.float() if self.kind == "float32" else x
+        return widened.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        return torch.softmax((query * self.scale) @ key.transpose(2, 3), dim=-1)  # (B, heads, queries, N)
+        scores = (query * self.scale) @ key.transpose(2, 3)  # (B, heads, queries, N)
+        if self.kind == "float32_softmax":
+            return torch.softmax(scores.float(), dim=-1).to(scores.dtype)
+        return torch.softmax(scores, dim=-1)
 
 
 @contextmanager
-def explicit_attention(module: nn.Module) -> Iterator[None]:
-    """While entered, every Attention inside ``module`` is plain MatMul, Softmax, MatMul; for ONNX export.
+def explicit_attention(module: nn.Module, form: str = "half") -> Iterator[None]:
+    """While entered, every Attention inside ``module`` is MatMul, Softmax, MatMul of ``form``; for ONNX export.
 
+    ``form`` is one of ``ATTENTION_FORMS``; ``half`` casts nothing, whatever the dtype of the parameters.
     The exporter writes scaled_dot_product_attention with an IsNaN and a Where behind each Softmax, which can
     keep a graph compiler from fusing attention.
     """
@@ -91,7 +105,7 @@ def explicit_attention(module: nn.Module) -> Iterator[None]:
     kinds = [part.kind for part in attentions]
     try:
         for part in attentions:
-            part.kind = "explicit"
+            part.kind = form
         yield
     finally:
         for part, kind in zip(attentions, kinds, strict=True):

@@ -161,8 +161,9 @@ class VisionTransformer(nn.Module):
         if grid == self.config.grid:
             return self.position_embedding
         learned = self.position_embedding[:, 1:].transpose(1, 2).unflatten(2, self.config.grid)  # (1, D, rows, columns)
-        # In float32: bicubic weights in half precision shift the embedding.
-        resized = functional.interpolate(learned.float(), size=grid, mode="bicubic", align_corners=False)
+        # In float64: half precision shifts the embedding, and float32 rounds differently from CPU to CPU, so that an
+        # engine built ahead on one machine would not be found, by the digest of its weights, on the next.
+        resized = functional.interpolate(learned.double(), size=grid, mode="bicubic", align_corners=False)
         patches = resized.to(learned.dtype).flatten(2).transpose(1, 2)  # (1, P, D)
         return torch.cat([self.position_embedding[:, :1], patches], dim=1)  # (1, 1 + P, D)
 

@@ -9,8 +9,8 @@ from rclpy.exceptions import (InvalidParameterTypeException, InvalidParameterVal
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, PRECISIONS, SYNC_POLICIES,
-                                     TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, EncoderSettings,
+from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, PRECISIONS, PROVIDERS,
+                                     SYNC_POLICIES, TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, EncoderSettings,
                                      EngineSettings, FusionSettings, ModelSettings, OutputSettings, PoseSettings,
                                      SyncSettings, check_name)
 
@@ -60,6 +60,8 @@ NODE = (
     Spec("engine.min_cosine", 0.0, "Lowest cosine to the float32 reference; 0 takes the precision's default.", 0.0,
          1.0),
     Spec("engine.threads", 0, "CPU threads of the engine; 0 is all cores.", 0, 256),
+    Spec("engine.provider", "cpu", "Where onnxruntime runs; other backends have no such choice.", choices=PROVIDERS),
+    Spec("engine.calibration", "", "rosbag2 folder or folder of pictures that precision int8 is calibrated on."),
     Spec("poses.policy", "mask", "What a missing pose does to the frame: mask its token, or require it (drop).",
          choices=POSE_POLICIES),
     Spec("poses.tokenizer", "fourier", "How a pose becomes a token; fourier needs no weights.", choices=TOKENIZERS),
@@ -153,7 +155,8 @@ class NodeParameters:
                         for n in arms),
             pose_policy=self.value("poses.policy"),
             model=ModelSettings(*values("model.", "checkpoint", "block")),
-            engine=EngineSettings(*values("engine.", "backend", "precision", "min_cosine", "threads")),
+            engine=EngineSettings(*values("engine.", "backend", "precision", "min_cosine", "threads",
+                                           "provider", "calibration")),
             fusion=FusionSettings(*values("", "fusion.kind", "fusion.weights", "poses.tokenizer",
                                           "poses.tokenizer_weights")),
             sync=SyncSettings(*values("sync.", "slop_s", "policy", "silent_after_s")),

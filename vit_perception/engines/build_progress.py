@@ -1,0 +1,81 @@
+"""How far a build is: TensorRT's nested phases as one percentage, told a few times a minute."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+class BuildProgress:
+    """Takes what TensorRT's progress monitor reports and calls ``log`` at most once in ``period_s``.
+
+    A phase is a number of steps, and a step may be phases of its own; the percentage is that of the outermost
+    phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder calls from threads
+    of its own.
+    """
+
+    def __init__(self, what: str, log: Callable[[str], None], period_s: float = 2.0,
+                 clock: Callable[[], float] = time.monotonic):
+        self._what = what
+        self._log = log
+        self._period_s = period_s
+        self._clock = clock
+        self._started_s = self._told_s = clock()
+        self._phases: dict[str, _Phase] = {}
+        self._fraction = 0.0
+        self._lock = threading.Lock()
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        """``phase`` begins, inside ``parent`` where it has one; it will take ``steps`` steps."""
+        with self._lock:
+            self._phases[phase] = _Phase(parent, max(steps, 1))
+        self._tell(phase)
+
+    def step(self, phase: str, step: int) -> None:
+        """Step number ``step``, counted from 0, of ``phase`` is done."""
+        with self._lock:
+            if phase in self._phases:
+                self._phases[phase].done = min(step + 1, self._phases[phase].steps)
+        self._tell(phase)
+
+    def finish(self, phase: str) -> None:
+        """``phase`` is over, whether all its steps were reported or not."""
+        with self._lock:
+            ended = self._phases.pop(phase, None)
+            if ended is not None and ended.parent is None:
+                self._fraction = 1.0
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        with self._lock:
+            roots = [self._share(name) for name, phase in self._phases.items() if phase.parent is None]
+            self._fraction = max([self._fraction, *roots])
+            return self._fraction
+
+    def _share(self, name: str) -> float:
+        """The part of phase ``name`` that is done."""
+        phase = self._phases[name]
+        inner = max((self._share(child) for child, other in self._phases.items() if other.parent == name), default=0.0)
+        return min((phase.done + inner) / phase.steps, 1.0)
+
+    def _tell(self, phase: str) -> None:
+        now_s = self._clock()
+        with self._lock:
+            if now_s - self._told_s < self._period_s:
+                return
+            self._told_s = now_s
+        try:
+            self._log(f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})")
+        except Exception:  # noqa: BLE001 - an exception may not pass through the builder, which is C++
+            _log.exception("progress could not be told")

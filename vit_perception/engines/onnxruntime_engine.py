@@ -1,0 +1,91 @@
+"""ONNX Runtime as an engine: on the CPU, or on the GPU provider that the user names. Imported on first use.
+
+The two GPU providers need the package onnxruntime-gpu. They have not been run: no GPU was at hand.
+"""
+
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+
+from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.source import EngineSource
+from vit_perception.engines.torch_engine import read_cpu
+from vit_perception.types import EncoderOutput
+
+# The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that it refuses.
+_PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",),
+              "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider")}
+
+
+class OnnxruntimeEngine(Engine):
+    """``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. Inputs and outputs are arrays that the session is bound to.
+
+    The tensorrt provider compiles at each start; the backend ``tensorrt`` is the one that keeps what it compiled.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, provider: str = "cpu"):
+        super().__init__()
+        self._provider = provider
+        self._session = self._binding = None
+        self._images: np.ndarray | None = None
+        self._output: EncoderOutput | None = None
+
+    def status(self) -> BackendStatus:
+        if util.find_spec("onnxruntime") is None:
+            return BackendStatus(self.name, False, why_not="Python package onnxruntime is not installed")
+        try:
+            import onnxruntime
+            version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
+        except Exception as error:  # noqa: BLE001 - a library that does not load on this system
+            return BackendStatus(self.name, False, why_not=f"onnxruntime does not start: {error}")
+        wanted = _PROVIDERS[self._provider][0]
+        if wanted not in available:
+            return BackendStatus(self.name, False, version, why_not=f"this onnxruntime has no {wanted}, only "
+                                 f"{', '.join(available)}; the package onnxruntime-gpu has it")
+        if self._provider == "cpu":
+            # float16 would be emulated: its CPU kernels cast to float32 and back around each layer.
+            return BackendStatus(self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",))
+        return BackendStatus(self.name, True, version, "GPU 0", ("float16", "float32"))
+
+    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+        import onnxruntime
+        wanted = _PROVIDERS[self._provider]
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = spec.threads
+        options.log_severity_level = 3  # errors; it warns of things that it then does right
+        if self._provider != "cpu":
+            # Otherwise layers that the provider refuses run on the CPU, and nobody hears of it.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        self._session = onnxruntime.InferenceSession(source.onnx_file(spec.precision), options, providers=list(wanted))
+        running = self._session.get_providers()[0]
+        if running != wanted[0]:
+            raise EngineError(f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted for "
+                              "engine.provider: cpu, or a GPU whose driver, CUDA and cuDNN fit this onnxruntime")
+        self._session.disable_fallback()
+        self.runtime = f"{self.runtime} {running}"
+        self.precision = spec.precision  # that of the file, which is run as it is
+        self._bind(spec)
+
+    def _bind(self, spec: EngineSpec) -> None:
+        self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
+        arrays = {output.name: np.zeros(output.shape, np.float32) for output in self._session.get_outputs()}
+        self._output = EncoderOutput(**arrays)
+        self._binding = self._session.io_binding()
+        self._binding.bind_input(self._session.get_inputs()[0].name, "cpu", 0, np.uint8, self._images.shape,
+                                 self._images.ctypes.data)
+        for name, array in arrays.items():
+            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+
+    def _run(self, images: np.ndarray) -> EncoderOutput:
+        np.copyto(self._images, images)
+        self._session.run_with_iobinding(self._binding)
+        return self._output
+
+    def _close(self) -> None:
+        # The arrays that callers still hold are numpy's own, so they outlive the session. Its bindings go first.
+        self._binding = None
+        self._session = self._images = self._output = None

@@ -1,0 +1,193 @@
+"""TensorRT and TensorRT-RTX: what this machine has of them, and the few places where their API differs.
+
+One code path serves ``tensorrt`` 10.3 to 11.x and ``tensorrt_rtx`` 1.x. What differs is here: the module's name, the
+target of a build (the GPU of this machine, or named compute capabilities, which need no GPU) and what makes
+repeated builds or starts quick (a timing cache, or a cache of the kernels that RTX compiles at run time).
+
+Sources: NVIDIA's API references for TensorRT 10.3, 10.13, 11.x and TensorRT-RTX 1.7; the guides "Migrating from
+TensorRT 10.x to 11.x", "CPU-Only AOT and TensorRT-RTX Engines" and "Working with Runtime Cache".
+"""
+
+import ctypes
+import re
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, util
+from types import ModuleType
+
+from vit_perception.engines.engine import EngineError
+
+# The names that a runtime's module goes by, the usual one first.
+MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+_DRIVER = "libcuda.so.1"
+_BFLOAT16_CAPABILITY = (8, 0)
+_ERRORS_KEPT = 20
+
+
+def module_name(flavour: str) -> str:
+    """The module to import for ``flavour``, ``""`` where none is installed. Imports nothing."""
+    if flavour not in MODULES:
+        raise EngineError(f"TensorRT flavour is {flavour!r}; accepted: {', '.join(MODULES)}")
+    return next((name for name in MODULES[flavour] if util.find_spec(name) is not None), "")
+
+
+def load_api(flavour: str) -> ModuleType:
+    """The runtime's module. Raises EngineError when it is missing or does not load, with what would cure it."""
+    name = module_name(flavour)
+    if not name:
+        raise EngineError(f"{flavour}: {missing_text(flavour)}")
+    try:
+        return import_module(name)
+    except Exception as error:  # noqa: BLE001 - a shared library of another CUDA, or none for this machine
+        raise EngineError(f"{flavour}: the module {name} is installed but does not load: {error}") from error
+
+
+def missing_text(flavour: str) -> str:
+    """What is missing, for people."""
+    return f"Python package {' or '.join(MODULES[flavour])} is not installed"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an engine that was tuned for a GPU depends on; ``memory_gib`` is rounded, for the total varies a little."""
+
+    name: str
+    compute_capability: str
+    multiprocessors: int
+    memory_gib: int
+
+
+def find_gpu() -> tuple[Gpu | None, str]:
+    """The first GPU, or None and why there is none. The driver is asked first: it gives the precise reason."""
+    fault = driver_fault()
+    if fault:
+        return None, fault
+    try:
+        import torch
+    except ImportError:
+        return None, "torch, which holds the buffers on the GPU, is not installed"
+    if torch.version.cuda is None:
+        return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
+    if not torch.cuda.is_available():
+        return None, f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})"
+    found = torch.cuda.get_device_properties(0)
+    return Gpu(found.name, f"{found.major}.{found.minor}", found.multi_processor_count,
+               round(found.total_memory / 2**30)), ""
+
+
+def driver_fault() -> str:
+    """``""`` when NVIDIA's driver has a device, else what it says."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"no CUDA device: the NVIDIA driver's library {_DRIVER} is not there"
+    count = ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code:
+        text = ctypes.c_char_p()
+        driver.cuGetErrorName(code, ctypes.byref(text))
+        return f"no CUDA device: the driver says {(text.value or b'an unknown error').decode()} ({code})"
+    return "" if count.value else "no CUDA device: the driver finds none"
+
+
+def targets_of(api: ModuleType) -> dict[str, object]:
+    """Compute capability, e.g. ``8.6``, to its enum member; empty for ``tensorrt``, which has no such choice."""
+    members = getattr(getattr(api, "ComputeCapability", None), "__members__", {})
+    found = {name: re.fullmatch(r"SM(\d+)(\d)", name) for name in members}
+    return {f"{match[1]}.{match[2]}": members[name] for name, match in found.items() if match}
+
+
+def why_not_a_target(flavour: str, api: ModuleType, gpu: Gpu) -> str:
+    """Why engines for ``gpu`` cannot be built, or ``""``."""
+    targets = targets_of(api)
+    if flavour == "tensorrt" or gpu.compute_capability in targets:
+        return ""
+    return (f"compute capability {gpu.compute_capability} ({gpu.name}) is not a target of {flavour} "
+            f"{api.__version__}; targets: {', '.join(targets)}")
+
+
+def precisions_of(compute_capability: str) -> tuple[str, ...]:
+    """What a GPU runs natively, the one that ``auto`` prefers first."""
+    major, _, minor = compute_capability.partition(".")
+    native = ("bfloat16",) if (int(major), int(minor)) >= _BFLOAT16_CAPABILITY else ()
+    return ("float16", *native, "float32")
+
+
+@cache
+def logger_of(api: ModuleType):
+    """The one logger of a process: TensorRT keeps the first that it is given and complains of others."""
+    bad = (api.ILogger.Severity.INTERNAL_ERROR, api.ILogger.Severity.ERROR)
+
+    class Logger(api.ILogger):
+        def __init__(self):
+            api.ILogger.__init__(self)
+            self._errors = deque(maxlen=_ERRORS_KEPT)
+
+        def log(self, severity, message):
+            if severity in bad:
+                self._errors.append(message.strip())
+
+        def take_errors(self) -> str:
+            """The errors since the last call, the first one first, and forget them."""
+            texts = list(dict.fromkeys(self._errors))
+            self._errors.clear()
+            return "; ".join(texts) or "it gave no reason"
+
+    return Logger()
+
+
+def strongly_typed(api: ModuleType) -> int:
+    """The flags of a network that takes every type from the ONNX file. In 11.x it is so without a flag."""
+    flag = getattr(api.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def set_targets(api: ModuleType, config, targets: tuple[str, ...]) -> None:
+    """Build for ``targets`` (compute capabilities). Raises EngineError for one that the runtime does not have."""
+    known = targets_of(api)
+    unknown = [target for target in targets if target not in known]
+    if unknown:
+        raise EngineError(f"compute capability {', '.join(unknown)} is not a target of {api.__name__} "
+                          f"{api.__version__}; accepted: "
+                          f"{', '.join(known) or 'none: it builds for the GPU of this machine'}")
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        if not config.set_compute_capability(known[target], index):
+            raise EngineError(f"{api.__name__} {api.__version__} refuses compute capability {target}")
+
+
+def set_flags(api: ModuleType, config) -> None:
+    """What both runtimes do by default and must not: float32 products in TF32, and (RTX) allocating while they run."""
+    # With TF32 a float32 engine would not be one; with allocations no CUDA graph could be captured.
+    for name, change in (("TF32", config.clear_flag), ("REQUIRE_USER_ALLOCATION", config.set_flag)):
+        flag = getattr(api.BuilderFlag, name, None)
+        if flag is not None:
+            change(flag)
+
+
+def use_timing_cache(config, content: bytes):
+    """Give ``config`` the timing cache that ``content`` holds, an empty one for ``b""`` or another version's."""
+    cache_ = config.create_timing_cache(content) or config.create_timing_cache(b"")
+    if not config.set_timing_cache(cache_, False):
+        cache_ = config.create_timing_cache(b"")
+        config.set_timing_cache(cache_, False)
+    return cache_
+
+
+def make_context(api: ModuleType, flavour: str, engine, kernels: bytes):
+    """(execution context, runtime cache or None): for RTX with the kernels that an earlier start compiled.
+
+    The caller owns the context's scratch memory, ``engine.device_memory_size_v2`` bytes, and has to set it.
+    ``kernels`` of another GPU, driver or version are refused by the runtime itself, and compiled anew.
+    """
+    strategy = api.ExecutionContextAllocationStrategy.USER_MANAGED
+    if flavour == "tensorrt":
+        return engine.create_execution_context(strategy), None
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    runtime_cache = config.create_runtime_cache()
+    if kernels:
+        runtime_cache.deserialize(kernels)
+    config.set_runtime_cache(runtime_cache)
+    return engine.create_execution_context(config), runtime_cache

@@ -1,0 +1,202 @@
+"""TensorRT and TensorRT-RTX as engines: built once into the cache, then replayed as one CUDA graph a frame.
+
+What needs no GPU (parsing, building, the cache, the layout of the buffers, what is said when something is missing) is
+tested on every run. What does (loading an engine, running, capturing) has not been run by the authors on a GPU of a
+supported compute capability; the parity gate stands between it and any output.
+"""
+
+import contextlib
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from vit_perception.engines import tensorrt_api, tensorrt_build
+from vit_perception.engines.cache import discard, read_checked, write_checked
+from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.source import EngineSource
+from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
+from vit_perception.types import EncoderOutput
+
+# Fused attention in half precision is the fastest and, on some versions, silently wrong (NVIDIA/TensorRT#4723, #4837).
+ATTENTION_FORMS = ("half", "float32_softmax", "float32")
+
+
+class TensorrtEngine(Engine):
+    """``flavour`` is ``tensorrt`` (Jetson, data centre) or ``tensorrt_rtx`` (desktop RTX).
+
+    A frame is a copy into pinned memory, one replay (upload, network, download) and one wait; nothing is allocated.
+    The first start of TensorRT builds for minutes; that of RTX builds for seconds and compiles its kernels, which are
+    kept beside the engine.
+    """
+
+    def __init__(self, flavour: str):
+        super().__init__()
+        self.name = flavour
+        self._clear()
+
+    def _clear(self) -> None:
+        self._loaded = self._context = self._kernels = self._stream = self._replay = self._images = self._output = None
+        self._buffers = ()
+
+    def status(self) -> BackendStatus:
+        try:
+            if not tensorrt_api.module_name(self.name):
+                return BackendStatus(self.name, False, why_not=tensorrt_api.missing_text(self.name))
+            api = tensorrt_api.load_api(self.name)
+        except EngineError as error:
+            return BackendStatus(self.name, False, why_not=str(error))
+        version = api.__version__
+        gpu, why_not = tensorrt_api.find_gpu()
+        if gpu is None:
+            if targets := tensorrt_api.targets_of(api):
+                why_not += f" (engines for other machines can be built here, for {', '.join(targets)})"
+            return BackendStatus(self.name, False, version, why_not=why_not)
+        why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
+        return BackendStatus(self.name, not why_not, version, gpu.name,
+                             tensorrt_api.precisions_of(gpu.compute_capability), why_not)
+
+    def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
+        """In half precision each form of attention; in float32 there is one."""
+        return tuple(replace(spec, attention=form) for form in attention_forms(spec.precision))
+
+    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+        api = tensorrt_api.load_api(self.name)
+        gpu, why_not = tensorrt_api.find_gpu()
+        if gpu is None:
+            raise EngineError(f"{self.name}: {why_not}")
+        options = options_for(self.name, api.__version__, gpu, source)
+        get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
+        path, was_cached = get()
+        try:
+            self._loaded = load_engine(api, path.read_bytes())
+        except EngineError as error:
+            if not was_cached:
+                raise
+            key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
+            discard(key, str(error), source.log, source.folder)
+            path, _ = get()
+            self._loaded = load_engine(api, path.read_bytes())
+        # The network is strongly typed, so it runs in what was exported.
+        self.precision, self.file = spec.precision, path
+        kernels = tensorrt_build.kernels_file(path, gpu)
+        stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
+        self._context, self._kernels = tensorrt_api.make_context(api, self.name, self._loaded[1], stored)
+        if self._context is None:
+            raise EngineError(f"{self.name} makes no execution context: {tensorrt_api.logger_of(api).take_errors()}")
+        self._allocate(api, buffer_table(tensor_facts(self._loaded[1]), spec))
+        self._warm_up_and_capture(api, source)
+        if self._kernels is not None:
+            compiled = bytes(self._kernels.serialize())
+            if compiled != stored:
+                write_checked(kernels, compiled, source.log)
+
+    def _allocate(self, api, table: BufferTable) -> None:
+        """Pinned host memory and GPU memory, as torch tensors; the context is told the addresses once."""
+        import torch
+        device = torch.device("cuda", 0)
+        host_images = torch.zeros(table.input_shape, dtype=torch.uint8).pin_memory()
+        host_outputs = torch.zeros(table.size_bytes, dtype=torch.uint8).pin_memory()
+        images, outputs = (torch.zeros_like(block, device=device) for block in (host_images, host_outputs))
+        scratch = torch.empty(max(self._loaded[1].device_memory_size_v2, 1), dtype=torch.uint8, device=device)
+        self._context.set_device_memory(scratch.data_ptr(), scratch.numel())
+        torch.cuda.synchronize(device)  # the zeros are written on another stream
+        self._stream = torch.cuda.Stream(device)
+        self._buffers = (host_images, images, outputs, host_outputs, scratch)
+        addresses = {INPUT_NAME: images.data_ptr()}
+        addresses |= {slot.name: outputs.data_ptr() + slot.offset for slot in table.outputs}
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise EngineError(f"{self.name} refuses the buffer of {name}: "
+                                  f"{tensorrt_api.logger_of(api).take_errors()}")
+        self._images = host_images.numpy()
+        flat = host_outputs.numpy()
+        self._output = EncoderOutput(**{
+            slot.name: flat[slot.offset:slot.offset + slot.size_bytes].view(np.float32).reshape(slot.shape)
+            for slot in table.outputs})
+
+    def _enqueue(self, api) -> None:
+        """Upload, network and download on the stream, which has to be current."""
+        host_images, images, outputs, host_outputs, _ = self._buffers
+        images.copy_(host_images, non_blocking=True)
+        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            raise EngineError(f"{self.name} does not run: {tensorrt_api.logger_of(api).take_errors()}")
+        host_outputs.copy_(outputs, non_blocking=True)
+
+    def _warm_up_and_capture(self, api, source: EngineSource) -> None:
+        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA graph."""
+        import torch
+        with torch.cuda.stream(self._stream):
+            for _ in range(2):
+                self._enqueue(api)
+            self._stream.synchronize()
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(self._stream.cuda_stream):
+            source.log(f"WARNING: {self.name} cannot be captured as a CUDA graph; each frame is enqueued, which costs "
+                       "more of the host's time")
+            self._replay = partial(self._enqueue, api)
+            return
+        graph = torch.cuda.CUDAGraph()
+        # Another thread's allocation must not fail the capture.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            self._enqueue(api)
+        self._replay = graph.replay
+
+    def _run(self, images: np.ndarray) -> EncoderOutput:
+        import torch
+        np.copyto(self._images, images)
+        with torch.cuda.stream(self._stream):  # of this thread, which need not be the one that opened
+            self._replay()
+        self._stream.synchronize()
+        return self._output
+
+    def _close(self) -> None:
+        if self._loaded is None:
+            return
+        if self._stream is not None:
+            # After a fault on the GPU every call fails, and what went wrong has been said.
+            with contextlib.suppress(RuntimeError):
+                self._stream.synchronize()
+        # The graph before the context, the context before the engine, the engine before the runtime. Arrays that
+        # callers hold keep the pinned memory that they view.
+        self._replay = None
+        self._context = self._kernels = None
+        self._loaded = None
+        self._clear()
+        import torch
+        torch.cuda.empty_cache()
+
+
+def attention_forms(precision: str) -> tuple[str, ...]:
+    """The forms of attention to try in ``precision``, the fastest first."""
+    return ("half",) if precision == "float32" else ATTENTION_FORMS
+
+
+def options_for(flavour: str, version: str, gpu: tensorrt_api.Gpu,
+                source: EngineSource) -> tensorrt_build.BuildOptions:
+    """How an engine for this machine's GPU is built; for RTX as when built ahead for its compute capability."""
+    if flavour == "tensorrt_rtx":
+        return tensorrt_build.BuildOptions(flavour, (gpu.compute_capability,))
+    timings = tensorrt_build.timing_cache_file(version, gpu, source.folder)
+    return tensorrt_build.BuildOptions(flavour, timing_cache=timings)
+
+
+def load_engine(api, content: bytes) -> tuple:
+    """(runtime, engine), the runtime kept with what it made. Raises EngineError with what the runtime says."""
+    logger = tensorrt_api.logger_of(api)
+    logger.take_errors()
+    try:
+        runtime = api.Runtime(logger)
+    except TypeError as error:  # pybind11's answer to a null pointer
+        raise EngineError(f"{api.__name__} {api.__version__} does not start: {logger.take_errors()}") from error
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise EngineError(f"{api.__name__} {api.__version__} cannot load the engine: {logger.take_errors()}")
+    return runtime, engine
+
+
+def tensor_facts(engine) -> tuple[TensorFacts, ...]:
+    """What ``engine`` says of its inputs and outputs."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    return tuple(TensorFacts(name, engine.get_tensor_mode(name).name == "INPUT", engine.get_tensor_dtype(name).name,
+                             tuple(engine.get_tensor_shape(name))) for name in names)
