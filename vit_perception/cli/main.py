@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vit-perception {parsed.subcommand}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)
         return 130
 
 
