@@ -247,19 +247,25 @@ class EncoderNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """The executable ``encoder_node``. One Ctrl-C or SIGTERM ends it with exit status 0."""
     rclpy.init(args=args)
-    node = EncoderNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    node = None
     try:
+        node = EncoderNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal while the node is being made takes DDS away from under it.
+        if rclpy.ok():
+            raise
     finally:
         # Under launch, Ctrl-C reaches the process twice; the second must not cut the teardown short.
         uninstall_signal_handlers()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.close()
-        node.destroy_node()
+        if node is not None:
+            node.close()
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 
