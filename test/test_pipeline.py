@@ -1,5 +1,7 @@
 """The flow on the tiny model: what the node, the bag tools and the benchmarks all run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,36 @@ def test_a_head_gives_classes_and_a_foreign_one_is_refused(tiny_checkpoint, tmp_
         open_pipeline(tiny_checkpoint, (CameraSettings("a", "/a", head=str(tmp_path / "foreign")),))
     with pytest.raises(ValueError, match="768"):
         open_pipeline(tiny_checkpoint, (CameraSettings("a", "/a", head=str(tmp_path / "wide")),))
+
+
+def test_one_cameras_absurd_image_is_refused_alone(pipeline):
+    """Found by a reader: it raised out of prepare, and every camera's frame was lost with it."""
+    thin = image_message(STAMP_NS, size_px=(1, 60000))
+    prepared = pipeline.prepare({"a": image_message(STAMP_NS), "b": thin})
+    assert list(prepared.images) == ["a"] and prepared.refused["b"].reason == "size" and not prepared.batch[1].any()
+
+
+def test_features_that_are_not_finite_never_go_out(pipeline):
+    prepared = pipeline.prepare({"a": image_message(STAMP_NS), "b": image_message(STAMP_NS)})
+    output = pipeline.encode(prepared)
+    broken = replace(output, patch_tokens=np.full_like(output.patch_tokens, np.nan))
+    with pytest.raises(BadInput) as error:
+        pipeline.assemble(prepared, broken, {})
+    assert error.value.reason == "not_finite"
+
+
+def test_a_head_of_another_block_is_refused_and_the_layout_tells_blocks_apart(tiny_checkpoint, tmp_path):
+    last = open_pipeline(tiny_checkpoint)
+    save_head(tmp_path, Head(("x", "y"), np.ones((2, 64)), np.zeros(2), encoder_sha256=last.encoder_sha256))
+    camera = CameraSettings("a", "/a", head=str(tmp_path))
+    with pytest.raises(BadSetting, match="block 0"):
+        Pipeline.open(EncoderSettings((camera,), model=ModelSettings(str(tiny_checkpoint), 0), engine=ENGINE))
+    for block in (-1, 1):
+        model = ModelSettings(str(tiny_checkpoint), block)
+        same = Pipeline.open(EncoderSettings((camera,), model=model, engine=ENGINE))
+        assert same.layout().encoder_sha256 == last.layout().encoder_sha256
+        same.close()
+    last.close()
 
 
 def test_another_block_gives_other_tokens(tiny_checkpoint, pipeline):

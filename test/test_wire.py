@@ -11,7 +11,8 @@ LAYOUT = Layout(
     groups=(LayoutGroup("wrist/cls", "cls", "wrist", 0, 1), LayoutGroup("wrist/patch", "patch", "wrist", 1, 5, (2, 2)),
             LayoutGroup("arm/pose", "pose", "arm", 5, 6)),
     cameras=(LayoutCamera("wrist", "optical", "crop", (28, 28), 14, (480, 640), (0.5, 0.5), (0.0, -2.0), ("a", "b")),),
-    width=3, dtype="float32", model="tiny", weights_sha256="00", runtime="torch 2", precision="float32", min_cosine=1.0,
+    width=3, dtype="float32", model="tiny", weights_sha256="00", encoder_sha256="11", block=11,
+    runtime="torch 2", precision="float32", min_cosine=1.0,
     fusion="concat", embedding_width=6)
 
 
@@ -59,6 +60,11 @@ def test_only_matrices_of_known_types_are_sent():
         encode_tensor(np.ones((1, 1)), "float64")
     with pytest.raises(ValueError, match=r"\(3,\)"):
         encode_tensor(np.ones(3))
+
+
+def test_what_float16_cannot_hold_is_refused_instead_of_sent_as_infinity():
+    with pytest.raises(ValueError, match="70000.*65504"):
+        encode_tensor(np.array([[7e4]], np.float32), "float16")
 
 
 def test_the_mask_travels_with_the_tokens():

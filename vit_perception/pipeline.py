@@ -8,9 +8,11 @@
 The three steps are separable, so that a node can overlap them on a GPU. They are called from one thread.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from vit_perception.fusion.make import make_fusion
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.heads import Head, distinct_names, load_head, softmax, top_classes
+from vit_perception.model.heads import Head, distinct_names, load_head, sigmoid, softmax, top_classes
+from vit_perception.model.model_card import ModelCard
 from vit_perception.pose.tokenizer import make_tokenizer
 from vit_perception.settings import BadSetting, EncoderSettings
 from vit_perception.types import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
@@ -49,6 +52,13 @@ class Prepared:
         return next(iter(self.images.values()))
 
 
+def encoder_digest(card: ModelCard, block: int) -> str:
+    """A digest of all that features depend on but the engine: weights, block, preprocessing, normalisation."""
+    parts = {"weights": card.weights_sha256, "block": block, "rule": asdict(card.rule), "mean": card.mean,
+             "std": card.std}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 class Pipeline:
     """Images and poses in, tokens, embedding and classifications out. Made by :meth:`open`."""
 
@@ -61,6 +71,8 @@ class Pipeline:
         self.width = width = self.model_config.width
         self.patch_size_px = self.model_config.patch_size_px
         self.grid = self.model_config.grid_of(*self.card.rule.network_size_px)
+        self.block = range(self.model_config.depth)[settings.model.block]
+        self.encoder_sha256 = encoder_digest(self.card, self.block)
         self.heads = {c.name: load_head(c.head) for c in settings.cameras if c.head}
         for camera in settings.cameras:
             if camera.name in self.heads:
@@ -91,9 +103,9 @@ class Pipeline:
     def _check_head(self, camera: str, path: str) -> None:
         """Features of another encoder would give scores that look right and mean nothing."""
         head = self.heads[camera]
-        if head.encoder_sha256 not in ("", self.card.weights_sha256):
-            raise BadSetting(f"cameras.{camera}.head", path, f"a head fitted on {self.card.name} (weights "
-                             f"{self.card.weights_sha256[:12]}); this one was fitted on {head.encoder_sha256[:12]}")
+        if head.encoder_sha256 not in ("", self.encoder_sha256):
+            raise BadSetting(f"cameras.{camera}.head", path, f"a head fitted on {self.card.name}, block {self.block} "
+                             f"(encoder {self.encoder_sha256[:12]}); this one was fitted on {head.encoder_sha256[:12]}")
         head.scores(np.zeros(self.width, np.float32), np.zeros((1, self.width), np.float32))
 
     def close(self) -> None:
@@ -108,24 +120,27 @@ class Pipeline:
         A message that cannot be used lands in ``refused`` and counts as absent. The batch is the pipeline's
         own buffer and holds until the next call.
         """
-        started = time.perf_counter()
-        images: dict[str, RgbImage] = {}
-        refused: dict[str, BadInput] = {}
-        for camera in self.settings.cameras:
+        prepared = Prepared({}, {}, self._batch.numpy(), {"decode": 0.0, "preprocess": 0.0})
+        for row, camera in enumerate(self.settings.cameras):
             if camera.name in messages:
                 try:
-                    images[camera.name] = self._decode[camera.name](messages[camera.name])
+                    self._prepare_one(camera.name, messages[camera.name], row, prepared)
+                    continue
                 except BadInput as error:
-                    refused[camera.name] = error
+                    prepared.refused[camera.name] = error
+                except Exception as error:  # OpenCV's own errors: one camera's bad picture is not the others' trouble
+                    prepared.refused[camera.name] = BadInput("decode", f"{type(error).__name__}: {error}")
+            self._batch[row].zero_()
+        return prepared
+
+    def _prepare_one(self, camera: str, message: Any, row: int, prepared: Prepared) -> None:
+        started = time.perf_counter()
+        image = self._decode[camera](message)
         decoded = time.perf_counter()
-        for row, camera in enumerate(self.settings.cameras):
-            if camera.name in images:
-                self._preprocess(images[camera.name], out=self._batch[row])
-            else:
-                self._batch[row].zero_()
-        done = time.perf_counter()
-        stage_ms = {"decode": 1e3 * (decoded - started), "preprocess": 1e3 * (done - decoded)}
-        return Prepared(images, refused, self._batch.numpy(), stage_ms)
+        self._preprocess(image, out=self._batch[row])
+        prepared.images[camera] = image
+        prepared.stage_ms["decode"] += 1e3 * (decoded - started)
+        prepared.stage_ms["preprocess"] += 1e3 * (time.perf_counter() - decoded)
 
     # -- encode ----------------------------------------------------------------------------------------------
 
@@ -141,13 +156,16 @@ class Pipeline:
     def assemble(self, prepared: Prepared, output: EncoderOutput, poses: Mapping[str, PoseAtImage]) -> FrameResult:
         """Heads, pose tokens and fusion. Per-camera arrays are views of ``output``; tokens are a copy.
 
-        Raises BadInput("pose_missing") where ``poses.policy`` is ``require`` and an arm has no pose.
+        Raises BadInput: ``pose_missing`` where ``poses.policy`` is ``require`` and an arm has no pose,
+        ``not_finite`` where the engine went wrong.
         """
         started = time.perf_counter()
         self._require(poses, prepared.first.stamp_ns)
         cameras = {camera.name: self._camera_result(camera.name, row, prepared, output)
                    for row, camera in enumerate(self.settings.cameras) if camera.name in prepared.images}
         sequence = TokenSequence.of([*self._image_groups(prepared, output), *self._pose_groups(poses)])
+        if not np.isfinite(sequence.tokens).all():
+            raise BadInput("not_finite", f"{self.engine.runtime} gave NaN or infinity; accepted: finite features")
         embedding = self.fusion.embedding(sequence)
         prepared.stage_ms["assemble"] = 1e3 * (time.perf_counter() - started)
         return FrameResult(prepared.first.stamp_ns, prepared.first.frame_id, cameras, dict(poses), sequence,
@@ -170,7 +188,7 @@ class Pipeline:
         if name in self.heads:
             scores = self.heads[name].scores(cls_token, patch_tokens)
         elif output.logits is not None:
-            scores = softmax(output.logits[row])
+            scores = sigmoid(output.logits[row]) if self.card.scores == "sigmoid" else softmax(output.logits[row])
         else:
             return ()
         return top_classes(scores, self.labels_of(name), self.settings.output.top_k)
@@ -213,7 +231,8 @@ class Pipeline:
         return Layout(
             groups=groups, cameras=tuple(self._layout_cameras(sources or {})), width=self.width,
             dtype=self.settings.output.dtype, model=self.card.name, weights_sha256=self.card.weights_sha256,
-            runtime=self.engine.runtime, precision=self.engine.precision, min_cosine=round(report.min_cosine, 6),
+            encoder_sha256=self.encoder_sha256, block=self.block, runtime=self.engine.runtime,
+            precision=self.engine.precision, min_cosine=round(report.min_cosine, 6),
             fusion=self.fusion.kind, fusion_weights_sha256=self.fusion.weights_sha256,
             pose_tokenizer=self.tokenizer.kind, pose_tokenizer_sha256=self.tokenizer.weights_sha256,
             embedding_width=self._embedding_width(groups))

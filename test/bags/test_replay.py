@@ -6,7 +6,8 @@ import pytest
 from test.conftest import DEMO_BAG, TRAIN_BAG
 from vit_perception.bags.labelled import encode_labelled, labelled_folder, labelled_frames
 from vit_perception.bags.reader import BagError, BagReader
-from vit_perception.bags.replay import Dropped, ImageGroups, replay
+from vit_perception.bags.image_groups import ImageGroups
+from vit_perception.bags.replay import Dropped, replay
 from vit_perception.bags.writer import BagWriter
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
@@ -62,11 +63,40 @@ def test_what_is_not_in_the_bag_is_named(tmp_path):
         list(bag.messages(["/nope"]))
 
 
-def test_images_are_grouped_once_and_those_without_partners_are_passed_over():
-    groups = ImageGroups(["a", "b"], 10 * MS)
-    given = [("a", 0, "a0"), ("a", 50, "a50"), ("b", 52, "b52"), ("b", 99, "b99"), ("a", 100, "a100")]
-    out = [g for camera, stamp_ms, message in given for g in groups.add(camera, stamp_ms * MS, message)]
-    assert out == [(52 * MS, {"a": "a50", "b": "b52"}), (100 * MS, {"a": "a100", "b": "b99"})]
+def grouped(given, mask=False, slop_ms=20):
+    """Groups as strings such as a50+b52, in order, and the unmatched ones."""
+    groups = ImageGroups(["a", "b"], slop_ms * MS, mask, 100 * MS)
+    made = [g for name in given for g in groups.add(name[0], int(name[1:]) * MS, name)] + groups.flush()
+    return ["+".join(m for _, m in g.values()) for g in made], [f"{c}{ns // MS}" for c, ns in groups.take_unmatched()]
+
+
+@pytest.mark.parametrize("given, mask, expected", [
+    ("a0 a50 b52 b99 a100", False, (["a50+b52", "a100+b99"], ["a0"])),
+    ("a0 b0 b16 a33 b33", False, (["a0+b0", "a33+b33"], ["b16"])),  # the nearest partner, not the first
+    ("a0 b0 b16 a33", False, (["a0+b0", "a33+b16"], [])),
+    ("a0 a50 a100 a150 a200", False, ([], ["a0", "a50", "a100", "a150", "a200"])),
+    ("a0 a50 a100 a150 a200", True, (["a0", "a50", "a100", "a150", "a200"], [])),
+    ("a0 b0 a50 a100 a150 b200 a200", True, (["a0+b0", "a50", "a100", "a150", "a200+b200"], [])),
+])
+def test_images_are_grouped_once_and_those_without_partners_are_named(given, mask, expected):
+    assert grouped(given.split(), mask) == expected
+
+
+def looped(tmp_path):
+    """The first 2 s of the demo bag, three times, the stamps starting anew each time."""
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "looped") as out:
+        topics = [c.topic for c in CAMERAS] + ["/ee_pose"]
+        part = [m for m in bag.raw(topics) if m.stamp_ns < bag.start_ns + 2_000_000_000]
+        for loop in range(3):
+            for message in part:
+                out.write(message.topic, message.type_name, message.data, message.stamp_ns + loop * 3_000_000_000)
+    return tmp_path / "looped"
+
+
+def test_a_bag_that_loops_gives_each_pass_alike(pipeline, tmp_path):
+    with BagReader(looped(tmp_path)) as bag:
+        frames = [(r.stamp_ns, r.poses["arm"].pose.position_m.tolist()) for r in replay(pipeline, bag)]
+    assert len(frames) == 3 * 40 and frames[:40] == frames[40:80] == frames[80:]
 
 
 def test_labels_are_those_at_the_image(tmp_path):

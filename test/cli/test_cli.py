@@ -36,7 +36,7 @@ def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
     # Random weights tell places apart all the same; chance on these four is about 0.3.
     assert report["test_bag"]["accuracy"] > 0.5
     head = load_head(tmp_path / "head")
-    assert head.labels == ("carry", "grasp", "place", "reach") and head.encoder_sha256 == report["weights_sha256"]
+    assert head.labels == ("carry", "grasp", "place", "reach") and head.encoder_sha256 == report["encoder_sha256"]
 
 
 def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):

@@ -1,5 +1,7 @@
 """The cache: complete entries or none, whatever happens to the files, the disk or the builders."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -97,6 +99,21 @@ def test_a_damaged_entry_is_built_again_with_a_warning(tmp_path, harm):
     assert builder.get(tmp_path).read_bytes() == CONTENT
     assert builder.builds == 2
     assert len(builder.log) == 1 and "damaged" in builder.log[0] and str(tmp_path) in builder.log[0]
+
+
+def test_entries_without_checksums_or_of_another_key_are_built_again(tmp_path):
+    """Found by a reader: an empty table of checksums vouched for anything, and the key was never compared."""
+    harms = {"sha256.json": "{}", "key.json": '{"batch": 3, "weights": "abc"}'}
+    for name, text in harms.items():
+        builder = Builder()
+        entry = builder.get(tmp_path / name).parent
+        (entry / name).write_text(text)
+        if name == "key.json":  # with a checksum that fits, as a folder copied under another name has
+            checksums = json.loads((entry / "sha256.json").read_text())
+            checksums[name] = hashlib.sha256(text.encode()).hexdigest()
+            (entry / "sha256.json").write_text(json.dumps(checksums))
+        builder.get(tmp_path / name)
+        assert builder.builds == 2
 
 
 def test_two_processes_at_once_build_once(tmp_path):

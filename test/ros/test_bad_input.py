@@ -126,6 +126,44 @@ def test_a_bad_parameter_fails_configure_and_a_second_one_after_the_fix_works(ri
     robot.frame(STAMP_NS)
 
 
+@pytest.mark.parametrize("name, bad, good", [
+    ("poses.arm.wait_s", 5.0, 0.1), ("poses.arm.max_skew_s", "abc", 0.05), ("cameras.wrist.transport", 3, "raw"),
+    ("cameras.wrist.topic", "bad topic!", "/wrist/image"), ("poses.arm.topic", "/a//b", "/ee_pose"),
+    ("poses.arm.frame_id", "", "base_link")])
+def test_a_bad_parameter_of_one_camera_or_arm_fails_configure_too(rig, capfd, name, bad, good):
+    """Found by a reader: values of a wrong type silently became the default, bad topics wedged the node."""
+    robot = rig(**(ARM | {name: bad}))
+    assert robot.node.trigger_configure().name == "FAILURE"
+    assert f"'{name}' is {bad!r}" in capfd.readouterr().err
+    assert robot.node.set_parameters([Parameter(name, value=good)])[0].successful
+    robot.activate()
+    robot.publish("/wrist/image", image_message(STAMP_NS))
+    robot.frame(STAMP_NS)
+
+
+def test_a_misspelt_parameter_is_said(rig, capfd):
+    robot = rig(engine__backnd="tensorrt")
+    assert robot.node.trigger_configure().name == "SUCCESS"
+    assert "'engine.backnd' is not one of this node's" in capfd.readouterr().err
+
+
+def test_an_activate_that_fails_leaves_a_node_that_can_be_activated(rig, monkeypatch, capfd):
+    robot = rig(**ARM)
+    assert robot.node.trigger_configure().name == "SUCCESS"
+    create = robot.node.create_subscription
+
+    def broken(kind, topic, *rest, **options):
+        return create(kind, "bad topic!" if topic == "/ee_pose" else topic, *rest, **options)
+
+    monkeypatch.setattr(robot.node, "create_subscription", broken)
+    assert robot.node.trigger_activate().name == "FAILURE"
+    assert "activate failed" in capfd.readouterr().err and robot.node.count_subscribers("/wrist/image") == 0
+    monkeypatch.undo()
+    assert robot.node.trigger_activate().name == "SUCCESS"
+    robot.publish("/wrist/image", image_message(STAMP_NS))
+    robot.frame(STAMP_NS)
+
+
 def test_no_camera_is_refused(rig, capfd):
     robot = rig(camera_names=[""])
     assert robot.node.trigger_configure().name == "FAILURE"

@@ -44,7 +44,7 @@ def test_out_of_order_before_it_is_taken_the_newest_stamp_wins():
 def test_a_bag_that_loops_starts_again():
     sync = sync_of("a")
     sync.add("a", 5000 * MS, "end", 0)
-    sync.add("a", 100 * MS, "start", 0)
+    assert sync.add("a", 100 * MS, "start", 0)  # says that time has jumped
     assert sync.take(0) == {"a": "start"}
     assert sync.accounts["a"].dropped == {"time_jump": 1} and balanced(sync, "a")
 
@@ -78,6 +78,16 @@ def test_images_without_partners_are_bounded_and_counted():
     for k in range(MAX_PENDING + 7):
         sync.add("a", k * 33 * MS, f"a{k}", 0)
     assert sync.accounts["a"].dropped == {"unmatched": 7} and sync.pending("a") == MAX_PENDING
+
+
+def test_whole_groups_that_wait_too_long_are_superseded_not_unmatched():
+    sync = sync_of("a", "b")
+    for k in range(MAX_PENDING + 5):
+        for camera in "ab":
+            sync.add(camera, k * 33 * MS, f"{camera}{k}", 0)
+    for camera in "ab":
+        assert sync.accounts[camera].dropped == {"superseded": 5} and balanced(sync, camera)
+    assert sync.take(0) == {"a": f"a{MAX_PENDING + 4}", "b": f"b{MAX_PENDING + 4}"}
 
 
 def test_wait_waits_for_a_silent_camera_and_mask_does_not():

@@ -142,6 +142,11 @@ def test_the_layout_learns_the_geometry_from_the_first_image(rig):
     layout = robot.until(lambda: robot.tester.layout if robot.tester.layout.layout_id != first else None)
     camera = layout.cameras[0]
     assert camera.source_size_px == (48, 64) and camera.frame_id == "camera_optical_frame"
+    assert camera.frame_id == "camera_optical_frame"
+    second = image_message(STAMP_NS + MILLISECOND_NS)
+    second.header.frame_id = "renamed_optical_frame"
+    robot.publish("/wrist/image", second)
+    robot.until(lambda: robot.tester.layout.cameras[0].frame_id == "renamed_optical_frame", what="a new layout")
     assert camera.scale == pytest.approx((56 / 48, 74 / 64)) and camera.offset_px == (0.0, -9.0)
 
 

@@ -109,13 +109,14 @@ def test_the_pose_is_interpolated_to_the_image_stamp(live):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_the_node_ends_with_0_at_once_even_while_unconfigured(tmp_path, sent):
-    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", "-r", "__node:=to_be_stopped",
+    name = f"to_be_stopped_by_{sent.name.lower()}"  # one name each: the graph remembers a node for a while
+    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", "-r", f"__node:={name}",
                         log=tmp_path / "node.log")
     executor, watcher = SingleThreadedExecutor(), rclpy.create_node("waiting_for_node")
     executor.add_node(watcher)
     for _ in range(200):
         executor.spin_once(timeout_sec=0.05)
-        if "to_be_stopped" in watcher.get_node_names():
+        if name in watcher.get_node_names():
             break
     watcher.destroy_node()
     assert node.stop(timeout_s=5.0, sent=sent) == 0, node.tail()

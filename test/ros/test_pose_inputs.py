@@ -65,8 +65,13 @@ def test_a_refused_pose_is_counted_and_said():
     assert live.poses_at(START_NS)["arm"].status == "missing"
 
 
-def test_clearing_forgets():
+def test_images_that_jumped_back_see_no_pose_of_the_pass_before():
+    """Found by a reader: a looped bag gave the first pass's pose, marked interpolated."""
     live = PoseInputs([PoseSettings("arm", "/pose", "base_link", wait_s=0.0)], threading.Condition())
-    live.add(ARM, stamped_pose(START_NS))
-    live.clear()
-    assert live.poses_at(START_NS)["arm"].status == "missing"
+    for k in range(200):
+        live.add(ARM, stamped_pose(START_NS + k * 10 * MILLISECOND_NS))
+    live.forget_after(START_NS + 500 * MILLISECOND_NS)
+    assert live.poses_at(START_NS + 500 * MILLISECOND_NS)["arm"].status == "missing"
+    live.add(ARM, stamped_pose(START_NS + 500 * MILLISECOND_NS))
+    live.forget_after(START_NS + 500 * MILLISECOND_NS)  # the pose's own jump came first: it stays
+    assert live.poses_at(START_NS + 500 * MILLISECOND_NS)["arm"].status == "interpolated"

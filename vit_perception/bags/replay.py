@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vit_perception.bags.image_groups import ImageGroups
 from vit_perception.bags.reader import BagReader
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
-from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.pose.history import JUMP_BACK_NS, PoseHistory, pose_of
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 
 # Poses recorded this long after an image can still be at or before its stamp.
@@ -17,75 +18,98 @@ LATEST_POSE_NS = NANOSECONDS_PER_SECOND // 2
 
 @dataclass(frozen=True)
 class Dropped:
-    """Images of the bag that gave no frame, and why."""
+    """An image (or a group of them) of the bag that gave no frame, and why."""
 
     reason: str
     text: str
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
-    """Every group of images in ``bag``, in stamp order, with the poses at its stamp.
+    """Every group of images in ``bag``, in the order of recording, with the poses at its stamp.
 
-    Reads topics as ``pipeline.settings`` name them. Memory stays bounded: an image waits only until the poses
-    around its stamp have been read. Results hold until the next one is asked for. Raises BagError.
+    Reads topics as ``pipeline.settings`` name them, and groups and masks by its ``sync``. Memory stays bounded:
+    an image waits only until the poses around its stamp have been read. Results hold until the next one is
+    asked for. Raises BagError.
     """
-    settings = pipeline.settings
-    cameras = {c.topic: c.name for c in settings.cameras}
-    arms = {p.topic: p for p in settings.poses}
-    histories = {p.name: PoseHistory() for p in settings.poses}
-    images = ImageGroups(list(cameras.values()), round(settings.sync.slop_s * NANOSECONDS_PER_SECOND))
-    ready: deque[tuple[int, int, dict[str, Any]]] = deque()
-    for topic, recorded_ns, message in bag.messages([*cameras, *arms]):
-        try:
-            if topic in arms:
-                histories[arms[topic].name].add(pose_of(message, arms[topic].frame_id))
-            else:
-                for stamp_ns, group in images.add(cameras[topic], stamp_ns_of(message.header), message):
-                    ready.append((recorded_ns, stamp_ns, group))
-        except BadInput as error:
-            if topic in cameras:
-                yield Dropped(error.reason, f"{topic}: {error}")
-            continue
-        while ready and (all(history.covers(ready[0][1]) for history in histories.values())
-                         or recorded_ns > ready[0][0] + LATEST_POSE_NS):
-            yield _encode(pipeline, histories, *ready.popleft()[1:])
-    for _, stamp_ns, group in ready:
-        yield _encode(pipeline, histories, stamp_ns, group)
+    return _Replay(pipeline).run(bag)
 
 
-def _encode(pipeline: Pipeline, histories: dict[str, PoseHistory], stamp_ns: int,
-            group: dict[str, Any]) -> FrameResult | Dropped:
-    prepared = pipeline.prepare(group)
-    if prepared.refused:
-        error = next(iter(prepared.refused.values()))
-        return Dropped(error.reason, str(error))
-    skews_ns = {p.name: round(p.max_skew_s * NANOSECONDS_PER_SECOND) for p in pipeline.settings.poses}
-    output = pipeline.encode(prepared)
-    poses = {name: history.lookup(prepared.first.stamp_ns, skews_ns[name]) for name, history in histories.items()}
-    try:
-        return pipeline.assemble(prepared, output, poses)
-    except BadInput as error:
-        return Dropped(error.reason, str(error))
+class _Replay:
+    """One pass over a bag: what waits between reading and encoding."""
 
+    def __init__(self, pipeline: Pipeline):
+        settings = pipeline.settings
+        self._pipeline = pipeline
+        self._cameras: dict[str, list[str]] = {}
+        for camera in settings.cameras:
+            self._cameras.setdefault(camera.topic, []).append(camera.name)
+        self._arms = {p.topic: p for p in settings.poses}
+        self._histories = {p.name: PoseHistory() for p in settings.poses}
+        self._skews_ns = {p.name: round(p.max_skew_s * NANOSECONDS_PER_SECOND) for p in settings.poses}
+        self._groups = ImageGroups([c.name for c in settings.cameras],
+                                   round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
+                                   settings.sync.policy == "mask",
+                                   round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND))
+        self._ready: deque[tuple[int, int, dict[str, Any]]] = deque()  # recorded ns, stamp ns, message by camera
 
-class ImageGroups:
-    """Images of several cameras, one of each, whose stamps lie within the slop; each image is used once."""
-
-    def __init__(self, cameras: list[str], slop_ns: int):
-        self._slop_ns = slop_ns
-        self._waiting: dict[str, deque[tuple[int, Any]]] = {camera: deque() for camera in cameras}
-
-    def add(self, camera: str, stamp_ns: int, message: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Take one image; give the groups (latest stamp in ns, message by camera) that it completes."""
-        self._waiting[camera].append((stamp_ns, message))
-        while all(self._waiting.values()):
-            heads = {name: waiting[0] for name, waiting in self._waiting.items()}
-            earliest = min(heads, key=lambda name: heads[name][0])
-            latest_ns = max(stamp for stamp, _ in heads.values())
-            if latest_ns - heads[earliest][0] > self._slop_ns:
-                # Its partners are later than the slop allows, and so will be all that follow.
-                self._waiting[earliest].popleft()
+    def run(self, bag: BagReader) -> Iterator[FrameResult | Dropped]:
+        newest_ns: int | None = None
+        recorded_ns = 0
+        for topic, recorded_ns, message in bag.messages([*self._cameras, *self._arms]):
+            try:
+                if topic in self._arms:
+                    self._histories[self._arms[topic].name].add(pose_of(message, self._arms[topic].frame_id))
+                else:
+                    stamp_ns = stamp_ns_of(message.header)
+                    if newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS:
+                        yield from self._finish(recorded_ns)
+                        self._forget_after(stamp_ns)
+                    newest_ns = stamp_ns
+                    for camera in self._cameras[topic]:
+                        self._take(self._groups.add(camera, stamp_ns, message), recorded_ns)
+            except BadInput as error:
+                if topic in self._cameras:
+                    yield Dropped(error.reason, f"{topic}: {error}")
                 continue
-            for waiting in self._waiting.values():
-                waiting.popleft()
-            yield latest_ns, {name: message for name, (_, message) in heads.items()}
+            yield from self._encode_ready(recorded_ns)
+        yield from self._finish(recorded_ns)
+
+    def _take(self, groups: list[dict[str, tuple[int, Any]]], recorded_ns: int) -> None:
+        for group in groups:
+            latest_ns = max(stamp_ns for stamp_ns, _ in group.values())
+            self._ready.append((recorded_ns, latest_ns, {name: message for name, (_, message) in group.items()}))
+
+    def _finish(self, recorded_ns: int) -> Iterator[FrameResult | Dropped]:
+        """Encode all that waits: the bag has ended, or time has jumped back."""
+        self._take(self._groups.flush(), recorded_ns)
+        while self._ready:
+            yield self._encode(self._ready.popleft()[2])
+        yield from self._unmatched()
+
+    def _unmatched(self) -> Iterator[Dropped]:
+        for camera, stamp_ns in self._groups.take_unmatched():
+            yield Dropped("unmatched", f"camera {camera}: nothing from the other cameras near {stamp_ns} ns")
+
+    def _encode_ready(self, recorded_ns: int) -> Iterator[FrameResult | Dropped]:
+        yield from self._unmatched()
+        while self._ready and (all(h.covers(self._ready[0][1]) for h in self._histories.values())
+                               or recorded_ns > self._ready[0][0] + LATEST_POSE_NS):
+            yield self._encode(self._ready.popleft()[2])
+
+    def _forget_after(self, stamp_ns: int) -> None:
+        for history in self._histories.values():
+            if history.covers(stamp_ns + JUMP_BACK_NS):
+                history.clear()
+
+    def _encode(self, group: dict[str, Any]) -> FrameResult | Dropped:
+        prepared = self._pipeline.prepare(group)
+        if prepared.refused and (self._pipeline.settings.sync.policy == "wait" or not prepared.images):
+            camera, error = next(iter(prepared.refused.items()))
+            return Dropped(error.reason, f"camera {camera}: {error}")
+        output = self._pipeline.encode(prepared)
+        stamp_ns = prepared.first.stamp_ns
+        poses = {name: history.lookup(stamp_ns, self._skews_ns[name]) for name, history in self._histories.items()}
+        try:
+            return self._pipeline.assemble(prepared, output, poses)
+        except BadInput as error:
+            return Dropped(error.reason, str(error))

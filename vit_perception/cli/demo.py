@@ -81,7 +81,7 @@ def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
 def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
     """Start the node and the player, and collect what the node publishes until the bag has ended."""
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
     from vit_perception.ros.output_watcher import OutputWatcher
 
@@ -102,14 +102,16 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
                                   "--rate", str(args.rate), "--wait-s", "30", "--log", str(demo.sent.path),
                                   log=args.out / "player.log")
             play(executor, watcher, player, encoder, demo, console)
-            if player.stop() != 0:
-                raise RuntimeError(f"the player failed:\n{player.tail()}")
+            if (status := player.stop()) != 0:
+                raise RuntimeError(f"the player ended with exit status {status}:\n{player.tail()}")
             demo.collect(watcher)
             settle(executor, watcher, demo, encoder)
         status = encoder.stop()
         if status != 0:
             raise RuntimeError(f"the node ended with exit status {status}:\n{encoder.tail()}")
         return demo
+    except ExternalShutdownException as error:  # Ctrl-C, as rclpy tells it
+        raise KeyboardInterrupt from error
     finally:
         encoder.stop()
         rclpy.try_shutdown()

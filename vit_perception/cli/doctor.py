@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from vit_perception.engines.select import available_backends
 
+NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -15,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print a line a finding; 0 when the node can run here, 1 when something that it needs is missing."""
-    needed = {name: found(name) for name in ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "torch")}
+    needed = {name: found(name) for name in NEEDED}
     for name, version in needed.items():
         print(f"{name:<12} {version or 'MISSING: the node cannot run without it'}")
     print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")

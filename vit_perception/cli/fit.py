@@ -1,7 +1,7 @@
 """Make a classification head from labelled pictures (a folder with a subfolder a class) or a labelled bag.
 
 The encoder stays as it is; a linear classifier is fitted on its features. Accuracy and confusion are of held-out
-pictures: a quarter of each class, whole stretches of a bag where there are several, and a second bag if given. The
+pictures: about a quarter of each class (whole stretches of a bag where there are several) and a second bag. The
 head that is saved has seen all of the first source. Use it with the node's parameter cameras.<name>.head.
 """
 
@@ -79,15 +79,19 @@ def fit(pipeline: Pipeline, args: Namespace) -> dict:
     features, labels, stretches = encode_source(pipeline, args, args.bag)
     test = held_out(labels, stretches)
     train_labels = [label for label, out in zip(labels, test) if not out]
-    judged = fit_head(features[~test], train_labels, args.feature, args.method)
-    evaluations = {"held_out": evaluate(judged, features[test], [la for la, out in zip(labels, test) if out])}
-    head = replace(fit_head(features, labels, args.feature, args.method), encoder_sha256=pipeline.card.weights_sha256)
+    evaluations = {}
+    if test.any():
+        judged = fit_head(features[~test], train_labels, args.feature, args.method)
+        evaluations["held_out"] = evaluate(judged, features[test], [la for la, out in zip(labels, test) if out])
+    else:
+        print("nothing held out: a class needs two pictures for that")
+    head = replace(fit_head(features, labels, args.feature, args.method), encoder_sha256=pipeline.encoder_sha256)
     if args.test_bag:
         test_features, test_labels, _ = encode_source(pipeline, args, args.test_bag)
         evaluations["test_bag"] = evaluate(head, test_features, test_labels)
     save_head(args.out, head)
     report = {"method": args.method, "feature": args.feature, "labels": list(head.labels), "pictures": len(labels),
-              "model": pipeline.card.name, "weights_sha256": pipeline.card.weights_sha256,
+              "model": pipeline.card.name, "encoder_sha256": pipeline.encoder_sha256,
               **{name: summary(e) for name, e in evaluations.items()}}
     (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     for name, evaluation in evaluations.items():

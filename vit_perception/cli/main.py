@@ -29,10 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(given)
     try:
         return parsed.run(parsed)
+    except ImportError as error:
+        print(f"vit-perception {parsed.subcommand}: {error}; install it with pip", file=sys.stderr)
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         print(f"vit-perception {parsed.subcommand}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)
         return 130
 
 

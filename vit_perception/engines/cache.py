@@ -46,7 +46,7 @@ def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None],
     folder = folder or cache_folder()
     entry = folder / digest_of(key)
     # Without the lock first: a complete entry never changes, and a cache baked into a read-only image works.
-    if entry.is_dir() and not _damage(entry):
+    if entry.is_dir() and not _damage(entry, key):
         return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> Non
 def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]) -> None:
     """The part under the lock."""
     if entry.is_dir():
-        damage = _damage(entry)
+        damage = _damage(entry, key)
         if not damage:
             return
         log(f"WARNING: {entry} is damaged ({damage}); building it again")
@@ -130,10 +130,15 @@ def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log:
         raise
 
 
-def _damage(entry: Path) -> str:
-    """What is wrong with an entry, or '' when every file is there with the digest that it was built with."""
+def _damage(entry: Path, key: dict) -> str:
+    """What is wrong with an entry, or '' when it is ``key``'s and every file has the digest it was built with."""
     try:
         checksums = json.loads((entry / _CHECKSUMS).read_text())
+        unlisted = {path.name for path in entry.iterdir()} - {*checksums, _CHECKSUMS}
+        if unlisted or "key.json" not in checksums:
+            return f"{_CHECKSUMS} does not list {', '.join(sorted(unlisted or {'key.json'}))}"
+        if json.loads((entry / "key.json").read_text()) != json.loads(json.dumps(key)):
+            return "key.json is another entry's"
         for name, digest in checksums.items():
             if _sha256(entry / name) != digest:
                 return f"{name} does not have its checksum"

@@ -108,11 +108,12 @@ ACCEPTED_ENCODINGS = (*_PACKED, *_PLANAR)
 
 
 def stamp_ns_of(header: Any) -> int:
-    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that nobody set it."""
+    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that nobody set it,
+    and for a nanosec that is a second or more."""
     stamp_ns = int(header.stamp.sec) * NANOSECONDS_PER_SECOND + int(header.stamp.nanosec)
-    if stamp_ns <= 0:
+    if stamp_ns <= 0 or header.stamp.nanosec >= NANOSECONDS_PER_SECOND:
         raise BadInput("stamp", f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; "
-                                "accepted: the time of capture, above zero")
+                                "accepted: the time of capture, above zero, nanosec below 1e9")
     return stamp_ns
 
 

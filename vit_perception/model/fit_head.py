@@ -84,7 +84,7 @@ def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluat
 
 
 def held_out(labels: Sequence[str], stretches: Sequence[int], share: float = 0.25) -> np.ndarray:
-    """Mask (n,) bool of the samples to hold out, ``share`` of each class.
+    """Mask (n,) bool of the samples to hold out, about ``share`` of each class; none of a single sample.
 
     ``stretches`` numbers the run of frames that each sample belongs to. Frames of a video are alike: holding
     out random ones would test on near copies of the training samples. So whole stretches are held out, the last

@@ -26,6 +26,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logistic sigmoid, float32: scores of classes that do not exclude each other (SigLIP)."""
+    return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float32)))
+
+
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
     """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS first.
 
@@ -44,8 +49,9 @@ class Head:
     """A linear softmax classifier of K classes on standardised features of width F.
 
     ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
-    scores = softmax(weight · (feature − mean) / scale + bias). ``encoder_sha256`` is the digest of the weights
-    whose features it was fitted on ("" where unknown). Raises ValueError naming what does not fit.
+    scores = softmax(weight · (feature − mean) / scale + bias). ``encoder_sha256`` is the digest of the encoder
+    (weights, block, preprocessing) that it was fitted on, "" where unknown. Raises ValueError naming what does
+    not fit.
     """
 
     labels: tuple[str, ...]
@@ -138,6 +144,7 @@ def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[Cl
 
 @functools.lru_cache(maxsize=16)
 def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """``labels`` with ``#<index>`` behind each name that occurs more than once."""
+    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made twice."""
     count = Counter(labels)
-    return tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))
+    names = tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))
+    return names if len(set(names)) == len(names) else tuple(f"{name}#{index}" for index, name in enumerate(labels))

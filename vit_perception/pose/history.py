@@ -87,26 +87,26 @@ class PoseHistory:
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> PoseAtImage:
         """The pose at ``stamp_ns``: position linear and rotation slerp between the two samples around it.
 
-        Outside the samples the nearest one is held. Nothing is given (``missing``) when the nearest sample is
-        further than ``max_skew_ns`` away, between samples too: interpolating across a gap in the stream would
-        invent a motion that nobody measured.
+        Outside the samples the nearest one is held; so it is between two that are more than twice
+        ``max_skew_ns`` apart: interpolating across a gap in the stream would invent a motion that nobody
+        measured. Nothing is given (``missing``) when the nearest sample is further than ``max_skew_ns`` away.
         """
         stamps, poses = self._stamps_ns, self._poses
         at = bisect_left(stamps, stamp_ns)
         if at < len(stamps) and stamps[at] == stamp_ns:
             return PoseAtImage(poses[at], "interpolated", 0)
         before, after = at - 1, at
-        if before >= 0 and after < len(stamps):
-            skew_ns = min(stamp_ns - stamps[before], stamps[after] - stamp_ns)
-            if skew_ns > max_skew_ns:
-                return _MISSING
-            return PoseAtImage(_between(poses[before], poses[after], stamp_ns), "interpolated", skew_ns)
-        nearest = before if before >= 0 else after
-        if not stamps or abs(stamps[nearest] - stamp_ns) > max_skew_ns:
+        around = [index for index in (before, after) if 0 <= index < len(stamps)]
+        if not around:
             return _MISSING
+        nearest = min(around, key=lambda index: abs(stamps[index] - stamp_ns))
+        skew_ns = abs(stamps[nearest] - stamp_ns)
+        if skew_ns > max_skew_ns:
+            return _MISSING
+        if len(around) == 2 and stamps[after] - stamps[before] <= 2 * max_skew_ns:
+            return PoseAtImage(_between(poses[before], poses[after], stamp_ns), "interpolated", skew_ns)
         held = poses[nearest]
-        return PoseAtImage(Pose(held.position_m, held.quaternion_xyzw, stamp_ns, held.frame_id), "held",
-                           abs(held.stamp_ns - stamp_ns))
+        return PoseAtImage(Pose(held.position_m, held.quaternion_xyzw, stamp_ns, held.frame_id), "held", skew_ns)
 
 
 def _between(before: Pose, after: Pose, stamp_ns: int) -> Pose:

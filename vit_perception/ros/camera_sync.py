@@ -45,24 +45,40 @@ class CameraSync:
         self.accounts[camera].received += 1
         self.accounts[camera].dropped[reason] += 1
 
-    def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> None:
-        """Queue one image; ``now_ns`` is the monotonic receive time, by which silence is judged."""
+    def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> bool:
+        """Queue one image; ``now_ns`` is the monotonic receive time, by which silence is judged.
+
+        Returns whether time has jumped back: what waited is dropped then.
+        """
         account, waiting = self.accounts[camera], self._waiting[camera]
         account.received += 1
         self._last_heard_ns[camera] = now_ns
         newest_ns = waiting[-1][0] if waiting else self._last_taken_ns.get(camera)
-        if newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS:
+        jumped = newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS
+        if jumped:
             self.clear("time_jump")
         elif stamp_ns <= self._last_taken_ns.get(camera, -1):
             account.dropped["late"] += 1
-            return
+            return False
         waiting.append((stamp_ns, message))
         if len(waiting) > 1 and waiting[-2][0] > stamp_ns:
             self._waiting[camera] = waiting = deque(sorted(waiting, key=lambda entry: entry[0]))
-        limit = 1 if len(self.cameras) == 1 else MAX_PENDING
-        while len(waiting) > limit:
-            waiting.popleft()
-            account.dropped["superseded" if limit == 1 else "unmatched"] += 1
+        if len(waiting) > (1 if len(self.cameras) == 1 else MAX_PENDING):
+            self._drop_oldest(camera)
+        return jumped
+
+    def _drop_oldest(self, camera: str) -> None:
+        """Drop the image that has waited longest: superseded with its whole group, unmatched where it has none."""
+        oldest_ns = self._waiting[camera][0][0]
+        group = {name: [e for e in waiting if abs(e[0] - oldest_ns) <= self._slop_ns]
+                 for name, waiting in self._waiting.items()}
+        if not all(group.values()):
+            self._waiting[camera].popleft()
+            self.accounts[camera].dropped["unmatched"] += 1
+            return
+        for name, members in group.items():
+            self._waiting[name].remove(members[0])
+            self.accounts[name].dropped["superseded"] += 1
 
     def take(self, now_ns: int) -> dict[str, Any] | None:
         """The newest group that is ready, as messages by camera, or None. Its images are in flight from now on.

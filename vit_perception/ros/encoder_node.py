@@ -13,6 +13,7 @@ import traceback
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -37,6 +38,7 @@ from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 IMAGE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 POSE_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 WARN_PERIOD_S = 5.0
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class EncoderNode(LifecycleNode):
@@ -57,7 +59,7 @@ class EncoderNode(LifecycleNode):
         self._settings_source = NodeParameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         if self._settings_source.value("autostart"):
-            self._autostart = self.create_timer(0.0, self._start_once)
+            self._autostart = self.create_timer(0.0, self._start_once, clock=STEADY)
 
     # -- lifecycle -------------------------------------------------------------------------------------------
 
@@ -70,6 +72,8 @@ class EncoderNode(LifecycleNode):
         """Read parameters, load the checkpoint, open an engine that passes the gate. FAILURE leaves nothing open."""
         try:
             settings = self._settings_source.read()
+            for name in self._settings_source.unknown():
+                self.get_logger().warning(f"parameter '{name}' is not one of this node's and does nothing")
             self._pipeline = self._worker.open(lambda: Pipeline.open(settings, self._progress))
             self._outputs = Outputs(self, self._pipeline)
         except Exception as error:
@@ -83,7 +87,8 @@ class EncoderNode(LifecycleNode):
         engine = self._pipeline.engine
         self.get_logger().info(f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}, "
                                f"{self._pipeline.opened.report}")
-        self._timer = self.create_timer(1.0, self._on_diagnostics_timer)
+        # Not the ROS clock: with use_sim_time and no /clock it stands still, and the books with it.
+        self._timer = self.create_timer(1.0, self._on_diagnostics_timer, clock=STEADY)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -93,7 +98,12 @@ class EncoderNode(LifecycleNode):
         self._sync = CameraSync([c.name for c in settings.cameras], round(sync.slop_s * NANOSECONDS_PER_SECOND),
                                 sync.policy, round(sync.silent_after_s * NANOSECONDS_PER_SECOND), time.monotonic_ns())
         self._poses = PoseInputs(settings.poses, self._changed)
-        self._inputs = self._subscribe(settings)
+        try:
+            self._subscribe(settings)
+        except Exception:
+            self.get_logger().error(f"activate failed: {traceback.format_exc()}")
+            self._stop_receiving()
+            return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._poses)
         return TransitionCallbackReturn.SUCCESS
 
@@ -109,6 +119,11 @@ class EncoderNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From any state: stop and free."""
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition raised: free everything, so that the node can be configured again."""
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
@@ -140,22 +155,22 @@ class EncoderNode(LifecycleNode):
 
     # -- receiving -------------------------------------------------------------------------------------------
 
-    def _subscribe(self, settings: EncoderSettings) -> list:
+    def _subscribe(self, settings: EncoderSettings) -> None:
         override = QoSOverridingOptions.with_default_policies()
-        inputs = []
         for camera in settings.cameras:
             kind = CompressedImage if camera.transport == "compressed" else Image
-            inputs.append(self.create_subscription(kind, camera.topic, lambda m, c=camera: self._on_image(c, m),
-                                                   IMAGE_QOS, qos_overriding_options=override))
+            self._inputs.append(self.create_subscription(kind, camera.topic, lambda m, c=camera: self._on_image(c, m),
+                                                         IMAGE_QOS, qos_overriding_options=override))
         for arm in settings.poses:
-            inputs.append(self.create_subscription(PoseStamped, arm.topic, lambda m, a=arm: self._on_pose(a, m),
-                                                   POSE_QOS, qos_overriding_options=override))
-        return inputs
+            self._inputs.append(self.create_subscription(PoseStamped, arm.topic, lambda m, a=arm: self._on_pose(a, m),
+                                                         POSE_QOS, qos_overriding_options=override))
 
     def _on_image(self, camera: CameraSettings, message) -> None:
         with self._changed:
             try:
-                self._sync.add(camera.name, stamp_ns_of(message.header), message, time.monotonic_ns())
+                stamp_ns = stamp_ns_of(message.header)
+                if self._sync.add(camera.name, stamp_ns, message, time.monotonic_ns()):
+                    self._poses.forget_after(stamp_ns)
                 self._changed.notify_all()
                 return
             except BadInput as error:
@@ -186,14 +201,25 @@ class EncoderNode(LifecycleNode):
         self._outputs.publish(result)
 
     def _progress(self, text: str) -> None:
-        """Called by the worker while configure blocks the executor: minutes of silence look like a hang."""
+        """Called by the worker while configure blocks the executor: minutes of silence look like a hang.
+
+        Raises RuntimeError when the node is being shut down, which ends a long configure between its steps.
+        """
+        if not self.context.ok():
+            raise RuntimeError("the node was shut down while it was being configured")
         self.get_logger().info(text)
         self._report(diagnostics.engine_status(self.get_name(), None, text, diagnostics.WARN))
 
     def _report(self, *statuses) -> None:
         if not self.context.ok():
             return  # Ctrl-C has taken DDS down before the node could say goodbye
-        self._diagnostics.publish(diagnostics.array_of(self.get_clock().now().to_msg(), list(statuses)))
+        message = diagnostics.array_of(self.get_clock().now().to_msg(), list(statuses))
+        try:
+            self._diagnostics.publish(message)
+        except Exception:
+            # Ctrl-C may fall between the look and the call.
+            if self.context.ok():
+                raise
 
     def _on_diagnostics_timer(self) -> None:
         name = self.get_name()
@@ -221,19 +247,25 @@ class EncoderNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """The executable ``encoder_node``. One Ctrl-C or SIGTERM ends it with exit status 0."""
     rclpy.init(args=args)
-    node = EncoderNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    node = None
     try:
+        node = EncoderNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal while the node is being made takes DDS away from under it.
+        if rclpy.ok():
+            raise
     finally:
         # Under launch, Ctrl-C reaches the process twice; the second must not cut the teardown short.
         uninstall_signal_handlers()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.close()
-        node.destroy_node()
+        if node is not None:
+            node.close()
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -40,6 +40,17 @@ class Outputs:
         self._node = node
         self._pipeline = pipeline
         self._dtype = pipeline.settings.output.dtype
+        self._all: list[Publisher] = []
+        try:
+            self._create(pipeline)
+        except BaseException:
+            self.destroy()
+            raise
+        self._sources: dict[str, RgbImage] = {}
+        self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
+        self.layout = self._publish_layout()
+
+    def _create(self, pipeline: Pipeline) -> None:
         self._tokens = self._publisher(Image, "~/tokens")
         self._token_mask = self._publisher(Image, "~/token_mask")
         self._embedding = self._publisher(Image, "~/embedding")
@@ -53,20 +64,24 @@ class Outputs:
         self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
                        for arm in pipeline.settings.poses}
         # Plain and latched, so that configure can say what was loaded and late subscribers still hear it.
-        self._layout = node.create_publisher(String, "~/layout", LATCHED_QOS)
-        self._sources: dict[str, RgbImage] = {}
-        self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
-        self.layout = self._publish_layout()
+        self._layout = self._node.create_publisher(String, "~/layout", LATCHED_QOS)
+        self._all.append(self._layout)
 
     def _publisher(self, kind, topic):
-        return self._node.create_publisher(kind, topic, TENSOR_QOS,
-                                           qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        override = QoSOverridingOptions.with_default_policies()
+        self._all.append(self._node.create_publisher(kind, topic, TENSOR_QOS, qos_overriding_options=override))
+        return self._all[-1]
 
     def destroy(self) -> None:
         """Take the topics down."""
-        for publisher in (self._tokens, self._token_mask, self._embedding, self._layout, *self._poses.values(),
-                          *(p for topics in self._cameras.values() for p in topics.values())):
+        for publisher in self._all:
             self._node.destroy_publisher(publisher)
+        self._all = []
+
+    @staticmethod
+    def _key(image: RgbImage) -> tuple:
+        """What the layout says of a camera's images."""
+        return image.size, image.frame_id
 
     def _publish_layout(self) -> Layout:
         layout = self._pipeline.layout(self._sources)
@@ -74,9 +89,9 @@ class Outputs:
         return layout
 
     def publish(self, result: FrameResult) -> None:
-        """Send one frame: small topics first, the token sequence last, so that who has it has everything."""
+        """Send one frame. Subscribers match topics by stamp: DDS keeps no order between topics."""
         changed = {name: c.image for name, c in result.cameras.items()
-                   if name not in self._sources or self._sources[name].size != c.image.size}
+                   if name not in self._sources or self._key(self._sources[name]) != self._key(c.image)}
         if changed:
             # Only size and frame matter: an image kept here would keep its message's memory.
             self._sources |= {n: RgbImage(np.empty((*i.size, 0), np.uint8), i.stamp_ns, i.frame_id)

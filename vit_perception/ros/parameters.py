@@ -5,9 +5,11 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import (InvalidParameterTypeException, InvalidParameterValueException,
-                              ParameterUninitializedException)
+                              InvalidTopicNameException, ParameterUninitializedException)
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, PRECISIONS, PROVIDERS,
                                      SYNC_POLICIES, TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, EncoderSettings,
@@ -96,6 +98,15 @@ def pose_specs(name: str) -> tuple[Spec, ...]:
     )
 
 
+def check_topic(node: Node, parameter: str, topic: str) -> None:
+    """Raise BadSetting where ``topic`` is no valid name; an empty one is the settings' business."""
+    try:
+        if topic:
+            validate_full_topic_name(expand_topic_name(topic, node.get_name(), node.get_namespace()))
+    except (InvalidTopicNameException, ValueError) as error:
+        raise BadSetting(parameter, topic, f"the name of a topic ({str(error).splitlines()[0]})") from error
+
+
 class NodeParameters:
     """Declares the node's parameters and reads them into settings.
 
@@ -106,6 +117,7 @@ class NodeParameters:
     def __init__(self, node: Node):
         self._node = node
         self._refused: dict[str, BadSetting] = {}
+        self._used: set[str] = set()
         self._declare(NODE)
 
     def value(self, name: str) -> Any:
@@ -121,18 +133,21 @@ class NodeParameters:
 
     def _declare(self, specs: tuple[Spec, ...]) -> None:
         for spec in specs:
+            self._used.add(spec.name)
             if self._node.has_parameter(spec.name):
                 continue
             try:
                 self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor())
             except (InvalidParameterTypeException, InvalidParameterValueException):
                 given = self._node._parameter_overrides[spec.name].value
-                self._refused[spec.name] = BadSetting(spec.name, given, spec.accepted())
                 self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor(), ignore_override=True)
+                # Noted after the declaration, which counts as setting it.
+                self._refused[spec.name] = BadSetting(spec.name, given, spec.accepted())
 
     def read(self) -> EncoderSettings:
         """Declare what the named cameras and arms need, and read everything. Raises BadSetting."""
         cameras, arms = (tuple(self.value(f"{kind}_names")) for kind in ("camera", "pose"))
+        self._used = {spec.name for spec in NODE}
         for parameter, names in (("camera_names", cameras), ("pose_names", arms)):
             for name in names:
                 # Checked before it becomes part of a parameter's name.
@@ -141,9 +156,18 @@ class NodeParameters:
             self._declare(camera_specs(name))
         for name in arms:
             self._declare(pose_specs(name))
-        for refused in self._refused.values():
-            raise refused
+        for name, refused in self._refused.items():
+            # What was wrong with a camera that is no longer named does not matter.
+            if name in self._used:
+                raise refused
+        for name in (*(f"cameras.{n}.topic" for n in cameras), *(f"poses.{n}.topic" for n in arms)):
+            check_topic(self._node, name, self.value(name))
         return self._settings(cameras, arms)
+
+    def unknown(self) -> list[str]:
+        """Parameters that were given and that nothing reads: misspelt ones, or another node's in a shared file."""
+        return [name for name in self._node._parameter_overrides if not self._node.has_parameter(name)
+                and not name.startswith("qos_overrides.")]
 
     def _settings(self, cameras: tuple[str, ...], arms: tuple[str, ...]) -> EncoderSettings:
         def values(prefix: str, *keys: str) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.pose.history import JUMP_BACK_NS, PoseHistory, pose_of
 from vit_perception.settings import PoseSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, PoseAtImage
 
@@ -62,8 +62,12 @@ class PoseInputs:
                 poses[arm.name] = pose
             return poses
 
-    def clear(self) -> None:
-        """Forget all samples: what was heard before an activation says nothing after it."""
+    def forget_after(self, stamp_ns: int) -> None:
+        """Images jumped back to ``stamp_ns``: drop histories of the time before the jump.
+
+        A history that has jumped too, because its pose came first, is kept.
+        """
         with self._changed:
             for history in self._histories.values():
-                history.clear()
+                if history.covers(stamp_ns + JUMP_BACK_NS):
+                    history.clear()

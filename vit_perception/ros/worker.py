@@ -100,8 +100,8 @@ class EncoderWorker:
             self.latencies.add(result.stage_ms)
             outcome |= dict.fromkeys(result.cameras, "")
         except BadInput as error:
-            outcome |= dict.fromkeys(messages, error.reason)
-            self._warn(", ".join(messages), str(error))
+            outcome |= dict.fromkeys(prepared.images, error.reason)
+            self._warn(", ".join(prepared.images), str(error))
         except Exception:
             # The node outlives a frame that fails; the books and the log say that it did.
             self._warn(", ".join(messages), traceback.format_exc())
