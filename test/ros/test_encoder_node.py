@@ -259,3 +259,22 @@ def test_trained_tokenizer_and_cross_attention_fuse_what_goes_out(rig, tmp_path,
     np.testing.assert_allclose(decode_tensor(embedding)[0], expected, atol=1e-5)
     assert layout.fusion == "cross_attention" and layout.embedding_width == len(expected) == 128
     assert len(layout.fusion_weights_sha256) == len(layout.pose_tokenizer_sha256) == 64
+
+
+def test_an_arm_without_poses_and_a_silent_camera_are_said(rig, capfd):
+    robot = rig(**ARM, sync__silent_after_s=0.2)
+    robot.activate()
+    assert "active, listening to /wrist/image, /ee_pose" in capfd.readouterr().err
+
+    def levels():
+        statuses = getattr(robot.tester.diagnostics, "status", ())
+        return {s.name.split(": ")[1]: (s.level, s.message) for s in statuses}
+
+    robot.until(lambda: levels().get("camera wrist", (b"\x00",))[0] == b"\x02", what="the camera's silence")
+    assert levels()["arm arm"] == (b"\x01", "no pose has come")
+    assert "/wrist/image: no image lately" in capfd.readouterr().err
+    robot.publish("/ee_pose", stamped_pose(STAMP_NS))
+    robot.publish("/wrist/image", image_message(STAMP_NS))
+    robot.until(lambda: levels()["arm arm"] == (b"\x00", "receiving"), what="the arm's recovery")
+    robot.publish("/wrist/image", image_message(STAMP_NS + 200 * MILLISECOND_NS))
+    robot.until(lambda: levels()["arm arm"] == (b"\x01", "no pose near the latest image"), what="the arm's trouble")

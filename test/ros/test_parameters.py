@@ -60,7 +60,7 @@ def test_a_value_of_a_wrong_type_is_remembered_until_it_is_set(make_node):
     with pytest.raises(BadSetting, match="'top_k' is 'five'; accepted: int from 1 to 1000|'sync.slop_s' is 7.0"):
         parameters.read()
     parameters.was_set("top_k")
-    with pytest.raises(BadSetting, match="'sync.slop_s' is 7.0; accepted: float from 0 to 1"):
+    with pytest.raises(BadSetting, match="'sync.slop_s' is 7.0; accepted: float \(15.0, not 15\) from 0 to 1"):
         parameters.read()
     parameters.was_set("sync.slop_s")
     assert parameters.read().output.top_k == 5

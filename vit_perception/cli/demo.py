@@ -28,21 +28,24 @@ from vit_perception.pipeline import Pipeline
 
 CAMERAS = ("agentview", "wrist")
 CONFIGURE_S, SETTLE_S = 180.0, 10.0
+WRITTEN = ("heads", "outputs", "params.yaml", "sent.jsonl", "node.log", "player.log", "summary.json",
+           "contact_sheet.png")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     data = PACKAGE.parent / "data/demo"
-    parser.add_argument("--train-bag", type=Path, default=data / "pick_place_train", help="recording to fit on")
-    parser.add_argument("--bag", type=Path, default=data / "pick_place_demo", help="recording to replay")
-    parser.add_argument("--params", type=Path, default=share_folder() / "config/demo.yaml", help="of the node")
+    for option, default, what in (("--train-bag", data / "pick_place_train", "recording to fit on"),
+                                  ("--bag", data / "pick_place_demo", "recording to replay"),
+                                  ("--params", share_folder() / "config/demo.yaml", "parameters of the node")):
+        parser.add_argument(option, type=Path, default=default, help=f"{what} (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
 
 
 def run(args: Namespace) -> int:
     console = Console()
-    shutil.rmtree(args.out, ignore_errors=True)
-    args.out.mkdir(parents=True)
+    check(args)
+    make_room(args.out)
     parameters = yaml.safe_load(args.params.read_text())["/**"]["ros__parameters"]
     console.rule("1  fit a head for the task's stages on one recording")
     preprocess = fit_heads(args, parameters)
@@ -59,6 +62,28 @@ def run(args: Namespace) -> int:
     for failure in (failed := failures(summary)):
         print(f"FAILED: {failure}")
     return 1 if failed else 0
+
+
+def check(args: Namespace) -> None:
+    """Find out at once what would fail in a minute. Raises ValueError."""
+    if not args.rate > 0:
+        raise ValueError(f"--rate is {args.rate}; accepted: more than 0")
+    for option, path in (("--bag", args.bag), ("--train-bag", args.train_bag)):
+        if not path.exists():
+            raise ValueError(f"{option}: no bag at {path}; the demo's recordings are in data/demo of the repository")
+        with BagReader(path) as bag:
+            bag.count("/task_stage")
+
+
+def make_room(out: Path) -> None:
+    """Remove what an earlier demo wrote to ``out``, and nothing else. Raises ValueError where other files are."""
+    out.mkdir(parents=True, exist_ok=True)
+    others = sorted(p.name for p in out.iterdir() if p.name not in WRITTEN)
+    if others:
+        raise ValueError(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an empty "
+                         "folder, or one that the demo wrote")
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
@@ -156,7 +181,10 @@ def play(executor, watcher, player: Child, encoder: Child, demo: "DemoRun", cons
             if not console.is_terminal and shown >= printed + 20:
                 printed = shown
                 console.print(line, soft_wrap=True)
-        progress.update(bar, completed=demo.duration_s)
+        if player.returncode == 0:
+            progress.update(bar, completed=demo.duration_s)
+    if not console.is_terminal:
+        print(flush=True)  # a log has no cursor that the live line could have left in place
 
 
 def settle(executor, watcher, demo: "DemoRun", encoder: Child) -> None:

@@ -1,10 +1,11 @@
-"""``vit-perception``: doctor, demo, fit, replay. Each subcommand is a file of its own here."""
+"""``vit-perception``: build, demo, doctor, fit, replay. Each subcommand is a file of its own here."""
 
 import argparse
 import importlib
 import sys
 
 SUBCOMMANDS = {
+    "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
     "doctor": "say what this machine can run",
     "fit": "make a classification head from labelled pictures or a bag",

@@ -86,9 +86,9 @@ def pose_statuses(node_name: str, poses: PoseInputs) -> list[DiagnosticStatus]:
         values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
         if account.skew_ms:
             values["skew_ms"] = "{:.2f} / {:.2f}".format(np.median(account.skew_ms), max(account.skew_ms))
-        missing = account.statuses["missing"] > 0 and not account.skew_ms
-        statuses.append(status(f"{node_name}: arm {arm}", WARN if missing else OK,
-                               "no pose near any image" if missing else "receiving", values))
+        trouble = ("no pose has come" if not account.received else
+                   "no pose near the latest image" if account.latest == "missing" else "")
+        statuses.append(status(f"{node_name}: arm {arm}", WARN if trouble else OK, trouble or "receiving", values))
     return statuses
 
 

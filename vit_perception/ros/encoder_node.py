@@ -55,6 +55,7 @@ class EncoderNode(LifecycleNode):
         self._inputs: list = []
         self._timer = None
         self._warned_s: dict[str, float] = {}
+        self._label = self.get_fully_qualified_name().lstrip("/")  # two robots share one /diagnostics
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._settings_source = NodeParameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -80,7 +81,7 @@ class EncoderNode(LifecycleNode):
             # rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback.
             expected = isinstance(error, (ValueError, RuntimeError, OSError))
             self.get_logger().error(f"configure failed: {error if expected else traceback.format_exc()}")
-            self._report(diagnostics.engine_status(self.get_name(), None, f"configure failed: {error}",
+            self._report(diagnostics.engine_status(self._label, None, f"configure failed: {error}",
                                                    diagnostics.ERROR))
             self._free()
             return TransitionCallbackReturn.FAILURE
@@ -105,6 +106,7 @@ class EncoderNode(LifecycleNode):
             self._stop_receiving()
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._poses)
+        self.get_logger().info(f"active, listening to {', '.join(s.topic_name for s in self._inputs)}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -208,7 +210,7 @@ class EncoderNode(LifecycleNode):
         if not self.context.ok():
             raise RuntimeError("the node was shut down while it was being configured")
         self.get_logger().info(text)
-        self._report(diagnostics.engine_status(self.get_name(), None, text, diagnostics.WARN))
+        self._report(diagnostics.engine_status(self._label, None, text, diagnostics.WARN))
 
     def _report(self, *statuses) -> None:
         if not self.context.ok():
@@ -222,12 +224,16 @@ class EncoderNode(LifecycleNode):
                 raise
 
     def _on_diagnostics_timer(self) -> None:
-        name = self.get_name()
+        name = self._label
         statuses = [diagnostics.engine_status(name, self._pipeline, "running" if self._inputs else "ready")]
         if self._sync is not None:
             with self._changed:
                 statuses += diagnostics.camera_statuses(name, self._sync, time.monotonic_ns())
                 statuses += diagnostics.pose_statuses(name, self._poses)
+                silent = [c.topic for c in self._pipeline.settings.cameras
+                          if self._sync.is_silent(c.name, time.monotonic_ns())]
+            for topic in silent if self._inputs else ():
+                self._warn(f"{topic}: no image lately; is the name right, does it publish?", about=f"silent {topic}")
             latencies = self._worker.latencies
             statuses.append(diagnostics.status(f"{name}: latency", diagnostics.OK, "p50 / p99 in ms",
                                                {"rate_hz": f"{latencies.rate_hz():.2f}", **latencies.summary()}))

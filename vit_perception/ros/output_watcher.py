@@ -107,5 +107,5 @@ class OutputWatcher(Node):
             frame.tokens = decode_tensor(message)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        if any(s.name.startswith(f"{self._encoder.strip('/').split('/')[-1]}: ") for s in message.status):
+        if any(s.name.startswith(f"{self._encoder.strip('/')}: ") for s in message.status):
             self.diagnostics = message

@@ -48,6 +48,7 @@ class Spec:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         kind = "list of strings" if isinstance(self.default, list) else type(self.default).__name__
+        kind = "float (15.0, not 15)" if kind == "float" else kind
         return kind if self.low is None else f"{kind} from {self.low:g} to {self.high:g}"
 
 
@@ -56,7 +57,7 @@ NODE = (
     Spec("camera_names", [], "The cameras, each a segment of the output topics; leave the key out for none."),
     Spec("pose_names", [], "The arms, each a segment of the output topics; leave the key out for none."),
     Spec("model.checkpoint", "demo", "Folder, file, hf://owner/name, or demo (DINOv2 ViT-S/14)."),
-    Spec("model.block", -1, "Whose block's tokens go out; -1 is the last.", -1, 100),
+    Spec("model.block", -1, "Whose block's tokens go out, from 0; -1 is the last, -2 the one before.", -100, 100),
     Spec("engine.backend", "auto", "Runtime; a named one that cannot open is an error.", choices=BACKENDS),
     Spec("engine.precision", "auto", "Precision; auto takes the fastest the device has.", choices=PRECISIONS),
     Spec("engine.min_cosine", 0.0, "Lowest cosine to the float32 reference; 0 takes the precision's default.", 0.0,

@@ -19,6 +19,7 @@ class PoseAccount:
     received: int = 0
     refused: Counter = field(default_factory=Counter)
     statuses: Counter = field(default_factory=Counter)
+    latest: str = ""
     skew_ms: deque = field(default_factory=lambda: deque(maxlen=500))
 
 
@@ -57,6 +58,7 @@ class PoseInputs:
                 pose = history.lookup(stamp_ns, round(arm.max_skew_s * NANOSECONDS_PER_SECOND))
                 account = self.accounts[arm.name]
                 account.statuses[pose.status] += 1
+                account.latest = pose.status
                 if pose.skew_ns is not None:
                     account.skew_ms.append(pose.skew_ns / 1e6)
                 poses[arm.name] = pose

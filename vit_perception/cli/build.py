@@ -1,0 +1,62 @@
+"""Build and verify an engine ahead of the first start, so that the node finds it in the cache.
+
+With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are not here; whether
+their features agree with the model is proven on the GPU, by the first configure.
+"""
+
+from argparse import ArgumentParser, Namespace
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.engines import tensorrt_api
+from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
+from vit_perception.engines.select import available_backends
+from vit_perception.settings import BACKENDS, EngineSettings
+
+SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="number of cameras (default: %(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="network size in px")
+    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
+    parser.add_argument("--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)")
+    parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
+    parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
+
+
+def run(args: Namespace) -> int:
+    precision = SHORT.get(args.precision, args.precision)
+    settings = EngineSettings(args.backend, precision, calibration=args.calibration)
+    targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        step = progress.add_task(f"loading {args.checkpoint}", total=None)
+
+        def log(text: str) -> None:
+            progress.update(step, description=text if len(text) < 100 else text[:97] + "...")
+            progress.console.print(text, soft_wrap=True)
+
+        loaded = load_checkpoint(args.checkpoint)
+        results = build_ahead(settings, loaded, args.batch, args.block, tuple(args.size) if args.size else None,
+                              targets, log)
+        progress.update(step, description="done")
+    for result in results:
+        kept = f" in {result.path}" if result.path else ""
+        print(f"{result.what}: {'found in the cache' if result.cached else 'built'}{kept}; parity {result.parity} "
+              f"{result.figures}".rstrip())
+    if any(result.parity == TO_BE_PROVEN for result in results):
+        print("Copy the engine cache to the machine with the GPU: the node's first configure proves each engine there.")
+    return 0
+
+
+def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
+    """Every GPU that TensorRT-RTX builds for and that has the precision, where none is here to run on; else nothing."""
+    rtx = next(b for b in available_backends() if b.name == "tensorrt_rtx")
+    if backend != "tensorrt_rtx" or rtx.found:
+        return ()
+    known = tensorrt_api.targets_of(tensorrt_api.load_api("tensorrt_rtx"))
+    return tuple(t for t in known if precision in ("auto", *tensorrt_api.precisions_of(t)))
