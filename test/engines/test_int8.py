@@ -10,7 +10,7 @@ from vit_perception.engines.int8 import LEFT_OUT, int8_model, layer_groups
 from vit_perception.engines.openvino_engine import OpenvinoEngine, linear_layer_types
 from vit_perception.engines.select import open_engine, open_verified
 from vit_perception.engines.source import EngineSource
-from vit_perception.settings import EngineSettings
+from vit_perception.settings import BadSetting, EngineSettings
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 pytest.importorskip("nncf", reason="nncf is not installed")
@@ -125,5 +125,5 @@ def test_without_calibration_the_error_names_the_parameter(loaded):
 
 
 def test_a_calibration_that_is_not_there_is_named(loaded):
-    with pytest.raises(EngineError, match="'engine.calibration' is '/nowhere'; accepted: a rosbag2 folder"):
+    with pytest.raises(BadSetting, match="^parameter 'engine.calibration' is '/nowhere'; accepted: a rosbag2 folder"):
         open_engine(EngineSettings("openvino", "int8", calibration="/nowhere"), loaded, batch=1)

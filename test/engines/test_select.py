@@ -78,6 +78,23 @@ def candidates(monkeypatch):
     return lambda *those: monkeypatch.setattr(select, "CANDIDATES", those)
 
 
+class BrokenEngine(TorchEngine):
+    """A runtime that is there and breaks."""
+
+    def _open(self, source, spec):
+        raise KeyError("a name that this version has no more")
+
+
+def test_what_breaks_is_a_warning_and_what_is_missing_is_not(loaded, monkeypatch):
+    monkeypatch.setattr(select, "CANDIDATES", (
+        MISSING, Candidate("broken", "torch", __name__, "BrokenEngine", ("cpu",)), TORCH_CPU))
+    lines = []
+    opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines.append)
+    opened.engine.close()
+    missing, broken = (next(line for line in lines if name in line) for name in ("missing", "broken"))
+    assert missing.startswith("missing is not used") and broken.startswith("WARNING: broken") and "KeyError" in broken
+
+
 def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
     log = []
     opened = open_engine(EngineSettings(), loaded, batch=2, log=log.append)

@@ -161,12 +161,13 @@ def test_an_open_batch_builds_with_a_profile_and_only_with_one(source, file, fol
 
 @needs_rtx
 def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
-    reports, real = [], tensorrt_build.BuildProgress
-    monkeypatch.setattr(tensorrt_build, "BuildProgress", lambda what, log: real(what, log, period_s=0.0))
-    build_engine(file, ADA, reports.append)
+    reports, bars, real = [], [], tensorrt_build.BuildProgress
+    monkeypatch.setattr(tensorrt_build, "BuildProgress", lambda what, log, bar: real(what, log, period_s=0.0, bar=bar))
+    build_engine(file, ADA, reports.append, lambda what, fraction: bars.append(fraction))
     percents = [int(match[1]) for match in (re.search(r": (\d+)% after", line) for line in reports) if match]
     assert len(percents) > 3 and percents == sorted(percents)
     assert len({re.search(r"\((.+)\)", line)[1] for line in reports[:-1]}) > 2  # names of phases
+    assert len(bars) > 3 and bars == sorted(bars) and bars[-1] == 1.0
 
 
 @needs_rtx

@@ -4,9 +4,10 @@ With --target, or for tensorrt_rtx on a machine without a GPU, engines are built
 their features agree with the model is proven on the GPU, by the first configure.
 """
 
+import re
 from argparse import ArgumentParser, Namespace
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines import tensorrt_api
@@ -32,18 +33,11 @@ def run(args: Namespace) -> int:
     precision = SHORT.get(args.precision, args.precision)
     settings = EngineSettings(args.backend, precision, calibration=args.calibration)
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        step = progress.add_task(f"loading {args.checkpoint}", total=None)
-
-        def log(text: str) -> None:
-            progress.update(step, description=text if len(text) < 100 else text[:97] + "...")
-            progress.console.print(text, soft_wrap=True)
-
+    with BuildBars() as bars:
+        bars.step(f"loading {args.checkpoint}")
         loaded = load_checkpoint(args.checkpoint)
         results = build_ahead(settings, loaded, args.batch, args.block, tuple(args.size) if args.size else None,
-                              targets, log)
-        progress.update(step, description="done")
+                              targets, bars.tell, bars.built)
     for result in results:
         kept = f" in {result.path}" if result.path else ""
         print(f"{result.what}: {'found in the cache' if result.cached else 'built'}{kept}; parity {result.parity} "
@@ -51,6 +45,35 @@ def run(args: Namespace) -> int:
     if any(result.parity == TO_BE_PROVEN for result in results):
         print("Copy the engine cache to the machine with the GPU: the node's first configure proves each engine there.")
     return 0
+
+
+class BuildBars(Progress):
+    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for each engine."""
+
+    def __init__(self):
+        super().__init__(TaskProgressColumn(), BarColumn(12), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._step = self.add_task("", total=None)
+        self._engines: dict[str, TaskID] = {}
+
+    def __exit__(self, *raised) -> None:
+        self.update(self._step, visible=False)
+        super().__exit__(*raised)
+
+    def step(self, text: str) -> None:
+        """Say what is being done now."""
+        self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
+
+    def tell(self, text: str) -> None:
+        """A line that stays; percentages are the bars' business."""
+        self.step(text)
+        if not re.search(r": \d+% after \d+ s", text):
+            self.console.print(text, soft_wrap=True, highlight=False)
+
+    def built(self, what: str, fraction: float) -> None:
+        """``what`` is built up to ``fraction``, 0 to 1."""
+        if what not in self._engines:
+            self._engines[what] = self.add_task(what.removeprefix("building the "), total=1.0)
+        self.update(self._engines[what], completed=fraction)
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:

@@ -37,30 +37,31 @@ class BuildResult:
 
 def build_ahead(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
                 size_px: tuple[int, int] | None = None, targets: tuple[str, ...] = (),
-                log: Callable[[str], None] = _log.info) -> tuple[BuildResult, ...]:
+                log: Callable[[str], None] = _log.info,
+                progress: Callable[[str, float], None] = lambda what, fraction: None) -> tuple[BuildResult, ...]:
     """Build what ``settings`` would open for ``batch`` images, so that the first start finds it in the cache.
 
     Without ``targets`` the engine is opened here and passes the parity gate: ``proven``. With ``targets`` (compute
     capabilities, ``tensorrt_rtx`` alone) there is one engine for each, built on any machine; the first start on such
     a GPU proves it, and builds another form of attention should that fail. ``size_px`` (H, W) replaces the network
-    size of the checkpoint's card.
+    size of the checkpoint's card. ``log`` hears what happens, ``progress`` how much of which engine is built, 0 to 1.
     Raises EngineError: nothing opens, a target or precision that there is not, a size that does not fit the patch.
     """
     loaded = with_network_size(loaded, size_px) if size_px else loaded
     if not targets:
-        return (_build_here(settings, loaded, batch, block, log),)
+        return (_build_here(settings, loaded, batch, block, log, progress),)
     if settings.backend != "tensorrt_rtx":
         raise EngineError(f"engine.backend is {settings.backend!r} with targets {', '.join(targets)}; accepted: "
                           "tensorrt_rtx, the only one that builds for GPUs that are not here")
     from vit_perception.export.reference import graph_of
-    source = EngineSource(graph_of(loaded, block), batch, log)
+    source = EngineSource(graph_of(loaded, block), batch, log, progress=progress)
     return tuple(_build_for(target, settings.precision, source) for target in dict.fromkeys(targets))
 
 
 def _build_here(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int,
-                log: Callable[[str], None]) -> BuildResult:
+                log: Callable[[str], None], progress: Callable[[str, float], None]) -> BuildResult:
     before = _entries()
-    opened = open_engine(settings, loaded, batch, block, log)
+    opened = open_engine(settings, loaded, batch, block, log, progress)
     engine = opened.engine
     what = f"{engine.runtime} {engine.precision} on {engine.device}"
     path = engine.file

@@ -1,4 +1,4 @@
-"""How far a build is: TensorRT's nested phases as one percentage, told a few times a minute."""
+"""How far a build is: TensorRT's nested phases as one percentage, for a progress bar and for the log."""
 
 import logging
 import threading
@@ -17,7 +17,9 @@ class _Phase:
 
 
 class BuildProgress:
-    """Takes what TensorRT's progress monitor reports and calls ``log`` at most once in ``period_s``.
+    """Takes what TensorRT's progress monitor reports; calls ``log`` at most once in ``period_s``, ``bar`` each percent.
+
+    ``bar`` gets ``what`` and the fraction that is done, 0 to 1.
 
     A phase is a number of steps, and a step may be phases of its own; the percentage is that of the outermost
     phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder calls from threads
@@ -25,9 +27,12 @@ class BuildProgress:
     """
 
     def __init__(self, what: str, log: Callable[[str], None], period_s: float = 2.0,
-                 clock: Callable[[], float] = time.monotonic):
+                 clock: Callable[[], float] = time.monotonic,
+                 bar: Callable[[str, float], None] = lambda what, fraction: None):
         self._what = what
         self._log = log
+        self._bar = bar
+        self._percent = -1
         self._period_s = period_s
         self._clock = clock
         self._started_s = self._told_s = clock()
@@ -54,6 +59,7 @@ class BuildProgress:
             ended = self._phases.pop(phase, None)
             if ended is not None and ended.parent is None:
                 self._fraction = 1.0
+        self._move_bar()
 
     @property
     def fraction(self) -> float:
@@ -69,13 +75,26 @@ class BuildProgress:
         inner = max((self._share(child) for child, other in self._phases.items() if other.parent == name), default=0.0)
         return min((phase.done + inner) / phase.steps, 1.0)
 
+    def _move_bar(self) -> None:
+        fraction = self.fraction
+        with self._lock:
+            if int(100 * fraction) == self._percent:
+                return
+            self._percent = int(100 * fraction)
+        self._safely(self._bar, self._what, fraction)
+
     def _tell(self, phase: str) -> None:
+        self._move_bar()
         now_s = self._clock()
         with self._lock:
             if now_s - self._told_s < self._period_s:
                 return
             self._told_s = now_s
+        self._safely(self._log, f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})")
+
+    @staticmethod
+    def _safely(tell: Callable[..., None], *arguments) -> None:
         try:
-            self._log(f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})")
+            tell(*arguments)
         except Exception:  # noqa: BLE001 - an exception may not pass through the builder, which is C++
             _log.exception("progress could not be told")

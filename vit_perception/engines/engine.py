@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_perception.settings import BadSetting
 from vit_perception.types import EncoderOutput
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class Engine(ABC):
         return (spec,)
 
     def open(self, source: "EngineSource", spec: EngineSpec) -> None:
-        """Load ``source`` for ``spec``. Raises EngineError, and leaves the engine closed, when that fails."""
+        """Load ``source`` for ``spec``. Raises EngineError, and leaves the engine closed, when that fails.
+
+        A setting that no engine could use (BadSetting, of ``engine.calibration``) passes through.
+        """
         if self._input_shape is not None:
             raise EngineError(f"the {self.name} engine is open already; close it first")
         status = self.status()
@@ -105,7 +109,7 @@ class Engine(ABC):
             self._open(source, spec)
             if self.precision != spec.precision:
                 raise EngineError(f"{self.name} was asked for {spec.precision} but compiled to {self.precision}")
-        except EngineError:
+        except (EngineError, BadSetting):
             self.close()
             raise
         except Exception as error:  # noqa: BLE001 - each runtime raises types of its own

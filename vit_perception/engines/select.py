@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource
-from vit_perception.settings import EngineSettings
+from vit_perception.settings import BadSetting, EngineSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,13 +73,15 @@ class OpenedEngine:
 
 
 def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
-                log: Callable[[str], None] = _log.info) -> OpenedEngine:
+                log: Callable[[str], None] = _log.info,
+                progress: Callable[[str, float], None] = lambda what, fraction: None) -> OpenedEngine:
     """Open the first candidate that ``settings`` allows and that passes the parity gate, for ``batch`` images.
 
     Precision ``auto`` tries what the device runs natively, the fastest first, then float32; a precision that
     is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
-    figures. Blocks for some seconds, or minutes while an engine is built.
-    Raises EngineError when none opens, with the reason of each, and for a block that the model does not have.
+    figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
+    Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
+    BadSetting for calibration images that cannot be read.
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
@@ -92,7 +94,7 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
     preprocess = Preprocessor(loaded.card.rule)
     calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
-    source = EngineSource(graph_of(loaded, block), batch, log, calibration=calibration)
+    source = EngineSource(graph_of(loaded, block), batch, log, calibration=calibration, progress=progress)
     images = parity_batch(preprocess, batch)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
@@ -112,7 +114,9 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                     _note(tried, label, str(error), log)
                     continue
                 except EngineError as error:
-                    _note(tried, label, str(error), log)
+                    # A missing runtime is no news; one that is there and breaks is.
+                    unexpected = error.__cause__ is not None and not isinstance(error.__cause__, (EngineError, OSError))
+                    _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
                     break
                 log(f"{engine.runtime} {spec} on {engine.device}: {report}")
                 return OpenedEngine(engine, report, tuple(tried), spec)
@@ -145,7 +149,7 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
         if failures:
             raise ParityError(f"{engine.runtime} {spec} does not agree with the float32 model: "
                               f"{'; '.join(failures)} ({report})")
-    except EngineError:
+    except (EngineError, BadSetting):
         engine.close()
         raise
     except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
@@ -166,6 +170,6 @@ def _labelled(candidate: Candidate) -> BackendStatus:
                          status.why_not)
 
 
-def _note(tried: list[tuple[str, str]], label: str, why_not: str, log: Callable[[str], None]) -> None:
+def _note(tried: list[tuple[str, str]], label: str, why_not: str, log: Callable[[str], None], level: str = "") -> None:
     tried.append((label, why_not))
-    log(f"{label} is not used: {why_not}")
+    log(f"{level}{label} is not used: {why_not}")

@@ -20,9 +20,10 @@ ONNX_NAME = "model.onnx"
 class EngineSource:
     """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for ``batch`` images.
 
-    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds; ``folder`` None
-    is the usual cache. ``calibration`` reads the images (n, 3, H, W) uint8 that int8 is calibrated on, where the
-    user named some; engines know nothing of bags and pictures.
+    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds, ``progress`` (what is
+    built, the part of it that is done, 0 to 1) of each percent; ``folder`` None is the usual cache. ``calibration``
+    reads the images (n, 3, H, W) uint8 that int8 is calibrated on, where the user named some; engines know nothing of
+    bags and pictures.
     """
 
     graph: "nn.Module"
@@ -30,6 +31,7 @@ class EngineSource:
     log: Callable[[str], None] = field(default=lambda text: None)
     folder: Path | None = None
     calibration: Callable[[], "np.ndarray"] | None = None
+    progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
 
     @cached_property
     def graph_key(self) -> dict:

@@ -47,8 +47,9 @@ class BuildOptions:
             raise EngineError(f"batches are {self.batches}; accepted: 1 <= least <= usual <= most")
 
 
-def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], None]) -> bytes:
-    """The serialised engine. Seconds for RTX, minutes for TensorRT; ``log`` hears how far it is.
+def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], None],
+                 bar: Callable[[str, float], None] = lambda what, fraction: None) -> bytes:
+    """The serialised engine. Seconds for RTX, minutes for TensorRT; ``log`` and ``bar`` hear how far it is.
 
     Raises EngineError: the runtime is missing, the file does not parse (the first error with its node), a target that
     the runtime does not have, an open batch without ``batches`` (or the reverse), or a build that fails.
@@ -78,7 +79,7 @@ def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], No
         timings = tensorrt_api.use_timing_cache(config, read_checked(options.timing_cache, log))
     where = f"compute capability {', '.join(options.targets)}" if options.targets else "this GPU"
     what = f"building the {options.flavour} {api.__version__} engine for {where}"
-    config.progress_monitor = _monitor(api, BuildProgress(what, log))
+    config.progress_monitor = _monitor(api, BuildProgress(what, log, bar=bar))
     started_s = time.monotonic()
     engine = builder.build_serialized_network(network, config)
     if engine is None:
@@ -158,7 +159,7 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
 
     def build(folder: Path) -> None:
         onnx_path = source.onnx_file(precision, attention)
-        (folder / ENGINE_NAME).write_bytes(build_engine(onnx_path, options, source.log))
+        (folder / ENGINE_NAME).write_bytes(build_engine(onnx_path, options, source.log, source.progress))
         built.append(True)
 
     return cached(key, build, source.log, source.folder) / ENGINE_NAME, not built
