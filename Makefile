@@ -20,8 +20,8 @@ int8-bench: $(VENV)/.ready-test
 # With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
 # The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
 gpu-test:
-	$(PYTHON) -m pytest -m gpu -o addopts=-ra test/engines test/export test/benchmarks
-	$(PYTHON) benchmarks/gpu_bench.py
+	$(PYTHON) -m pytest -m gpu -o addopts=-ra test/engines test/export test/benchmarks; tests=$$?; \
+	$(PYTHON) benchmarks/gpu_bench.py && exit $$tests
 clean:
 	rm -rf $(VENV) .ros_log demo_output build install log *.egg-info
 

@@ -32,6 +32,7 @@ from vit_perception.checkpoints.sources import LoadedModel  # noqa: E402
 from vit_perception.engines.engine import EngineError, EngineSpec, ParityError  # noqa: E402
 from vit_perception.engines.select import CANDIDATES, Candidate, open_verified  # noqa: E402
 from vit_perception.engines.source import EngineSource  # noqa: E402
+from vit_perception.engines.torch_engine import TorchEngine  # noqa: E402
 from vit_perception.export.parity import parity_batch  # noqa: E402
 from vit_perception.export.reference import graph_of  # noqa: E402
 from vit_perception.image.patch_geometry import ResizeRule  # noqa: E402
@@ -45,7 +46,6 @@ MODELS, BATCHES, RUNS, WARM_UP_RUNS = ("test", "S/14", "B/16", "L/16"), (1, 3, 8
 ON_CPU = {"openvino", "onnxruntime", "torch on the CPU"}  # by their labels; every other candidate is a GPU's
 BASELINE = "transformers eager"
 BASELINES = {"cuda": ("float32", "float16"), "cpu": ("float32",)}
-RATES = {"cuda": ("float32", "float16", "bfloat16"), "cpu": ("float32", "bfloat16")}
 
 
 def main() -> int:
@@ -58,7 +58,8 @@ def main() -> int:
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     path = options.out or RESULTS / result_name(device)
     # Before anything's memory is measured: this loads cuBLAS, which nobody should be charged for.
-    rates = {precision: measured_rates(options.device, precision) for precision in RATES[options.device]}
+    native = TorchEngine(options.device).status().precisions
+    rates = {precision: measured_rates(options.device, precision) for precision in native}
     report = {"date": datetime.date.today().isoformat(), "command": shlex.join(["python", *sys.argv]),
               "device": device, **versions(), "runs": options.runs,
               "rates": {key: vars(value) for key, value in rates.items()}, "rows": []}
@@ -109,7 +110,7 @@ def measure_model(name: str, batch: int, options: argparse.Namespace, rates: dic
         rows.append({"model": name, "batch": batch, "runtime": BASELINE, "precision": precision,
                      **measure_baseline(loaded.model.config, size_px, batch, precision, options)})
     for row in rows:
-        if "p50_ms" in row:
+        if "p50_ms" in row and row["precision"] in rates:
             row |= floor_ms(work_of(loaded.model.config, size_px, batch, row["precision"], parameters),
                             rates[row["precision"]])
     rows = against_baselines(rows, BASELINE)
@@ -163,6 +164,8 @@ def measure_baseline(config: ViTConfig, size_px: tuple[int, int], batch: int, pr
         model = baseline_model(config).eval().to(options.device, getattr(torch, precision))
     except ImportError as error:
         return {"why_not": f"transformers is not installed: {error}"}
+    except RuntimeError as error:  # the GPU's memory is full
+        return {"why_not": f"transformers cannot run: {error}"}
     pixels = torch.rand(batch, 3, *size_px)
 
     def run() -> np.ndarray:
@@ -170,7 +173,10 @@ def measure_baseline(config: ViTConfig, size_px: tuple[int, int], batch: int, pr
             tokens = model(pixels.to(options.device, model.dtype)).last_hidden_state
             return tokens.float().cpu().numpy()
 
-    figures = timing(timed(run, options.runs), batch)
+    try:
+        figures = timing(timed(run, options.runs), batch)
+    except RuntimeError as error:
+        return {"why_not": f"transformers cannot run: {error}"}
     figures["memory_mb"] = memory_mb(options.device) - before
     figures["attention"] = model.config._attn_implementation
     del model

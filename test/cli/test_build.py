@@ -19,7 +19,23 @@ def test_engines_for_gpus_that_are_not_here_are_built_once(tiny_checkpoint, tmp_
 def test_an_engine_for_this_machine_is_proven(tiny_checkpoint, tmp_path):
     done = run("build", "--backend", "openvino", "--precision", "fp32", "--batch", 2, "--checkpoint", tiny_checkpoint,
                XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode == 0 and "parity proven CLS cosine" in done.stdout, done.stderr
+    assert done.returncode == 0 and "float32 on" in done.stdout and "parity proven CLS cosine" in done.stdout, done.stderr
+
+
+def test_found_in_the_cache_is_said_of_what_was_found_there_alone(tiny_checkpoint, tmp_path):
+    """Regression: a runtime that keeps nothing, and an entry that was damaged and built anew, were "found"."""
+    def build(backend):
+        done = run("build", "--backend", backend, "--precision", "fp32", "--checkpoint", tiny_checkpoint,
+                   XDG_CACHE_HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.replace("\n", "")
+
+    assert "opened, which needs nothing built" in build("torch")
+    assert ": built" in build("openvino") and "found in the cache" in build("openvino")
+    data = next(tmp_path.rglob("model.onnx"))
+    data.write_bytes(data.read_bytes()[:-1])
+    repaired = build("openvino")
+    assert "is damaged" in repaired and ": built" in repaired and "found in the cache" not in repaired
 
 
 def test_what_cannot_be_built_is_said(tiny_checkpoint, tmp_path):

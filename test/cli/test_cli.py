@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
+from vit_perception.engines.select import CANDIDATES
 from vit_perception.model.heads import load_head
 
 
@@ -19,6 +21,9 @@ def run(*arguments, timeout_s=120, **environment):
 
 def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     done = run("doctor")
+    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].splitlines()[1:]
+    for candidate, line in zip(CANDIDATES, runtimes, strict=True):
+        assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
     assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout
     assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
     assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout

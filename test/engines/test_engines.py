@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.openvino_engine import OpenvinoEngine
+from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 from vit_perception.export.parity import ParityLimits, measure, run_batches
-from vit_perception.export.reference import reference_outputs
+from vit_perception.export.reference import graph_of, reference_outputs
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
 needs_openvino, needs_onnxruntime, needs_nncf = (
@@ -175,3 +177,22 @@ def test_read_cpu_of_x86_arm_and_nothing(tmp_path):
     assert read_cpu(x86) == ("Some CPU", frozenset({"fpu", "avx512_bf16"}))
     assert read_cpu(arm)[1] == frozenset({"fp", "asimd", "bf16"})
     assert read_cpu(Path(os.devnull))[1] == frozenset()
+
+
+def test_a_gpu_that_was_lost_does_not_hide_why(loaded, monkeypatch):
+    """Regression: after a fault every CUDA call fails, the one in close() too, and its error replaced the cause.
+
+    The fault is simulated: no test can lose a GPU.
+    """
+    class Faulty(TorchEngine):
+        def _open(self, source, spec):
+            super()._open(source, spec)
+            self._torch_device = torch.device("cuda")
+            raise RuntimeError("an illegal memory access was encountered")
+
+    def fail():
+        raise RuntimeError("CUDA error in empty_cache")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    with pytest.raises(EngineError, match="illegal memory access"):
+        Faulty("cpu").open(EngineSource(graph_of(loaded), 1), EngineSpec(1, (64, 64), "float32"))

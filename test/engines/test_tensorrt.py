@@ -171,6 +171,19 @@ def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
 
 
 @needs_rtx
+def test_a_listener_that_raises_ends_the_build(file):
+    """Regression: a node that was shut down built to the end, for minutes."""
+    def stop(what, fraction):
+        if fraction > 0.1:
+            raise RuntimeError("the node was shut down")
+
+    lines = []
+    with pytest.raises(RuntimeError, match="the node was shut down"):
+        build_engine(file, ADA, lines.append, stop)
+    assert not any("done in" in line for line in lines)
+
+
+@needs_rtx
 def test_the_buffers_of_a_parsed_network(file):
     """A network has the same names, types and shapes as the engine made of it, and can be asked without a GPU."""
     api = tensorrt_api.load_api("tensorrt_rtx")

@@ -155,15 +155,17 @@ def test_an_open_batch_costs_one_shape_and_two_expands(file_of):
     assert dynamic - static == {"Shape": 1, "Expand": 2, "Concat": 1} and not static - dynamic
 
 
-@pytest.mark.parametrize("attention", ATTENTION_FORMS)
-def test_it_computes_what_the_graph_computes(graph, file_of, attention):
+@pytest.mark.parametrize("precision, attention, tolerance", [
+    ("float32", "half", 2e-5), ("float16", "float32_softmax", 2e-2), ("float16", "float32", 2e-2),
+    ("bfloat16", "half", 1e-1), ("bfloat16", "float32", 1e-1)])
+def test_it_computes_what_the_graph_computes(graph, file_of, precision, attention, tolerance):
     """By onnx's reference evaluator, which shares no code with any runtime."""
     images = pictures(BATCH)
-    file = file_of() if attention == "half" else file_of("float16", attention)
-    tolerance = 2e-5 if attention == "half" else 2e-2
-    for name, ours, theirs in zip(graph.output_names, onnx.reference.ReferenceEvaluator(str(file)).run(
-            None, {"images": images}), expected_of(graph, images), strict=True):
+    evaluator = onnx.reference.ReferenceEvaluator(str(file_of(precision, attention)))
+    for name, ours, theirs in zip(graph.output_names, evaluator.run(None, {"images": images}),
+                                  expected_of(graph, images), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=tolerance, err_msg=name)
+        assert cosine(ours, theirs) >= 0.9995, name
 
 
 def expected_of(graph, images):

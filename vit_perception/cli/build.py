@@ -12,7 +12,6 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
-from vit_perception.engines.select import available_backends
 from vit_perception.settings import BACKENDS, EngineSettings
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -40,8 +39,8 @@ def run(args: Namespace) -> int:
                               targets, bars.tell, bars.built)
     for result in results:
         kept = f" in {result.path}" if result.path else ""
-        print(f"{result.what}: {'found in the cache' if result.cached else 'built'}{kept}; parity {result.parity} "
-              f"{result.figures}".rstrip())
+        done = {True: "found in the cache", False: "built", None: "opened, which needs nothing built"}[result.cached]
+        print(f"{result.what}: {done}{kept}; parity {result.parity} {result.figures}".rstrip())
     if any(result.parity == TO_BE_PROVEN for result in results):
         print("Copy the engine cache to the machine with the GPU: the node's first configure proves each engine there.")
     return 0
@@ -64,9 +63,9 @@ class BuildBars(Progress):
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
     def tell(self, text: str) -> None:
-        """A line that stays; percentages are the bars' business."""
+        """A line that stays; percentages are the bars' business where there is a terminal to draw them on."""
         self.step(text)
-        if not re.search(r": \d+% after \d+ s", text):
+        if not self.console.is_terminal or not re.search(r": \d+% after \d+ s", text):
             self.console.print(text, soft_wrap=True, highlight=False)
 
     def built(self, what: str, fraction: float) -> None:
@@ -77,9 +76,12 @@ class BuildBars(Progress):
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
-    """Every GPU that TensorRT-RTX builds for and that has the precision, where none is here to run on; else nothing."""
-    rtx = next(b for b in available_backends() if b.name == "tensorrt_rtx")
-    if backend != "tensorrt_rtx" or rtx.found:
+    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any; else nothing.
+
+    A GPU that is here and cannot be used is no reason to build for others: opening says what is wrong with it.
+    """
+    if backend != "tensorrt_rtx" or not (why_not := tensorrt_api.driver_fault()):
         return ()
+    print(f"{why_not}; building for the GPUs that TensorRT-RTX knows")
     known = tensorrt_api.targets_of(tensorrt_api.load_api("tensorrt_rtx"))
     return tuple(t for t in known if precision in ("auto", *tensorrt_api.precisions_of(t)))

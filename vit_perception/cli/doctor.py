@@ -3,7 +3,9 @@
 import importlib
 import os
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 
+from vit_perception.engines.engine import BackendStatus
 from vit_perception.engines.select import available_backends
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
@@ -22,10 +24,20 @@ def run(args: Namespace) -> int:
     print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
     print(f"{'DDS profile':<12} {profile()}")
     backends = available_backends()
+    print("\nruntimes, in the order in which engine.backend auto tries them:")
+    width = max(len(backend.name) for backend in backends)
     for backend in backends:
-        found_text = f"{backend.version}, {backend.device}: {', '.join(backend.precisions)}"
-        print(f"{backend.name:<12} {found_text if backend.found else backend.why_not}")
+        print(f"{backend.name:<{width}} {described(backend)}")
     return 0 if all(needed.values()) and any(b.found for b in backends) else 1
+
+
+def described(backend: BackendStatus) -> str:
+    """Found or not, version, device and precisions, or why not."""
+    if not backend.found:
+        return f"no   {backend.version + ': ' if backend.version else ''}{backend.why_not}"
+    lacks_nncf = "int8" in backend.precisions and find_spec("nncf") is None
+    note = " (int8 also needs nncf: pip install nncf)" if lacks_nncf else ""
+    return f"yes  {backend.version} on {backend.device}: {', '.join(backend.precisions)}{note}"
 
 
 def found(module: str) -> str:

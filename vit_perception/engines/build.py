@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vit_perception.engines import tensorrt_api
-from vit_perception.engines.cache import cache_folder
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
@@ -25,12 +24,13 @@ PROVEN, TO_BE_PROVEN = "proven", "to be proven on the GPU"
 class BuildResult:
     """One engine: its file (None where the runtime keeps none of its own), whether it was there already, its parity.
 
-    ``what`` names runtime, precision and target; ``figures`` are the parity report's, ``""`` where it is not proven.
+    ``cached`` is None for a runtime that keeps nothing in the cache. ``what`` names runtime, precision and target;
+    ``figures`` are the parity report's, ``""`` where it is not proven.
     """
 
     what: str
     path: Path | None
-    cached: bool
+    cached: bool | None
     parity: Literal["proven", "to be proven on the GPU"]
     figures: str = ""
 
@@ -60,19 +60,12 @@ def build_ahead(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
 
 def _build_here(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int,
                 log: Callable[[str], None], progress: Callable[[str, float], None]) -> BuildResult:
-    before = _entries()
     opened = open_engine(settings, loaded, batch, block, log, progress)
     engine = opened.engine
     what = f"{engine.runtime} {engine.precision} on {engine.device}"
     path = engine.file
     engine.close()
-    return BuildResult(what, path, _entries() == before, PROVEN, str(opened.report))
-
-
-def _entries() -> set[str]:
-    """What the cache holds: whoever builds or exports adds an entry."""
-    folder = cache_folder()
-    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    return BuildResult(what, path, opened.was_cached, PROVEN, str(opened.report))
 
 
 def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult:

@@ -1,12 +1,9 @@
 """How far a build is: TensorRT's nested phases as one percentage, for a progress bar and for the log."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -23,7 +20,7 @@ class BuildProgress:
 
     A phase is a number of steps, and a step may be phases of its own; the percentage is that of the outermost
     phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder calls from threads
-    of its own.
+    of its own. ``stopped_by`` is what the listener raised: the builder, which is C++, may not see it, but should stop.
     """
 
     def __init__(self, what: str, log: Callable[[str], None], period_s: float = 2.0,
@@ -33,6 +30,7 @@ class BuildProgress:
         self._log = log
         self._bar = bar
         self._percent = -1
+        self.stopped_by: Exception | None = None
         self._period_s = period_s
         self._clock = clock
         self._started_s = self._told_s = clock()
@@ -92,9 +90,9 @@ class BuildProgress:
             self._told_s = now_s
         self._safely(self._log, f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})")
 
-    @staticmethod
-    def _safely(tell: Callable[..., None], *arguments) -> None:
+    def _safely(self, tell: Callable[..., None], *arguments) -> None:
         try:
-            tell(*arguments)
-        except Exception:  # noqa: BLE001 - an exception may not pass through the builder, which is C++
-            _log.exception("progress could not be told")
+            if self.stopped_by is None:
+                tell(*arguments)
+        except Exception as error:  # noqa: BLE001 - an exception may not pass through the builder, which is C++
+            self.stopped_by = error

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.engines.cache import cached
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
 
@@ -54,7 +53,7 @@ def int8_model(source: EngineSource, spec: EngineSpec) -> Path:
         model = openvino.Core().read_model(source.onnx_file())
         openvino.save_model(_quantised(model, images, spec, source), folder / _MODEL_NAME, compress_to_fp16=False)
 
-    return cached(key, build, source.log, source.folder) / _MODEL_NAME
+    return source.cached(key, build) / _MODEL_NAME
 
 
 def layer_groups(model: Any) -> dict[str, list[str]]:

@@ -16,6 +16,8 @@ from vit_perception.types import EncoderOutput
 # The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that it refuses.
 _PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",),
               "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider")}
+# It computes float32 in TF32 otherwise, and what is published is the precision that really runs.
+_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 class OnnxruntimeEngine(Engine):
@@ -60,7 +62,8 @@ class OnnxruntimeEngine(Engine):
         if self._provider != "cpu":
             # Otherwise layers that the provider refuses run on the CPU, and nobody hears of it.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        self._session = onnxruntime.InferenceSession(source.onnx_file(spec.precision), options, providers=list(wanted))
+        self._session = onnxruntime.InferenceSession(source.onnx_file(spec.precision), options,
+                                                     providers=[(name, _OPTIONS.get(name, {})) for name in wanted])
         running = self._session.get_providers()[0]
         if running != wanted[0]:
             raise EngineError(f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted for "

@@ -64,12 +64,16 @@ CANDIDATES = (
 
 @dataclass(frozen=True, eq=False)
 class OpenedEngine:
-    """``engine``, open and verified for ``spec``; its parity ``report``; ``tried``: (candidate, why not) before it."""
+    """``engine``, open and verified for ``spec``; its parity ``report``; ``tried``: (candidate, why not) before it.
+
+    ``was_cached``: whether every file that it needs was there already; None for an engine that needs none.
+    """
 
     engine: Engine
     report: "ParityReport"
     tried: tuple[tuple[str, str], ...]
     spec: EngineSpec
+    was_cached: bool | None = None
 
 
 def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
@@ -108,6 +112,7 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
             wanted = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
             for spec in candidate.make().attempts(wanted):
                 label = f"{candidate.label} {spec}"
+                source.made.clear()
                 try:
                     engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
                 except ParityError as error:
@@ -119,7 +124,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                     _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
                     break
                 log(f"{engine.runtime} {spec} on {engine.device}: {report}")
-                return OpenedEngine(engine, report, tuple(tried), spec)
+                was_cached = not any(source.made) if source.made else None
+                return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
     raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
                       f"{reasons}")

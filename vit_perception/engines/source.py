@@ -23,7 +23,7 @@ class EngineSource:
     ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds, ``progress`` (what is
     built, the part of it that is done, 0 to 1) of each percent; ``folder`` None is the usual cache. ``calibration``
     reads the images (n, 3, H, W) uint8 that int8 is calibrated on, where the user named some; engines know nothing of
-    bags and pictures.
+    bags and pictures. ``made`` grows by one for each file that is asked of the cache: whether it had to be made.
     """
 
     graph: "nn.Module"
@@ -32,6 +32,7 @@ class EngineSource:
     folder: Path | None = None
     calibration: Callable[[], "np.ndarray"] | None = None
     progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
+    made: list[bool] = field(default_factory=list)
 
     @cached_property
     def graph_key(self) -> dict:
@@ -62,4 +63,14 @@ class EngineSource:
                      "this takes some seconds")
             export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
 
-        return cached(self.key(precision, attention), export, self.log, self.folder) / ONNX_NAME
+        return self.cached(self.key(precision, attention), export) / ONNX_NAME
+
+    def cached(self, key: dict, build: Callable[[Path], None]) -> Path:
+        """The cache's entry for ``key``, as :func:`vit_perception.engines.cache.cached`, noted in ``made``."""
+        self.made.append(False)
+
+        def build_and_say_so(folder: Path) -> None:
+            self.made[-1] = True
+            build(folder)
+
+        return cached(key, build_and_say_so, self.log, self.folder)

@@ -11,6 +11,7 @@ TensorRT 10.x to 11.x", "CPU-Only AOT and TensorRT-RTX Engines" and "Working wit
 import ctypes
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -59,7 +60,7 @@ class Gpu:
 
 
 def find_gpu() -> tuple[Gpu | None, str]:
-    """The first GPU, or None and why there is none. The driver is asked first: it gives the precise reason."""
+    """torch's current GPU, or None and why there is none. The driver is asked first: it gives the precise reason."""
     fault = driver_fault()
     if fault:
         return None, fault
@@ -67,11 +68,16 @@ def find_gpu() -> tuple[Gpu | None, str]:
         import torch
     except ImportError:
         return None, "torch, which holds the buffers on the GPU, is not installed"
+    except OSError as error:  # a library of CUDA that is not where torch looks
+        return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
     if torch.version.cuda is None:
         return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
     if not torch.cuda.is_available():
         return None, f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})"
-    found = torch.cuda.get_device_properties(0)
+    try:
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    except RuntimeError as error:  # another process holds the GPU alone, or its memory is full
+        return None, f"the GPU cannot be used: {error}"
     return Gpu(found.name, f"{found.major}.{found.minor}", found.multi_processor_count,
                round(found.total_memory / 2**30)), ""
 
@@ -138,7 +144,7 @@ def logger_of(api: ModuleType):
 
 
 def strongly_typed(api: ModuleType) -> int:
-    """The flags of a network that takes every type from the ONNX file. In 11.x it is so without a flag."""
+    """The flags of a network that takes every type from the ONNX file. 11.x ignores the flag, and may drop it."""
     flag = getattr(api.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -175,7 +181,7 @@ def use_timing_cache(config, content: bytes):
     return cache_
 
 
-def make_context(api: ModuleType, flavour: str, engine, kernels: bytes):
+def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Callable[[str], None]):
     """(execution context, runtime cache or None): for RTX with the kernels that an earlier start compiled.
 
     The caller owns the context's scratch memory, ``engine.device_memory_size_v2`` bytes, and has to set it.
@@ -187,7 +193,9 @@ def make_context(api: ModuleType, flavour: str, engine, kernels: bytes):
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(strategy)
     runtime_cache = config.create_runtime_cache()
-    if kernels:
-        runtime_cache.deserialize(kernels)
-    config.set_runtime_cache(runtime_cache)
+    # What only speeds a start up is never a reason to refuse an engine.
+    if kernels and not runtime_cache.deserialize(kernels):
+        log(f"the kernels that {flavour} kept are another GPU's, driver's or version's; it compiles them again")
+    if not config.set_runtime_cache(runtime_cache):
+        log(f"WARNING: {flavour} refuses a runtime cache; each start compiles its kernels")
     return engine.create_execution_context(config), runtime_cache

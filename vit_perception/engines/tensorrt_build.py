@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.build_progress import BuildProgress
-from vit_perception.engines.cache import cache_folder, cached, digest_of, read_checked, write_checked
+from vit_perception.engines.cache import cache_folder, digest_of, read_checked, write_checked
 from vit_perception.engines.engine import EngineError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ENGINE_NAME = "model.engine"
 # Scratch memory that a tactic may take. A ViT's largest activations are tens of MB, and a Jetson's memory is shared.
 WORKSPACE_BYTES = 1 << 30
+# Part of the cache's key: raise it when the same options would give another engine.
+_RECIPE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], No
     """The serialised engine. Seconds for RTX, minutes for TensorRT; ``log`` and ``bar`` hear how far it is.
 
     Raises EngineError: the runtime is missing, the file does not parse (the first error with its node), a target that
-    the runtime does not have, an open batch without ``batches`` (or the reverse), or a build that fails.
+    the runtime does not have, an open batch without ``batches`` (or the reverse), or a build that fails. What ``log``
+    or ``bar`` raise ends the build and passes through: a node that is shut down does not build to the end.
     """
     api = tensorrt_api.load_api(options.flavour)
     logger = tensorrt_api.logger_of(api)
@@ -79,9 +82,12 @@ def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], No
         timings = tensorrt_api.use_timing_cache(config, read_checked(options.timing_cache, log))
     where = f"compute capability {', '.join(options.targets)}" if options.targets else "this GPU"
     what = f"building the {options.flavour} {api.__version__} engine for {where}"
-    config.progress_monitor = _monitor(api, BuildProgress(what, log, bar=bar))
+    progress = BuildProgress(what, log, bar=bar)
+    config.progress_monitor = _monitor(api, progress)
     started_s = time.monotonic()
     engine = builder.build_serialized_network(network, config)
+    if progress.stopped_by is not None:
+        raise progress.stopped_by
     if engine is None:
         raise EngineError(f"{what} fails: {logger.take_errors()}")
     content = bytes(engine)
@@ -126,7 +132,7 @@ def _monitor(api: ModuleType, progress: BuildProgress):
 
         def step_complete(self, phase_name, step):
             progress.step(phase_name, step)
-            return True  # go on
+            return progress.stopped_by is None  # whether to go on
 
         def phase_finish(self, phase_name):
             progress.finish(phase_name)
@@ -144,7 +150,7 @@ def engine_key(source: "EngineSource", precision: str, attention: str, options: 
     built_for = {"targets": sorted(options.targets)} if options.flavour == "tensorrt_rtx" else {"gpu": vars(gpu)}
     return {"kind": "engine", **source.graph_key, "batch": source.batch, "batches": options.batches,
             "runtime": f"{options.flavour} {version}", "precision": precision, "attention": attention,
-            "workspace_bytes": options.workspace_bytes, **built_for}
+            "workspace_bytes": options.workspace_bytes, "recipe": _RECIPE_VERSION, **built_for}
 
 
 def cached_engine(source: "EngineSource", precision: str, attention: str, options: BuildOptions,
@@ -155,14 +161,13 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
     """
     version = tensorrt_api.load_api(options.flavour).__version__
     key = engine_key(source, precision, attention, options, version, gpu)
-    built = []
 
     def build(folder: Path) -> None:
         onnx_path = source.onnx_file(precision, attention)
         (folder / ENGINE_NAME).write_bytes(build_engine(onnx_path, options, source.log, source.progress))
-        built.append(True)
 
-    return cached(key, build, source.log, source.folder) / ENGINE_NAME, not built
+    place = len(source.made)  # the export inside is asked of the cache, too
+    return source.cached(key, build) / ENGINE_NAME, not source.made[place]
 
 
 def timing_cache_file(version: str, gpu: tensorrt_api.Gpu, folder: Path | None = None) -> Path:

@@ -81,20 +81,24 @@ class TensorrtEngine(Engine):
         self.precision, self.file = spec.precision, path
         kernels = tensorrt_build.kernels_file(path, gpu)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
-        self._context, self._kernels = tensorrt_api.make_context(api, self.name, self._loaded[1], stored)
+        if self.name == "tensorrt_rtx" and not stored:
+            source.log(f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds")
+        self._context, self._kernels = tensorrt_api.make_context(api, self.name, self._loaded[1], stored, source.log)
         if self._context is None:
             raise EngineError(f"{self.name} makes no execution context: {tensorrt_api.logger_of(api).take_errors()}")
         self._allocate(api, buffer_table(tensor_facts(self._loaded[1]), spec))
         self._warm_up_and_capture(api, source)
         if self._kernels is not None:
-            compiled = bytes(self._kernels.serialize())
-            if compiled != stored:
-                write_checked(kernels, compiled, source.log)
+            compiled = self._kernels.serialize()
+            if compiled is None:
+                source.log(f"WARNING: {self.name} does not give its kernels away; each start compiles them")
+            elif bytes(compiled) != stored:
+                write_checked(kernels, bytes(compiled), source.log)
 
     def _allocate(self, api, table: BufferTable) -> None:
         """Pinned host memory and GPU memory, as torch tensors; the context is told the addresses once."""
         import torch
-        device = torch.device("cuda", 0)
+        device = torch.device("cuda", torch.cuda.current_device())
         host_images = torch.zeros(table.input_shape, dtype=torch.uint8).pin_memory()
         host_outputs = torch.zeros(table.size_bytes, dtype=torch.uint8).pin_memory()
         images, outputs = (torch.zeros_like(block, device=device) for block in (host_images, host_outputs))
@@ -124,23 +128,32 @@ class TensorrtEngine(Engine):
         host_outputs.copy_(outputs, non_blocking=True)
 
     def _warm_up_and_capture(self, api, source: EngineSource) -> None:
-        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA graph."""
+        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA graph.
+
+        What cannot be recorded is enqueued each time: slower, never refused.
+        """
         import torch
         with torch.cuda.stream(self._stream):
             for _ in range(2):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is not None and not capturable(self._stream.cuda_stream):
-            source.log(f"WARNING: {self.name} cannot be captured as a CUDA graph; each frame is enqueued, which costs "
-                       "more of the host's time")
-            self._replay = partial(self._enqueue, api)
-            return
-        graph = torch.cuda.CUDAGraph()
-        # Another thread's allocation must not fail the capture.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._enqueue(api)
-        self._replay = graph.replay
+        why_not = "" if capturable is None or capturable(self._stream.cuda_stream) else "the runtime says so"
+        if not why_not:
+            try:
+                graph = torch.cuda.CUDAGraph()
+                # Another thread's allocation must not fail the capture.
+                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._enqueue(api)
+                self._replay = graph.replay
+                return
+            except (RuntimeError, EngineError) as error:
+                # torch's own error of a capture that was cut short hides what TensorRT said.
+                why_not = f"{tensorrt_api.logger_of(api).take_errors()}; {error}"
+                self._stream = torch.cuda.Stream(torch.device("cuda", torch.cuda.current_device()))
+        source.log(f"WARNING: {self.name} cannot be captured as a CUDA graph ({why_not}); each frame is enqueued, "
+                   "which costs more of the host's time")
+        self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         import torch
@@ -164,7 +177,8 @@ class TensorrtEngine(Engine):
         self._loaded = None
         self._clear()
         import torch
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def attention_forms(precision: str) -> tuple[str, ...]:

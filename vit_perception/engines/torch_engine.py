@@ -4,6 +4,7 @@ On a GPU the kernels of a frame are captured once as a CUDA graph and replayed, 
 instead of some hundred. The GPU part has not been run: no GPU was at hand. Tests marked ``gpu`` are there to do it.
 """
 
+import contextlib
 import copy
 import platform
 from importlib import metadata, util
@@ -41,8 +42,14 @@ class TorchEngine(Engine):
     def status(self) -> BackendStatus:
         if util.find_spec("torch") is None:
             return BackendStatus(self.name, False, why_not="Python package torch is not installed")
-        import torch
         version = metadata.version("torch")
+        try:
+            return self._status(version)
+        except Exception as error:  # noqa: BLE001 - libraries that do not load, a GPU that another process holds
+            return BackendStatus(self.name, False, version, why_not=f"torch {version} does not start: {error}")
+
+    def _status(self, version: str) -> BackendStatus:
+        import torch
         if self._wanted_device == "cpu" or (self._wanted_device == "auto" and not torch.cuda.is_available()):
             name, flags = read_cpu(Path("/proc/cpuinfo"))
             native = ("bfloat16",) if flags & _BFLOAT16_FLAGS else ()
@@ -63,6 +70,8 @@ class TorchEngine(Engine):
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
         self._threads, self._threads_before = spec.threads, torch.get_num_threads()
         if on_gpu:
+            # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix products do not.
+            self._graph.model.patch_embedding.unfolded = True
             self._replay = _CudaReplay(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
@@ -85,7 +94,9 @@ class TorchEngine(Engine):
         if self._threads:
             torch.set_num_threads(self._threads_before)
         if self._torch_device.type == "cuda":
-            torch.cuda.empty_cache()
+            # After a fault on the GPU every call fails; what went wrong has been said.
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
 
 class _CudaReplay:

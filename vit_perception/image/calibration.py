@@ -43,7 +43,7 @@ def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGE
             why_not = f"no image of it can be used, the last because {error}"
     if not images:
         raise BadSetting("engine.calibration", path, f"{_ACCEPTED}; {why_not}")
-    return np.stack(images)
+    return np.stack(images[:count])
 
 
 def _recorded(folder: Path, path: str, count: int) -> Iterator[tuple[str, object]]:
