@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
@@ -23,7 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, help="number of cameras (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="network size in px")
     parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
+    parser.add_argument("--family", default="auto", help="as the node's model.family (default: %(default)s)")
     parser.add_argument("--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)")
+    parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
     parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
     parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
 
@@ -40,9 +43,12 @@ def run(args: Namespace) -> int:
             progress.update(step, description=text if len(text) < 100 else text[:97] + "...")
             progress.console.print(text, soft_wrap=True)
 
-        loaded = load_checkpoint(args.checkpoint)
+        loaded = load_checkpoint(args.checkpoint, args.family)
+        if args.dense and loaded.dense is None:
+            raise CheckpointError(f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or Depth "
+                                  "Anything checkpoint")
         results = build_ahead(settings, loaded, args.batch, args.block, tuple(args.size) if args.size else None,
-                              targets, log)
+                              targets, log, args.dense)
         progress.update(step, description="done")
     for result in results:
         kept = f" in {result.path}" if result.path else ""
