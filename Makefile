@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench int8-bench gpu-test bags clean
+.PHONY: setup test demo bench int8-bench parity gpu-test bags clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -17,13 +17,16 @@ bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/cpu_bench.py
 int8-bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/int8_bench.py
+# Every family's checkpoints against the family's own code: about 2 GB more, in an environment that sees $(VENV)'s packages.
+parity: .venv-parity/.ready
+	.venv-parity/bin/python -m tools.checkpoint_parity
 # With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
 # The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
 gpu-test:
 	$(PYTHON) -m pytest -m gpu -o addopts=-ra test/engines test/export test/benchmarks; tests=$$?; \
 	$(PYTHON) benchmarks/gpu_bench.py && exit $$tests
 clean:
-	rm -rf $(VENV) .ros_log demo_output build install log *.egg-info
+	rm -rf $(VENV) .venv-parity .ros_log demo_output build install log *.egg-info
 
 $(VENV)/.ready: requirements/runtime.txt setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'
@@ -37,4 +40,11 @@ $(VENV)/.ready: requirements/runtime.txt setup.py setup.cfg package.xml tools/bu
 
 $(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
 	$(PIP) -r requirements/test.txt
+	@touch $@
+
+.venv-parity/.ready: $(VENV)/.ready-test requirements/parity.txt requirements/parity-frameworks.txt
+	$(RUN) -m venv .venv-parity
+	$(RUN) -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-parity/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity-frameworks.txt
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement requirements/parity.txt
 	@touch $@

@@ -12,7 +12,7 @@ from test.conftest import ROOT
 PACKAGE = ROOT / "vit_perception"
 # Each layer may import itself and those before it.
 LAYERS = [{"types", "settings", "wire"}, {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
-          {"pipeline"}, {"bags"}, {"ros"}, {"cli"}]
+          {"zero_shot", "pipeline"}, {"bags"}, {"training"}, {"explain"}, {"ros"}, {"cli"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROS_PACKAGES = ("rclpy", "rcl_interfaces", "launch", "ament_index_python")
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

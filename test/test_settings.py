@@ -17,6 +17,7 @@ ARM = PoseSettings("arm", "/pose", "base")
     (lambda: PoseSettings("arm", "/p", "base", wait_s=2.0), "poses.arm.wait_s", 2.0, "0 to 1 s"),
     (lambda: PoseSettings("arm", "/p", "base", max_skew_s=math.nan), "poses.arm.max_skew_s", math.nan, "0 to 2 s"),
     (lambda: ModelSettings(""), "model.checkpoint", "", "demo"),
+    (lambda: ModelSettings(family=""), "model.family", "", "auto"),
     (lambda: EngineSettings("cuda"), "engine.backend", "cuda", "auto, tensorrt"),
     (lambda: EngineSettings(precision="int4"), "engine.precision", "int4", "bfloat16"),
     (lambda: EngineSettings(min_cosine=1.5), "engine.min_cosine", 1.5, "0 to 1"),
@@ -42,4 +43,4 @@ def test_an_error_names_the_parameter_its_value_and_what_is_accepted(make, param
 
 def test_the_defaults_are_valid():
     settings = EncoderSettings((CAMERA,), (ARM,))
-    assert settings.model.checkpoint == "demo" and settings.engine.backend == "auto"
+    assert (settings.model.checkpoint, settings.model.family) == ("demo", "auto") and settings.engine.backend == "auto"

@@ -1,11 +1,14 @@
+import hashlib
 import json
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vit_perception.types import TokenGroup, TokenSequence
-from vit_perception.wire import (Layout, LayoutCamera, LayoutGroup, decode_tensor, encode_mask, encode_tensor, mask_of)
+from vit_perception.wire import (Layout, LayoutCamera, LayoutDense, LayoutGroup, decode_tensor, encode_labels,
+                                 encode_mask, encode_tensor, mask_of)
 
 LAYOUT = Layout(
     groups=(LayoutGroup("wrist/cls", "cls", "wrist", 0, 1), LayoutGroup("wrist/patch", "patch", "wrist", 1, 5, (2, 2)),
@@ -97,3 +100,25 @@ def test_another_schema_or_a_wrong_name_is_refused():
         LAYOUT.group("nope")
     with pytest.raises(ValueError, match="5 rows"):
         LAYOUT.split(np.ones((5, 3)))
+
+
+@pytest.mark.parametrize("dtype, encoding, step", [(np.uint8, "mono8", 3), (np.uint16, "mono16", 6)])
+def test_labels_survive_the_wire(dtype, encoding, step):
+    labels = (np.arange(6).reshape(2, 3) * 40).astype(dtype)
+    fields = encode_labels(labels)
+    assert (fields.height, fields.width, fields.encoding, fields.step) == (2, 3, encoding, step)
+    np.testing.assert_array_equal(decode_tensor(message(fields)), labels)
+    with pytest.raises(ValueError, match="labels are int64 .2, 3.; accepted: uint8 or uint16"):
+        encode_labels(labels.astype(np.int64))
+
+
+def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
+    """A layout without one has the keys and the id that it had before there were any."""
+    assert "dense" not in json.loads(LAYOUT.to_json()) and Layout.from_json(LAYOUT.to_json()) == LAYOUT
+    dense = LayoutDense("segmentation", "class", "", (2, 5), ("wall", "floor"), 255)
+    layout = replace(LAYOUT, dense=dense)
+    back = Layout.from_json(layout.to_json())
+    assert back == layout and back.dense == dense and back.layout_id != LAYOUT.layout_id
+    before = {name: value for name, value in asdict(LAYOUT).items() if name != "dense"}
+    digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
+    assert LAYOUT.layout_id == digest

@@ -13,8 +13,10 @@ Imports point one way, left to right; a test walks the package and holds the rul
     model, fusion                  + torch
     checkpoints, export            files <-> model
     engines                        each imports its own runtime inside ``open()``
-    pipeline                       the flow above
+    zero_shot, pipeline            classes by their names; the flow above
     bags                           rosbag2 files, without ROS
+    training                       fitting a head or the whole model on labelled pictures
+    explain                        what a model does with one picture, measured and drawn
     ros                            the only package that imports rclpy and message packages
     cli                            the console script ``vit-perception``
 

@@ -13,24 +13,29 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.engines.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.fusion.make import make_fusion
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.model.dense_map import DenseMap
 from vit_perception.model.heads import Head, distinct_names, load_head, sigmoid, softmax, top_classes
 from vit_perception.model.model_card import ModelCard
+from vit_perception.model.zero_shot import ZeroShotHead
 from vit_perception.pose.tokenizer import make_tokenizer
 from vit_perception.settings import BadSetting, EncoderSettings
 from vit_perception.types import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
                                   RgbImage, TokenGroup, TokenSequence)
-from vit_perception.wire import Layout, LayoutCamera, LayoutGroup
+from vit_perception.wire import Layout, LayoutCamera, LayoutDense, LayoutGroup
+from vit_perception.zero_shot import zero_shot_heads
 
 
 @dataclass
@@ -62,7 +67,8 @@ def encoder_digest(card: ModelCard, block: int) -> str:
 class Pipeline:
     """Images and poses in, tokens, embedding and classifications out. Made by :meth:`open`."""
 
-    def __init__(self, settings: EncoderSettings, loaded: LoadedModel, opened: OpenedEngine):
+    def __init__(self, settings: EncoderSettings, loaded: LoadedModel, opened: OpenedEngine,
+                 zero_shot: Mapping[str, ZeroShotHead] = MappingProxyType({})):
         self.settings = settings
         self.card = loaded.card
         self.opened = opened
@@ -72,11 +78,13 @@ class Pipeline:
         self.patch_size_px = self.model_config.patch_size_px
         self.grid = self.model_config.grid_of(*self.card.rule.network_size_px)
         self.block = range(self.model_config.depth)[settings.model.block]
+        self.dense = DenseMap(loaded.dense, self.grid) if settings.dense.enabled else None
         self.encoder_sha256 = encoder_digest(self.card, self.block)
-        self.heads = {c.name: load_head(c.head) for c in settings.cameras if c.head}
+        self.heads: dict[str, Head | ZeroShotHead] = {c.name: load_head(c.head) for c in settings.cameras if c.head}
         for camera in settings.cameras:
             if camera.name in self.heads:
                 self._check_head(camera.name, camera.head)
+        self.heads.update(zero_shot)
         self.tokenizer = make_tokenizer(settings.fusion.tokenizer, width, settings.fusion.tokenizer_weights)
         self.fusion = make_fusion(settings.fusion, width)
         self._preprocess = Preprocessor(self.card.rule)
@@ -86,16 +94,19 @@ class Pipeline:
 
     @classmethod
     def open(cls, settings: EncoderSettings, log: Callable[[str], None] = lambda text: None) -> "Pipeline":
-        """Load the checkpoint, open an engine that passes the parity gate, and load heads and fusion weights.
+        """Load the checkpoint, open an engine that passes the parity gate, and load or make heads and fusion weights.
 
         Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError, EngineError or
         ValueError with the parameter or file, its value, and what would be accepted; nothing stays open then.
         """
         log(f"loading checkpoint {settings.model.checkpoint}")
-        loaded = load_checkpoint(settings.model.checkpoint)
-        opened = open_engine(settings.engine, loaded, batch=len(settings.cameras), block=settings.model.block, log=log)
+        loaded = load_checkpoint(settings.model.checkpoint, settings.model.family)
+        loaded = fitted_to(settings, loaded)
+        zero_shot = zero_shot_heads(settings, loaded, log)
+        opened = open_engine(settings.engine, loaded, batch=len(settings.cameras), block=settings.model.block, log=log,
+                             dense=settings.dense.enabled)
         try:
-            return cls(settings, loaded, opened)
+            return cls(settings, loaded, opened, zero_shot)
         except BaseException:
             opened.engine.close()
             raise
@@ -180,11 +191,12 @@ class Pipeline:
     def _camera_result(self, name: str, row: int, prepared: Prepared, output: EncoderOutput) -> CameraResult:
         cls_token, patch_tokens = output.cls_token[row], output.patch_tokens[row]
         return CameraResult(prepared.images[name], cls_token, patch_tokens, output.cls_attention[row], self.grid,
-                            self._classes(name, cls_token, patch_tokens, output, row))
+                            self._classes(name, cls_token, patch_tokens, output, row),
+                            None if output.block_tokens is None else output.block_tokens[row])
 
     def _classes(self, name: str, cls_token: np.ndarray, patch_tokens: np.ndarray, output: EncoderOutput,
                  row: int) -> tuple[ClassScore, ...]:
-        """The camera's own head where it has one, else the checkpoint's, else nothing."""
+        """The camera's own head or zero-shot labels where it has them, else the checkpoint's head, else nothing."""
         if name in self.heads:
             scores = self.heads[name].scores(cls_token, patch_tokens)
         elif output.logits is not None:
@@ -209,12 +221,23 @@ class Pipeline:
             groups.append(TokenGroup("pose", arm.name, tokens, pose is not None))
         return groups
 
+    def dense_values(self, camera: CameraResult) -> np.ndarray:
+        """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see :class:`DenseMap`.
+
+        It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid until the next
+        :meth:`encode`; ``dense.enabled`` has to be true.
+        """
+        return self.dense(camera.block_tokens, self._preprocess.plan(camera.image.size))
+
     # -- what the outputs mean -------------------------------------------------------------------------------
 
     def labels_of(self, camera: str) -> tuple[str, ...]:
         """The class labels of ``camera``, in the order of its scores; empty where it is not classified."""
-        head: Head | None = self.heads.get(camera)
-        return head.labels if head else self.card.labels
+        return self.heads[camera].labels if camera in self.heads else self.card.labels
+
+    def scores_of(self, camera: str) -> str:
+        """What made the scores of ``camera``: ``softmax`` or ``sigmoid``."""
+        return self.heads[camera].kind if camera in self.heads else self.card.scores
 
     def geometry(self, source_size_px: tuple[int, int]) -> PatchGeometry:
         """Patch index <-> source pixel for images of ``source_size_px`` (height, width)."""
@@ -235,13 +258,19 @@ class Pipeline:
             precision=self.engine.precision, min_cosine=round(report.min_cosine, 6),
             fusion=self.fusion.kind, fusion_weights_sha256=self.fusion.weights_sha256,
             pose_tokenizer=self.tokenizer.kind, pose_tokenizer_sha256=self.tokenizer.weights_sha256,
-            embedding_width=self._embedding_width(groups))
+            embedding_width=self._embedding_width(groups), dense=self._layout_dense())
 
     def _embedding_width(self, groups: tuple[LayoutGroup, ...]) -> int:
         """What the fusion makes of a sequence in which everything is missing is as wide as any other."""
         empty = [TokenGroup(g.kind, g.source, np.zeros((g.stop - g.start, self.width), np.float32), valid=False)
                  for g in groups]
         return len(self.fusion.embedding(TokenSequence.of(empty)))
+
+    def _layout_dense(self) -> LayoutDense | None:
+        if self.dense is None:
+            return None
+        spec = self.dense.spec
+        return LayoutDense(spec.kind, spec.quantity, spec.unit, spec.blocks, spec.labels, self.dense.no_label)
 
     def _layout_groups(self):
         start = 0
@@ -264,4 +293,4 @@ class Pipeline:
                 seen = {"source_size_px": image.size, "scale": plan.scale, "offset_px": plan.offset_px}
             yield LayoutCamera(camera.name, image.frame_id if image else "", rule.fit, rule.network_size_px,
                                self.patch_size_px, labels=distinct_names(self.labels_of(camera.name)),
-                               scores=self.card.scores if camera.name not in self.heads else "softmax", **seen)
+                               scores=self.scores_of(camera.name), **seen)

@@ -17,6 +17,7 @@ FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
 
+_SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 # Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 
@@ -48,18 +49,31 @@ def _within(name: str, value: float, low: float, high: float, unit: str = "") ->
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own head."""
+    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own head.
+
+    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera.
+    """
 
     name: str
     topic: str
     transport: str = "raw"
     head: str = ""
+    zero_shot_labels: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_name("camera_names", self.name)
         if not self.topic:
             raise BadSetting(f"cameras.{self.name}.topic", self.topic, "the name of an image topic")
         _one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
+        _check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
+        if self.head and self.zero_shot_labels:
+            raise BadSetting(f"cameras.{self.name}.zero_shot_labels", list(self.zero_shot_labels),
+                             f"none for a camera with a head ({self.head})")
+
+
+def _check_labels(name: str, labels: tuple[str, ...]) -> None:
+    if any(not label.strip() for label in labels) or len(set(labels)) != len(labels):
+        raise BadSetting(name, list(labels), "names that differ from each other, none of them empty")
 
 
 @dataclass(frozen=True)
@@ -84,14 +98,44 @@ class PoseSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last one."""
+    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last one.
+
+    ``family`` is ``auto``, or the name of a family of checkpoints that the file is read as. ``network_size`` is the
+    size that images are brought to, height and width in px (``518x686``); ``""`` is the checkpoint's own.
+    """
 
     checkpoint: str = "demo"
     block: int = -1
+    family: str = "auto"
+    network_size: str = ""
 
     def __post_init__(self):
         if not self.checkpoint:
             raise BadSetting("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
+        if not self.family:
+            raise BadSetting("model.family", self.family, "auto, or the name of a family of checkpoints")
+        if self.network_size and not _SIZE.match(self.network_size):
+            raise BadSetting("model.network_size", self.network_size, "height and width in px, such as 518x686, or ''")
+
+    @property
+    def network_size_px(self) -> tuple[int, int] | None:
+        """``network_size`` as (height, width), None for the checkpoint's own."""
+        match = _SIZE.match(self.network_size)
+        return (int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class ZeroShotSettings:
+    """Classes by their names, for CLIP and SigLIP: each label in each template is a prompt; empty labels: none."""
+
+    labels: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+
+    def __post_init__(self):
+        _check_labels("zero_shot.labels", self.labels)
+        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+            raise BadSetting("zero_shot.templates", list(self.templates),
+                             "at least one text with {} once, where the label goes")
 
 
 @dataclass(frozen=True)
@@ -118,6 +162,13 @@ class EngineSettings:
         if self.provider != "cpu" and self.backend != "onnxruntime":
             raise BadSetting("engine.provider", self.provider,
                              f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """Whether the checkpoint's dense head (depth, segmentation) is used; it runs only while someone subscribes."""
+
+    enabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +231,8 @@ class EncoderSettings:
     fusion: FusionSettings = field(default_factory=FusionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
+    dense: DenseSettings = field(default_factory=DenseSettings)
 
     def __post_init__(self):
         if not self.cameras:

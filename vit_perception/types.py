@@ -75,7 +75,8 @@ class EncoderOutput:
 
     ``cls_token`` (B, D); ``patch_tokens`` (B, P, D) row-major over the grid; ``cls_attention``
     (B, heads, P), the CLS query's softmax over all tokens, patch columns only; ``logits`` (B, K), or None
-    where the model has no classification head.
+    where the model has no classification head; ``block_tokens`` (B, blocks, N, D), all tokens of the blocks that a
+    dense head takes, or None where none is switched on.
     The arrays belong to the engine and hold until its next ``infer``: copy what must live longer.
     """
 
@@ -83,6 +84,7 @@ class EncoderOutput:
     patch_tokens: np.ndarray
     cls_attention: np.ndarray
     logits: np.ndarray | None = None
+    block_tokens: np.ndarray | None = None
 
 
 TokenKind = Literal["cls", "patch", "pose"]
@@ -134,7 +136,10 @@ class ClassScore:
 
 @dataclass(frozen=True, eq=False)
 class CameraResult:
-    """What one camera's image gave: ``cls_token`` (D,), ``patch_tokens`` (P, D), ``cls_attention`` (heads, P)."""
+    """What one camera's image gave: ``cls_token`` (D,), ``patch_tokens`` (P, D), ``cls_attention`` (heads, P).
+
+    ``block_tokens`` (blocks, N, D) is what the dense head takes, None where it is off.
+    """
 
     image: RgbImage
     cls_token: np.ndarray
@@ -142,6 +147,7 @@ class CameraResult:
     cls_attention: np.ndarray
     grid: tuple[int, int]
     classes: tuple[ClassScore, ...] = ()
+    block_tokens: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

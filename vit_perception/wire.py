@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SCHEMA_VERSION = 1
-_DTYPES = {"32FC1": np.dtype("<f4"), "16FC1": np.dtype("<f2"), "mono8": np.dtype("u1")}
+_DTYPES = {"32FC1": np.dtype("<f4"), "16FC1": np.dtype("<f2"), "mono8": np.dtype("u1"),
+           "mono16": np.dtype("<u2")}
 _ENCODINGS = {"float32": "32FC1", "float16": "16FC1"}
 
 
@@ -55,10 +56,19 @@ def encode_mask(mask: np.ndarray) -> TensorFields:
     return TensorFields(1, len(row), "mono8", 0, len(row), array.array("B", row.tobytes()))
 
 
+def encode_labels(labels: np.ndarray) -> TensorFields:
+    """Fields for a label image (H, W) uint8 or uint16, as mono8 or mono16. Raises ValueError for another dtype."""
+    encoding = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16"}.get(labels.dtype)
+    if encoding is None or labels.ndim != 2:
+        raise ValueError(f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)")
+    rows = np.ascontiguousarray(labels, dtype=_DTYPES[encoding])
+    return TensorFields(*rows.shape, encoding, 0, rows.shape[1] * rows.itemsize, array.array("B", rows.tobytes()))
+
+
 def decode_tensor(message: Any) -> np.ndarray:
     """The (height, width) array of an Image message, without a copy where the machine is little-endian.
 
-    Takes any object with an Image's fields (rclpy, rosbags, CycloneDDS). float32, float16 or uint8.
+    Takes any object with an Image's fields (rclpy, rosbags, CycloneDDS). float32, float16, uint8 or uint16.
     Raises ValueError when encoding, step or the amount of data disagree.
     """
     dtype = _DTYPES.get(message.encoding)
@@ -112,8 +122,28 @@ class LayoutCamera:
 
 
 @dataclass(frozen=True)
+class LayoutDense:
+    """What a pixel of each camera's ``depth`` or ``segmentation`` (``kind``) means, and whose blocks' tokens it took.
+
+    ``quantity`` is ``metric_depth`` (``unit`` m), ``relative_inverse_depth`` (larger is nearer; no unit, and scale and
+    shift are unknown and change from image to image), ``depth`` where the checkpoint does not say which, or ``class``:
+    a pixel is then an index into ``labels``, or ``no_label`` where the network saw nothing. Depth is NaN there.
+    """
+
+    kind: str
+    quantity: str
+    unit: str
+    blocks: tuple[int, ...]
+    labels: tuple[str, ...] = ()
+    no_label: int = 0
+
+
+@dataclass(frozen=True)
 class Layout:
-    """What ``~/layout`` says: how to read every topic of the node, and what really runs."""
+    """What ``~/layout`` says: how to read every topic of the node, and what really runs.
+
+    ``dense`` is None, and not in the JSON, while no depth or segmentation is switched on.
+    """
 
     groups: tuple[LayoutGroup, ...]
     cameras: tuple[LayoutCamera, ...]
@@ -132,6 +162,7 @@ class Layout:
     pose_tokenizer_sha256: str = ""
     embedding_width: int = 0
     schema_version: int = SCHEMA_VERSION
+    dense: LayoutDense | None = None
 
     @property
     def token_count(self) -> int:
@@ -141,7 +172,7 @@ class Layout:
     @property
     def layout_id(self) -> str:
         """A digest of everything above: two layouts with one id are the same."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._fields(), sort_keys=True).encode()).hexdigest()[:16]
 
     def group(self, name: str) -> LayoutGroup:
         """The group called ``name``, e.g. ``wrist/patch``. Raises KeyError with the names there are."""
@@ -158,7 +189,11 @@ class Layout:
 
     def to_json(self) -> str:
         """The text of ``~/layout``."""
-        return json.dumps({"layout_id": self.layout_id, **asdict(self)})
+        return json.dumps({"layout_id": self.layout_id, **self._fields()})
+
+    def _fields(self) -> dict[str, Any]:
+        # Without a dense head nothing of it: readers that do not know the key read the layout as before.
+        return {name: value for name, value in asdict(self).items() if name != "dense" or value is not None}
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
@@ -169,6 +204,8 @@ class Layout:
         fields.pop("layout_id", None)
         fields["groups"] = tuple(LayoutGroup(**_tuples(g)) for g in fields["groups"])
         fields["cameras"] = tuple(LayoutCamera(**_tuples(c)) for c in fields["cameras"])
+        if fields.get("dense") is not None:
+            fields["dense"] = LayoutDense(**_tuples(fields["dense"]))
         return cls(**fields)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
-from vit_perception.bags.labelled import encode_labelled, labelled_folder, labelled_frames
+from vit_perception.bags.labelled import labelled_frames
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.bags.image_groups import ImageGroups
 from vit_perception.bags.replay import Dropped, replay
@@ -105,20 +105,3 @@ def test_labels_are_those_at_the_image(tmp_path):
         pictures = list(labelled_frames(bag, CAMERAS[1].topic, "/task_stage", every=3))
     assert [p.label for p in pictures] == truth[::3]
     assert len({p.stretch for p in pictures}) == 16  # four stages of four episodes
-
-
-def test_a_folder_of_pictures_is_labelled_by_its_subfolders(tmp_path, pipeline, tiny_checkpoint):
-    import cv2
-
-    for label, level in (("dark", 20), ("bright", 230)):
-        (tmp_path / label).mkdir()
-        for k in range(3):
-            cv2.imwrite(str(tmp_path / label / f"{k}.png"), np.full((20, 30, 3), level + k, np.uint8))
-    settings = EncoderSettings((CameraSettings("files", "files", "compressed"),),
-                               model=ModelSettings(str(tiny_checkpoint)), engine=EngineSettings("torch", "float32"))
-    single = Pipeline.open(settings)
-    features, labels, stretches = encode_labelled(single, labelled_folder(tmp_path), "cls_mean")
-    single.close()
-    assert features.shape == (6, 128) and labels == ["bright"] * 3 + ["dark"] * 3 and stretches == [0] * 3 + [1] * 3
-    with pytest.raises(ValueError, match="holds no pictures"):
-        list(labelled_folder(tmp_path / "dark"))

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.found import read_json
 from vit_perception.checkpoints.huggingface_config import (activation_of, labels_of, license_of, preprocessing_of,
-                                                           read_json, side_px, size_px)
-from vit_perception.checkpoints.load_strict import CheckpointError
+                                                           side_px, size_px)
 from vit_perception.image.patch_geometry import ResizeRule
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -41,6 +42,16 @@ def test_old_files_have_one_number_and_no_resample(tmp_path):
     assert rule == ResizeRule((224, 224), fit="crop", resize_shortest_edge_px=256, interpolation="bicubic")
 
 
+def test_a_crop_out_of_a_stretched_square(tmp_path):
+    """Height and width before a crop, or one number in a file of DeiT's; equal to the crop, it is stretched alone."""
+    fields = {**IMAGENET, "do_center_crop": True, "crop_size": 224, "resample": 3}
+    expected = ResizeRule((224, 224), "stretch_crop", 256)
+    assert preprocessing(tmp_path, {**fields, "size": {"height": 256, "width": 256}})[0] == expected
+    deit = {**fields, "size": 256, "feature_extractor_type": "DeiTFeatureExtractor"}
+    assert preprocessing(tmp_path, deit)[0] == expected
+    assert preprocessing(tmp_path, {**fields, "size": {"height": 224, "width": 224}})[0] == ResizeRule((224, 224))
+
+
 def test_no_normalisation(tmp_path):
     _, mean, std = preprocessing(tmp_path, {"size": 32, "do_normalize": False})
     assert (mean, std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -49,8 +60,9 @@ def test_no_normalisation(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"do_resize": False}, "do_resize is false; accepted: true"),
     ({"resample": 5}, "resample is 5; accepted: .*2: 'bilinear'"),
-    ({"size": {"shortest_edge": 256}}, "accepted: height and width without a crop, or shortest_edge with one"),
-    ({"do_center_crop": True, "crop_size": 224}, "size is .* with do_center_crop True"),
+    ({"size": {"shortest_edge": 256}}, "accepted: height and width, or shortest_edge with a crop"),
+    ({"do_center_crop": True, "crop_size": 224, "size": {"height": 256, "width": 288}}, "size is .*; accepted: a square"),
+    ({"do_center_crop": True, "crop_size": 256}, "resize_shortest_edge_px is .224,.; accepted: 1 integer from 256"),
     ({"size": {"height": 0, "width": 224}}, "size is .*; accepted: a number of pixels"),
     ({"size": "224"}, "size is '224'"),
     ({"rescale_factor": 0.5}, "rescale_factor 0.5; accepted: pixels scaled by 1/255"),

@@ -9,9 +9,10 @@ from transformers import Dinov2Config, Dinov2ForImageClassification, Dinov2Model
 from transformers import ViTConfig as HuggingFaceViTConfig
 
 from vit_perception.checkpoints import huggingface_vit
-from vit_perception.checkpoints.family import translate
+from vit_perception.checkpoints.family import Reading, translate
 from vit_perception.checkpoints.load_strict import build_strict
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 
 LIMIT = 1e-4
@@ -91,9 +92,10 @@ def test_parity(case, spelling, tmp_path):
 
 def test_parity_at_the_size_of_base():
     theirs = randomised(ViTModel, HuggingFaceViTConfig(layer_norm_eps=1e-6))
-    family = huggingface_vit.FAMILY
     config = VARIANTS["B/16"]
-    translation = translate(theirs.state_dict(), family.key_map(config), family, "memory")
+    reading = Reading(config, huggingface_vit.key_map(config), ResizeRule((224, 224)), (0.5,) * 3, (0.5,) * 3,
+                      unused=("pooler.*",))
+    translation = translate(theirs.state_dict(), reading, "memory")
     ours = build_strict(config, translation.tensors, "memory", translation.unexpected)
     images = torch.randn(1, 3, 224, 160)
     tokens, attentions, _, _, _ = run_theirs(theirs, images)

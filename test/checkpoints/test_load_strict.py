@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vit_perception.checkpoints.load_strict import (CheckpointError, build_strict, file_sha256, load_strict,
-                                                    read_tensors, side_by_side)
+from vit_perception.checkpoints.errors import CheckpointError, side_by_side
+from vit_perception.checkpoints.formats import read_tensors
+from vit_perception.checkpoints.load_strict import build_strict, file_sha256, load_strict
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -112,8 +113,8 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path, keep):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="ends in '.npz'; accepted: .safetensors, .bin, .pt, .pth"):
-        read_tensors(tmp_path / "weights.npz")
+    with pytest.raises(CheckpointError, match="ends in '.ckpt'; accepted: .safetensors, .bin, .pt, .pth, .npz, .h5"):
+        read_tensors(tmp_path / "weights.ckpt")
 
 
 def test_columns_and_digest(tmp_path):

@@ -62,7 +62,8 @@ def test_what_is_wrong_is_one_line_on_stderr(tmp_path):
             (("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path), "no topic /nope; there are: /agent"),
             (("fit", "--images", tmp_path, "--out", tmp_path), "holds no pictures"),
             (("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path), "no bag at /no/bag"),
-            (("fit", "--images", tmp_path, "--out", tmp_path, "--checkpoint", "/no/model"), "/no/model")):
+            (("fit", "--bag", DEMO_BAG, "--topic", "/wrist/image/compressed", "--out", tmp_path, "--checkpoint", "/no/model"),
+             "/no/model")):
         done = run(*arguments)
         assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert run("dance").returncode == 2

@@ -228,3 +228,28 @@ def test_weights_that_float16_cannot_hold_are_named(graph, tmp_path):
 def test_a_folder_that_is_missing_is_an_oserror(graph, tmp_path):
     with pytest.raises(OSError, match="none is not a folder: model.onnx"):
         export_onnx(graph, BATCH, tmp_path / "none" / "model.onnx")
+
+
+OTHER_FORMS = {
+    "rope": {"rope_theta": 100.0, "position_embedding": "none"},
+    "attention pooling": {"cls_token": False, "pooling": "map"},
+    "mean pooling": {"cls_token": False, "pooling": "mean", "register_tokens": 0},
+    "distilled": {"distillation_token": True, "head": "distilled"},
+}
+
+
+@pytest.mark.parametrize("batch", [BATCH, None])
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_other_forms_of_the_model_are_as_plain_and_agree(form, batch, tmp_path):
+    """Regression: rotary positions that compute shapes, attention pooling with an IsNaN behind its softmax."""
+    torch.manual_seed(0)
+    config = replace(VARIANTS["test"], depth=2, **{"head": "linear", "classes": 7} | OTHER_FORMS[form])
+    graph, file = EncoderGraph(VisionTransformer(config), MEAN, STD, SIZE_PX), tmp_path / "model.onnx"
+    export_onnx(graph, batch, file)
+    forbidden = {"If", "Loop", "IsNaN", "Where", "Resize", "Sin", "Cos"}
+    forbidden |= {"Shape", "Expand", "ConstantOfShape", "Range"} if batch else set()
+    assert not forbidden & set(counts_of(file))
+    images = pictures(BATCH)
+    for name, ours, theirs in zip(graph.output_names, run_onnxruntime(file, images), expected_of(graph, images),
+                                  strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vit_perception.image.patch_geometry import PatchGeometry, ResizeRule, plan_resize
+from vit_perception.image.patch_geometry import CUT_FROM_SQUARE, PatchGeometry, ResizeRule, plan_resize
 
 RULES = {
     "stretch": ResizeRule((224, 224), "stretch"),
@@ -11,6 +11,8 @@ RULES = {
     "crop": ResizeRule((224, 224), "crop"),
     "crop 256": ResizeRule((224, 224), "crop", resize_shortest_edge_px=256),
     "crop wide": ResizeRule((224, 448), "crop"),
+    "stretch crop": ResizeRule((224, 224), "stretch_crop", 256),
+    "stretch corner": ResizeRule((378, 378), "stretch_corner", 384),
     "pad": ResizeRule((224, 224), "pad"),
     "pad wide": ResizeRule((224, 448), "pad"),
 }
@@ -26,6 +28,8 @@ SOURCES = [(480, 640), (481, 641), (97, 301), (301, 97), (224, 224), (1080, 1920
     # The height is the tighter axis: 448 / 640 > 224 / 480, so the width is exact and 480 * 0.7 = 336.
     ("crop wide", (480, 640), (336, 448), (-56, 0)),
     ("crop wide", (100, 400), (224, 896), (0, -224)),
+    ("stretch crop", (480, 640), (256, 256), (-16, -16)),
+    ("stretch corner", (480, 640), (384, 384), (0, 0)),
     ("pad", (480, 640), (168, 224), (28, 0)),
     ("pad", (301, 97), (224, 72), (0, 76)),
     ("pad wide", (480, 640), (224, 299), (0, 74)),
@@ -82,7 +86,7 @@ def test_every_source_point_lies_in_the_box_of_its_patch(rule):
             assert top - 1e-9 <= y <= bottom + 1e-9 and left - 1e-9 <= x <= right + 1e-9
             hits += 1
         else:
-            assert RULES[rule].fit == "crop"
+            assert RULES[rule].fit in ("crop", *CUT_FROM_SQUARE)
     assert hits > 50
 
 
@@ -110,6 +114,8 @@ def test_a_patch_that_does_not_exist(index):
     ({"fit": "squash"}, "fit"), ({"interpolation": "area"}, "interpolation"),
     ({"fit": "crop", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
     ({"fit": "stretch", "resize_shortest_edge_px": 256}, "resize_shortest_edge_px"),
+    ({"fit": "stretch_crop"}, "resize_shortest_edge_px"),
+    ({"fit": "stretch_corner", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
     ({"pad_value_rgb": (0, 0, 256)}, "pad_value_rgb"), ({"pad_value_rgb": (0, 0)}, "pad_value_rgb"),
 ])
 def test_a_bad_rule_names_the_field_and_what_is_accepted(fields, name):

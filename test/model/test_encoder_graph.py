@@ -44,6 +44,33 @@ def test_it_equals_the_model(model, size, block):
         assert (output - getattr(reference, name)).abs().max() <= 1e-4, name
 
 
+FORMS = {
+    "rope": {"rope_theta": 100.0, "position_embedding": "none"},
+    "no CLS token, attention pooling": {"cls_token": False, "pooling": "map"},
+    "no CLS token, mean": {"cls_token": False, "pooling": "mean", "register_tokens": 0},
+    "distilled": {"distillation_token": True, "head": "distilled"},
+    "norm behind the pooling": {"pooling": "mean", "norm_pooled": True},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block", [-1, 0])
+def test_every_form_of_the_model_equals_its_graph(form, block):
+    torch.manual_seed(0)
+    config = dataclasses.replace(VARIANTS["test"], **{"head": "linear", "classes": 5} | FORMS[form])
+    model = VisionTransformer(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.2)
+    images = pictures((40, 72))
+    graph = EncoderGraph(model, MEAN, STD, (40, 72), block)
+    reference = model(normalised(images), block)
+    for name, output in zip(NAMES, graph(images), strict=True):
+        assert (output - getattr(reference, name)).abs().max() <= 1e-4, name
+    assert model.rotation_cos is None
+    half = graph.to(torch.bfloat16)(images)
+    assert all(torch.isfinite(output).all() and output.dtype == torch.float32 for output in half)
+
+
 def test_no_logits_without_a_head():
     graph = EncoderGraph(VisionTransformer(VARIANTS["test"]), MEAN, STD, (64, 64))
     assert graph.output_names == NAMES[:3]

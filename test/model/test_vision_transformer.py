@@ -169,6 +169,69 @@ def test_the_norm_before_the_blocks_is_applied():
     assert torch.allclose(tokens.mean(-1), torch.zeros(1, 67), atol=1e-5)
 
 
+def test_a_norm_behind_the_pooling_leaves_the_tokens_as_they_are():
+    """timm's fc_norm."""
+    model = random_model(dataclasses.replace(TEST, pooling="mean", norm_pooled=True, head="linear", classes=3))
+    images = torch.randn(2, 3, 64, 64)
+    out, raw = model(images), model.intermediate(images, [-1])[0]
+    assert torch.equal(out.patch_tokens, raw[:, 3:]) and torch.equal(out.cls_token, raw[:, 0])
+    assert torch.allclose(out.pooled, model.norm(raw[:, 3:].mean(1)), atol=1e-6)
+    assert torch.allclose(out.logits, model.head(out.pooled), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_without_a_cls_token_the_pooled_vector_stands_for_it_and_attention_is_even(pooling):
+    model = random_model(dataclasses.replace(TEST, cls_token=False, pooling=pooling))
+    assert model.cls_token is None and model.position_embedding.shape == (1, 64, 32)
+    out = model(torch.randn(2, 3, 40, 64))
+    assert out.cls_token is out.pooled
+    assert out.patch_tokens.shape == (2, 40, 32)
+    assert torch.equal(out.cls_attention, torch.full((2, 4, 40), 1 / 40))
+
+
+def test_registers_stand_behind_the_distillation_token_and_have_no_position():
+    model = random_model(dataclasses.replace(TEST, distillation_token=True))
+    assert model.position_embedding.shape == (1, 66, 32) and model.first_patch == 4
+    tokens = model.embed(torch.randn(1, 3, 64, 64))
+    assert torch.allclose(tokens[0, 1], model.distillation_token[0, 0] + model.position_embedding[0, 1])
+    assert torch.equal(tokens[:, 2:4], model.register_tokens)
+
+
+def test_intermediate_blocks_in_the_order_asked_for():
+    model, images = random_model(), torch.randn(1, 3, 64, 64)
+    last, first = model.intermediate(images, [-1, 0])
+    tokens, _ = model.blocks[0](model.embed(images))
+    assert torch.equal(first, tokens) and last.shape == (1, 67, 32)
+    normed = model.intermediate(images, [2], norm=True)[0]
+    assert torch.equal(normed, model.norm(last))
+    assert torch.equal(normed[:, 3:], model(images).patch_tokens)
+    model.blocks[2].forward = None
+    assert len(model.intermediate(images, [0, 1])) == 2
+    with pytest.raises(ValueError, match="block is 3; accepted: -3 to 2"):
+        model.intermediate(images, [3])
+
+
+def test_the_hidden_width_of_a_head_may_differ():
+    head = random_model(dataclasses.replace(TEST, head="linear_tanh_linear", classes=7, head_hidden_width=20)).head
+    assert (head[0].out_features, head[2].in_features) == (20, 20)
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"cls_token": False}, "pooling of the model is 'cls'; accepted: mean, max or map for a model without a CLS"),
+    ({"cls_token": False, "pooling": "mean", "distillation_token": True}, "distillation_token of the model is True"),
+    ({"head": "distilled", "classes": 2}, "head of the model is 'distilled'; accepted: .* needs a distillation token"),
+    ({"pooling": "map", "norm_pooled": True}, "norm_pooled of the model is True; accepted: False with the pooling map"),
+    ({"pooling": "map", "activation": "swiglu"}, "pooling of the model is 'map'"),
+    ({"head_hidden_width": 9}, "head_hidden_width of the model is 9; accepted: .*linear_tanh_linear"),
+    ({"rope_theta": 0.5}, "rope_theta of the model is 0.5"), ({"heads": 16, "rope_theta": 100.0}, "multiple of 4"),
+    ({"position_embedding": "sine"}, "position_embedding of the model is 'sine'; accepted: one of learned, none"),
+    ({"position_interpolation": "area"}, "position_interpolation of the model is 'area'; accepted: one of bicubic"),
+])
+def test_parts_that_do_not_go_together_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TEST, **fields)
+
+
 def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
     with pytest.raises(ValueError, match="60 x 64 px; accepted: both sides multiples of the patch size 8"):
         random_model()(torch.zeros(1, 3, 60, 64))
@@ -176,9 +239,9 @@ def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
 
 @pytest.mark.parametrize("field, value, accepted", [
     ("heads", 5, "divisor of the width 32"), ("image_size_px", (60, 64), "multiples of the patch size 8"),
-    ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"), ("pooling", "map", "cls, mean, max, cls_mean"),
+    ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"), ("pooling", "median", "cls, mean, max, map, cls_mean"),
     ("head", "mlp", "none, linear"), ("classes", 3, "0 without a head"), ("depth", 0, "at least 1"),
-    ("width", 32.0, "an integer"), ("cls_token", False, "True"), ("norm_eps", 0.0, "between 0 and 1"),
+    ("width", 32.0, "an integer"), ("norm_eps", 0.0, "between 0 and 1"),
     ("register_tokens", -1, "at least 0"),
 ])
 def test_a_bad_config_names_the_field_its_value_and_what_is_accepted(field, value, accepted):

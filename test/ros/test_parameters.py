@@ -26,14 +26,28 @@ def test_everything_given_arrives_in_the_settings(make_node):
     node = make_node(camera_names=["left", "right"], cameras__left__topic="/l", cameras__left__transport="compressed",
                      pose_names=["arm"], poses__arm__topic="/p", poses__arm__frame_id="base", poses__arm__wait_s=0.1,
                      poses__policy="require", engine__backend="torch", engine__threads=3, sync__policy="mask",
-                     output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1)
+                     output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1,
+                     model__family="dinov2")
     settings = NodeParameters(node).read()
     left, right = settings.cameras
     assert (left.topic, left.transport, right.topic, right.transport) == ("/l", "compressed", "right/image", "raw")
     assert (settings.poses[0].frame_id, settings.poses[0].wait_s, settings.pose_policy) == ("base", 0.1, "require")
     assert (settings.engine.backend, settings.engine.threads, settings.model.block) == ("torch", 3, 1)
+    assert settings.model.family == "dinov2"
     assert (settings.sync.policy, settings.output.dtype) == ("mask", "float16")
     assert (settings.output.top_k, settings.output.max_rate_hz) == (2, 12.5)
+
+
+def test_labels_and_templates_arrive_as_given_and_by_default(make_node):
+    node = make_node(camera_names=["left", "right"], zero_shot__labels=["cup", "can"],
+                     cameras__right__zero_shot_labels=["open"])
+    settings = NodeParameters(node).read()
+    assert (settings.zero_shot.labels, settings.zero_shot.templates) == (("cup", "can"), ("a photo of a {}.",))
+    assert [camera.zero_shot_labels for camera in settings.cameras] == [(), ("open",)]
+    node = make_node(camera_names=["left"], zero_shot__labels=["cup"], zero_shot__templates=["{}", "one {}"])
+    assert NodeParameters(node).read().zero_shot.templates == ("{}", "one {}")
+    with pytest.raises(BadSetting, match="zero_shot.templates.*with {} once"):
+        NodeParameters(make_node(camera_names=["left"], zero_shot__templates=["a photo"])).read()
 
 
 def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node):

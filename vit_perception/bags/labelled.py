@@ -1,29 +1,43 @@
 """Labelled pictures for `vit-perception fit`: stretches of a bag, or a folder with a subfolder a class."""
 
 import bisect
+import io
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from vit_perception.bags.reader import BagReader
-from vit_perception.model.heads import features_of
-from vit_perception.pipeline import Pipeline
+from vit_perception.image.decode import MAX_COMPRESSED_PX
+from vit_perception.types import BadInput
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:
-    """One image message and its label. ``stretch`` numbers the run of frames that it belongs to."""
+    """One picture and its label. ``stretch`` numbers the run of frames that it belongs to.
 
-    message: Any
+    ``load`` gives the message that a camera would send (sensor_msgs/Image or CompressedImage, or an object with
+    their fields); for a file it reads the file, so that a folder of any size can be listed.
+    """
+
+    name: str
     label: str
     stretch: int
+    load: Callable[[], Any]
+
+    @property
+    def message(self) -> Any:
+        """The image message. Raises BadInput or OSError where the file cannot be read."""
+        return self.load()
 
 
 def labelled_frames(bag: BagReader, image_topic: str, label_topic: str, every: int = 1) -> Iterator[LabelledPicture]:
@@ -42,48 +56,72 @@ def labelled_frames(bag: BagReader, image_topic: str, label_topic: str, every: i
         if label != previous:
             stretch, previous = stretch + 1, label
         if index % every == 0:
-            yield LabelledPicture(message, label, stretch)
+            yield LabelledPicture(f"{bag.path.name}:{image_topic}@{stamp_ns}", label, stretch,
+                                  partial(_given, message))
 
 
 def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
-    """JPEG and PNG files in ``folder/<label>/``, in an order shuffled by ``seed``; a label is one stretch.
+    """The pictures below ``folder/<label>/``, in an order shuffled by ``seed``; a label is one stretch.
 
     Raises ValueError naming the folder when it has no such files.
     """
-    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    files = {label: sorted(f for f in (folder / label).iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
-             for label in labels}
+    files = {label: [f for f in below if f.suffix.lower() in PICTURE_SUFFIXES]
+             for label, below in _files_by_label(folder).items()}
     if not any(files.values()):
         raise ValueError(f"{folder} holds no pictures; accepted: a folder with a subfolder a class, each with "
                          f"{', '.join(PICTURE_SUFFIXES)} files")
-    for stretch, label in enumerate(labels):
+    for stretch, label in enumerate(files):
         random.Random(seed).shuffle(files[label])
         for file in files[label]:
-            yield LabelledPicture(_picture_message(file), label, stretch)
+            yield LabelledPicture(str(file.relative_to(folder)), label, stretch, partial(picture_message, file))
 
 
-def _picture_message(file: Path) -> Any:
+def left_out_of(folder: Path) -> list[str]:
+    """What ``labelled_folder`` takes no notice of, a line each: classes without a picture, and other files."""
+    files = _files_by_label(folder)
+    others = [f for below in files.values() for f in below if f.suffix.lower() not in PICTURE_SUFFIXES]
+    others += [f for f in folder.iterdir() if f.is_file()]
+    lines = [f"class {label} has no pictures" for label, below in files.items()
+             if not any(f.suffix.lower() in PICTURE_SUFFIXES for f in below)]
+    if others:
+        endings = Counter(f.suffix.lower() or f.name for f in others)
+        lines.append(f"{len(others)} other files are left out: "
+                     + ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)))
+    return lines
+
+
+def _files_by_label(folder: Path) -> dict[str, list[Path]]:
+    """All files below each subfolder, at any depth, sorted by name."""
+    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return {label: sorted(f for f in (folder / label).rglob("*") if f.is_file()) for label in labels}
+
+
+def _given(message: Any) -> Any:
+    return message
+
+
+def picture_message(file: Path) -> Any:
     """A file as what a camera would send; files have no time, and 1 ns is the earliest valid stamp."""
+    data, form = file.read_bytes(), file.suffix[1:].lower()
+    if form in ("bmp", "webp"):
+        data, form = _as_png(data, file), "png"
     header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=1), frame_id=file.name)
-    return SimpleNamespace(header=header, format=file.suffix[1:].lower(), data=file.read_bytes())
+    return SimpleNamespace(header=header, format=form, data=data)
 
 
-def encode_labelled(pipeline: Pipeline, pictures: Iterable[LabelledPicture], feature: str,
-                    advance: Callable[[], None] = lambda: None) -> tuple[np.ndarray, list[str], list[int]]:
-    """Features (n, F) float32 of each picture through ``pipeline``'s one camera, with labels and stretches.
+def _as_png(data: bytes, file: Path) -> bytes:
+    """BMP and WebP are no formats of a CompressedImage, PNG is, and it loses nothing."""
+    from PIL import Image
 
-    Raises BadInput, with the picture's own words, for one that cannot be decoded.
-    """
-    (camera,) = pipeline.settings.cameras
-    rows, labels, stretches = [], [], []
-    for picture in pictures:
-        prepared = pipeline.prepare({camera.name: picture.message})
-        for error in prepared.refused.values():
-            raise type(error)(error.reason, f"{picture.message.header.frame_id}: {error}")
-        output = pipeline.encode(prepared)
-        # A copy: the engine's arrays hold only until its next run.
-        rows.append(np.array(features_of(output.cls_token[0], output.patch_tokens[0], feature), np.float32))
-        labels.append(picture.label)
-        stretches.append(picture.stretch)
-        advance()
-    return np.array(rows), labels, stretches
+    try:
+        with Image.open(io.BytesIO(data), formats=("BMP", "WEBP")) as picture:
+            # Before the pixels are decoded: a file of a few kB can declare gigabytes of them.
+            if picture.width * picture.height > MAX_COMPRESSED_PX:
+                raise BadInput("size", f"{file} is {picture.height} x {picture.width} px; accepted: "
+                                       f"{MAX_COMPRESSED_PX} px in all")
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput("decode", f"{len(data)} bytes of {file.suffix} do not decode: {error}") from error
+    return cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()

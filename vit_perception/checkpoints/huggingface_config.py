@@ -4,31 +4,18 @@ Formats: https://huggingface.co/docs/transformers/main_classes/configuration and
 numbers of ``resample`` are those of Pillow's ``Image.Resampling``.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vit_perception.checkpoints.load_strict import CheckpointError
+from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.found import PREPROCESSOR_FILE, read_json
 from vit_perception.image.patch_geometry import ResizeRule
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+PROCESSOR_FILE = "processor_config.json"
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-
-
-def read_json(path: Path, holds: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises CheckpointError naming the file and what it ``holds``."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent}: no file {path.name}; accepted: one with {holds}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}; accepted: JSON with {holds}") from error
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{path} holds a {type(fields).__name__}; accepted: a JSON object with {holds}")
-    return fields
 
 
 def activation_of(fields: Mapping[str, Any]) -> str:
@@ -75,8 +62,13 @@ def preprocessing_of(folder: Path, interpolation: str) -> tuple[ResizeRule, tupl
     Raises CheckpointError when the file is missing: a guess would give features that look right and are not.
     """
     path = folder / PREPROCESSOR_FILE
-    fields = read_json(path, "size, image_mean and image_std (for crops also do_center_crop and crop_size), as the "
-                             "model's author published it")
+    if not path.exists() and (folder / PROCESSOR_FILE).exists():
+        # transformers 5 writes what image and text processor share a folder with into one file.
+        path = folder / PROCESSOR_FILE
+        fields = read_json(path, "the fields of an image processor").get("image_processor") or {}
+    else:
+        fields = read_json(path, "size, image_mean and image_std (for crops also do_center_crop and crop_size), as "
+                                 "the model's author published it")
     try:
         return _resize_rule(fields, interpolation), *_mean_and_std(fields)
     except KeyError as error:
@@ -92,16 +84,24 @@ def _resize_rule(fields: Mapping[str, Any], interpolation: str) -> ResizeRule:
     if resample is not None and resample not in _RESAMPLES:
         raise ValueError(f"resample is {resample!r}; accepted: {_RESAMPLES}")
     interpolation = interpolation if resample is None else _RESAMPLES[resample]
-    size = fields["size"]
-    crop = fields.get("do_center_crop", False)
-    shortest = size.get("shortest_edge") if isinstance(size, Mapping) else (size if crop else None)
-    if shortest is None and not crop:
+    size, crop = fields["size"], fields.get("do_center_crop", False)
+    shortest = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    if not crop and shortest is not None and isinstance(size, Mapping):
+        raise ValueError(f"size is {size!r} without do_center_crop; accepted: height and width, or shortest_edge with "
+                         "a crop")
+    if not crop:
         return ResizeRule(size_px(fields, "size"), fit="stretch", interpolation=interpolation)
-    if shortest is None or not crop:
-        raise ValueError(f"size is {size!r} with do_center_crop {crop}; accepted: height and width without a crop, or "
-                         "shortest_edge with one")
-    return ResizeRule(size_px(fields, "crop_size"), fit="crop", resize_shortest_edge_px=shortest,
-                      interpolation=interpolation)
+    cut = size_px(fields, "crop_size")
+    if isinstance(size, Mapping) and shortest is None or _is_deit(fields):
+        if size_px(fields, "size") == cut:
+            return ResizeRule(cut, fit="stretch", interpolation=interpolation)
+        return ResizeRule(cut, "stretch_crop", side_px(fields, "size"), interpolation)
+    return ResizeRule(cut, fit="crop", resize_shortest_edge_px=shortest, interpolation=interpolation)
+
+
+def _is_deit(fields: Mapping[str, Any]) -> bool:
+    """Whether a size of one number is both edges before the crop, not the shortest one."""
+    return str(fields.get("image_processor_type") or fields.get("feature_extractor_type", "")).startswith("DeiT")
 
 
 def _mean_and_std(fields: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,7 +6,8 @@ Both the names of transformers 4, which files on the hub have, and those of vers
 from collections.abc import Mapping
 from typing import Any
 
-from vit_perception.checkpoints.family import Family, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.huggingface import HuggingFace
 from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -56,9 +57,12 @@ def key_map(config: ViTConfig) -> KeyMap:
     return {**names, **linear_and_norm_names(layers)}
 
 
-FAMILY = Family(
-    model_type="dinov2", prefix="dinov2.", shape_of=shape_of, key_map=key_map,
+MARKS = ("embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight",
+         "encoder.layer.0.norm1.weight", "encoder.layer.0.layer_scale1.lambda1", "encoder.layer.0.norm2.weight",
+         "encoder.layer.0.layer_scale2.lambda1", "layernorm.weight")
+FAMILY = HuggingFace(
+    model_type="dinov2", prefixes=("dinov2.",), marks=MARKS, shape_of=shape_of, key_map=key_map,
     # For pre-training only.
     unused=("embeddings.mask_token",),
     # The linear classifiers that Meta published see the CLS token and the mean patch token.
-    head_pooling="cls_mean", interpolation="bicubic")
+    head_pooling="cls_mean", interpolation="bicubic").family()

@@ -7,7 +7,8 @@ named anew (``layers.0.attention.q_proj``). Both spellings are read.
 from collections.abc import Mapping
 from typing import Any
 
-from vit_perception.checkpoints.family import Family, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.huggingface import HuggingFace
 from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -47,8 +48,11 @@ def key_map(config: ViTConfig) -> KeyMap:
             **linear_and_norm_names(layers)}
 
 
-FAMILY = Family(
-    model_type="vit", prefix="vit.", shape_of=shape_of, key_map=key_map,
+MARKS = ("embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight",
+         "encoder.layer.0.layernorm_before.weight", "encoder.layer.0.attention.attention.query.weight",
+         "encoder.layer.0.intermediate.dense.weight", "encoder.layer.0.output.dense.weight", "layernorm.weight")
+FAMILY = HuggingFace(
+    model_type="vit", prefixes=("vit.",), marks=MARKS, shape_of=shape_of, key_map=key_map,
     # The pooler is trained for no output that is published here; the mask token is for pre-training.
     unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"),
-    head_pooling="cls", interpolation="bilinear")
+    head_pooling="cls", interpolation="bilinear").family()

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
@@ -23,7 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, help="number of cameras (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="network size in px")
     parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
+    parser.add_argument("--family", default="auto", help="as the node's model.family (default: %(default)s)")
     parser.add_argument("--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)")
+    parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
     parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
     parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
 
@@ -34,9 +37,12 @@ def run(args: Namespace) -> int:
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")
-        loaded = load_checkpoint(args.checkpoint)
+        loaded = load_checkpoint(args.checkpoint, args.family)
+        if args.dense and loaded.dense is None:
+            raise CheckpointError(f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or Depth "
+                                  "Anything checkpoint")
         results = build_ahead(settings, loaded, args.batch, args.block, tuple(args.size) if args.size else None,
-                              targets, bars.tell, bars.built)
+                              targets, bars.tell, bars.built, args.dense)
     for result in results:
         kept = f" in {result.path}" if result.path else ""
         done = {True: "found in the cache", False: "built", None: "opened, which needs nothing built"}[result.cached]

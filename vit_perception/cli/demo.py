@@ -24,7 +24,8 @@ from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.pipeline import Pipeline
+from vit_perception.training.features import FeatureSource
+from vit_perception.training.pictures import read_bag
 
 CAMERAS = ("agentview", "wrist")
 CONFIGURE_S, SETTLE_S = 180.0, 10.0
@@ -92,15 +93,11 @@ def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
         topic = parameters[f"cameras.{camera}.topic"]
         out = args.out / "heads" / camera
         print(f"{camera}:")
-        request = Namespace(bag=args.train_bag, images=None, topic=topic, labels="/task_stage", test_bag=None, every=2,
-                            out=out, method="logistic", feature="cls_mean")
-        pipeline = Pipeline.open(fit.settings_of(args.train_bag, topic, parameters["model.checkpoint"], "auto"))
-        try:
-            fit.fit(pipeline, request)
-        finally:
-            pipeline.close()
+        train = read_bag(args.train_bag, topic, "/task_stage", every=2)
+        with FeatureSource(parameters["model.checkpoint"], family=parameters.get("model.family", "auto")) as source:
+            fit.probe(source, train, {}, "logistic", "cls_mean", out)
         parameters[f"cameras.{camera}.head"] = str(out.resolve())
-    return Preprocessor(pipeline.card.rule)
+    return Preprocessor(source.card.rule)
 
 
 def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:

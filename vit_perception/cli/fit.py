@@ -1,107 +1,136 @@
-"""Make a classification head from labelled pictures (a folder with a subfolder a class) or a labelled bag.
+"""Make a classifier from labelled pictures (a folder with a subfolder a class) or a labelled bag.
 
-The encoder stays as it is; a linear classifier is fitted on its features. Accuracy and confusion are of held-out
-pictures: about a quarter of each class (whole stretches of a bag where there are several) and a second bag. The
-head that is saved has seen all of the first source. Use it with the node's parameter cameras.<name>.head.
+--method logistic and nearest_mean leave the encoder as it is and fit a linear head on its features; use it with the
+node's parameter cameras.<name>.head. --method finetune trains the whole model; use the folder as model.checkpoint.
+Accuracy and confusion are of held-out pictures: about a quarter of each class (whole stretches of a bag where there
+are several), and of a second bag or folder. A head that is saved has seen all of the first source.
 """
 
-import json
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from vit_perception.cli import fit_finetune
+from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.model.fit_head import METHODS
+from vit_perception.model.heads import FEATURES
+from vit_perception.training.features import FeatureSource
+from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
+from vit_perception.training.probe import fit_probe, save_probe
+from vit_perception.training.recipe import PRECISIONS, Recipe
 
-from vit_perception.bags.labelled import encode_labelled, labelled_folder, labelled_frames
-from vit_perception.bags.reader import BagReader
-from vit_perception.model.fit_head import METHODS, Evaluation, evaluate, fit_head, held_out
-from vit_perception.model.heads import FEATURES, save_head
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+PROBE_ONLY = ("backend", "no_cache")
+FINETUNE_ONLY = ("variant", "image_size", "device", "threads", "resume",
+                 *(f.name for f in fields(Recipe) if f.name != "held_out"))
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, help="folder with a subfolder of JPEG or PNG files a class")
+    source.add_argument("--images", type=Path, help="folder with a subfolder of JPEG, PNG, BMP or WebP files a class")
     source.add_argument("--bag", type=Path, help="rosbag2 folder with an image topic and a label topic")
     parser.add_argument("--topic", help="image topic of the bag")
     parser.add_argument("--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)")
-    parser.add_argument("--test-bag", type=Path, help="a bag that is only tested on")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
-    parser.add_argument("--out", type=Path, required=True, help="folder for head.safetensors, labels.json, report.json")
-    parser.add_argument("--method", choices=METHODS, default="logistic")
-    parser.add_argument("--feature", choices=FEATURES, default="cls_mean")
-    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
-    parser.add_argument("--backend", default="auto", help="as the node's engine.backend (default: %(default)s)")
+    parser.add_argument("--test-bag", type=Path, help="a bag that is only tested on")
+    parser.add_argument("--test-images", type=Path, help="a folder that is only tested on")
+    parser.add_argument("--held-out", type=float, default=0.25,
+                        help="share held out of each class (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: a head, or a checkpoint")
+    parser.add_argument("--method", choices=(*METHODS, "finetune"), default="logistic")
+    parser.add_argument("--feature", choices=FEATURES, help="what the classifier sees (default: cls_mean; finetune: as "
+                        "the checkpoint's own classifier, else cls_mean)")
+    parser.add_argument("--checkpoint", help="as the node's model.checkpoint (default: demo)")
+    parser.add_argument("--family", help="as the node's model.family (default: auto)")
+    probe = parser.add_argument_group("logistic, nearest_mean")
+    probe.add_argument("--backend", help="as the node's engine.backend (default: auto)")
+    probe.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of features")
+    _add_finetune_arguments(parser.add_argument_group("finetune"))
+
+
+def _add_finetune_arguments(group) -> None:
+    group.add_argument("--variant", help="start from random weights of this size instead of a checkpoint")
+    group.add_argument("--image-size", type=int, help="with --variant: side of its input in pixels")
+    group.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    group.add_argument("--device", help="cpu, cuda or cuda:<n> (default: cuda where there is one)")
+    group.add_argument("--threads", type=int, help="of the CPU (default: all, for a tiny model one)")
+    group.add_argument("--precision", choices=PRECISIONS, help="of the products while training (default: float32)")
+    for name, kind, what in (
+            ("epochs", int, "at most (default: 30)"), ("batch", int, "pictures a step (default: 32)"),
+            ("learning-rate", float, "its peak (default: 1e-4, with --variant 1e-3)"),
+            ("weight-decay", float, "of matrices; biases, norms and embeddings have none (default: 0.05)"),
+            ("layer-decay", float, "learning rate of a layer over that of the next (default: 0.75, with --variant 1)"),
+            ("warmup", float, "share of the steps in which the rate rises (default: 0.1)"),
+            ("label-smoothing", float, "default: 0.1"), ("clip-norm", float, "largest norm of a gradient (default: 1)"),
+            ("patience", int, "epochs without a better one until the run stops (default: 10)"),
+            ("crop-scale", float, "smallest share of the area in a random crop; 1: nearly none (default: 0.5)"),
+            ("colour", float, "largest relative change of brightness, contrast and saturation (default: 0)"),
+            ("seed", int, "default: 0")):
+        group.add_argument(f"--{name}", type=kind, help=what)
+    group.add_argument("--flip", action="store_true", help="mirror half of the pictures, where left is as right")
 
 
 def run(args: Namespace) -> int:
-    if args.bag and not args.topic:
-        raise ValueError("--bag needs --topic, the image topic in it")
-    if args.every < 1:
-        raise ValueError(f"--every is {args.every}; accepted: 1 or more")
-    settings = settings_of(args.bag, args.topic, args.checkpoint, args.backend)
-    pipeline = Pipeline.open(settings)
-    try:
-        fit(pipeline, args)
-    finally:
-        pipeline.close()
+    check(args)
+    if args.method == "finetune":
+        return fit_finetune.run(args, *sources_of(args))
+    train, tests = sources_of(args)
+    with FeatureSource(args.checkpoint or "demo", args.backend or "auto", print, not args.no_cache,
+                       args.family or "auto") as source:
+        probe(source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out)
     return 0
 
 
-def settings_of(bag: Path | None, topic: str | None, checkpoint: str, backend: str) -> EncoderSettings:
-    """Settings with the one camera that is fitted on; a bag's message type says whether it is compressed."""
-    transport = "compressed"
-    if bag:
-        with BagReader(bag) as reader:
-            transport = "raw" if reader.type_of(topic).endswith("/Image") else "compressed"
-    return EncoderSettings((CameraSettings("camera", topic or "files", transport),),
-                           model=ModelSettings(checkpoint), engine=EngineSettings(backend))
+def check(args: Namespace) -> None:
+    """Refuse what would be ignored or fails later. Raises ValueError naming the option."""
+    if args.bag and not args.topic:
+        raise ValueError("--bag needs --topic, the image topic in it")
+    if args.test_bag and not args.topic:
+        raise ValueError("--test-bag needs --topic, the image topic in it")
+    if args.every < 1:
+        raise ValueError(f"--every is {args.every}; accepted: 1 or more")
+    if not 0 < args.held_out < 1:
+        raise ValueError(f"--held-out is {args.held_out}; accepted: between 0 and 1")
+    foreign = [f"--{name.replace('_', '-')}" for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
+               if getattr(args, name) not in (None, False)]
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it")
+    for other in ("checkpoint", "family"):
+        if args.variant and getattr(args, other):
+            raise ValueError(f"--variant and --{other} are both given; accepted: one of them")
+    if args.image_size and not args.variant:
+        raise ValueError("--image-size is given without --variant; a checkpoint has its own size")
 
 
-def encode_source(pipeline: Pipeline, args: Namespace, bag: Path | None) -> tuple[np.ndarray, list[str], list[int]]:
-    """Features, labels and stretches of a bag or of the folder, with a progress bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        if bag is None:
-            pictures = list(labelled_folder(args.images))
-            bar = progress.add_task(f"features of {args.images}", total=len(pictures))
-            return encode_labelled(pipeline, pictures, args.feature, lambda: progress.advance(bar))
-        with BagReader(bag) as reader:
-            frames = labelled_frames(reader, args.topic, args.labels, args.every)
-            bar = progress.add_task(f"features of {bag.name}", total=-(-reader.count(args.topic) // args.every))
-            return encode_labelled(pipeline, frames, args.feature, lambda: progress.advance(bar))
-
-
-def fit(pipeline: Pipeline, args: Namespace) -> dict:
-    """Fit, judge on held-out pictures, save; the report that is saved beside the head."""
-    features, labels, stretches = encode_source(pipeline, args, args.bag)
-    test = held_out(labels, stretches)
-    train_labels = [label for label, out in zip(labels, test) if not out]
-    evaluations = {}
-    if test.any():
-        judged = fit_head(features[~test], train_labels, args.feature, args.method)
-        evaluations["held_out"] = evaluate(judged, features[test], [la for la, out in zip(labels, test) if out])
-    else:
-        print("nothing held out: a class needs two pictures for that")
-    head = replace(fit_head(features, labels, args.feature, args.method), encoder_sha256=pipeline.encoder_sha256)
+def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
+    """What is fitted on, and by name what is only tested on; whatever is left out of them is printed."""
+    train = read_bag(args.bag, args.topic, args.labels, args.every) if args.bag else read_folder(args.images)
+    tests = {}
     if args.test_bag:
-        test_features, test_labels, _ = encode_source(pipeline, args, args.test_bag)
-        evaluations["test_bag"] = evaluate(head, test_features, test_labels)
-    save_head(args.out, head)
-    report = {"method": args.method, "feature": args.feature, "labels": list(head.labels), "pictures": len(labels),
-              "model": pipeline.card.name, "encoder_sha256": pipeline.encoder_sha256,
-              **{name: summary(e) for name, e in evaluations.items()}}
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    for name, evaluation in evaluations.items():
-        print(f"{name.replace('_', ' ')}: accuracy {evaluation.accuracy:.3f} of {evaluation.confusion.sum()} pictures")
-        print(evaluation.table())
-    print(f"head of {len(head.labels)} classes saved in {args.out}")
+        tests["test_bag"] = read_bag(args.test_bag, args.topic, args.labels, args.every)
+    if args.test_images:
+        tests["test_images"] = read_folder(args.test_images)
+    for source in (train, *tests.values()):
+        for line in source.left_out:
+            print(f"{source.name}: {line}")
+    for line in thin_classes([p.label for p in train.pictures]):
+        print(f"{train.name}: {line}")
+    return train, tests
+
+
+def probe(source: FeatureSource, train: Source, tests: dict[str, Source], method: str, feature: str, out: Path,
+          held_out: float = 0.25) -> dict:
+    """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved beside it."""
+    with picture_progress() as progress:
+        def bar(what: str, total: int) -> Callable[[], None]:
+            task = progress.add_task(what, total=total)
+            return lambda: progress.advance(task)
+
+        made = fit_probe(source, train, tests, method, feature, held_out, bar)
+    report = save_probe(made, out, method, source.card.name)
+    for name, features in made.features.items():
+        print(f"{name}: {len(features.labels)} pictures, {features.from_cache} of them from the cache of features")
+    print_unreadable(report["unreadable"])
+    print_evaluations(made.evaluations)
+    print(f"head of {len(made.head.labels)} classes saved in {out}")
     return report
-
-
-def summary(evaluation: Evaluation) -> dict:
-    """An evaluation as JSON."""
-    return {"accuracy": round(evaluation.accuracy, 4), "pictures": int(evaluation.confusion.sum()),
-            "confusion": evaluation.confusion.tolist()}

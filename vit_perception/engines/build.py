@@ -11,7 +11,7 @@ from vit_perception.engines.engine import EngineError
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_build import BuildOptions, cached_engine
-from vit_perception.settings import EngineSettings
+from vit_perception.settings import BadSetting, EncoderSettings, EngineSettings
 
 if TYPE_CHECKING:
     from vit_perception.checkpoints.sources import LoadedModel
@@ -38,29 +38,31 @@ class BuildResult:
 def build_ahead(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
                 size_px: tuple[int, int] | None = None, targets: tuple[str, ...] = (),
                 log: Callable[[str], None] = _log.info,
-                progress: Callable[[str, float], None] = lambda what, fraction: None) -> tuple[BuildResult, ...]:
+                progress: Callable[[str, float], None] = lambda what, fraction: None,
+                dense: bool = False) -> tuple[BuildResult, ...]:
     """Build what ``settings`` would open for ``batch`` images, so that the first start finds it in the cache.
 
     Without ``targets`` the engine is opened here and passes the parity gate: ``proven``. With ``targets`` (compute
     capabilities, ``tensorrt_rtx`` alone) there is one engine for each, built on any machine; the first start on such
     a GPU proves it, and builds another form of attention should that fail. ``size_px`` (H, W) replaces the network
-    size of the checkpoint's card. ``log`` hears what happens, ``progress`` how much of which engine is built, 0 to 1.
+    size of the checkpoint's card; ``dense`` is for a node with ``dense.enabled``. ``log`` hears what happens,
+    ``progress`` how much of which engine is built, 0 to 1.
     Raises EngineError: nothing opens, a target or precision that there is not, a size that does not fit the patch.
     """
     loaded = with_network_size(loaded, size_px) if size_px else loaded
     if not targets:
-        return (_build_here(settings, loaded, batch, block, log, progress),)
+        return (_build_here(settings, loaded, batch, block, log, progress, dense),)
     if settings.backend != "tensorrt_rtx":
         raise EngineError(f"engine.backend is {settings.backend!r} with targets {', '.join(targets)}; accepted: "
                           "tensorrt_rtx, the only one that builds for GPUs that are not here")
     from vit_perception.export.reference import graph_of
-    source = EngineSource(graph_of(loaded, block), batch, log, progress=progress)
+    source = EngineSource(graph_of(loaded, block, dense), batch, log, progress=progress)
     return tuple(_build_for(target, settings.precision, source) for target in dict.fromkeys(targets))
 
 
 def _build_here(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int,
-                log: Callable[[str], None], progress: Callable[[str, float], None]) -> BuildResult:
-    opened = open_engine(settings, loaded, batch, block, log, progress)
+                log: Callable[[str], None], progress: Callable[[str, float], None], dense: bool) -> BuildResult:
+    opened = open_engine(settings, loaded, batch, block, log, progress, dense)
     engine = opened.engine
     what = f"{engine.runtime} {engine.precision} on {engine.device}"
     path = engine.file
@@ -82,6 +84,20 @@ def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult
     path, was_cached = cached_engine(source, precision, "half", BuildOptions("tensorrt_rtx", (target,)), None)
     what = f"tensorrt_rtx {api.__version__} {precision} for compute capability {target}"
     return BuildResult(what, path, was_cached, TO_BE_PROVEN)
+
+
+def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel":
+    """``loaded`` on the network size of ``settings``. Raises BadSetting where it cannot do what they ask for."""
+    if settings.dense.enabled and loaded.dense is None:
+        raise BadSetting("dense.enabled", True, f"false with {settings.model.checkpoint}, which has no dense head; DPT "
+                         "and Depth Anything checkpoints have one")
+    if settings.model.network_size_px is None:
+        return loaded
+    try:
+        return with_network_size(loaded, settings.model.network_size_px)
+    except EngineError as error:
+        accepted = str(error).partition("accepted: ")[2]
+        raise BadSetting("model.network_size", settings.model.network_size, accepted) from error
 
 
 def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "LoadedModel":

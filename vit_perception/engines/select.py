@@ -78,8 +78,11 @@ class OpenedEngine:
 
 def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, block: int = -1,
                 log: Callable[[str], None] = _log.info,
-                progress: Callable[[str, float], None] = lambda what, fraction: None) -> OpenedEngine:
+                progress: Callable[[str, float], None] = lambda what, fraction: None,
+                dense: bool = False) -> OpenedEngine:
     """Open the first candidate that ``settings`` allows and that passes the parity gate, for ``batch`` images.
+
+    With ``dense`` the engine also gives ``block_tokens``, what the checkpoint's dense head takes.
 
     Precision ``auto`` tries what the device runs natively, the fastest first, then float32; a precision that
     is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
@@ -98,7 +101,7 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
     preprocess = Preprocessor(loaded.card.rule)
     calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
-    source = EngineSource(graph_of(loaded, block), batch, log, calibration=calibration, progress=progress)
+    source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress)
     images = parity_batch(preprocess, batch)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:

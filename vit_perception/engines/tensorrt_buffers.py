@@ -64,9 +64,9 @@ def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTabl
         raise EngineError(f"the engine's inputs are {found}; accepted: {INPUT_NAME!r}, uint8, {expected}")
     outputs = {t.name: t for t in tensors if not t.is_input}
     names = set(EncoderOutput.__dataclass_fields__)
-    if not names - {"logits"} <= set(outputs) <= names:
+    if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
         raise EngineError(f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where there "
-                          "is a head")
+                          "is a head, block_tokens with a dense one")
     slots, end = [], 0
     for name, tensor in outputs.items():
         if _TYPES.get(tensor.type) != "float32" or tensor.shape[:1] != (spec.batch,) or min(tensor.shape) < 1:

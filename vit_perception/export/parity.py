@@ -52,7 +52,8 @@ class ParityReport:
 
     ``cls_cosine``; ``patch_cosine``, the mean over a picture's patches; ``worst_patch_cosine``, the lowest
     single patch; ``tokens_l2``, ``attention_l2`` and ``logits_l2``, ‖engine − reference‖ / ‖reference‖
-    (``logits_l2`` None without a head); ``finite``, whether every number of every output is.
+    (``logits_l2`` None without a head); ``blocks_l2``, the same of the worst block that a dense head takes (None
+    without one); ``finite``, whether every number of every output is.
     """
 
     cls_cosine: float
@@ -63,6 +64,7 @@ class ParityReport:
     logits_l2: float | None
     finite: bool
     pictures: int
+    blocks_l2: float | None = None
 
     @property
     def min_cosine(self) -> float:
@@ -78,13 +80,15 @@ class ParityReport:
                     ("worst patch cosine", self.worst_patch_cosine, limits.worst_patch_cosine))
         at_most = (("relative L2 of the tokens", self.tokens_l2, limits.relative_l2),
                    ("relative L2 of the CLS attention", self.attention_l2, limits.attention_l2),
-                   ("relative L2 of the logits", self.logits_l2, limits.relative_l2))
+                   ("relative L2 of the logits", self.logits_l2, limits.relative_l2),
+                   ("relative L2 of the dense head's tokens", self.blocks_l2, limits.relative_l2))
         return [f"{name} {value:.5f} is below {limit:.5g}" for name, value, limit in at_least if not value >= limit] + [
             f"{name} {value:.4f} is above {limit:.4g}" for name, value, limit in at_most
             if value is not None and not value <= limit]
 
     def __str__(self) -> str:
         logits = "" if self.logits_l2 is None else f", logits {self.logits_l2:.4f}"
+        logits += "" if self.blocks_l2 is None else f", dense head's tokens {self.blocks_l2:.4f}"
         return (f"CLS cosine {self.cls_cosine:.5f}, mean patch {self.patch_cosine:.5f}, worst patch "
                 f"{self.worst_patch_cosine:.5f}; relative L2 of tokens {self.tokens_l2:.4f}, CLS attention "
                 f"{self.attention_l2:.4f}{logits}; worst of {self.pictures} pictures"
@@ -114,13 +118,13 @@ def run_batches(infer, images: np.ndarray, batch: int) -> EncoderOutput:
     for start in range(0, len(images), batch):
         output = infer(images[start:start + batch])
         runs.append([None if a is None else a.copy() for a in (
-            output.cls_token, output.patch_tokens, output.cls_attention, output.logits)])
+            output.cls_token, output.patch_tokens, output.cls_attention, output.logits, output.block_tokens)])
     return EncoderOutput(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*runs)))
 
 
 def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
     """Compare the outputs of the same n pictures. Raises ValueError when a shape differs."""
-    names = ("cls_token", "patch_tokens", "cls_attention", "logits")
+    names = ("cls_token", "patch_tokens", "cls_attention", "logits", "block_tokens")
     pairs = {name: (getattr(engine, name), getattr(reference, name)) for name in names}
     for name, (ours, theirs) in pairs.items():
         if np.shape(ours) != np.shape(theirs):
@@ -134,7 +138,9 @@ def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
         attention_l2=_relative_l2(*pairs["cls_attention"]),
         logits_l2=None if reference.logits is None else _relative_l2(*pairs["logits"]),
         finite=all(bool(np.isfinite(ours).all()) for ours, _ in pairs.values() if ours is not None),
-        pictures=len(reference.cls_token))
+        pictures=len(reference.cls_token),
+        blocks_l2=None if reference.block_tokens is None else max(
+            _relative_l2(ours, theirs) for ours, theirs in zip(*(np.moveaxis(x, 1, 0) for x in pairs["block_tokens"]))))
 
 
 def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -19,10 +19,14 @@ _KEPT = 4
 _references: OrderedDict[str, EncoderOutput] = OrderedDict()
 
 
-def graph_of(loaded: "LoadedModel", block: int = -1) -> EncoderGraph:
-    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network size."""
+def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> EncoderGraph:
+    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network size.
+
+    With ``dense`` it also gives the tokens that the checkpoint's dense head takes.
+    """
     card = loaded.card
-    return EncoderGraph(loaded.model, card.mean, card.std, card.rule.network_size_px, block)
+    head = (loaded.dense.blocks, loaded.dense.norm) if dense else ()
+    return EncoderGraph(loaded.model, card.mean, card.std, card.rule.network_size_px, block, *head)
 
 
 def graph_key(graph: EncoderGraph) -> dict:
@@ -35,8 +39,11 @@ def graph_key(graph: EncoderGraph) -> dict:
     for name, tensor in sorted(graph.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    # Only where there are some, so that engines built without a dense head stay what they are.
+    dense = {"dense_blocks": list(graph.dense_blocks), "dense_norm": graph.dense_norm} if graph.dense_blocks else {}
     return {"weights_sha256": digest.hexdigest(), "config": asdict(graph.model.config),
-            "network_size_px": list(graph.network_size_px), "block": graph.block, "graph_version": GRAPH_VERSION}
+            "network_size_px": list(graph.network_size_px), "block": graph.block, "graph_version": GRAPH_VERSION,
+            **dense}
 
 
 def reference_outputs(graph: EncoderGraph, key: str, images: np.ndarray) -> EncoderOutput:

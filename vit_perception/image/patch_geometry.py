@@ -7,13 +7,16 @@ Coordinates are pixel edges: pixel ``i`` covers ``[i, i + 1)`` and its centre is
 
 Resized sizes and crop offsets round as the Pillow-backed image processors of Hugging Face transformers do
 (``get_resize_output_image_size`` and ``center_crop`` of ``image_transforms.py``): the long edge is truncated,
-the crop starts at ``(resized - network) // 2``. One pixel elsewhere would be another input to the network.
+the crop starts at ``(resized - network) // 2``. One pixel elsewhere would be another input to the network, so
+torchvision's ``CenterCrop``, which rounds half to even, is another ``crop_rounding``.
 """
 
 from dataclasses import dataclass
 
-FITS = ("stretch", "crop", "pad")
-INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
+FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
+CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")
+INTERPOLATIONS = ("bicubic", "bilinear", "bilinear_aliased", "nearest", "lanczos")
+CROP_ROUNDINGS = ("down", "half_even")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class ResizeRule:
     ``fit``: ``stretch`` ignores the aspect ratio; ``crop`` keeps it, resizes the shortest edge to
     ``resize_shortest_edge_px`` (None: as small as still covers the network size) and cuts the centre out;
     ``pad`` keeps it, fits the whole image in and centres it on ``pad_value_rgb`` (three integers 0 to 255).
+    ``stretch_crop`` and ``stretch_corner`` stretch to a square of ``resize_shortest_edge_px`` and cut out its centre
+    (DeiT as transformers prepares it) or its top left corner (what a patch embedding sees of a square that is no
+    multiple of the patch).
 
     Raises ValueError that names the field, its value and what is accepted.
     """
@@ -32,19 +38,21 @@ class ResizeRule:
     resize_shortest_edge_px: int | None = None
     interpolation: str = "bicubic"
     pad_value_rgb: tuple[int, int, int] = (0, 0, 0)
+    crop_rounding: str = "down"
 
     def __post_init__(self):
         # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
         object.__setattr__(self, "network_size_px", _integers("network_size_px", self.network_size_px, 2, 1, 1 << 14))
         object.__setattr__(self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255))
-        for name, accepted in (("fit", FITS), ("interpolation", INTERPOLATIONS)):
+        for name, accepted in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("crop_rounding", CROP_ROUNDINGS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         edge = self.resize_shortest_edge_px
-        if edge is None:
+        if edge is None and self.fit not in CUT_FROM_SQUARE:
             return
-        if self.fit != "crop":
-            raise ValueError(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop'")
+        if self.fit != "crop" and self.fit not in CUT_FROM_SQUARE:
+            raise ValueError(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop', "
+                             f"{', '.join(map(repr, CUT_FROM_SQUARE))}")
         low = max(self.network_size_px)
         # A shorter edge would leave a border beside the crop.
         object.__setattr__(self, "resize_shortest_edge_px",
@@ -56,7 +64,7 @@ class ResizePlan:
     """A rule applied to one source size: resize to ``resized_size_px``, then crop or pad to the network size.
 
     ``top_left_px`` is where the resized image's corner lies in the network image (y, x): negative for a
-    crop, positive for padding, zero otherwise. All sizes are (height, width) in pixels.
+    crop of the centre, positive for padding, zero otherwise. All sizes are (height, width) in pixels.
     """
 
     rule: ResizeRule
@@ -86,7 +94,11 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
     (height, width), network = source, rule.network_size_px
     if rule.fit == "stretch":
         return ResizePlan(rule, source, network, (0, 0))
-    if rule.fit == "pad":
+    if rule.fit == "stretch_corner":
+        return ResizePlan(rule, source, (rule.resize_shortest_edge_px,) * 2, (0, 0))
+    if rule.fit == "stretch_crop":
+        resized = (rule.resize_shortest_edge_px,) * 2
+    elif rule.fit == "pad":
         scale = min(network[0] / height, network[1] / width)
         resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
     elif rule.resize_shortest_edge_px is None:
@@ -97,7 +109,8 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
         edge, short = rule.resize_shortest_edge_px, min(source)
         resized = (edge * height // short, edge * width // short)
     # Floor division of the positive difference, so that crop and pad round alike: a crop's extra row is at the bottom.
-    top_left = tuple((n - r) // 2 if n >= r else -((r - n) // 2) for n, r in zip(network, resized))
+    half = (lambda surplus: round(surplus / 2)) if rule.crop_rounding == "half_even" else (lambda surplus: surplus // 2)
+    top_left = tuple((n - r) // 2 if n >= r else -half(r - n) for n, r in zip(network, resized))
     return ResizePlan(rule, source, resized, top_left)
 
 

@@ -73,6 +73,8 @@ def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) 
     if interpolation == "nearest":
         rows, columns = (_nearest(length, new) for length, new in zip(images.shape[2:], size_px))
         return images[:, :, rows][:, :, :, columns]
+    if interpolation == "bilinear_aliased":
+        return functional.interpolate(images, size_px, mode="bilinear", align_corners=False)
     return functional.interpolate(images, size_px, mode=interpolation, antialias=True)
 
 

@@ -18,33 +18,42 @@ class EncoderGraph(nn.Module):
     """``forward`` takes uint8 RGB images (B, 3, H, W) of ``network_size_px`` and returns float32 tensors.
 
     They are ``cls_token`` (B, D), ``patch_tokens`` (B, P, D), ``cls_attention`` (B, heads, P) and, where the
-    model has a head, ``logits`` (B, classes): the names in ``output_names``, in that order.
+    model has a head, ``logits`` (B, classes): the names in ``output_names``, in that order. With ``dense_blocks``,
+    ``block_tokens`` (B, K, N, D) comes last: all tokens of those K blocks, behind the final norm with ``dense_norm``.
 
     The pixels become (x − 127.5) / 127.5 and the rest of the normalisation is folded into the patch embedding.
     Folding 1 / (255 std) whole would make 45 % of the float16 weights subnormal, and wrong by 0.67 where a
     device flushes those to zero. The position embedding is interpolated here, once, so that no resize is in
-    the graph. Everything runs in the parameters' own dtype (``graph.to(torch.bfloat16)``); outputs are float32.
+    the graph, and rotary positions are tables. Everything runs in the parameters' own dtype
+    (``graph.to(torch.bfloat16)``); outputs are float32.
 
     The model is copied, so that neither the folding nor a change of dtype reaches the one that was given.
     For export, wrap the call in :func:`vit_perception.model.layers.explicit_attention`.
     """
 
     def __init__(self, model: VisionTransformer, mean: Sequence[float], std: Sequence[float],
-                 network_size_px: tuple[int, int], block: int = -1):
+                 network_size_px: tuple[int, int], block: int = -1, dense_blocks: Sequence[int] = (),
+                 dense_norm: bool = False):
         super().__init__()
         grid = model.config.grid_of(*network_size_px)
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.model.position_embedding = nn.Parameter(model.positions_for(grid).detach().clone(), requires_grad=False)
+        if model.position_embedding is not None:
+            positions = model.positions_for(grid).detach().clone()
+            self.model.position_embedding = nn.Parameter(positions, requires_grad=False)
+        self.model.fix_rotation(grid)
         self.model.config = replace(model.config, image_size_px=tuple(network_size_px))
         fold_normalisation(self.model.patch_embedding, mean, std)
         self.network_size_px = tuple(network_size_px)
         self.block = block
-        self.output_names = ("cls_token", "patch_tokens", "cls_attention") + (("logits",) if model.head else ())
+        self.dense_blocks, self.dense_norm = tuple(dense_blocks), dense_norm
+        self.output_names = ("cls_token", "patch_tokens", "cls_attention") + (("logits",) if model.head else ()) + (
+            ("block_tokens",) if dense_blocks else ())
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = (images.to(torch.float32) - 127.5) / 127.5
-        output = self.model(pixels.to(self.model.cls_token.dtype), self.block)
+        dtype = self.model.patch_embedding.projection.weight.dtype
+        output = self.model(pixels.to(dtype), self.block, self.dense_blocks, self.dense_norm)
         return tuple(getattr(output, name).to(torch.float32) for name in self.output_names)
 
 

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -61,6 +62,7 @@ class Head:
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
     encoder_sha256: str = ""
+    kind: ClassVar[str] = "softmax"
 
     def __post_init__(self):
         classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0

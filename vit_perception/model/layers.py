@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vit_perception.model.rope import Rotation, rotate
+
 
 def quick_gelu(x: Tensor) -> Tensor:
     """x · sigmoid(1.702 x), the approximation that CLIP was trained with."""
@@ -68,9 +70,12 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width, bias=qkv_bias)
         self.output = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, with_cls_row: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The attended tokens, and where asked for the CLS query's weights over all tokens (B, heads, N)."""
+    def forward(self, tokens: Tensor, with_cls_row: bool = False,
+                rotation: Rotation | None = None) -> tuple[Tensor, Tensor | None]:
+        """The attended tokens, and where asked for the first query's weights over all tokens (B, heads, N)."""
         query, key, value = (self._split_heads(part(tokens)) for part in (self.query, self.key, self.value))
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         if self.kind == "fused":
             mixed = functional.scaled_dot_product_attention(query, key, value)
         else:
@@ -80,6 +85,21 @@ class Attention(nn.Module):
         # every fused kernel, which never holds them. (B, heads, N)
         cls_row = self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype) if with_cls_row else None
         return self.output(mixed), cls_row
+
+    def ask(self, probes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """``probes`` (1, n, D) attend to ``tokens`` (B, N, D): (B, n, D), and their weights (B, heads, n, N)."""
+        query = self._split_heads(self.query(probes))  # (1, heads, n, D / heads)
+        key, value = self._split_heads(self.key(tokens)), self._split_heads(self.value(tokens))
+        weights = self._weights(query, key)
+        mixed = (weights @ value).to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, n, D)
+        return self.output(mixed), weights.to(tokens.dtype)
+
+    def weights(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Every query's softmax over all keys, (B, heads, N, N), of ``tokens`` (B, N, D): to look at, all in memory."""
+        query, key = self._split_heads(self.query(tokens)), self._split_heads(self.key(tokens))
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        return self._weights(query, key)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         # A cast is in the graph only where the form asks for one: each can keep a compiler from fusing.
@@ -162,8 +182,9 @@ class Block(nn.Module):
         self.mlp = SwiGlu(width, mlp_width) if activation == "swiglu" else Mlp(width, mlp_width, activation)
         self.scale_mlp = LayerScale(width) if layer_scale else nn.Identity()
 
-    def forward(self, tokens: Tensor, with_cls_row: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(self, tokens: Tensor, with_cls_row: bool = False,
+                rotation: Rotation | None = None) -> tuple[Tensor, Tensor | None]:
         """The new tokens, and where asked for the CLS query's attention over all tokens (B, heads, N)."""
-        attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row)
+        attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row, rotation)
         tokens = tokens + self.scale_attention(attended)
         return tokens + self.scale_mlp(self.mlp(self.norm_mlp(tokens))), cls_row

@@ -1,11 +1,30 @@
 """What travels with a checkpoint's weights: its preprocessing, labels, licence and origin."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vit_perception.image.patch_geometry import ResizeRule
 
 SCORES = ("softmax", "sigmoid")
+
+
+class _Awaited:
+    """A dataclass's field of text that may be given as a function, which is called when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str):
+        self._name = f"_{name}"
+
+    def __get__(self, card: object, owner: type) -> str:
+        if card is None:
+            return ""  # the default
+        value = card.__dict__[self._name]
+        if callable(value):
+            value = card.__dict__[self._name] = value()
+        return value
+
+    def __set__(self, card: object, value: str | Callable[[], str]) -> None:
+        card.__dict__[self._name] = value
 
 
 @dataclass(frozen=True)
@@ -14,7 +33,9 @@ class ModelCard:
 
     ``mean`` and ``std`` are per channel R, G, B, for pixels scaled to [0, 1]: input = (pixel / 255 − mean) / std.
     ``labels`` is empty without a classification head. ``license`` is empty where the checkpoint does not say.
-    ``weights_sha256`` is the digest of the weights file. Raises ValueError naming the field and its value.
+    ``weights_sha256`` is the digest of the weights file; a loader gives a function that waits for it, since a large
+    file takes longer to digest than to load, and reading the field calls it. Raises ValueError naming the field and
+    its value.
     """
 
     name: str
@@ -26,7 +47,7 @@ class ModelCard:
     std: tuple[float, float, float]
     labels: tuple[str, ...] = ()
     scores: str = "softmax"
-    weights_sha256: str = ""
+    weights_sha256: str = _Awaited()
 
     def __post_init__(self):
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -7,10 +7,10 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Classification, ObjectHypothesis
+from vision_msgs.msg import Classification, ObjectHypothesis, VisionInfo
 
 from vit_perception.types import NANOSECONDS_PER_SECOND, ClassScore, Pose
-from vit_perception.wire import TensorFields, encode_mask, encode_tensor
+from vit_perception.wire import TensorFields, encode_labels, encode_mask, encode_tensor
 
 
 def header_of(stamp_ns: int, frame_id: str) -> Header:
@@ -27,6 +27,16 @@ def tensor_message(header: Header, tensor: np.ndarray, dtype: str) -> Image:
 def mask_message(header: Header, mask: np.ndarray) -> Image:
     """``mask`` (N,) bool as a 1 × N mono8 image."""
     return _image(header, encode_mask(mask))
+
+
+def dense_message(header: Header, values: np.ndarray) -> Image:
+    """Depth (H, W) float32 as 32FC1, or labels (H, W) uint8 or uint16 as mono8 or mono16."""
+    return _image(header, encode_tensor(values) if values.dtype == np.float32 else encode_labels(values))
+
+
+def vision_info_message(header: Header, method: str, labels_at: str) -> VisionInfo:
+    """Which model made a segmentation, and where its labels are to be read."""
+    return VisionInfo(header=header, method=method, database_location=labels_at)
 
 
 def view_message(header: Header, rgb: np.ndarray) -> Image:

@@ -10,12 +10,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from vision_msgs.msg import Classification
+from vision_msgs.msg import Classification, VisionInfo
 
 from vit_perception.image.views import PcaView, attention_view
 from vit_perception.pipeline import Pipeline
-from vit_perception.ros.messages import (classification_message, header_of, mask_message, pose_message, tensor_message,
-                                         view_message)
+from vit_perception.ros.messages import (classification_message, dense_message, header_of, mask_message, pose_message,
+                                         tensor_message, view_message, vision_info_message)
 from vit_perception.types import CameraResult, FrameResult, RgbImage
 from vit_perception.wire import Layout
 
@@ -59,13 +59,24 @@ class Outputs:
             topics = {"patch_features": Image, "cls_token": Image, "feature_view": Image, "attention_view": Image}
             if pipeline.labels_of(camera.name):
                 topics["classification"] = Classification
+            if pipeline.dense:
+                topics[pipeline.dense.spec.kind] = Image
             self._cameras[camera.name] = {topic: self._publisher(kind, f"~/{camera.name}/{topic}")
                                           for topic, kind in topics.items()}
         self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
                        for arm in pipeline.settings.poses}
+        if pipeline.dense and pipeline.dense.spec.kind == "segmentation":
+            for name in self._cameras:
+                self._publish_info(name)
         # Plain and latched, so that configure can say what was loaded and late subscribers still hear it.
         self._layout = self._node.create_publisher(String, "~/layout", LATCHED_QOS)
         self._all.append(self._layout)
+
+    def _publish_info(self, camera: str) -> None:
+        info = self._node.create_publisher(VisionInfo, f"~/{camera}/segmentation_info", LATCHED_QOS)
+        self._all.append(info)
+        labels_at = f"{self._node.resolve_topic_name('~/layout')}#dense.labels"
+        info.publish(vision_info_message(header_of(0, ""), self._pipeline.card.name, labels_at))
 
     def _publisher(self, kind, topic):
         override = QoSOverridingOptions.with_default_policies()
@@ -114,6 +125,8 @@ class Outputs:
         send(topics["patch_features"], lambda: tensor_message(header, camera.patch_tokens, self._dtype))
         if "classification" in topics:
             send(topics["classification"], lambda: classification_message(header, camera.classes))
+        if (dense := self._pipeline.dense) is not None:
+            send(topics[dense.spec.kind], lambda: dense_message(header, self._pipeline.dense_values(camera)))
         send(topics["feature_view"], lambda: view_message(header, self._feature_view(name, camera)))
         send(topics["attention_view"], lambda: view_message(header, self._attention_view(camera)))
 

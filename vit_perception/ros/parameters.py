@@ -12,9 +12,9 @@ from rclpy.parameter import Parameter
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, PRECISIONS, PROVIDERS,
-                                     SYNC_POLICIES, TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, EncoderSettings,
-                                     EngineSettings, FusionSettings, ModelSettings, OutputSettings, PoseSettings,
-                                     SyncSettings, check_name)
+                                     SYNC_POLICIES, TOKENIZERS, TRANSPORTS, BadSetting, CameraSettings, DenseSettings,
+                                     EncoderSettings, EngineSettings, FusionSettings, ModelSettings, OutputSettings,
+                                     PoseSettings, SyncSettings, ZeroShotSettings, check_name)
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Spec:
         return descriptor
 
     def type_or_default(self) -> Any:
-        """What to declare: an empty list has no type of its own in rclpy, so a list is declared by its type."""
-        return Parameter.Type.STRING_ARRAY if isinstance(self.default, list) else self.default
+        """What to declare: an empty list has no type of its own in rclpy, so it is declared by its type."""
+        return Parameter.Type.STRING_ARRAY if self.default == [] else self.default
 
     def accepted(self) -> str:
         """What a value must be, for an error message."""
@@ -57,7 +57,13 @@ NODE = (
     Spec("camera_names", [], "The cameras, each a segment of the output topics; leave the key out for none."),
     Spec("pose_names", [], "The arms, each a segment of the output topics; leave the key out for none."),
     Spec("model.checkpoint", "demo", "Folder, file, hf://owner/name, or demo (DINOv2 ViT-S/14)."),
+    Spec("model.family", "auto", "Family of checkpoints that the file is read as; auto recognises it."),
     Spec("model.block", -1, "Whose block's tokens go out, from 0; -1 is the last, -2 the one before.", -100, 100),
+    Spec("model.network_size", "", "Height and width in px that images are brought to, e.g. 518x686; '' is the "
+         "checkpoint's own."),
+    Spec("dense.enabled", False, "Publish the depth or segmentation of a checkpoint with such a head."),
+    Spec("zero_shot.labels", [], "Names of classes, for CLIP and SigLIP checkpoints; leave the key out for none."),
+    Spec("zero_shot.templates", ["a photo of a {}."], "Texts that each label stands in, at {}; averaged."),
     Spec("engine.backend", "auto", "Runtime; a named one that cannot open is an error.", choices=BACKENDS),
     Spec("engine.precision", "auto", "Precision; auto takes the fastest the device has.", choices=PRECISIONS),
     Spec("engine.min_cosine", 0.0, "Lowest cosine to the float32 reference; 0 takes the precision's default.", 0.0,
@@ -86,6 +92,7 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
         Spec(f"cameras.{name}.topic", f"{name}/image", "Image topic of the camera."),
         Spec(f"cameras.{name}.transport", "raw", "Image (raw) or CompressedImage.", choices=TRANSPORTS),
         Spec(f"cameras.{name}.head", "", "Folder of a classification head made by `vit-perception fit`."),
+        Spec(f"cameras.{name}.zero_shot_labels", [], "This camera's labels in place of zero_shot.labels."),
     )
 
 
@@ -175,14 +182,17 @@ class NodeParameters:
             return [self.value(f"{prefix}{key}") for key in keys]
 
         return EncoderSettings(
-            cameras=tuple(CameraSettings(n, *values(f"cameras.{n}.", "topic", "transport", "head")) for n in cameras),
+            cameras=tuple(CameraSettings(n, *values(f"cameras.{n}.", "topic", "transport", "head"),
+                                         tuple(self.value(f"cameras.{n}.zero_shot_labels"))) for n in cameras),
             poses=tuple(PoseSettings(n, *values(f"poses.{n}.", "topic", "frame_id", "wait_s", "max_skew_s"))
                         for n in arms),
             pose_policy=self.value("poses.policy"),
-            model=ModelSettings(*values("model.", "checkpoint", "block")),
+            model=ModelSettings(*values("model.", "checkpoint", "block", "family", "network_size")),
             engine=EngineSettings(*values("engine.", "backend", "precision", "min_cosine", "threads",
                                            "provider", "calibration")),
             fusion=FusionSettings(*values("", "fusion.kind", "fusion.weights", "poses.tokenizer",
                                           "poses.tokenizer_weights")),
             sync=SyncSettings(*values("sync.", "slop_s", "policy", "silent_after_s")),
-            output=OutputSettings(*values("", "output_dtype", "top_k", "max_rate_hz")))
+            output=OutputSettings(*values("", "output_dtype", "top_k", "max_rate_hz")),
+            dense=DenseSettings(*values("dense.", "enabled")),
+            zero_shot=ZeroShotSettings(*(tuple(given) for given in values("zero_shot.", "labels", "templates"))))

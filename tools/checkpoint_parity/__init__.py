@@ -1,0 +1,4 @@
+"""Checkpoints of every family, loaded here and by the family's own code: how far the two are apart.
+
+``make parity`` runs it. Each module named in ``__main__.GROUPS`` has ``rows() -> list[Row]``.
+"""

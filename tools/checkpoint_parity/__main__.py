@@ -1,0 +1,61 @@
+"""``python -m tools.checkpoint_parity [GROUP ...]``: fill the table of docs/checkpoints.md; 1 where a row is out of
+bounds or a group fails. Only the groups named are run where some are, and the documents are then left alone.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.checkpoint_parity.report import table, write_into, write_json
+from tools.checkpoint_parity.rows import LARGEST_DIFFERENCE, LARGEST_PIXEL_DIFFERENCE, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = ("google", "huggingface", "timm", "meta", "clip", "keras", "dense")
+DOCUMENT, RESULTS = ROOT / "docs/checkpoints.md", ROOT / "benchmarks/results/checkpoint_parity.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.checkpoint_parity", description=__doc__)
+    parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--json", type=Path, help="run the one GROUP here and write its rows to this file")
+    arguments = parser.parse_args()
+    if arguments.json is not None:
+        module = importlib.import_module(f"tools.checkpoint_parity.{arguments.groups[0]}")
+        write_json(arguments.json, module.rows())
+        return 0
+    rows, failed = [], []
+    for group in arguments.groups or GROUPS:
+        print(f"{group} ...", file=sys.stderr, flush=True)
+        got = _run_apart(group)
+        rows += got or []
+        failed += [] if got else [group]
+    print(table(rows))
+    if not arguments.groups:
+        write_json(RESULTS, rows)
+        write_into(DOCUMENT, table(rows))
+    faults = [f"{row.family} {row.what}: {fault}" for row in rows for fault in row.faults()]
+    print("\n".join([*faults, *(f"{group}: failed, see above" for group in failed)]) or
+          f"{len(rows)} rows, all within bounds: tokens and logits {LARGEST_DIFFERENCE:g}, pixels "
+          f"{LARGEST_PIXEL_DIFFERENCE:g}/255")
+    return 1 if faults or failed else 0
+
+
+def _run_apart(group: str) -> list[Row]:
+    """A group's rows, from a process of its own: the frameworks of different origins do not share one well."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "rows.json"
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
+        run = subprocess.run([sys.executable, "-m", "tools.checkpoint_parity", group, "--json", str(result)], cwd=ROOT,
+                             env=environment)
+        if run.returncode or not result.exists():
+            return []
+        return [Row(**fields) for fields in json.loads(result.read_text(encoding="utf-8"))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""The one error of this folder, and the texts that its messages are made of."""
+
+from itertools import zip_longest
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first, or its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def side_by_side(left_title: str, left: list[str], right_title: str, right: list[str]) -> list[str]:
+    """Two columns as lines of text, with their titles; nothing where both are empty."""
+    if not left and not right:
+        return []
+    width = max(map(len, [left_title, *left]))
+    return [f"  {a:<{width}} | {b}".rstrip() for a, b in
+            [(left_title, right_title), *zip_longest(left, right, fillvalue="")]]

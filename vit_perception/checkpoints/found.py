@@ -1,0 +1,132 @@
+"""What lies where a checkpoint was named: the weights, and the files beside them that describe them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.formats import SUFFIXES, LazyTensors, read_contents
+
+CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
+# In the order of preference where a folder holds several.
+WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
+                 "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin")
+_INDEX = ".index.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A checkpoint before anything is known of its family.
+
+    ``path`` is the weights file (the index of a sharded one), ``files`` all files of weights; ``tensors`` are under
+    the file's own names and read when they are used; ``metadata`` are the texts inside the weights file. ``config``
+    and ``preprocessor`` are the JSON files beside it, None where there is none. ``name`` and ``source`` are for the
+    model card.
+    """
+
+    path: Path
+    name: str
+    source: str
+    tensors: Mapping[str, Tensor]
+    files: tuple[Path, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
+    preprocessor: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where ``path`` lies."""
+        return self.path.parent
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the weights file, ``.safetensors`` for a sharded one."""
+        return self.files[0].suffix if self.files else self.path.suffix
+
+    def has(self, *names: str) -> bool:
+        """Whether the file holds all of ``names``."""
+        return all(name in self.tensors for name in names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor. Raises CheckpointError naming it where the file has none of that name."""
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.path} has no tensor {name}; accepted: a whole checkpoint")
+        return tuple(self.tensors[name].shape)
+
+    def count(self, prefix: str) -> int:
+        """How many numbered parts follow ``prefix`` without a gap: 12 for ``blocks.0.…`` to ``blocks.11.…``."""
+        numbers = {rest.split(".", 1)[0] for rest in (name[len(prefix):] for name in self.tensors
+                                                      if name.startswith(prefix))}
+        return next(index for index in range(len(numbers) + 1) if str(index) not in numbers)
+
+
+def open_found(path: Path, name: str, source: str) -> Found:
+    """The checkpoint of a weights file or of a sharded one's index. Raises CheckpointError."""
+    if path.name.endswith(_INDEX):
+        tensors, files = _shards(path)
+        metadata: Mapping[str, str] = {}
+    else:
+        contents = read_contents(path)
+        tensors, metadata, files = contents.tensors, contents.metadata, (path,)
+    return Found(path, name, source, tensors, files, metadata,
+                 optional_json(path.parent / CONFIG_FILE, "the model's sizes"),
+                 optional_json(path.parent / PREPROCESSOR_FILE, "the model's preprocessing"))
+
+
+def weights_in(folder: Path) -> Path:
+    """The weights file of a folder: one of ``WEIGHTS_FILES``, or else its only file of weights."""
+    for name in WEIGHTS_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    if len(others) == 1:
+        return others[0]
+    found = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
+    raise CheckpointError(f"{folder} holds {found}; accepted: one weights file, {WEIGHTS_FILES[0]} or "
+                          f"{WEIGHTS_FILES[3]}, or a single one that ends in {', '.join(SUFFIXES)}")
+
+
+def read_json(path: Path, holds: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError naming the file and what it ``holds``."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent}: no file {path.name}; accepted: one with {holds}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {error}; accepted: JSON with {holds}") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path} holds a {type(fields).__name__}; accepted: a JSON object with {holds}")
+    return fields
+
+
+def optional_json(path: Path, holds: str) -> dict[str, Any] | None:
+    """As :func:`read_json`, None where there is no such file."""
+    return read_json(path, holds) if path.exists() else None
+
+
+def _shards(index: Path) -> tuple[LazyTensors, tuple[Path, ...]]:
+    """The tensors of a checkpoint in several files, by ``weight_map`` of its index: tensor's name -> file's name."""
+    places = read_json(index, "weight_map").get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"weight_map in {index} is {places!r:.80}; accepted: each tensor's name and its file")
+    files: dict[str, Mapping[str, Tensor]] = {}
+    for shard in sorted(set(map(str, places.values()))):
+        path = index.parent / shard
+        if Path(shard).name != shard or path.suffix not in SUFFIXES:
+            raise CheckpointError(f"weight_map in {index} names the file {shard!r}; accepted: weights files beside it")
+        if not path.is_file():
+            raise CheckpointError(f"{index.parent}: no file {shard}, which {index.name} names; accepted: all shards")
+        files[shard] = read_contents(path).tensors
+    readers = {}
+    for name, shard in places.items():
+        if name not in files[shard]:
+            raise CheckpointError(f"{index.parent / shard} has no tensor {name}, which {index.name} places there")
+        readers[name] = lambda held=files[shard], name=name: held[name]
+    surplus = [f"{name} in {shard}" for shard, held in files.items() for name in held if places.get(name) != shard]
+    if surplus:
+        raise CheckpointError(f"{index} does not name {', '.join(surplus[:5])}; accepted: an index of all tensors")
+    return LazyTensors(readers, str(index)), tuple(index.parent / shard for shard in files)

@@ -1,0 +1,106 @@
+"""The text tower beside an image tower: prompts to vectors, with the checkpoint's own tokenizer.
+
+The tower and the tokenizer are those of ``transformers``, which is needed for nothing else; the weights come from the
+same file as the image tower's, read by this package. Nothing is fetched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vit_perception.checkpoints.errors import CheckpointError, first_line
+from vit_perception.checkpoints.found import Found
+from vit_perception.checkpoints.load_strict import load_strict
+
+# Families whose files hold a text tower that is read -> what a folder must hold for the tokenizer, one of each group.
+TOKENIZER_FILES = {"clip": (("tokenizer.json",), ("vocab.json", "merges.txt")),
+                   "siglip": (("tokenizer.json",), ("spiece.model",))}
+_PREFIX, _BATCH = "text_model.", 64
+
+
+@dataclass(frozen=True, eq=False)
+class TextVectors:
+    """``vectors`` (N, E) float32 of N prompts, not of unit length; logits are ``scale`` · cosine + ``bias``."""
+
+    vectors: np.ndarray
+    scale: float
+    bias: float
+
+
+def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVectors:
+    """The vectors of ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
+
+    Raises CheckpointError naming the file and what it lacks: the tower, the tokenizer, the package transformers; and
+    a prompt that is longer than the tower can read.
+    """
+    _check_files(found, family)
+    try:
+        import transformers
+    except ImportError as error:
+        raise CheckpointError("zero_shot.labels need the package transformers, whose text towers turn them into "
+                              "vectors: pip install transformers") from error
+    transformers.logging.set_verbosity_error()
+    kind = {"clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
+            "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel)}[family]
+    config = kind[0].from_dict(found.config).text_config
+    model = kind[1](config).eval().requires_grad_(False)
+    # Version 4 of transformers has the prefix in its modules, too.
+    prefix = "" if next(iter(model.state_dict())).startswith(_PREFIX) else _PREFIX
+    tensors = {name: found.tensors[prefix + name] for name in model.state_dict() if prefix + name in found.tensors}
+    load_strict(model, tensors, f"{found.path} (text tower)")
+    vectors = _run(model, _tokens(found, family, prompts, config.max_position_embeddings))
+    if family == "clip":
+        vectors = vectors @ found.tensors["text_projection.weight"].float().T
+    bias = float(found.tensors["logit_bias"].float()) if "logit_bias" in found.tensors else 0.0
+    return TextVectors(vectors.numpy(), float(found.tensors["logit_scale"].float().exp()), bias)
+
+
+def tokenizer_paths(found: Found) -> tuple[str, ...]:
+    """The names of the files beside the weights that a tokenizer may be made from, those that are there."""
+    names = {name for groups in TOKENIZER_FILES.values() for group in groups for name in group}
+    names |= {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    return tuple(sorted(name for name in names if (found.folder / name).is_file()))
+
+
+def _check_files(found: Found, family: str) -> None:
+    whole = ["text_model.embeddings.token_embedding.weight", "logit_scale"]
+    whole += ["text_projection.weight"] if family == "clip" else ["logit_bias"]
+    missing = [name for name in whole if name not in found.tensors]
+    if missing:
+        raise CheckpointError(f"{found.path} has no tensor {', '.join(missing)}: it is an image tower alone; accepted "
+                              "with zero_shot.labels: a whole CLIP or SigLIP, image and text")
+    groups = TOKENIZER_FILES[family]
+    if not any(all((found.folder / name).is_file() for name in group) for group in groups):
+        raise CheckpointError(f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
+                              "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
+                              "published them, beside the weights")
+
+
+def _tokens(found: Found, family: str, prompts: Sequence[str], longest: int) -> Any:
+    """The tokenizer's output for all prompts, padded as the family was trained."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(found.folder), local_files_only=True,
+                                                               trust_remote_code=False)
+    except Exception as error:  # the library raises OSError, ValueError, ImportError and others for a damaged file
+        raise CheckpointError(f"{found.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
+                              f"{transformers.__version__} reads") from error
+    lengths = [len(tokens) for tokens in tokenizer(list(prompts))["input_ids"]]
+    if max(lengths) > longest:
+        prompt = prompts[lengths.index(max(lengths))]
+        raise CheckpointError(f"the prompt {prompt!r} is {max(lengths)} tokens long; accepted by {found.name}: up to "
+                              f"{longest}")
+    padding = {"padding": "max_length", "max_length": longest} if family == "siglip" else {"padding": True}
+    return tokenizer(list(prompts), return_tensors="pt", **padding)
+
+
+@torch.no_grad()
+def _run(model: torch.nn.Module, tokens: Any) -> torch.Tensor:
+    count = len(tokens["input_ids"])
+    batches = [{name: values[start:start + _BATCH] for name, values in tokens.items()
+                if name in ("input_ids", "attention_mask")} for start in range(0, count, _BATCH)]
+    return torch.cat([model(**batch).pooler_output.float() for batch in batches])

@@ -1,0 +1,1 @@
+"""What a model does with one picture: shapes and attention measured by running it, and the figure of them."""

@@ -1,0 +1,54 @@
+"""What the ViT paper draws of positions and of attention (arXiv:2010.11929, figure 7), as numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vit_perception.model.rope import rotation_of
+from vit_perception.model.vision_transformer import VisionTransformer
+
+
+@dataclass(frozen=True, eq=False)
+class PositionSimilarity:
+    """``values`` (P, P) float32, cosine similarity of the positions of patches on ``grid``.
+
+    ``kind`` ``learned``: of the position embeddings, on the grid that they were learned at. ``rotary``: the mean
+    cosine of the angles between two places, which is how much of a query's product with an equal key is left.
+    """
+
+    values: np.ndarray
+    grid: tuple[int, int]
+    kind: str
+
+
+def position_similarity(model: VisionTransformer, grid: tuple[int, int]) -> PositionSimilarity | None:
+    """Of learned embeddings, else of rotary positions on ``grid`` (rows, columns); None for a model without either."""
+    config = model.config
+    if model.position_embedding is not None:
+        vectors = model.position_embedding.detach()[0, config.prefix_tokens:].float()
+        return PositionSimilarity(_cosines(vectors), config.grid, "learned")
+    if config.rope_theta is None:
+        return None
+    rotation = rotation_of(grid, 0, config.head_width, config.rope_theta)
+    # cos a cos b + sin a sin b = cos(a − b), and every (cos, sin) has the length 1.
+    return PositionSimilarity(_cosines(torch.cat([rotation.cos, rotation.sin], dim=1)), grid, "rotary")
+
+
+def _cosines(vectors: Tensor) -> np.ndarray:
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    return (unit @ unit.T).numpy()
+
+
+def mean_attention_distance_px(weights: Tensor, grid: tuple[int, int], patch_size_px: int) -> np.ndarray:
+    """How far each head looks, (heads,) in network pixels: distance between patch centres, weighted by attention.
+
+    ``weights`` (heads, P, P) of patches to patches; a query's weights are scaled to the sum 1, since other tokens
+    have no place. Mean over all queries.
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    places_px = torch.stack([rows, columns], dim=-1).flatten(0, 1).float() * patch_size_px  # (P, 2)
+    apart_px = torch.cdist(places_px, places_px)  # (P, P)
+    shares = weights / weights.sum(dim=2, keepdim=True)
+    return (shares * apart_px).sum(dim=2).mean(dim=1).float().numpy()

@@ -1,0 +1,124 @@
+"""One model's shape: the switches that the families of Vision Transformers differ by."""
+
+from dataclasses import dataclass
+
+from vit_perception.model.layers import ACTIVATIONS
+from vit_perception.model.positions import INTERPOLATIONS
+
+POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
+HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
+POSITION_EMBEDDINGS = ("learned", "none")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """One model's shape. ``image_size_px`` (height, width) is what its position embedding was learned at.
+
+    ``mlp_width`` is the hidden width of the MLP (of one of its two halves for ``swiglu``). ``position_interpolation``
+    is one of :data:`vit_perception.model.positions.INTERPOLATIONS`. ``rope_theta`` turns rotary positions on.
+
+    ``pooling``: what the head sees, the CLS token, the ``mean`` or ``max`` patch token, the ``map`` of an
+    attention pooling, or ``cls_mean``: CLS with the mean patch token behind it. ``norm_pooled`` puts the final norm
+    behind the pooling instead of before it, so that tokens go out without. ``head_hidden_width`` is the width
+    between the two layers of ``linear_tanh_linear``, 0 for that of what it sees; a ``distilled`` head is the mean
+    of a linear head on the CLS token and one on the distillation token. Without ``final_norm`` tokens go out as the
+    blocks leave them. Raises ValueError naming the field.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    patch_size_px: int
+    image_size_px: tuple[int, int] = (224, 224)
+    activation: str = "gelu"
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    norm_before_blocks: bool = False
+    norm_eps: float = 1e-6
+    cls_token: bool = True
+    register_tokens: int = 0
+    pooling: str = "cls"
+    head: str = "none"
+    classes: int = 0
+    distillation_token: bool = False
+    position_embedding: str = "learned"
+    position_interpolation: str = "bicubic"
+    rope_theta: float | None = None
+    norm_pooled: bool = False
+    head_hidden_width: int = 0
+    final_norm: bool = True
+
+    def __post_init__(self):
+        for name in ("width", "depth", "heads", "mlp_width", "patch_size_px"):
+            value = getattr(self, name)
+            self._require(name, isinstance(value, int) and value >= 1, "an integer of at least 1")
+        self._require("heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
+        self._require("image_size_px", all(side > 0 and side % self.patch_size_px == 0 for side in self.image_size_px),
+                      f"(height, width), multiples of the patch size {self.patch_size_px}")
+        self._require("register_tokens", self.register_tokens >= 0, "an integer of at least 0")
+        self._require("norm_eps", 0 < self.norm_eps < 1, "between 0 and 1")
+        for name, accepted in (("activation", (*ACTIVATIONS, "swiglu")), ("pooling", POOLINGS), ("head", HEADS),
+                               ("position_embedding", POSITION_EMBEDDINGS),
+                               ("position_interpolation", INTERPOLATIONS)):
+            self._require(name, getattr(self, name) in accepted, "one of " + ", ".join(accepted))
+        self._require("classes", (self.classes > 0) == (self.head != "none"), f"0 without a head, else the number of "
+                      f"classes (head is {self.head!r})")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        self._require("pooling", self.cls_token or self.pooling not in ("cls", "cls_mean"),
+                      "mean, max or map for a model without a CLS token")
+        self._require("pooling", self.pooling != "map" or self.activation != "swiglu",
+                      "another one with swiglu: attention pooling has a plain MLP")
+        self._require("distillation_token", self.cls_token or not self.distillation_token,
+                      "False for a model without a CLS token")
+        self._require("head", self.head != "distilled" or (self.distillation_token and self.pooling == "cls"),
+                      "another one: a distilled head needs a distillation token and the pooling cls")
+        self._require("norm_pooled", not self.norm_pooled or self.pooling in ("cls", "mean", "max"),
+                      f"False with the pooling {self.pooling}")
+        self._require("norm_pooled", not self.norm_pooled or self.head != "distilled",
+                      "False with a distilled head")
+        self._require("norm_pooled", not self.norm_pooled or self.final_norm, "False without a final norm")
+        self._require("head_hidden_width", self.head_hidden_width >= 0
+                      and (self.head_hidden_width == 0 or self.head == "linear_tanh_linear"),
+                      "an integer of at least 0, and 0 unless the head is linear_tanh_linear")
+        self._require("rope_theta", self.rope_theta is None or (self.rope_theta > 1 and self.head_width % 4 == 0),
+                      "None, or above 1 with heads whose width is a multiple of 4")
+
+    def _require(self, name: str, holds: bool, accepted: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} of the model is {getattr(self, name)!r}; accepted: {accepted}")
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens with a learned position stand before the patches: CLS and distillation."""
+        return int(self.cls_token) + int(self.distillation_token)
+
+    @property
+    def first_patch(self) -> int:
+        """The index of the first patch token, behind the CLS, distillation and register tokens."""
+        return self.prefix_tokens + self.register_tokens
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of what the head sees."""
+        return self.width * (2 if self.pooling == "cls_mean" else 1)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches that the position embedding was learned at."""
+        return self.grid_of(*self.image_size_px)
+
+    def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """(rows, columns) of patches of an image. Raises ValueError where a side is no multiple of the patch."""
+        rows, columns = height_px // self.patch_size_px, width_px // self.patch_size_px
+        if min(rows, columns) < 1 or (rows * self.patch_size_px, columns * self.patch_size_px) != (height_px, width_px):
+            raise ValueError(f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the patch "
+                             f"size {self.patch_size_px}")
+        return rows, columns

@@ -1,0 +1,109 @@
+"""The encoder's features of labelled pictures, through the same pipeline that the node runs."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from vit_perception.bags.labelled import LabelledPicture
+from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.model.heads import features_of
+from vit_perception.pipeline import Pipeline, encoder_digest
+from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+from vit_perception.training.feature_cache import FeatureCache
+from vit_perception.training.pictures import Unreadable, content_sha256
+from vit_perception.types import BadInput
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """``values`` (n, F) float32 of the readable pictures, their labels and stretches; those that were not."""
+
+    values: np.ndarray
+    labels: list[str]
+    stretches: list[int]
+    unreadable: tuple[Unreadable, ...]
+    from_cache: int
+
+
+class FeatureSource:
+    """``with FeatureSource("demo", "auto", log) as source:`` encodes pictures; the engine opens when it is needed.
+
+    With every picture in the cache it is not opened at all. Raises what ``load_checkpoint`` and ``Pipeline.open`` do.
+    """
+
+    def __init__(self, checkpoint: str, backend: str = "auto", log: Callable[[str], None] = lambda text: None,
+                 cached: bool = True, family: str = "auto"):
+        self._settings = EncoderSettings((CameraSettings("camera", "files", "compressed"),),
+                                         model=ModelSettings(checkpoint, family=family), engine=EngineSettings(backend))
+        self._log = log
+        loaded = load_checkpoint(checkpoint, family)
+        self._pipeline: Pipeline | None = None
+        self.card, config = loaded.card, loaded.model.config
+        self.encoder_sha256 = encoder_digest(self.card, range(config.depth)[self._settings.model.block])
+        self._cache = FeatureCache(_cache_name(self.encoder_sha256, self._settings), config.width, log) \
+            if cached else None
+
+    def __enter__(self) -> "FeatureSource":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._cache:
+            self._cache.close()
+        if self._pipeline:
+            self._pipeline.close()
+
+    def features(self, pictures: Iterable[LabelledPicture], feature: str,
+                 advance: Callable[[], None] = lambda: None) -> Features:
+        """Features of each picture that can be read; the others are named. Raises ValueError where none can be."""
+        rows, labels, stretches, unreadable, hits = [], [], [], [], 0
+        for picture in pictures:
+            try:
+                tokens, hit = self._tokens(picture)
+                rows.append(features_of(tokens[0], tokens[1:], feature))
+                labels.append(picture.label)
+                stretches.append(picture.stretch)
+                hits += hit
+            except (BadInput, OSError) as error:
+                unreadable.append(Unreadable(picture.name, str(error)))
+            advance()
+        if not rows:
+            why = f"; the first: {unreadable[0].name}: {unreadable[0].why}" if unreadable else ""
+            raise ValueError(f"none of {len(unreadable)} pictures can be read{why}")
+        return Features(np.array(rows, np.float32), labels, stretches, tuple(unreadable), hits)
+
+    def _tokens(self, picture: LabelledPicture) -> tuple[np.ndarray, bool]:
+        """(2, D): CLS token and mean patch token, and whether they were known."""
+        message = picture.message
+        content = content_sha256(message)
+        known = self._cache.get(content) if self._cache else None
+        if known is not None:
+            return known, True
+        pipeline = self._opened()
+        prepared = pipeline.prepare({"camera": message})
+        for error in prepared.refused.values():
+            raise error
+        output = pipeline.encode(prepared)
+        tokens = np.stack([output.cls_token[0], output.patch_tokens[0].mean(axis=0)]).astype(np.float32)
+        if not np.isfinite(tokens).all():
+            raise RuntimeError(f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: finite "
+                               "features, e.g. with --backend torch")
+        if self._cache:
+            self._cache.put(content, tokens)
+        return tokens, False
+
+    def _opened(self) -> Pipeline:
+        if self._pipeline is None:
+            self._pipeline = Pipeline.open(self._settings, self._log)
+            if self._pipeline.encoder_sha256 != self.encoder_sha256:
+                raise RuntimeError(f"{self._settings.model.checkpoint} has changed since it was opened; accepted: a "
+                                   "checkpoint that stays as it is while a head is fitted")
+        return self._pipeline
+
+
+def _cache_name(encoder_sha256: str, settings: EncoderSettings) -> str:
+    """Engines differ in the last digits, so features of different settings are kept apart."""
+    engine = f"{settings.engine.backend}-{settings.engine.precision}"
+    return f"{encoder_sha256[:32]}-{hashlib.sha256(engine.encode()).hexdigest()[:8]}"

@@ -1,0 +1,66 @@
+"""A linear head on the features of an encoder that stays as it is: fitted, judged on what it has not seen, saved."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_out
+from vit_perception.model.heads import Head, save_head
+from vit_perception.training.features import Features, FeatureSource
+from vit_perception.training.pictures import Source, Unreadable
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A fitted ``head``, its evaluations by the name of what it was judged on, and how the features were had."""
+
+    head: Head
+    evaluations: dict[str, Evaluation]
+    features: dict[str, Features]
+
+
+def fit_probe(source: FeatureSource, train: Source, tests: Mapping[str, Source], method: str, feature: str,
+              share: float, progress: Callable[[str, int], Callable[[], None]]) -> Probe:
+    """Fit on ``train``; its ``share`` held out is judged by a head that has not seen it, the saved one has seen all.
+
+    ``progress(what, total)`` gives a function that is called once a picture.
+    """
+    features = {"train": source.features(train.pictures, feature,
+                                         progress(f"features of {train.name}", len(train.pictures)))}
+    values, labels = features["train"].values, features["train"].labels
+    mask = held_out(labels, features["train"].stretches, share)
+    evaluations = {}
+    if mask.any():
+        judged = fit_head(values[~mask], [la for la, out in zip(labels, mask) if not out], feature, method)
+        evaluations["held_out"] = evaluate(judged, values[mask], [la for la, out in zip(labels, mask) if out])
+    head = replace(fit_head(values, labels, feature, method), encoder_sha256=source.encoder_sha256)
+    for name, test in tests.items():
+        features[name] = source.features(test.pictures, feature,
+                                         progress(f"features of {test.name}", len(test.pictures)))
+        evaluations[name] = evaluate(head, features[name].values, features[name].labels)
+    return Probe(head, evaluations, features)
+
+
+def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
+    """Write the head and report.json into ``folder``; the report."""
+    save_head(folder, probe.head)
+    head, train = probe.head, probe.features["train"]
+    report = {"method": method, "feature": head.feature, "labels": list(head.labels), "pictures": len(train.labels),
+              "model": model, "encoder_sha256": head.encoder_sha256,
+              "features_from_cache": {name: f.from_cache for name, f in probe.features.items()},
+              "unreadable": unreadable_of(f.unreadable for f in probe.features.values()),
+              **{name: summary(e) for name, e in probe.evaluations.items()}}
+    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def unreadable_of(groups: Iterable[Iterable[Unreadable]]) -> list[dict[str, str]]:
+    """Unreadable pictures, group after group, as JSON."""
+    return [{"picture": u.name, "why": u.why} for group in groups for u in group]
+
+
+def summary(evaluation: Evaluation) -> dict:
+    """An evaluation as JSON."""
+    return {"accuracy": round(evaluation.accuracy, 4), "pictures": int(evaluation.confusion.sum()),
+            "confusion": evaluation.confusion.tolist()}

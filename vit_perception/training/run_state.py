@@ -1,0 +1,121 @@
+"""What a run keeps on disk so that it can be killed at any moment: whole files only, and one state after each epoch."""
+
+import fcntl
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
+FORMAT = 1
+_UNFINISHED = re.compile(r"\..+\.\d+\.unfinished")  # what a killed run leaves
+
+
+class OutputError(OSError):
+    """The output folder cannot be written; the message names the file, the cause, and what is accepted."""
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """``write`` fills a temporary file beside ``path``, which is synced and renamed: ``path`` is old, new, never half.
+
+    Raises OutputError where the folder is read-only or the disk full; the temporary file is removed then.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        write(unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        # safetensors makes files that only their owner may read; a node often runs as somebody else.
+        umask = os.umask(0)
+        os.umask(umask)
+        unfinished.chmod(0o666 & ~umask)
+        unfinished.replace(path)
+    except Exception as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
+                          "writable folder with room for the weights four times") from error
+
+
+def free_mb(folder: Path) -> int:
+    """The free space where ``folder`` lies, 0 where that cannot be said."""
+    try:
+        return shutil.disk_usage(folder).free >> 20
+    except OSError:
+        return 0
+
+
+def require_room(folder: Path, parameters: int) -> None:
+    """Raise OutputError where the weights, the optimiser's two moments and a second copy would not fit on the disk."""
+    # The best weights, and a state of weights and two moments that is written beside the one before it.
+    needed_mb = (4 * parameters * 8 >> 20) + 1
+    if free_mb(folder) < needed_mb:
+        raise OutputError(f"{folder} has {free_mb(folder)} MB free; accepted: {needed_mb} MB, for a model of "
+                          f"{parameters / 1e6:.1f} M parameters")
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and hold it: a second run is refused with OutputError. The system frees it when this one dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"--out: another run writes to {folder}; accepted: a folder for each") from error
+        for left in folder.iterdir():
+            if _UNFINISHED.fullmatch(left.name):
+                left.unlink()
+        yield
+
+
+def require_new_or_resume(folder: Path, resume: bool) -> None:
+    """Never write over what is there. Raises ValueError naming it and the way on."""
+    has_state = (folder / STATE_FILE).is_file()
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE)
+    if resume and not has_state and others:
+        raise ValueError(f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: the "
+                         "folder of an earlier run, or a new one")
+    if not resume and others:
+        what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])
+        raise ValueError(f"--out: {folder} holds {what}; accepted: a new or an empty folder"
+                         + (", or --resume" if has_state else ""))
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists and dictionaries of them) for :func:`load_state`."""
+    write_whole(folder / STATE_FILE, lambda path: torch.save({"format": FORMAT, **state}, path))
+
+
+def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The state in ``folder``, None where there is none.
+
+    ``identity`` is what must be the same as when the run began. Raises ValueError with each difference, or where
+    the file is damaged.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["identity"] if state["format"] == FORMAT else {}
+    except Exception as error:  # zip, pickle and torch have exception classes of their own
+        raise ValueError(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}; accepted: the "
+                         "state of a run, as it was written") from error
+    different = [f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
+                 for name in sorted({*found, *identity}) if found.get(name) != identity.get(name)]
+    if different:
+        raise ValueError("\n".join([f"--resume: {folder} is another run; accepted: the same pictures, labels and "
+                                    "options, or a new --out (which may start from it: --checkpoint)", *different]))
+    return state

@@ -1,0 +1,100 @@
+"""What a run starts from: a checkpoint with a new classifier on top, or a variant with random weights."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.image.patch_geometry import ResizeRule
+from vit_perception.model.variants import VARIANTS
+from vit_perception.model.vision_transformer import VisionTransformer
+from vit_perception.model.vit_config import POOLINGS, ViTConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """``model`` in float32 with a classifier of ``labels``, its preprocessing, and where it comes from."""
+
+    model: VisionTransformer
+    labels: tuple[str, ...]
+    rule: ResizeRule
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    weights_sha256: str
+    license: str
+    head: str
+
+
+def start_from_checkpoint(checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int,
+                          family: str = "auto") -> Start:
+    """The model of a checkpoint. Its own classifier is kept where it has the same labels, else a new one starts at 0.
+
+    ``pooling`` None: what the checkpoint's classifier sees, ``cls_mean`` where it has none.
+    Raises CheckpointError, or ValueError where the model has no such pooling.
+    """
+    loaded = load_checkpoint(checkpoint, family)
+    given, card = loaded.model.config, loaded.card
+    config = classifier_config(given, len(labels), pooling)
+    same = card.labels == labels and given.pooling == config.pooling and given.head != "none"
+    if same:
+        config = given
+    model = fresh(config, seed)
+    theirs = {name: tensor for name, tensor in loaded.model.state_dict().items() if same or not name.startswith("head")}
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if same or not name.startswith("head")}
+    odd = sorted(name for name in {*theirs, *wanted}
+                 if name not in theirs or name not in wanted or theirs[name].shape != wanted[name].shape)
+    if odd:
+        raise ValueError(f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
+                         f"({', '.join(odd[:3])}); accepted: {given.pooling}")
+    # Copied: the loaded tensors may be a read-only mapping of the file.
+    model.load_state_dict({**model.state_dict(), **theirs})
+    if not same:
+        nn.init.zeros_(model.head.weight)
+    head = "that of the checkpoint" if same else "new"
+    return Start(model, labels, card.rule, card.mean, card.std, card.name, card.weights_sha256, card.license, head)
+
+
+def start_from_variant(variant: str, image_size_px: int | None, labels: tuple[str, ...], pooling: str | None,
+                       seed: int) -> Start:
+    """A variant of ``VARIANTS`` with random weights, for squares of ``image_size_px``; pixels go to −1..1.
+
+    Pictures are stretched to the square, since a robot's scene goes on to the edge. Raises ValueError.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    shape = VARIANTS[variant]
+    if image_size_px:
+        shape = replace(shape, image_size_px=(image_size_px, image_size_px))
+    config = classifier_config(shape, len(labels), pooling)
+    model = fresh(config, seed)
+    half = (0.5, 0.5, 0.5)
+    rule = ResizeRule(config.image_size_px, "stretch")
+    return Start(model, labels, rule, half, half, f"random {variant}", "", "", "new")
+
+
+def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> ViTConfig:
+    """``config`` with a linear classifier on top. Raises ValueError for an unknown ``pooling``."""
+    if pooling is None:
+        undecided = config.head == "none" and config.pooling == "cls" and config.cls_token and not config.norm_pooled
+        pooling = "cls_mean" if undecided else config.pooling
+    if pooling not in POOLINGS:
+        raise ValueError(f"--feature is {pooling!r}; accepted: {', '.join(POOLINGS)}")
+    return replace(config, pooling=pooling, head="linear", head_hidden_width=0, classes=classes)
+
+
+def fresh(config: ViTConfig, seed: int) -> VisionTransformer:
+    """A model with random weights, the same ones for the same ``seed``; torch's own generator is left as it was.
+
+    Matrices by Glorot's rule and biases 0, as in Dosovitskiy et al. 2021; embeddings as the model makes them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VisionTransformer(config)
+        for part in model.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+    return model
