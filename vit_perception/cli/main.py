@@ -1,4 +1,4 @@
-"""``vit-perception``: build, demo, doctor, fit, replay. Each subcommand is a file of its own here."""
+"""``vit-perception``: build, demo, doctor, embed, fit, inspect, replay. Each subcommand is a file of its own here."""
 
 import argparse
 import importlib
@@ -8,8 +8,10 @@ SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
     "doctor": "say what this machine can run",
+    "embed": "features of bags, pictures or a LeRobot data set as files",
     "fit": "make a classification head from labelled pictures or a bag",
-    "replay": "publish a bag's topics at recorded speed",
+    "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
+    "replay": "publish a bag's topics with recorded timing",
 }
 
 
