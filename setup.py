@@ -14,6 +14,8 @@ setup(
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", glob("launch/*.launch.py")),
         (f"share/{package_name}/config", glob("config/*")),
+        (f"share/{package_name}/examples", glob("examples/*.py")),
+        (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),
     ],
     install_requires=["setuptools"],
     zip_safe=False,  # the parity pictures are read as files

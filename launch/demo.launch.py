@@ -15,6 +15,13 @@ from launch_ros.substitutions import ExecutableInPackage
 SHARE = get_package_share_directory('vit_perception')
 
 
+def when_the_player_ends(event, context):
+    """End the launch, too; with a failure where the player failed (130: somebody has interrupted it)."""
+    if event.returncode not in (0, 130):
+        raise RuntimeError(f'the player ended with exit status {event.returncode}')
+    return [EmitEvent(event=Shutdown(reason='the bag has ended'))]
+
+
 def generate_launch_description():
     encoder = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(os.path.join(SHARE, 'launch', 'vit_encoder.launch.py')),
@@ -29,6 +36,5 @@ def generate_launch_description():
         DeclareLaunchArgument('rate', default_value='1.0', description='times the recorded speed'),
         encoder,
         player,
-        RegisterEventHandler(OnProcessExit(target_action=player,
-                                           on_exit=[EmitEvent(event=Shutdown(reason='the bag has ended'))])),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=when_the_player_ends)),
     ])

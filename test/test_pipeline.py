@@ -8,9 +8,9 @@ import pytest
 from test.ros.conftest import image_message
 from vit_perception.model.heads import Head, save_head
 from vit_perception.pipeline import Pipeline
-from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, ModelSettings,
-                                     OutputSettings, PoseSettings)
-from vit_perception.types import BadInput, Pose, PoseAtImage
+from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, FusionSettings,
+                                     ModelSettings, OutputSettings, PoseSettings, StateSettings)
+from vit_perception.types import BadInput, JointState, Pose, PoseAtImage, StateAtImage
 
 STAMP_NS = 7_000_000_000
 ENGINE = EngineSettings("torch", "float32")
@@ -136,3 +136,71 @@ def test_another_block_gives_other_tokens(tiny_checkpoint, pipeline):
     assert not np.allclose(run(early, {"a": message}).cameras["a"].cls_token,
                            run(pipeline, {"a": message}).cameras["a"].cls_token, atol=1e-2)
     early.close()
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"cameras": (CameraSettings("a", "/a", head="/no/head"),)}, "/no/head"),
+    ({"cameras": (CameraSettings("a", "/a", labels=("x", "y")),)}, "cameras.a.labels.*no head"),
+    ({"fusion": FusionSettings(tokenizer="mlp", tokenizer_weights="/no/tokenizer")}, "/no/tokenizer"),
+    ({"fusion": FusionSettings("cross_attention", weights="/no/fusion")}, "/no/fusion"),
+    ({"states": (StateSettings("s", "/j", tuple(f"j{k}" for k in range(33))),)}, "states.s.joints.*at most 32"),
+    ({"model": ModelSettings("tiny", 7)}, "model.block.*-2 to 1")])
+def test_what_is_wrong_besides_the_engine_is_found_before_an_engine_is_opened(tiny_checkpoint, monkeypatch, settings,
+                                                                             words):
+    """A TensorRT build takes minutes; a wrong path must not wait for it."""
+    opened = []
+    monkeypatch.setattr("vit_perception.pipeline.open_engine", lambda *a, **k: opened.append(a))
+    defaults = {"cameras": (CameraSettings("a", "/a"),), "model": ModelSettings(str(tiny_checkpoint)), "engine": ENGINE}
+    if "model" in settings:
+        settings = {"model": ModelSettings(str(tiny_checkpoint), settings["model"].block)}
+    with pytest.raises(ValueError, match=words):
+        Pipeline.open(EncoderSettings(**(defaults | settings)))
+    assert not opened
+
+
+def test_states_follow_the_poses_in_sequence_layout_and_embedding(tiny_checkpoint):
+    arms, states = (PoseSettings("arm", "/p", "base"),), (StateSettings("body", "/j", ("elbow", "gripper")),
+                                                         StateSettings("head", "/j", ("pan",), ("velocity",)))
+    pipeline = open_pipeline(tiny_checkpoint, (CameraSettings("a", "/a"),), poses=arms, states=states)
+    pose = Pose(np.zeros(3), np.array([0, 0, 0, 1.0]), STAMP_NS, "base")
+    prepared = pipeline.prepare({"a": image_message(STAMP_NS)})
+    result = pipeline.assemble(prepared, pipeline.encode(prepared), {"arm": PoseAtImage(pose, "interpolated", 0)}, {
+        "body": StateAtImage(JointState(np.array([0.1, 0.2]), STAMP_NS, ""), "held", 5),
+        "head": StateAtImage(None, "missing", None, ("pan",))})
+    layout = pipeline.layout()
+    assert [g.name for g in layout.groups] == ["a/cls", "a/patch", "arm/pose", "body/state", "head/state"]
+    assert result.sequence.mask.tolist() == [True] * 19 + [False]
+    np.testing.assert_array_equal(result.embedding[128:192], result.sequence.tokens[18])
+    assert layout.embedding_width == len(result.embedding) == 4 * 64 and not result.embedding[192:].any()
+    assert [(s.name, s.joints, s.fields) for s in layout.states] == [("body", ("elbow", "gripper"), ("position",)),
+                                                                     ("head", ("pan",), ("velocity",))]
+    assert type(layout).from_json(layout.to_json()) == layout
+    pipeline.close()
+
+
+def test_a_required_state_that_is_missing_drops_the_frame_and_names_the_joint(tiny_checkpoint):
+    states = (StateSettings("body", "/j", ("elbow",)),)
+    pipeline = open_pipeline(tiny_checkpoint, (CameraSettings("a", "/a"),), states=states, state_policy="require")
+    prepared = pipeline.prepare({"a": image_message(STAMP_NS)})
+    with pytest.raises(BadInput, match="elbow") as error:
+        pipeline.assemble(prepared, pipeline.encode(prepared), {}, {"body": StateAtImage(None, "missing", None,
+                                                                                         ("elbow",))})
+    assert error.value.reason == "state_missing"
+    pipeline.close()
+
+
+def test_labels_thresholds_and_policies_are_applied_and_wrong_labels_are_not(tiny_classifier):
+    pipeline = open_pipeline(tiny_classifier, (CameraSettings("a", "/a"),))
+    message = {"a": image_message(STAMP_NS)}
+    before = run(pipeline, message).cameras["a"].classes
+    names = tuple(f"name {k}" for k in range(5))
+    changed = replace(pipeline.settings, cameras=(CameraSettings("a", "/a", labels=names),),
+                      output=OutputSettings(min_score=before[1].score))
+    pipeline.apply(changed)
+    after = run(pipeline, message).cameras["a"].classes
+    assert [c.score for c in after] == [c.score for c in before[:2]] and {c.class_id for c in after} <= set(names)
+    assert pipeline.layout().cameras[0].labels == names
+    with pytest.raises(BadSetting, match="cameras.a.labels.*5 names, one a class"):
+        pipeline.apply(replace(changed, cameras=(CameraSettings("a", "/a", labels=names[:4]),)))
+    assert pipeline.settings is changed
+    pipeline.close()

@@ -3,10 +3,11 @@ import math
 import pytest
 
 from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, FusionSettings,
-                                     ModelSettings, OutputSettings, PoseSettings, SyncSettings)
+                                     ModelSettings, OutputSettings, PoseSettings, StateSettings, SyncSettings)
 
 CAMERA = CameraSettings("wrist", "/wrist/image")
 ARM = PoseSettings("arm", "/pose", "base")
+STATE = StateSettings("body", "/joint_states", ("elbow",))
 
 
 @pytest.mark.parametrize("make, parameter, value, accepted", [
@@ -29,6 +30,24 @@ ARM = PoseSettings("arm", "/pose", "base")
     (lambda: SyncSettings(slop_s=-1), "sync.slop_s", -1, "0 to 1 s"),
     (lambda: OutputSettings("int8"), "output_dtype", "int8", "float32, float16"),
     (lambda: OutputSettings(top_k=0), "top_k", 0, "1 to 1000"),
+    (lambda: OutputSettings(min_score=1.1), "min_score", 1.1, "0 to 1"),
+    (lambda: PoseSettings("arm", "/p", "base", source="gps"), "poses.arm.source", "gps", "topic, tf"),
+    (lambda: PoseSettings("arm", "", source="tf", ee_frame="tool"), "poses.arm.base_frame", "", "TF frame"),
+    (lambda: PoseSettings("arm", "", source="tf", base_frame="a"), "poses.arm.ee_frame", "", "end effector"),
+    (lambda: PoseSettings("arm", "", source="tf", base_frame="a", ee_frame="a"), "poses.arm.ee_frame", "a", "another"),
+    (lambda: StateSettings("s s", "/j", ("a",)), "state_names", "s s", "letter"),
+    (lambda: StateSettings("s", "", ("a",)), "states.s.topic", "", "JointState"),
+    (lambda: StateSettings("s", "/j", ()), "states.s.joints", [], "names of joints"),
+    (lambda: StateSettings("s", "/j", ("a", "a")), "states.s.joints", ["a", "a"], "each once"),
+    (lambda: StateSettings("s", "/j", ("a",), ("effort",)), "states.s.fields", ["effort"], "position, velocity"),
+    (lambda: StateSettings("s", "/j", ("a",), wait_s=-1), "states.s.wait_s", -1, "0 to 1 s"),
+    (lambda: StateSettings("s", "/j", ("a",), max_skew_s=9), "states.s.max_skew_s", 9, "0 to 2 s"),
+    (lambda: FusionSettings(state_tokenizer="sum"), "states.tokenizer", "sum", "fourier, linear, mlp"),
+    (lambda: EncoderSettings((CAMERA,), fusion=FusionSettings(state_tokenizer="mlp"), states=(STATE,)),
+     "states.body.tokenizer_weights", "", "untrained mlp"),
+    (lambda: EncoderSettings((CAMERA,), (ARM,), states=(StateSettings("arm", "/j", ("a",)),)), "state_names", ["arm"],
+     "differ"),
+    (lambda: EncoderSettings((CAMERA,), state_policy="drop"), "states.policy", "drop", "mask, require"),
     (lambda: EncoderSettings(()), "camera_names", [], "at least one"),
     (lambda: EncoderSettings((CAMERA, CAMERA)), "camera_names", ["wrist"], "differ"),
     (lambda: EncoderSettings((CAMERA,), (PoseSettings("wrist", "/p", "b"),)), "pose_names", ["wrist"], "differ"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vit_perception.types import TokenGroup, TokenSequence
-from vit_perception.wire import (Layout, LayoutCamera, LayoutDense, LayoutGroup, decode_tensor, encode_labels,
-                                 encode_mask, encode_tensor, mask_of)
+from vit_perception.wire import (Layout, LayoutCamera, LayoutDense, LayoutGroup, LayoutState, decode_tensor,
+                                 encode_labels, encode_mask, encode_tensor, mask_of)
 
 LAYOUT = Layout(
     groups=(LayoutGroup("wrist/cls", "cls", "wrist", 0, 1), LayoutGroup("wrist/patch", "patch", "wrist", 1, 5, (2, 2)),
@@ -16,7 +16,7 @@ LAYOUT = Layout(
     cameras=(LayoutCamera("wrist", "optical", "crop", (28, 28), 14, (480, 640), (0.5, 0.5), (0.0, -2.0), ("a", "b")),),
     width=3, dtype="float32", model="tiny", weights_sha256="00", encoder_sha256="11", block=11,
     runtime="torch 2", precision="float32", min_cosine=1.0,
-    fusion="concat", embedding_width=6)
+    fusion="concat", embedding_width=6, states=(LayoutState("body", ("elbow", "gripper"), ("position",)),))
 
 
 def message(fields, **changes):
@@ -122,3 +122,27 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
     before = {name: value for name, value in asdict(LAYOUT).items() if name != "dense"}
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
     assert LAYOUT.layout_id == digest
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"width": "8"}, "layout.width is '8'"), ({"groups": None}, "layout.groups is None"),
+    ({"dtype": "float64"}, "accepted: float32, float16"), ({"min_cosine": float("nan")}, "layout.min_cosine is nan"),
+    ({"cameras": [{"name": "wrist"}]}, "layout.cameras[0] lacks frame_id"), ({"block": True}, "layout.block is True"),
+    ({"groups": [{"name": "a", "kind": "cls", "source": "a", "start": 1, "stop": 2}]}, "accepted: start 0"),
+    ({"groups": [{"name": "a", "kind": "patch", "source": "a", "start": 0, "stop": 3, "grid": [2, 2]}]}, "as many")])
+def test_a_layout_that_contradicts_itself_is_refused_by_key_and_value(change, said):
+    with pytest.raises(ValueError, match="accepted") as caught:
+        Layout.from_json(json.dumps(json.loads(LAYOUT.to_json()) | change))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", "[" * 20_000, '{"schema_version": true}'])
+def test_a_text_that_is_no_layout_is_refused(text):
+    with pytest.raises(ValueError, match="accepted"):
+        Layout.from_json(text)
+
+
+def test_keys_of_a_later_version_of_this_schema_are_passed_over():
+    fields = json.loads(LAYOUT.to_json()) | {"something_new": [1]}
+    fields["groups"][0]["colour"] = "red"
+    assert Layout.from_json(json.dumps(fields)) == LAYOUT

@@ -1,10 +1,11 @@
-"""Camera images and end-effector poses in, Vision Transformer tokens out.
+"""Camera images, end-effector poses and joint states in, Vision Transformer tokens out.
 
 The flow, as code in :mod:`vit_perception.pipeline`::
 
     Image ─ decode ─ preprocess ─┐                                   ┌─ patch_features, cls_token (per camera)
     Image ─ decode ─ preprocess ─┴─ ONE batched encoder run ─ heads ─┼─ classification (per camera)
-    PoseStamped ─ history ─ pose at the image stamp ─ pose tokens ───┴─ fusion ─ tokens, embedding
+    PoseStamped or TF ─ history ─ pose at the image stamp ─ token ───┼─ fusion ─ tokens, embedding
+    JointState ──────── history ─ joints at the image stamp ─ token ─┘
 
 Imports point one way, left to right; a test walks the package and holds the rule::
 
@@ -15,6 +16,7 @@ Imports point one way, left to right; a test walks the package and holds the rul
     engines                        each imports its own runtime inside ``open()``
     zero_shot, pipeline            classes by their names; the flow above
     bags                           rosbag2 files, without ROS
+    policy                         observations live (numpy only) and as a torch data set, without ROS
     training                       fitting a head or the whole model on labelled pictures
     explain                        what a model does with one picture, measured and drawn
     ros                            the only package that imports rclpy and message packages

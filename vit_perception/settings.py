@@ -12,6 +12,8 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 TRANSPORTS = ("raw", "compressed")
 POSE_POLICIES = ("mask", "require")
+POSE_SOURCES = ("topic", "tf")
+STATE_FIELDS = ("position", "velocity")
 SYNC_POLICIES = ("wait", "mask")
 FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
@@ -51,7 +53,8 @@ def _within(name: str, value: float, low: float, high: float, unit: str = "") ->
 class CameraSettings:
     """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own head.
 
-    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera.
+    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera. ``labels``: names for the
+    classes, instead of those that came with the head or the checkpoint.
     """
 
     name: str
@@ -59,6 +62,7 @@ class CameraSettings:
     transport: str = "raw"
     head: str = ""
     zero_shot_labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_name("camera_names", self.name)
@@ -78,22 +82,71 @@ def _check_labels(name: str, labels: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class PoseSettings:
-    """One arm: its PoseStamped topic, the frame its header must name, and how long to wait for a sample."""
+    """One arm: its PoseStamped topic, the frame its header must name, and how long to wait for a sample.
+
+    With ``source`` tf the pose is that of ``ee_frame`` in ``base_frame`` as TF has it, and topic and frame_id
+    mean nothing.
+    """
 
     name: str
     topic: str
     frame_id: str = ""
     wait_s: float = 0.02
     max_skew_s: float = 0.05
+    source: str = "topic"
+    base_frame: str = ""
+    ee_frame: str = ""
 
     def __post_init__(self):
         check_name("pose_names", self.name)
+        prefix = f"poses.{self.name}."
+        _one_of(f"{prefix}source", self.source, POSE_SOURCES)
+        if self.source == "topic":
+            required = {"topic": "the name of a PoseStamped topic", "frame_id": "the frame that the poses are given in"}
+        else:
+            required = {"base_frame": "the TF frame that the poses are given in",
+                        "ee_frame": "the TF frame of the end effector"}
+        for name, accepted in required.items():
+            if not getattr(self, name):
+                raise BadSetting(f"{prefix}{name}", "", accepted)
+        if self.source == "tf" and self.base_frame == self.ee_frame:
+            raise BadSetting(f"{prefix}ee_frame", self.ee_frame, f"another frame than {prefix}base_frame")
+        _within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
+        _within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+
+    @property
+    def expected_frame_id(self) -> str:
+        """What the header of each of its poses names."""
+        return self.base_frame if self.source == "tf" else self.frame_id
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """Joints of one mechanism: their JointState topic, which of them in which order, and what of each.
+
+    Joints may come in any order and in messages of their own (an arm's and a gripper's driver on one topic).
+    ``tokenizer_weights`` is the safetensors file that ``states.tokenizer`` linear or mlp needs.
+    """
+
+    name: str
+    topic: str
+    joints: tuple[str, ...]
+    fields: tuple[str, ...] = ("position",)
+    wait_s: float = 0.02
+    max_skew_s: float = 0.05
+    tokenizer_weights: str = ""
+
+    def __post_init__(self):
+        check_name("state_names", self.name)
+        prefix = f"states.{self.name}."
         if not self.topic:
-            raise BadSetting(f"poses.{self.name}.topic", self.topic, "the name of a PoseStamped topic")
-        if not self.frame_id:
-            raise BadSetting(f"poses.{self.name}.frame_id", self.frame_id, "the frame that the poses are given in")
-        _within(f"poses.{self.name}.wait_s", self.wait_s, 0.0, 1.0, "s")
-        _within(f"poses.{self.name}.max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+            raise BadSetting(f"{prefix}topic", self.topic, "the name of a JointState topic")
+        if not self.joints or "" in self.joints or len(set(self.joints)) < len(self.joints):
+            raise BadSetting(f"{prefix}joints", list(self.joints), "names of joints, each once, in the order wanted")
+        if not self.fields or len(set(self.fields)) < len(self.fields) or set(self.fields) - set(STATE_FIELDS):
+            raise BadSetting(f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS))
+        _within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
+        _within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
 
 
 @dataclass(frozen=True)
@@ -173,16 +226,18 @@ class DenseSettings:
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """How pose tokens are made and joined with the image tokens; weights are safetensors files."""
+    """How pose and state tokens are made and joined with the image tokens; weights are safetensors files."""
 
     kind: str = "concat"
     weights: str = ""
     tokenizer: str = "fourier"
     tokenizer_weights: str = ""
+    state_tokenizer: str = "fourier"
 
     def __post_init__(self):
         _one_of("fusion.kind", self.kind, FUSIONS)
         _one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
+        _one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)
         if self.kind == "cross_attention" and not self.weights:
             raise BadSetting("fusion.weights", self.weights,
                              "a safetensors file: untrained cross_attention gives noise, so it is refused")
@@ -207,16 +262,22 @@ class SyncSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """``dtype`` of the tensors on the wire; ``top_k`` classes; ``max_rate_hz`` 0 is no bound."""
+    """``dtype`` of the tensors on the wire; at most ``top_k`` classes, of ``min_score`` and more;
+
+    ``max_rate_hz`` 0 is no bound; ``views`` False leaves the pictures for people out, whoever subscribes.
+    """
 
     dtype: str = "float32"
     top_k: int = 5
     max_rate_hz: float = 0.0
+    min_score: float = 0.0
+    views: bool = True
 
     def __post_init__(self):
         _one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
         _within("top_k", self.top_k, 1, 1000)
         _within("max_rate_hz", self.max_rate_hz, 0.0, 1000.0, "Hz")
+        _within("min_score", self.min_score, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -231,6 +292,8 @@ class EncoderSettings:
     fusion: FusionSettings = field(default_factory=FusionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    states: tuple[StateSettings, ...] = ()
+    state_policy: str = "mask"
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
 
@@ -238,9 +301,16 @@ class EncoderSettings:
         if not self.cameras:
             raise BadSetting("camera_names", [], "at least one camera's name")
         _one_of("poses.policy", self.pose_policy, POSE_POLICIES)
-        # A camera and an arm share the name space of the topics below the node.
-        for parameter, names in (("camera_names", [c.name for c in self.cameras]),
-                                 ("pose_names", [c.name for c in self.cameras] + [p.name for p in self.poses])):
-            repeated = sorted({n for n in names if names.count(n) > 1})
-            if repeated:
-                raise BadSetting(parameter, repeated, "names that differ from each other, cameras and arms together")
+        _one_of("states.policy", self.state_policy, POSE_POLICIES)
+        # Cameras, arms and states share the name space of the topics below the node.
+        names: list[str] = []
+        for parameter, sources in (("camera_names", self.cameras), ("pose_names", self.poses),
+                                   ("state_names", self.states)):
+            names += [source.name for source in sources]
+            if repeated := sorted({n for n in names if names.count(n) > 1}):
+                raise BadSetting(parameter, repeated,
+                                 "names that differ from each other, cameras, arms and states together")
+        for state in self.states:
+            if self.fusion.state_tokenizer != "fourier" and not state.tokenizer_weights:
+                raise BadSetting(f"states.{state.name}.tokenizer_weights", "", "a safetensors file: an untrained "
+                                 f"{self.fusion.state_tokenizer} gives noise, so it is refused")

@@ -70,6 +70,32 @@ class PoseAtImage:
 
 
 @dataclass(frozen=True, eq=False)
+class JointState:
+    """Joints at one time: ``numbers`` (F * J,) float64, field after field, each in the order of the settings.
+
+    With J joints and the fields position and velocity: J positions (rad, m for sliding joints and most grippers),
+    then J velocities (rad/s, m/s), as REP 103 and sensor_msgs/JointState have them.
+    """
+
+    numbers: np.ndarray
+    stamp_ns: int
+    frame_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class StateAtImage:
+    """Joints at an image's stamp: ``status`` and ``skew_ns`` as of :class:`PoseAtImage`, the worst of all joints.
+
+    ``lacking`` names the joints without a sample near enough, because of which ``state`` is None.
+    """
+
+    state: JointState | None
+    status: PoseStatus
+    skew_ns: int | None
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class EncoderOutput:
     """What one encoder run gives for a batch of B images, all float32 numpy arrays.
 
@@ -87,14 +113,14 @@ class EncoderOutput:
     block_tokens: np.ndarray | None = None
 
 
-TokenKind = Literal["cls", "patch", "pose"]
+TokenKind = Literal["cls", "patch", "pose", "state"]
 
 
 @dataclass(frozen=True, eq=False)
 class TokenGroup:
     """Tokens of one kind from one source, with their mask: tokens never travel without it.
 
-    ``tokens`` (T, D) float32; ``source`` is the camera's or the arm's name; ``valid`` False means that the
+    ``tokens`` (T, D) float32; ``source`` is the camera's, arm's or state's name; ``valid`` False means that the
     source was missing and the rows are zero; ``grid`` is (rows, columns) for patch tokens.
     """
 
@@ -152,7 +178,10 @@ class CameraResult:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """Everything that one group of images and poses gave. ``stamp_ns`` is that of the first camera present."""
+    """Everything that one group of images gave, with its poses and joint states.
+
+    ``stamp_ns`` is that of the first camera present.
+    """
 
     stamp_ns: int
     frame_id: str
@@ -161,6 +190,7 @@ class FrameResult:
     sequence: TokenSequence
     embedding: np.ndarray
     stage_ms: dict[str, float] = field(default_factory=dict)
+    states: dict[str, StateAtImage] = field(default_factory=dict)
 
 
 class Encoder(Protocol):

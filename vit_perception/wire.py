@@ -8,12 +8,17 @@ languages. A tensor of T tokens × D channels is an Image of ``height`` T, ``wid
 import array
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+import math
+from dataclasses import MISSING, asdict, dataclass, fields
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from vit_perception.types import BadInput
+
 SCHEMA_VERSION = 1
+MAX_INTEGER = 2**31 - 1
 _DTYPES = {"32FC1": np.dtype("<f4"), "16FC1": np.dtype("<f2"), "mono8": np.dtype("u1"),
            "mono16": np.dtype("<u2")}
 _ENCODINGS = {"float32": "32FC1", "float16": "16FC1"}
@@ -69,17 +74,18 @@ def decode_tensor(message: Any) -> np.ndarray:
     """The (height, width) array of an Image message, without a copy where the machine is little-endian.
 
     Takes any object with an Image's fields (rclpy, rosbags, CycloneDDS). float32, float16, uint8 or uint16.
-    Raises ValueError when encoding, step or the amount of data disagree.
+    Raises BadInput (a ValueError) when encoding, step or the amount of data disagree.
     """
     dtype = _DTYPES.get(message.encoding)
     if dtype is None:
-        raise ValueError(f"encoding is {message.encoding!r}; accepted: {', '.join(_DTYPES)}")
+        raise BadInput("encoding", f"encoding is {message.encoding!r}; accepted: {', '.join(_DTYPES)}")
     if message.is_bigendian:
         dtype = dtype.newbyteorder(">")
     height, width, step = int(message.height), int(message.width), int(message.step)
     if step < width * dtype.itemsize or step % dtype.itemsize or len(message.data) < height * step:
-        raise ValueError(f"{height} x {width} of {message.encoding} with step {step} does not fit "
-                         f"{len(message.data)} bytes of data")
+        raise BadInput("size", f"{height} x {width} of {message.encoding} with step {step} does not fit "
+                               f"{len(message.data)} bytes of data; accepted: a step of {width * dtype.itemsize}, or a "
+                               f"larger multiple of {dtype.itemsize}, and height times step bytes")
     values = np.frombuffer(message.data, dtype, count=height * step // dtype.itemsize)
     return values.reshape(height, step // dtype.itemsize)[:, :width]
 
@@ -139,6 +145,16 @@ class LayoutDense:
 
 
 @dataclass(frozen=True)
+class LayoutState:
+    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in which order."""
+
+    name: str
+    joints: tuple[str, ...]
+    fields: tuple[str, ...]
+    tokenizer_sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Layout:
     """What ``~/layout`` says: how to read every topic of the node, and what really runs.
 
@@ -161,6 +177,8 @@ class Layout:
     pose_tokenizer: str = "fourier"
     pose_tokenizer_sha256: str = ""
     embedding_width: int = 0
+    states: tuple[LayoutState, ...] = ()
+    state_tokenizer: str = "fourier"
     schema_version: int = SCHEMA_VERSION
     dense: LayoutDense | None = None
 
@@ -197,18 +215,68 @@ class Layout:
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
-        """The layout of a ``~/layout`` message. Raises ValueError for another schema version."""
-        fields = json.loads(text)
-        if fields.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"layout schema_version is {fields.get('schema_version')!r}; accepted: {SCHEMA_VERSION}")
-        fields.pop("layout_id", None)
-        fields["groups"] = tuple(LayoutGroup(**_tuples(g)) for g in fields["groups"])
-        fields["cameras"] = tuple(LayoutCamera(**_tuples(c)) for c in fields["cameras"])
-        if fields.get("dense") is not None:
-            fields["dense"] = LayoutDense(**_tuples(fields["dense"]))
-        return cls(**fields)
+        """The layout of a ``~/layout`` message. Keys that this version does not know are ignored.
+
+        Raises BadInput (a ValueError) with the key, its value and what would be accepted: for another schema
+        version, and for groups that do not follow one another.
+        """
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadInput("layout", f"the layout is no JSON: {error}; accepted: the text of ~/layout") from error
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise BadInput("layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}")
+        layout = _parsed(cls, found, "layout")
+        layout._check()
+        return layout
+
+    def _check(self) -> None:
+        """Groups cover rows 0 to N one after another, and a grid has as many patches as its group has rows."""
+        if self.dtype not in _ENCODINGS:
+            raise BadInput("layout", f"layout.dtype is {self.dtype!r}; accepted: {', '.join(_ENCODINGS)}")
+        row = 0
+        for group in self.groups:
+            if group.start != row or group.stop <= row or group.grid and math.prod(group.grid) != group.stop - row:
+                raise BadInput("layout", f"layout.groups: {group} does not fit; accepted: start {row}, a larger stop, "
+                                         "and a grid of as many patches as rows")
+            row = group.stop
+        if len({group.name for group in self.groups}) < len(self.groups):
+            raise BadInput("layout", f"layout.groups: {[g.name for g in self.groups]}; accepted: names that differ")
 
 
-def _tuples(fields: dict) -> dict:
-    """JSON has lists where the layout has tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+def _parsed(kind: Any, value: Any, where: str) -> Any:
+    """``value``, as JSON has it, as the type ``kind``: a dataclass, a tuple, a number, a text, or None of these."""
+    arguments = get_args(kind)
+    if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in value]
+        if missing:
+            raise BadInput("layout", f"{where} lacks {', '.join(missing)}; accepted: {', '.join(hints)}")
+        return kind(**{n: _parsed(hints[n], v, f"{where}.{n}") for n, v in value.items() if n in hints})
+    if get_origin(kind) is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_parsed(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+    elif NoneType in arguments:
+        return None if value is None else _parsed(arguments[0], value, where)
+    elif kind is float and type(value) in (int, float) and abs(value) <= MAX_INTEGER:
+        return value
+    elif kind is int and type(value) is int and 0 <= value <= MAX_INTEGER or kind is str and isinstance(value, str):
+        return value
+    raise BadInput("layout", f"{where} is {value!r:.80}; accepted: {getattr(kind, '__name__', kind)} as in "
+                             "docs/wire_format.md")
+
+
+def differing_fields(expected: Any, found: Any, name: str = "") -> list[str]:
+    """Where two JSON-like values differ, a line each: ``cameras.0.labels is ... where ... is expected``."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = [*expected, *(k for k in found if k not in expected)]
+        return [line for key in keys for line in
+                differing_fields(expected.get(key), found.get(key), f"{name}.{key}" if name else str(key))]
+    both_lists = isinstance(expected, (list, tuple)) and isinstance(found, (list, tuple))
+    if both_lists and len(expected) == len(found):
+        return [line for k, (one, other) in enumerate(zip(expected, found))
+                for line in differing_fields(one, other, f"{name}.{k}")]
+    same = list(expected) == list(found) if both_lists else expected == found
+    return [] if same else [f"{name} is {found!r} where {expected!r} is expected"]

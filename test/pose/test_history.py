@@ -55,6 +55,13 @@ def test_numbers_that_are_not_finite_are_refused(position, quaternion):
     assert error.reason == "nan" and ("nan" in str(error) or "inf" in str(error)) and "finite" in str(error)
 
 
+@pytest.mark.parametrize("position", [(1.1e6, 0, 0), (0, -1e39, 0), (0, 0, 1e300)])
+def test_a_position_beyond_any_robot_is_refused(position):
+    """1e39 m is finite as float64, and infinite among float32 features."""
+    error = refusal(pose_message(position, (0, 0, 0, 1)))
+    assert error.reason == "position" and "accepted: up to 1e+06 m" in str(error)
+
+
 @pytest.mark.parametrize("quaternion, norm", [((0, 0, 0, 0), "0"), ((0, 0, 0, 2), "2"), ((0, 0, 0.6, 0.79), "0.992"),
                                               ((1e200, 0, 0, 0), "1e+200"), ((0, 0, 0, 1.0011), "1.0011")])
 def test_a_quaternion_that_is_not_unit_is_refused(quaternion, norm):

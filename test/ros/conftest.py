@@ -1,24 +1,19 @@
 """A real node in this process, talking over real DDS to a tester node."""
 
-import array
 import threading
 import time
 
-import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
+from test.ros.sensor_messages import MILLISECOND_NS, image_message, stamped_pose
 from vit_perception.ros.diagnostics import parse_accounts
 from vit_perception.ros.encoder_node import EncoderNode
-from vit_perception.ros.messages import header_of
 from vit_perception.ros.output_watcher import OutputWatcher
-
-MILLISECOND_NS = 1_000_000
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,24 +21,6 @@ def rclpy_running():
     rclpy.init()
     yield
     rclpy.try_shutdown()
-
-
-def image_message(stamp_ns: int, seed: int = 0, size_px: tuple[int, int] = (48, 64), encoding: str = "bgr8") -> Image:
-    """A picture of noise with the fields of a camera driver."""
-    height, width = size_px
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    message = Image(header=header_of(stamp_ns, "camera_optical_frame"), height=height, width=width, encoding=encoding,
-                    step=3 * width)
-    message.data = array.array("B", pixels.tobytes())
-    return message
-
-
-def stamped_pose(stamp_ns: int, x_m: float = 0.0, frame_id: str = "base_link") -> PoseStamped:
-    """A pose at (x, 0, 0.5) m without rotation."""
-    message = PoseStamped(header=header_of(stamp_ns, frame_id))
-    message.pose.position.x, message.pose.position.z = x_m, 0.5
-    message.pose.orientation.w = 1.0
-    return message
 
 
 class Rig:
@@ -128,4 +105,4 @@ def rig(tiny_checkpoint):
         each.close()
 
 
-__all__ = ["CompressedImage", "MILLISECOND_NS", "Rig", "image_message", "stamped_pose"]
+__all__ = ["CompressedImage", "Image", "MILLISECOND_NS", "Rig", "image_message", "stamped_pose"]

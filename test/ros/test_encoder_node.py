@@ -198,7 +198,7 @@ def test_lifecycle_can_be_cycled_and_the_books_start_anew(rig):
     robot.publish("/wrist/image", image_message(STAMP_NS))
     robot.frame(STAMP_NS)
     assert robot.node.trigger_deactivate().name == "SUCCESS"
-    assert robot.node.count_subscribers("/wrist/image") == 0
+    robot.until(lambda: not robot.node.count_subscribers("/wrist/image"), what="the end of the subscription")
     assert robot.node.trigger_activate().name == "SUCCESS"
     robot.until(lambda: robot.node.count_subscribers("/wrist/image") == 1)
     robot._publishers.clear()
@@ -208,16 +208,6 @@ def test_lifecycle_can_be_cycled_and_the_books_start_anew(rig):
     assert robot.node.trigger_deactivate().name == "SUCCESS"
     assert robot.node.trigger_cleanup().name == "SUCCESS"
     assert robot.node.trigger_configure().name == "SUCCESS"
-
-
-def test_parameters_cannot_change_silently_while_configured(rig):
-    robot = rig()
-    robot.activate()
-    result = robot.node.set_parameters([Parameter("top_k", value=3)])[0]
-    assert not result.successful and "configure" in result.reason
-    robot.node.trigger_deactivate()
-    robot.node.trigger_cleanup()
-    assert robot.node.set_parameters([Parameter("top_k", value=3)])[0].successful
 
 
 def test_a_bag_that_loops_goes_on(rig):

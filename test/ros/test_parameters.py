@@ -4,7 +4,7 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
-from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs
+from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
 from vit_perception.settings import BadSetting
 
 
@@ -26,8 +26,11 @@ def test_everything_given_arrives_in_the_settings(make_node):
     node = make_node(camera_names=["left", "right"], cameras__left__topic="/l", cameras__left__transport="compressed",
                      pose_names=["arm"], poses__arm__topic="/p", poses__arm__frame_id="base", poses__arm__wait_s=0.1,
                      poses__policy="require", engine__backend="torch", engine__threads=3, sync__policy="mask",
-                     output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1,
-                     model__family="dinov2")
+                     output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1, model__family="dinov2",
+                     min_score=0.25, views=False,
+                     cameras__left__labels=["a", "b"], cameras__right__labels=[""], state_names=["body"],
+                     states__body__joints=["elbow", "gripper"], states__body__fields=["velocity"],
+                     states__body__max_skew_s=0.2, states__policy="require")
     settings = NodeParameters(node).read()
     left, right = settings.cameras
     assert (left.topic, left.transport, right.topic, right.transport) == ("/l", "compressed", "right/image", "raw")
@@ -36,6 +39,18 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert settings.model.family == "dinov2"
     assert (settings.sync.policy, settings.output.dtype) == ("mask", "float16")
     assert (settings.output.top_k, settings.output.max_rate_hz) == (2, 12.5)
+    assert (settings.output.min_score, settings.output.views) == (0.25, False)
+    assert (left.labels, right.labels, settings.state_policy) == (("a", "b"), (), "require")
+    (body,) = settings.states
+    assert (body.topic, body.joints, body.fields) == ("joint_states", ("elbow", "gripper"), ("velocity",))
+    assert (body.wait_s, body.max_skew_s) == (0.02, 0.2)
+
+
+def test_a_pose_of_tf_needs_no_topic(make_node):
+    node = make_node(camera_names=["wrist"], pose_names=["arm"], poses__arm__source="tf", poses__arm__base_frame="base",
+                     poses__arm__ee_frame="tool0")
+    arm = NodeParameters(node).read().poses[0]
+    assert (arm.source, arm.base_frame, arm.ee_frame, arm.expected_frame_id) == ("tf", "base", "tool0", "base")
 
 
 def test_labels_and_templates_arrive_as_given_and_by_default(make_node):
@@ -51,9 +66,10 @@ def test_labels_and_templates_arrive_as_given_and_by_default(make_node):
 
 
 def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node):
-    node = make_node(camera_names=["wrist"], pose_names=["arm"], poses__arm__frame_id="base")
+    node = make_node(camera_names=["wrist"], pose_names=["arm"], poses__arm__frame_id="base", state_names=["body"],
+                     states__body__joints=["elbow"])
     NodeParameters(node).read()
-    for spec in (*NODE, *camera_specs("wrist"), *pose_specs("arm")):
+    for spec in (*NODE, *camera_specs("wrist"), *pose_specs("arm"), *state_specs("body")):
         described = node.describe_parameter(spec.name)
         assert len(described.description) > 10, spec.name
         if isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool):
@@ -74,7 +90,7 @@ def test_a_value_of_a_wrong_type_is_remembered_until_it_is_set(make_node):
     with pytest.raises(BadSetting, match="'top_k' is 'five'; accepted: int from 1 to 1000|'sync.slop_s' is 7.0"):
         parameters.read()
     parameters.was_set("top_k")
-    with pytest.raises(BadSetting, match="'sync.slop_s' is 7.0; accepted: float \(15.0, not 15\) from 0 to 1"):
+    with pytest.raises(BadSetting, match=r"'sync.slop_s' is 7.0; accepted: float \(15.0, not 15\) from 0 to 1"):
         parameters.read()
     parameters.was_set("sync.slop_s")
     assert parameters.read().output.top_k == 5

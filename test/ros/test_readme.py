@@ -10,7 +10,7 @@ from test.conftest import ROOT
 from test.ros.conftest import image_message
 from vit_perception.cli.main import SUBCOMMANDS
 from vit_perception.cli.processes import Child
-from vit_perception.ros.parameters import NODE, camera_specs, pose_specs
+from vit_perception.ros.parameters import NODE, camera_specs, pose_specs, state_specs
 
 README = (ROOT / "README.md").read_text()
 
@@ -47,7 +47,8 @@ def test_links_and_pictures_exist():
 
 def test_every_parameter_is_in_the_table():
     table = README.split("## Parameters")[1].split("## Bad input")[0]
-    names = [s.name for s in (*NODE, *camera_specs("<name>"), *pose_specs("<name>"))]
+    names = [s.name for s in (*NODE, *camera_specs("<name>"), *pose_specs("<name>"),
+                              *state_specs("<name>"))]
     missing = [n for n in names if f"`{n}`" not in table and f"`.{n.rsplit('.', 1)[-1]}`" not in table]
     assert not missing
 

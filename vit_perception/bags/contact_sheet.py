@@ -29,7 +29,7 @@ class CameraPanel:
 @dataclass(frozen=True)
 class Moment:
     """One row of the sheet: seconds into the bag, the true class, what all cameras together predict with its
-    score, and a panel a camera."""
+    score, and a panel a camera. Empty texts for a recording without labels, or cameras without classes."""
 
     time_s: float
     truth: str
@@ -68,13 +68,16 @@ def _views_of(moments: Sequence[Moment]) -> dict[str, PcaView]:
 
 def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, moment: Moment, pca: dict[str, PcaView]) -> None:
     draw.text((GAP_PX * 2, top + 6), f"{moment.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24))
-    colour = FOREGROUND if moment.predicted == moment.truth else WRONG
-    draw.text((GAP_PX * 2, top + 40), f"{moment.predicted}  {moment.score:.2f}", colour, ImageFont.load_default(28))
-    draw.text((GAP_PX * 2, top + 78), f"true stage: {moment.truth}", DIM, ImageFont.load_default(18))
+    if moment.predicted:
+        colour = FOREGROUND if moment.predicted == moment.truth or not moment.truth else WRONG
+        draw.text((GAP_PX * 2, top + 40), f"{moment.predicted}  {moment.score:.2f}", colour, ImageFont.load_default(28))
+    if moment.truth:
+        draw.text((GAP_PX * 2, top + 78), f"true stage: {moment.truth}", DIM, ImageFont.load_default(18))
     for index, panel in enumerate(moment.panels):
-        colour = DIM if panel.predicted == moment.truth else WRONG
-        draw.text((GAP_PX * 2, top + 112 + 24 * index), f"{panel.camera}: {panel.predicted} {panel.score:.2f}", colour,
-                  ImageFont.load_default(15))
+        if panel.predicted:
+            colour = DIM if panel.predicted == moment.truth or not moment.truth else WRONG
+            draw.text((GAP_PX * 2, top + 112 + 24 * index), f"{panel.camera}: {panel.predicted} {panel.score:.2f}",
+                      colour, ImageFont.load_default(15))
         size_px = panel.rgb.shape[:2]
         for step, pixels in enumerate((panel.rgb, pca[panel.camera](panel.patch_tokens, panel.grid, size_px),
                                        panel.attention)):

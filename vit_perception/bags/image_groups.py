@@ -3,6 +3,9 @@
 from collections import deque
 from typing import Any
 
+# A camera that stops is waited for this long, so that the others' images do not fill the memory.
+LONGEST_WAIT_NS = 2_000_000_000
+
 Member = tuple[int, Any]  # stamp in ns, message
 
 
@@ -11,6 +14,7 @@ class ImageGroups:
 
     A group is decided when every camera has sent an image at or behind its latest stamp, so that no nearer
     partner can come; with ``mask`` also when a camera has sent nothing for ``silent_after_ns``: it is left out.
+    An image that has waited for ``LONGEST_WAIT_NS`` is unmatched.
     """
 
     def __init__(self, cameras: list[str], slop_ns: int, mask: bool, silent_after_ns: int):
@@ -25,7 +29,11 @@ class ImageGroups:
         self._waiting[camera].append((stamp_ns, message))
         self._newest_ns[camera] = stamp_ns
         self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
-        return self._decided(ended=False)
+        groups = self._decided(ended=False)
+        for name, waiting in self._waiting.items():
+            while waiting and waiting[0][0] < stamp_ns - LONGEST_WAIT_NS:
+                self._drop(name)
+        return groups
 
     def flush(self) -> list[dict[str, Member]]:
         """Decide all that waits: nothing more comes, or time has jumped back."""

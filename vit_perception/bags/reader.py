@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.highlevel import AnyReader
-from rosbags.highlevel.anyreader import AnyReaderError
+from rosbags.interfaces import Qos
 from rosbags.typesys import Stores, get_typestore
+
+ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
 
 
 class BagError(ValueError):
@@ -30,13 +32,13 @@ class BagReader:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.exists():
-            raise BagError(f"no bag at {self.path}; accepted: a rosbag2 folder with metadata.yaml")
+            raise BagError(f"no bag at {self.path}; accepted: {ACCEPTED}")
         try:
             # Recordings of other distributions bring their own definitions along; this is for those that don't.
             self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_KILTED))
             self._reader.open()
-        except (AnyReaderError, OSError, ValueError, KeyError) as error:
-            raise BagError(f"{self.path} is no readable bag: {error}; accepted: a rosbag2 folder") from error
+        except Exception as error:  # the library's own errors, SQLite's, and those of three decompressors
+            raise BagError(f"{self.path} is no readable bag: {error}; accepted: {ACCEPTED}") from error
 
     def __enter__(self) -> "BagReader":
         return self
@@ -60,7 +62,7 @@ class BagReader:
 
     @property
     def end_ns(self) -> int:
-        """When the last message was recorded."""
+        """1 ns after the last message was recorded."""
         return self._reader.end_time
 
     def count(self, topic: str) -> int:
@@ -74,12 +76,34 @@ class BagReader:
                            f"{', '.join(sorted(self.topics))}")
         return [c for c in self._reader.connections if c.topic in topics]
 
-    def raw(self, topics: list[str]) -> Iterator[RawMessage]:
-        """Messages of ``topics`` in the order of recording, not deserialised."""
-        for connection, stamp_ns, data in self._reader.messages(connections=self._connections(topics)):
+    def qos_of(self, topic: str) -> list[Qos]:
+        """The profiles that the recorded publishers of ``topic`` offered; empty where the bag does not say."""
+        return [qos for c in self._connections([topic]) for qos in c.ext.offered_qos_profiles]
+
+    def raw(self, topics: list[str], start_ns: int | None = None, stop_ns: int | None = None) -> Iterator[RawMessage]:
+        """Messages of ``topics`` in the order of recording, not deserialised.
+
+        ``start_ns`` is the earliest time of recording, ``stop_ns`` the first that is too late. Raises BagError
+        where the bag is damaged further in.
+        """
+        for connection, stamp_ns, data in self._read(topics, start_ns, stop_ns):
             yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
 
     def messages(self, topics: list[str]) -> Iterator[tuple[str, int, Any]]:
-        """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS."""
-        for connection, stamp_ns, data in self._reader.messages(connections=self._connections(topics)):
-            yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)
+        """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS. Raises BagError."""
+        for connection, stamp_ns, data in self._read(topics, None, None):
+            try:
+                message = self._reader.deserialize(data, connection.msgtype)
+            except Exception as error:
+                raise BagError(f"{self.path}: a message of {connection.topic} at {stamp_ns} ns cannot be read as "
+                               f"{connection.msgtype}: {error}") from error
+            yield connection.topic, stamp_ns, message
+
+    def _read(self, topics: list[str], start_ns: int | None, stop_ns: int | None) -> Iterator[tuple]:
+        connections = self._connections(topics)
+        if not connections:
+            return  # rosbags takes none for all
+        try:
+            yield from self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
+        except Exception as error:  # as on opening: whatever a decompressor or SQLite finds further in
+            raise BagError(f"{self.path} is damaged: {error}; accepted: a whole bag") from error

@@ -1,18 +1,39 @@
 """Write messages to a rosbag2 folder (MCAP) as the CDR bytes they came in, without ROS."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from rosbags.interfaces import Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+_VISION_MSGS = {
+    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
+    "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
+}
+
+
+def typestore_with_vision_msgs() -> Typestore:
+    """Message definitions of ROS 2 Kilted, and the two of vision_msgs, which no store has."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    for name, definition in _VISION_MSGS.items():
+        if name not in store.types:
+            store.register(get_types_from_msg(definition, name))
+    return store
+
 
 class BagWriter:
-    """An MCAP bag at ``path``, which must not exist yet: ``with BagWriter(path) as bag: bag.write(...)``."""
+    """An MCAP bag at ``path``, which must not exist yet: ``with BagWriter(path) as bag: bag.write(...)``.
 
-    def __init__(self, path: Path):
+    ``qos`` gives the profiles that a topic's publishers offered; none are written by default. However the block
+    ends, what was written so far is a whole bag.
+    """
+
+    def __init__(self, path: Path, qos: Callable[[str], list[Qos]] = lambda topic: []):
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._types = get_typestore(Stores.ROS2_KILTED)
+        self._types = typestore_with_vision_msgs()
+        self._qos = qos
         self._connections: dict[str, object] = {}
 
     def __enter__(self) -> "BagWriter":
@@ -25,19 +46,7 @@ class BagWriter:
     def write(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
         """Append one message of ``type_name`` (``package/msg/Name``), recorded at ``stamp_ns``."""
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, type_name,
-                                                                   typestore=self._types_with(type_name))
+            # Definitions travel in the bag, so that whoever opens it needs none.
+            self._connections[topic] = self._writer.add_connection(topic, type_name, typestore=self._types,
+                                                                   offered_qos_profiles=self._qos(topic))
         self._writer.write(self._connections[topic], stamp_ns, data)
-
-    def _types_with(self, type_name: str) -> Typestore:
-        """Definitions travel in the bag, so that whoever opens it needs none; vision_msgs is not in every store."""
-        if type_name not in self._types.types:
-            for name, definition in _VISION_MSGS.items():
-                self._types.register(get_types_from_msg(definition, name))
-        return self._types
-
-
-_VISION_MSGS = {
-    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
-    "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
-}

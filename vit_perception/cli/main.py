@@ -1,4 +1,4 @@
-"""``vit-perception``: build, demo, doctor, explain, fit, replay. Each subcommand is a file of its own here."""
+"""``vit-perception``: build, demo, doctor, embed, explain, fit, inspect, replay: each a file of its own here."""
 
 import argparse
 import importlib
@@ -8,9 +8,11 @@ SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
     "doctor": "say what this machine can run",
+    "embed": "features of bags, pictures or a LeRobot data set as files",
     "explain": "show what a model does with one picture: a figure, and the shape at each step",
     "fit": "make a classifier from labelled pictures or a bag: a head, or the whole model",
-    "replay": "publish a bag's topics at recorded speed",
+    "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
+    "replay": "publish a bag's topics with recorded timing",
 }
 
 

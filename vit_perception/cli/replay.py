@@ -1,21 +1,68 @@
-"""Publish a bag's topics at recorded speed, as the recorded bytes."""
+"""Publish a bag's topics with recorded timing, as the recorded bytes: rosbag2 sqlite3 and MCAP, compressed or not."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SHOW_EVERY = 20
+
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, help="rosbag2 folder")
+    parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
     parser.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
+    parser.add_argument("--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
+    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds of the bag (default: all)")
+    parser.add_argument("--loop", type=int, nargs="?", const=0, default=1, metavar="N",
+                        help="play N times; without a number until Ctrl-C")
+    parser.add_argument("--clock", type=float, nargs="?", const=40.0, default=0.0, metavar="HZ",
+                        help="publish the bag's time on /clock (without a number at 40 Hz)")
+    parser.add_argument("--qos", choices=("recorded", "reliable"), default="recorded",
+                        help="as the bag says where it does, or reliable, which every subscriber matches")
     parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long for a subscriber on each topic")
     parser.add_argument("--log", type=Path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
 
 
 def run(args: Namespace) -> int:
-    from vit_perception.ros.bag_player import play_bag
+    from vit_perception.cli.processes import use_large_data_profile
+    from vit_perception.ros.bag_player import PlayOptions, parse_remaps, play_bag
 
-    if not args.rate > 0:
-        raise ValueError(f"--rate is {args.rate}; accepted: more than 0")
-    print(f"{play_bag(args.bag, args.topics, args.rate, args.wait_s, args.log)} messages sent")
-    return 0
+    options = PlayOptions(tuple(args.topics), parse_remaps(args.remap), args.rate, args.start, args.duration, args.loop,
+                          args.clock, args.qos, args.wait_s)
+    use_large_data_profile()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+               TimeRemainingColumn())
+    # On stderr, so that what is said at the end can be piped.
+    progress = Progress(*columns, console=Console(stderr=True))
+    bar = progress.add_task(args.bag.name, total=None)
+    begin_ns, count = 0, 0
+
+    def began(player) -> None:
+        nonlocal begin_ns
+        begin_ns = player.start_ns
+        for skipped in player.skipped:
+            print(f"not played: {skipped}", file=sys.stderr)
+        progress.update(bar, total=player.stop_ns - player.start_ns)
+        progress.start()
+
+    def show(message) -> None:
+        nonlocal count
+        count += 1
+        if count % SHOW_EVERY == 0:
+            progress.update(bar, completed=message.stamp_ns - begin_ns)
+
+    try:
+        sent, ended = play_bag(args.bag, options, args.log, began, show)
+        if ended:
+            progress.update(bar, completed=progress.tasks[bar].total)
+    finally:
+        progress.stop()
+    for topic, number in sorted(sent.items()):
+        print(f"{number:>8}  {topic}")
+    print(f"{sum(sent.values())} messages sent" + ("" if ended else ", interrupted"))
+    # A loop without an end has no other way to end.
+    return 0 if ended or options.loops == 0 else 130

@@ -1,4 +1,4 @@
-"""The embedding that needs no weights: CLS and pose tokens side by side."""
+"""The embedding that needs no weights: CLS, pose and state tokens side by side."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from vit_perception.types import TokenGroup, TokenSequence
 
 
 class Concat:
-    """Each camera's CLS token, then each pose token, in layout order; a missing one is zeros.
+    """Each camera's CLS token, then each pose and each state token, in layout order; a missing one is zeros.
 
     The width never changes while cameras and arms come and go.
     """
@@ -24,4 +24,4 @@ class Concat:
 
 
 def _joined(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
-    return [group for kind in ("cls", "pose") for group in groups if group.kind == kind]
+    return [group for kind in ("cls", "pose", "state") for group in groups if group.kind == kind]

@@ -6,8 +6,9 @@ header leaves open:
 * 8UC1, 8UC3 and 8UC4 name no colours; they are taken as OpenCV holds pictures: grey, BGR, BGRA.
 * 16-bit samples give their high byte (``is_bigendian`` says which that is), so full scale stays full scale.
 * YUV is ITU-R BT.601 with limited range (16..235), as OpenCV and cv_bridge take it.
-* ``height`` of nv12, nv21 and nv24 is the picture's; ``data`` holds the chroma rows below it.
-* Depth (16UC1, 32FC1 and the like) is not a colour image and is refused.
+* ``height`` of nv12, nv21 and nv24 is the picture's; ``data`` holds the chroma rows below it (1.5, 1.5 and 3
+  times ``height * step`` in all, as ``getHeightScaling`` in newer versions of that header has it).
+* Signed, float, two-channel and 16UC samples are measurements (depth, flow, tensors), not colours: refused.
 
 Encodings beyond the table go through cv_bridge where it is installed.
 """
@@ -93,7 +94,8 @@ def _nv24(rows: np.ndarray, height: int, width: int) -> np.ndarray:
     # One U V pair per pixel, so a chroma row is two steps long.
     chroma = rows[height:].reshape(height, -1)[:, :2 * width].reshape(height, width, 2)
     # OpenCV has no 4:4:4 code: each pixel twice is 4:2:2, which keeps one YUV formula for all encodings.
-    doubled = np.stack([chroma[..., 0], luma, chroma[..., 1], luma], axis=-1).reshape(height, 2 * width, 2)
+    u, v = cv2.split(chroma)
+    doubled = cv2.merge([u, luma, v, luma]).reshape(height, 2 * width, 2)
     return cv2.cvtColor(doubled, cv2.COLOR_YUV2RGB_UYVY)[:, ::2]
 
 
@@ -157,7 +159,7 @@ def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
 
 def _through_cv_bridge(message: Any) -> np.ndarray:
     refused = f"encoding is {message.encoding!r}; accepted: {', '.join(ACCEPTED_ENCODINGS)}"
-    if re.fullmatch(r"(8|16|32|64)[USF]C\d+", message.encoding):
+    if re.fullmatch(r"(8|16|32|64)[USF]C\d*", message.encoding):
         raise BadInput("encoding", refused + " (a depth or tensor image has no colours)")
     try:
         from cv_bridge import CvBridge

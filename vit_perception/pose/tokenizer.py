@@ -1,10 +1,11 @@
-"""A pose -> one token of the encoder's width.
+"""A pose, or a joint state -> one token of the encoder's width.
 
-A pose is 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns (6), column
-after column. Three kinds:
+A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns (6), column
+after column. A state is its joints' positions, velocities, or both, as :class:`vit_perception.types.JointState` has
+them. Three kinds:
 
-``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p mod 9 with
-octave k = floor(p / 9) of K = ceil(ceil(D/2) / 9)::
+``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p mod n with
+octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
 
     wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 where K is 1)
     token[2p]    = sqrt(2) * cos(2 * pi * x[j] / wavelength_k)
@@ -12,15 +13,16 @@ octave k = floor(p / 9) of K = ceil(ceil(D/2) / 9)::
 
 computed in float64 and rounded to float32; an odd D leaves the last sine out. An even D has a root mean
 square of exactly 1, and no token is all zero, which on the wire would mean a missing one. Positions are
-unambiguous within 8 m, and 2 cm (about 1 degree) turns the fastest pair once. A width below 18 holds the first
-numbers only. (Sines of geometric wavelengths: Vaswani et al., "Attention Is All You Need", 2017, section 3.5.)
+unambiguous within 8 m, joints within 8 rad, and 2 cm (about 1 degree) turns the fastest pair once. A width below
+2 n holds the first numbers only; a state of so many joints is refused. (Sines of geometric wavelengths: Vaswani et
+al., "Attention Is All You Need", 2017, section 3.5.)
 
-``linear``: a safetensors file with ``weight`` (D, 9) and ``bias`` (D,): ``weight @ x + bias``.
+``linear``: a safetensors file with ``weight`` (D, n) and ``bias`` (D,): ``weight @ x + bias``.
 
-``mlp``: ``fc1.weight`` (H, 9), ``fc1.bias`` (H,), ``fc2.weight`` (D, H), ``fc2.bias`` (D,):
+``mlp``: ``fc1.weight`` (H, n), ``fc1.bias`` (H,), ``fc2.weight`` (D, H), ``fc2.bias`` (D,):
 ``fc2(gelu(fc1(x)))`` with the exact (erf) GELU.
 
-Both may hold ``mean`` (9,) and ``std`` (9,), together: then x is ``(x - mean) / std`` first.
+Both may hold ``mean`` (n,) and ``std`` (n,), together: then x is ``(x - mean) / std`` first.
 """
 
 import math
@@ -30,24 +32,35 @@ import numpy as np
 
 from vit_perception.pose.rotation import rotation_6d
 from vit_perception.pose.weights_file import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
+from vit_perception.settings import BadSetting, StateSettings
 from vit_perception.types import Pose
 
 NUMBERS = 9
 LONGEST_WAVELENGTH, SHORTEST_WAVELENGTH = 8.0, 0.02
 
-_WEIGHTS: dict[str, Shapes] = {
-    "linear": {"weight": ("D", NUMBERS), "bias": ("D",)},
-    "mlp": {"fc1.weight": ("H", NUMBERS), "fc1.bias": ("H",), "fc2.weight": ("D", "H"), "fc2.bias": ("D",)},
-}
-_NORMALISATION: Shapes = {"mean": (NUMBERS,), "std": (NUMBERS,)}
+LEARNED = ("linear", "mlp")
 
 
-class PoseTokenizer(Protocol):
+def _weights(kind: str, count: int) -> Shapes:
+    if kind == "linear":
+        return {"weight": ("D", count), "bias": ("D",)}
+    return {"fc1.weight": ("H", count), "fc1.bias": ("H",), "fc2.weight": ("D", "H"), "fc2.bias": ("D",)}
+
+
+class Tokenizer(Protocol):
     """``weights_sha256`` is '' where there are no weights."""
 
     kind: str
     width: int
     weights_sha256: str
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        ...
+
+
+class PoseTokenizer(Tokenizer, Protocol):
+    """A tokenizer of n = 9 numbers."""
 
     def tokens(self, pose: Pose) -> np.ndarray:
         """(1, width) float32."""
@@ -65,18 +78,22 @@ class FourierTokenizer:
     kind = "fourier"
     weights_sha256 = ""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, count: int = NUMBERS):
         self.width = width
         pair = np.arange(math.ceil(width / 2))
-        octaves = math.ceil(len(pair) / NUMBERS)
+        octaves = math.ceil(len(pair) / count)
         wavelengths = LONGEST_WAVELENGTH * (SHORTEST_WAVELENGTH / LONGEST_WAVELENGTH) ** (
-            (pair // NUMBERS) / max(1, octaves - 1))
-        self._number = pair % NUMBERS
+            (pair // count) / max(1, octaves - 1))
+        self._number = pair % count
         self._radians_per_unit = 2.0 * math.pi / wavelengths
 
     def tokens(self, pose: Pose) -> np.ndarray:
         """(1, width) float32."""
-        angles = pose_numbers(pose)[self._number] * self._radians_per_unit
+        return self.encode(pose_numbers(pose))
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        angles = numbers[self._number] * self._radians_per_unit
         pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
         return pairs.reshape(1, -1)[:, :self.width].astype(np.float32)
 
@@ -84,14 +101,15 @@ class FourierTokenizer:
 class LearnedTokenizer:
     """``linear`` or ``mlp`` from a file; names and shapes are in the module's docstring."""
 
-    def __init__(self, kind: str, width: int, weights_path: str):
+    def __init__(self, kind: str, width: int, weights_path: str, count: int = NUMBERS):
         """Raises BadWeights for a file that is not exactly as documented, or of another width."""
         self.kind, self.width = kind, width
         file = read_weights(weights_path)
-        given = [name for name in _NORMALISATION if name in file.tensors]
+        normalisation: Shapes = {"mean": (count,), "std": (count,)}
+        given = [name for name in normalisation if name in file.tensors]
         if len(given) == 1:
             raise BadWeights(f"{weights_path}: there is {given[0]} alone; accepted: mean and std together, or neither")
-        found = check_shapes(file, _WEIGHTS[kind], _NORMALISATION)["D"]
+        found = check_shapes(file, _weights(kind, count), normalisation)["D"]
         if found != width:
             raise BadWeights(f"{weights_path}: tokens of width {found}; accepted: {width}, the encoder's")
         self.weights_sha256 = file.sha256
@@ -99,7 +117,11 @@ class LearnedTokenizer:
 
     def tokens(self, pose: Pose) -> np.ndarray:
         """(1, width) float32."""
-        hidden = pose_numbers(pose).astype(np.float32)
+        return self.encode(pose_numbers(pose))
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        hidden = numbers.astype(np.float32)
         for index, (weight, bias) in enumerate(self._layers):
             hidden = _gelu(hidden) if index else hidden
             # einsum runs on this thread; torch and BLAS would wait for others, 8 ms on a busy CPU.
@@ -128,17 +150,36 @@ def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 def make_tokenizer(kind: str, width: int, weights_path: str = "") -> PoseTokenizer:
-    """The tokenizer of ``kind`` fourier, linear or mlp, for tokens of ``width``.
+    """The tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
 
     Raises ValueError for an unknown kind, a width below 1, or linear and mlp without a file: untrained weights
     give noise, so there is no default. Raises BadWeights (a ValueError) for a file that does not fit.
     """
+    return _make(kind, width, weights_path, NUMBERS, "poses.tokenizer", "poses.tokenizer_weights")
+
+
+def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokenizer:
+    """The tokenizer of ``state``'s numbers, as :func:`make_tokenizer`.
+
+    Raises BadSetting where ``fourier`` would have to leave numbers out.
+    """
+    count = len(state.joints) * len(state.fields)
+    if kind == "fourier" and 2 * count > width:
+        raise BadSetting(f"states.{state.name}.joints", list(state.joints),
+                         f"at most {width // 2 // len(state.fields)} joints with the fields {', '.join(state.fields)}: "
+                         f"a token of {width} channels has a cosine and a sine for {width // 2} numbers")
+    return _make(kind, width, state.tokenizer_weights, count, "states.tokenizer",
+                 f"states.{state.name}.tokenizer_weights")
+
+
+def _make(kind: str, width: int, weights_path: str, count: int, parameter: str,
+          weights_parameter: str) -> PoseTokenizer:
     if width < 1:
         raise ValueError(f"width is {width}; accepted: the encoder's token width, 1 or more")
     if kind == "fourier":
-        return FourierTokenizer(width)
-    if kind not in _WEIGHTS:
-        raise ValueError(f"poses.tokenizer is {kind!r}; accepted: fourier, {', '.join(_WEIGHTS)}")
+        return FourierTokenizer(width, count)
+    if kind not in LEARNED:
+        raise ValueError(f"{parameter} is {kind!r}; accepted: fourier, {', '.join(LEARNED)}")
     if not weights_path:
-        raise ValueError(f"poses.tokenizer_weights is ''; accepted: a safetensors file with trained {kind} weights")
-    return LearnedTokenizer(kind, width, weights_path)
+        raise ValueError(f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights")
+    return LearnedTokenizer(kind, width, weights_path, count)

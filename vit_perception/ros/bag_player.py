@@ -1,18 +1,58 @@
-"""Publish a bag's topics over DDS at recorded speed, as the recorded bytes."""
+"""Publish a bag's topics over DDS with recorded timing, as the recorded bytes (CDR): nothing is converted."""
 
 import importlib
 import json
+import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
 
 from vit_perception.bags.reader import BagError, BagReader, RawMessage
+from vit_perception.types import NANOSECONDS_PER_SECOND
 
 PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+QOS_CHOICES = ("recorded", "reliable")
+_OPTION = {"start_s": "start", "duration_s": "duration", "clock_hz": "clock", "wait_s": "wait-s"}
+# So that a signal and the clock are not kept waiting by a gap in the bag.
+LONGEST_SLEEP_S = 0.1
+DELIVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """How to play. Times are in seconds of the bag; ``duration_s`` 0 is to the end; ``loops`` 0 is until interrupted;
+    ``clock_hz`` 0 publishes no /clock. Raises ValueError naming the option as the command line has it."""
+
+    topics: tuple[str, ...] = ()
+    remaps: tuple[tuple[str, str], ...] = ()
+    rate: float = 1.0
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    loops: int = 1
+    clock_hz: float = 0.0
+    qos: str = "recorded"
+    wait_s: float = 0.0
+
+    def __post_init__(self):
+        if not self.rate > 0:
+            raise ValueError(f"--rate is {self.rate}; accepted: more than 0")
+        for name in _OPTION:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more")
+        if self.loops < 0:
+            raise ValueError(f"--loop is {self.loops}; accepted: 1 or more, or no number for ever")
+        if self.qos not in QOS_CHOICES:
+            raise ValueError(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
 
 def message_class(type_name: str) -> type:
@@ -24,65 +64,186 @@ def message_class(type_name: str) -> type:
         raise BagError(f"message type {type_name} is not installed here: {error}") from error
 
 
-class BagPlayer:
-    """Publishers for ``topics`` of ``bag`` on ``node``. Bytes go out as they were recorded (CDR): no conversion."""
+def recorded_qos(bag: BagReader, topic: str) -> QoSProfile:
+    """What the recorded publishers of ``topic`` offered; where they differed, or the bag does not say, what every
+    subscriber matches."""
+    offered = bag.qos_of(topic)
+    if not offered:
+        return PLAY_QOS
+    reliable = any(q.reliability.name != "BEST_EFFORT" for q in offered)
+    latched = all(q.durability.name == "TRANSIENT_LOCAL" for q in offered)
+    keep_all = any(q.history.name == "KEEP_ALL" for q in offered)
+    return QoSProfile(
+        depth=max(1, *(q.depth for q in offered)),
+        history=HistoryPolicy.KEEP_ALL if keep_all else HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
 
-    def __init__(self, node: Node, bag: BagReader, topics: list[str]):
-        self._bag = bag
-        self._topics = topics
-        self._publishers = {t: node.create_publisher(message_class(bag.type_of(t)), t, PLAY_QOS) for t in topics}
+
+class BagPlayer:
+    """Publishers for topics of ``bag`` on ``node``. ``skipped`` names topics whose type is not installed here.
+
+    Raises BagError for a topic that is not in the bag, and for a type that is missing of a topic that was named.
+    """
+
+    def __init__(self, node: Node, bag: BagReader, options: PlayOptions):
+        self._bag, self._options = bag, options
+        names = dict(options.remaps)
+        for topic in names:
+            bag.type_of(topic)
+        self.skipped: list[str] = []
+        self._publishers = {}
+        for topic in options.topics or sorted(bag.topics):
+            try:
+                kind = message_class(bag.type_of(topic))
+            except BagError as error:
+                if options.topics:
+                    raise
+                self.skipped.append(f"{topic}: {error}")
+                continue
+            qos = recorded_qos(bag, topic) if options.qos == "recorded" else PLAY_QOS
+            self._publishers[topic] = node.create_publisher(kind, names.get(topic, topic), qos)
+        self._clock = node.create_publisher(Clock, "/clock", CLOCK_QOS) if options.clock_hz else None
+        self.start_ns = bag.start_ns + round(options.start_s * NANOSECONDS_PER_SECOND)
+        self.stop_ns = bag.end_ns
+        if options.duration_s:
+            self.stop_ns = min(bag.end_ns, self.start_ns + round(options.duration_s * NANOSECONDS_PER_SECOND))
+        if self.start_ns >= bag.end_ns:
+            raise BagError(f"--start is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} s that "
+                           f"{bag.path} is long")
+        self.sent: Counter[str] = Counter()
+
+    @staticmethod
+    def length_s(bag: BagReader) -> float:
+        """How long the recording is."""
+        return (bag.end_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
 
     def wait_for_subscribers(self, timeout_s: float) -> None:
         """Block until each topic has a subscriber. Raises BagError naming those that have none by then."""
         deadline_s = time.monotonic() + timeout_s
-        while lonely := [t for t, p in self._publishers.items() if p.get_subscription_count() == 0]:
+        while lonely := [p.topic_name for p in self._publishers.values() if p.get_subscription_count() == 0]:
             if time.monotonic() > deadline_s:
                 raise BagError(f"nobody subscribed to {', '.join(lonely)} within {timeout_s:g} s")
+            if not rclpy.ok():
+                return
             time.sleep(0.02)
 
-    def play(self, rate: float = 1.0, sent: Callable[[RawMessage, int], None] = lambda message, wall_ns: None) -> int:
-        """Publish everything, ``rate`` times as fast as recorded; returns how many messages went out.
+    def play(self, sent: Callable[[RawMessage, int], None] = lambda message, wall_ns: None) -> bool:
+        """Publish what the options say; whether it came to its end (False: it was interrupted).
 
         ``sent`` is told each message and the wall-clock time in ns at which it was handed to DDS.
         """
-        begin_s, count = time.monotonic(), 0
-        for message in self._bag.raw(self._topics):
-            wait_s = begin_s + (message.stamp_ns - self._bag.start_ns) / 1e9 / rate - time.monotonic()
-            if wait_s > 0:
-                time.sleep(wait_s)
-            if not rclpy.ok():
-                break
+        passes = 0
+        try:
+            while rclpy.ok() and (self._options.loops == 0 or passes < self._options.loops):
+                self._play_once(sent)
+                passes += 1
+        except KeyboardInterrupt:
+            return False
+        return rclpy.ok()
+
+    def _play_once(self, sent: Callable[[RawMessage, int], None]) -> None:
+        pace = _Pace(self.start_ns, self._options.rate, self._clock, self._options.clock_hz)
+        for message in self._bag.raw(list(self._publishers), self.start_ns, self.stop_ns):
+            if not pace.wait_until(message.stamp_ns):
+                return
             wall_ns = time.time_ns()
             self._publishers[message.topic].publish(message.data)
+            self.sent[message.topic] += 1
             sent(message, wall_ns)
-            count += 1
-        return count
+        # The next pass begins when this one's time is over, not when its last message is out.
+        if self._options.loops != 1:
+            pace.wait_until(self.stop_ns)
+
+    def wait_for_delivery(self) -> None:
+        """Reliable topics still deliver what is queued while the publishers live."""
+        deadline_s = time.monotonic() + DELIVERY_S
+        for publisher in self._publishers.values():
+            left_s = max(0.0, deadline_s - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=left_s))
 
 
-def play_bag(bag: Path, topics: list[str], rate: float, wait_s: float, log: Path | None) -> int:
-    """Play one bag from a process of its own; the number of messages sent.
+class _Pace:
+    """When each message is due, and the ticks of /clock between."""
+
+    def __init__(self, start_ns: int, rate: float, clock, clock_hz: float):
+        self._start_ns, self._rate, self._clock = start_ns, rate, clock
+        self._begin_s = time.monotonic()
+        self._tick_s = 1.0 / clock_hz if clock_hz else 0.0
+        self._next_tick_s = self._begin_s
+
+    def wait_until(self, bag_ns: int) -> bool:
+        """Sleep until the bag's time is ``bag_ns``, telling /clock the time meanwhile; False when interrupted."""
+        due_s = self._begin_s + (bag_ns - self._start_ns) / NANOSECONDS_PER_SECOND / self._rate
+        while rclpy.ok():
+            now_s = time.monotonic()
+            if self._clock is not None and now_s >= self._next_tick_s:
+                self._tick(min(now_s, due_s))
+                self._next_tick_s = max(self._next_tick_s + self._tick_s, now_s)
+            wait_s = due_s - now_s
+            if self._clock is not None:
+                wait_s = min(wait_s, self._next_tick_s - now_s)
+            if due_s <= now_s:
+                return True
+            if wait_s > 0:
+                time.sleep(min(wait_s, LONGEST_SLEEP_S))
+        return False
+
+    def _tick(self, now_s: float) -> None:
+        message = Clock()
+        elapsed_ns = round((now_s - self._begin_s) * self._rate * NANOSECONDS_PER_SECOND)
+        message.clock.sec, message.clock.nanosec = divmod(self._start_ns + elapsed_ns, NANOSECONDS_PER_SECOND)
+        self._clock.publish(message)
+
+
+def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
+             began: Callable[[BagPlayer], None] = lambda player: None,
+             progress: Callable[[RawMessage], None] = lambda message: None) -> tuple[Counter, bool]:
+    """Play one bag from a process of its own: messages sent by topic, and whether it came to its end.
 
     ``log`` gets a JSON line a message: topic, the recorded stamp in ns, and when it was sent (wall clock, ns).
     """
-    rclpy.init()
-    node = Node("bag_player")
-    lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
-    try:
-        with BagReader(bag) as reader:
-            player = BagPlayer(node, reader, topics or sorted(reader.topics))
-            if wait_s > 0:
-                player.wait_for_subscribers(wait_s)
+    # What is wrong with the bag is said before DDS starts.
+    with BagReader(path) as reader:
+        # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.
+        # The command line is no ROS command line.
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        earlier = signal.signal(signal.SIGTERM, _interrupt)
+        node = Node("bag_player")
+        lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
+        try:
+            player = BagPlayer(node, reader, options)
+            began(player)
+            if options.wait_s > 0:
+                player.wait_for_subscribers(options.wait_s)
 
             def note(message: RawMessage, wall_ns: int) -> None:
                 if lines:
                     entry = {"topic": message.topic, "stamp_ns": message.stamp_ns, "sent_ns": wall_ns}
                     lines.write(json.dumps(entry) + "\n")
+                progress(message)
 
-            return player.play(rate, note)
-    finally:
-        if lines:
-            lines.close()
-        # Reliable topics still deliver what is queued while the publishers live.
-        time.sleep(0.3)
-        node.destroy_node()
-        rclpy.try_shutdown()
+            ended = player.play(note)
+            player.wait_for_delivery()
+            return player.sent, ended
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+            if lines:
+                lines.close()
+            node.destroy_node()
+            rclpy.try_shutdown()
+
+
+def _interrupt(*unused) -> None:
+    raise KeyboardInterrupt
+
+
+def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """``from:=to`` as ROS writes it. Raises ValueError."""
+    pairs = []
+    for text in given:
+        source, separator, target = text.partition(":=")
+        if not separator or not source or not target:
+            raise ValueError(f"--remap is {text!r}; accepted: /from:=/to")
+        pairs.append((source, target))
+    return tuple(pairs)

@@ -27,6 +27,7 @@ class FrameAccount:
     published: int = 0
     in_flight: int = 0
     dropped: Counter = field(default_factory=Counter)
+    arrivals_ns: deque = field(default_factory=lambda: deque(maxlen=1500))  # monotonic, of the latest images
 
 
 class CameraSync:
@@ -35,10 +36,14 @@ class CameraSync:
     def __init__(self, cameras: Sequence[str], slop_ns: int, policy: str, silent_after_ns: int, now_ns: int):
         self.cameras = tuple(cameras)
         self.accounts = {name: FrameAccount() for name in cameras}
-        self._slop_ns, self._policy, self._silent_after_ns = slop_ns, policy, silent_after_ns
+        self.configure(slop_ns, policy, silent_after_ns)
         self._waiting: dict[str, deque[tuple[int, Any]]] = {name: deque() for name in cameras}
         self._last_heard_ns = {name: now_ns for name in cameras}
         self._last_taken_ns: dict[str, int] = {}
+
+    def configure(self, slop_ns: int, policy: str, silent_after_ns: int) -> None:
+        """Group by these from the next call on; what waits, waits on."""
+        self._slop_ns, self._policy, self._silent_after_ns = slop_ns, policy, silent_after_ns
 
     def refuse(self, camera: str, reason: str) -> None:
         """Count an image that was received but cannot even be queued."""
@@ -52,6 +57,7 @@ class CameraSync:
         """
         account, waiting = self.accounts[camera], self._waiting[camera]
         account.received += 1
+        account.arrivals_ns.append(now_ns)
         self._last_heard_ns[camera] = now_ns
         newest_ns = waiting[-1][0] if waiting else self._last_taken_ns.get(camera)
         jumped = newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS
@@ -68,17 +74,12 @@ class CameraSync:
         return jumped
 
     def _drop_oldest(self, camera: str) -> None:
-        """Drop the image that has waited longest: superseded with its whole group, unmatched where it has none."""
-        oldest_ns = self._waiting[camera][0][0]
-        group = {name: [e for e in waiting if abs(e[0] - oldest_ns) <= self._slop_ns]
-                 for name, waiting in self._waiting.items()}
-        if not all(group.values()):
-            self._waiting[camera].popleft()
-            self.accounts[camera].dropped["unmatched"] += 1
-            return
-        for name, members in group.items():
-            self._waiting[name].remove(members[0])
-            self.accounts[name].dropped["superseded"] += 1
+        """Drop the image that has waited longest: superseded where a newer group waits, unmatched where none does."""
+        oldest_ns = self._waiting[camera].popleft()[0]
+        required = [c for c in self.cameras if self._policy == "wait" or self._waiting[c]]
+        group = self._newest_group(required)
+        newer = group is not None and min(stamp_ns for stamp_ns, _ in group.values()) > oldest_ns
+        self.accounts[camera].dropped["superseded" if newer else "unmatched"] += 1
 
     def take(self, now_ns: int) -> dict[str, Any] | None:
         """The newest group that is ready, as messages by camera, or None. Its images are in flight from now on.
@@ -137,4 +138,8 @@ class CameraSync:
 
     def is_silent(self, camera: str, now_ns: int) -> bool:
         """Whether nothing came from ``camera`` for ``silent_after``."""
-        return now_ns - self._last_heard_ns[camera] > self._silent_after_ns
+        return self.age_ns(camera, now_ns) > self._silent_after_ns
+
+    def age_ns(self, camera: str, now_ns: int) -> int:
+        """How long ago the last usable image of ``camera`` came; since the start where none has come."""
+        return now_ns - self._last_heard_ns[camera]

@@ -1,49 +1,21 @@
-"""``/diagnostics``: rates, stage latencies, frame and pose accounts, and what engine really runs."""
+"""``/diagnostics``: rates, ages, stage latencies, frame and pose accounts, memory, and what engine really runs."""
 
+import os
 import threading
-import time
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.pose_inputs import PoseInputs
+from vit_perception.ros.latencies import WINDOW_S, StageLatencies, rate_hz
+from vit_perception.ros.pose_inputs import PoseAccount, PoseInputs
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-
-
-class StageLatencies:
-    """The last few hundred values of each stage in ms, and the times of publication for the rate.
-
-    The worker adds, the executor's thread reads.
-    """
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._stages: dict[str, deque[float]] = {}
-        self._published_s: deque[float] = deque(maxlen=100)
-
-    def add(self, stage_ms: dict[str, float]) -> None:
-        """Note one published frame."""
-        with self._lock:
-            self._published_s.append(time.monotonic())
-            for stage, value in stage_ms.items():
-                self._stages.setdefault(stage, deque(maxlen=300)).append(value)
-
-    def rate_hz(self) -> float:
-        """Publications a second over the last 5 s."""
-        now_s = time.monotonic()
-        with self._lock:
-            return sum(1 for t in self._published_s if now_s - t <= 5.0) / 5.0
-
-    def summary(self) -> dict[str, str]:
-        """``latency_ms.<stage>`` as "p50 / p99"."""
-        with self._lock:
-            stages = {stage: list(values) for stage, values in self._stages.items()}
-        return {f"latency_ms.{stage}": "{:.2f} / {:.2f}".format(*np.percentile(values, (50, 99)))
-                for stage, values in stages.items()}
+_COUNTS = ("received", "published", "pending")
 
 
 def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
@@ -64,32 +36,74 @@ def engine_status(node_name: str, pipeline: Pipeline | None, message: str, level
     return status(f"{node_name}: engine", level, message, values)
 
 
-def camera_statuses(node_name: str, sync: CameraSync, now_ns: int) -> list[DiagnosticStatus]:
-    """The books of every camera: ``received = published + dropped.* + pending``. Call with the lock held."""
+def camera_statuses(node_name: str, sync: CameraSync, now_ns: int, latencies: Mapping[str, StageLatencies],
+                    started_ns: int) -> list[DiagnosticStatus]:
+    """The books of every camera: ``received = published + dropped.* + pending``; its rates, age and latencies.
+
+    ERROR: it is silent. WARN: its images come, and for 5 s none went out. Call with the lock held.
+    """
     statuses = []
     for camera, account in sync.accounts.items():
+        published = latencies.get(camera, StageLatencies())
+        arrived_hz, published_hz = rate_hz(account.arrivals_ns, now_ns), published.rate_hz()
         values: dict[str, object] = {"received": account.received, "published": account.published,
                                      "pending": sync.pending(camera)}
         values |= {f"dropped.{reason}": n for reason, n in sorted(account.dropped.items())}
-        silent = sync.is_silent(camera, now_ns)
-        statuses.append(status(f"{node_name}: camera {camera}", ERROR if silent else OK,
-                               "no image lately" if silent else "receiving", values))
+        values |= {"rate_hz": f"{arrived_hz:.2f}", "published_hz": f"{published_hz:.2f}",
+                   "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}", **published.summary()}
+        level, message = OK, "receiving"
+        if sync.is_silent(camera, now_ns):
+            level, message = ERROR, "no image lately"
+        elif arrived_hz and not published_hz and now_ns - started_ns > WINDOW_S * 1e9:
+            most = max(account.dropped, key=account.dropped.get, default="still pending")
+            level, message = WARN, f"images come, but none was published for {WINDOW_S:g} s; mostly {most}"
+        statuses.append(status(f"{node_name}: camera {camera}", level, message, values))
     return statuses
 
 
-def pose_statuses(node_name: str, poses: PoseInputs) -> list[DiagnosticStatus]:
-    """The books of every arm: samples refused, how poses were had, and their skew. Call with the lock held."""
-    statuses = []
-    for arm, account in poses.accounts.items():
-        values: dict[str, object] = {"received": account.received}
-        values |= {f"refused.{reason}": n for reason, n in sorted(account.refused.items())}
-        values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
-        if account.skew_ms:
-            values["skew_ms"] = "{:.2f} / {:.2f}".format(np.median(account.skew_ms), max(account.skew_ms))
-        trouble = ("no pose has come" if not account.received else
-                   "no pose near the latest image" if account.latest == "missing" else "")
-        statuses.append(status(f"{node_name}: arm {arm}", WARN if trouble else OK, trouble or "receiving", values))
-    return statuses
+def pose_statuses(node_name: str, poses: PoseInputs, states: tuple[str, ...], now_ns: int) -> list[DiagnosticStatus]:
+    """The books of every arm and joint state: messages refused, how it was had, its skew, rate and age.
+
+    ``states`` are the names that are joint states. Call with the lock held.
+    """
+    return [_pose_status(f"{node_name}: {'state' if name in states else 'arm'} {name}",
+                         "joint state" if name in states else "pose", account, now_ns)
+            for name, account in poses.accounts.items()]
+
+
+def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> DiagnosticStatus:
+    values: dict[str, object] = {"received": account.received}
+    values |= {f"refused.{reason}": n for reason, n in sorted(account.refused.items())}
+    values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
+    if account.skew_ms:
+        values["skew_ms"] = "{:.2f} / {:.2f}".format(np.median(account.skew_ms), max(account.skew_ms))
+    values["rate_hz"] = f"{rate_hz(account.arrivals_ns, now_ns):.2f}"
+    if account.arrivals_ns:
+        values["age_s"] = f"{(now_ns - account.arrivals_ns[-1]) / 1e9:.3f}"
+    if not account.received:
+        trouble = f"no {what} has come"
+    elif account.latest == "missing":
+        trouble = f"no {what} near the latest image"
+    else:
+        trouble = ""
+    details = account.trouble if not account.received else ", ".join(account.lacking)
+    text = f"{trouble}: {details}" if trouble and details else trouble
+    return status(name, WARN if text else OK, text or "receiving", values)
+
+
+def process_status(node_name: str) -> DiagnosticStatus:
+    """Memory and threads of the node's process. Linux; elsewhere only the threads."""
+    values: dict[str, object] = {"threads": threading.active_count()}
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        values["rss_mb"] = f"{int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:.1f}"
+    return status(f"{node_name}: process", OK, "running", values)
+
+
+def latency_status(node_name: str, latencies: StageLatencies) -> DiagnosticStatus:
+    """Rate of frames, and p50 / p99 of each stage."""
+    return status(f"{node_name}: latency", OK, "p50 / p99 in ms",
+                  {"rate_hz": f"{latencies.rate_hz():.2f}", **latencies.summary()})
 
 
 def array_of(stamp, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
@@ -104,5 +118,6 @@ def parse_accounts(message: DiagnosticArray) -> dict[str, Counter]:
     accounts = {}
     for entry in message.status:
         if ": camera " in entry.name:
-            accounts[entry.name.split(": camera ")[1]] = Counter({v.key: int(v.value) for v in entry.values})
+            accounts[entry.name.split(": camera ")[1]] = Counter({
+                v.key: int(v.value) for v in entry.values if v.key in _COUNTS or v.key.startswith("dropped.")})
     return accounts

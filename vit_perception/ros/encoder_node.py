@@ -1,8 +1,8 @@
 """The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring only.
 
-Two threads: the executor's receives and never waits for inference; the worker's opens and runs the engine
-(:mod:`vit_perception.ros.worker`). One condition guards what they share: the images that wait, the pose
-histories, and the books.
+Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for inference; the worker's
+opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guards what they share: the images that
+wait, the pose histories, and the books.
 """
 
 import signal
@@ -11,34 +11,35 @@ import time
 import traceback
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import uninstall_signal_handlers
 from rcl_interfaces.msg import SetParametersResult
-from sensor_msgs.msg import CompressedImage, Image
 
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros import diagnostics
 from vit_perception.ros.camera_sync import CameraSync
+from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.pose_inputs import PoseInputs
+from vit_perception.ros.qos import PREFIX, unused_overrides
+from vit_perception.ros.reporter import Reporter
+from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.ros.worker import EncoderWorker
-from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult
+from vit_perception.settings import BadSetting, EncoderSettings
+from vit_perception.types import NANOSECONDS_PER_SECOND, FrameResult
 
-# Best effort matches every publisher. Deep enough for a scheduling hiccup: a frame lost here is lost uncounted.
-IMAGE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-POSE_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
-WARN_PERIOD_S = 5.0
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
+    """Slop in ns, policy, and silence in ns, as :class:`CameraSync` takes them."""
+    sync = settings.sync
+    return (round(sync.slop_s * NANOSECONDS_PER_SECOND), sync.policy,
+            round(sync.silent_after_s * NANOSECONDS_PER_SECOND))
 
 
 class EncoderNode(LifecycleNode):
@@ -47,16 +48,17 @@ class EncoderNode(LifecycleNode):
     def __init__(self, **node_arguments):
         super().__init__("vit_encoder", **node_arguments)
         self._changed = threading.Condition()
-        self._worker = EncoderWorker(self._changed, self._publish, self._warn_image)
+        self._worker = EncoderWorker(self._changed, self._publish, self._warn_image, self._on_worker_failed)
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
         self._sync: CameraSync | None = None
         self._poses: PoseInputs | None = None
-        self._inputs: list = []
+        self._inputs: Inputs | None = None
         self._timer = None
-        self._warned_s: dict[str, float] = {}
-        self._label = self.get_fully_qualified_name().lstrip("/")  # two robots share one /diagnostics
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._started_ns = 0
+        self._failure = ""
+        self._reporter = Reporter(self)
+        self._failed = self.create_guard_condition(self._deactivate_after_failure)
         self._settings_source = NodeParameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         if self._settings_source.value("autostart"):
@@ -75,14 +77,12 @@ class EncoderNode(LifecycleNode):
             settings = self._settings_source.read()
             for name in self._settings_source.unknown():
                 self.get_logger().warning(f"parameter '{name}' is not one of this node's and does nothing")
-            self._pipeline = self._worker.open(lambda: Pipeline.open(settings, self._progress))
+            if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
+                tf2_module(through_tf)
+            self._pipeline = self._worker.open(lambda: Pipeline.open(settings, self._reporter.progress))
             self._outputs = Outputs(self, self._pipeline)
         except Exception as error:
-            # rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback.
-            expected = isinstance(error, (ValueError, RuntimeError, OSError))
-            self.get_logger().error(f"configure failed: {error if expected else traceback.format_exc()}")
-            self._report(diagnostics.engine_status(self._label, None, f"configure failed: {error}",
-                                                   diagnostics.ERROR))
+            self._reporter.failed("configure", error)
             self._free()
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
@@ -93,20 +93,24 @@ class EncoderNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe, and start to encode. The books start anew."""
-        settings = self._pipeline.settings
-        sync = settings.sync
-        self._sync = CameraSync([c.name for c in settings.cameras], round(sync.slop_s * NANOSECONDS_PER_SECOND),
-                                sync.policy, round(sync.silent_after_s * NANOSECONDS_PER_SECOND), time.monotonic_ns())
-        self._poses = PoseInputs(settings.poses, self._changed)
+        """Subscribe, and start to encode. The books start anew, and so does an engine that failed."""
         try:
-            self._subscribe(settings)
-        except Exception:
-            self.get_logger().error(f"activate failed: {traceback.format_exc()}")
+            if self._failure:
+                self._reopen()
+            settings = self._pipeline.settings
+            self._started_ns = time.monotonic_ns()
+            self._sync = CameraSync([c.name for c in settings.cameras], *sync_of(settings), self._started_ns)
+            self._poses = PoseInputs(settings.poses, self._changed, settings.states)
+            self._inputs = Inputs(self, self._changed, self._sync, self._poses, self._reporter.warn)
+            self._inputs.subscribe(settings)
+        except Exception as error:
+            self._reporter.failed("activate", error)
             self._stop_receiving()
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._poses)
-        self.get_logger().info(f"active, listening to {', '.join(s.topic_name for s in self._inputs)}")
+        self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
+        for name in unused_overrides(self):
+            self.get_logger().warning(f"parameter '{name}' belongs to no topic of this node, and does nothing")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -135,9 +139,9 @@ class EncoderNode(LifecycleNode):
         self._worker.shutdown()
 
     def _stop_receiving(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
+        if self._inputs is not None:
+            self._inputs.destroy()
+            self._inputs = None
         self._worker.stop()
         if self._sync is not None:
             with self._changed:
@@ -152,102 +156,92 @@ class EncoderNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         pipeline, self._pipeline = self._pipeline, None
-        self._worker.close(pipeline)
-        self._outputs = self._timer = self._sync = self._poses = None
-
-    # -- receiving -------------------------------------------------------------------------------------------
-
-    def _subscribe(self, settings: EncoderSettings) -> None:
-        override = QoSOverridingOptions.with_default_policies()
-        for camera in settings.cameras:
-            kind = CompressedImage if camera.transport == "compressed" else Image
-            self._inputs.append(self.create_subscription(kind, camera.topic, lambda m, c=camera: self._on_image(c, m),
-                                                         IMAGE_QOS, qos_overriding_options=override))
-        for arm in settings.poses:
-            self._inputs.append(self.create_subscription(PoseStamped, arm.topic, lambda m, a=arm: self._on_pose(a, m),
-                                                         POSE_QOS, qos_overriding_options=override))
-
-    def _on_image(self, camera: CameraSettings, message) -> None:
-        with self._changed:
-            try:
-                stamp_ns = stamp_ns_of(message.header)
-                if self._sync.add(camera.name, stamp_ns, message, time.monotonic_ns()):
-                    self._poses.forget_after(stamp_ns)
-                self._changed.notify_all()
-                return
-            except BadInput as error:
-                self._sync.refuse(camera.name, error.reason)
-                text = str(error)
-        self._warn_image(camera.name, text)
-
-    def _on_pose(self, arm: PoseSettings, message: PoseStamped) -> None:
         try:
-            self._poses.add(arm, message)
-        except BadInput as error:
-            self._warn(f"{arm.topic}: {error}", about=arm.topic)
+            self._worker.close(pipeline)
+        except Exception as error:
+            # A device that is lost cannot be given back.
+            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
+        self._outputs = self._timer = self._sync = self._poses = None
+        self._failure = ""
 
-    def _warn_image(self, cameras: str, text: str) -> None:
-        topics = [c.topic for c in self._pipeline.settings.cameras if c.name in cameras.split(", ")]
-        self._warn(f"{', '.join(topics)}: {text}", about=cameras)
+    # -- an engine that fails while it runs ------------------------------------------------------------------
 
-    def _warn(self, text: str, about: str) -> None:
-        """Once in a while for each topic: a broken camera sends thirty bad frames a second."""
-        now_s = time.monotonic()
-        if self.context.ok() and now_s - self._warned_s.get(about, -WARN_PERIOD_S) >= WARN_PERIOD_S:
-            self._warned_s[about] = now_s
-            self.get_logger().warning(text)
+    def _on_worker_failed(self, error: Exception) -> None:
+        """On the worker's thread: have the executor deactivate the node."""
+        text = "".join(traceback.format_exception(error)).rstrip()
+        self.get_logger().error(f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
+                                f"{text}")
+        self._failure = str(error)
+        self._failed.trigger()
 
-    # -- sending ---------------------------------------------------------------------------------------------
+    def _deactivate_after_failure(self) -> None:
+        # Somebody may have deactivated it, or cleaned it up, in the meantime.
+        if self._failure and self._inputs is not None:
+            self.trigger_deactivate()
+
+    def _reopen(self) -> None:
+        """A new pipeline in place of the one whose engine failed, with the settings as they are now."""
+        old = self._pipeline
+        self.get_logger().info(f"opening the engine anew, after: {self._failure}")
+        try:
+            self._worker.close(old)
+        except Exception as error:
+            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
+        self._pipeline = self._worker.open(lambda: Pipeline.open(old.settings, self._reporter.progress))
+        self._outputs.refresh(self._pipeline)
+        self._failure = ""
+
+    # -- sending and saying ----------------------------------------------------------------------------------
 
     def _publish(self, result: FrameResult) -> None:
         self._outputs.publish(result)
 
-    def _progress(self, text: str) -> None:
-        """Called by the worker while configure blocks the executor: minutes of silence look like a hang.
-
-        Raises RuntimeError when the node is being shut down, which ends a long configure between its steps.
-        """
-        if not self.context.ok():
-            raise RuntimeError("the node was shut down while it was being configured")
-        self.get_logger().info(text)
-        self._report(diagnostics.engine_status(self._label, None, text, diagnostics.WARN))
-
-    def _report(self, *statuses) -> None:
-        if not self.context.ok():
-            return  # Ctrl-C has taken DDS down before the node could say goodbye
-        message = diagnostics.array_of(self.get_clock().now().to_msg(), list(statuses))
-        try:
-            self._diagnostics.publish(message)
-        except Exception:
-            # Ctrl-C may fall between the look and the call.
-            if self.context.ok():
-                raise
+    def _warn_image(self, cameras: str, text: str) -> None:
+        topics = [c.topic for c in self._pipeline.settings.cameras if c.name in cameras.split(", ")]
+        self._reporter.warn(", ".join(topics), text)
 
     def _on_diagnostics_timer(self) -> None:
-        name = self._label
-        statuses = [diagnostics.engine_status(name, self._pipeline, "running" if self._inputs else "ready")]
+        name, settings = self._reporter.label, self._pipeline.settings
+        if self._failure:
+            engine = (f"failed, activate opens it anew: {self._failure}", diagnostics.ERROR)
+        else:
+            engine = ("running" if self._inputs else "ready", diagnostics.OK)
+        statuses = [diagnostics.engine_status(name, self._pipeline, *engine), diagnostics.process_status(name)]
         if self._sync is not None:
             with self._changed:
-                statuses += diagnostics.camera_statuses(name, self._sync, time.monotonic_ns())
-                statuses += diagnostics.pose_statuses(name, self._poses)
-                silent = [c.topic for c in self._pipeline.settings.cameras
-                          if self._sync.is_silent(c.name, time.monotonic_ns())]
-            for topic in silent if self._inputs else ():
-                self._warn(f"{topic}: no image lately; is the name right, does it publish?", about=f"silent {topic}")
-            latencies = self._worker.latencies
-            statuses.append(diagnostics.status(f"{name}: latency", diagnostics.OK, "p50 / p99 in ms",
-                                               {"rate_hz": f"{latencies.rate_hz():.2f}", **latencies.summary()}))
-        self._report(*statuses)
+                now_ns = time.monotonic_ns()
+                sources = diagnostics.camera_statuses(name, self._sync, now_ns, self._worker.camera_latencies,
+                                                      self._started_ns)
+                sources += diagnostics.pose_statuses(name, self._poses, tuple(s.name for s in settings.states), now_ns)
+            if self._inputs:
+                self._reporter.warn_of(settings, sources)
+            statuses += [*sources, diagnostics.latency_status(name, self._worker.latencies)]
+        self._reporter.publish(*statuses)
+
+    # -- parameters ------------------------------------------------------------------------------------------
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        """A change that would silently do nothing is refused: parameters are read at configure."""
-        own = [p.name for p in parameters if not p.name.startswith(("qos_overrides.", "use_sim_time"))]
+        """Before configure anything may be set. Then policies and outputs may, and the rest is refused with why."""
+        own = {p.name: p.value for p in parameters if not p.name.startswith((PREFIX, "use_sim_time"))}
         if own and self._pipeline is not None:
-            return SetParametersResult(successful=False, reason=f"'{own[0]}' is read at configure; deactivate and "
-                                       "clean up the node (ros2 lifecycle set), set it, and configure again")
+            try:
+                settings = self._settings_source.changed(own)
+                self._pipeline.parts.check_labels(settings)
+            except BadSetting as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            self._worker.change(lambda: self._apply(settings))
         for name in own:
             self._settings_source.was_set(name)
         return SetParametersResult(successful=True)
+
+    def _apply(self, settings: EncoderSettings) -> None:
+        """Between two frames: the next one is made by ``settings`` in everything."""
+        self._pipeline.apply(settings)
+        self._outputs.refresh(self._pipeline)
+        with self._changed:
+            if self._sync is not None:
+                self._sync.configure(*sync_of(settings))
+                self._poses.configure(settings)
 
 
 def main(args: list[str] | None = None) -> int:

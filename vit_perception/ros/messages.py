@@ -6,10 +6,12 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis, VisionInfo
 
-from vit_perception.types import NANOSECONDS_PER_SECOND, ClassScore, Pose
+from vit_perception.settings import StateSettings
+from vit_perception.types import NANOSECONDS_PER_SECOND, ClassScore, JointState, Pose
 from vit_perception.wire import TensorFields, encode_labels, encode_mask, encode_tensor
 
 
@@ -65,4 +67,12 @@ def pose_message(pose: Pose) -> PoseStamped:
     position, orientation = message.pose.position, message.pose.orientation
     position.x, position.y, position.z = map(float, pose.position_m)
     orientation.x, orientation.y, orientation.z, orientation.w = map(float, pose.quaternion_xyzw)
+    return message
+
+
+def state_message(state: JointState, settings: StateSettings) -> JointStateMessage:
+    """``state`` with its own stamp and frame: the joints and fields of ``settings``, in their order."""
+    message = JointStateMessage(header=header_of(state.stamp_ns, state.frame_id), name=list(settings.joints))
+    for field, numbers in zip(settings.fields, state.numbers.reshape(len(settings.fields), -1)):
+        setattr(message, field, array.array("d", numbers))
     return message

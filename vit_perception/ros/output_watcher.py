@@ -13,12 +13,12 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from vision_msgs.msg import Classification
 
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.ros.outputs import LATCHED_QOS
+from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.wire import Layout, decode_tensor
 
 OUTPUT_QOS = QoSProfile(depth=20)
@@ -36,6 +36,7 @@ class WatchedFrame:
     classes: dict[str, dict[str, float]] = field(default_factory=dict)
     poses: dict[str, PoseStamped] = field(default_factory=dict)
     attention: dict[str, np.ndarray] = field(default_factory=dict)
+    states: dict[str, JointState] = field(default_factory=dict)
 
 
 class OutputWatcher(Node):
@@ -91,6 +92,9 @@ class OutputWatcher(Node):
             if group.kind == "pose":
                 self._subscribe(PoseStamped, f"{group.source}/pose_at_image",
                                 lambda m, t, name=group.source: self._frame(m).poses.__setitem__(name, m))
+            elif group.kind == "state":
+                self._subscribe(JointState, f"{group.source}/state_at_image",
+                                lambda m, t, name=group.source: self._frame(m).states.__setitem__(name, m))
         self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:

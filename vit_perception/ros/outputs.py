@@ -6,24 +6,20 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from vision_msgs.msg import Classification, VisionInfo
 
 from vit_perception.image.views import PcaView, attention_view
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.messages import (classification_message, dense_message, header_of, mask_message, pose_message,
-                                         tensor_message, view_message, vision_info_message)
+                                         state_message, tensor_message, view_message, vision_info_message)
+from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.types import CameraResult, FrameResult, RgbImage
 from vit_perception.wire import Layout
 
-# A policy wants the newest tensor whole: reliable, and nothing older queued behind it.
-TENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
+__all__ = ["LATCHED_QOS", "Outputs", "send"]
 def send(publisher: Publisher, make: Callable[[], object]) -> None:
     """Publish what ``make`` gives while somebody subscribes.
 
@@ -39,7 +35,6 @@ class Outputs:
     def __init__(self, node: Node, pipeline: Pipeline):
         self._node = node
         self._pipeline = pipeline
-        self._dtype = pipeline.settings.output.dtype
         self._all: list[Publisher] = []
         try:
             self._create(pipeline)
@@ -65,6 +60,8 @@ class Outputs:
                                           for topic, kind in topics.items()}
         self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
                        for arm in pipeline.settings.poses}
+        self._states = {state.name: self._publisher(JointState, f"~/{state.name}/state_at_image")
+                        for state in pipeline.settings.states}
         if pipeline.dense and pipeline.dense.spec.kind == "segmentation":
             for name in self._cameras:
                 self._publish_info(name)
@@ -80,8 +77,18 @@ class Outputs:
 
     def _publisher(self, kind, topic):
         override = QoSOverridingOptions.with_default_policies()
-        self._all.append(self._node.create_publisher(kind, topic, TENSOR_QOS, qos_overriding_options=override))
+        self._all.append(self._node.create_publisher(kind, topic, tensor_qos(), qos_overriding_options=override))
         return self._all[-1]
+
+    @property
+    def _dtype(self) -> str:
+        return self._pipeline.settings.output.dtype
+
+    def refresh(self, pipeline: Pipeline) -> None:
+        """Go on with ``pipeline``, whose settings or engine may be others; the layout goes out where it differs."""
+        self._pipeline = pipeline
+        if pipeline.layout(self._sources) != self.layout:
+            self.layout = self._publish_layout()
 
     def destroy(self) -> None:
         """Take the topics down."""
@@ -113,6 +120,10 @@ class Outputs:
         for arm, found in result.poses.items():
             if found.pose is not None:
                 send(self._poses[arm], lambda pose=found.pose: pose_message(pose))
+        fields = {state.name: state for state in self._pipeline.settings.states}
+        for name, found in result.states.items():
+            if found.state is not None:
+                send(self._states[name], lambda n=name, state=found.state: state_message(state, fields[n]))
         header = header_of(result.stamp_ns, result.frame_id)
         send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
         send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
@@ -127,6 +138,8 @@ class Outputs:
             send(topics["classification"], lambda: classification_message(header, camera.classes))
         if (dense := self._pipeline.dense) is not None:
             send(topics[dense.spec.kind], lambda: dense_message(header, self._pipeline.dense_values(camera)))
+        if not self._pipeline.settings.output.views:
+            return
         send(topics["feature_view"], lambda: view_message(header, self._feature_view(name, camera)))
         send(topics["attention_view"], lambda: view_message(header, self._attention_view(camera)))
 

@@ -1,4 +1,4 @@
-"""Pose streams of the arms: one history each, what was refused, and the pose at an image's stamp."""
+"""Poses of the arms and joint states: what was refused, and what they are at an image's stamp, waiting for it."""
 
 import threading
 import time
@@ -7,69 +7,84 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit_perception.pose.history import JUMP_BACK_NS, PoseHistory, pose_of
-from vit_perception.settings import PoseSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, PoseAtImage
+from vit_perception.pose.body import BodyAtImage, BodyStreams
+from vit_perception.settings import EncoderSettings, PoseSettings, StateSettings
+from vit_perception.types import BadInput, PoseAtImage, StateAtImage
 
 
 @dataclass
 class PoseAccount:
-    """One arm's books: samples received and refused, and how poses at images were had."""
+    """The books of one arm or joint state: messages received and refused, and how it was had at images.
+
+    ``trouble`` is what TF says where it has no pose; ``lacking`` the joints that the latest image missed.
+    """
 
     received: int = 0
     refused: Counter = field(default_factory=Counter)
     statuses: Counter = field(default_factory=Counter)
     latest: str = ""
     skew_ms: deque = field(default_factory=lambda: deque(maxlen=500))
+    arrivals_ns: deque = field(default_factory=lambda: deque(maxlen=5000))  # monotonic
+    lacking: tuple[str, ...] = ()
+    trouble: str = ""
 
 
 class PoseInputs:
-    """Histories of all arms behind one condition, which ``add`` notifies and ``poses_at`` waits on."""
+    """Histories of all arms and joint states behind one condition, which ``add`` notifies and ``body_at`` waits on."""
 
-    def __init__(self, arms: Sequence[PoseSettings], changed: threading.Condition):
-        self._arms = tuple(arms)
+    def __init__(self, arms: Sequence[PoseSettings], changed: threading.Condition,
+                 states: Sequence[StateSettings] = ()):
         self._changed = changed
-        self._histories = {arm.name: PoseHistory() for arm in arms}
-        self.accounts = {arm.name: PoseAccount() for arm in arms}
+        self._body = BodyStreams(arms, states)
+        self.accounts = {name: PoseAccount() for name in self._body.streams}
 
-    def add(self, arm: PoseSettings, message: Any) -> None:
-        """Take one PoseStamped. Raises BadInput, after counting it, when it cannot be used."""
+    def configure(self, settings: EncoderSettings) -> None:
+        """Wait, and hold samples, as ``settings`` say from the next look-up on. Arms and states stay the same."""
         with self._changed:
-            self.accounts[arm.name].received += 1
+            for each in (*settings.poses, *settings.states):
+                self._body.streams[each.name].settings = each
+
+    def add(self, source: PoseSettings | StateSettings, message: Any) -> None:
+        """Take one PoseStamped or JointState. Raises BadInput, after counting it, when it cannot be used."""
+        with self._changed:
+            account = self.accounts[source.name]
+            account.received += 1
             try:
-                self._histories[arm.name].add(pose_of(message, arm.frame_id))
+                self._body.streams[source.name].add(message)
             except BadInput as error:
-                self.accounts[arm.name].refused[error.reason] += 1
+                account.refused[error.reason] += 1
                 raise
+            account.arrivals_ns.append(time.monotonic_ns())
             self._changed.notify_all()
 
     def poses_at(self, stamp_ns: int) -> dict[str, PoseAtImage]:
-        """The pose of each arm at ``stamp_ns``, waiting at most ``wait_s`` for a sample at or after it.
+        """The pose of each arm at ``stamp_ns``, as :meth:`body_at`."""
+        return self.body_at(stamp_ns).poses
+
+    def body_at(self, stamp_ns: int) -> BodyAtImage:
+        """Each pose and state at ``stamp_ns``, waiting at most its ``wait_s`` for a sample at or after it.
 
         Called after inference, so usually the sample is there and nothing waits.
         """
         started = time.monotonic()
         with self._changed:
-            poses = {}
-            for arm in self._arms:
-                history = self._histories[arm.name]
-                self._changed.wait_for(lambda: history.covers(stamp_ns),
-                                       timeout=max(0.0, started + arm.wait_s - time.monotonic()))
-                pose = history.lookup(stamp_ns, round(arm.max_skew_s * NANOSECONDS_PER_SECOND))
-                account = self.accounts[arm.name]
-                account.statuses[pose.status] += 1
-                account.latest = pose.status
-                if pose.skew_ns is not None:
-                    account.skew_ms.append(pose.skew_ns / 1e6)
-                poses[arm.name] = pose
-            return poses
+            for stream in self._body.streams.values():
+                self._changed.wait_for(lambda s=stream: s.covers(stamp_ns),
+                                       timeout=max(0.0, started + stream.settings.wait_s - time.monotonic()))
+            body = self._body.at(stamp_ns)
+            for name, found in (body.poses | body.states).items():
+                self._note(self.accounts[name], found)
+            return body
+
+    @staticmethod
+    def _note(account: PoseAccount, found: PoseAtImage | StateAtImage) -> None:
+        account.statuses[found.status] += 1
+        account.latest = found.status
+        account.lacking = getattr(found, "lacking", ())
+        if found.skew_ns is not None:
+            account.skew_ms.append(found.skew_ns / 1e6)
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Images jumped back to ``stamp_ns``: drop histories of the time before the jump.
-
-        A history that has jumped too, because its pose came first, is kept.
-        """
+        """Images jumped back to ``stamp_ns``: forget what was before, but in histories that have jumped too."""
         with self._changed:
-            for history in self._histories.values():
-                if history.covers(stamp_ns + JUMP_BACK_NS):
-                    history.clear()
+            self._body.forget_after(stamp_ns)

@@ -3,31 +3,54 @@
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.diagnostics import StageLatencies
+from vit_perception.ros.latencies import StageLatencies
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.types import BadInput, FrameResult
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """An image message as it waits for the worker: when it came (monotonic, ns), and how long after its stamp.
+
+    ``receive_ms`` is None where the stamp is of another clock than the node's (a bag without ``/clock``).
+    """
+
+    message: Any
+    arrived_ns: int
+    receive_ms: float | None = None
+
+
+class EngineFailed(RuntimeError):
+    """The engine raised while it ran. What is wrong with it (a lost device) does not pass by itself."""
 
 
 class EncoderWorker:
     """One thread. ``changed`` is the lock around ``sync``, notified when an image or a pose has come.
 
-    ``publish`` sends a frame; ``warn`` takes a camera's name and the text of what was wrong with its image.
+    ``publish`` sends a frame; ``warn`` takes a camera's name and the text of what was wrong with its image;
+    ``failed`` is told what ended the work before ``stop`` was called.
     """
 
     def __init__(self, changed: threading.Condition, publish: Callable[[FrameResult], None],
-                 warn: Callable[[str, str], None]):
+                 warn: Callable[[str, str], None], failed: Callable[[Exception], None]):
         self._changed = changed
         self._publish = publish
         self._warn = warn
+        self._failed = failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._running: Future | None = None
         self._stop = False
+        self._changes: deque[Callable[[], None]] = deque()
         self.latencies = StageLatencies()
+        self.camera_latencies: dict[str, StageLatencies] = {}
 
     def open(self, make: Callable[[], Pipeline]) -> Pipeline:
         """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises."""
@@ -37,7 +60,17 @@ class EncoderWorker:
         """Begin to encode what ``sync`` offers."""
         self._stop = False
         self.latencies = StageLatencies()
-        self._running = self._thread.submit(self._loop, pipeline, sync, poses)
+        self.camera_latencies = {camera: StageLatencies() for camera in sync.cameras}
+        self._running = self._thread.submit(self._run, pipeline, sync, poses)
+
+    def change(self, action: Callable[[], None]) -> None:
+        """Run ``action`` between two frames, so that no frame is made half before and half after it."""
+        with self._changed:
+            if self._running is None or self._running.done():
+                action()
+            else:
+                self._changes.append(action)
+                self._changed.notify_all()
 
     def stop(self) -> None:
         """Finish the frame in hand and stop. Safe when it does not run."""
@@ -47,6 +80,7 @@ class EncoderWorker:
         if self._running is not None:
             self._running.result()
             self._running = None
+        self._make_changes()
 
     def close(self, pipeline: Pipeline | None) -> None:
         """Stop, and free the pipeline on its own thread."""
@@ -58,30 +92,46 @@ class EncoderWorker:
         """End the thread."""
         self._thread.shutdown()
 
+    def _make_changes(self) -> None:
+        while self._changes:
+            self._changes.popleft()()
+
+    def _run(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
+        try:
+            self._loop(pipeline, sync, poses)
+        except Exception as error:
+            # Nobody waits for this thread's result until the node stops it.
+            self._failed(error)
+
     def _loop(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
-        most_hz = pipeline.settings.output.max_rate_hz
         next_run_s = 0.0
         while True:
             with self._changed:
-                messages = None
+                taken = None
                 while not self._stop:
+                    self._make_changes()
                     wait_s = next_run_s - time.monotonic()
                     # Taken as late as possible, so that the newest image is the one encoded.
-                    messages = sync.take(time.monotonic_ns()) if wait_s <= 0 else None
-                    if messages is not None:
+                    taken = sync.take(time.monotonic_ns()) if wait_s <= 0 else None
+                    if taken is not None:
                         break
                     # With a silent camera it is time, not a message, that completes a group.
                     self._changed.wait(timeout=wait_s if wait_s > 0 else 0.05 if len(sync.cameras) > 1 else None)
-                if messages is None:
+                if taken is None:
                     return
+            most_hz = pipeline.settings.output.max_rate_hz
             next_run_s = time.monotonic() + (1.0 / most_hz if most_hz else 0.0)
-            self._encode(pipeline, sync, poses, messages)
+            self._encode(pipeline, sync, poses, taken)
 
-    def _encode(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, messages: dict) -> None:
-        """One group through the pipeline. Whatever happens, each of its images is accounted for."""
-        outcome = dict.fromkeys(messages, "error")
+    def _encode(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]) -> None:
+        """One group through the pipeline. Whatever happens, each of its images is accounted for.
+
+        Raises EngineFailed where the engine does.
+        """
+        outcome = dict.fromkeys(taken, "error")
+        begin_ns = time.monotonic_ns()
         try:
-            prepared = pipeline.prepare(messages)
+            prepared = pipeline.prepare({camera: received.message for camera, received in taken.items()})
             for camera, error in prepared.refused.items():
                 outcome[camera] = error.reason
                 self._warn(camera, str(error))
@@ -89,23 +139,42 @@ class EncoderWorker:
             if not prepared.images or not whole:
                 outcome |= dict.fromkeys(prepared.images, "incomplete_group")
                 return
-            output = pipeline.encode(prepared)
+            try:
+                output = pipeline.encode(prepared)
+            except Exception as error:
+                outcome |= dict.fromkeys(prepared.images, "engine_error")
+                raise EngineFailed(f"{pipeline.engine.runtime}: {type(error).__name__}: {error}") from error
             started = time.monotonic()
-            found = poses.poses_at(prepared.first.stamp_ns)
+            body = poses.body_at(prepared.first.stamp_ns)
             prepared.stage_ms["pose_wait"] = 1e3 * (time.monotonic() - started)
-            result = pipeline.assemble(prepared, output, found)
+            result = pipeline.assemble(prepared, output, *body)
             started = time.monotonic()
             self._publish(result)
             result.stage_ms["publish"] = 1e3 * (time.monotonic() - started)
-            self.latencies.add(result.stage_ms)
+            self._note(result, prepared.camera_ms, taken, begin_ns)
             outcome |= dict.fromkeys(result.cameras, "")
         except BadInput as error:
             outcome |= dict.fromkeys(prepared.images, error.reason)
             self._warn(", ".join(prepared.images), str(error))
+        except EngineFailed:
+            raise
         except Exception:
             # The node outlives a frame that fails; the books and the log say that it did.
-            self._warn(", ".join(messages), traceback.format_exc())
+            self._warn(", ".join(taken), traceback.format_exc())
         finally:
             with self._changed:
                 for camera, reason in outcome.items():
                     sync.finish(camera, reason)
+
+    def _note(self, result: FrameResult, camera_ms: dict[str, dict[str, float]], taken: dict[str, Received],
+              begin_ns: int) -> None:
+        """Latencies of one published frame: by stage, and by camera from its stamp to what was published."""
+        self.latencies.add(result.stage_ms)
+        now_ns = time.monotonic_ns()
+        for camera in result.cameras:
+            received = taken[camera]
+            stages = camera_ms[camera] | {"queue": (begin_ns - received.arrived_ns) / 1e6}
+            if received.receive_ms is not None:
+                stages |= {"receive": received.receive_ms,
+                           "age": received.receive_ms + (now_ns - received.arrived_ns) / 1e6}
+            self.camera_latencies[camera].add(stages)

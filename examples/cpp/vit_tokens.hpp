@@ -1,0 +1,106 @@
+// Reads the tensors that the encoder node publishes: docs/wire_format.md in C++17, nothing but the message header.
+//
+//   auto subscription = node->create_subscription<sensor_msgs::msg::Image>(
+//     "/vit_encoder/tokens", rclcpp::QoS(1), [](sensor_msgs::msg::Image::ConstSharedPtr message) {
+//       vit_tokens::Tensor tokens(*message);
+//       for (size_t t = 0; t < tokens.rows(); ++t) {
+//         if (tokens.is_valid(t)) {use(tokens.at(t, 0));}
+//       }
+//     });
+#ifndef VIT_TOKENS_HPP_
+#define VIT_TOKENS_HPP_
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "sensor_msgs/msg/image.hpp"
+
+namespace vit_tokens
+{
+
+// IEEE 754 binary16 as float, exact.
+inline float half_to_float(uint16_t bits)
+{
+  const int exponent = (bits >> 10) & 0x1f;
+  const int fraction = bits & 0x3ff;
+  float magnitude;
+  if (exponent == 0x1f) {
+    magnitude = fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+  } else if (exponent == 0) {
+    magnitude = std::ldexp(static_cast<float>(fraction), -24);
+  } else {
+    magnitude = std::ldexp(static_cast<float>(fraction + 0x400), exponent - 25);
+  }
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+// A view of an Image with T tokens of D channels, 32FC1 or 16FC1, or of a mono8 mask. The message must outlive it.
+class Tensor
+{
+public:
+  // Throws std::invalid_argument for an encoding, byte order, step or amount of data that the format does not have.
+  explicit Tensor(const sensor_msgs::msg::Image & message)
+  : message_(message)
+  {
+    if (message.encoding == "32FC1") {
+      item_bytes_ = 4;
+    } else if (message.encoding == "16FC1") {
+      item_bytes_ = 2;
+    } else if (message.encoding == "mono8") {
+      item_bytes_ = 1;
+    } else {
+      throw std::invalid_argument("encoding is '" + message.encoding + "'; accepted: 32FC1, 16FC1, mono8");
+    }
+    const uint64_t step = message.step;
+    if (message.is_bigendian || step < static_cast<uint64_t>(message.width) * item_bytes_ ||
+      message.data.size() < step * message.height)
+    {
+      throw std::invalid_argument(
+              std::to_string(message.height) + " x " + std::to_string(message.width) + " of " + message.encoding +
+              " with step " + std::to_string(step) + " does not fit " + std::to_string(message.data.size()) +
+              " bytes; accepted: little-endian rows of at least width * itemsize bytes");
+    }
+  }
+
+  size_t rows() const {return message_.height;}
+  size_t width() const {return message_.width;}
+
+  // Channel `d` of token `t`; neither is checked.
+  float at(size_t t, size_t d) const
+  {
+    const uint8_t * address = message_.data.data() + t * message_.step + d * item_bytes_;
+    // memcpy, because nothing aligns the bytes of a message.
+    if (item_bytes_ == 4) {
+      float value;
+      std::memcpy(&value, address, 4);
+      return value;
+    }
+    if (item_bytes_ == 2) {
+      uint16_t bits;
+      std::memcpy(&bits, address, 2);
+      return half_to_float(bits);
+    }
+    return *address;
+  }
+
+  // A missing token is a row of zeros, so the mask travels with the tokens.
+  bool is_valid(size_t t) const
+  {
+    for (size_t d = 0; d < width(); ++d) {
+      if (at(t, d) != 0.0f) {return true;}
+    }
+    return false;
+  }
+
+private:
+  const sensor_msgs::msg::Image & message_;
+  size_t item_bytes_;
+};
+
+}  // namespace vit_tokens
+
+#endif  // VIT_TOKENS_HPP_

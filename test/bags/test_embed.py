@@ -1,0 +1,229 @@
+"""`embed` over bags and pictures: whole, once, whatever interrupts it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import cv2
+import numpy as np
+import pytest
+
+from test.conftest import DEMO_BAG, ROOT
+from vit_perception.bags.embed import EmbedOptions, embed
+from vit_perception.bags.embed_sources import BagSource, PicturesSource
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.replay import replay
+from vit_perception.bags.writer import BagWriter
+from vit_perception.pipeline import Pipeline
+from vit_perception.policy.features import FeatureFiles
+from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+
+CAMERAS = tuple(CameraSettings(n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist"))
+FORMATS = ("parquet", "safetensors", "mcap")
+
+
+def settings_of(checkpoint, cameras=CAMERAS, arms=(PoseSettings("arm", "/ee_pose", "world"),)):
+    # One thread: on a loaded machine two that wait for each other are many times slower.
+    return EncoderSettings(cameras, arms, model=ModelSettings(str(checkpoint)),
+                           engine=EngineSettings("torch", "float32", threads=1))
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_classifier):
+    made = Pipeline.open(settings_of(tiny_classifier))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def whole(pipeline, tmp_path_factory):
+    """The demo bag embedded without a break, a folder a format."""
+    folder = tmp_path_factory.mktemp("whole")
+    for kind in FORMATS:
+        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], folder / kind, EmbedOptions(kind, shard_frames=16))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "safetensors"])
+def test_columns_hold_what_the_pipeline_gives(pipeline, whole, kind):
+    files = FeatureFiles(whole / kind)
+    files.verify()
+    labels = files.layouts[0].cameras[0].labels
+    names = ("stamp_ns", "tokens", "mask", "embedding", "wrist.cls", "wrist.stamp_ns", "wrist.class_index",
+             "wrist.score", "arm.pose", "arm.pose_status", "arm.skew_ns", "index", "recorded_ns")
+    with BagReader(DEMO_BAG) as bag:
+        for index, result in enumerate(replay(pipeline, bag)):
+            row = files.row(index, names)
+            wrist, arm = result.cameras["wrist"], result.poses["arm"]
+            assert row["stamp_ns"] == row["wrist.stamp_ns"] == row["recorded_ns"] == result.stamp_ns
+            assert row["index"] == index and row["mask"].all() and row["arm.skew_ns"] == arm.skew_ns
+            np.testing.assert_array_equal(row["tokens"], result.sequence.tokens)
+            np.testing.assert_array_equal(row["embedding"], result.embedding)
+            np.testing.assert_array_equal(row["wrist.cls"], wrist.cls_token)
+            np.testing.assert_array_equal(row["arm.pose"], [*arm.pose.position_m, *arm.pose.quaternion_xyzw])
+            assert ("missing", "held", "interpolated")[row["arm.pose_status"]] == arm.status
+            scored = [(labels[k], s) for k, s in zip(row["wrist.class_index"], row["wrist.score"])]
+            assert scored == [(c.class_id, c.score) for c in wrist.classes]
+    assert len(files) == index + 1 == 150 and np.all(files.episode == 0)
+
+
+def test_the_manifest_names_source_model_and_engine(pipeline, whole):
+    manifest = json.loads((whole / "parquet/manifest.json").read_text())
+    run = manifest["run"]
+    assert manifest["complete"] and manifest["frames"] == sum(s["frames"] for s in manifest["shards"]) == 150
+    assert run["encoder_sha256"] == pipeline.encoder_sha256 and run["weights_sha256"] == pipeline.card.weights_sha256
+    assert run["runtime"] == pipeline.engine.runtime and run["sources"][0]["name"] == "pick_place_demo"
+    assert [layout["layout_id"] for layout in manifest["layouts"]] == [
+        layout.layout_id for layout in FeatureFiles(whole / "parquet").layouts]
+
+
+def test_the_bag_is_one_recording_of_several_files(whole):
+    with BagReader(whole / "mcap") as bag:
+        assert bag.count("/vit_encoder/tokens") == 150 and len(list((whole / "mcap").glob("*.mcap"))) == 10
+        headers = [m.header.stamp for _, _, m in bag.messages(["/vit_encoder/tokens"])]
+        stamps = [stamp.sec * 10**9 + stamp.nanosec for stamp in headers]
+        (qos,) = set(map(str, (q.durability.name for q in bag.qos_of("/vit_encoder/layout"))))
+    assert np.all(np.diff(stamps) == 50_000_000) and qos == "TRANSIENT_LOCAL"
+
+
+KILLED = textwrap.dedent("""
+    import os, random, resource, signal, sys, time
+    from pathlib import Path
+    from test.bags.test_embed import DEMO_BAG, CAMERAS, BagSource, EmbedOptions, Pipeline, embed, settings_of
+
+    checkpoint, out, kind, limit = sys.argv[1:5]
+    random.seed(int(sys.argv[5]))
+    def child(ready):
+        pipeline = Pipeline.open(settings_of(checkpoint))
+        os.write(ready, b"x")
+        if int(limit):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+        try:
+            embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], Path(out), EmbedOptions(kind, shard_frames=16))
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    kills = 0
+    while True:
+        reading, ready = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child(ready)
+        os.read(reading, 1)
+        if not int(limit) and kills < 4:
+            # Later from time to time, so that it comes to its end on a slow machine too.
+            time.sleep(random.uniform(0.0, 0.15 * (1 + kills)))
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status):
+            break
+        kills += 1
+    print(kills, os.WEXITSTATUS(status))
+""")
+
+
+def run_killed(checkpoint, out, kind, limit=0, seed=0):
+    """(kills, exit status of the last run) of real processes that embed the demo bag to ``out``."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(checkpoint), str(out), kind, str(limit), str(seed)],
+                          capture_output=True, text=True, timeout=240, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return tuple(map(int, done.stdout.split()))
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_killed_at_random_points_it_ends_with_the_very_same_files(whole, tiny_classifier, tmp_path, kind):
+    kills, status = run_killed(tiny_classifier, tmp_path / "out", kind, seed=FORMATS.index(kind))
+    assert status == 0 and kills >= 2
+    made, expected = contents(tmp_path / "out"), contents(whole / kind)
+    journals = made.pop("journal.jsonl"), expected.pop("journal.jsonl")
+    assert made == expected
+    assert [json.loads(line)["file"] for line in journals[0].splitlines()] == [
+        json.loads(line)["file"] for line in journals[1].splitlines()]
+
+
+@pytest.mark.parametrize("kind, limit", [("parquet", 200), ("parquet", 15_000), ("safetensors", 15_000),
+                                         ("mcap", 15_000)])
+def test_a_full_disk_leaves_whole_shards_and_it_goes_on_when_there_is_room(pipeline, whole, tiny_classifier, tmp_path,
+                                                                           kind, limit):
+    kills, status = run_killed(tiny_classifier, tmp_path / "out", kind, limit)
+    assert (kills, status) == (0, 27)  # EFBIG, as a full disk is told by the limit on a file's size
+    assert not list((tmp_path / "out").glob("features*"))
+    manifest = embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], tmp_path / "out",
+                     EmbedOptions(kind, shard_frames=16))
+    assert manifest["frames"] == 150 and contents(tmp_path / "out") == contents(whole / kind)
+
+
+def test_a_shard_without_its_line_and_half_a_line_are_made_anew(pipeline, whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole / "parquet", out)
+    expected = contents(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest |= {"complete": False, "frames": 0, "shards": [], "layouts": [], "dropped": {}}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    lines = (out / "journal.jsonl").read_text().splitlines(keepends=True)
+    (out / "journal.jsonl").write_text("".join(lines[:6]) + lines[6][:100])
+    (out / ".features_000007.parquet.partial").write_bytes(b"half")
+    done = []
+    embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions("parquet", shard_frames=16), done.append)
+    assert contents(out) == expected and done[0] == 96 and sum(done) == 150
+
+
+def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_path):
+    source = BagSource(DEMO_BAG, CAMERAS[0].topic)
+    with pytest.raises(ValueError, match="begun with other settings.*shard_frames is 7 where 16 is expected"):
+        embed(pipeline, [source], whole / "parquet", EmbedOptions("parquet", shard_frames=7))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files .notes.txt.; accepted: a new or an empty folder"):
+        embed(pipeline, [source], tmp_path, EmbedOptions("parquet"))
+    with pytest.raises(ValueError, match="is being written by another process"):
+        embed(pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16),
+              lambda n: embed(pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16)))
+    with pytest.raises(ValueError, match="--format is 'csv'; accepted: parquet, safetensors, mcap"):
+        EmbedOptions("csv")
+
+
+def test_a_missing_shard_is_named(pipeline, whole, tmp_path):
+    shutil.copytree(whole / "parquet", tmp_path / "out")
+    (tmp_path / "out/features_000003.parquet").unlink()
+    with pytest.raises(ValueError, match="features_000003.parquet is missing or not of"):
+        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], tmp_path / "out",
+              EmbedOptions("parquet", shard_frames=16))
+
+
+def test_damaged_images_are_counted_and_two_bags_are_two_episodes(pipeline, tmp_path):
+    for name, length in (("one", 40), ("two", 70)):
+        with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / name) as copy:
+            for k, message in enumerate(bag.raw([c.topic for c in CAMERAS] + ["/ee_pose"])):
+                data = message.data[:-40] + bytes(40) if message.topic == CAMERAS[1].topic and k > 30 else message.data
+                copy.write(message.topic, message.type_name, data, message.stamp_ns)
+                if k == length:
+                    break
+    manifest = embed(pipeline, [BagSource(tmp_path / n, CAMERAS[0].topic) for n in ("one", "two")], tmp_path / "out",
+                     EmbedOptions("safetensors"))
+    files = FeatureFiles(tmp_path / "out")
+    assert manifest["dropped"] == {"short_data": 6, "unmatched": 1} and len(files) == manifest["frames"] == 10
+    assert files.episode.tolist() == [0] * 5 + [1] * 5
+
+
+def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in (("b/2.png", (40, 60)), ("a/1.jpg", (30, 50)), ("a/3.png", (40, 60))):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "pictures" / name), rng.integers(0, 256, (*size, 3), np.uint8))
+    (tmp_path / "pictures/c.png").write_bytes(b"no picture")
+    single = Pipeline.open(settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ()))
+    source = PicturesSource(tmp_path / "pictures", "camera")
+    manifest = embed(single, [source], tmp_path / "out", EmbedOptions("parquet"))
+    single.close()
+    files = FeatureFiles(tmp_path / "out")
+    assert manifest["run"]["sources"][0]["names"] == ["a/1.jpg", "a/3.png", "b/2.png", "c.png"]
+    assert files.stamp_ns.tolist() == [10**8, 2 * 10**8, 3 * 10**8] and sum(manifest["dropped"].values()) == 1
+    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [(30, 50), (40, 60), (40, 60)]
+    with pytest.raises(ValueError, match="holds no pictures"):
+        PicturesSource(tmp_path / "out", "camera")

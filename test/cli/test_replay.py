@@ -1,0 +1,167 @@
+"""`vit-perception replay` as a user types it, heard over DDS by a node of its own."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rosbags.interfaces import QosReliability
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
+
+from test.bags.test_reader import OTHER_TOOL
+from test.conftest import DEMO_BAG, ROOT
+from vit_perception.bags.output_messages import offered_qos
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.writer import BagWriter
+from vit_perception.cli.processes import Child
+from vit_perception.ros.bag_player import PLAY_QOS, recorded_qos
+
+POSES, WRIST = "/ee_pose", "/wrist/image/compressed"
+
+
+@pytest.fixture
+def listener():
+    """Messages by topic as (seconds of wall clock, CDR bytes), from a node of this process."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    heard: dict[str, list] = {}
+
+    def listen(topic, kind, qos=QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)):
+        heard[topic] = []
+        return node.create_subscription(kind, topic, lambda data: heard[topic].append((time.monotonic(), data)), qos,
+                                        raw=True)
+
+    node.listen, node.heard, node.spin = listen, heard, lambda: executor.spin_once(timeout_sec=0.02)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def play(listener, tmp_path, *arguments, sent=None, after_s=0.0):
+    """Run the player to its end, or to a signal; its exit status and what it said."""
+    child = Child([sys.executable, "-m", "vit_perception.cli.main", "replay", *map(str, arguments)], tmp_path / "log")
+    begin_s = None
+    while child.returncode is None:
+        listener.spin()
+        if begin_s is None and any(listener.heard.values()):
+            begin_s = time.monotonic()
+        if sent and begin_s and time.monotonic() > begin_s + after_s:
+            break
+    for _ in range(5):
+        listener.spin()
+    return child.stop(sent=sent or signal.SIGINT), child.log.read_text()
+
+
+def seconds(data):
+    clock = deserialize_message(data, Clock).clock
+    return clock.sec + clock.nanosec / 1e9
+
+
+def test_the_recorded_bytes_at_the_recorded_times_with_the_clock_and_other_names(listener, tmp_path):
+    listener.listen("/arm/pose", PoseStamped)
+    listener.listen(WRIST, CompressedImage)
+    listener.listen("/clock", Clock)
+    status, said = play(listener, tmp_path, DEMO_BAG, "--topics", POSES, WRIST, "--remap", f"{POSES}:=/arm/pose",
+                        "--start", 2, "--duration", 1, "--rate", 2, "--clock", 100, "--wait-s", 20)
+    assert status == 0 and "120 messages sent" in said and "100  /ee_pose" in said
+    with BagReader(DEMO_BAG) as bag:
+        begin_ns = bag.start_ns + 2 * 10**9
+        for topic, name in ((POSES, "/arm/pose"), (WRIST, WRIST)):
+            recorded = [m.data for m in bag.raw([topic], begin_ns, begin_ns + 10**9)]
+            # DDS fills what it sends up to a multiple of four bytes.
+            assert [data[: len(one)] for (_, data), one in zip(listener.heard[name], recorded, strict=True)] == recorded
+    times_s = [at for at, _ in listener.heard["/arm/pose"]]
+    assert times_s[-1] - times_s[0] == pytest.approx(0.495, abs=0.2)  # 0.99 s at twice the speed
+    ticks = [seconds(data) for _, data in listener.heard["/clock"]]
+    assert all(a <= b for a, b in zip(ticks, ticks[1:])) and 2002.0 <= ticks[0] and ticks[-1] <= 2003.0
+    assert len(ticks) >= 20 and ticks[-1] > 2002.8
+
+
+def test_loops_begin_anew_and_the_clock_jumps_back(listener, tmp_path):
+    listener.listen(POSES, PoseStamped)
+    listener.listen("/clock", Clock)
+    status, said = play(listener, tmp_path, DEMO_BAG, "--topics", POSES, "--duration", 0.2, "--loop", 3, "--clock",
+                        "--wait-s", 20)
+    assert status == 0 and "60 messages sent" in said
+    passes = [data for _, data in listener.heard[POSES]]
+    assert passes[:20] == passes[20:40] == passes[40:] and len(passes) == 60
+    ticks = [seconds(data) for _, data in listener.heard["/clock"]]
+    assert sum(b < a for a, b in zip(ticks, ticks[1:])) == 2
+
+
+@pytest.mark.parametrize("sent, arguments, expected", [(signal.SIGINT, ["--loop"], 0), (signal.SIGINT, [], 130),
+                                                       (signal.SIGTERM, ["--loop"], 0)])
+def test_a_signal_ends_it_and_it_says_what_was_sent(listener, tmp_path, sent, arguments, expected):
+    listener.listen(POSES, PoseStamped)
+    status, said = play(listener, tmp_path, DEMO_BAG, "--topics", POSES, "--wait-s", 20, *arguments, sent=sent,
+                        after_s=0.4)
+    assert status == expected  # Child.stop would have killed it after 10 s
+    count = int(re.search(r"(\d+) messages sent, interrupted", said)[1])
+    assert len(listener.heard[POSES]) == count > 10 and "Traceback" not in said
+
+
+def test_a_bag_of_another_tool_is_played(listener, tmp_path):
+    listener.listen(WRIST, CompressedImage)
+    status, said = play(listener, tmp_path, OTHER_TOOL / "other_tool_zstd.mcap", "--topics", WRIST, "--wait-s", 20)
+    images = [deserialize_message(data, CompressedImage) for _, data in listener.heard[WRIST]]
+    assert status == 0 and len(images) == 4 and all(bytes(i.data[:2]) == b"\xff\xd8" for i in images)
+
+
+def test_profiles_are_those_of_the_recording(listener, tmp_path):
+    """A latched topic reaches who comes late; a best-effort one is not offered as reliable."""
+    best_effort = offered_qos(False)._replace(reliability=QosReliability.BEST_EFFORT)
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag", lambda t: [
+            offered_qos(True) if t == WRIST else best_effort]) as out:
+        for message in bag.raw([POSES, WRIST], stop_ns=bag.start_ns + 2 * 10**9):
+            if message.topic == POSES or message.stamp_ns < bag.start_ns + 10**7:
+                out.write(message.topic, message.type_name, message.data, message.stamp_ns)
+    with BagReader(tmp_path / "bag") as bag:
+        assert recorded_qos(bag, POSES).reliability == ReliabilityPolicy.BEST_EFFORT
+    with BagReader(DEMO_BAG) as bag:
+        assert recorded_qos(bag, POSES) == PLAY_QOS  # it does not say
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    listener.listen(POSES, PoseStamped)
+    listener.listen(WRIST, CompressedImage, latched)
+    # The one image is sent at once, before anybody can be found.
+    status, _ = play(listener, tmp_path, tmp_path / "bag", "--rate", 0.4)
+    assert status == 0 and len(listener.heard[WRIST]) == 1 and not listener.heard[POSES]
+
+
+def test_it_costs_little():
+    """1,200 messages, 300 of them images, at four times the speed: what the process needs beside its start."""
+    def cpu_s(*arguments):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-m", "vit_perception.cli.main", "replay", str(DEMO_BAG), *arguments],
+                              capture_output=True, timeout=60, cwd=ROOT, env=os.environ)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    whole, start = cpu_s("--rate", "4"), cpu_s("--rate", "4", "--duration", "0.02")
+    assert whole - start < 0.6, f"{whole:.2f} s of CPU, {start:.2f} s of them to start"
+
+
+def test_what_is_wrong_is_one_line_and_a_status(tmp_path):
+    for arguments, expected in (
+            ([DEMO_BAG, "--start", "9"], "--start is 9 s; accepted: less than the 7.493 s"),
+            ([DEMO_BAG, "--remap", "/a"], "--remap is '/a'; accepted: /from:=/to"),
+            ([DEMO_BAG, "--remap", "/a:=/b"], "no topic /a; there are: /agentview/image/compressed"),
+            ([DEMO_BAG, "--loop", "-1"], "--loop is -1; accepted: 1 or more"),
+            ([DEMO_BAG, "--duration", "-1"], "--duration is -1.0; accepted: 0 or more"),
+            ([tmp_path], "is no readable bag")):
+        done = subprocess.run([sys.executable, "-m", "vit_perception.cli.main", "replay", *map(str, arguments)],
+                              text=True, capture_output=True, timeout=60, cwd=ROOT)
+        assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -1,0 +1,159 @@
+"""The node as other software sees it: CycloneDDS's Python binding sends and reads, rosbags reads a recording of it.
+
+Three processes. Whatever they read is held equal to what our decoder reads and to what the pipeline makes of the
+images.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from test.conftest import ROOT
+from vit_perception.cli.processes import Child
+from vit_perception.pipeline import Pipeline
+from vit_perception.pose.history import pose_of
+from vit_perception.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, OutputSettings,
+                                     PoseSettings)
+from vit_perception.types import PoseAtImage
+from vit_perception.wire import Layout, decode_tensor, mask_of
+
+pytest.importorskip("cyclonedds", reason="CycloneDDS's Python binding is not installed: requirements/test.txt has it")
+HERE = Path(__file__).parent
+FRAMES = 5
+TOPICS = {"/vit_encoder/tokens": "sensor_msgs/msg/Image", "/vit_encoder/token_mask": "sensor_msgs/msg/Image",
+          "/vit_encoder/embedding": "sensor_msgs/msg/Image", "/vit_encoder/wrist/cls_token": "sensor_msgs/msg/Image",
+          "/vit_encoder/layout": "std_msgs/msg/String",
+          "/vit_encoder/arm/pose_at_image": "geometry_msgs/msg/PoseStamped"}
+
+
+def settings_with(checkpoint: Path, dtype: str) -> EncoderSettings:
+    return EncoderSettings((CameraSettings("wrist", "/wrist/image"),), (PoseSettings("arm", "/ee_pose", "base_link"),),
+                           model=ModelSettings(str(checkpoint)), engine=EngineSettings("torch", "float32"),
+                           output=OutputSettings(dtype=dtype))
+
+
+def parameters_of(settings: EncoderSettings) -> dict:
+    return {"camera_names": ["wrist"], "cameras.wrist.topic": "/wrist/image", "pose_names": ["arm"],
+            "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "autostart": True,
+            "model.checkpoint": settings.model.checkpoint, "engine.backend": "torch", "engine.precision": "float32",
+            "output_dtype": settings.output.dtype}
+
+
+def said(child: Child, text: str, timeout_s: float = 60.0) -> None:
+    """Wait until ``child`` has printed ``text``."""
+    deadline_s = time.monotonic() + timeout_s
+    while text not in child.log.read_text():
+        assert child.returncode is None and time.monotonic() < deadline_s, child.tail()
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def exchange(request, tiny_checkpoint, tmp_path_factory):
+    """What CycloneDDS read, the bag of the same frames, and the pipeline that says what should be in both."""
+    folder = tmp_path_factory.mktemp("clients")
+    settings = settings_with(tiny_checkpoint, request.param)
+    (folder / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters_of(settings)}}))
+    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file", str(folder / "node.yaml"),
+                        log=folder / "node.log")
+    recorder = Child([sys.executable, str(HERE / "bag_recorder.py"), str(folder / "bag"),
+                      *(f"{topic}={kind}" for topic, kind in TOPICS.items())], folder / "recorder.log")
+    client = None
+    try:
+        said(node, "active, listening")
+        said(recorder, "recording")
+        client = Child([sys.executable, str(HERE / "cyclone_client.py"), os.environ["ROS_DOMAIN_ID"], str(FRAMES),
+                        str(folder / "read.npz")], folder / "client.log")
+        client._process.wait(90)
+        assert client.stop() == 0, client.tail()
+        time.sleep(0.5)
+        assert recorder.stop(sent=15) == 0, recorder.tail()
+        assert node.stop() == 0, node.tail()
+    finally:
+        for child in (node, recorder, client):
+            if child is not None:
+                child.kill()
+    pipeline = Pipeline.open(settings)
+    yield SimpleNamespace(read=dict(np.load(folder / "read.npz")), bag=folder / "bag", pipeline=pipeline,
+                          dtype=request.param)
+    pipeline.close()
+
+
+def expected_results(exchange) -> list:
+    """The pipeline's own results for the client's images and poses."""
+    sys.path.insert(0, str(HERE))
+    try:
+        import cyclone_client
+    finally:
+        sys.path.pop(0)
+    results = []
+    for index in range(FRAMES):
+        stamp = SimpleNamespace(sec=cyclone_client.FIRST_SEC + index, nanosec=7)
+        pixels = cyclone_client.picture(index)
+        image = SimpleNamespace(header=SimpleNamespace(stamp=stamp, frame_id="camera"), height=pixels.shape[0],
+                                width=pixels.shape[1], encoding="rgb8", is_bigendian=0, step=3 * pixels.shape[1],
+                                data=pixels.tobytes())
+        pose = pose_of(SimpleNamespace(
+            header=SimpleNamespace(stamp=stamp, frame_id="base_link"),
+            pose=SimpleNamespace(position=SimpleNamespace(x=0.1 * index, y=0.2, z=0.3),
+                                 orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0))))
+        prepared = exchange.pipeline.prepare({"wrist": image})
+        results.append(exchange.pipeline.assemble(prepared, exchange.pipeline.encode(prepared),
+                                                 {"arm": PoseAtImage(pose, "interpolated", 0)}))
+    return results
+
+
+def test_cyclonedds_reads_what_the_pipeline_made_of_what_cyclonedds_sent(exchange):
+    layout = Layout.from_json(str(exchange.read["layout"]))
+    assert layout.dtype == exchange.dtype
+    groups = json.loads(str(exchange.read["layout"]))["groups"]
+    assert [group["name"] for group in groups] == ["wrist/cls", "wrist/patch", "arm/pose"]
+    for index, result in enumerate(expected_results(exchange)):
+        tokens, mask = exchange.read[f"tokens.{index}"], exchange.read[f"token_mask.{index}"]
+        assert tokens.dtype == exchange.dtype and tokens.shape == (layout.token_count, layout.width)
+        np.testing.assert_array_equal(tokens, result.sequence.tokens.astype(exchange.dtype))
+        np.testing.assert_array_equal(mask[0] == 255, result.sequence.mask)
+        np.testing.assert_array_equal(mask_of(tokens), result.sequence.mask)
+        np.testing.assert_array_equal(exchange.read[f"embedding.{index}"][0], result.embedding.astype(exchange.dtype))
+        np.testing.assert_array_equal(exchange.read[f"wrist/cls_token.{index}"],
+                                      layout.split(tokens)["wrist/cls"])
+        assert layout.split(tokens)["arm/pose"].any()
+
+
+def test_rosbags_reads_the_same_from_a_recording(exchange):
+    from rosbags.highlevel import AnyReader
+    counted = dict.fromkeys(TOPICS, 0)
+    with AnyReader([exchange.bag]) as reader:
+        assert {c.topic: c.msgtype for c in reader.connections} == TOPICS
+        for connection, _, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            counted[connection.topic] += 1
+            name = connection.topic.removeprefix("/vit_encoder/")
+            if name == "layout":
+                newest = message.data
+            elif name == "arm/pose_at_image":
+                assert message.pose.position.x == 0.1 * (message.header.stamp.sec - 100)
+            else:
+                by_client = exchange.read[f"{name}.{message.header.stamp.sec - 100}"]
+                # rosbags' own arrays, and then our decoder on rosbags' message.
+                by_rosbags = np.asarray(message.data).view(by_client.dtype).reshape(by_client.shape)
+                np.testing.assert_array_equal(by_rosbags, by_client)
+                np.testing.assert_array_equal(decode_tensor(message), by_client)
+                assert message.header.stamp.nanosec == 7 and message.header.frame_id == "camera"
+    # The layout comes again with the first image's size.
+    assert counted.pop("/vit_encoder/layout") == 2 and json.loads(newest)["cameras"][0]["source_size_px"] == [48, 64]
+    assert set(counted.values()) == {FRAMES}
+
+
+def test_the_clients_share_no_code_with_the_package():
+    for client in ("cyclone_client.py", "bag_recorder.py"):
+        source = (HERE / client).read_text()
+        assert "import vit_perception" not in source and "from vit_perception" not in source
+    assert "import rclpy" not in (HERE / "cyclone_client.py").read_text()
+    assert ROOT in HERE.parents

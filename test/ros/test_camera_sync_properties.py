@@ -1,0 +1,147 @@
+"""CameraSync under any order of arrival: the books add up to the frame, and a group is one moment of each camera.
+
+Every image carries its camera, stamp and number, so that a mixed-up one is seen.
+"""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vit_perception.ros.camera_sync import JUMP_BACK_NS, MAX_PENDING, CameraSync
+
+MS = 1_000_000
+CAMERAS = ("overhead", "left", "right")
+SLOP_NS, SILENT_NS = 10 * MS, 100 * MS
+START_NS = 10_000_000_000
+
+events = st.lists(st.one_of(
+    # Camera, stamp as ms after the image before (late, out of order, steps of the clock), ms until it is received.
+    st.tuples(st.just("image"), st.sampled_from(CAMERAS), st.one_of(st.integers(-40, 80), st.sampled_from(
+        [-5000, -1001, -999, 3000, 3_600_000])), st.integers(0, 60)),
+    st.tuples(st.just("refuse"), st.sampled_from(CAMERAS), st.sampled_from(["stamp", "size"]), st.just(0)),
+    st.tuples(st.just("take"), st.just(""), st.just(0), st.integers(0, 150)),
+    st.tuples(st.just("finish"), st.sampled_from(CAMERAS), st.sampled_from(["", "decode"]), st.just(0)),
+    st.tuples(st.just("configure"), st.sampled_from(["wait", "mask"]), st.just(0), st.just(0)),
+    st.tuples(st.just("clear"), st.just("deactivated"), st.just(0), st.just(0))), max_size=80)
+
+
+class Watched:
+    """A CameraSync with what must hold after each step."""
+
+    def __init__(self, count: int, policy: str):
+        self.cameras, self.policy, self.now_ns, self.stamp_ns, self.number = CAMERAS[:count], policy, 0, START_NS, 0
+        self.sync = CameraSync(self.cameras, SLOP_NS, policy, SILENT_NS, 0)
+        self.flying: dict[str, list] = {camera: [] for camera in self.cameras}
+        self.last_taken: dict[str, int] = {}
+        self.taken_numbers: set[int] = set()
+
+    def image(self, camera, step_ms, later_ms):
+        if camera not in self.cameras:
+            return
+        self.now_ns += later_ms * MS
+        self.stamp_ns = max(1, self.stamp_ns + step_ms * MS)
+        self.number += 1
+        jumped = self.sync.add(camera, self.stamp_ns, (camera, self.stamp_ns, self.number), self.now_ns)
+        if jumped:
+            self.last_taken.clear()
+            assert all(self.sync.pending(c) == len(self.flying[c]) for c in self.cameras if c != camera)
+
+    def take(self, later_ms):
+        self.now_ns += later_ms * MS
+        group = self.sync.take(self.now_ns)
+        if group is None:
+            return
+        stamps = [stamp for _, stamp, _ in group.values()]
+        assert all(camera == tag for camera, (tag, _, _) in group.items()), "an output would mix two cameras"
+        assert max(stamps) - min(stamps) <= SLOP_NS
+        missing = set(self.cameras) - set(group)
+        assert not missing or self.policy == "mask"
+        assert all(self.sync.is_silent(camera, self.now_ns) for camera in missing)
+        for camera, (_, stamp_ns, number) in group.items():
+            assert stamp_ns > self.last_taken.get(camera, 0) and number not in self.taken_numbers
+            self.taken_numbers.add(number)
+            self.last_taken[camera] = stamp_ns
+            self.flying[camera].append(number)
+
+    def finish(self, camera, reason):
+        if self.flying.get(camera):
+            self.flying[camera].pop()
+            self.sync.finish(camera, reason)
+
+    def configure(self, policy):
+        self.policy = policy
+        self.sync.configure(SLOP_NS, policy, SILENT_NS)
+
+    def check(self):
+        for camera, account in self.sync.accounts.items():
+            waiting = self.sync.pending(camera) - len(self.flying[camera])
+            assert 0 <= waiting <= (1 if len(self.cameras) == 1 else MAX_PENDING)
+            assert account.received == account.published + sum(account.dropped.values()) + self.sync.pending(camera)
+            assert account.in_flight == len(self.flying[camera]) and min(account.dropped.values(), default=1) > 0
+
+
+@settings(max_examples=400, deadline=None)
+@given(events, st.integers(1, 3), st.sampled_from(["wait", "mask"]))
+def test_whatever_comes_the_books_add_up_and_no_group_mixes_cameras(events, count, policy):
+    watched = Watched(count, policy)
+    for kind, first, second, later_ms in events:
+        if kind == "image":
+            watched.image(first, second, later_ms)
+        elif kind == "refuse" and first in watched.cameras:
+            watched.sync.refuse(first, second)
+        elif kind == "take":
+            watched.take(later_ms)
+        elif kind == "finish":
+            watched.finish(first, second)
+        elif kind == "configure":
+            watched.configure(first)
+        elif kind == "clear":
+            watched.sync.clear(first)
+            watched.last_taken.clear()
+        watched.check()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-8, 8), min_size=30, max_size=30), st.lists(st.integers(20, 60), min_size=2, max_size=2),
+       st.sampled_from(["wait", "mask"]))
+def test_cameras_of_other_rates_come_out_at_the_slowest_ones_and_after_a_silence_whole_again(jitter, periods, policy):
+    """The first camera at 10 ms; another one stops from 1 s to 2 s."""
+    sync = CameraSync(CAMERAS, SLOP_NS, policy, SILENT_NS, 0)
+    sent = sorted((k * period + jitter[k % 30] / 10, camera) for camera, period in zip(CAMERAS, (10, *periods))
+                  for k in range(1, 3000 // period)
+                  if not (camera == "right" and 1000 <= k * period < 2000))
+    groups = []
+    for at_ms, camera in sent:
+        sync.add(camera, START_NS + round(at_ms * MS), at_ms, round(at_ms * MS))
+        group = sync.take(round(at_ms * MS))
+        if group:
+            groups.append((at_ms, group))
+            for taken in group:
+                sync.finish(taken)
+    silent = [g for at_ms, g in groups if 1200 < at_ms < 1950]
+    assert (policy == "mask") == bool(silent) and all(set(g) == {"overhead", "left"} for g in silent)
+    for begin_ms, end_ms in ((100, 950), (2150, 2950)):
+        whole = [g for at_ms, g in groups if begin_ms < at_ms < end_ms]
+        assert whole and all(set(g) == set(CAMERAS) for g in whole)
+        assert len(whole) <= (end_ms - begin_ms) / max(periods) + 2
+    for account in sync.accounts.values():
+        assert account.received == account.published + sum(account.dropped.values()) + len(
+            sync._waiting[next(c for c in CAMERAS if sync.accounts[c] is account)])
+
+
+def test_a_clock_that_steps_back_less_than_a_jump_drops_late_images_only_until_it_has_caught_up():
+    sync = CameraSync(("a",), SLOP_NS, "wait", SILENT_NS, 0)
+    sync.add("a", START_NS, "before", 0)
+    assert sync.take(0) == {"a": "before"}
+    sync.finish("a")
+    for ms in (-900, -500, -100, 100):
+        assert not sync.add("a", START_NS + ms * MS, ms, 0)
+    assert sync.take(0) == {"a": 100} and sync.accounts["a"].dropped == {"late": 3}
+    assert sync.add("a", START_NS - JUMP_BACK_NS, "after", 0)  # a jump: it starts anew
+    assert sync.take(0) == {"a": "after"}
+
+
+def test_one_image_from_the_far_future_does_not_stop_the_rest():
+    sync = CameraSync(("a",), SLOP_NS, "wait", SILENT_NS, 0)
+    for stamp_ns, name in ((START_NS, "now"), (START_NS + 10**18, "future"), (START_NS + 33 * MS, "next")):
+        sync.add("a", stamp_ns, name, 0)
+        assert sync.take(0) == {"a": name}

@@ -1,0 +1,56 @@
+"""Files that are whole or not there, whatever ends the process or fills the disk."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK_BYTES = 1 << 20
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let ``write`` fill a temporary file, and give it the name ``path`` when it is on the disk.
+
+    Raises OSError, with nothing left behind, where it does not fit.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def ends_digest(path: Path) -> str:
+    """SHA-256 of a file's first and last MiB: tells recordings apart without reading terabytes."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        digest.update(file.read(BLOCK_BYTES))
+        file.seek(max(0, size - BLOCK_BYTES))
+        digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()

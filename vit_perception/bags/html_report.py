@@ -1,0 +1,110 @@
+"""A recording as one HTML file that needs nothing else: contact sheet, poses, classes and latencies as SVG."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vit_perception.bags.durable import write_whole
+from vit_perception.bags.inspect_frames import InspectedFrame
+
+WIDTH_PX, HEIGHT_PX, LEFT_PX, BOTTOM_PX = 1100, 200, 60, 24
+# Okabe and Ito's palette: told apart by colour-blind people too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MOST_POINTS = 2000
+STYLE = ("body{font:15px system-ui,sans-serif;max-width:1160px;margin:24px auto;color:#191920}img{max-width:100%}"
+         "table{border-collapse:collapse}td,th{padding:2px 14px 2px 0;text-align:left}h2{margin:28px 0 6px}"
+         "svg text{font:12px system-ui,sans-serif;fill:#6e6e76}.key{margin-right:16px}")
+
+
+@dataclass
+class Curves:
+    """Numbers over time, a line a name: only what a chart needs is kept of a recording."""
+
+    title: str
+    unit: str
+    times_s: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, time_s: float, value: float) -> None:
+        self.times_s.setdefault(name, []).append(time_s)
+        self.values.setdefault(name, []).append(value)
+
+
+class ReportData:
+    """What the report shows, collected frame by frame."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, Curves] = {}
+        self.frames = 0
+        self.dropped: dict[str, int] = {}
+
+    def add(self, frame: InspectedFrame) -> None:
+        """Take one frame's numbers."""
+        self.frames += 1
+        for camera, scores in frame.scores.items():
+            for label, score in scores.items():
+                self._curve(f"{camera}: classification", "score", label, frame.time_s, score)
+        for arm, (position_m, _) in frame.poses.items():
+            for axis, value in zip("xyz", position_m):
+                self._curve(f"{arm}: position at the image", "m", axis, frame.time_s, value)
+        for name, numbers in frame.states.items():
+            for k, number in enumerate(numbers):
+                self._curve(f"{name}: joints at the image", "", str(k), frame.time_s, number)
+        for stage, value in frame.latency_ms.items():
+            title = "latency" if stage != "record" else "recorded after the stamp"
+            self._curve(title, "ms", stage, frame.time_s, value)
+
+    def _curve(self, title: str, unit: str, name: str, time_s: float, value: float) -> None:
+        self.curves.setdefault(title, Curves(title, unit)).add(name, time_s, float(value))
+
+
+def write_report(path: Path, title: str, facts: dict[str, str], data: ReportData, sheet: Image.Image) -> None:
+    """Write the report, whole. ``facts`` are shown as a table, each text as it is."""
+    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    charts = "".join(f"<h2>{html.escape(c.title)}</h2>{chart(c)}" for c in data.curves.values())
+    text = (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{rows}</table>"
+            f"<h2>what the encoder sees</h2><img alt='contact sheet' src='{png_uri(sheet)}'>{charts}</html>\n")
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def png_uri(picture: Image.Image) -> str:
+    """A picture as a data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def chart(curves: Curves) -> str:
+    """Lines over seconds as SVG, with the range of both axes and a key. Long recordings are thinned out."""
+    ends_s = [t for times in curves.times_s.values() for t in (min(times), max(times))]
+    values = np.concatenate([np.asarray(v) for v in curves.values.values()])
+    low, high = float(values.min()), float(values.max())
+    begin_s, length_s = min(ends_s), max(max(ends_s) - min(ends_s), 1e-9)
+    span = max(high - low, 1e-9)
+    lines, key = [], []
+    for k, (name, numbers) in enumerate(curves.values.items()):
+        colour, step = COLOURS[k % len(COLOURS)], max(1, len(numbers) // MOST_POINTS)
+        points = " ".join(f"{LEFT_PX + (t - begin_s) / length_s * (WIDTH_PX - LEFT_PX):.1f},"
+                          f"{(high - v) / span * (HEIGHT_PX - 10) + 5:.1f}"
+                          for t, v in zip(curves.times_s[name][::step], numbers[::step]))
+        lines.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/>")
+        key.append(f"<span class=key style='color:{colour}'>&#9632; {html.escape(name)}"
+                   f" (median {np.median(numbers):.3g})</span>")
+    labels = _labels([(0, 12, f"{high:.3g} {curves.unit}"), (0, HEIGHT_PX, f"{low:.3g} {curves.unit}"),
+                      (LEFT_PX, HEIGHT_PX + BOTTOM_PX - 4, f"{begin_s:.2f} s"),
+                      (WIDTH_PX - 60, HEIGHT_PX + BOTTOM_PX - 4, f"{begin_s + length_s:.2f} s")])
+    frame = (f"<rect x='{LEFT_PX}' y='0' width='{WIDTH_PX - LEFT_PX}' height='{HEIGHT_PX}' fill='#fafaf8' "
+             "stroke='#ddd'/>")
+    return (f"<svg viewBox='0 0 {WIDTH_PX} {HEIGHT_PX + BOTTOM_PX}' width='100%'>{frame}{''.join(lines)}{labels}</svg>"
+            f"<div>{''.join(key)}</div>")
+
+
+def _labels(texts: Sequence[tuple[int, int, str]]) -> str:
+    return "".join(f"<text x='{x}' y='{y}'>{html.escape(text)}</text>" for x, y, text in texts)

@@ -1,0 +1,136 @@
+"""Settings for the tools: the node's own parameter file, or what a recording itself says."""
+
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings, PoseSettings, StateSettings, check_name
+
+IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
+POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+# Words of a topic that say what it carries, not from where.
+COMMON_WORDS = ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed", "color", "rgb",
+                "pose", "ee_pose")
+
+
+def settings_of_recording(bag: Path) -> EncoderSettings:
+    """Every image topic of ``bag`` as a camera and every PoseStamped as an arm, named by their topics.
+
+    Raises BagError where there is no image topic.
+    """
+    with BagReader(bag) as reader:
+        topics = reader.topics
+        images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
+        if not images:
+            raise BagError(f"{bag} has no image topic; there are: {', '.join(sorted(topics))}")
+        used: set[str] = set()
+        cameras = tuple(CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images)
+        arms = []
+        for topic in sorted(t for t in topics if topics[t] == POSE_TYPE):
+            first = next(reader.messages([topic]), None)
+            if first is not None and first[2].header.frame_id:
+                arms.append(PoseSettings(_name(topic, "arm", used), topic, first[2].header.frame_id))
+        return EncoderSettings(cameras, tuple(arms))
+
+
+def _name(topic: str, otherwise: str, used: set[str]) -> str:
+    """The topic's last telling word, as a name that no other camera or arm has."""
+    telling = [word for word in topic.strip("/").split("/") if word not in COMMON_WORDS]
+    name = base = telling[-1] if telling and telling[-1][:1].isalpha() else otherwise
+    count = 1
+    while name in used:
+        count += 1
+        name = f"{base}_{count}"
+    used.add(name)
+    return name
+
+
+def settings_of_parameters(file: Path) -> EncoderSettings:
+    """The settings that the node would read from a ROS 2 parameter file. Raises BadSetting or ValueError, named."""
+    try:
+        content = yaml.safe_load(file.read_text())
+        (node,) = content.values()
+        given = dict(_flat(node["ros__parameters"]))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is no parameter file of one node: {error}; accepted: as config/demo.yaml") from error
+    reader = _Parameters(given)
+    settings = reader.settings()
+    if unused := reader.unused():
+        raise BadSetting(unused[0], given[unused[0]], f"a parameter of the node ({file})")
+    return settings
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested groups as the dotted names that ROS makes of them."""
+    pairs = []
+    for key, value in values.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs
+
+
+# Where a settings field does not have its parameter's name.
+_RENAMED = {"pose_policy": "poses.policy", "fusion.tokenizer": "poses.tokenizer",
+            "fusion.tokenizer_weights": "poses.tokenizer_weights", "state_policy": "states.policy",
+            "fusion.state_tokenizer": "states.tokenizer", "output.min_score": "min_score",
+            "output.views": "views", "output.dtype": "output_dtype",
+            "output.top_k": "top_k", "output.max_rate_hz": "max_rate_hz"}
+# Parameters that say nothing about what comes out.
+_NODE_ONLY = ("autostart", "use_sim_time")
+_NAMED = {"cameras": ("camera_names", "{}/image"), "poses": ("pose_names", "{}/pose"),
+          "states": ("state_names", "joint_states")}
+
+
+class _Parameters:
+    """Fills the settings' dataclasses by the names of their fields, so that a new field needs nothing here."""
+
+    def __init__(self, given: dict[str, Any]):
+        self._given = given
+        self._used: set[str] = set()
+
+    def settings(self) -> EncoderSettings:
+        cameras = self._named("cameras", CameraSettings)
+        base = EncoderSettings(cameras, self._named("poses", PoseSettings))
+        states = self._named("states", StateSettings)
+        return self._filled(base, "", states)
+
+    def unused(self) -> list[str]:
+        return [n for n in self._given if n not in self._used and n not in _NODE_ONLY
+                and not n.startswith("qos_overrides.")]
+
+    def _named(self, group: str, kind: type) -> tuple:
+        names_key, topic = _NAMED[group]
+        made = []
+        for name in self._value(names_key, []):
+            check_name(names_key, name)
+            known = {f.name for f in fields(kind)} - {"name"}
+            values = {key: self._value(f"{group}.{name}.{key}", None) for key in known}
+            values = {"topic": topic.format(name), **{k: _as_given(v) for k, v in values.items() if v is not None}}
+            made.append(kind(name=name, **values))
+        return tuple(made)
+
+    def _filled(self, settings: Any, prefix: str, states: tuple[StateSettings, ...] = ()) -> Any:
+        changes: dict[str, Any] = {"states": states} if states else {}
+        for field in fields(settings):
+            if field.name in _NAMED:
+                continue
+            value, name = getattr(settings, field.name), f"{prefix}{field.name}"
+            if is_dataclass(value):
+                changes[field.name] = self._filled(value, f"{name}.")
+            else:
+                changes[field.name] = _as_given(self._value(_RENAMED.get(name, name), value))
+        return replace(settings, **changes)
+
+    def _value(self, name: str, default: Any) -> Any:
+        self._used.add(name)
+        return self._given.get(name, default)
+
+
+def _as_given(value: Any) -> Any:
+    """A list of a file as the tuple that settings hold."""
+    if isinstance(value, list):
+        # As in the node: an empty list has no type in ROS, and one empty text stands for it.
+        return tuple(value) if value != [""] else ()
+    return value

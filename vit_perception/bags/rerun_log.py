@@ -1,0 +1,64 @@
+"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
+
+from pathlib import Path
+
+from vit_perception.bags.contact_sheet import CameraPanel
+from vit_perception.bags.inspect_frames import InspectedFrame
+from vit_perception.image.views import PcaView
+from vit_perception.types import NANOSECONDS_PER_SECOND
+
+JPEG_QUALITY = 85
+
+
+class RerunLog:
+    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the timeline ``stamp``.
+
+    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
+    ``<state>/<number>``; ``latency_ms/<stage>``. Raises ImportError with the pip command.
+    """
+
+    def __init__(self, path: Path, name: str):
+        try:
+            import rerun
+        except ImportError as error:
+            raise ImportError("an .rrd file needs rerun-sdk: pip install rerun-sdk") from error
+        self._rerun = rerun
+        self._recording = rerun.RecordingStream("vit_perception", recording_id=name)
+        self._recording.save(path)
+        self._pca: dict[str, PcaView] = {}
+        self._paths: dict[str, list] = {}
+
+    def __enter__(self) -> "RerunLog":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        for arm, path in self._paths.items():
+            self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([path]), static=True)
+        self._recording.flush()
+        self._recording.disconnect()
+
+    def add(self, frame: InspectedFrame) -> None:
+        """Log one frame; nothing of it is kept but the positions."""
+        rerun, recording = self._rerun, self._recording
+        recording.set_time("stamp", timestamp=frame.stamp_ns / NANOSECONDS_PER_SECOND)
+        for name, panel in frame.panels.items():
+            self._add_panel(name, panel)
+        for name, scores in frame.scores.items():
+            for label, score in scores.items():
+                # In parts, so that a slash in a label makes no folder.
+                recording.log([name, "score", label], rerun.Scalars(score))
+        for arm, (position_m, quaternion_xyzw) in frame.poses.items():
+            self._paths.setdefault(arm, []).append(position_m.tolist())
+            recording.log(f"{arm}/hand", rerun.Transform3D(translation=position_m,
+                                                           rotation=rerun.Quaternion(xyzw=quaternion_xyzw)),
+                          rerun.TransformAxes3D(0.1))
+        for name, numbers in frame.states.items():
+            for k, number in enumerate(numbers):
+                recording.log(f"{name}/{k}", rerun.Scalars(float(number)))
+        for stage, value in frame.latency_ms.items():
+            recording.log(f"latency_ms/{stage}", rerun.Scalars(value))
+
+    def _add_panel(self, name: str, panel: CameraPanel) -> None:
+        pca = self._pca.setdefault(name, PcaView())(panel.patch_tokens, panel.grid, panel.rgb.shape[:2])
+        for view, pixels in (("image", panel.rgb), ("pca", pca), ("attention", panel.attention)):
+            self._recording.log(f"{name}/{view}", self._rerun.Image(pixels).compress(jpeg_quality=JPEG_QUALITY))

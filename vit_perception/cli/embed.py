@@ -1,0 +1,126 @@
+"""Features of recordings as files: bags, folders of pictures or a LeRobot data set, through the node's own pipeline.
+
+Features equal those that the node would publish, to the bit with the same engine. An interrupted run goes on where it
+was when it is started again with the same arguments; nothing is lost and nothing is there twice.
+"""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from rich.progress import (BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn,
+                           TimeRemainingColumn)
+from rich.text import Text
+
+from vit_perception.bags.embed import EmbedOptions, embed
+from vit_perception.bags.embed_columns import FEATURES
+from vit_perception.bags.embed_sources import BAG_SUFFIXES, BagSource, PicturesSource, Source
+from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
+from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
+from vit_perception.bags.shards import FORMATS
+from vit_perception.pipeline import Pipeline
+from vit_perception.settings import BACKENDS, CameraSettings, EncoderSettings
+
+MEBIBYTE = 1 << 20
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE",
+                        help="bags, one folder of pictures, or one LeRobot data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; one that was begun is gone on with")
+    parser.add_argument("--format", choices=FORMATS, default="parquet", help="(default: %(default)s)")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=[],
+                        help="what to write (default: tokens embedding cls; for mcap all)")
+    add_pipeline_arguments(parser)
+    parser.add_argument("--shard-mb", type=float, default=64.0, help="size of a file, in MiB (default: %(default)s)")
+    parser.add_argument("--shard-frames", type=int, default=1000, help="most frames of a file (default: %(default)s)")
+    parser.add_argument("--period-s", type=float, default=0.1, help="between two pictures, which have no time of "
+                        "their own (default: %(default)s)")
+    parser.add_argument("--node", default="/vit_encoder", help="whose topics an mcap has (default: %(default)s)")
+
+
+def add_pipeline_arguments(parser: ArgumentParser) -> None:
+    """What makes the pipeline; `inspect` has the same."""
+    parser.add_argument("--params", type=Path, help="the node's parameter file (default: every image and pose topic)")
+    parser.add_argument("--checkpoint", help="as the node's model.checkpoint")
+    parser.add_argument("--backend", choices=BACKENDS, help="as the node's engine.backend")
+    parser.add_argument("--precision", help="as the node's engine.precision")
+
+
+def run(args: Namespace) -> int:
+    options = EmbedOptions(args.format, tuple(args.features), round(args.shard_mb * MEBIBYTE), args.shard_frames,
+                           args.node)
+    if not args.period_s > 0:
+        raise ValueError(f"--period-s is {args.period_s}; accepted: more than 0")
+    settings, sources = what_to_read(args)
+    print(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
+          + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses))
+    pipeline = Pipeline.open(settings, print)
+    try:
+        manifest = with_progress(pipeline, sources, args.out, options)
+    except OSError as error:
+        raise OSError(f"{error}; what is finished in {args.out} is whole: make room, and give the same command to go "
+                      "on") from error
+    finally:
+        pipeline.close()
+    dropped = "".join(f", {count} {reason}" for reason, count in manifest["dropped"].items())
+    print(f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}"
+          + (f"; dropped:{dropped[1:]}" if dropped else ""))
+    return 0
+
+
+def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
+    """Settings and sources by what the paths are. Raises ValueError naming a path that is none of it."""
+    first = args.sources[0]
+    given = settings_of_parameters(args.params) if args.params else None
+    if is_bag(first):
+        settings = with_overrides(given or settings_of_recording(first), args)
+        return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources]
+    if len(args.sources) > 1:
+        raise ValueError(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
+    if is_lerobot(first):
+        source = LeRobotSource(first)
+        cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
+        return with_overrides(without_poses(given, cameras), args), [source]
+    if not first.is_dir():
+        raise ValueError(f"{first} is nothing that can be read; accepted: a rosbag2 folder or file, a folder of "
+                         "pictures, or a LeRobot data set (with meta/info.json)")
+    camera = given.cameras[0].name if given else "camera"
+    settings = without_poses(given, (CameraSettings(camera, "pictures", "compressed"),))
+    return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)]
+
+
+def is_bag(path: Path) -> bool:
+    """Whether ``path`` looks like a rosbag2 recording."""
+    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or not path.exists()
+
+
+def without_poses(given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]) -> EncoderSettings:
+    """The settings for what has images only; heads stay with the cameras of their names."""
+    if given is None:
+        return EncoderSettings(cameras)
+    heads = {c.name: c.head for c in given.cameras}
+    return replace(given, poses=(), cameras=tuple(replace(c, head=heads.get(c.name, "")) for c in cameras))
+
+
+def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:
+    """What the command line says stands above the parameter file."""
+    engine = {key: getattr(args, key) for key in ("backend", "precision") if getattr(args, key)}
+    model = {"checkpoint": args.checkpoint} if args.checkpoint else {}
+    return replace(settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model))
+
+
+class RateColumn(ProgressColumn):
+    """Frames a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def with_progress(pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions) -> dict:
+    """:func:`embed` with a progress bar that says the rate and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(),
+               TimeRemainingColumn())
+    with Progress(*columns, speed_estimate_period=10) as progress:
+        bar = progress.add_task("frames", total=sum(source.total() for source in sources))
+        return embed(pipeline, sources, out, options, lambda results: progress.advance(bar, results))

@@ -1,0 +1,91 @@
+"""Look at a recording with the encoder's eyes: an .rrd for the Rerun viewer, and an HTML report that needs nothing.
+
+Images, PCA of the patch tokens, attention, the path of each arm, classification and latency over time.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vit_perception.bags.contact_sheet import draw_sheet
+from vit_perception.bags.html_report import ReportData, write_report
+from vit_perception.bags.inspect_frames import SHEET_ROWS, inspected
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
+from vit_perception.bags.replay import Dropped
+from vit_perception.bags.rerun_log import RerunLog
+from vit_perception.cli.embed import add_pipeline_arguments, with_overrides
+from vit_perception.pipeline import Pipeline
+
+FORMATS = ("auto", "rrd", "html", "both")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, contact_sheet.png, <bag>.rrd")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="auto: both where rerun-sdk is there")
+    add_pipeline_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    settings = settings_of_parameters(args.params) if args.params else settings_of_recording(args.bag)
+    with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
+    if args.format == "auto" and not with_rrd:
+        print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)
+    args.out.mkdir(parents=True, exist_ok=True)
+    rrd = args.out / f"{args.bag.stem}.rrd"
+    log = RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext()
+    pipeline = Pipeline.open(with_overrides(settings, args), print)
+    try:
+        with BagReader(args.bag) as bag, log:
+            data, moments = look(pipeline, bag, log if with_rrd else None)
+            facts = facts_of(pipeline, bag, data)
+    finally:
+        pipeline.close()
+    written = [rrd] if with_rrd else []
+    if not moments:
+        raise ValueError(f"no frame of {args.bag} could be encoded: {data.dropped or 'its topics are empty'}; "
+                         f"accepted: images on {', '.join(c.topic for c in settings.cameras)}")
+    if args.format != "rrd":
+        sheet = draw_sheet(moments, args.bag.name)
+        sheet.save(args.out / "contact_sheet.png")
+        write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
+        written += [args.out / "report.html", args.out / "contact_sheet.png"]
+    print(f"{data.frames} frames; written: {', '.join(map(str, written))}")
+    return 0
+
+
+def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[ReportData, list]:
+    """Every frame, once: to the log, into the report's numbers, and a few as pictures."""
+    total = bag.count(pipeline.settings.cameras[0].topic)
+    shown = {round((k + 0.5) * total / SHEET_ROWS - 0.5) for k in range(SHEET_ROWS)}
+    data, moments = ReportData(), []
+    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=total)
+        for frame in inspected(pipeline, bag):
+            progress.advance(bar)
+            if isinstance(frame, Dropped):
+                data.dropped[frame.reason] = data.dropped.get(frame.reason, 0) + 1
+                continue
+            # Rows have a panel a camera: a frame that lacks one is not for the sheet.
+            if len(frame.panels) == len(pipeline.settings.cameras) and (data.frames in shown or not moments):
+                moments.append(frame.moment())
+            data.add(frame)
+            if log is not None:
+                log.add(frame)
+    return data, moments
+
+
+def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, str]:
+    """What the report says above its pictures."""
+    dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items()) or "none"
+    return {"recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s", "frames": str(data.frames),
+            "dropped": dropped, "model": pipeline.card.name,
+            "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
+            "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),
+            "arms": ", ".join(f"{p.name} ({p.topic})" for p in pipeline.settings.poses) or "none"}

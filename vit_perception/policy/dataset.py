@@ -1,0 +1,71 @@
+"""`embed`'s output as a torch data set: windows over time, in any order, from any number of workers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from vit_perception.policy.features import FeatureFiles
+from vit_perception.wire import Layout
+
+
+class FeatureDataset(Dataset):
+    """Map-style: item i is the window that ends at the i-th frame which has enough before it in its episode.
+
+    An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool, ``stamps_ns`` (history,)
+    int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion xyzw; NaN where missing), ``states`` by name
+    (history, joints and fields as ``layouts[0].states`` names them) float64, ``embedding``
+    (history, L) where it was stored, and each of ``columns`` with a leading axis of ``history``. Frames of a window are
+    ``stride`` frames apart, oldest first. A window never spans two episodes, a step back in time, a gap of more
+    than ``max_gap_s`` between frames that follow one another, or two token layouts.
+    Files are opened by the process that reads them, when it does; nothing is shared between workers.
+    """
+
+    def __init__(self, folder: Path | str, history: int = 1, stride: int = 1, max_gap_s: float = 1.0,
+                 columns: tuple[str, ...] = ()):
+        if history < 1 or stride < 1 or not max_gap_s > 0:
+            raise ValueError(f"history is {history}, stride {stride}, max_gap_s {max_gap_s}; accepted: 1 or more, "
+                             "and a time above 0")
+        self.files = FeatureFiles(folder)
+        self.history, self.stride = history, stride
+        stored = self.files.columns
+        groups = self.layouts[0].groups if self.layouts else ()
+        self.arms, self.states = ([g.source for g in groups if g.kind == kind] for kind in ("pose", "state"))
+        self._extra = tuple(columns)
+        self._names = ("stamp_ns", "mask", *(n for n in ("tokens", "embedding") if n in stored),
+                       *(f"{name}.pose" for name in self.arms), *(f"{name}.state" for name in self.states),
+                       *self._extra)
+        if unknown := [name for name in self._names if name not in stored and stored]:
+            raise ValueError(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
+        self._ends = self._complete_windows(round(max_gap_s * 1e9))
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """How to read the tokens; what :class:`vit_perception.policy.live.LiveDecoder` takes as ``expected``."""
+        return self.files.layouts
+
+    def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
+        """Rows that have (history - 1) * stride rows before them without a break."""
+        stamps_ns, episode = self.files.stamp_ns, self.files.episode
+        steps_ns = np.diff(stamps_ns)
+        broken = (np.diff(episode) != 0) | (steps_ns <= 0) | (steps_ns > max_gap_ns)
+        begins = np.concatenate([[0], np.flatnonzero(broken) + 1]) if len(stamps_ns) else np.zeros(0, int)
+        rows = np.arange(len(stamps_ns))
+        since = rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
+        return rows[since >= (self.history - 1) * self.stride]
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Raises IndexError beyond the end, as a sequence does."""
+        end = int(self._ends[index])
+        rows = range(end - (self.history - 1) * self.stride, end + 1, self.stride)
+        parts = [self.files.row(row, self._names) for row in rows]
+        stacked = {name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in self._names}
+        item: dict[str, Any] = {"stamps_ns": stacked.pop("stamp_ns")}
+        item["poses"] = {name: stacked.pop(f"{name}.pose") for name in self.arms}
+        item["states"] = {name: stacked.pop(f"{name}.state") for name in self.states}
+        return item | stacked

@@ -1,0 +1,100 @@
+"""Recent joint states of one mechanism, and its state at an image's stamp. numpy only.
+
+Each joint has a history of its own: an arm's and a gripper's driver often share one topic, each with its joints,
+its order and its rate.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vit_perception.pose.samples import KEEP_S, SampleHistory
+from vit_perception.settings import StateSettings
+from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, JointState, StateAtImage
+
+_BEST_FIRST = ("interpolated", "held", "missing")
+MAX_MAGNITUDE = 1e6  # rad, m, or these a second: beyond it the unit or the driver is wrong
+
+
+class JointSamples(NamedTuple):
+    """What one message says of our joints: the fields' values by joint, in the order of the settings' fields."""
+
+    stamp_ns: int
+    frame_id: str
+    values: dict[str, tuple[float, ...]]
+
+
+def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
+    """The joints of ``state`` in a sensor_msgs/JointState (rclpy, rosbags or alike), looked up by name.
+
+    Raises BadInput with the reason ``stamp``, ``other_joints`` (none of ours is in it, which is no fault on a topic
+    that drivers share), ``joints`` (one is named twice), ``length`` (fewer or more values than names), ``nan`` or
+    ``magnitude``.
+    """
+    stamp = message.header.stamp
+    stamp_ns = int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
+    if stamp_ns <= 0 or stamp.nanosec >= NANOSECONDS_PER_SECOND:
+        raise BadInput("stamp", f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
+                                "accepted: the time of measurement, above zero, nanosec below 1e9")
+    names = list(message.name)
+    places = {name: index for index, name in enumerate(names) if name in state.joints}
+    if not places:
+        raise BadInput("other_joints", f"name is {names}; accepted: one or more of {', '.join(state.joints)}")
+    twice = sorted(name for name in places if names.count(name) > 1)
+    if twice:
+        raise BadInput("joints", f"name holds {', '.join(twice)} more than once; accepted: each joint once")
+    columns = []
+    for field in state.fields:
+        column = getattr(message, field)
+        if len(column) != len(names):
+            raise BadInput("length", f"{field} has {len(column)} values for {len(names)} names; accepted: one each")
+        columns.append(column)
+    values = {name: tuple(float(column[index]) for column in columns) for name, index in places.items()}
+    for name, numbers in values.items():
+        if not all(map(math.isfinite, numbers)):
+            raise BadInput("nan", f"{' and '.join(state.fields)} of {name}: {numbers}; accepted: finite numbers")
+        if max(map(abs, numbers)) > MAX_MAGNITUDE:
+            raise BadInput("magnitude", f"{' and '.join(state.fields)} of {name}: {numbers}; "
+                                        f"accepted: up to {MAX_MAGNITUDE:g}")
+    return JointSamples(stamp_ns, message.header.frame_id, values)
+
+
+class StateHistory:
+    """The last ``keep_s`` seconds of each joint of ``state``. Not thread-safe, as :class:`SampleHistory`."""
+
+    def __init__(self, state: StateSettings, keep_s: float = KEEP_S):
+        self._joints: dict[str, SampleHistory[tuple[float, ...]]] = {j: SampleHistory(keep_s) for j in state.joints}
+        self._frame_id = ""
+
+    def add(self, samples: JointSamples) -> None:
+        """Insert each joint's values by their stamp, as :meth:`SampleHistory.add` says."""
+        self._frame_id = samples.frame_id
+        for name, values in samples.values.items():
+            self._joints[name].add(samples.stamp_ns, values)
+
+    def clear(self) -> None:
+        """Forget every sample."""
+        for history in self._joints.values():
+            history.clear()
+
+    def covers(self, stamp_ns: int) -> bool:
+        """Whether every joint has a sample at or after ``stamp_ns``."""
+        return all(history.covers(stamp_ns) for history in self._joints.values())
+
+    def lookup(self, stamp_ns: int, max_skew_ns: int) -> StateAtImage:
+        """The state at ``stamp_ns``, each joint linear between the two samples around it.
+
+        A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there is no state.
+        """
+        found = {name: history.around(stamp_ns, max_skew_ns) for name, history in self._joints.items()}
+        lacking = tuple(name for name, around in found.items() if around.before is None)
+        if lacking:
+            return StateAtImage(None, "missing", None, lacking)
+        before = np.array([around.before for around in found.values()])  # (J, F)
+        after = np.array([around.after for around in found.values()])
+        fraction = np.array([[around.fraction] for around in found.values()])
+        numbers = (before + fraction * (after - before)).T.reshape(-1)
+        return StateAtImage(JointState(numbers, stamp_ns, self._frame_id),
+                            max((around.status for around in found.values()), key=_BEST_FIRST.index),
+                            max(around.skew_ns for around in found.values()))

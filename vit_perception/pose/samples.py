@@ -1,0 +1,99 @@
+"""Recent samples of one stream by stamp, and those around a moment. What lies between two is the caller's business."""
+
+import math
+from bisect import bisect_left
+from typing import Generic, NamedTuple, TypeVar
+
+from vit_perception.types import NANOSECONDS_PER_SECOND, PoseStatus
+
+# A bag that starts again jumps back by its length; a late sample is late by milliseconds.
+JUMP_BACK_NS = NANOSECONDS_PER_SECOND
+KEEP_S = 2.0
+
+Sample = TypeVar("Sample")
+
+
+class Around(NamedTuple, Generic[Sample]):
+    """Samples around a stamp: ``fraction`` (0 to 1) of the way from ``before`` to ``after``.
+
+    Both are one sample where it is exact or ``held``, and None where it is ``missing``, as ``skew_ns`` is.
+    """
+
+    status: PoseStatus
+    skew_ns: int | None
+    before: Sample | None
+    after: Sample | None
+    fraction: float
+
+
+_MISSING = Around("missing", None, None, None, 0.0)
+
+
+class SampleHistory(Generic[Sample]):
+    """The samples of the last ``keep_s`` seconds before the newest one, sorted by stamp.
+
+    Not thread-safe: the caller holds one lock around every call.
+    """
+
+    def __init__(self, keep_s: float = KEEP_S):
+        if not 0.0 < keep_s < math.inf:
+            raise ValueError(f"keep_s is {keep_s!r}; accepted: a time above zero, in seconds")
+        self._keep_ns = round(keep_s * NANOSECONDS_PER_SECOND)
+        # Two lists, so that bisect compares plain integers.
+        self._stamps_ns: list[int] = []
+        self._samples: list[Sample] = []
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, stamp_ns: int, sample: Sample) -> None:
+        """Insert ``sample`` by its stamp; one with the same stamp is replaced.
+
+        A stamp more than 1 s before the newest means that time was set back (a bag looped): everything
+        older is forgotten. A late sample that is already older than ``keep_s`` is not kept.
+        """
+        stamps = self._stamps_ns
+        if stamps and stamp_ns < stamps[-1] - JUMP_BACK_NS:
+            self.clear()
+        at = bisect_left(stamps, stamp_ns)
+        if at < len(stamps) and stamps[at] == stamp_ns:
+            self._samples[at] = sample
+            return
+        stamps.insert(at, stamp_ns)
+        self._samples.insert(at, sample)
+        expired = bisect_left(stamps, stamps[-1] - self._keep_ns)
+        del stamps[:expired], self._samples[:expired]
+
+    def clear(self) -> None:
+        """Forget every sample."""
+        self._stamps_ns.clear()
+        self._samples.clear()
+
+    def covers(self, stamp_ns: int) -> bool:
+        """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing better."""
+        return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
+
+    def around(self, stamp_ns: int, max_skew_ns: int) -> Around[Sample]:
+        """The two samples around ``stamp_ns``.
+
+        Outside the samples the nearest one is held; so it is between two that are more than twice
+        ``max_skew_ns`` apart: interpolating across a gap in the stream would invent a motion that nobody
+        measured. Nothing is given (``missing``) when the nearest sample is further than ``max_skew_ns`` away.
+        """
+        stamps, samples = self._stamps_ns, self._samples
+        at = bisect_left(stamps, stamp_ns)
+        if at < len(stamps) and stamps[at] == stamp_ns:
+            return Around("interpolated", 0, samples[at], samples[at], 0.0)
+        before, after = at - 1, at
+        neighbours = [index for index in (before, after) if 0 <= index < len(stamps)]
+        if not neighbours:
+            return _MISSING
+        nearest = min(neighbours, key=lambda index: abs(stamps[index] - stamp_ns))
+        skew_ns = abs(stamps[nearest] - stamp_ns)
+        if skew_ns > max_skew_ns:
+            return _MISSING
+        gap_ns = stamps[after] - stamps[before] if len(neighbours) == 2 else math.inf
+        if gap_ns <= 2 * max_skew_ns:
+            return Around("interpolated", skew_ns, samples[before], samples[after],
+                          (stamp_ns - stamps[before]) / gap_ns)
+        return Around("held", skew_ns, samples[nearest], samples[nearest], 0.0)

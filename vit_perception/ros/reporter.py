@@ -1,0 +1,69 @@
+"""What the node says of itself: throttled warnings, progress while it configures, and ``/diagnostics``."""
+
+import time
+import traceback
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode
+
+from vit_perception.ros import diagnostics
+from vit_perception.settings import EncoderSettings
+
+WARN_PERIOD_S = 5.0
+
+
+class Reporter:
+    """The log and the diagnostics of ``node``. Any thread may call it."""
+
+    def __init__(self, node: LifecycleNode):
+        self._node = node
+        self.label = node.get_fully_qualified_name().lstrip("/")  # two robots share one /diagnostics
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._warned_s: dict[str, float] = {}
+
+    def warn(self, topic: str, text: str, about: str = "message") -> None:
+        """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a second."""
+        now_s, key = time.monotonic(), f"{about} {topic}"
+        if self._node.context.ok() and now_s - self._warned_s.get(key, -WARN_PERIOD_S) >= WARN_PERIOD_S:
+            self._warned_s[key] = now_s
+            self._node.get_logger().warning(f"{topic}: {text}")
+
+    def failed(self, transition: str, error: Exception) -> None:
+        """rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback."""
+        expected = isinstance(error, (ValueError, RuntimeError, OSError))
+        self._node.get_logger().error(f"{transition} failed: {error if expected else traceback.format_exc()}")
+        self.publish(diagnostics.engine_status(self.label, None, f"{transition} failed: {error}", diagnostics.ERROR))
+
+    def progress(self, text: str) -> None:
+        """Called by the worker while configure blocks the executor: minutes of silence look like a hang.
+
+        Raises RuntimeError when the node is being shut down, which ends a long configure between its steps.
+        """
+        if not self._node.context.ok():
+            raise RuntimeError("the node was shut down while it was being configured")
+        warned = text.removeprefix("WARNING: ")
+        logger = self._node.get_logger()
+        (logger.info if warned == text else logger.warning)(warned)
+        self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
+
+    def warn_of(self, settings: EncoderSettings, statuses: list[DiagnosticStatus]) -> None:
+        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in their order."""
+        hint = "; is the name right, does it publish?"
+        sources = [*((c.topic, hint) for c in settings.cameras),
+                   *((a.topic if a.source == "topic" else f"TF from {a.base_frame} to {a.ee_frame}", "")
+                     for a in settings.poses), *((s.topic, "") for s in settings.states)]
+        for (topic, more), found in zip(sources, statuses):
+            if found.level != diagnostics.OK:
+                self.warn(topic, f"{found.message}{more}", about="status")
+
+    def publish(self, *statuses: DiagnosticStatus) -> None:
+        """Send ``/diagnostics``, stamped with the node's clock."""
+        if not self._node.context.ok():
+            return  # Ctrl-C has taken DDS down before the node could say goodbye
+        message = diagnostics.array_of(self._node.get_clock().now().to_msg(), list(statuses))
+        try:
+            self._publisher.publish(message)
+        except Exception:
+            # Ctrl-C may fall between the look and the call.
+            if self._node.context.ok():
+                raise
