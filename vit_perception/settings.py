@@ -7,6 +7,8 @@ a checkpoint (mean, std, input size, interpolation, licence) is not here: it tra
 import re
 from dataclasses import dataclass, field
 
+from vit_perception.setting_checks import BadSetting, check_labels, check_name, one_of, within
+
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
@@ -20,33 +22,6 @@ TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
-# Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
-_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-
-
-class BadSetting(ValueError):
-    """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
-
-    def __init__(self, name: str, value: object, accepted: str):
-        super().__init__(f"parameter '{name}' is {value!r}; accepted: {accepted}")
-        self.name = name
-
-
-def check_name(parameter: str, name: str) -> None:
-    """Raise BadSetting where a camera's or arm's ``name`` cannot be a segment of a topic."""
-    if not _NAME.match(name):
-        raise BadSetting(parameter, name, "a letter followed by letters, digits or underscores")
-
-
-def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise BadSetting(name, value, "one of " + ", ".join(accepted))
-
-
-def _within(name: str, value: float, low: float, high: float, unit: str = "") -> None:
-    # NaN fails both comparisons, so it is refused too.
-    if not low <= value <= high:
-        raise BadSetting(name, value, f"{low:g} to {high:g}{' ' + unit if unit else ''}")
 
 
 @dataclass(frozen=True)
@@ -68,16 +43,11 @@ class CameraSettings:
         check_name("camera_names", self.name)
         if not self.topic:
             raise BadSetting(f"cameras.{self.name}.topic", self.topic, "the name of an image topic")
-        _one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
-        _check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
+        one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
+        check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
         if self.head and self.zero_shot_labels:
             raise BadSetting(f"cameras.{self.name}.zero_shot_labels", list(self.zero_shot_labels),
                              f"none for a camera with a head ({self.head})")
-
-
-def _check_labels(name: str, labels: tuple[str, ...]) -> None:
-    if any(not label.strip() for label in labels) or len(set(labels)) != len(labels):
-        raise BadSetting(name, list(labels), "names that differ from each other, none of them empty")
 
 
 @dataclass(frozen=True)
@@ -100,7 +70,7 @@ class PoseSettings:
     def __post_init__(self):
         check_name("pose_names", self.name)
         prefix = f"poses.{self.name}."
-        _one_of(f"{prefix}source", self.source, POSE_SOURCES)
+        one_of(f"{prefix}source", self.source, POSE_SOURCES)
         if self.source == "topic":
             required = {"topic": "the name of a PoseStamped topic", "frame_id": "the frame that the poses are given in"}
         else:
@@ -111,8 +81,8 @@ class PoseSettings:
                 raise BadSetting(f"{prefix}{name}", "", accepted)
         if self.source == "tf" and self.base_frame == self.ee_frame:
             raise BadSetting(f"{prefix}ee_frame", self.ee_frame, f"another frame than {prefix}base_frame")
-        _within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
-        _within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+        within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
+        within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
 
     @property
     def expected_frame_id(self) -> str:
@@ -145,8 +115,8 @@ class StateSettings:
             raise BadSetting(f"{prefix}joints", list(self.joints), "names of joints, each once, in the order wanted")
         if not self.fields or len(set(self.fields)) < len(self.fields) or set(self.fields) - set(STATE_FIELDS):
             raise BadSetting(f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS))
-        _within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
-        _within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+        within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
+        within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
 
 
 @dataclass(frozen=True)
@@ -185,7 +155,7 @@ class ZeroShotSettings:
     templates: tuple[str, ...] = ("a photo of a {}.",)
 
     def __post_init__(self):
-        _check_labels("zero_shot.labels", self.labels)
+        check_labels("zero_shot.labels", self.labels)
         if not self.templates or any(template.count("{}") != 1 for template in self.templates):
             raise BadSetting("zero_shot.templates", list(self.templates),
                              "at least one text with {} once, where the label goes")
@@ -207,11 +177,11 @@ class EngineSettings:
     calibration: str = ""
 
     def __post_init__(self):
-        _one_of("engine.backend", self.backend, BACKENDS)
-        _one_of("engine.precision", self.precision, PRECISIONS)
-        _within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
-        _within("engine.threads", self.threads, 0, 256)
-        _one_of("engine.provider", self.provider, PROVIDERS)
+        one_of("engine.backend", self.backend, BACKENDS)
+        one_of("engine.precision", self.precision, PRECISIONS)
+        within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
+        within("engine.threads", self.threads, 0, 256)
+        one_of("engine.provider", self.provider, PROVIDERS)
         if self.provider != "cpu" and self.backend != "onnxruntime":
             raise BadSetting("engine.provider", self.provider,
                              f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
@@ -235,9 +205,9 @@ class FusionSettings:
     state_tokenizer: str = "fourier"
 
     def __post_init__(self):
-        _one_of("fusion.kind", self.kind, FUSIONS)
-        _one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
-        _one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)
+        one_of("fusion.kind", self.kind, FUSIONS)
+        one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
+        one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)
         if self.kind == "cross_attention" and not self.weights:
             raise BadSetting("fusion.weights", self.weights,
                              "a safetensors file: untrained cross_attention gives noise, so it is refused")
@@ -255,9 +225,9 @@ class SyncSettings:
     silent_after_s: float = 0.5
 
     def __post_init__(self):
-        _within("sync.slop_s", self.slop_s, 0.0, 1.0, "s")
-        _one_of("sync.policy", self.policy, SYNC_POLICIES)
-        _within("sync.silent_after_s", self.silent_after_s, 0.01, 60.0, "s")
+        within("sync.slop_s", self.slop_s, 0.0, 1.0, "s")
+        one_of("sync.policy", self.policy, SYNC_POLICIES)
+        within("sync.silent_after_s", self.silent_after_s, 0.01, 60.0, "s")
 
 
 @dataclass(frozen=True)
@@ -274,10 +244,10 @@ class OutputSettings:
     views: bool = True
 
     def __post_init__(self):
-        _one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
-        _within("top_k", self.top_k, 1, 1000)
-        _within("max_rate_hz", self.max_rate_hz, 0.0, 1000.0, "Hz")
-        _within("min_score", self.min_score, 0.0, 1.0)
+        one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
+        within("top_k", self.top_k, 1, 1000)
+        within("max_rate_hz", self.max_rate_hz, 0.0, 1000.0, "Hz")
+        within("min_score", self.min_score, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -300,8 +270,8 @@ class EncoderSettings:
     def __post_init__(self):
         if not self.cameras:
             raise BadSetting("camera_names", [], "at least one camera's name")
-        _one_of("poses.policy", self.pose_policy, POSE_POLICIES)
-        _one_of("states.policy", self.state_policy, POSE_POLICIES)
+        one_of("poses.policy", self.pose_policy, POSE_POLICIES)
+        one_of("states.policy", self.state_policy, POSE_POLICIES)
         # Cameras, arms and states share the name space of the topics below the node.
         names: list[str] = []
         for parameter, sources in (("camera_names", self.cameras), ("pose_names", self.poses),

@@ -67,12 +67,27 @@ def test_mean_pooling_in_front_of_the_norm_as_in_clipa(tmp_path):
     assert (rule.network_size_px, rule.fit, rule.interpolation) == ((40, 40), "stretch", "bilinear")
 
 
+def test_a_folder_with_both_forms_of_one_model(tmp_path):
+    """As laion publishes them: each file is read as what it is, the folder as transformers' form."""
+    model = whole_model("gelu")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(
+        {"size": {"shortest_edge": 32}, "crop_size": 32, "do_center_crop": True, "resample": 3,
+         **{f"image_{name}": values for name, values in CONFIG["preprocess_cfg"].items()}}))
+    folder = written(tmp_path, openai_names(model))
+    ours, theirs = load_checkpoint(f"{folder}/open_clip_model.safetensors"), load_checkpoint(folder)
+    assert (ours.card.family, theirs.card.family) == ("open_clip", "clip")
+    images = torch.randn(1, 3, 32, 32)
+    assert largest_difference(ours.model(images).patch_tokens, theirs.model(images).patch_tokens) <= LIMIT
+
+
 @pytest.mark.parametrize("vision, preprocess, model, message", [
     ({"attentional_pool": True}, {}, {}, "attentional_pool of vision_cfg is True; accepted: False"),
     ({"pool_type": "none"}, {}, {}, "pool_type of vision_cfg is 'none'; accepted: 'tok', 'avg'"),
     ({"layers": [3, 4, 6, 3]}, {}, {}, r"layers of vision_cfg is \[3, 4, 6, 3\], a ResNet's"),
     ({}, {"resize_mode": "longest"}, {}, "resize_mode of preprocess_cfg is 'longest'; accepted: shortest, squash"),
-    ({}, {"size": [32, 48]}, {}, r"size of preprocess_cfg is \(32, 48\) with resize_mode shortest; accepted: a square, or squash"),
+    ({}, {"size": [32, 48]}, {},
+     r"size of preprocess_cfg is \(32, 48\) with resize_mode shortest; accepted: a square, or squash"),
     ({}, {}, {"multimodal_cfg": {"width": 8}}, "multimodal_cfg is given: a CoCa model; accepted: CLIP models"),
 ])
 def test_towers_that_this_model_is_not_are_refused(vision, preprocess, model, message, tmp_path):

@@ -42,6 +42,7 @@ def test_what_cannot_be_built_is_said(tiny_checkpoint, tmp_path):
     for arguments, expected in ((("--backend", "openvino", "--target", "8.9"), "tensorrt_rtx, the only one"),
                                 (("--precision", "fp4"), "engine.precision"), (("--batch", "0"), "batch is 0"),
                                 (("--size", "50", "56"), "multiples of the patch size"),
+                                (("--dense",), "which has no dense head; accepted: a DPT or Depth Anything"),
                                 (("--backend", "tensorrt"), "tensorrt is not installed")):
         done = run("build", "--checkpoint", tiny_checkpoint, *arguments, XDG_CACHE_HOME=str(tmp_path))
         assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr

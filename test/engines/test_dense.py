@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel
+from vit_perception.engines.build import build_ahead
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
@@ -61,6 +62,23 @@ def test_bfloat16_passes_the_gate(dense):
     opened = open_engine(EngineSettings(backend="openvino"), dense, 1, dense=True)
     opened.engine.close()
     assert opened.report.blocks_l2 < 0.05
+
+
+def test_an_engine_built_ahead_is_the_one_that_the_node_opens(dense):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    settings = EngineSettings("openvino", "float32")
+    (result,) = build_ahead(settings, dense, 3, dense=True)
+    assert result.parity == "proven" and "dense head's tokens 0.0000" in result.figures and not result.cached
+    said = []
+    open_engine(settings, dense, 3, log=said.append, dense=True).engine.close()
+    assert not [text for text in said if "exporting" in text]
+
+
+def test_tensorrt_takes_the_output(dense):
+    """Parsed and built for a GPU that is not here."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are not installed")
+    (result,) = build_ahead(EngineSettings("tensorrt_rtx", "float16"), dense, 1, targets=("8.9",), dense=True)
+    assert result.parity == "to be proven on the GPU" and result.path.stat().st_size > 0
 
 
 def test_without_it_the_graph_is_what_it_was(dense, loaded, pictures):

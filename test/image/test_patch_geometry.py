@@ -42,6 +42,18 @@ def test_sizes_worked_out_by_hand(rule, source, resized, top_left):
     assert plan.offset_px == top_left
 
 
+@pytest.mark.parametrize("surplus, down, half_even", [(1, 0, 0), (3, 1, 2), (5, 2, 2), (7, 3, 4), (8, 4, 4)])
+def test_half_a_pixel_before_the_crop_is_cut_or_rounded_half_to_even(surplus, down, half_even):
+    for rounding, expected in (("down", down), ("half_even", half_even)):
+        rule = ResizeRule((10, 10), "crop", 10 + surplus, crop_rounding=rounding)
+        assert plan_resize(rule, (10 + surplus, 10 + surplus)).top_left_px == (-expected, -expected)
+
+
+def test_an_unknown_crop_rounding_is_refused():
+    with pytest.raises(ValueError, match="crop_rounding is 'up'; accepted: down, half_even"):
+        ResizeRule((10, 10), crop_rounding="up")
+
+
 def test_crop_of_480_x_640_by_hand():
     geometry = PatchGeometry(plan_resize(RULES["crop"], (480, 640)), 14)
     assert geometry.grid == (16, 16)

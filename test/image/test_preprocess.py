@@ -2,6 +2,7 @@
 
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -171,3 +172,12 @@ def test_a_strip_that_would_become_gigabytes_is_refused():
     # The other fits bound the resized size by the network's.
     for fit in ("stretch", "pad"):
         assert Preprocessor(ResizeRule((224, 224), fit))(rgb(np.zeros((1, 9000, 3), np.uint8))).shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_aliased_bilinear_is_opencvs_linear_resize(size):
+    pixels = picture(size)
+    ours = Preprocessor(ResizeRule((224, 224), interpolation="bilinear_aliased"))(rgb(pixels)).numpy()
+    theirs = cv2.resize(pixels, (224, 224), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.max() <= 1 and difference.mean() < 0.5

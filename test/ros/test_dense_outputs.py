@@ -14,7 +14,7 @@ from test.conftest import ROOT
 from test.ros.conftest import MILLISECOND_NS, image_message
 from test.test_pipeline_dense import open_pipeline, reference
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.ros.outputs import LATCHED_QOS, TENSOR_QOS
+from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.parameters import NODE, camera_specs
 from vit_perception.settings import ModelSettings
 from vit_perception.wire import decode_tensor
@@ -27,7 +27,7 @@ def depth(tmp_path_factory):
     return dpt_depth(tmp_path_factory.mktemp("tiny_dpt"))
 
 
-def collect(robot, kind, topic, qos=TENSOR_QOS) -> list:
+def collect(robot, kind, topic, qos=tensor_qos()) -> list:
     """The messages of a topic as they come, by a subscription of the tester."""
     got = []
     robot.tester.create_subscription(kind, topic, got.append, qos)

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from test.checkpoints.dense_authors import anything_tensors
+from test.checkpoints.dense_models import randomise
 from tools.checkpoint_parity import torchvision_ops
-from tools.checkpoint_parity.rows import (Row, normalised, odd_pictures, preprocessing_difference, randomise, rgb_image,
-                                          timed)
+from tools.checkpoint_parity.rows import Row, normalised, odd_pictures, preprocessing_difference, rgb_image, timed
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.image.preprocess import Preprocessor
 
@@ -36,18 +36,18 @@ _HALF, _IMAGENET = ([0.5] * 3, [0.5] * 3), ([0.485, 0.456, 0.406], [0.229, 0.224
 
 
 def rows() -> list[Row]:
-    """DPT-Large for depth and for segmentation, DPT on a DINOv2, Depth Anything V1, V2 and V2 metric."""
-    seen = [_dpt("DPT-Large, depth", transformers.DPTForDepthEstimation, {}),
-            _dpt("DPT-Large, 150 classes", transformers.DPTForSemanticSegmentation,
+    """DPT for depth and for segmentation, Depth Anything V1, V2 and V2 metric, and the authors' file of V2."""
+    seen = [_dpt("DPT-Large, depth", transformers.DPTForDepthEstimation, _LARGE),
+            _dpt("DPT on ViT-B, 150 classes", transformers.DPTForSemanticSegmentation,
                  {"num_labels": 150, "use_batch_norm_in_fusion_residual": True}),
             _depth_anything("V1 small", "S", [9, 10, 11, 12]), _depth_anything("V2 small", "S"),
             _depth_anything("V2 base", "B"),
-            _depth_anything("V2 metric large", "L", depth_estimation_type="metric", max_depth=80)]
+            _depth_anything("V2 metric base", "B", depth_estimation_type="metric", max_depth=80)]
     return seen + [_own_depth_anything()]
 
 
 def _dpt(what: str, kind: type, fields: dict) -> Row:
-    model = _positive(randomise(kind(transformers.DPTConfig(**_LARGE, **fields))))
+    model = _positive(randomise(kind(transformers.DPTConfig(**fields)), 0))
     processor = _processor({"height": 384, "width": 384}, *_HALF)
     with tempfile.TemporaryDirectory() as folder:
         _save(model, processor, Path(folder))
@@ -67,7 +67,7 @@ def _anything(size: str, blocks: list[int] | None = None, **fields) -> transform
                                          reshape_hidden_states=False)
     return _positive(randomise(transformers.DepthAnythingForDepthEstimation(transformers.DepthAnythingConfig(
         backbone_config=backbone, reassemble_hidden_size=width, neck_hidden_sizes=channels, fusion_hidden_size=fused,
-        **fields))))
+        **fields)), 0))
 
 
 def _depth_anything(what: str, size: str, blocks: list[int] | None = None, **fields) -> Row:
@@ -89,8 +89,8 @@ def _own_depth_anything() -> Row:
     family, what = "depth_anything_v2", "V2 small, the authors' file"
     if find_spec("depth_anything_v2") is not None:
         from depth_anything_v2.dpt import DepthAnythingV2
-        model = randomise(DepthAnythingV2("vits", 64, [48, 96, 192, 384]))
-        torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 5.0)
+        model = randomise(DepthAnythingV2("vits", 64, [48, 96, 192, 384]), 0)
+        torch.nn.init.constant_(model.depth_head.scratch.output_conv2[2].bias, 3.0)
         tensors, origin, sizes_px = model.state_dict(), "the authors' code (jkp-depth-anything-v2)", _WIDE
         note = ("its own preprocessing is OpenCV's cubic, which does not antialias; here it is that of Hugging Face's "
                 "processor of the same weights")
@@ -134,7 +134,7 @@ def _positive(model: torch.nn.Module) -> torch.nn.Module:
     """Depth of random weights above 0, so that the last ReLU hides nothing."""
     last = model.head.conv3 if hasattr(model.head, "conv3") else model.head.head[4]
     if last.out_channels == 1 and getattr(model.config, "depth_estimation_type", "relative") == "relative":
-        torch.nn.init.constant_(last.bias, 5.0)
+        torch.nn.init.constant_(last.bias, 3.0)
     return model
 
 

@@ -27,7 +27,7 @@ MODELS = (
     ("L/16, cifar10", 1024, 24, 16, 4096, 16, 224, 10, None, None),
     ("H/14, 1k, 4 of its 32 blocks", 1280, 4, 16, 5120, 14, 224, 1000, None, None),
 )
-NOTE = "vit_jax is not packaged: Flax's layers put together after the paper"
+NOTE = "Flax's layers put together after the paper; vit_jax itself: see below the table"
 _POSITIONS = ("Transformer", "posembed_input", "pos_embedding")
 
 

@@ -1,7 +1,7 @@
 """Meta's files of DeiT, DINO, DINOv2 and DINOv3, by their own names, against timm's models with the same weights.
 
-Meta's repositories are on no package index. timm's converters for their files are what it loads them with, so timm
-is the second reader here; the families' own code was run beside, see docs/checkpoints.md.
+Meta's repositories are on no package index, so timm's implementation is the origin here; the families' own code was
+run once, see docs/checkpoints.md.
 """
 
 import tempfile
@@ -27,9 +27,10 @@ def rows() -> list[Row]:
     """One row a family and variant, of small models in full depth; the giant's SwiGLU with 2 blocks."""
     return [
         _row("meta_deit", "deit_small_patch16_224-cd65a155.pth", "deit_small_patch16_224", {}, dict, wrapped="model"),
-        _row("meta_deit", "deit_small_distilled_patch16_224-649709d9.pth", "deit_small_distilled_patch16_224", {}, dict,
-             wrapped="model"),
-        _row("meta_deit", "deit_3_small_224_1k.pth", "deit3_small_patch16_224", {}, _of_deit3, wrapped="model", edge=224),
+        _row("meta_deit", "deit_small_distilled_patch16_224-649709d9.pth", "deit_small_distilled_patch16_224", {},
+             dict, wrapped="model"),
+        _row("meta_deit", "deit_3_small_224_1k.pth", "deit3_small_patch16_224", {}, _of_deit3, wrapped="model",
+             edge=224),
         _row("meta_dino", "dino_deitsmall16_pretrain.pth", "vit_small_patch16_224", {"num_classes": 0}, dict),
         _row("meta_dino", "checkpoint0800.pth", "vit_small_patch16_224", {"num_classes": 0}, _of_training,
              wrapped="teacher"),
@@ -38,12 +39,13 @@ def rows() -> list[Row]:
         _row("meta_dinov2", "dinov2_vitg14_pretrain.pth", "vit_giant_patch14_dinov2", {"depth": 2}, _of_dinov2),
         _row("meta_dinov3", "dinov3_vits16_pretrain_lvd1689m-08c60483.pth", "vit_small_patch16_dinov3_qkvb", {},
              _of_dinov3),
-        _row("meta_dinov3", "dinov3_vits16plus_pretrain_lvd1689m-4057cbaa.pth", "vit_small_plus_patch16_dinov3_qkvb", {},
-             _of_dinov3),
+        _row("meta_dinov3", "dinov3_vits16plus_pretrain_lvd1689m-4057cbaa.pth", "vit_small_plus_patch16_dinov3_qkvb",
+             {}, _of_dinov3),
     ]
 
 
-def _row(family: str, file: str, architecture: str, arguments: dict, to_meta, wrapped: str = "", edge: int = 256) -> Row:
+def _row(family: str, file: str, architecture: str, arguments: dict, to_meta, wrapped: str = "",
+         edge: int = 256) -> Row:
     torch.manual_seed(0)
     if "patch14" in architecture:
         arguments = {**arguments, "img_size": 518, "dynamic_img_size": True}
@@ -53,19 +55,18 @@ def _row(family: str, file: str, architecture: str, arguments: dict, to_meta, wr
         torch.save({wrapped: weights, "epoch": 1} if wrapped else weights, Path(folder) / file)
         origin = Origin(f"timm {timm.__version__}", lambda images: _run(model, images),
                         _stretched if family == "meta_dinov3" else _cropped(edge))
-        sizes_px = ((518, 518),) if "patch14" in architecture and "depth" not in arguments else ()
         if family == "meta_dinov2":
-            return _at_learned_size(compare, family, file, Path(folder) / file, origin, sizes_px)
+            return _at_learned_size(family, file, Path(folder) / file, origin)
         return compare(family, file, Path(folder) / file, origin, NOTE)
 
 
-def _at_learned_size(compare_, family: str, file: str, path: Path, origin: Origin, sizes_px) -> Row:
+def _at_learned_size(family: str, file: str, path: Path, origin: Origin) -> Row:
     """timm interpolates positions by another rule than Meta: tokens at the learned size only, 37 x 37 patches."""
     def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
         return origin.run(images) if images.shape[2] == 518 else {}
 
-    return compare_(family, file, path, Origin(origin.name, run, origin.preprocess), NOTE + "; at 518 px",
-                    sizes_px=sizes_px or ((518, 518),))
+    return compare(family, file, path, Origin(origin.name, run, origin.preprocess), NOTE + "; at 518 px",
+                   sizes_px=((518, 518),))
 
 
 @torch.inference_mode()

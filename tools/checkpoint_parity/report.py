@@ -1,6 +1,7 @@
 """The rows as a table for people and as JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,9 +30,18 @@ def write_into(path: Path, text: str) -> None:
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def write_json(path: Path, rows: list[Row]) -> None:
-    """The rows with every digit."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+def write_json(path: Path, groups: Mapping[str, list[Row]]) -> None:
+    """The rows of each group with every digit."""
+    plain = {group: [asdict(row) for row in rows] for group, rows in groups.items()}
+    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, list[Row]]:
+    """What :func:`write_json` wrote; nothing where there is no file."""
+    if not path.exists():
+        return {}
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    return {group: [Row(**fields) for fields in rows] for group, rows in plain.items()}
 
 
 def _number(value: float | None, form: str) -> str:

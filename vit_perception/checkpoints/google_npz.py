@@ -34,8 +34,8 @@ def read(found: Found) -> Reading:
     """Sizes from the shapes. Raises CheckpointError for a ResNet hybrid."""
     hybrid = next((name for name in found.tensors if name.startswith(_HYBRID)), None)
     if hybrid:
-        raise CheckpointError(f"{found.path} is a ResNet hybrid (it holds {hybrid}); accepted: models whose patches are "
-                              "cut from the image, like ViT-B_16")
+        raise CheckpointError(f"{found.path} is a ResNet hybrid (it holds {hybrid}); accepted: models whose patches "
+                              "are cut from the image, like ViT-B_16")
     config = config_of(found)
     return Reading(config, key_map(config), ResizeRule(config.image_size_px, "stretch", None, "bilinear_aliased"),
                    HALF, HALF, labels_beside(found, config.classes) if config.classes else (),

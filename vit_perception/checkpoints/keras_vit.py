@@ -1,8 +1,8 @@
 """Weights of the PyPI packages ``keras-vit`` and ``vit-keras`` (.h5), which Keras writes by the names of layers.
 
 Sources: https://github.com/djsaber/Keras-ViT and https://github.com/faustomorales/vit-keras; files of
-``save_weights`` and ``save``, by Keras 2 and 3. Layers that their author did not name are numbered by Keras in the order in
-which a process made them: their order counts, not their numbers.
+``save_weights`` and ``save``, by Keras 2 and 3. Layers that their author did not name are numbered by Keras in the
+order in which a process made them: their order counts, not their numbers.
 """
 
 import re

@@ -33,8 +33,8 @@ def read(found: Found) -> Reading:
     """Sizes from the shapes. Raises CheckpointError for blocks with parallel branches."""
     other = next((name for name in _OTHER_BLOCKS if name in found.tensors), None)
     if other:
-        raise CheckpointError(f"{found.path} has parallel branches or a convolutional stem ({other}); accepted: DeiT and "
-                              "DeiT III models of plain blocks")
+        raise CheckpointError(f"{found.path} has parallel branches or a convolutional stem ({other}); accepted: DeiT "
+                              "and DeiT III models of plain blocks")
     config = replace(timm_vit.config_of(found, {"architecture": "deit"}), position_interpolation="bicubic")
     is_deit3 = "blocks.0.gamma_1" in found.tensors
     side = config.image_size_px[0]

@@ -31,8 +31,8 @@ def read(found: Found) -> Reading:
     backbone = bare(found)
     width, _, patch, _ = backbone.shape("patch_embed.proj.weight")
     side = round((backbone.shape("pos_embed")[1] - 1) ** 0.5) * patch
-    config = ViTConfig(width, backbone.count("blocks."), width // 64, backbone.shape("blocks.0.mlp.fc1.weight")[0], patch,
-                       (side, side), qkv_bias=backbone.has("blocks.0.attn.qkv.bias"),
+    config = ViTConfig(width, backbone.count("blocks."), width // 64, backbone.shape("blocks.0.mlp.fc1.weight")[0],
+                       patch, (side, side), qkv_bias=backbone.has("blocks.0.attn.qkv.bias"),
                        position_interpolation="bicubic_offset")
     rule, mean, std = published_unless_beside(found, PUBLISHED, "DINO's evaluation transform")
     return Reading(config, spelled(found, key_map(config)), rule, mean, std,

@@ -38,12 +38,13 @@ def read(found: Found) -> Reading:
     if "cls_norm.weight" in backbone.tensors:
         raise CheckpointError(f"{found.path} has a norm of its own for the CLS token (cls_norm); accepted: models with "
                               "one final norm, as all released ones have")
+    registers = backbone.shape("storage_tokens")[1] if "storage_tokens" in backbone.tensors else 0
     is_swiglu = "blocks.0.mlp.w1.weight" in backbone.tensors
     config = ViTConfig(width, backbone.count("blocks."), width // (4 * len(periods)),
                        backbone.shape(f"blocks.0.mlp.{'w3' if is_swiglu else 'fc2'}.weight")[1], patch,
                        (_SIDE_PX // patch * patch,) * 2, activation="swiglu" if is_swiglu else "gelu",
                        qkv_bias=backbone.has("blocks.0.attn.qkv.bias"), layer_scale=True, norm_eps=1e-5,
-                       register_tokens=backbone.shape("storage_tokens")[1] if "storage_tokens" in backbone.tensors else 0,
+                       register_tokens=registers,
                        position_embedding="none", rope_theta=theta_of(periods, found))
     is_satellite = "sat493m" in found.path.name.lower()
     published = Preprocessing(ResizeRule(config.image_size_px, "stretch", None, "bilinear"),
@@ -77,8 +78,8 @@ def masked_key_biases(backbone: Found, config: ViTConfig) -> dict[str, Converter
         if name not in backbone.tensors:
             continue
         if not torch.equal(backbone.tensors[name].float(), expected.flatten()):
-            raise CheckpointError(f"{backbone.path}: {name} is not 0 for the keys and 1 for queries and values; accepted: "
-                                  "the released models' mask")
+            raise CheckpointError(f"{backbone.path}: {name} is not 0 for the keys and 1 for queries and values; "
+                                  "accepted: the released models' mask")
         converters[f"blocks.{index}.attention.key.bias"] = torch.zeros_like
     return converters
 

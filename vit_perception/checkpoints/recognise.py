@@ -13,6 +13,9 @@ from vit_perception.checkpoints.refused import REFUSED
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
     native.FAMILY,
+    # By their names, and before transformers' by config.json: a folder may hold both forms of one model.
+    openai_clip.FAMILY,
+    open_clip.FAMILY,
     huggingface_vit.FAMILY,
     huggingface_deit.FAMILY,
     huggingface_dinov2.FAMILY,
@@ -20,8 +23,6 @@ FAMILIES: tuple[Family, ...] = (
     huggingface_dinov3.FAMILY,
     huggingface_clip.FAMILY,
     huggingface_siglip.FAMILY,
-    openai_clip.FAMILY,
-    open_clip.FAMILY,
     huggingface_dpt.FAMILY,
     huggingface_depth_anything.FAMILY,
     *depth_anything.FAMILIES,

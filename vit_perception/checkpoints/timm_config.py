@@ -62,15 +62,15 @@ def preprocessing_of(found: Found, side_px: tuple[int, int]) -> tuple[Preprocess
         try:
             return _transform(fields), True
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE}: {error}; accepted: input_size, mean, "
-                                  "std, interpolation and crop_pct as timm writes them") from error
+            raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE}: {error}; accepted: input_size, "
+                                  "mean, std, interpolation and crop_pct as timm writes them") from error
     for part, mean, std, crop in _PUBLISHED:
         if part in description["architecture"]:
             return Preprocessing(_rule(side_px, "bicubic", crop, "center"), mean, std), False
     raise CheckpointError(
-        f"{found.path} does not say how its images were prepared; accepted: timm's {CONFIG_FILE} beside it (architecture "
-        "and pretrained_cfg), a file named by its architecture (vit_base_patch16_224.augreg_in21k.safetensors), or "
-        "model.family meta_deit or meta_dino for Meta's files")
+        f"{found.path} does not say how its images were prepared; accepted: timm's {CONFIG_FILE} beside it "
+        "(architecture and pretrained_cfg), a file named by its architecture "
+        "(vit_base_patch16_224.augreg_in21k.safetensors), or model.family meta_deit or meta_dino for Meta's files")
 
 
 def labels_of(description: Mapping[str, Any], classes: int) -> tuple[str, ...] | None:

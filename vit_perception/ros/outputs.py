@@ -128,6 +128,15 @@ class Outputs:
         send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
         send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
         send(self._tokens, lambda: tensor_message(header, result.sequence.tokens, self._dtype))
+        if self._pipeline.dense is not None:
+            # Last: it can take a second, which no policy that wants the tokens should wait for.
+            for name, camera in result.cameras.items():
+                self._publish_dense(name, camera)
+
+    def _publish_dense(self, name: str, camera: CameraResult) -> None:
+        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
+        send(self._cameras[name][self._pipeline.dense.spec.kind],
+             lambda: dense_message(header, self._pipeline.dense_values(camera)))
 
     def _publish_camera(self, name: str, camera: CameraResult) -> None:
         topics = self._cameras[name]
@@ -136,8 +145,6 @@ class Outputs:
         send(topics["patch_features"], lambda: tensor_message(header, camera.patch_tokens, self._dtype))
         if "classification" in topics:
             send(topics["classification"], lambda: classification_message(header, camera.classes))
-        if (dense := self._pipeline.dense) is not None:
-            send(topics[dense.spec.kind], lambda: dense_message(header, self._pipeline.dense_values(camera)))
         if not self._pipeline.settings.output.views:
             return
         send(topics["feature_view"], lambda: view_message(header, self._feature_view(name, camera)))
