@@ -7,12 +7,14 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench int8-bench parity gpu-test bags clean
+.PHONY: setup test demo bench int8-bench load-bench parity gpu-test bags clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 demo: $(VENV)/.ready
 	$(VENV)/bin/vit-perception demo
+load-bench: $(VENV)/.ready-test
+	$(RUN) benchmarks/load_bench.py
 bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/cpu_bench.py
 int8-bench: $(VENV)/.ready-test

@@ -112,6 +112,17 @@ class BagPlayer:
             raise BagError(f"--start is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} s that "
                            f"{bag.path} is long")
         self.sent: Counter[str] = Counter()
+        # Set by whoever wants it to end, between two messages: an exception out of a signal handler could fall between
+        # a message and its count.
+        self.stopping = False
+
+    @property
+    def _goes_on(self) -> bool:
+        return rclpy.ok() and not self.stopping
+
+    def stop(self, *unused) -> None:
+        """End after the message at hand; also a signal handler."""
+        self.stopping = True
 
     @staticmethod
     def length_s(bag: BagReader) -> float:
@@ -124,7 +135,7 @@ class BagPlayer:
         while lonely := [p.topic_name for p in self._publishers.values() if p.get_subscription_count() == 0]:
             if time.monotonic() > deadline_s:
                 raise BagError(f"nobody subscribed to {', '.join(lonely)} within {timeout_s:g} s")
-            if not rclpy.ok():
+            if not self._goes_on:
                 return
             time.sleep(0.02)
 
@@ -134,16 +145,13 @@ class BagPlayer:
         ``sent`` is told each message and the wall-clock time in ns at which it was handed to DDS.
         """
         passes = 0
-        try:
-            while rclpy.ok() and (self._options.loops == 0 or passes < self._options.loops):
-                self._play_once(sent)
-                passes += 1
-        except KeyboardInterrupt:
-            return False
-        return rclpy.ok()
+        while self._goes_on and (self._options.loops == 0 or passes < self._options.loops):
+            self._play_once(sent)
+            passes += 1
+        return self._goes_on
 
     def _play_once(self, sent: Callable[[RawMessage, int], None]) -> None:
-        pace = _Pace(self.start_ns, self._options.rate, self._clock, self._options.clock_hz)
+        pace = _Pace(self.start_ns, self._options.rate, self._clock, self._options.clock_hz, lambda: self._goes_on)
         for message in self._bag.raw(list(self._publishers), self.start_ns, self.stop_ns):
             if not pace.wait_until(message.stamp_ns):
                 return
@@ -166,8 +174,8 @@ class BagPlayer:
 class _Pace:
     """When each message is due, and the ticks of /clock between."""
 
-    def __init__(self, start_ns: int, rate: float, clock, clock_hz: float):
-        self._start_ns, self._rate, self._clock = start_ns, rate, clock
+    def __init__(self, start_ns: int, rate: float, clock, clock_hz: float, goes_on: Callable[[], bool]):
+        self._start_ns, self._rate, self._clock, self._goes_on = start_ns, rate, clock, goes_on
         self._begin_s = time.monotonic()
         self._tick_s = 1.0 / clock_hz if clock_hz else 0.0
         self._next_tick_s = self._begin_s
@@ -175,7 +183,7 @@ class _Pace:
     def wait_until(self, bag_ns: int) -> bool:
         """Sleep until the bag's time is ``bag_ns``, telling /clock the time meanwhile; False when interrupted."""
         due_s = self._begin_s + (bag_ns - self._start_ns) / NANOSECONDS_PER_SECOND / self._rate
-        while rclpy.ok():
+        while self._goes_on():
             now_s = time.monotonic()
             if self._clock is not None and now_s >= self._next_tick_s:
                 self._tick(min(now_s, due_s))
@@ -208,11 +216,12 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
         # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.
         # The command line is no ROS command line.
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        earlier = signal.signal(signal.SIGTERM, _interrupt)
         node = Node("bag_player")
+        earlier = {}
         lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
         try:
             player = BagPlayer(node, reader, options)
+            earlier = {number: signal.signal(number, player.stop) for number in (signal.SIGINT, signal.SIGTERM)}
             began(player)
             if options.wait_s > 0:
                 player.wait_for_subscribers(options.wait_s)
@@ -227,15 +236,12 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
             player.wait_for_delivery()
             return player.sent, ended
         finally:
-            signal.signal(signal.SIGTERM, earlier)
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
             if lines:
                 lines.close()
             node.destroy_node()
             rclpy.try_shutdown()
-
-
-def _interrupt(*unused) -> None:
-    raise KeyboardInterrupt
 
 
 def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:

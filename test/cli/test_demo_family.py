@@ -1,0 +1,32 @@
+"""The demo with another family's checkpoint: one line of its parameter file."""
+
+import json
+
+import transformers
+
+from test.checkpoints.huggingface_models import STRETCH, WITH_MLP, randomised, saved
+from test.cli.test_cli import run
+from test.conftest import ROOT
+from vit_perception.bags.reader import BagReader
+from vit_perception.wire import Layout
+
+
+def test_one_line_switches_the_demo_to_another_family(tmp_path):
+    model = randomised(transformers.CLIPVisionModel, transformers.CLIPVisionConfig(**WITH_MLP))
+    checkpoint = saved(model, tmp_path / "tiny_clip", preprocessor=STRETCH)
+    ours = (ROOT / "config/demo.yaml").read_text()
+    line = "model.checkpoint: demo"
+    assert ours.count(line) == 1
+    (tmp_path / "params.yaml").write_text(ours.replace(line, f"model.checkpoint: {checkpoint}"))
+    done = run("demo", "--params", tmp_path / "params.yaml", "--rate", 3, "--out", tmp_path / "out", timeout_s=200,
+               XDG_CACHE_HOME=str(tmp_path / "cache"))
+    # Random weights classify the stages of the task as well as they can: that alone may fail.
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    assert all("stage accuracy" in line for line in failed) and done.returncode == bool(failed), done.stdout + done.stderr
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["frames_received"] == summary["frames_sent"] == 300 and summary["frames_published"] > 200
+    assert summary["engine"]["min_cosine"] > 0.99 and (tmp_path / "out/contact_sheet.png").stat().st_size > 10_000
+    with BagReader(tmp_path / "out/outputs") as outputs:
+        _, _, message = next(outputs.messages(["/vit_encoder/layout"]))
+    layout = Layout.from_json(message.data)
+    assert (layout.model, layout.width) == ("tiny_clip", WITH_MLP["hidden_size"])
