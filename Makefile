@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench int8-bench gpu-test bags clean
+.PHONY: setup test demo bench int8-bench soak gpu-test bags clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -17,6 +17,10 @@ bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/cpu_bench.py
 int8-bench: $(VENV)/.ready-test
 	$(RUN) benchmarks/int8_bench.py
+# How long the robot's day is, in seconds: less than about 240 leave faults out, and say which.
+SOAK_S ?= 600
+soak: $(VENV)/.ready-test
+	$(RUN) -m tools.soak --seconds $(SOAK_S) $(SOAK_ARGS)
 # With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
 # The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
 gpu-test:
