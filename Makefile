@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench int8-bench load-bench parity gpu-test bags clean
+.PHONY: setup test demo bench int8-bench load-bench parity soak gpu-test clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
@@ -22,6 +22,10 @@ int8-bench: $(VENV)/.ready-test
 # Every family's checkpoints against the family's own code: about 2 GB more, in an environment that sees $(VENV)'s packages.
 parity: .venv-parity/.ready
 	.venv-parity/bin/python -m tools.checkpoint_parity
+# How long the robot's day is, in seconds: less than about 240 leave faults out, and say which.
+SOAK_S ?= 600
+soak: $(VENV)/.ready-test
+	$(RUN) -m tools.soak --seconds $(SOAK_S) $(SOAK_ARGS)
 # With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
 # The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
 gpu-test:

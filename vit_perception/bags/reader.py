@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
+from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Qos
 from rosbags.typesys import Stores, get_typestore
 
 ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
+
+MOST_EXCESS = 32  # bytes that may stand behind a message
 
 
 class BagError(ValueError):
@@ -93,11 +95,24 @@ class BagReader:
         """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS. Raises BagError."""
         for connection, stamp_ns, data in self._read(topics, None, None):
             try:
-                message = self._reader.deserialize(data, connection.msgtype)
+                message = self._deserialised(data, connection.msgtype)
             except Exception as error:
                 raise BagError(f"{self.path}: a message of {connection.topic} at {stamp_ns} ns cannot be read as "
                                f"{connection.msgtype}: {error}") from error
             yield connection.topic, stamp_ns, message
+
+    def _deserialised(self, data: bytes, type_name: str) -> Any:
+        try:
+            return self._reader.deserialize(data, type_name)
+        except AnyReaderError as error:
+            # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by an upper
+            # bound, up to 4 bytes too large for each empty sequence (a JointState without efforts has one).
+            for excess in range(4, MOST_EXCESS + 1, 4):
+                try:
+                    return self._reader.deserialize(data[:-excess], type_name)
+                except AnyReaderError:
+                    continue
+            raise error
 
     def _read(self, topics: list[str], start_ns: int | None, stop_ns: int | None) -> Iterator[tuple]:
         connections = self._connections(topics)
