@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "encoder_node = vit_perception.ros.encoder_node:main",
+            "encoder_node = vit_perception.ros.start:main",
             "vit-perception = vit_perception.cli.main:main",
         ],
     },

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -227,3 +228,31 @@ def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_pa
     assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [(30, 50), (40, 60), (40, 60)]
     with pytest.raises(ValueError, match="holds no pictures"):
         PicturesSource(tmp_path / "out", "camera")
+
+
+def peak_bytes(pipeline, bag, out):
+    tracemalloc.start()
+    try:
+        frames = embed(pipeline, [BagSource(bag, CAMERAS[0].topic)], out,
+                       EmbedOptions("parquet", ("tokens", "patch"), shard_frames=10))
+        return frames["frames"], tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_are_not_kept_beyond_their_shard(tiny_checkpoint, tmp_path):
+    """Ten times the frames: their rows would be 6 MB more (numpy tells tracemalloc of its arrays)."""
+    pipeline = Pipeline.open(settings_of(tiny_checkpoint))
+    with BagReader(DEMO_BAG) as bag:
+        part = list(bag.raw([c.topic for c in CAMERAS] + ["/ee_pose"], stop_ns=bag.start_ns + 2 * 10**9))
+        for name, passes in (("short", 1), ("long", 10)):
+            with BagWriter(tmp_path / name) as out:
+                for number in range(passes):
+                    for message in part:  # the stamps in them jump back at each pass
+                        out.write(message.topic, message.type_name, message.data, message.stamp_ns + number * 2 * 10**9)
+    peak_bytes(pipeline, tmp_path / "short", tmp_path / "first")  # imports, and what is kept from then on
+    few, small = peak_bytes(pipeline, tmp_path / "short", tmp_path / "few")
+    many, large = peak_bytes(pipeline, tmp_path / "long", tmp_path / "many")
+    pipeline.close()
+    # What grows is what is known of each message of the bag (about 5 kB a frame here), and the journal.
+    assert (few, many) == (40, 400) and large - small < 3_500_000, f"{small} and {large} bytes"

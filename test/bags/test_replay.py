@@ -1,15 +1,22 @@
 """Bags through the pipeline, with the committed recordings."""
 
+import struct
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
+from vit_perception.bags.embed import EmbedOptions, embed
+from vit_perception.bags.embed_sources import BagSource
 from vit_perception.bags.labelled import labelled_frames
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.bags.image_groups import ImageGroups
 from vit_perception.bags.replay import Dropped, replay
 from vit_perception.bags.writer import BagWriter
 from vit_perception.pipeline import Pipeline
+from vit_perception.policy.features import FeatureFiles
+from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
 from vit_perception.types import FrameResult
 
@@ -64,10 +71,11 @@ def test_what_is_not_in_the_bag_is_named(tmp_path):
 
 
 def grouped(given, mask=False, slop_ms=20):
-    """Groups as strings such as a50+b52, in order, and the unmatched ones."""
+    """Groups as strings such as a50+b52, in order, and the images in none, those that came late with a !."""
     groups = ImageGroups(["a", "b"], slop_ms * MS, mask, 100 * MS)
     made = [g for name in given for g in groups.add(name[0], int(name[1:]) * MS, name)] + groups.flush()
-    return ["+".join(m for _, m in g.values()) for g in made], [f"{c}{ns // MS}" for c, ns in groups.take_unmatched()]
+    return (["+".join(m for _, m in g.values()) for g in made],
+            [f"{c}{ns // MS}{'!' if reason == 'late' else ''}" for c, ns, reason in groups.take_dropped()])
 
 
 @pytest.mark.parametrize("given, mask, expected", [
@@ -77,9 +85,82 @@ def grouped(given, mask=False, slop_ms=20):
     ("a0 a50 a100 a150 a200", False, ([], ["a0", "a50", "a100", "a150", "a200"])),
     ("a0 a50 a100 a150 a200", True, (["a0", "a50", "a100", "a150", "a200"], [])),
     ("a0 b0 a50 a100 a150 b200 a200", True, (["a0+b0", "a50", "a100", "a150", "a200+b200"], [])),
+    ("a100 b100 a166 a133 b133 b166 a200 b200", False,
+     (["a100+b100", "a133+b133", "a166+b166", "a200+b200"], [])),  # out of order, before it is decided
+    ("a100 b100 a133 b133 a120 b133 a133 a166 a166 b166", False,
+     (["a100+b100", "a133+b133", "a166+b166"], ["a120!", "b133!", "a133!", "a166!"])),
 ])
 def test_images_are_grouped_once_and_those_without_partners_are_named(given, mask, expected):
     assert grouped(given.split(), mask) == expected
+
+
+def test_all_images_of_a_group_lie_within_the_slop_of_each_other():
+    groups = ImageGroups(["a", "b", "c"], 20 * MS, False, 100 * MS)
+    given = [("b", 82), ("c", 84), ("a", 100), ("c", 115), ("b", 117)]  # the nearest to a100 are 2 ms apart
+    assert [g for c, ms in given for g in groups.add(c, ms * MS, ms)] == [
+        {"a": (100 * MS, 100), "b": (117 * MS, 117), "c": (115 * MS, 115)}]
+    groups = ImageGroups(["a", "b", "c"], 20 * MS, False, 100 * MS)
+    given = [("b", 85), ("c", 82), ("a", 100), ("c", 115), ("b", 118)]  # b85 and c115 would be 30 ms apart
+    assert [g for c, ms in given for g in groups.add(c, ms * MS, ms)] == [
+        {"a": (100 * MS, 100), "b": (85 * MS, 85), "c": (82 * MS, 82)}]
+
+
+def restamped(tmp_path, stamps_ms):
+    """Messages of the demo bag's first camera, recorded in their order, with these header stamps after its first."""
+    topic, path = CAMERAS[0].topic, tmp_path / "restamped"
+    with BagReader(DEMO_BAG) as bag, BagWriter(path) as out:
+        for ms, message in zip(stamps_ms, bag.raw([topic])):
+            seconds, nanoseconds = divmod(bag.start_ns + ms * MS, 1000 * MS)
+            # CDR: four bytes of encapsulation, then sec and nanosec of the header's stamp, little endian.
+            data = message.data[:4] + struct.pack("<iI", seconds, nanoseconds) + message.data[12:]
+            out.write(topic, message.type_name, data, message.stamp_ns)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_camera(tiny_checkpoint):
+    made = Pipeline.open(EncoderSettings(CAMERAS[:1], model=ModelSettings(str(tiny_checkpoint)),
+                                         engine=EngineSettings("torch", "float32")))
+    yield made
+    made.close()
+
+
+def test_late_and_double_stamps_are_dropped_as_the_node_does_and_begin_no_episode(one_camera, tmp_path):
+    path = restamped(tmp_path, [100, 133, 120, 166, 166, 200, 1500, 900, 1533, 300, 333])
+    with BagReader(path) as bag:
+        begin_ns = bag.start_ns
+        results = list(replay(one_camera, bag))
+    live = CameraSync(["agentview"], 0, "wait", 10**12, 0)
+    published = []
+    for ms in [100, 133, 120, 166, 166, 200, 1500, 900, 1533, 300, 333]:
+        live.add("agentview", begin_ns + ms * MS, ms, 0)
+        published += [group["agentview"] for group in [live.take(0)] if group]
+    frames = [(r.stamp_ns - begin_ns) // MS for r in results if isinstance(r, FrameResult)]
+    assert frames == published == [100, 133, 166, 200, 1500, 1533, 300, 333]
+    assert [r.reason for r in results if isinstance(r, Dropped)] == ["late"] * 3
+    manifest = embed(one_camera, [BagSource(path, CAMERAS[0].topic)], tmp_path / "out", EmbedOptions("safetensors"))
+    assert manifest["dropped"] == {"late": 3}
+    assert FeatureFiles(tmp_path / "out").episode.tolist() == [0] * 6 + [1] * 2
+
+
+def test_a_message_that_is_none_of_its_type_is_dropped_and_the_others_are_encoded(pipeline, tmp_path, caplog):
+    topics, seen = [c.topic for c in CAMERAS] + ["/ee_pose"], Counter()
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "cut") as out:
+        for message in bag.raw(topics, stop_ns=bag.start_ns + 500 * MS):
+            seen[message.topic] += 1
+            cut = message.topic == CAMERAS[0].topic and seen[message.topic] == 3 or (
+                message.topic == "/ee_pose" and seen[message.topic] in (5, 6))
+            out.write(message.topic, message.type_name, message.data[:20] if cut else message.data, message.stamp_ns)
+    with BagReader(tmp_path / "cut") as bag:
+        results = list(replay(pipeline, bag))
+        assert bag.undecodable == {CAMERAS[0].topic: 1, "/ee_pose": 2}
+    assert sum(isinstance(r, FrameResult) for r in results) == 9
+    dropped = {r.reason: r.text for r in results if isinstance(r, Dropped)}
+    assert set(dropped) == {"undecodable", "unmatched"} and CAMERAS[0].topic in dropped["undecodable"]
+    assert [r.getMessage().count("/ee_pose") for r in caplog.records] == [1]
+    manifest = embed(pipeline, [BagSource(tmp_path / "cut", CAMERAS[0].topic)], tmp_path / "out",
+                     EmbedOptions("safetensors"))
+    assert manifest["frames"] == 9 and manifest["dropped"] == {"undecodable": 1, "unmatched": 1}
 
 
 def looped(tmp_path):

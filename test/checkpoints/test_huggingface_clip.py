@@ -120,3 +120,13 @@ def test_preprocessing_that_stands_in_processor_config_json(tmp_path):
     (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
     with pytest.raises(CheckpointError, match="processor_config.json has no 'size'"):
         preprocessing_of(tmp_path, "bicubic")
+
+
+@pytest.mark.parametrize("case", ["whole", "tower with projection"])
+def test_a_model_that_lost_its_projection_is_refused(case, tmp_path):
+    folder = saved(randomised(*CASES[case]), tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    del held["visual_projection.weight"]
+    save_file(held, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="has no visual_projection.weight, the projection"):
+        load_checkpoint(folder)

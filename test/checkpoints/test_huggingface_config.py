@@ -3,11 +3,15 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from test.checkpoints.huggingface_models import WITH_MLP
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import read_json
 from vit_perception.checkpoints.huggingface_config import (activation_of, labels_of, license_of, preprocessing_of,
                                                            side_px, size_px)
+from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -120,3 +124,28 @@ def test_the_licence_comes_from_the_front_matter(tmp_path):
     assert license_of(tmp_path) == "apache-2.0"
     (tmp_path / "README.md").write_text("# Model\nlicense: mit\n")
     assert license_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"qkv_bias": "no"}, "qkv_bias is 'no'; accepted: true or false"),
+    ({"problem_type": []}, r"problem_type is \[\]; accepted: none, regression"),
+    ({"layer_norm_eps": None}, "layer_norm_eps is None; accepted: a number between 0 and 1"),
+    ({"id2label": []}, r"id2label is \[\]; accepted: an object"),
+    ({"num_labels": 10**9, "id2label": None}, "num_labels is 1000000000; accepted: 1 to"),
+    ({"hidden_act": ["gelu"]}, r"hidden_act is \['gelu'\]"),
+    ({"num_hidden_layers": 10**9}, "depth of the model is 1000000000; accepted: at most 1000")])
+def test_a_damaged_config_is_refused_by_the_field(tmp_path, fields, message):
+    (tmp_path / "config.json").write_text(json.dumps(
+        {"model_type": "vit", **WITH_MLP, "architectures": ["ViTForImageClassification"], "num_labels": 3, **fields}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(VIT))
+    save_file({"classifier.weight": torch.zeros(3, 32)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_checkpoint(str(tmp_path))
+    assert "config.json" in str(error.value)
+
+
+def test_labels_of_a_dense_head_that_are_no_object_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "dpt", "id2label": []}))
+    save_file({"head.head.1.running_mean": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"config.json: id2label is \[\]"):
+        load_checkpoint(str(tmp_path))

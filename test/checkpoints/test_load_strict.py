@@ -41,7 +41,7 @@ def test_missing_unexpected_and_misshaped_stand_side_by_side():
     norm = given.pop("norm.weight")
     given["final_norm.weight"] = norm
     given["cls_token"] = torch.zeros(1, 1, 16)
-    message = refusal(given, unexpected={"decoder.bias": torch.zeros(3)})
+    message = refusal(given, unexpected={"decoder.bias": (3,)})
     assert message.startswith("model.safetensors does not fit the model: 1 missing, 2 unexpected, 1 mis-shaped")
     rows = [[cell.strip() for cell in line.split("|")] for line in message.splitlines()[1:]]
     assert rows == [["missing in the file", "unexpected in the file"],
@@ -122,3 +122,8 @@ def test_columns_and_digest(tmp_path):
     assert side_by_side("left", ["x"], "right", ["y", "z"]) == ["  left | right", "  x    | y", "       | z"]
     (tmp_path / "file").write_bytes(b"abc")
     assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_of_many_missing_tensors_the_first_are_printed_and_how_many_more():
+    lines = side_by_side("missing", [f"a{index}" for index in range(1000)], "unexpected", ["b"])
+    assert len(lines) == 42 and lines[40].split() == ["a39", "|"] and lines[41].split()[:3] == ["and", "960", "more"]

@@ -170,3 +170,10 @@ def test_models_that_cannot_run_here_are_refused_by_name_with_what_to_take_inste
     with pytest.raises(CheckpointError, match=f"config.json is '{model_type}': .*; accepted: .*, e.g. ") as error:
         load_checkpoint(str(tmp_path))
     assert "nearest" not in str(error.value)
+
+
+def test_a_model_type_that_is_no_text_is_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": ["vit"]}))
+    with pytest.raises(CheckpointError, match=r"model_type in .* is \['vit'\]; accepted: vit_perception, vit, "):
+        load_checkpoint(str(tmp_path))

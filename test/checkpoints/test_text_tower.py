@@ -90,3 +90,32 @@ def test_without_transformers_the_pip_command_is_given(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(CheckpointError, match="pip install transformers"):
         encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+
+
+@pytest.mark.parametrize("name, tensor, message", [
+    ("text_projection.weight", torch.full((20, 32), float("nan")), "holds NaN or infinity"),
+    ("text_projection.weight", torch.ones(21, 32), r"has the shape \(21, 32\); accepted: \(20, 32\)"),
+    ("logit_scale", torch.tensor(float("inf")), "holds NaN or infinity"),
+    ("logit_scale", torch.ones(2), r"has the shape \(2,\); accepted: one number")])
+def test_damaged_numbers_beside_the_text_tower_are_refused(tmp_path, name, tensor, message):
+    clip_folder(tmp_path)
+    save_file({**load_file(tmp_path / "model.safetensors"), name: tensor}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"{name} .*{message}"):
+        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+
+
+def test_a_damaged_bias_of_siglip_is_refused(tmp_path):
+    siglip_folder(tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    save_file({**held, "logit_bias": torch.full((1,), float("nan"))}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="logit_bias .*holds NaN"):
+        encode_texts(find(str(tmp_path)), "siglip", PROMPTS)
+
+
+def test_a_text_tower_that_is_not_as_deep_as_config_json_claims_is_refused_before_it_is_made(tmp_path):
+    clip_folder(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    fields["text_config"]["num_hidden_layers"] = 10**9
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match="num_hidden_layers 1000000000, .*accepted: 2 and"):
+        encode_texts(find(str(tmp_path)), "clip", PROMPTS)

@@ -168,3 +168,48 @@ def test_names_without_a_place_and_missing_ones_are_printed(tmp_path):
     held = tensors(**{"blocks.0.attn.q_norm.weight": (WIDTH,), "norm.bias": None})
     with pytest.raises(CheckpointError, match=r"norm.bias \(64,\) +\| blocks.0.attn.q_norm.weight \(64,\)"):
         load_checkpoint(folder(tmp_path, held))
+
+
+UNREAD = ("vit_small_patch16_rope_224", "vit_base_patch16_rope_reg1_gap_256", "vit_small_patch16_rope_mixed_224",
+          "vit_small_patch16_rope_ape_224", "vit_pe_core_tiny_patch16_384", "vit_base_patch16_rpn_224")
+
+
+@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize("changes", [{}, {"pos_embed": None},
+                                     {"blocks.0.gamma_1": (WIDTH,), "blocks.0.gamma_2": (WIDTH,)}])
+def test_architectures_that_compute_otherwise_with_the_same_tensors_are_refused(tmp_path, name, changes):
+    """As a folder and as a bare file; with DeiT III's factors and positions, too."""
+    held = tensors(PATCHES if "blocks.0.gamma_1" in changes else PATCHES + 1, **changes)
+    save_file(held, tmp_path / f"{name}.safetensors")
+    (tmp_path / "hub").mkdir()
+    for checkpoint in (str(tmp_path / f"{name}.safetensors"), folder(tmp_path / "hub", held, name)):
+        with pytest.raises(CheckpointError, match=f"the architecture {name} has .*accepted: vit_. but for"):
+            load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "beit_base_patch16_224", "test_vit"])
+def test_families_of_timm_with_other_blocks_are_refused_by_their_name(tmp_path, name):
+    with pytest.raises(CheckpointError, match=f"the architecture is '{name}'; accepted: timm's vit_"):
+        load_checkpoint(folder(tmp_path, tensors(), name))
+
+
+def test_only_dinov3_has_no_learned_positions(tmp_path):
+    with pytest.raises(CheckpointError, match="no tensor pos_embed, and is no DINOv3 .*'vit_tiny_patch8_32'"):
+        load_checkpoint(folder(tmp_path, tensors(pos_embed=None)))
+
+
+def test_dinov3_is_pooled_alike_as_a_folder_and_as_a_bare_file(tmp_path):
+    save_file(dinov3(), tmp_path / "vit_tiny_patch8_dinov3.safetensors")
+    assert load_checkpoint(str(tmp_path / "vit_tiny_patch8_dinov3.safetensors")).model.config.pooling == "mean"
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"model_args": [1]}, r"model_args is \[1\]; accepted: an object"),
+    ({"pretrained": {"crop_pct": 0}}, "crop_pct is 0; accepted: a number above 0"),
+    ({"pretrained": {"input_size": 5}}, "input_size is 5; accepted: 3 channels"),
+    ({"pretrained": {"mean": "abc"}}, "mean is 'abc'; accepted: three numbers"),
+    ({"label_names": 5}, "label_names is 5; accepted: a list of 3 names"),
+    ({"global_pool": ["avg"]}, r"global_pool is \['avg'\]; accepted: token")])
+def test_a_damaged_description_is_refused_by_the_field(tmp_path, fields, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder(tmp_path, tensors(), **fields))

@@ -90,6 +90,19 @@ def test_classes_by_their_names_are_transformers_own(tmp_path, capsys, monkeypat
     assert main([*arguments, "--block", "0"]) == 1 and "-1 with zero_shot.labels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("through", ["itself", "link", "hard link"])
+def test_the_picture_is_never_written_over(through, tiny_checkpoint, tmp_path, capsys):
+    given = cv2.imencode(".png", np.full((40, 40, 3), 90, np.uint8))[1].tobytes()
+    picture = out = tmp_path / "q.png"
+    picture.write_bytes(given)
+    if through != "itself":
+        out = tmp_path / "other.png"
+        out.symlink_to(picture) if through == "link" else out.hardlink_to(picture)
+    assert main(["explain", str(picture), "--checkpoint", str(tiny_checkpoint), "--out", str(out)]) == 1
+    assert f"--out is {out}, the picture itself; accepted: another file" in capsys.readouterr().err
+    assert picture.read_bytes() == given
+
+
 def test_what_is_wrong_is_one_line(tiny_checkpoint, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(PICTURE.read_bytes()[:40])
     (tmp_path / "text.png").write_text("no picture")

@@ -119,6 +119,73 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path, capsys):
     assert "labels: '0, 1, 2, 3" in capsys.readouterr().err
 
 
+def test_a_run_killed_in_its_first_epoch_is_taken_up(tmp_path, capsys):
+    folder, out = write_digits(tmp_path / "digits", 120), tmp_path / "out"
+    options = partial(finetune, "--images", folder, epochs=1, batch=1, out=out)
+    process = subprocess.Popen(COMMAND + options(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s and not (out / "README.md").is_file():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (out / "run_state.pt").is_file() and not (out / "metrics.csv").exists()
+    (out / "config.json").unlink()  # as after a kill in the middle of the description
+    assert fit(*options()) == 1
+    assert "holds a run, which --resume takes up" in capsys.readouterr().err
+    assert fit(*options("--resume")) == 0
+    assert json.loads((out / "report.json").read_text())["epochs"] == 1
+    assert load_checkpoint(str(out)).card.labels == tuple("0123456789")
+
+
+@pytest.mark.parametrize("what, said", [
+    ("the pictures", "pictures holds bright, dark; accepted: a new or an empty folder, or a head"),
+    ("half a head", "out holds labels.json, which is no whole head"),
+    ("a file", "file/out cannot be written"), ("one class", "the labels are dark; accepted: at least two classes"),
+    ("unknown test label", "label grey is only in what is tested on; accepted: bright, dark")])
+def test_a_head_that_cannot_be_saved_or_fitted_is_refused_before_any_encoding(pictures, tmp_path, capsys, what, said):
+    out, more = tmp_path / "out", []
+    if what == "the pictures":
+        out = pictures
+    elif what == "half a head":
+        out.mkdir()
+        (out / "labels.json").write_text('["theirs"]')
+    elif what == "a file":
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file/out"
+    elif what == "one class":
+        (pictures / "bright").rename(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "test/grey").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "test/grey/0.png"), np.full((8, 8, 3), 99, np.uint8))
+        more = ["--test-images", tmp_path / "test"]
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    # The checkpoint is looked for after all that.
+    assert fit("--images", pictures, "--checkpoint", "/no/model", "--out", out, *more) == 1
+    assert said in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_head_is_bound_to_the_network_size_that_it_was_fitted_on(pictures, tiny_checkpoint, tmp_path, capsys):
+    from vit_perception.pipeline import Pipeline
+    from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+
+    options = ("--images", pictures, "--checkpoint", tiny_checkpoint, "--backend", "torch", "--out", tmp_path / "head")
+    assert fit(*options, "--network-size", "28x42") == 0
+    for size, fits in (("28x42", True), ("", False)):
+        settings = EncoderSettings((CameraSettings("camera", "files", "compressed", head=str(tmp_path / "head")),),
+                                   model=ModelSettings(str(tiny_checkpoint), network_size=size),
+                                   engine=EngineSettings("torch"))
+        if fits:
+            Pipeline.open(settings).close()
+        else:
+            with pytest.raises(ValueError, match="encoder"):
+                Pipeline.open(settings)
+    capsys.readouterr()
+    for size in ("28x43", "large", "0x0"):
+        assert fit(*options, "--network-size", size) == 1
+        assert f"'model.network_size' is '{size}'; accepted: " in capsys.readouterr().err
+
+
 def test_a_full_disk_ends_in_one_line_and_no_half_file(tmp_path):
     folder, out = write_digits(tmp_path / "digits", 40), tmp_path / "out"
     # Files may grow to 100 kB; the weights take 140 kB.
@@ -127,7 +194,8 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(tmp_path):
                           preexec_fn=limit, timeout=120, env=os.environ)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "model.safetensors cannot be written: " in done.stderr and "accepted: a writable folder" in done.stderr
-    assert sorted(p.name for p in out.iterdir()) == ["README.md", "config.json", "preprocessor_config.json", "run.lock"]
+    assert sorted(p.name for p in out.iterdir()) == ["README.md", "config.json", "preprocessor_config.json", "run.lock",
+                                                   "run_state.pt"]
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -136,10 +204,16 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(tmp_path):
     (("--method", "finetune", "--backend", "torch"), "--backend has no meaning with --method finetune"),
     (("--method", "finetune", "--variant", "test", "--checkpoint", "demo"), "--variant and --checkpoint are both"),
     (("--method", "finetune", "--image-size", 32), "--image-size is given without --variant"),
+    (("--method", "finetune", "--image-size", 0), "--image-size is given without --variant"),
+    (("--method", "finetune", "--variant", "test", "--image-size", 0),
+     "--image-size is 0; accepted: multiples of the patch size 8"),
+    (("--epochs", 0), "--epochs has no meaning with --method logistic"),
+    (("--method", "finetune", "--network-size", "32x32"), "--network-size has no meaning with --method finetune"),
     (("--method", "finetune", "--variant", "huge"), "--variant is 'huge'; accepted: test"),
     (("--method", "finetune", "--variant", "test", "--epochs", 0), "--epochs is 0; accepted: 1 or more"),
     (("--method", "finetune", "--variant", "test", "--threads", 0), "--threads is 0"),
-    (("--method", "finetune", "--variant", "test", "--device", "abacus"), "--device is 'abacus'"),
+    (("--method", "finetune", "--variant", "test", "--device", "gpu"),
+     "--device is 'gpu'; accepted: cpu, cuda or cuda:<n>\n"),
     (("--method", "finetune", "--variant", "test", "--family", "vit"), "--variant and --family are both"),
     (("--held-out", 1.5), "--held-out is 1.5"),
     (("--test-bag", "/no/bag"), "--test-bag needs --topic"),

@@ -73,3 +73,10 @@ def test_a_bag_without_images_is_named(tmp_path):
             out.write(message.topic, message.type_name, message.data, message.stamp_ns)
     done = run("inspect", tmp_path / "poses", "--out", tmp_path / "out")
     assert done.returncode == 1 and "has no image topic; there are: /ee_pose" in done.stderr
+
+
+def test_a_checkpoint_that_is_none_leaves_nothing(tmp_path):
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed: there is no .rrd to leave")
+    done = run("inspect", OTHER_TOOL / "other_tool_lz4.mcap", "--out", tmp_path / "out", "--checkpoint", "nope",
+               "--format", "rrd")
+    assert done.returncode == 1 and "nope" in done.stderr and not list(tmp_path.rglob("*.rrd*"))

@@ -151,6 +151,16 @@ def test_samples_older_than_two_seconds_before_the_newest_are_pruned():
     assert history.lookup(START + 7980 * MS, 0).status == "missing"
 
 
+def test_what_an_image_under_way_may_ask_for_is_kept_up_to_a_minute():
+    history = PoseHistory()
+    for i in range(10_000):
+        history.add(pose_at(START + i * 10 * MS, i), needed_ns=START + min(i, 3000) * 10 * MS)
+    assert history.lookup(START + 39_990 * MS, 0).pose.position_m[0] == 3999
+    assert len(history) == 6201  # MOST_KEPT_S and the usual two seconds
+    history.add(pose_at(START + 100_000 * MS), needed_ns=START + 99_000 * MS)
+    assert len(history) == 301
+
+
 def test_a_looped_bag_starts_anew():
     history = history_of(*(pose_at(START + i * 100 * MS, 1.0) for i in range(31)))
     history.add(pose_at(START, 2.0))

@@ -8,6 +8,7 @@ import pytest
 
 from test.ros.conftest import MILLISECOND_NS, stamped_pose
 from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.settings import PoseSettings
 from vit_perception.types import BadInput
@@ -45,6 +46,26 @@ def test_live_poses_equal_the_bags_when_they_come_up_to_30_ms_late(seed):
         np.testing.assert_array_equal(ours.pose.position_m, truth.pose.position_m)
     thread.join()
     assert live.accounts["arm"].statuses == {"interpolated": 9} and live.accounts["arm"].received == 25
+
+
+def test_the_pose_of_an_image_that_took_five_seconds_is_still_there():
+    live, sync = PoseInputs([ARM], threading.Condition()), CameraSync(["a", "b"], 0, "wait", 10**12, 0)
+    live.keep_for(sync.oldest_ns)
+    for k in range(600):
+        live.add(ARM, stamped_pose(START_NS + k * 10 * MILLISECOND_NS, x_m=float(k)))
+        if k == 20:
+            for camera in "ab":
+                sync.add(camera, START_NS + 200 * MILLISECOND_NS, camera, 0)
+        if k == 60:
+            assert sync.take(0) == {"a": "a", "b": "b"}  # and is being encoded from now on
+            sync.add("a", START_NS + 600 * MILLISECOND_NS, "waits", 0)
+    found = live.poses_at(START_NS + 200 * MILLISECOND_NS)["arm"]
+    assert found.status == "interpolated" and found.pose.position_m[0] == 20.0
+    for camera in "ab":
+        sync.finish(camera)
+    assert sync.oldest_ns() == START_NS + 600 * MILLISECOND_NS
+    sync.clear("deactivated")
+    assert sync.oldest_ns() is None
 
 
 def test_it_waits_no_longer_than_wait_s_and_then_holds():

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from test.conftest import DEMO_BAG, ROOT
@@ -75,3 +76,32 @@ def test_a_recording_names_its_own_cameras_and_arms():
     assert [(c.name, c.topic, c.transport) for c in settings.cameras] == [
         (n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist")]
     assert [(p.name, p.topic, p.frame_id) for p in settings.poses] == [("arm", "/ee_pose", "world")]
+
+
+@pytest.mark.parametrize("name, value, accepted", [
+    ("top_k", "five", "int"), ("top_k", 4.5, "int"), ("top_k", True, "int"), ("top_k", None, "int"),
+    ("sync.slop_s", "0.1", "float"), ("sync.slop_s", 1, "float .15.0, not 15."), ("views", "no", "bool"),
+    ("dense.enabled", "false", "bool"), ("autostart", "yes", "bool"), ("model.checkpoint", 5, "str"),
+    ("cameras.wrist.topic", 5, "str"), ("cameras.wrist.labels", "cup", "list of strings"),
+    ("camera_names", "wrist", "list of strings"), ("camera_names", [1], "list of strings"),
+    ("poses.arm.wait_s", 0, "float"), ("states.hand.joints", [], "names of joints")])
+def test_a_value_of_another_type_is_refused_as_by_the_node(tmp_path, name, value, accepted):
+    values = {"camera_names": ["wrist"], "pose_names": ["arm"], "poses.arm.frame_id": "world", "state_names": ["hand"],
+              "states.hand.joints": ["a"], name: value}
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    with pytest.raises(BadSetting, match=f"parameter '{name}' is .*; accepted: .*{accepted}"):
+        settings_of_parameters(file)
+    if value not in (None, [], [1]):  # what ROS itself gives no node
+        node = Node("reader", parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
+        try:
+            with pytest.raises(BadSetting, match=f"parameter '{name}' is "):
+                NodeParameters(node).read()
+        finally:
+            node.destroy_node()
+
+
+def test_numbers_are_read_as_ros_reads_them(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("/**: {ros__parameters: {camera_names: [a], min_score: 1e-3}}")
+    assert settings_of_parameters(file).output.min_score == 0.001

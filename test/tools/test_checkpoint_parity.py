@@ -16,7 +16,7 @@ from vit_perception.model.vision_transformer import VisionTransformer
 
 @pytest.mark.parametrize("fields, faults", [
     ({"tokens": 1e-4, "preprocessing": 1.0}, 0), ({"tokens": 2e-4}, 1), ({"logits": math.nan}, 1),
-    ({"tokens": 1.0, "logits": 1.0, "preprocessing": 1.1}, 3), ({}, 1)])
+    ({"tokens": 1.0, "logits": 1.0, "preprocessing": 1.1}, 3), ({}, 1), ({"preprocessing": 0.1}, 1)])
 def test_what_is_out_of_bounds_or_not_compared_is_a_fault(fields, faults):
     assert len(Row("timm", "vit", "timm 1", **fields).faults()) == faults
 

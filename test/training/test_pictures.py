@@ -28,6 +28,16 @@ def test_every_kind_of_file_is_read_and_what_is_not_a_picture_is_said(tmp_path):
     assert thin_classes(pictures.labels) == ["class can has one picture: it is trained on, none is held out"]
 
 
+def test_what_is_no_folder_and_no_bag_is_called_so(tmp_path):
+    (tmp_path / "file.txt").write_text("mine")
+    with pytest.raises(ValueError, match="/none is no folder; accepted: a folder with a subfolder a class"):
+        read_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match="file.txt is a file; accepted: a folder with a subfolder a class"):
+        read_folder(tmp_path / "file.txt")
+    with pytest.raises(ValueError, match="is no rosbag2 folder, it has no metadata.yaml; accepted: a rosbag2 folder"):
+        read_bag(tmp_path, "/camera", "/label")
+
+
 def test_colours_of_converted_files_are_the_original_ones(tmp_path):
     (tmp_path / "a").mkdir()
     cv2.imwrite(str(tmp_path / "a/x.bmp"), np.full((4, 4, 3), (10, 20, 30), np.uint8))  # B, G, R
@@ -103,10 +113,9 @@ def test_a_bag_without_labels_in_time_is_refused(tmp_path):
         read_bag(tmp_path / "bag", "/wrist/image/compressed", "/task_stage")
 
 
-@pytest.mark.parametrize("content", ["missing", "empty", "one empty class"])
+@pytest.mark.parametrize("content", ["empty", "one empty class"])
 def test_a_folder_without_pictures_is_refused(tmp_path, content):
-    folder = tmp_path / "nope" if content == "missing" else tmp_path
     if content == "one empty class":
         (tmp_path / "cup").mkdir()
     with pytest.raises(ValueError, match="holds no pictures; accepted: a folder with a subfolder a class"):
-        read_folder(folder)
+        read_folder(tmp_path)

@@ -15,6 +15,7 @@ from vit_perception.bags.replay import Dropped
 from vit_perception.bags.shards import FORMATS, BagShard, ColumnShard, Shard
 from vit_perception.bags.split_bag import write_metadata
 from vit_perception.pipeline import Pipeline
+from vit_perception.pose.samples import JUMP_BACK_NS
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class _Run:
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
+        self._new_episode = False  # also where its first frame was dropped
         self._shard: Shard | None = None
 
     def take(self, number: int, source: Source) -> None:
@@ -103,6 +105,7 @@ class _Run:
         if not done:
             self._episode += 1
             self._last_stamp_ns = 0
+        self._new_episode = False
         entry = Entry(number, first, first)
         try:
             for found in source.results(self._pipeline, first):
@@ -121,6 +124,7 @@ class _Run:
 
     def _add(self, entry: Entry, found: SourceResult) -> None:
         result = found.result
+        self._new_episode |= found.new_episode
         if isinstance(result, Dropped):
             entry.dropped[result.reason] = entry.dropped.get(result.reason, 0) + 1
             return
@@ -129,8 +133,9 @@ class _Run:
                 entry.layouts.append({"layout_id": self._tracker.layout.layout_id, **asdict(self._tracker.layout)})
                 self._layout_ids.append(self._tracker.layout.layout_id)
         # A source begins an episode of its own, whatever its first frame says.
-        if self._last_stamp_ns and (result.stamp_ns < self._last_stamp_ns or found.new_episode):
+        if self._last_stamp_ns and (self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS):
             self._episode += 1
+        self._new_episode = False
         self._last_stamp_ns = result.stamp_ns
         if self._shard is None:
             self._shard = self._new_shard()

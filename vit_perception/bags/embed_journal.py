@@ -8,6 +8,7 @@ everything that the journal holds.
 import fcntl
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from vit_perception.wire import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
+# What a killed run leaves half made: nothing else in the folder is ever removed.
+_HALF_FILE = re.compile(r"\.(manifest\.json|metadata\.yaml|features_\d{6}\.[a-z]+)\.partial")
+_HALF_BAG = re.compile(r"\.features_\d{6}\.partial")
+NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
 @dataclass
@@ -44,6 +49,41 @@ class Entry:
     last_stamp_ns: int = 0
 
 
+def check_out(out: Path) -> None:
+    """Raise ValueError where ``out`` can be no folder of `embed`, whatever the run; nothing is written."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is a file; accepted: {NEW_FOLDER}")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out: {there} cannot be written; accepted: {NEW_FOLDER}")
+    if out.exists() and not (out / MANIFEST).exists():
+        others = sorted(p.name for p in out.iterdir() if not _is_half_made(p))
+        if others:
+            raise ValueError(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}")
+    elif out.exists():
+        read_manifest(out)
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """The manifest of the folder ``out``. Raises ValueError naming the file where it is none of this version."""
+    path = out / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        whole = {"format", "format_version", "complete", "run"} <= set(manifest)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
+    if not whole or manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
+    return manifest
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether a killed run of `embed` left ``path`` under a temporary name."""
+    if path.is_symlink():
+        return False
+    return bool((_HALF_BAG if path.is_dir() else _HALF_FILE).fullmatch(path.name))
+
+
 class Journal:
     """The folder ``out`` of one run, locked while this lives. ``run`` is everything that the features depend on.
 
@@ -54,6 +94,7 @@ class Journal:
     def __init__(self, out: Path, run: dict[str, Any]):
         self.out = out
         self.run = json.loads(json.dumps(run))
+        check_out(out)
         out.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(out, os.O_RDONLY)
         try:
@@ -75,40 +116,42 @@ class Journal:
         except BlockingIOError:
             raise ValueError(f"--out: {self.out} is being written by another process; accepted: a folder of its "
                              "own") from None
-        manifest = self.out / MANIFEST
-        if not manifest.exists():
-            others = sorted(p.name for p in self.out.iterdir() if not p.name.startswith("."))
-            if others:
-                raise ValueError(f"--out: {self.out} holds other files ({', '.join(others[:3])}); accepted: a new or "
-                                 "an empty folder, or the one of a run that was interrupted")
+        check_out(self.out)
+        if not (self.out / MANIFEST).exists():
             self._write_manifest(complete=False)
             return
-        earlier = json.loads(manifest.read_text())
-        if earlier.get("format") != FORMAT or earlier.get("format_version") != FORMAT_VERSION:
-            raise ValueError(f"--out: {manifest} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
-        differences = differing_fields(earlier["run"], self.run)
+        differences = differing_fields(read_manifest(self.out)["run"], self.run)
         if differences:
             raise ValueError(f"--out: {self.out} was begun with other settings, so its features would not fit: "
                              f"{'; '.join(differences[:4])}; accepted: a new folder")
 
     def _read(self) -> list[Entry]:
-        """What is done; whatever a killed process left half made is removed."""
+        """What is done. What a killed run left half made is removed; of a run at its end, and of others, nothing."""
         path = self.out / JOURNAL
         text = path.read_text() if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            os.truncate(path, len(whole.encode()))
-        entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
+        try:
+            entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
         for entry in entries:
             file = self.out / entry.file
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
                 raise ValueError(f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} says; "
                                  "accepted: the folder as it was left, or a new one")
-        kept = {MANIFEST, JOURNAL, "metadata.yaml", *(entry.file for entry in entries)}
-        for path in self.out.iterdir():
-            if path.name not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not self.complete:
+            if whole != text:
+                os.truncate(path, len(whole.encode()))
+            self._remove_half_made({entry.file for entry in entries})
         return entries
+
+    def _remove_half_made(self, finished: set[str]) -> None:
+        shard = re.compile(rf"features_\d{{6}}\.{re.escape(self.run['file_format'])}")
+        for path in self.out.iterdir():
+            if _is_half_made(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            elif shard.fullmatch(path.name) and path.name not in finished and path.is_file():
+                path.unlink()  # its line is missing, so that it is made anew
 
     def append(self, entry: Entry) -> None:
         """Note a finished shard. Raises OSError, with the journal as it was, where the line does not fit."""
@@ -129,11 +172,11 @@ class Journal:
     @property
     def complete(self) -> bool:
         """Whether an earlier run has come to its end."""
-        return bool(json.loads((self.out / MANIFEST).read_text())["complete"])
+        return bool(read_manifest(self.out)["complete"])
 
     def finish(self) -> dict[str, Any]:
-        """Write the manifest of a run that has come to its end, and give it back."""
-        return self._write_manifest(complete=True)
+        """Write the manifest of a run that has come to its end, unless it is there already, and give it back."""
+        return read_manifest(self.out) if self.complete else self._write_manifest(complete=True)
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
         entries = self.entries if complete else []

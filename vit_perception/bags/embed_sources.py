@@ -15,6 +15,7 @@ from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult, 
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 BAG_SUFFIXES = (".mcap", ".db3")
+LONGEST_PERIOD_S = 86400.0
 NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "missing", None)
 
 
@@ -40,6 +41,29 @@ class Source(Protocol):
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
         """Results from number ``first`` on; those before are not encoded. Each holds until the next is asked for."""
+
+
+class NotedSource:
+    """``source``, of whose dropped results ``texts`` keeps the first one's text by reason."""
+
+    def __init__(self, source: Source, texts: dict[str, str]):
+        self._source, self._texts = source, texts
+        self.identity, self.total = source.identity, source.total
+
+    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
+        for found in self._source.results(pipeline, first):
+            if isinstance(found.result, Dropped):
+                self._texts.setdefault(found.result.reason, found.result.text)
+            yield found
+
+
+def check_no_loose_bag(folder: Path) -> None:
+    """Raise ValueError naming the recording's files where ``folder`` is a rosbag2 folder without its metadata.yaml."""
+    if folder.is_dir() and not (folder / "metadata.yaml").is_file():
+        loose = sorted(p.name for p in folder.iterdir() if p.suffix in BAG_SUFFIXES)
+        if loose:
+            raise ValueError(f"{folder} is a bag without metadata.yaml; accepted: the whole folder, or a file of it: "
+                             f"{', '.join(loose[:3])}")
 
 
 def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
@@ -78,6 +102,8 @@ class PicturesSource:
     """JPEG and PNG files of a folder and those below it, by name. They have no time: stamps are ``period_s`` apart."""
 
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
+        if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
+            raise ValueError(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
         self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
         self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
         if not self._files:

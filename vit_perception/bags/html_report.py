@@ -12,6 +12,7 @@ from PIL import Image
 
 from vit_perception.bags.durable import write_whole
 from vit_perception.bags.inspect_frames import InspectedFrame
+from vit_perception.bags.replay import Dropped
 
 WIDTH_PX, HEIGHT_PX, LEFT_PX, BOTTOM_PX = 1100, 200, 60, 24
 # Okabe and Ito's palette: told apart by colour-blind people too.
@@ -43,6 +44,7 @@ class ReportData:
         self.curves: dict[str, Curves] = {}
         self.frames = 0
         self.dropped: dict[str, int] = {}
+        self.drop_texts: dict[str, str] = {}  # the first one's, by reason
 
     def add(self, frame: InspectedFrame) -> None:
         """Take one frame's numbers."""
@@ -59,6 +61,11 @@ class ReportData:
         for stage, value in frame.latency_ms.items():
             title = "latency" if stage != "record" else "recorded after the stamp"
             self._curve(title, "ms", stage, frame.time_s, value)
+
+    def drop(self, dropped: Dropped) -> None:
+        """Take note of what gave no frame."""
+        self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
+        self.drop_texts.setdefault(dropped.reason, dropped.text)
 
     def _curve(self, title: str, unit: str, name: str, time_s: float, value: float) -> None:
         self.curves.setdefault(title, Curves(title, unit)).add(name, time_s, float(value))

@@ -1,6 +1,9 @@
 """Which recorded images belong together: every group of a bag, where the live node takes only the newest."""
 
+from bisect import insort
 from collections import deque
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 # A camera that stops is waited for this long, so that the others' images do not fill the memory.
@@ -9,46 +12,73 @@ LONGEST_WAIT_NS = 2_000_000_000
 Member = tuple[int, Any]  # stamp in ns, message
 
 
+def nearest_members(waiting: Mapping[str, Iterable[tuple]], anchor_ns: int, slop_ns: int) -> dict[str, tuple]:
+    """One image a camera, the nearest to ``anchor_ns`` of those within the slop of it; of two as near, the earlier.
+
+    Images are tuples that begin with their stamp in ns. All lie within the slop of each other: where the nearest do
+    not, those behind the anchor are left out. A camera without such an image is not in the result.
+    """
+    group: dict[str, tuple] = {}
+    for after_ns in (slop_ns, 0):
+        group = {}
+        for camera, images in waiting.items():
+            near = [image for image in images if anchor_ns - slop_ns <= image[0] <= anchor_ns + after_ns]
+            if near:
+                group[camera] = min(near, key=lambda image: abs(image[0] - anchor_ns))
+        stamps_ns = [image[0] for image in group.values()]
+        if not stamps_ns or max(stamps_ns) - min(stamps_ns) <= slop_ns:
+            break
+    return group
+
+
 class ImageGroups:
     """Images of several cameras, one of each, whose stamps lie within the slop; each image is used once.
 
     A group is decided when every camera has sent an image at or behind its latest stamp, so that no nearer
-    partner can come; with ``mask`` also when a camera has sent nothing for ``silent_after_ns``: it is left out.
-    An image that has waited for ``LONGEST_WAIT_NS`` is unmatched.
+    partner can come but one out of order; with ``mask`` also when a camera has sent nothing for
+    ``silent_after_ns``: it is left out. Images that wait are in the order of their stamps, whichever came first.
+    An image that has waited for ``LONGEST_WAIT_NS`` is ``unmatched``; one at or before the last that was taken of its
+    camera, or with the stamp of one that waits, is ``late``.
     """
 
     def __init__(self, cameras: list[str], slop_ns: int, mask: bool, silent_after_ns: int):
         self._slop_ns, self._mask, self._silent_after_ns = slop_ns, mask, silent_after_ns
         self._waiting: dict[str, deque[Member]] = {camera: deque() for camera in cameras}
         self._newest_ns: dict[str, int] = {}
+        self._taken_ns: dict[str, int] = {}
         self._first_ns: int | None = None
-        self._unmatched: list[tuple[str, int]] = []
+        self._dropped: list[tuple[str, int, str]] = []
 
     def add(self, camera: str, stamp_ns: int, message: Any) -> list[dict[str, Member]]:
         """Take one image; the groups, each (stamp, message) by camera, that are decided now."""
-        self._waiting[camera].append((stamp_ns, message))
-        self._newest_ns[camera] = stamp_ns
+        waiting = self._waiting[camera]
+        if stamp_ns <= self._taken_ns.get(camera, -1) or any(stamp_ns == other_ns for other_ns, _ in waiting):
+            self._dropped.append((camera, stamp_ns, "late"))
+            return []
+        insort(waiting, (stamp_ns, message), key=itemgetter(0))
+        self._newest_ns[camera] = max(stamp_ns, self._newest_ns.get(camera, stamp_ns))
         self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
         groups = self._decided(ended=False)
-        for name, waiting in self._waiting.items():
-            while waiting and waiting[0][0] < stamp_ns - LONGEST_WAIT_NS:
+        for name, others in self._waiting.items():
+            while others and others[0][0] < stamp_ns - LONGEST_WAIT_NS:
                 self._drop(name)
         return groups
 
     def flush(self) -> list[dict[str, Member]]:
-        """Decide all that waits: nothing more comes, or time has jumped back."""
+        """Decide all that waits: nothing more comes, or time has jumped back. Any stamp is taken again."""
         groups = self._decided(ended=True)
         for camera, waiting in self._waiting.items():
-            self._unmatched += [(camera, stamp_ns) for stamp_ns, _ in waiting]
+            self._dropped += [(camera, stamp_ns, "unmatched") for stamp_ns, _ in waiting]
             waiting.clear()
         self._newest_ns.clear()
+        self._taken_ns.clear()
         self._first_ns = None
         return groups
 
-    def take_unmatched(self) -> list[tuple[str, int]]:
-        """(camera, stamp in ns) of images that found no partners, since the last call."""
-        unmatched, self._unmatched = self._unmatched, []
-        return unmatched
+    def take_dropped(self) -> list[tuple[str, int, str]]:
+        """(camera, stamp in ns, ``unmatched`` or ``late``) of images that are in no group, since the last call."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def _decided(self, ended: bool) -> list[dict[str, Member]]:
         groups = []
@@ -67,15 +97,18 @@ class ImageGroups:
                 continue
             if not ended and any(self._newest_ns[c] < latest_ns for c in present):
                 break
-            groups.append({c: self._nearest(c, latest_ns) for c in present})
+            groups.append(self._take(nearest_members({c: self._waiting[c] for c in present}, latest_ns,
+                                                     self._slop_ns)))
         return groups
 
-    def _nearest(self, camera: str, stamp_ns: int) -> Member:
-        """Take the image nearest to ``stamp_ns``; those before it are left without a group."""
-        waiting = self._waiting[camera]
-        while len(waiting) > 1 and abs(waiting[1][0] - stamp_ns) < abs(waiting[0][0] - stamp_ns):
-            self._drop(camera)
-        return waiting.popleft()
+    def _take(self, group: dict[str, Member]) -> dict[str, Member]:
+        """Take the images of ``group``; those of its cameras before them are left without one."""
+        for camera, (stamp_ns, _) in group.items():
+            while self._waiting[camera][0][0] < stamp_ns:
+                self._drop(camera)
+            self._waiting[camera].popleft()
+            self._taken_ns[camera] = stamp_ns
+        return group
 
     def _drop(self, camera: str) -> None:
-        self._unmatched.append((camera, self._waiting[camera].popleft()[0]))
+        self._dropped.append((camera, self._waiting[camera].popleft()[0], "unmatched"))

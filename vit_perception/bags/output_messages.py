@@ -1,5 +1,6 @@
 """One frame as the messages that the node publishes for it: same topics, types, headers and bytes, without ROS."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,15 @@ _FOREVER = QosTime(2147483647, 4294967295)
 IMAGE, POSE, JOINTS, CLASSES, TEXT = ("sensor_msgs/msg/Image", "geometry_msgs/msg/PoseStamped",
                                       "sensor_msgs/msg/JointState", "vision_msgs/msg/Classification",
                                       "std_msgs/msg/String")
+
+
+_NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
+
+
+def check_node_name(node: str) -> None:
+    """Raise ValueError where ``node`` is no full name of a node, below which topics can be."""
+    if not _NODE_NAME.fullmatch(node.rstrip("/")) or "__" in node:
+        raise ValueError(f"--node is {node!r}; accepted: a node's full name, such as /vit_encoder")
 
 
 def offered_qos(latched: bool) -> Qos:
@@ -39,6 +49,7 @@ class OutputMessages:
     """
 
     def __init__(self, node: str, settings: EncoderSettings, classified: set[str], features: tuple[str, ...]):
+        check_node_name(node)
         self._node, self._dtype = node.rstrip("/"), settings.output.dtype
         self._classified, self._features = classified, features
         self._states = {state.name: state for state in settings.states}

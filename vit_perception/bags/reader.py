@@ -1,6 +1,8 @@
 """Read rosbag2 recordings (sqlite3 or MCAP) without ROS, through the library ``rosbags``."""
 
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,19 @@ class RawMessage:
     data: bytes
 
 
+@dataclass(frozen=True)
+class Undecodable:
+    """In the place of a message that could not be read: ``text`` names bag, topic, time and what is wrong."""
+
+    text: str
+
+
 class BagReader:
     """A bag, opened for reading: ``with BagReader(path) as bag: ...``. Raises BagError when it is none."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.undecodable: Counter[str] = Counter()  # messages by topic, of all passes
         if not self.path.exists():
             raise BagError(f"no bag at {self.path}; accepted: {ACCEPTED}")
         try:
@@ -91,14 +101,25 @@ class BagReader:
         for connection, stamp_ns, data in self._read(topics, start_ns, stop_ns):
             yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
 
-    def messages(self, topics: list[str]) -> Iterator[tuple[str, int, Any]]:
-        """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS. Raises BagError."""
+    def messages(self, topics: list[str], tell: Collection[str] = ()) -> Iterator[tuple[str, int, Any]]:
+        """(topic, recorded ns, message) of ``topics`` in the order of recording; fields as in ROS. Raises BagError.
+
+        A message whose bytes are none of its type is counted in ``undecodable`` and left out; the log says it once a
+        topic. Of the topics in ``tell`` an :class:`Undecodable` stands in its place.
+        """
         for connection, stamp_ns, data in self._read(topics, None, None):
             try:
                 message = self._deserialised(data, connection.msgtype)
-            except Exception as error:
-                raise BagError(f"{self.path}: a message of {connection.topic} at {stamp_ns} ns cannot be read as "
-                               f"{connection.msgtype}: {error}") from error
+            except Exception as error:  # what the generated code of a type stumbles over: struct's, numpy's, Unicode's
+                topic = connection.topic
+                text = (f"{self.path}: a message of {topic} at {stamp_ns} ns, of {len(data)} bytes, cannot be read as "
+                        f"{connection.msgtype}: {error}")
+                self.undecodable[topic] += 1
+                if topic in tell:
+                    yield topic, stamp_ns, Undecodable(text)
+                elif self.undecodable[topic] == 1:
+                    logging.getLogger(__name__).warning("%s; it is left out, as are others of the topic", text)
+                continue
             yield connection.topic, stamp_ns, message
 
     def _deserialised(self, data: bytes, type_name: str) -> Any:

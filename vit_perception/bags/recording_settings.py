@@ -1,8 +1,9 @@
 """Settings for the tools: the node's own parameter file, or what a recording itself says."""
 
-from dataclasses import fields, is_dataclass, replace
+import re
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 
@@ -51,7 +52,7 @@ def _name(topic: str, otherwise: str, used: set[str]) -> str:
 def settings_of_parameters(file: Path) -> EncoderSettings:
     """The settings that the node would read from a ROS 2 parameter file. Raises BadSetting or ValueError, named."""
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.load(file.read_text(), _Loader)
         (node,) = content.values()
         given = dict(_flat(node["ros__parameters"]))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -61,6 +62,14 @@ def settings_of_parameters(file: Path) -> EncoderSettings:
     if unused := reader.unused():
         raise BadSetting(unused[0], given[unused[0]], f"a parameter of the node ({file})")
     return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """As ROS reads numbers: 1e-3 is one too."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"),
+                              list("-+0123456789"))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -79,6 +88,8 @@ _RENAMED = {"pose_policy": "poses.policy", "fusion.tokenizer": "poses.tokenizer"
             "output.top_k": "top_k", "output.max_rate_hz": "max_rate_hz"}
 # Parameters that say nothing about what comes out.
 _NODE_ONLY = ("autostart", "use_sim_time")
+# What the node says of a value of another type.
+_ACCEPTED = {float: "float (15.0, not 15)", int: "int", bool: "bool", str: "str", tuple: "list of strings"}
 _NAMED = {"cameras": ("camera_names", "{}/image"), "poses": ("pose_names", "{}/pose"),
           "states": ("state_names", "joint_states")}
 
@@ -94,25 +105,29 @@ class _Parameters:
         cameras = self._named("cameras", CameraSettings)
         base = EncoderSettings(cameras, self._named("poses", PoseSettings))
         states = self._named("states", StateSettings)
+        for name in _NODE_ONLY:
+            self._value(name, bool, False)
         return self._filled(base, "", states)
 
     def unused(self) -> list[str]:
-        return [n for n in self._given if n not in self._used and n not in _NODE_ONLY
-                and not n.startswith("qos_overrides.")]
+        return [n for n in self._given if n not in self._used and not n.startswith("qos_overrides.")]
 
     def _named(self, group: str, kind: type) -> tuple:
         names_key, topic = _NAMED[group]
         made = []
-        for name in self._value(names_key, []):
+        types = get_type_hints(kind)
+        for name in self._value(names_key, tuple, ()):
             check_name(names_key, name)
-            known = {f.name for f in fields(kind)} - {"name"}
-            values = {key: self._value(f"{group}.{name}.{key}", None) for key in known}
-            values = {"topic": topic.format(name), **{k: _as_given(v) for k, v in values.items() if v is not None}}
-            made.append(kind(name=name, **values))
+            # A list without a default is empty, and the settings say what it wants.
+            defaults = {f.name: () if f.default is MISSING else f.default for f in fields(kind)}
+            defaults["topic"] = topic.format(name)
+            made.append(kind(name, **{key: self._value(f"{group}.{name}.{key}", types[key], default)
+                                      for key, default in defaults.items() if key != "name"}))
         return tuple(made)
 
     def _filled(self, settings: Any, prefix: str, states: tuple[StateSettings, ...] = ()) -> Any:
         changes: dict[str, Any] = {"states": states} if states else {}
+        types = get_type_hints(type(settings))
         for field in fields(settings):
             if field.name in _NAMED:
                 continue
@@ -120,17 +135,19 @@ class _Parameters:
             if is_dataclass(value):
                 changes[field.name] = self._filled(value, f"{name}.")
             else:
-                changes[field.name] = _as_given(self._value(_RENAMED.get(name, name), value))
+                changes[field.name] = self._value(_RENAMED.get(name, name), types[field.name], value)
         return replace(settings, **changes)
 
-    def _value(self, name: str, default: Any) -> Any:
+    def _value(self, name: str, kind: Any, default: Any) -> Any:
+        """What the file says, as the settings hold it. Raises BadSetting for a type that the node would refuse."""
         self._used.add(name)
-        return self._given.get(name, default)
-
-
-def _as_given(value: Any) -> Any:
-    """A list of a file as the tuple that settings hold."""
-    if isinstance(value, list):
-        # As in the node: an empty list has no type in ROS, and one empty text stands for it.
-        return tuple(value) if value != [""] else ()
-    return value
+        if name not in self._given:
+            return default
+        value, kind = self._given[name], get_origin(kind) or kind
+        of_kind = type(value) is (list if kind is tuple else kind)  # a bool is an int to isinstance
+        if not of_kind or kind is tuple and not all(isinstance(item, str) for item in value):
+            raise BadSetting(name, value, _ACCEPTED[kind])
+        if kind is tuple:
+            # As in the node: an empty list has no type in ROS, and one empty text stands for it.
+            return tuple(value) if value != [""] else ()
+        return value

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from vit_perception.bags.image_groups import ImageGroups
-from vit_perception.bags.reader import BagReader
+from vit_perception.bags.reader import BagReader, Undecodable
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
 from vit_perception.pose.body import BodyStreams
-from vit_perception.pose.samples import JUMP_BACK_NS
+from vit_perception.pose.samples import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.settings import BadSetting
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_BODY_NS = NANOSECONDS_PER_SECOND // 2
+
+WHY_NOT_GROUPED = {"unmatched": "nothing from the other cameras near it",
+                   "late": "an image of the camera at or behind this stamp came before it"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ class _Replay:
             if arm.source == "tf":
                 raise BadSetting(f"poses.{arm.name}.source", arm.source, "topic, for a bag: the topic of its "
                                  "PoseStamped messages")
-        self._body = BodyStreams(settings.poses, settings.states)
+        self._body = BodyStreams(settings.poses, settings.states, keep_s=MOST_KEPT_S)
         self._groups = ImageGroups([c.name for c in settings.cameras],
                                    round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
                                    settings.sync.policy == "mask",
@@ -86,18 +89,22 @@ class _Replay:
 
     def groups(self, bag: BagReader) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         """(recorded ns, messages by camera or what was dropped). A group is to be encoded before the next is taken."""
-        newest_ns: int | None = None
+        newest_ns: dict[str, int] = {}
         recorded_ns = 0
-        for topic, recorded_ns, message in bag.messages([*self._cameras, *self._body.topics]):
+        for topic, recorded_ns, message in bag.messages([*self._cameras, *self._body.topics], tell=self._cameras):
+            if isinstance(message, Undecodable):
+                yield recorded_ns, Dropped("undecodable", message.text)
+                continue
             try:
                 if topic in self._body.topics:
                     self._body.add(topic, message)
                 else:
                     stamp_ns = stamp_ns_of(message.header)
-                    if newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS:
+                    if stamp_ns < newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
                         yield from self._finish(recorded_ns)
                         self._body.forget_after(stamp_ns)
-                    newest_ns = stamp_ns
+                        newest_ns.clear()
+                    newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
                     for camera in self._cameras[topic]:
                         self._take(self._groups.add(camera, stamp_ns, (recorded_ns, message)), recorded_ns)
             except BadInput as error:
@@ -119,15 +126,14 @@ class _Replay:
         while self._ready:
             group = self._ready.popleft()
             yield group.recorded_ns, group.messages
-        yield from self._unmatched(recorded_ns)
+        yield from self._dropped(recorded_ns)
 
-    def _unmatched(self, recorded_ns: int) -> Iterator[tuple[int, Dropped]]:
-        for camera, stamp_ns in self._groups.take_unmatched():
-            yield recorded_ns, Dropped("unmatched", f"camera {camera}: nothing from the other cameras near "
-                                       f"{stamp_ns} ns")
+    def _dropped(self, recorded_ns: int) -> Iterator[tuple[int, Dropped]]:
+        for camera, stamp_ns, reason in self._groups.take_dropped():
+            yield recorded_ns, Dropped(reason, f"camera {camera}, {stamp_ns} ns: {WHY_NOT_GROUPED[reason]}")
 
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
-        yield from self._unmatched(recorded_ns)
+        yield from self._dropped(recorded_ns)
         while self._ready and (self._body.covers(self._ready[0].latest_ns)
                                or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS):
             group = self._ready.popleft()

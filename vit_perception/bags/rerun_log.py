@@ -1,6 +1,8 @@
 """A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from vit_perception.bags.contact_sheet import CameraPanel
 from vit_perception.bags.inspect_frames import InspectedFrame
@@ -10,32 +12,45 @@ from vit_perception.types import NANOSECONDS_PER_SECOND
 JPEG_QUALITY = 85
 
 
+def rerun_sdk() -> Any:
+    """The module ``rerun``. Raises ImportError with the pip command."""
+    try:
+        import rerun
+    except ImportError as error:
+        raise ImportError("an .rrd file needs rerun-sdk: pip install rerun-sdk") from error
+    return rerun
+
+
 class RerunLog:
     """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the timeline ``stamp``.
 
     Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
-    ``<state>/<number>``; ``latency_ms/<stage>``. Raises ImportError with the pip command.
+    ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the block ends without an error, whole.
+    Raises ImportError with the pip command.
     """
 
     def __init__(self, path: Path, name: str):
-        try:
-            import rerun
-        except ImportError as error:
-            raise ImportError("an .rrd file needs rerun-sdk: pip install rerun-sdk") from error
-        self._rerun = rerun
-        self._recording = rerun.RecordingStream("vit_perception", recording_id=name)
-        self._recording.save(path)
+        self._rerun = rerun_sdk()
+        # Its id is its own: the viewer merges recordings of one id.
+        self._recording = self._rerun.RecordingStream("vit_perception")
+        self._path, self._partial = path, path.with_name(f".{path.name}.partial")
+        self._recording.save(self._partial)
+        self._recording.send_recording_name(name)
         self._pca: dict[str, PcaView] = {}
         self._paths: dict[str, list] = {}
 
     def __enter__(self) -> "RerunLog":
         return self
 
-    def __exit__(self, *unused) -> None:
+    def __exit__(self, kind: type | None, *unused) -> None:
         for arm, path in self._paths.items():
             self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([path]), static=True)
         self._recording.flush()
         self._recording.disconnect()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
 
     def add(self, frame: InspectedFrame) -> None:
         """Log one frame; nothing of it is kept but the positions."""

@@ -2,6 +2,9 @@
 
 from itertools import zip_longest
 
+# More would push the first lines, which say what is wrong, off a screen.
+_MOST_LINES = 40
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted."""
@@ -13,9 +16,18 @@ def first_line(error: Exception) -> str:
 
 
 def side_by_side(left_title: str, left: list[str], right_title: str, right: list[str]) -> list[str]:
-    """Two columns as lines of text, with their titles; nothing where both are empty."""
+    """Two columns as lines of text, with their titles; nothing where both are empty.
+
+    Of a long column the first lines, and how many more there are.
+    """
     if not left and not right:
         return []
+    left, right = _first_of(left), _first_of(right)
     width = max(map(len, [left_title, *left]))
     return [f"  {a:<{width}} | {b}".rstrip() for a, b in
             [(left_title, right_title), *zip_longest(left, right, fillvalue="")]]
+
+
+def _first_of(lines: list[str]) -> list[str]:
+    surplus = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], f"and {surplus} more"] if surplus > 0 else lines

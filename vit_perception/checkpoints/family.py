@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.formats import shape_of
 from vit_perception.checkpoints.found import Found
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.dense_head import DenseHeadSpec
@@ -29,7 +30,8 @@ class Reading:
     ``key_map`` has every spelling that files of the family use, without ``prefixes``, of which the first that fits is
     taken off a name. ``converters``, by the model's name, change a tensor's layout after it was renamed; ``zeros``
     are parameters of the model that the family lacks and that are zero. ``unused`` are names, or patterns with
-    ``*``, of tensors that files may hold and no output needs. ``dense`` has its module on the meta device.
+    ``*``, of tensors that files may hold and no output needs. ``projected`` says that the file must hold the
+    projection, which no parameter of the encoder stands for. ``dense`` has its module on the meta device.
     The rest goes to the model card.
     """
 
@@ -46,6 +48,7 @@ class Reading:
     zeros: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     license: str = ""
     dense: DenseHeadSpec | None = None
+    projected: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,28 @@ class Family:
 
 
 class Translation(NamedTuple):
-    """Tensors by the model's names; the file's names known but unused; tensors that nothing stands for."""
+    """Tensors by the model's names; the file's names known but unused; shapes of tensors that nothing stands for."""
 
     tensors: dict[str, Tensor]
     unused: tuple[str, ...]
-    unexpected: dict[str, Tensor]
+    unexpected: dict[str, tuple[int, ...]]
 
 
 def translate(tensors: Mapping[str, Tensor], reading: Reading, source: str) -> Translation:
-    """Rename a file's tensors to the model's names; unused ones are not read.
+    """Rename a file's tensors to the model's names; unused and unexpected ones are not read.
 
     Raises CheckpointError when two stand for the same one, and when a converter cannot take what the file holds.
     """
     translated: dict[str, Tensor] = {}
-    unexpected, unused, origin = {}, [], {}
+    unexpected: dict[str, tuple[int, ...]] = {}
+    unused, origin = [], {}
     for name in tensors:
         bare = without_prefix(name, reading.prefixes)
         if bare not in reading.key_map:
             if any(fnmatchcase(bare, pattern) for pattern in reading.unused):
                 unused.append(name)
             else:
-                unexpected[name] = tensors[name]
+                unexpected[name] = shape_of(tensors, name)
             continue
         targets, tensor = reading.key_map[bare], tensors[name]
         parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)

@@ -28,10 +28,18 @@ LARGEST_EXPANSION = 4
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each read when it is asked for. An error in one becomes a CheckpointError that names it."""
+    """Tensors by name, each read when it is asked for. An error in one becomes a CheckpointError that names it.
 
-    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], source: str):
-        self._readers, self._source = dict(readers), source
+    ``shapes`` are those that the format tells without reading the tensor.
+    """
+
+    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], source: str,
+                 shapes: Mapping[str, tuple[int, ...]] | None = None):
+        self._readers, self._source, self._shapes = dict(readers), source, dict(shapes or {})
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, which is read only where the format does not tell it."""
+        return self._shapes[name] if name in self._shapes else tuple(self[name].shape)
 
     def __getitem__(self, name: str) -> Tensor:
         reader = self._readers[name]
@@ -45,6 +53,11 @@ class LazyTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._readers)
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """The shape of a tensor of a file, without reading it where its format allows."""
+    return tensors.shape(name) if isinstance(tensors, LazyTensors) else tuple(tensors[name].shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +105,12 @@ def read_npz(path: Path) -> Contents:
         check_zip(archive, archive.infolist(), path)
         readers = {entry.filename.removesuffix(".npy"): partial(_array, archive, entry)
                    for entry in archive.infolist()}
-        for entry in archive.infolist():
-            _check_header(archive, entry)
+        shapes = {entry.filename.removesuffix(".npy"): _checked_shape(archive, entry) for entry in archive.infolist()}
     except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"{path}: {first_line(error)}; accepted: a whole .npz file of numbers") from error
-    return Contents(LazyTensors(readers, str(path)))
+    return Contents(LazyTensors(readers, str(path), shapes))
 
 
 def check_zip(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], path: Path) -> None:
@@ -112,7 +124,7 @@ def check_zip(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], path: Pa
         raise CheckpointError(f"{path} holds two entries of one name; accepted: each once")
 
 
-def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+def _checked_shape(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[int, ...]:
     with archive.open(entry) as file:
         shape, _, dtype = _header(file)
         declared = int(np.prod(shape, dtype=object)) * dtype.itemsize + file.tell()
@@ -120,6 +132,7 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"{entry.filename} is of {dtype}, not numbers")
     if declared != entry.file_size:
         raise ValueError(f"{entry.filename} declares {shape} {dtype}, which its {entry.file_size} bytes do not hold")
+    return tuple(shape)
 
 
 def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.formats import SUFFIXES, LazyTensors, read_contents
+from vit_perception.checkpoints.formats import SUFFIXES, LazyTensors, read_contents, shape_of
 
 CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
 # In the order of preference where a folder holds several.
@@ -55,7 +55,7 @@ class Found:
         """The shape of a tensor. Raises CheckpointError naming it where the file has none of that name."""
         if name not in self.tensors:
             raise CheckpointError(f"{self.path} has no tensor {name}; accepted: a whole checkpoint")
-        return tuple(self.tensors[name].shape)
+        return shape_of(self.tensors, name)
 
     def count(self, prefix: str) -> int:
         """How many numbered parts follow ``prefix`` without a gap: 12 for ``blocks.0.…`` to ``blocks.11.…``."""
@@ -121,12 +121,13 @@ def _shards(index: Path) -> tuple[LazyTensors, tuple[Path, ...]]:
         if not path.is_file():
             raise CheckpointError(f"{index.parent}: no file {shard}, which {index.name} names; accepted: all shards")
         files[shard] = read_contents(path).tensors
-    readers = {}
+    readers, shapes = {}, {}
     for name, shard in places.items():
         if name not in files[shard]:
             raise CheckpointError(f"{index.parent / shard} has no tensor {name}, which {index.name} places there")
         readers[name] = lambda held=files[shard], name=name: held[name]
+        shapes[name] = shape_of(files[shard], name)
     surplus = [f"{name} in {shard}" for shard, held in files.items() for name in held if places.get(name) != shard]
     if surplus:
         raise CheckpointError(f"{index} does not name {', '.join(surplus[:5])}; accepted: an index of all tensors")
-    return LazyTensors(readers, str(index)), tuple(index.parent / shard for shard in files)
+    return LazyTensors(readers, str(index), shapes), tuple(index.parent / shard for shard in files)

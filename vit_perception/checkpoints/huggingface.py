@@ -7,7 +7,7 @@ from typing import Any
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Converter, Family, KeyMap, Reading
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
-from vit_perception.checkpoints.huggingface_config import labels_of, license_of, preprocessing_of
+from vit_perception.checkpoints.huggingface_config import labels_of, license_of, preprocessing_of, scores_of
 from vit_perception.model.vision_transformer import ViTConfig
 
 
@@ -21,6 +21,7 @@ class HuggingFace:
     ``head_weights`` the name by which the file tells that it has one; ``interpolation`` is the resize where the
     preprocessing does not name one. ``converters`` and ``zeros`` are those of a Reading, from the config.
     ``other_types`` are further values of ``model_type``; ``with_head`` fields of ViTConfig that differ with a head.
+    ``projected`` says whether a file must hold a projection.
     """
 
     model_type: str
@@ -38,6 +39,7 @@ class HuggingFace:
     zeros: Callable[[ViTConfig], Mapping[str, tuple[int, ...]]] = field(default=lambda config: {})
     other_types: tuple[str, ...] = ()
     with_head: Mapping[str, Any] = field(default_factory=dict)
+    projected: Callable[[Found], bool] = field(default=lambda found: False)
 
     def family(self) -> Family:
         """The entry of the table of families, named by the ``model_type``."""
@@ -53,14 +55,17 @@ class HuggingFace:
         """Model, names, preprocessing, labels and licence. Raises CheckpointError naming the file and the field."""
         if found.config is None:
             raise CheckpointError(f"{found.folder}: no file {CONFIG_FILE}; accepted: one with the model's sizes")
-        config, labels = self._config_and_labels(found)
+        config, labels, scores = self._config_labels_and_scores(found)
         rule, mean, std = preprocessing_of(found.folder, self.interpolation)
-        scores = "sigmoid" if found.config.get("problem_type") == "multi_label_classification" else self.scores
         return Reading(config, self.key_map(config), rule, mean, std, labels, scores, self.prefixes, self.unused,
-                       self.converters(config), self.zeros(config), license_of(found.folder))
+                       self.converters(config), self.zeros(config), license_of(found.folder),
+                       projected=self.projected(found))
 
-    def _config_and_labels(self, found: Found) -> tuple[ViTConfig, tuple[str, ...]]:
-        """The model's config, with a classifier where config.json names one or the file holds one."""
+    def _config_labels_and_scores(self, found: Found) -> tuple[ViTConfig, tuple[str, ...], str]:
+        """The model's config, its labels and what makes scores of logits.
+
+        It has a classifier where config.json names one or the file holds one.
+        """
         fields, path = found.config, found.folder / CONFIG_FILE
         has_head = self.head_weights in found.tensors or any(
             name.endswith("ForImageClassification") for name in fields.get("architectures") or ())
@@ -68,11 +73,12 @@ class HuggingFace:
             if fields.get("num_channels", 3) != 3:
                 raise ValueError(f"num_channels is {fields['num_channels']}; accepted: 3")
             config = ViTConfig(**self.shape_of(fields))
+            scores = scores_of(fields, self.scores)
             if not has_head:
-                return config, ()
+                return config, (), scores
             labels = labels_of(fields)
             return replace(config, pooling=self.head_pooling, head=self.head, classes=len(labels),
-                           **self.with_head), labels
+                           **self.with_head), labels, scores
         except KeyError as error:
             raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: all sizes of a {self.model_type} "
                                   "model") from error

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from vit_perception.checkpoints.family import PROJECTION, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
 # transformers leaves out of config.json what is as in its own defaults, which are ViT-B/32's.
@@ -26,6 +27,9 @@ BLOCK_LAYERS = {
 }
 # The other tower, what compares both, and tables of indices that older files hold.
 TEXT = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "embeddings.position_ids")
+
+_OF_TEXTS = ("text_model.", "text_projection.", "logit_scale")
+_PROJECTED = ("CLIPModel", "CLIPVisionModelWithProjection")
 
 
 def vision_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def tower_shape(vision: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "width": vision["hidden_size"], "depth": vision["num_hidden_layers"], "heads": vision["num_attention_heads"],
         "mlp_width": vision["intermediate_size"], "patch_size_px": side_px(vision, "patch_size"),
-        "activation": activation_of(vision), "norm_eps": vision["layer_norm_eps"],
+        "activation": activation_of(vision), "norm_eps": eps_of(vision, vision["layer_norm_eps"]),
     }
 
 
@@ -73,6 +77,13 @@ def converters(config: ViTConfig) -> Mapping[str, Callable[[Tensor], Tensor]]:
     return {"cls_token": lambda tensor: tensor.reshape(1, 1, -1), "position_embedding": lambda tensor: tensor[None]}
 
 
+def is_projected(found: Found) -> bool:
+    """Whether the file must hold a projection: it is of the whole model, or of a tower with one."""
+    named = found.config.get("architectures") if found.config else None
+    return any(name.startswith(_OF_TEXTS) for name in found.tensors) or (
+        isinstance(named, list) and any(name in named for name in _PROJECTED))
+
+
 FAMILY = HuggingFace(
     model_type="clip", other_types=("clip_vision_model",), prefixes=("vision_model.",),
     marks=("embeddings.class_embedding", "embeddings.patch_embedding.weight", "embeddings.position_embedding.weight",
@@ -80,4 +91,4 @@ FAMILY = HuggingFace(
            "post_layernorm.weight"),
     shape_of=shape_of, key_map=key_map, unused=(*TEXT, "post_layernorm.weight", "post_layernorm.bias"),
     head_pooling="mean", with_head={"final_norm": False}, interpolation="bicubic", converters=converters,
-    zeros=lambda config: {"patch_embedding.projection.bias": (config.width,)}).family()
+    zeros=lambda config: {"patch_embedding.projection.bias": (config.width,)}, projected=is_projected).family()

@@ -15,15 +15,42 @@ from vit_perception.image.patch_geometry import ResizeRule
 
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 PROCESSOR_FILE = "processor_config.json"
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+# Far above ImageNet-21k; a config.json may claim any number, and each class gets a name.
+_MOST_CLASSES = 1_000_000
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 def activation_of(fields: Mapping[str, Any]) -> str:
     """The model's name of config.json's ``hidden_act``."""
     given = fields.get("hidden_act", "gelu")
-    if given not in _ACTIVATIONS:
+    if not isinstance(given, str) or given not in _ACTIVATIONS:
         raise ValueError(f"hidden_act is {given!r}; accepted: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[given]
+
+
+def eps_of(fields: Mapping[str, Any], default: float) -> float:
+    """config.json's ``layer_norm_eps``. Raises ValueError naming it."""
+    given = fields.get("layer_norm_eps", default)
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < 1:
+        raise ValueError(f"layer_norm_eps is {given!r}; accepted: a number between 0 and 1")
+    return given
+
+
+def flag_of(fields: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A field of config.json that is true or false. Raises ValueError naming it."""
+    given = fields.get(name, default)
+    if not isinstance(given, bool):
+        raise ValueError(f"{name} is {given!r}; accepted: true or false")
+    return given
+
+
+def scores_of(fields: Mapping[str, Any], default: str) -> str:
+    """What makes scores of logits, by config.json's ``problem_type``; ``default`` unless it says several labels."""
+    given = fields.get("problem_type")
+    if given is not None and given not in _PROBLEM_TYPES:
+        raise ValueError(f"problem_type is {given!r}; accepted: none, {', '.join(_PROBLEM_TYPES)}")
+    return "sigmoid" if given == "multi_label_classification" else default
 
 
 def size_px(fields: Mapping[str, Any], name: str) -> tuple[int, int]:
@@ -49,7 +76,12 @@ def labels_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The class names of config.json, in order of their index; transformers' own defaults where it has none."""
     names = fields.get("id2label")
     if names is None:
-        return tuple(f"LABEL_{index}" for index in range(fields.get("num_labels", 2)))
+        count = fields.get("num_labels", 2)
+        if type(count) is not int or not 1 <= count <= _MOST_CLASSES:
+            raise ValueError(f"num_labels is {count!r}; accepted: 1 to {_MOST_CLASSES}")
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if not isinstance(names, Mapping):
+        raise ValueError(f"id2label is {names!r:.80}; accepted: an object of indices and names")
     labels = {int(index): str(name) for index, name in names.items()}
     if sorted(labels) != list(range(len(labels))):
         raise ValueError(f"id2label has the indices {sorted(labels)}; accepted: 0 to {len(labels) - 1}, each once")

@@ -8,7 +8,7 @@ from typing import Any
 
 from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, flag_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
 # The file's layer in a block: the model's. ``weights_in`` is gate and up, stacked.
@@ -38,7 +38,7 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
         "width": width, "depth": fields["num_hidden_layers"], "heads": fields["num_attention_heads"],
         "mlp_width": mlp_width, "patch_size_px": side_px(fields, "patch_size"),
         "image_size_px": size_px(fields, "image_size"), "activation": "swiglu" if swiglu else activation_of(fields),
-        "qkv_bias": fields.get("qkv_bias", True), "norm_eps": fields.get("layer_norm_eps", 1e-6), "layer_scale": True,
+        "qkv_bias": flag_of(fields, "qkv_bias", True), "norm_eps": eps_of(fields, 1e-6), "layer_scale": True,
     }
 
 

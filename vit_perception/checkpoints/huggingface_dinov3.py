@@ -11,7 +11,7 @@ from typing import Any
 from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_and_norm_names, zero_biases
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, flag_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
 _BLOCK_LAYERS = {
@@ -26,14 +26,14 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     gated = fields.get("use_gated_mlp", False)
     if gated and fields.get("hidden_act") != "silu":
         raise ValueError(f"hidden_act is {fields.get('hidden_act')!r} with use_gated_mlp; accepted: silu")
-    biases = {name: fields.get(name, True) for name in ("query_bias", "value_bias", "proj_bias", "mlp_bias")}
+    biases = {name: flag_of(fields, name, True) for name in ("query_bias", "value_bias", "proj_bias", "mlp_bias")}
     if not (biases["proj_bias"] and biases["mlp_bias"]) or biases["query_bias"] != biases["value_bias"]:
         raise ValueError(f"the biases are {biases}; accepted: proj_bias and mlp_bias true, query_bias as value_bias")
     return {
         "width": fields["hidden_size"], "depth": fields["num_hidden_layers"], "heads": fields["num_attention_heads"],
         "mlp_width": fields["intermediate_size"], "patch_size_px": side_px(fields, "patch_size"),
         "image_size_px": size_px(fields, "image_size"), "activation": "swiglu" if gated else activation_of(fields),
-        "qkv_bias": biases["query_bias"], "norm_eps": fields.get("layer_norm_eps", 1e-5), "layer_scale": True,
+        "qkv_bias": biases["query_bias"], "norm_eps": eps_of(fields, 1e-5), "layer_scale": True,
         "register_tokens": fields.get("num_register_tokens", 0), "position_embedding": "none",
         "rope_theta": float(fields.get("rope_theta", 100.0)),
     }

@@ -1,8 +1,10 @@
 """Tensors into a model: every name and shape must fit, or all that does not is printed."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,9 +13,11 @@ from torch import Tensor
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
 from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
 
+_LOWEST_PRIORITY = 19
+
 
 def build_strict(config: ViTConfig, tensors: Mapping[str, Tensor], source: str,
-                 unexpected: Mapping[str, Tensor] | None = None) -> VisionTransformer:
+                 unexpected: Mapping[str, tuple[int, ...]] | None = None) -> VisionTransformer:
     """A model of ``config`` with the weights ``tensors``, float32, in evaluation mode, without gradients.
 
     It is made on the meta device and takes the tensors over, so that no weight is initialised first or
@@ -26,17 +30,17 @@ def build_strict(config: ViTConfig, tensors: Mapping[str, Tensor], source: str,
 
 
 def load_strict(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str,
-                unexpected: Mapping[str, Tensor] | None = None) -> None:
+                unexpected: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """Give ``model`` the weights ``tensors`` (by the model's names), cast to float32.
 
-    ``unexpected`` are tensors of the file that no name of the model stands for. ``source`` names the file in
-    errors. Raises CheckpointError when a name is missing, unexpected or mis-shaped (all are printed, side by
-    side), and when a tensor is not of floating point or holds NaN or infinity; the model is then unchanged.
+    ``unexpected`` are shapes of tensors of the file that no name of the model stands for. ``source`` names the file in
+    errors. Raises CheckpointError when a name is missing, unexpected or mis-shaped (they are printed,
+    side by side), and when a tensor is not of floating point or holds NaN or infinity; the model is then unchanged.
     """
     wanted = model.state_dict()
     missing = [f"{name} {_shape(wanted[name])}" for name in wanted if name not in tensors]
-    surplus = {**{name: t for name, t in tensors.items() if name not in wanted}, **(unexpected or {})}
-    extra = [f"{name} {_shape(tensor)}" for name, tensor in surplus.items()]
+    surplus = {**{name: tuple(t.shape) for name, t in tensors.items() if name not in wanted}, **(unexpected or {})}
+    extra = [f"{name} {shape}" for name, shape in surplus.items()]
     shared = [name for name in wanted if name in tensors]
     misshaped = [name for name in shared if wanted[name].shape != tensors[name].shape]
     if missing or extra or misshaped:
@@ -84,6 +88,9 @@ def sha256_in_background(paths: Sequence[Path]) -> Callable[[], str]:
     outcome: list[str | OSError] = []
 
     def run() -> None:
+        # Linux has a priority for each thread: whoever runs the model meanwhile is not to share his cores with this.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         try:
             outcome.append(files_sha256(paths))
         except OSError as error:

@@ -6,7 +6,7 @@ repository builds on it), so a file is recognised by its own name, ``deit_…``,
 
 from dataclasses import replace
 
-from vit_perception.checkpoints import timm_vit
+from vit_perception.checkpoints import timm_config, timm_vit
 from vit_perception.checkpoints.defaults import (IMAGENET_MEAN, IMAGENET_STD, Preprocessing, centre_crop,
                                                  published_unless_beside)
 from vit_perception.checkpoints.errors import CheckpointError
@@ -22,8 +22,13 @@ _OTHER_BLOCKS = ("blocks.0.attn1.qkv.weight", "blocks.0.norm11.weight", "patch_e
 
 
 def recognises(found: Found) -> bool:
-    """By the file's name, without timm's tag behind a dot; DeiT III's also by its tensors."""
+    """By the file's name, without timm's tag behind a dot; DeiT III's also by its tensors.
+
+    A file that is named by one of timm's architectures with rotary positions has the same tensors and is none.
+    """
     if found.config is not None or not found.has("cls_token", "pos_embed", "blocks.0.norm1.weight"):
+        return False
+    if timm_config.is_unread(timm_config.description_of(found)["architecture"]):
         return False
     is_deit3 = "blocks.0.gamma_1" in found.tensors and found.shape("pos_embed")[1] ** 0.5 % 1 == 0
     return is_deit3 or (found.path.stem.startswith("deit") and "." not in found.path.stem)

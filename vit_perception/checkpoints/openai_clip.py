@@ -72,7 +72,7 @@ def reading_of(config: ViTConfig, rule: ResizeRule, mean: tuple[float, ...] = ME
                license: str = "") -> Reading:
     """The Reading that OpenAI's and open_clip's files share."""
     return Reading(config, key_map(config), rule, mean, std, unused=TEXT, converters=converters(), license=license,
-                   zeros={"patch_embedding.projection.bias": (config.width,)})
+                   zeros={"patch_embedding.projection.bias": (config.width,)}, projected=True)
 
 
 def refuse_resnet(found: Found) -> None:

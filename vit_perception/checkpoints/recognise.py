@@ -51,7 +51,7 @@ def family_of(found: Found, wanted: str = AUTO) -> Family:
         if family.recognises(found):
             return family
     model_type = (found.config or {}).get("model_type")
-    if model_type in REFUSED:
+    if isinstance(model_type, str) and model_type in REFUSED:
         raise CheckpointError(f"model_type in {found.folder / CONFIG_FILE} is {model_type!r}: {REFUSED[model_type]}")
     raise CheckpointError("\n".join([_refusal(found), *_differences(found)]))
 

@@ -95,6 +95,10 @@ def load_found(found: Found, wanted: str = AUTO) -> LoadedModel:
     reading = _reading(family, found)
     translation = translate(found.tensors, reading, source)
     tensors, projection, dense_tensors = _parted(translation.tensors, reading)
+    if projection is None and reading.projected:
+        raise CheckpointError(f"{source} has no {' or '.join(_names_of(PROJECTION, reading))}, the projection of the "
+                              "image tower into the space of texts; accepted: a whole CLIP, or an image tower alone "
+                              "with a config.json that says so")
     model = build_strict(reading.config, tensors, source, translation.unexpected)
     if reading.dense is not None:
         load_strict(reading.dense.module, dense_tensors, f"{source} (dense head)")
@@ -118,7 +122,7 @@ def _reading(family: Family, found: Found) -> Reading:
         raise
     except KeyError as error:
         raise CheckpointError(f"{found.path} has no {error.args[0]!r}, which a {family.name} checkpoint has") from error
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:  # sizes that make no model
+    except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:  # sizes that make no model
         raise CheckpointError(f"{found.path}, read as {family.name}: {error}") from error
 
 
@@ -128,6 +132,10 @@ def _parted(tensors: Mapping[str, Tensor], reading: Reading) -> tuple[dict[str, 
     of_dense = {name for name in tensors if reading.dense is not None and name.startswith(DENSE)}
     encoder = {name: tensor for name, tensor in tensors.items() if name != PROJECTION and name not in of_dense}
     return encoder, tensors.get(PROJECTION), {name.removeprefix(DENSE): tensors[name] for name in of_dense}
+
+
+def _names_of(target: str, reading: Reading) -> list[str]:
+    return [name for name, targets in reading.key_map.items() if target in targets]
 
 
 def _projection(tensor: Tensor | None, reading: Reading, source: str) -> np.ndarray | None:

@@ -46,6 +46,7 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     kind = {"clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
             "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel)}[family]
     config = kind[0].from_dict(found.config).text_config
+    _check_sizes(found, family, config)
     model = kind[1](config).eval().requires_grad_(False)
     # Version 4 of transformers has the prefix in its modules, too.
     prefix = "" if next(iter(model.state_dict())).startswith(_PREFIX) else _PREFIX
@@ -54,8 +55,8 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     vectors = _run(model, _tokens(found, family, prompts, config.max_position_embeddings))
     if family == "clip":
         vectors = vectors @ found.tensors["text_projection.weight"].float().T
-    bias = float(found.tensors["logit_bias"].float()) if "logit_bias" in found.tensors else 0.0
-    return TextVectors(vectors.numpy(), float(found.tensors["logit_scale"].float().exp()), bias)
+    bias = found.tensors["logit_bias"].float().item() if "logit_bias" in found.tensors else 0.0
+    return TextVectors(vectors.numpy(), found.tensors["logit_scale"].float().exp().item(), bias)
 
 
 def tokenizer_paths(found: Found) -> tuple[str, ...]:
@@ -77,6 +78,30 @@ def _check_files(found: Found, family: str) -> None:
         raise CheckpointError(f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
                               "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
                               "published them, beside the weights")
+
+
+def _check_sizes(found: Found, family: str, config: Any) -> None:
+    """What the file holds beside the tower, and the sizes that config.json claims before anything is made of them."""
+    path, table = found.path, "text_model.embeddings.token_embedding.weight"
+    depth = found.count(f"{_PREFIX}encoder.layers.")
+    if config.num_hidden_layers != depth or found.shape(table) != (config.vocab_size, config.hidden_size):
+        raise CheckpointError(f"{path}: text_config of config.json has num_hidden_layers {config.num_hidden_layers}, "
+                              f"vocab_size {config.vocab_size} and hidden_size {config.hidden_size}; accepted: {depth} "
+                              f"and {found.shape(table)}, as the file holds")
+    if family == "clip":
+        width = found.shape("visual_projection.weight")[0]
+        _check_numbers(found, "text_projection.weight", (width, config.hidden_size))
+    for name in ("logit_scale", *(("logit_bias",) if "logit_bias" in found.tensors else ())):
+        _check_numbers(found, name, ())
+
+
+def _check_numbers(found: Found, name: str, shape: tuple[int, ...]) -> None:
+    tensor, accepted = found.tensors[name], shape or "one number"
+    if tuple(tensor.shape) != shape and (shape or tensor.numel() != 1):
+        raise CheckpointError(f"{found.path}: {name} has the shape {tuple(tensor.shape)}; accepted: {accepted}")
+    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{found.path}: {name} is of {tensor.dtype} or holds NaN or infinity; accepted: finite "
+                              "numbers")
 
 
 def _tokens(found: Found, family: str, prompts: Sequence[str], longest: int) -> Any:

@@ -15,7 +15,7 @@ from vit_perception.checkpoints.found import CONFIG_FILE, Found
 from vit_perception.image.patch_geometry import ResizeRule
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_NAME = re.compile(r"(?:.*?[._-])??((?:vit|deit3?|test_vit)\w*)(?:\.\w+)?")
+_NAME = re.compile(r"(?:.*?[._-])??((?:vit|deit3?|eva_|flexivit_)\w*)(?:\.\w+)?")
 # What timm itself takes for an architecture whose config is not there: part of its name -> mean, std, crop_pct.
 _PUBLISHED = (("_clip_", CLIP_MEAN, CLIP_STD, 1.0), ("siglip", HALF, HALF, 0.9),
               ("dinov2", IMAGENET_MEAN, IMAGENET_STD, 1.0), ("dinov3", IMAGENET_MEAN, IMAGENET_STD, 1.0),
@@ -23,6 +23,30 @@ _PUBLISHED = (("_clip_", CLIP_MEAN, CLIP_STD, 1.0), ("siglip", HALF, HALF, 0.9),
 # Activations other than GELU stand in no file: they are the architecture's.
 _TANH = re.compile(r"vit_(base_patch32|giantopt_patch16|so400m_patch16)_siglip(_gap)?_\d+|"
                    r"vit_large_patch16_siglip(_gap)?_512")
+
+# Architectures whose blocks are plain; timm's other ones share the names of their tensors, not what is computed.
+_READ = ("vit_", "deit_", "deit3_", "flexivit_", "eva_")
+# Part of an architecture's name -> what it computes that stands in no tensor.
+_UNREAD = {"_rope": "rotary positions beside or instead of the learned ones",
+           "vit_pe_": "the Perception Encoder's rotary positions beside the learned ones",
+           "sapiens2": "rotary positions and fewer keys than queries",
+           "_rpn": "norms behind its attention and its MLP instead of before them"}
+
+
+def refuse_unread(architecture: str, source: str) -> None:
+    """Raise CheckpointError for an architecture that would load and give other features; "" is none."""
+    computed = next((reason for part, reason in _UNREAD.items() if part in architecture), None)
+    if computed:
+        raise CheckpointError(f"{source}: the architecture {architecture} has {computed}, with the same tensors as a "
+                              "model without; accepted: vit_* but for *_rope*, vit_pe_*, *_sapiens2 and *_rpn*")
+    if architecture and not architecture.startswith(_READ):
+        raise CheckpointError(f"{source}: the architecture is {architecture!r}; accepted: timm's "
+                              f"{', '.join(f'{name}*' for name in _READ)}")
+
+
+def is_unread(architecture: str) -> bool:
+    """Whether :func:`refuse_unread` refuses an architecture for what it computes."""
+    return any(part in architecture for part in _UNREAD)
 
 
 def description_of(found: Found) -> dict[str, Any]:
@@ -61,7 +85,10 @@ def preprocessing_of(found: Found, side_px: tuple[int, int]) -> tuple[Preprocess
     if isinstance(fields, Mapping):
         try:
             return _transform(fields), True
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE} has no {error.args[0]!r}; accepted: "
+                                  "input_size, mean, std, interpolation and crop_pct as timm writes them") from error
+        except (TypeError, ValueError) as error:
             raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE}: {error}; accepted: input_size, "
                                   "mean, std, interpolation and crop_pct as timm writes them") from error
     for part, mean, std, crop in _PUBLISHED:
@@ -80,17 +107,31 @@ def labels_of(description: Mapping[str, Any], classes: int) -> tuple[str, ...] |
     if not names:
         return None
     texts = description.get("label_descriptions") or fields.get("label_descriptions") or {}
-    if not isinstance(names, list) or len(names) != classes:
+    if not isinstance(names, list):
+        raise ValueError(f"label_names is {names!r:.80}; accepted: a list of {classes} names")
+    if len(names) != classes:
         raise ValueError(f"label_names holds {len(names)} names; accepted: {classes}, as many as the head has classes")
     return tuple(str(texts.get(name, name)) if isinstance(texts, Mapping) else str(name) for name in names)
 
 
 def _transform(fields: Mapping[str, Any]) -> Preprocessing:
-    channels, *size_px = fields["input_size"]
-    if channels != 3:
-        raise ValueError(f"input_size is {fields['input_size']}; accepted: 3 channels")
-    rule = _rule(tuple(size_px), fields["interpolation"], fields["crop_pct"], fields.get("crop_mode") or "center")
+    crop = fields["crop_pct"]
+    if isinstance(crop, bool) or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
+        raise ValueError(f"crop_pct is {crop!r}; accepted: a number above 0, up to 1")
+    for name in ("mean", "std"):
+        if not isinstance(fields[name], list) or not all(isinstance(value, (int, float)) for value in fields[name]):
+            raise ValueError(f"{name} is {fields[name]!r}; accepted: three numbers")
+    rule = _rule(input_size_px(fields), fields["interpolation"], crop, fields.get("crop_mode") or "center")
     return Preprocessing(rule, tuple(map(float, fields["mean"])), tuple(map(float, fields["std"])))
+
+
+def input_size_px(fields: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of ``input_size`` in pretrained_cfg, which is (3, height, width). Raises ValueError."""
+    given = fields["input_size"]
+    if (not isinstance(given, (list, tuple)) or len(given) != 3 or given[0] != 3
+            or not all(type(side) is int and side > 0 for side in given)):
+        raise ValueError(f"input_size is {given!r}; accepted: 3 channels, height and width")
+    return given[1], given[2]
 
 
 def _rule(size_px: tuple[int, int], interpolation: str, crop: float, mode: str) -> ResizeRule:

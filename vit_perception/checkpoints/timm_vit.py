@@ -1,4 +1,4 @@
-"""timm's Vision Transformers: ``vit_*``, ``deit*``, DINOv2, DINOv3, CLIP and SigLIP towers, as files and hub folders.
+"""timm's Vision Transformers: ``vit_*``, ``deit*``, ``flexivit_*``, ``eva_*``, as files and hub folders.
 
 Source: https://github.com/huggingface/pytorch-image-models, timm/models/vision_transformer.py, deit.py and eva.py.
 """
@@ -24,6 +24,7 @@ _POOLINGS = {"token": "cls", "avg": "mean", "max": "max", "map": "map"}
 # Heads of the widths whose heads are not 64 channels wide; DINOv3's and others' of the same width differ.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
 _HEADS_DINOV3 = {4096: 32}
+_HEADS_BY_NAME = {"giantopt": 16, "vit_base_patch16_gap_": 16}
 # Widths of the spaces that CLIP models share with texts: a head of so many outputs and no bias is a projection.
 _CLIP_SPACES = (384, 512, 640, 768, 1024, 1280)
 
@@ -44,9 +45,10 @@ def read(found: Found) -> Reading:
 
 
 def _read(found: Found, description: Mapping[str, Any]) -> Reading:
+    architecture = description["architecture"]
+    timm_config.refuse_unread(architecture, str(found.path))
     config = config_of(found, description)
     given, is_said = timm_config.preprocessing_of(found, config.image_size_px)
-    architecture = description["architecture"]
     if not is_said:
         given = published_unless_beside(found, given, f"timm's default of {architecture}")
     names = dict(key_map(config, mlp_of(found)))
@@ -67,10 +69,16 @@ def _read(found: Found, description: Mapping[str, Any]) -> Reading:
 def config_of(found: Found, description: Mapping[str, Any]) -> ViTConfig:
     """The model's shape; ``description`` is that of timm_config. Raises ValueError and CheckpointError."""
     arguments = description.get("model_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments")
     width, _, patch, _ = found.shape("patch_embed.proj.weight")
     is_dinov3, is_clip = "pos_embed" not in found.tensors, "norm_pre.weight" in found.tensors
     default_heads = (_HEADS_DINOV3 if is_dinov3 else _HEADS).get(width, width // 64)
-    default_heads = 16 if "giantopt" in description["architecture"] else default_heads
+    if is_dinov3 and "dinov3" not in description["architecture"]:
+        raise CheckpointError(f"{found.path} has no tensor pos_embed, and is no DINOv3 by its architecture "
+                              f"{description['architecture']!r}; accepted: learned positions, or vit_*_dinov3*")
+    named_heads = (heads for part, heads in _HEADS_BY_NAME.items() if part in description["architecture"])
+    default_heads = next(named_heads, default_heads)
     activation, mlp_width = mlp_shape(found)
     prefix = int("cls_token" in found.tensors) + int("dist_token" in found.tensors)
     registers = found.shape("reg_token")[1] if "reg_token" in found.tensors else 0
@@ -89,12 +97,13 @@ def config_of(found: Found, description: Mapping[str, Any]) -> ViTConfig:
 
 def pooling_and_head(found: Found, description: Mapping[str, Any]) -> dict[str, Any]:
     """ViTConfig's pooling, head and classes."""
-    default = "token" if "cls_token" in found.tensors and "fc_norm.weight" not in found.tensors else "avg"
+    of_token = found.has("cls_token", "pos_embed") and "fc_norm.weight" not in found.tensors  # DINOv3: avg in timm
+    default = "token" if of_token else "avg"
     if "attn_pool.latent" in found.tensors:
         default = "map"
     fields = description.get("pretrained_cfg") if isinstance(description.get("pretrained_cfg"), Mapping) else {}
     given = description.get("global_pool") or fields.get("global_pool") or default
-    if given not in _POOLINGS:
+    if not isinstance(given, str) or given not in _POOLINGS:
         raise ValueError(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
     if "head.weight" not in found.tensors:
         return {"pooling": _POOLINGS[given]}
@@ -157,7 +166,7 @@ def zeros_of(found: Found, config: ViTConfig) -> dict[str, tuple[int, ...]]:
 def _size_px(found: Found, description: Mapping[str, Any], patch: int, prefix: int, registers: int) -> tuple[int, int]:
     """(height, width) that the positions were learned at: the config's where they fit it, else a square."""
     fields = description.get("pretrained_cfg") if isinstance(description.get("pretrained_cfg"), Mapping) else {}
-    given = tuple(fields.get("input_size", ())[1:])
+    given = timm_config.input_size_px(fields) if "input_size" in fields else ()
     if "pos_embed" not in found.tensors:
         return given or (256, 256)
     covered = found.shape("pos_embed")[1]

@@ -83,6 +83,10 @@ def _read_state_dict(path: Path) -> Any:
     if is_zip:
         with zipfile.ZipFile(path) as archive:
             check_zip(archive, archive.infolist(), path)
+            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+        if compressed:  # torch would take the compressed bytes of a memory-mapped file for the weights
+            raise CheckpointError(f"{path}: {compressed[0]} is compressed; accepted: an archive as torch writes it, "
+                                  "uncompressed")
     # Command-line arguments, which training scripts save beside the weights, are data of their own kind.
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

@@ -4,6 +4,9 @@ Features equal those that the node would publish, to the bit with the same engin
 was when it is started again with the same arguments; nothing is lost and nothing is there twice.
 """
 
+import errno
+import math
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +17,18 @@ from rich.text import Text
 
 from vit_perception.bags.embed import EmbedOptions, embed
 from vit_perception.bags.embed_columns import FEATURES
-from vit_perception.bags.embed_sources import BAG_SUFFIXES, BagSource, PicturesSource, Source
+from vit_perception.bags.embed_journal import check_out
+from vit_perception.bags.embed_sources import (BAG_SUFFIXES, BagSource, NotedSource, PicturesSource, Source,
+                                               check_no_loose_bag)
 from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
+from vit_perception.bags.output_messages import check_node_name
 from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
 from vit_perception.bags.shards import FORMATS
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import BACKENDS, CameraSettings, EncoderSettings
 
 MEBIBYTE = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -48,25 +55,39 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    options = EmbedOptions(args.format, tuple(args.features), round(args.shard_mb * MEBIBYTE), args.shard_frames,
-                           args.node)
-    if not args.period_s > 0:
-        raise ValueError(f"--period-s is {args.period_s}; accepted: more than 0")
+    if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
+        raise ValueError(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
+    check_node_name(args.node)
+    options = EmbedOptions(args.format, tuple(args.features), max(1, round(args.shard_mb * MEBIBYTE)),
+                           args.shard_frames, args.node)
+    check_out(args.out)
     settings, sources = what_to_read(args)
     print(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
           + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses))
+    texts: dict[str, str] = {}
     pipeline = Pipeline.open(settings, print)
     try:
-        manifest = with_progress(pipeline, sources, args.out, options)
+        manifest = with_progress(pipeline, [NotedSource(source, texts) for source in sources], args.out, options)
     except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
         raise OSError(f"{error}; what is finished in {args.out} is whole: make room, and give the same command to go "
                       "on") from error
     finally:
         pipeline.close()
-    dropped = "".join(f", {count} {reason}" for reason, count in manifest["dropped"].items())
-    print(f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}"
-          + (f"; dropped:{dropped[1:]}" if dropped else ""))
+    print("\n".join([f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
+                     *drop_lines(manifest["dropped"], texts)]))
+    if not manifest["frames"]:
+        print(f"no frame came out; accepted: images on {', '.join(c.topic for c in settings.cameras)}, with all that "
+              "the settings require", file=sys.stderr)
+        return 1
     return 0
+
+
+def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
+    """What was dropped, a line a reason, with the text of the first where this run has seen it."""
+    return [f"dropped: {count} {reason}" + (f", the first: {texts[reason]}" if reason in texts else "")
+            for reason, count in counts.items()]
 
 
 def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
@@ -76,17 +97,18 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
     if is_bag(first):
         settings = with_overrides(given or settings_of_recording(first), args)
         return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources]
+    check_no_loose_bag(first)
     if len(args.sources) > 1:
         raise ValueError(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
     if is_lerobot(first):
         source = LeRobotSource(first)
         cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
-        return with_overrides(without_poses(given, cameras), args), [source]
+        return with_overrides(images_only(given, cameras), args), [source]
     if not first.is_dir():
         raise ValueError(f"{first} is nothing that can be read; accepted: a rosbag2 folder or file, a folder of "
                          "pictures, or a LeRobot data set (with meta/info.json)")
     camera = given.cameras[0].name if given else "camera"
-    settings = without_poses(given, (CameraSettings(camera, "pictures", "compressed"),))
+    settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
     return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)]
 
 
@@ -95,12 +117,13 @@ def is_bag(path: Path) -> bool:
     return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or not path.exists()
 
 
-def without_poses(given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]) -> EncoderSettings:
-    """The settings for what has images only; heads stay with the cameras of their names."""
+def images_only(given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]) -> EncoderSettings:
+    """The settings for what has neither poses nor states; a given camera keeps all but where its images come from."""
     if given is None:
         return EncoderSettings(cameras)
-    heads = {c.name: c.head for c in given.cameras}
-    return replace(given, poses=(), cameras=tuple(replace(c, head=heads.get(c.name, "")) for c in cameras))
+    named = {c.name: c for c in given.cameras}
+    return replace(given, poses=(), states=(), cameras=tuple(
+        replace(named.get(c.name, c), topic=c.topic, transport=c.transport) for c in cameras))
 
 
 def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:

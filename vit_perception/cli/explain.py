@@ -24,6 +24,7 @@ from vit_perception.settings import CameraSettings, EncoderSettings, ModelSettin
 from vit_perception.training.pictures import decode
 from vit_perception.types import BadInput, ClassScore, RgbImage
 from vit_perception.zero_shot import zero_shot_heads
+
 NO_CLASSES = "no classes: the model has no classifier; see --head and --labels"
 
 
@@ -71,6 +72,8 @@ def check(args: Namespace, out: Path) -> None:
     """Refuse what would fail only after the model has run. Raises ValueError naming the option."""
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
         raise ValueError(f"--out is {out}; accepted: a file that ends in .png, in a folder that exists")
+    if out.exists() and args.image.exists() and out.samefile(args.image):
+        raise ValueError(f"--out is {out}, the picture itself; accepted: another file")
     for name, value in (("--head-grid", args.head_grid), ("--top-k", args.top_k)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; accepted: 1 or more")

@@ -17,10 +17,10 @@ from vit_perception.model.fit_head import METHODS
 from vit_perception.model.heads import FEATURES
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
-from vit_perception.training.probe import fit_probe, save_probe
+from vit_perception.training.probe import fit_probe, require_head_folder, save_probe
 from vit_perception.training.recipe import PRECISIONS, Recipe
 
-PROBE_ONLY = ("backend", "no_cache")
+PROBE_ONLY = ("backend", "network_size", "no_cache")
 FINETUNE_ONLY = ("variant", "image_size", "device", "threads", "resume",
                  *(f.name for f in fields(Recipe) if f.name != "held_out"))
 
@@ -44,6 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--family", help="as the node's model.family (default: auto)")
     probe = parser.add_argument_group("logistic, nearest_mean")
     probe.add_argument("--backend", help="as the node's engine.backend (default: auto)")
+    probe.add_argument("--network-size", metavar="HxW", help="as the node's model.network_size (default: the "
+                       "checkpoint's)")
     probe.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of features")
     _add_finetune_arguments(parser.add_argument_group("finetune"))
 
@@ -75,8 +77,10 @@ def run(args: Namespace) -> int:
     if args.method == "finetune":
         return fit_finetune.run(args, *sources_of(args))
     train, tests = sources_of(args)
+    fit_finetune.labels_of(train, tests)
+    require_head_folder(args.out)
     with FeatureSource(args.checkpoint or "demo", args.backend or "auto", print, not args.no_cache,
-                       args.family or "auto") as source:
+                       args.family or "auto", args.network_size or "") as source:
         probe(source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out)
     return 0
 
@@ -92,13 +96,13 @@ def check(args: Namespace) -> None:
     if not 0 < args.held_out < 1:
         raise ValueError(f"--held-out is {args.held_out}; accepted: between 0 and 1")
     foreign = [f"--{name.replace('_', '-')}" for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
-               if getattr(args, name) not in (None, False)]
+               if (given := getattr(args, name)) is not None and given is not False]
     if foreign:
         raise ValueError(f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it")
     for other in ("checkpoint", "family"):
         if args.variant and getattr(args, other):
             raise ValueError(f"--variant and --{other} are both given; accepted: one of them")
-    if args.image_size and not args.variant:
+    if args.image_size is not None and not args.variant:
         raise ValueError("--image-size is given without --variant; a checkpoint has its own size")
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -56,6 +58,8 @@ def device_of(asked: str | None) -> str:
     """The device to train on. Raises ValueError where torch does not have it."""
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+        raise ValueError(f"--device is {asked!r}; accepted: cpu, cuda or cuda:<n>")
     try:
         torch.zeros(1, device=asked)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
@@ -91,7 +95,7 @@ def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, d
     return checked.pop("train"), checked
 
 
-def labels_of(train: Pictures, tests: dict[str, Pictures]) -> tuple[str, ...]:
+def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) -> tuple[str, ...]:
     """The classes in the order of their names. Raises ValueError for one class alone, or an unknown one to test on."""
     labels = tuple(sorted(set(train.labels)))
     if len(labels) < 2:
@@ -137,12 +141,12 @@ def report(tuning: FineTuning, outcome: Outcome, out: Path, train: Pictures, tes
         evaluations[name] = tuning.evaluate(test, range(len(test.items)))[0]
     start, history = tuning.start, outcome.history
     facts = {"method": "finetune", "start": start.source, "start_sha256": start.weights_sha256,
-               "labels": list(start.labels), "pictures": len(train.items), "trained_on": len(tuning.train),
-               "epochs": len(history), "best_epoch": outcome.best_epoch, "stopped": outcome.stopped,
-               "seconds": round(sum(row["seconds"] for row in history), 1), "recipe": asdict(tuning.recipe),
-               "device": str(tuning.device),
-               "unreadable": unreadable_of(p.unreadable for p in (train, *tests.values())),
-               **{name: summary(e) for name, e in evaluations.items()}, "history": history}
+             "labels": list(start.labels), "pictures": len(train.items), "trained_on": len(tuning.train),
+             "epochs": len(history), "best_epoch": outcome.best_epoch, "stopped": outcome.stopped,
+             "seconds": round(sum(row["seconds"] for row in history), 1), "recipe": asdict(tuning.recipe),
+             "device": str(tuning.device),
+             "unreadable": unreadable_of(p.unreadable for p in (train, *tests.values())),
+             **{name: summary(e) for name, e in evaluations.items()}, "history": history}
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     write_whole(out / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
     missing = draw_curves(out, history, outcome.best_epoch)

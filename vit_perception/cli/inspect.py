@@ -12,13 +12,14 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vit_perception.bags.contact_sheet import draw_sheet
+from vit_perception.bags.embed_sources import check_no_loose_bag
 from vit_perception.bags.html_report import ReportData, write_report
 from vit_perception.bags.inspect_frames import SHEET_ROWS, inspected
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
 from vit_perception.bags.replay import Dropped
-from vit_perception.bags.rerun_log import RerunLog
-from vit_perception.cli.embed import add_pipeline_arguments, with_overrides
+from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
+from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, with_overrides
 from vit_perception.pipeline import Pipeline
 
 FORMATS = ("auto", "rrd", "html", "both")
@@ -32,30 +33,35 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    check_no_loose_bag(args.bag)
     settings = settings_of_parameters(args.params) if args.params else settings_of_recording(args.bag)
     with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
     if args.format == "auto" and not with_rrd:
         print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)
-    args.out.mkdir(parents=True, exist_ok=True)
-    rrd = args.out / f"{args.bag.stem}.rrd"
-    log = RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext()
-    pipeline = Pipeline.open(with_overrides(settings, args), print)
-    try:
-        with BagReader(args.bag) as bag, log:
-            data, moments = look(pipeline, bag, log if with_rrd else None)
+    if with_rrd:
+        rerun_sdk()  # a missing one is said before the model is loaded
+    with BagReader(args.bag) as bag:
+        pipeline = Pipeline.open(with_overrides(settings, args), print)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            rrd = args.out / f"{args.bag.stem}.rrd"
+            with RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext() as log:
+                data, moments = look(pipeline, bag, log)
+                if not moments:
+                    why = "; ".join(drop_lines(data.dropped, data.drop_texts)) or "its topics are empty"
+                    raise ValueError(f"no frame of {args.bag} could be encoded: {why}; accepted: images on "
+                                     f"{', '.join(c.topic for c in settings.cameras)}")
             facts = facts_of(pipeline, bag, data)
-    finally:
-        pipeline.close()
+        finally:
+            pipeline.close()
     written = [rrd] if with_rrd else []
-    if not moments:
-        raise ValueError(f"no frame of {args.bag} could be encoded: {data.dropped or 'its topics are empty'}; "
-                         f"accepted: images on {', '.join(c.topic for c in settings.cameras)}")
     if args.format != "rrd":
         sheet = draw_sheet(moments, args.bag.name)
         sheet.save(args.out / "contact_sheet.png")
         write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
         written += [args.out / "report.html", args.out / "contact_sheet.png"]
-    print(f"{data.frames} frames; written: {', '.join(map(str, written))}")
+    print("\n".join([f"{data.frames} frames; written: {', '.join(map(str, written))}",
+                     *drop_lines(data.dropped, data.drop_texts)]))
     return 0
 
 
@@ -70,7 +76,7 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
         for frame in inspected(pipeline, bag):
             progress.advance(bar)
             if isinstance(frame, Dropped):
-                data.dropped[frame.reason] = data.dropped.get(frame.reason, 0) + 1
+                data.drop(frame)
                 continue
             # Rows have a panel a camera: a frame that lacks one is not for the sheet.
             if len(frame.panels) == len(pipeline.settings.cameras) and (data.frames in shown or not moments):

@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
     parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds of the bag (default: all)")
     parser.add_argument("--loop", type=int, nargs="?", const=0, default=1, metavar="N",
-                        help="play N times; without a number until Ctrl-C")
+                        help="play N times; 0 or without a number until Ctrl-C")
     parser.add_argument("--clock", type=float, nargs="?", const=40.0, default=0.0, metavar="HZ",
                         help="publish the bag's time on /clock (without a number at 40 Hz)")
     parser.add_argument("--qos", choices=("recorded", "reliable"), default="recorded",

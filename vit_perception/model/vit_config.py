@@ -8,6 +8,8 @@ from vit_perception.model.positions import INTERPOLATIONS
 POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
+# Ten times the deepest published model. A file may claim any number, and each block's names are made from it.
+_MOST_BLOCKS = 1000
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ class ViTConfig:
     def __post_init__(self):
         for name in ("width", "depth", "heads", "mlp_width", "patch_size_px"):
             value = getattr(self, name)
-            self._require(name, isinstance(value, int) and value >= 1, "an integer of at least 1")
+            self._require(name, type(value) is int and value >= 1, "an integer of at least 1")
+        self._require("depth", self.depth <= _MOST_BLOCKS, f"at most {_MOST_BLOCKS}")
+        for name in ("qkv_bias", "layer_scale"):
+            self._require(name, isinstance(getattr(self, name), bool), "true or false")
         self._require("heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
         self._require("image_size_px", all(side > 0 and side % self.patch_size_px == 0 for side in self.image_size_px),
                       f"(height, width), multiples of the patch size {self.patch_size_px}")
-        self._require("register_tokens", self.register_tokens >= 0, "an integer of at least 0")
-        self._require("norm_eps", 0 < self.norm_eps < 1, "between 0 and 1")
+        self._require("register_tokens", type(self.register_tokens) is int and self.register_tokens >= 0,
+                      "an integer of at least 0")
+        self._require("norm_eps", isinstance(self.norm_eps, (int, float)) and 0 < self.norm_eps < 1,
+                      "a number between 0 and 1")
         for name, accepted in (("activation", (*ACTIVATIONS, "swiglu")), ("pooling", POOLINGS), ("head", HEADS),
                                ("position_embedding", POSITION_EMBEDDINGS),
                                ("position_interpolation", INTERPOLATIONS)):

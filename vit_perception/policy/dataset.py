@@ -18,8 +18,9 @@ class FeatureDataset(Dataset):
     int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion xyzw; NaN where missing), ``states`` by name
     (history, joints and fields as ``layouts[0].states`` names them) float64, ``embedding``
     (history, L) where it was stored, and each of ``columns`` with a leading axis of ``history``. Frames of a window are
-    ``stride`` frames apart, oldest first. A window never spans two episodes, a step back in time, a gap of more
-    than ``max_gap_s`` between frames that follow one another, or two token layouts.
+    ``stride`` frames apart, oldest first. A window never spans two episodes, a step back in time, or a gap of more
+    than ``max_gap_s`` between frames that follow one another. Tokens mean the same in a whole folder; only a camera's
+    image size and frame_id may change in a window (column ``layout`` counts ``layouts``).
     Files are opened by the process that reads them, when it does; nothing is shared between workers.
     """
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vit_perception.pose.history import PoseHistory, pose_of
 from vit_perception.pose.joint_state import StateHistory, joint_samples_of
-from vit_perception.pose.samples import JUMP_BACK_NS
+from vit_perception.pose.samples import JUMP_BACK_NS, KEEP_S
 from vit_perception.settings import PoseSettings, StateSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, PoseAtImage, StateAtImage
 
@@ -28,17 +28,20 @@ class BodyAtImage(NamedTuple):
 class Stream:
     """One arm's poses, or one mechanism's joint states. ``settings`` may be replaced by others of the same name."""
 
-    def __init__(self, settings: PoseSettings | StateSettings):
+    def __init__(self, settings: PoseSettings | StateSettings, keep_s: float = KEEP_S):
         self.settings = settings
         self.is_pose = isinstance(settings, PoseSettings)
-        self._history = PoseHistory() if self.is_pose else StateHistory(settings)
+        self._history = PoseHistory(keep_s) if self.is_pose else StateHistory(settings, keep_s)
         self.clear, self.covers = self._history.clear, self._history.covers
 
-    def add(self, message: Any) -> None:
-        """Take a PoseStamped or a JointState. Raises BadInput where it cannot be used."""
+    def add(self, message: Any, needed_ns: int | None = None) -> None:
+        """Take a PoseStamped or a JointState. Raises BadInput where it cannot be used.
+
+        ``needed_ns``: the oldest stamp that may still be looked up, as :meth:`SampleHistory.add` has it.
+        """
         sample = (pose_of(message, self.settings.expected_frame_id) if self.is_pose else
                   joint_samples_of(message, self.settings))
-        self._history.add(sample)
+        self._history.add(sample, needed_ns)
 
     def lookup(self, stamp_ns: int) -> PoseAtImage | StateAtImage:
         """The pose or state at ``stamp_ns``, with the settings' ``max_skew_s``."""
@@ -56,8 +59,8 @@ class Stream:
 class BodyStreams:
     """One stream an arm and a state, by name; ``topics`` are the streams that listen to each topic."""
 
-    def __init__(self, poses: Sequence[PoseSettings], states: Sequence[StateSettings] = ()):
-        self.streams = {settings.name: Stream(settings) for settings in (*poses, *states)}
+    def __init__(self, poses: Sequence[PoseSettings], states: Sequence[StateSettings] = (), keep_s: float = KEEP_S):
+        self.streams = {settings.name: Stream(settings, keep_s) for settings in (*poses, *states)}
         self.topics: dict[str, list[Stream]] = {}
         for stream in self.streams.values():
             # TF is no topic of one arm's: whoever has a TF buffer adds its poses to the stream.

@@ -42,7 +42,7 @@ def pose_of(message: Any, expected_frame_id: str = "") -> Pose:
 
 
 class PoseHistory:
-    """The poses of the last ``keep_s`` seconds before the newest one. Not thread-safe, as :class:`SampleHistory`."""
+    """The poses of the last ``keep_s`` seconds, as :class:`SampleHistory` keeps them. Not thread-safe either."""
 
     def __init__(self, keep_s: float = KEEP_S):
         self._samples: SampleHistory[Pose] = SampleHistory(keep_s)
@@ -51,9 +51,9 @@ class PoseHistory:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def add(self, pose: Pose) -> None:
+    def add(self, pose: Pose, needed_ns: int | None = None) -> None:
         """Insert ``pose`` by its stamp, as :meth:`SampleHistory.add` says."""
-        self._samples.add(pose.stamp_ns, pose)
+        self._samples.add(pose.stamp_ns, pose, needed_ns)
 
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> PoseAtImage:
         """The pose at ``stamp_ns``: position linear and rotation slerp between the two samples around it.

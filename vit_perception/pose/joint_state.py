@@ -67,11 +67,11 @@ class StateHistory:
         self._joints: dict[str, SampleHistory[tuple[float, ...]]] = {j: SampleHistory(keep_s) for j in state.joints}
         self._frame_id = ""
 
-    def add(self, samples: JointSamples) -> None:
+    def add(self, samples: JointSamples, needed_ns: int | None = None) -> None:
         """Insert each joint's values by their stamp, as :meth:`SampleHistory.add` says."""
         self._frame_id = samples.frame_id
         for name, values in samples.values.items():
-            self._joints[name].add(samples.stamp_ns, values)
+            self._joints[name].add(samples.stamp_ns, values, needed_ns)
 
     def clear(self) -> None:
         """Forget every sample."""

@@ -9,6 +9,9 @@ from vit_perception.types import NANOSECONDS_PER_SECOND, PoseStatus
 # A bag that starts again jumps back by its length; a late sample is late by milliseconds.
 JUMP_BACK_NS = NANOSECONDS_PER_SECOND
 KEEP_S = 2.0
+# However long an image is under way, no stream keeps more: memory stays bounded.
+MOST_KEPT_S = 60.0
+MOST_KEPT_NS = round(MOST_KEPT_S * NANOSECONDS_PER_SECOND)
 
 Sample = TypeVar("Sample")
 
@@ -30,7 +33,8 @@ _MISSING = Around("missing", None, None, None, 0.0)
 
 
 class SampleHistory(Generic[Sample]):
-    """The samples of the last ``keep_s`` seconds before the newest one, sorted by stamp.
+    """The samples of the last ``keep_s`` seconds before the newest one, or before an older stamp that may still be
+    asked for, sorted by stamp.
 
     Not thread-safe: the caller holds one lock around every call.
     """
@@ -46,11 +50,12 @@ class SampleHistory(Generic[Sample]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def add(self, stamp_ns: int, sample: Sample) -> None:
+    def add(self, stamp_ns: int, sample: Sample, needed_ns: int | None = None) -> None:
         """Insert ``sample`` by its stamp; one with the same stamp is replaced.
 
         A stamp more than 1 s before the newest means that time was set back (a bag looped): everything
         older is forgotten. A late sample that is already older than ``keep_s`` is not kept.
+        ``needed_ns``: the oldest stamp that will be looked up; what is around it is kept, up to ``MOST_KEPT_S``.
         """
         stamps = self._stamps_ns
         if stamps and stamp_ns < stamps[-1] - JUMP_BACK_NS:
@@ -61,7 +66,9 @@ class SampleHistory(Generic[Sample]):
             return
         stamps.insert(at, stamp_ns)
         self._samples.insert(at, sample)
-        expired = bisect_left(stamps, stamps[-1] - self._keep_ns)
+        newest_ns = stamps[-1]
+        last_ns = newest_ns if needed_ns is None else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
+        expired = bisect_left(stamps, last_ns - self._keep_ns)
         del stamps[:expired], self._samples[:expired]
 
     def clear(self) -> None:

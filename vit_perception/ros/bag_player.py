@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import signal
 import time
 from collections import Counter
@@ -11,16 +12,20 @@ from pathlib import Path
 
 import rclpy
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
-from vit_perception.bags.reader import BagError, BagReader, RawMessage
+from vit_perception.bags.reader import ACCEPTED, BagError, BagReader, RawMessage
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
 PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+NODE_NAME = "bag_player"
 QOS_CHOICES = ("recorded", "reliable")
 _OPTION = {"start_s": "start", "duration_s": "duration", "clock_hz": "clock", "wait_s": "wait-s"}
 # So that a signal and the clock are not kept waiting by a gap in the bag.
@@ -44,13 +49,17 @@ class PlayOptions:
     wait_s: float = 0.0
 
     def __post_init__(self):
-        if not self.rate > 0:
-            raise ValueError(f"--rate is {self.rate}; accepted: more than 0")
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"--rate is {self.rate}; accepted: more than 0, and finite")
         for name in _OPTION:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more")
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite")
         if self.loops < 0:
-            raise ValueError(f"--loop is {self.loops}; accepted: 1 or more, or no number for ever")
+            raise ValueError(f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever")
+        for topic, name in self.remaps:
+            if self.topics and topic not in self.topics:
+                raise ValueError(f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one of "
+                                 f"{', '.join(self.topics)}")
         if self.qos not in QOS_CHOICES:
             raise ValueError(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
@@ -211,12 +220,14 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
 
     ``log`` gets a JSON line a message: topic, the recorded stamp in ns, and when it was sent (wall clock, ns).
     """
+    if path.suffix == ".bag":
+        raise BagError(f"{path} is a recording of ROS 1; accepted: {ACCEPTED}, as rosbags-convert makes one")
     # What is wrong with the bag is said before DDS starts.
     with BagReader(path) as reader:
         # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.
         # The command line is no ROS command line.
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node = Node("bag_player")
+        node = Node(NODE_NAME)
         earlier = {}
         lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
         try:
@@ -245,11 +256,18 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
 
 
 def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """``from:=to`` as ROS writes it. Raises ValueError."""
-    pairs = []
+    """``from:=to`` as ROS writes it. Raises ValueError, also where ``to`` is no name of a topic."""
+    pairs: dict[str, str] = {}
     for text in given:
         source, separator, target = text.partition(":=")
         if not separator or not source or not target:
             raise ValueError(f"--remap is {text!r}; accepted: /from:=/to")
-        pairs.append((source, target))
-    return tuple(pairs)
+        if source in pairs:
+            raise ValueError(f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name")
+        try:
+            validate_full_topic_name(expand_topic_name(target, NODE_NAME, "/"))
+        except (InvalidTopicNameException, ValueError) as error:
+            raise ValueError(f"--remap is {text!r}; accepted: the name of a topic behind := "
+                             f"({str(error).splitlines()[0]})") from error
+        pairs[source] = target
+    return tuple(pairs.items())

@@ -1,19 +1,27 @@
 """Which images are encoded together, and where every received image went. No rclpy here: plain, testable code.
 
 The newest frame wins. One camera: the latest image, older ones are superseded. Several cameras: the newest
-set of images, one a camera, whose stamps lie within ``slop`` of each other.
+set of images, one a camera, whose stamps lie within ``slop`` of each other; of each camera the nearest. A faster
+camera's next image is waited for, as long as the slop at most, where its rate says that it will be nearer.
 Callers hold one lock around every method (the node shares it with its worker thread).
 """
 
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from statistics import median_low
 from typing import Any
+
+from vit_perception.bags.image_groups import nearest_members
 
 # A bag that loops jumps back by its length; a late or re-ordered image by a few frames.
 JUMP_BACK_NS = 1_000_000_000
 # Images that wait for their partners; at 30 Hz this covers an encoder run of 0.3 s.
 MAX_PENDING = 10
+# A camera's period is the median between its latest stamps, so that single lost images do not matter.
+PERIOD_STAMPS, FEWEST_STAMPS = 8, 3
 
 
 @dataclass
@@ -31,13 +39,22 @@ class FrameAccount:
 
 
 class CameraSync:
-    """Groups images by stamp and accounts for each of them. Stamps are header stamps in ns."""
+    """Groups images by stamp and accounts for each of them. Stamps are header stamps in ns.
+
+    ``put_off_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not give the last time
+    because a nearer image is expected; None where it put none off.
+    """
 
     def __init__(self, cameras: Sequence[str], slop_ns: int, policy: str, silent_after_ns: int, now_ns: int):
         self.cameras = tuple(cameras)
         self.accounts = {name: FrameAccount() for name in cameras}
         self.configure(slop_ns, policy, silent_after_ns)
-        self._waiting: dict[str, deque[tuple[int, Any]]] = {name: deque() for name in cameras}
+        # Stamp, message, monotonic time of arrival; in the order of the stamps.
+        self._waiting: dict[str, deque[tuple[int, Any, int]]] = {name: deque() for name in cameras}
+        self._flying_ns: dict[str, deque[int]] = {name: deque() for name in cameras}
+        self._recent_ns = {name: deque(maxlen=PERIOD_STAMPS) for name in cameras}
+        self._put_off_since_ns: int | None = None
+        self.put_off_until_ns: int | None = None
         self._last_heard_ns = {name: now_ns for name in cameras}
         self._last_taken_ns: dict[str, int] = {}
 
@@ -66,9 +83,8 @@ class CameraSync:
         elif stamp_ns <= self._last_taken_ns.get(camera, -1):
             account.dropped["late"] += 1
             return False
-        waiting.append((stamp_ns, message))
-        if len(waiting) > 1 and waiting[-2][0] > stamp_ns:
-            self._waiting[camera] = waiting = deque(sorted(waiting, key=lambda entry: entry[0]))
+        self._recent_ns[camera].append(stamp_ns)
+        insort(waiting, (stamp_ns, message, now_ns), key=itemgetter(0))
         if len(waiting) > (1 if len(self.cameras) == 1 else MAX_PENDING):
             self._drop_oldest(camera)
         return jumped
@@ -78,47 +94,82 @@ class CameraSync:
         oldest_ns = self._waiting[camera].popleft()[0]
         required = [c for c in self.cameras if self._policy == "wait" or self._waiting[c]]
         group = self._newest_group(required)
-        newer = group is not None and min(stamp_ns for stamp_ns, _ in group.values()) > oldest_ns
+        newer = group is not None and min(image[0] for image in group.values()) > oldest_ns
         self.accounts[camera].dropped["superseded" if newer else "unmatched"] += 1
 
     def take(self, now_ns: int) -> dict[str, Any] | None:
         """The newest group that is ready, as messages by camera, or None. Its images are in flight from now on.
 
         A camera that has been silent for ``silent_after`` is not waited for under the policy ``mask``.
+        A group may be put off, at most by the slop from the arrival of its last image: see ``put_off_until_ns``.
         """
         required = [c for c in self.cameras if self._policy == "wait" or not self.is_silent(c, now_ns)]
         group = self._newest_group(required)
         if group is None:
+            self._forget_put_off()
             return None
-        anchor_ns = min(stamp_ns for stamp_ns, _ in group.values())
+        if self._put_off(group, required, now_ns):
+            return None
+        self._forget_put_off()
+        anchor_ns = min(image[0] for image in group.values())
         for camera, waiting in self._waiting.items():
             last_ns = group[camera][0] if camera in group else anchor_ns - self._slop_ns
             while waiting and waiting[0][0] <= last_ns:
-                stamp_ns, message = waiting.popleft()
+                stamp_ns, message, _ = waiting.popleft()
                 if camera in group and message is group[camera][1]:
                     self.accounts[camera].in_flight += 1
+                    self._flying_ns[camera].append(stamp_ns)
                     self._last_taken_ns[camera] = stamp_ns
                 else:
                     self.accounts[camera].dropped["superseded"] += 1
         return {camera: group[camera][1] for camera in self.cameras if camera in group}
 
-    def _newest_group(self, required: list[str]) -> dict[str, tuple[int, Any]] | None:
-        """One (stamp, message) a camera, all within the slop of each other, with every required camera."""
-        anchors = sorted((entry[0] for c in self.cameras for entry in self._waiting[c]), reverse=True)
-        for latest_ns in anchors:
-            group = {}
-            for camera in self.cameras:
-                near = [e for e in self._waiting[camera] if latest_ns - self._slop_ns <= e[0] <= latest_ns]
-                if near:
-                    group[camera] = near[-1]
+    def _newest_group(self, required: list[str]) -> dict[str, tuple[int, Any, int]] | None:
+        """One image a camera, all within the slop of each other, with every required camera."""
+        if not all(self._waiting[camera] for camera in required):
+            return None
+        newest_ns = [waiting[-1][0] for camera, waiting in self._waiting.items()
+                     if waiting and (camera in required or not required)]
+        if not newest_ns:
+            return None
+        # Behind the slowest camera's newest image every camera has its neighbours; before it only some have.
+        whole_ns = min(newest_ns)
+        anchors = {image[0] for waiting in self._waiting.values() for image in waiting}
+        for anchor_ns in sorted(anchors, key=lambda ns: (ns > whole_ns, abs(ns - whole_ns))):
+            group = nearest_members(self._waiting, anchor_ns, self._slop_ns)
             if group and all(camera in group for camera in required):
                 return group
         return None
+
+    def _put_off(self, group: dict[str, tuple[int, Any, int]], required: list[str], now_ns: int) -> bool:
+        """Whether to wait for a nearer image of a required camera, whose image is older than the group's latest."""
+        latest_ns = max(image[0] for image in group.values())
+        if any(self._is_nearer_next(camera, group[camera][0], latest_ns) for camera in required):
+            complete_ns = max(arrived_ns for _, _, arrived_ns in group.values())
+            if self._put_off_since_ns is None:
+                self._put_off_since_ns = now_ns
+            # From the first time on, as further images may make it another group each time.
+            until_ns = min(complete_ns, self._put_off_since_ns) + self._slop_ns
+            if now_ns < until_ns:
+                self.put_off_until_ns = until_ns
+                return True
+        return False
+
+    def _forget_put_off(self) -> None:
+        self._put_off_since_ns = self.put_off_until_ns = None
+
+    def _is_nearer_next(self, camera: str, stamp_ns: int, latest_ns: int) -> bool:
+        recent_ns = sorted(self._recent_ns[camera])
+        if stamp_ns >= latest_ns or stamp_ns < self._waiting[camera][-1][0] or len(recent_ns) < FEWEST_STAMPS:
+            return False
+        period_ns = median_low(after - before for before, after in zip(recent_ns, recent_ns[1:]))
+        return abs(stamp_ns + period_ns - latest_ns) < latest_ns - stamp_ns
 
     def finish(self, camera: str, dropped_because: str = "") -> None:
         """One in-flight image was published, or dropped for the reason given."""
         account = self.accounts[camera]
         account.in_flight -= 1
+        self._flying_ns[camera].popleft()
         if dropped_because:
             account.dropped[dropped_because] += 1
         else:
@@ -130,7 +181,16 @@ class CameraSync:
             if waiting:
                 self.accounts[camera].dropped[reason] += len(waiting)
             waiting.clear()
+        for recent in self._recent_ns.values():
+            recent.clear()
         self._last_taken_ns.clear()
+        self._forget_put_off()
+
+    def oldest_ns(self) -> int | None:
+        """The oldest stamp of the images that wait or are in flight; None where there are none."""
+        stamps_ns = [each[0][0] for each in self._waiting.values() if each]
+        stamps_ns += [each[0] for each in self._flying_ns.values() if each]
+        return min(stamps_ns, default=None)
 
     def pending(self, camera: str) -> int:
         """Images received and not yet published or dropped: waiting, or with the worker."""

@@ -20,6 +20,8 @@ from vit_perception.types import CameraResult, FrameResult, RgbImage
 from vit_perception.wire import Layout
 
 __all__ = ["LATCHED_QOS", "Outputs", "send"]
+
+
 def send(publisher: Publisher, make: Callable[[], object]) -> None:
     """Publish what ``make`` gives while somebody subscribes.
 

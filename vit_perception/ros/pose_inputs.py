@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,16 @@ class PoseInputs:
         self._changed = changed
         self._body = BodyStreams(arms, states)
         self.accounts = {name: PoseAccount() for name in self._body.streams}
+        self._needed_ns: Callable[[], int | None] = lambda: None
+
+    def keep_for(self, needed_ns: Callable[[], int | None]) -> None:
+        """Keep what is around ``needed_ns()``: the oldest stamp of an image that waits or is being encoded.
+
+        It is called under the lock. Without it, only the last seconds are kept, and an encoder run that takes longer
+        finds none of them.
+        """
+        with self._changed:
+            self._needed_ns = needed_ns
 
     def configure(self, settings: EncoderSettings) -> None:
         """Wait, and hold samples, as ``settings`` say from the next look-up on. Arms and states stay the same."""
@@ -50,7 +60,7 @@ class PoseInputs:
             account = self.accounts[source.name]
             account.received += 1
             try:
-                self._body.streams[source.name].add(message)
+                self._body.streams[source.name].add(message, self._needed_ns())
             except BadInput as error:
                 account.refused[error.reason] += 1
                 raise

@@ -15,6 +15,8 @@ from vit_perception.ros.latencies import StageLatencies
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.types import BadInput, FrameResult
 
+LONGEST_IDLE_S = 0.05  # how late the silence of a camera may be noticed
+
 
 @dataclass(frozen=True, eq=False)
 class Received:
@@ -61,6 +63,7 @@ class EncoderWorker:
         self._stop = False
         self.latencies = StageLatencies()
         self.camera_latencies = {camera: StageLatencies() for camera in sync.cameras}
+        poses.keep_for(sync.oldest_ns)
         self._running = self._thread.submit(self._run, pipeline, sync, poses)
 
     def change(self, action: Callable[[], None]) -> None:
@@ -115,13 +118,21 @@ class EncoderWorker:
                     taken = sync.take(time.monotonic_ns()) if wait_s <= 0 else None
                     if taken is not None:
                         break
-                    # With a silent camera it is time, not a message, that completes a group.
-                    self._changed.wait(timeout=wait_s if wait_s > 0 else 0.05 if len(sync.cameras) > 1 else None)
+                    self._changed.wait(timeout=wait_s if wait_s > 0 else self._idle_s(sync))
                 if taken is None:
                     return
             most_hz = pipeline.settings.output.max_rate_hz
             next_run_s = time.monotonic() + (1.0 / most_hz if most_hz else 0.0)
             self._encode(pipeline, sync, poses, taken)
+
+    @staticmethod
+    def _idle_s(sync: CameraSync) -> float | None:
+        """After how long without a message a group may be there: with a silent or a slow camera time completes it."""
+        if len(sync.cameras) == 1:
+            return None
+        if sync.put_off_until_ns is None:
+            return LONGEST_IDLE_S
+        return min(LONGEST_IDLE_S, max(0.0, (sync.put_off_until_ns - time.monotonic_ns()) / 1e9))
 
     def _encode(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]) -> None:
         """One group through the pipeline. Whatever happens, each of its images is accounted for.

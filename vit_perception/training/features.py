@@ -9,6 +9,7 @@ import numpy as np
 
 from vit_perception.bags.labelled import LabelledPicture
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.engines.build import fitted_to
 from vit_perception.model.heads import features_of
 from vit_perception.pipeline import Pipeline, encoder_digest
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
@@ -35,11 +36,13 @@ class FeatureSource:
     """
 
     def __init__(self, checkpoint: str, backend: str = "auto", log: Callable[[str], None] = lambda text: None,
-                 cached: bool = True, family: str = "auto"):
-        self._settings = EncoderSettings((CameraSettings("camera", "files", "compressed"),),
-                                         model=ModelSettings(checkpoint, family=family), engine=EngineSettings(backend))
+                 cached: bool = True, family: str = "auto", network_size: str = ""):
+        model = ModelSettings(checkpoint, family=family, network_size=network_size)
+        self._settings = EncoderSettings((CameraSettings("camera", "files", "compressed"),), model=model,
+                                         engine=EngineSettings(backend))
         self._log = log
-        loaded = load_checkpoint(checkpoint, family)
+        # On the size that a node would have: it is a part of the digest that a head is bound to.
+        loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
         self._pipeline: Pipeline | None = None
         self.card, config = loaded.card, loaded.model.config
         self.encoder_sha256 = encoder_digest(self.card, range(config.depth)[self._settings.model.block])

@@ -126,9 +126,9 @@ def run(tuning: FineTuning, folder: Path, resume: bool, on_epoch: Callable[[Row,
         advance: Callable[[int], None] = lambda count: None) -> Outcome:
     """Train until the last epoch, or until ``patience`` epochs brought nothing better; ``folder`` has the best weights.
 
-    After each epoch the state is on the disk; with ``resume`` the run goes on from there. ``on_epoch`` hears of each
-    epoch and whether it is the best so far (the most right, then the lower loss). Raises ValueError where the state
-    is of another run, OutputError where ``folder`` cannot be written.
+    Before the first and after each epoch the state is on the disk; with ``resume`` the run goes on from there.
+    ``on_epoch`` hears of each epoch and whether it is the best so far (the most right, then the lower loss). Raises
+    ValueError where the state is of another run, OutputError where ``folder`` cannot be written.
     """
     identity = identity_of(tuning)
     state = load_state(folder, identity) if resume else None
@@ -136,8 +136,10 @@ def run(tuning: FineTuning, folder: Path, resume: bool, on_epoch: Callable[[Row,
     if state and state["model"]:
         tuning.model.load_state_dict(state["model"])
         tuning.optimiser.load_state_dict(state["optimiser"])
-    elif not state:
+    elif not history:
         require_room(folder, sum(p.numel() for p in tuning.model.parameters()))
+        # Before every other file: what is killed in its first epoch can be taken up, too.
+        save_state(folder, {"identity": identity, "history": [], "best_epoch": 0, "model": None})
         write_description(folder, tuning.start)
     resumed_at = len(history)
     while not (stopped := _why_stop(history, best, tuning.recipe)):

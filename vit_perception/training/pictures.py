@@ -14,8 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vit_perception.bags.labelled import LabelledPicture, labelled_folder, labelled_frames, left_out_of
-from vit_perception.bags.reader import BagReader
+from vit_perception.bags.labelled import (PICTURE_SUFFIXES, LabelledPicture, labelled_folder, labelled_frames,
+                                          left_out_of)
+from vit_perception.bags.reader import ACCEPTED, BagError, BagReader
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.types import BadInput, RgbImage
 
@@ -30,14 +31,24 @@ class Source:
     pictures: tuple[LabelledPicture, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def labels(self) -> list[str]:
+        """The label of each picture."""
+        return [picture.label for picture in self.pictures]
+
 
 def read_folder(folder: Path, seed: int = 0) -> Source:
     """The pictures in the subfolders of ``folder``. Raises ValueError where there are none."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is {'a file' if folder.exists() else 'no folder'}; accepted: a folder with a "
+                         f"subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files")
     return Source(str(folder), tuple(labelled_folder(folder, seed)), tuple(left_out_of(folder)))
 
 
 def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source:
     """Every ``every``-th labelled picture of a bag's image topic. Raises BagError, or ValueError where none is."""
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        raise BagError(f"{path} is no rosbag2 folder, it has no metadata.yaml; accepted: {ACCEPTED}")
     with BagReader(path) as bag:
         pictures = tuple(map(_compressed, labelled_frames(bag, topic, label_topic, every)))
         offered = -(-bag.count(topic) // every)

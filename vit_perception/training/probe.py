@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_out
-from vit_perception.model.heads import Head, save_head
+from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
 from vit_perception.training.pictures import Source, Unreadable
+from vit_perception.training.run_state import OutputError
+
+REPORT_FILE = "report.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,32 @@ def fit_probe(source: FeatureSource, train: Source, tests: Mapping[str, Source],
     return Probe(head, evaluations, features)
 
 
+def require_head_folder(folder: Path) -> None:
+    """Make ``folder``, where a head is to be saved: new, empty, or with a whole head and nothing else.
+
+    Raises ValueError naming what else it holds, OutputError where it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        held = {p.name for p in folder.iterdir()}
+    except OSError as error:
+        raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
+    accepted = "accepted: a new or an empty folder, or a head that is to be replaced"
+    if others := sorted(held - {WEIGHTS_FILE, LABELS_FILE, REPORT_FILE}):
+        raise ValueError(f"--out: {folder} holds {', '.join(others[:3])}; {accepted}")
+    if held:
+        try:
+            load_head(folder)
+        except ValueError as error:
+            raise ValueError(f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
+                             f"({str(error).partition('; accepted')[0]}); {accepted}") from error
+
+
 def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
-    """Write the head and report.json into ``folder``; the report."""
+    """Write the head and report.json into ``folder``; the report. Raises as :func:`require_head_folder` does."""
+    require_head_folder(folder)
     save_head(folder, probe.head)
     head, train = probe.head, probe.features["train"]
     report = {"method": method, "feature": head.feature, "labels": list(head.labels), "pictures": len(train.labels),
@@ -51,7 +79,7 @@ def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
               "features_from_cache": {name: f.from_cache for name, f in probe.features.items()},
               "unreadable": unreadable_of(f.unreadable for f in probe.features.values()),
               **{name: summary(e) for name, e in probe.evaluations.items()}}
-    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
 
 

@@ -65,7 +65,10 @@ def start_from_variant(variant: str, image_size_px: int | None, labels: tuple[st
     if variant not in VARIANTS:
         raise ValueError(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
     shape = VARIANTS[variant]
-    if image_size_px:
+    if image_size_px is not None:
+        if image_size_px < 1 or image_size_px % shape.patch_size_px:
+            raise ValueError(f"--image-size is {image_size_px}; accepted: multiples of the patch size "
+                             f"{shape.patch_size_px}")
         shape = replace(shape, image_size_px=(image_size_px, image_size_px))
     config = classifier_config(shape, len(labels), pooling)
     model = fresh(config, seed)

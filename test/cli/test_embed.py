@@ -1,0 +1,95 @@
+"""`vit-perception embed` as a user types it: what is wrong is one line, before the model is loaded where it can be."""
+
+import json
+
+import pytest
+import yaml
+
+from test.cli.test_cli import run
+from test.conftest import DEMO_BAG
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.writer import BagWriter
+from vit_perception.cli.embed import images_only
+from vit_perception.cli.main import main
+from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    import cv2
+    import numpy as np
+
+    (tmp_path / "pictures").mkdir()
+    for k in range(3):
+        cv2.imwrite(str(tmp_path / f"pictures/{k}.png"), np.full((40, 50, 3), 60 * k, np.uint8))
+    return tmp_path / "pictures"
+
+
+def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(pictures, tiny_classifier, tmp_path):
+    cameras = (CameraSettings("wrist", "/w", "raw", labels=("a", "b")), CameraSettings("far", "/f", head="head"))
+    given = EncoderSettings(cameras, (PoseSettings("arm", "/p", "world"),), "require",
+                            states=(StateSettings("hand", "joint_states", ("a",)),), state_policy="require")
+    made = images_only(given, (CameraSettings("wrist", "key", "compressed"), CameraSettings("new", "other")))
+    assert made.cameras == (CameraSettings("wrist", "key", "compressed", labels=("a", "b")),
+                            CameraSettings("new", "other"))
+    assert not made.poses and not made.states
+
+    params = {"camera_names": ["wrist"], "state_names": ["hand"], "states": {"policy": "require", "hand.joints": ["a"]},
+              "cameras.wrist.labels": ["a", "b", "c", "d", "e"]}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}))
+    status = main(["embed", str(pictures), "--out", str(tmp_path / "out"), "--params", str(tmp_path / "p.yaml"),
+                   "--checkpoint", str(tiny_classifier), "--backend", "torch", "--precision", "float32"])
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert status == 0 and manifest["frames"] == 3
+    assert manifest["layouts"][-1]["cameras"][0]["labels"] == ["a", "b", "c", "d", "e"]
+
+
+def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
+        for message in bag.raw(["/wrist/image/compressed"], stop_ns=bag.start_ns + 300_000_000):
+            out.write(message.topic, message.type_name, message.data[:-40] + bytes(40), message.stamp_ns)
+    given = [tmp_path / "bag", "--checkpoint", tiny_checkpoint, "--backend", "torch", "--precision", "float32"]
+    done = run("embed", *given, "--out", tmp_path / "out")
+    assert done.returncode == 1 and "no frame came out" in done.stderr
+    assert "short_data, the first: camera" in done.stdout and "end marker" in done.stdout
+    done = run("inspect", *given, "--out", tmp_path / "look")
+    assert done.returncode == 1 and "short_data, the first: " in done.stderr and "end marker" in done.stderr
+    assert not list((tmp_path / "look").glob("*")) and not list((tmp_path / "look").glob(".*"))
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--shard-mb", "nan"], "--shard-mb is nan; accepted: more than 0"),
+    (["--shard-mb", "inf"], "--shard-mb is inf; accepted: more than 0"),
+    (["--node", "foo bar", "--format", "mcap"], "--node is 'foo bar'; accepted: a node's full name"),
+    (["--period-s", "nan"], "--period-s is nan; accepted: 1e-9"),
+    (["--checkpoint", "nope", "--out", "{own}"], "holds other files (.env); accepted: a new or an empty folder"),
+    (["--checkpoint", "nope", "--out", "{own}/.env"], "is a file; accepted: a new or an empty folder")])
+def test_options_that_cannot_be_are_named(pictures, tmp_path, capsys, arguments, said):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.env").write_text("mine")
+    given = [a.format(own=tmp_path / "own") for a in arguments]
+    assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), *given]) == 1
+    error = capsys.readouterr().err
+    assert said in error and "make room" not in error and (tmp_path / "own/.env").read_text() == "mine"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("subcommand", ["embed", "inspect"])
+def test_a_bag_without_its_metadata_is_told_from_pictures(tmp_path, capsys, subcommand):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag/day_0.mcap").write_bytes(b"")
+    assert main([subcommand, str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert "is a bag without metadata.yaml; accepted: the whole folder, or a file of it: day_0.mcap" \
+        in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, room", [(28, True), (13, False)])
+def test_only_a_full_disk_asks_for_room(pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch, number, room):
+    def fails(*unused):
+        raise OSError(number, "as the system says")
+
+    monkeypatch.setattr("vit_perception.bags.embed_journal.Journal.append", fails)
+    assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint),
+                 "--backend", "torch", "--precision", "float32"]) == 1
+    error = capsys.readouterr().err
+    assert "as the system says" in error and ("make room" in error) == room
