@@ -254,5 +254,5 @@ def test_rows_are_not_kept_beyond_their_shard(tiny_checkpoint, tmp_path):
     few, small = peak_bytes(pipeline, tmp_path / "short", tmp_path / "few")
     many, large = peak_bytes(pipeline, tmp_path / "long", tmp_path / "many")
     pipeline.close()
-    # What grows is what is known of each message of the bag (about 5 kB a frame here), and the journal.
+    # Without the rows it grows by about 5 kB a frame.
     assert (few, many) == (40, 400) and large - small < 3_500_000, f"{small} and {large} bytes"
