@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rclpy
+from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
@@ -96,7 +97,7 @@ class BagPlayer:
     """
 
     def __init__(self, node: Node, bag: BagReader, options: PlayOptions):
-        self._bag, self._options = bag, options
+        self._node, self._bag, self._options = node, bag, options
         names = dict(options.remaps)
         for topic in names:
             bag.type_of(topic)
@@ -127,7 +128,7 @@ class BagPlayer:
 
     @property
     def _goes_on(self) -> bool:
-        return rclpy.ok() and not self.stopping
+        return self._node.context.ok() and not self.stopping
 
     def stop(self, *unused) -> None:
         """End after the message at hand; also a signal handler."""
@@ -226,8 +227,10 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
     with BagReader(path) as reader:
         # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.
         # The command line is no ROS command line.
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node = Node(NODE_NAME)
+        # A context of its own, so that it also plays where the process has one.
+        context = Context()
+        rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+        node = Node(NODE_NAME, context=context)
         earlier = {}
         lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
         try:
@@ -252,7 +255,7 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
             if lines:
                 lines.close()
             node.destroy_node()
-            rclpy.try_shutdown()
+            rclpy.try_shutdown(context=context)
 
 
 def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
