@@ -9,7 +9,7 @@ The flow, as code in :mod:`vit_perception.pipeline`::
 
 Imports point one way, left to right; a test walks the package and holds the rule::
 
-    types, settings, wire          numpy only; ``wire`` is what policy nodes import
+    types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
     checkpoints, export            files <-> model

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from vit_perception.checkpoints.found import Found
-from vit_perception.checkpoints.load_strict import file_sha256
+from vit_perception.durable import file_sha256
 from vit_perception.checkpoints.sources import LoadedModel, find
 from vit_perception.checkpoints.text_tower import TOKENIZER_FILES, encode_texts, tokenizer_paths
 from vit_perception.engines.cache import cache_folder, digest_of, read_checked, write_checked

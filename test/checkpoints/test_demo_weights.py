@@ -15,7 +15,8 @@ from transformers import AutoModel
 from vit_perception.checkpoints import demo_weights
 from vit_perception.checkpoints.demo_conversion import ONNX_IN_WHEEL
 from vit_perception.checkpoints.demo_weights import damage_in, demo_weights_folder
-from vit_perception.checkpoints.load_strict import CheckpointError, file_sha256
+from vit_perception.checkpoints.load_strict import CheckpointError
+from vit_perception.durable import file_sha256
 from vit_perception.checkpoints.sources import load_checkpoint
 
 MODEL_SHA256 = "935306540c11c92a36b7fa28a90e73db0fa50bae4ab1dcac1359991fa900ed4e"

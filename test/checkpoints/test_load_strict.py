@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
 from vit_perception.checkpoints.formats import read_tensors
-from vit_perception.checkpoints.load_strict import build_strict, file_sha256, load_strict
+from vit_perception.checkpoints.load_strict import build_strict, load_strict
+from vit_perception.durable import file_sha256
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 

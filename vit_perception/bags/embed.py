@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_perception.bags.durable import sha256_of
+from vit_perception.durable import file_sha256
 from vit_perception.bags.embed_columns import DEFAULT_FEATURES, FEATURES, FrameColumns
 from vit_perception.bags.embed_journal import Entry, Journal
 from vit_perception.bags.embed_sources import Source, SourceResult
@@ -166,6 +166,6 @@ class _Run:
             path = self._journal.out / self._name
             shard, self._shard = self._shard, None
             shard.write(path)
-            entry.file, entry.sha256, entry.size_bytes = path.name, sha256_of(path), path.stat().st_size
+            entry.file, entry.sha256, entry.size_bytes = path.name, file_sha256(path), path.stat().st_size
             self._shards += 1
         self._journal.append(entry)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vit_perception.bags.durable import sync_folder, write_whole
+from vit_perception.durable import sync, write_whole
 from vit_perception.wire import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
@@ -166,7 +166,7 @@ class Journal:
             if path.exists():
                 os.truncate(path, size)
             raise
-        sync_folder(self.out)
+        sync(self.out)
         self.entries.append(entry)
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from vit_perception.bags.durable import ends_digest
+from vit_perception.durable import ends_digest
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.replay import Dropped, replay_from
 from vit_perception.pipeline import Pipeline

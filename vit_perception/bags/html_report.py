@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vit_perception.bags.durable import write_whole
+from vit_perception.durable import write_whole
 from vit_perception.bags.inspect_frames import InspectedFrame
 from vit_perception.bags.replay import Dropped
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vit_perception.bags.durable import sync_folder, write_whole
+from vit_perception.durable import sync, write_whole
 from vit_perception.bags.embed_columns import Columns, FrameColumns
 from vit_perception.bags.output_messages import OutputMessages, offered_qos
 from vit_perception.bags.writer import BagWriter
@@ -126,7 +126,7 @@ class BagShard:
             os.replace(made, path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        sync_folder(path.parent)
+        sync(path.parent)
 
     def abandon(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

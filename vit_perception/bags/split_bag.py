@@ -6,7 +6,7 @@ import yaml
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.metadata import dump_qos_v9
 
-from vit_perception.bags.durable import write_whole
+from vit_perception.durable import write_whole
 
 
 def write_metadata(folder: Path, files: list[str]) -> None:

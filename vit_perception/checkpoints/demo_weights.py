@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vit_perception.checkpoints.demo_conversion import convert_wheel
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.load_strict import file_sha256
+from vit_perception.durable import file_sha256
 
 DEMO_NAME = "dinov2-vits14"
 FOLDER_NAME = "demo-dinov2-vits14-v1"

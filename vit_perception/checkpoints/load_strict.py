@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
+from vit_perception.durable import file_sha256
 from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
 
 _LOWEST_PRIORITY = 19
@@ -61,15 +62,6 @@ def load_strict(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: s
 def _is_finite(tensor: Tensor) -> bool:
     # One pass without a temporary, a tenth of isfinite's time: NaN comes out of both ends, infinity out of one.
     return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vit_perception.durable import file_sha256, sync
 from vit_perception.engines.engine import EngineError
 
 _CHECKSUMS = "sha256.json"
@@ -96,7 +97,7 @@ def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> Non
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(hashlib.sha256(content).digest() + content)
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.rename(path)
     except OSError as error:
         with suppress(OSError):
@@ -119,12 +120,12 @@ def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log:
     try:
         build(unfinished)
         (unfinished / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
-        checksums = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
+        checksums = {path.name: file_sha256(path) for path in sorted(unfinished.iterdir())}
         (unfinished / _CHECKSUMS).write_text(json.dumps(checksums, indent=1))
         for path in (*unfinished.iterdir(), unfinished):
-            _sync(path)
+            sync(path)
         unfinished.rename(entry)
-        _sync(entry.parent)
+        sync(entry.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -140,7 +141,7 @@ def _damage(entry: Path, key: dict) -> str:
         if json.loads((entry / "key.json").read_text()) != json.loads(json.dumps(key)):
             return "key.json is another entry's"
         for name, digest in checksums.items():
-            if _sha256(entry / name) != digest:
+            if file_sha256(entry / name) != digest:
                 return f"{name} does not have its checksum"
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
@@ -157,19 +158,3 @@ def _locked(path: Path, log: Callable[[str], None]) -> Iterator[None]:
             log(f"another process is building {path.stem}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -64,10 +64,10 @@ class FeatureFiles:
 
     def verify(self) -> None:
         """Read every file and compare its checksum. Raises ValueError naming one that is damaged."""
-        from vit_perception.bags.durable import sha256_of
+        from vit_perception.durable import file_sha256
 
         for path, shard in zip(self._paths, self.manifest["shards"]):
-            if (found := sha256_of(path)) != shard["sha256"]:
+            if (found := file_sha256(path)) != shard["sha256"]:
                 raise ValueError(f"{path} has sha256 {found}; accepted: {shard['sha256']}, as the manifest says")
 
     def _file(self, shard: int) -> Any:

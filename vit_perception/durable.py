@@ -9,9 +9,9 @@ from typing import BinaryIO
 BLOCK_BYTES = 1 << 20
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the content of a file, or the renames in a folder, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -33,10 +33,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
