@@ -11,7 +11,6 @@ import torch
 
 from vit_perception.export.onnx_export import export_onnx
 from vit_perception.model.encoder_graph import EncoderGraph
-from vit_perception.model.layers import ATTENTION_FORMS
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 

@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-from rclpy.parameter import Parameter
 from safetensors.numpy import save_file
 from sensor_msgs.msg import Image
 
