@@ -19,6 +19,7 @@ import torch
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
+from vit_perception.heap import give_back_freed_memory
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
@@ -84,10 +85,13 @@ class Pipeline:
         opened = open_engine(settings.engine, loaded, batch=len(settings.cameras), block=settings.model.block, log=log,
                              dense=settings.dense.enabled)
         try:
-            return cls(settings, parts, opened)
+            pipeline = cls(settings, parts, opened)
         except BaseException:
             opened.engine.close()
             raise
+        del loaded
+        give_back_freed_memory()
+        return pipeline
 
     def apply(self, settings: EncoderSettings) -> None:
         """Go on with other policies, labels and outputs, from the next call on. Raises BadSetting for wrong labels.
@@ -100,6 +104,7 @@ class Pipeline:
     def close(self) -> None:
         """Free the engine. The pipeline cannot be used after it."""
         self.engine.close()
+        give_back_freed_memory()
 
     # -- prepare ---------------------------------------------------------------------------------------------
 
