@@ -8,6 +8,7 @@ import pytest
 
 from test.ros.conftest import MILLISECOND_NS, stamped_pose
 from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.ros import pose_inputs
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.settings import PoseSettings
@@ -76,6 +77,26 @@ def test_it_waits_no_longer_than_wait_s_and_then_holds():
     assert 0.04 < time.monotonic() - started < 0.5
     assert found.status == "held" and found.skew_ns == 20 * MILLISECOND_NS
     assert live.poses_at(START_NS + 80 * MILLISECOND_NS)["arm"].status == "missing"
+
+
+def test_a_silent_stream_is_not_waited_for_until_it_is_back(monkeypatch):
+    """Each frame took ``wait_s`` longer for an arm that was switched off."""
+    monkeypatch.setattr(pose_inputs, "SILENT_S", 0.1)
+    live = PoseInputs([ARM], threading.Condition())
+
+    def waited_s(stamp_ns: int) -> float:
+        begin_s = time.monotonic()
+        live.poses_at(stamp_ns)
+        return time.monotonic() - begin_s
+
+    live.add(ARM, stamped_pose(START_NS))
+    assert waited_s(START_NS + 1) >= ARM.wait_s > 0.1  # and by now it is silent
+    assert waited_s(START_NS + 1) < 0.5 * ARM.wait_s
+    with pytest.raises(BadInput):
+        live.add(ARM, stamped_pose(START_NS + 1, x_m=float("nan")))
+    assert waited_s(START_NS + 1) < 0.5 * ARM.wait_s
+    live.add(ARM, stamped_pose(START_NS + 2))
+    assert waited_s(START_NS + 3) >= ARM.wait_s
 
 
 def test_a_refused_pose_is_counted_and_said():

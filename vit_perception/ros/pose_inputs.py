@@ -11,6 +11,9 @@ from vit_perception.pose.body import BodyAtImage, BodyStreams
 from vit_perception.settings import EncoderSettings, PoseSettings, StateSettings
 from vit_perception.types import BadInput, PoseAtImage, StateAtImage
 
+# A stream that sends nothing usable for as long is not waited for, until it does again.
+SILENT_S = 1.0
+
 
 @dataclass
 class PoseAccount:
@@ -37,6 +40,7 @@ class PoseInputs:
         self._changed = changed
         self._body = BodyStreams(arms, states)
         self.accounts = {name: PoseAccount() for name in self._body.streams}
+        self._begun_ns = time.monotonic_ns()
         self._needed_ns: Callable[[], int | None] = lambda: None
 
     def keep_for(self, needed_ns: Callable[[], int | None]) -> None:
@@ -74,17 +78,26 @@ class PoseInputs:
     def body_at(self, stamp_ns: int) -> BodyAtImage:
         """Each pose and state at ``stamp_ns``, waiting at most its ``wait_s`` for a sample at or after it.
 
-        Called after inference, so usually the sample is there and nothing waits.
+        Called after inference, so usually the sample is there and nothing waits. A silent stream is not waited for.
         """
         started = time.monotonic()
         with self._changed:
-            for stream in self._body.streams.values():
+            for name, stream in self._body.streams.items():
+                if self._is_silent(name):
+                    continue
                 self._changed.wait_for(lambda s=stream: s.covers(stamp_ns),
                                        timeout=max(0.0, started + stream.settings.wait_s - time.monotonic()))
             body = self._body.at(stamp_ns)
             for name, found in (body.poses | body.states).items():
                 self._note(self.accounts[name], found)
             return body
+
+    def _is_silent(self, name: str) -> bool:
+        """Whether no usable sample came lately. Two that are used together are at most two skews apart."""
+        arrivals_ns = self.accounts[name].arrivals_ns
+        heard_ns = arrivals_ns[-1] if arrivals_ns else self._begun_ns
+        lately_s = max(SILENT_S, 2 * self._body.streams[name].settings.max_skew_s)
+        return time.monotonic_ns() - heard_ns > lately_s * 1e9
 
     @staticmethod
     def _note(account: PoseAccount, found: PoseAtImage | StateAtImage) -> None:
