@@ -197,6 +197,8 @@ def test_a_node_that_is_killed_or_ended_comes_back_under_the_same_subscribers(no
         node = node_process()
         tokens_come(node)
         assert node.stop(timeout_s=5.0, sent=sent) == status, node.tail()
+        if sent == signal.SIGKILL:
+            time.sleep(4.0)  # the lease of config/fastdds_large_data.xml
     executor.shutdown()
     tester.destroy_node()
 

@@ -14,7 +14,8 @@ COUNTS = ("sent", "damaged", "begun_ns")
 class Board:
     """``orders`` are written by the harness, ``counts`` by the sensor; each name is an int64.
 
-    ``paused`` 1 sends nothing; ``offset_ns`` is added to the stamps; ``damage_every`` N damages each Nth image;
+    From its tick number ``paused`` on a sensor sends nothing (0: it does), so cameras stop with the same one, as with
+    their trigger; ``offset_ns`` is added to the stamps; ``damage_every`` N damages each Nth image;
     ``half_size`` 1 halves the images; ``not_a_number`` 1 sends NaN poses. ``sent`` counts what was handed to DDS (just
     before, so that none is missed in a kill), ``damaged`` those of them that were damaged, ``begun_ns`` is the
     wall clock at the first message of the present process.

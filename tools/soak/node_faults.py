@@ -21,24 +21,27 @@ from vit_perception.bags.writer import BagWriter
 from vit_perception.cli.processes import Child
 
 STOP_S = 5.0
+# As the launch file's respawn_delay: the lease of config/fastdds_large_data.xml, and a little.
+RESPAWN_S = 4.0
 SLICE_S, FILE_LIMIT = 1.0, 15_000
 CONFIG = ROOT / "config/demo.yaml"
 LIMITED = ("import resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); "
            "from vit_perception.cli.main import main; sys.exit(main(sys.argv[2:]))")
 
 
-def _ended(sent: int, expected: int, robot: Robot) -> Seen:
+def _ended(sent: int, expected: int, after_s: float, robot: Robot) -> Seen:
     status, ended_s = robot.end_node(sent, STOP_S)
     if status != expected:
         raise Unexpected(f"exit status {status}: {robot.node.tail(5)}")
+    time.sleep(after_s)
     begin_ns = time.time_ns()
     robot.start_node()
     return f"exit status {status} after {ended_s:.2f} s", robot.whole_after(begin_ns)
 
 
-node_sigint = partial(_ended, signal.SIGINT, 0)
-node_sigterm = partial(_ended, signal.SIGTERM, 0)
-node_kill = partial(_ended, signal.SIGKILL, -signal.SIGKILL)
+node_sigint = partial(_ended, signal.SIGINT, 0, 0.0)
+node_sigterm = partial(_ended, signal.SIGTERM, 0, 0.0)
+node_kill = partial(_ended, signal.SIGKILL, -signal.SIGKILL, RESPAWN_S)
 
 
 def stopped_reader(robot: Robot) -> Seen:

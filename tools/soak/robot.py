@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from tools.soak.board import ORDERS, Board
 from tools.soak.observer import Frame, Observer
+from tools.soak.sensors import CAMERA_HZ, tick_of
 from vit_perception.cli.processes import Child
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,14 @@ class Robot:
         """Seconds from ``wall_ns`` to the first frame with every camera and arm that was taken after it."""
         def found():
             return next((f for f in self.observer.frames[-300:] if f.taken_ns >= wall_ns and f.valid == self.all), None)
-        return (self.until(found, "a frame of all cameras and arms", timeout_s).wall_ns - wall_ns) / 1e9
+        try:
+            frame = self.until(found, "a frame of all cameras and arms", timeout_s)
+        except Unexpected as error:
+            since = [f for f in self.observer.frames[-300:] if f.taken_ns >= wall_ns]
+            lacking = sorted(self.all - since[-1].valid) if since else "everything: none came"
+            levels = {name: text for name, (level, text, _) in self.observer.statuses.items() if level != b"\0"}
+            raise Unexpected(f"{error}; the last one lacks {lacking}; diagnostics: {levels}") from None
+        return (frame.wall_ns - wall_ns) / 1e9
 
     # -- sensors ---------------------------------------------------------------------------------------------
 
@@ -174,8 +182,8 @@ class Robot:
 
     def checkpoint(self) -> None:
         """Stop the cameras until the books stand still, so that sent and received can be compared to the frame."""
-        self.order("paused", 1, "camera")
         paused_ns = time.time_ns()
+        self.order("paused", tick_of(paused_ns, CAMERA_HZ) + 3, "camera")
         seen: list[tuple[int, dict[str, int]]] = [(0, {})]
 
         def still():

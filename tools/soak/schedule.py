@@ -43,7 +43,7 @@ def all_faults(cycles: int = CYCLES) -> list[Fault]:
     return [
         Fault("node: SIGINT, restart", "exit status 0 within 5 s", node_faults.node_sigint, 4, 1),
         Fault("node: SIGTERM, restart", "exit status 0 within 5 s", node_faults.node_sigterm, 4, 1),
-        Fault("node: kill -9, restart", "the next one starts unhindered", node_faults.node_kill, 4, 1),
+        Fault("node: kill -9, restart", "the next one, 4 s later, starts unhindered", node_faults.node_kill, 8, 1),
         Fault("camera killed, sync.policy mask", f"ERROR; the others go on without it; {back}",
               sensor_faults.camera_killed_mask, 6),
         Fault("camera killed, sync.policy wait", f"ERROR; no frame; {back}", sensor_faults.camera_killed_wait, 6),

@@ -25,6 +25,7 @@ from benchmarks.camera import pictures
 from tools.soak.board import Board
 from vit_perception.ros.messages import header_of
 
+NANOSECONDS = 1_000_000_000
 CAMERA_HZ, ARM_HZ, JOINTS_HZ = 30, 250, 50
 WIDTH_PX, HEIGHT_PX = 640, 480
 # Cameras with a common trigger, read out one after the other.
@@ -32,14 +33,19 @@ APART_NS = 3_000_000
 TENSORS = ("tokens", "embedding", "overhead/patch_features")
 
 
+def tick_of(wall_ns: int, rate_hz: int) -> int:
+    """The number of the latest tick at ``rate_hz``, counted from the beginning of the wall clock."""
+    return wall_ns * rate_hz // NANOSECONDS
+
+
 def ticks(rate_hz: int, phase_ns: int, board: Board, send: Callable[[int], None]) -> None:
     """Call ``send`` with the time stamp at ``rate_hz``, at the same times in every process. Missed ticks are gone."""
-    period_ns = 1_000_000_000 // rate_hz
     board["begun_ns"] = 0
     while rclpy.ok():
-        wait_ns = period_ns - (time.time_ns() - phase_ns) % period_ns
-        time.sleep(wait_ns / 1e9)
-        if not board["paused"]:
+        next_tick = tick_of(time.time_ns() - phase_ns, rate_hz) + 1
+        due_ns = -(-next_tick * NANOSECONDS // rate_hz) + phase_ns
+        time.sleep(max(0, due_ns - time.time_ns()) / 1e9)
+        if not 0 < board["paused"] <= next_tick:
             board["sent"] += 1
             send(time.time_ns() + board["offset_ns"])
             board["begun_ns"] = board["begun_ns"] or time.time_ns()
