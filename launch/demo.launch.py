@@ -1,6 +1,7 @@
 """Play a recorded robot through the node: ros2 launch vit_perception demo.launch.py bag:=/path/to/pick_place_demo"""
 
 import os
+import signal
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
@@ -13,13 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.substitutions import ExecutableInPackage
 
 SHARE = get_package_share_directory('vit_perception')
-
-
-def when_the_player_ends(event, context):
-    """End the launch, too; with a failure where the player failed (130: somebody has interrupted it)."""
-    if event.returncode not in (0, 130):
-        raise RuntimeError(f'the player ended with exit status {event.returncode}')
-    return [EmitEvent(event=Shutdown(reason='the bag has ended'))]
+CLEAN = (0, 130, -signal.SIGINT)  # to its end, or interrupted
 
 
 def generate_launch_description():
@@ -31,10 +26,21 @@ def generate_launch_description():
              '--topics', '/agentview/image/compressed', '/wrist/image/compressed', '/ee_pose', '--wait-s', '120',
              '--rate', LaunchConfiguration('rate')],
         output='screen')
+
+    def when_one_ends(event, context):
+        """End the other and the launch, too: with status 0 when the bag has ended or somebody has interrupted it."""
+        early = event.action is not player and not context.is_shutdown
+        if early or event.returncode not in CLEAN:
+            # Launch returns 1 for what a handler raises, and 0 after any event that asks for its end.
+            when = ' before the bag did' if early else ''
+            raise RuntimeError(f'{event.process_name} ended{when}, with exit status {event.returncode}')
+        return None if context.is_shutdown else [EmitEvent(event=Shutdown(reason='the bag has ended'))]
+
     return LaunchDescription([
         DeclareLaunchArgument('bag', description='the recording, e.g. data/demo/pick_place_demo of the repository'),
         DeclareLaunchArgument('rate', default_value='1.0', description='times the recorded speed'),
+        # First here is last in turn: the processes' own handlers print what is left of their output before.
+        RegisterEventHandler(OnProcessExit(on_exit=when_one_ends)),
         encoder,
         player,
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=when_the_player_ends)),
     ])

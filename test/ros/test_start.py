@@ -1,5 +1,10 @@
-"""Ctrl-C before the node is there: its imports take seconds, and launch sends it when the bag's player fails at once."""
+"""Ctrl-C before the node is active: its imports take seconds, and an engine may take minutes to build.
 
+launch sends it when the bag's player fails at once, and insists with SIGTERM after 5 s.
+"""
+
+import os
+import shutil
 import signal
 import time
 
@@ -14,3 +19,31 @@ def test_ctrl_c_during_the_imports_ends_with_0_and_no_traceback(tmp_path, after_
     time.sleep(after_s)
     assert node.stop(timeout_s=10.0, sent=signal.SIGINT) == 0, node.tail()
     assert "Traceback" not in (tmp_path / "node.log").read_text()
+
+
+@pytest.fixture
+def hanging_checkpoint(tiny_checkpoint, tmp_path):
+    """One that never ends to load, as from a network share that has gone: one of its files is a pipe."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("config.json"))
+    os.mkfifo(folder / "config.json")
+    return folder
+
+
+@pytest.mark.parametrize("sent", [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM]],
+                         ids=["one", "two", "SIGTERM"])
+def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(tmp_path, hanging_checkpoint, sent):
+    parameters = {"autostart": "true", "camera_names": "[wrist]", "cameras.wrist.topic": "/wrist/image",
+                  "model.checkpoint": str(hanging_checkpoint)}
+    options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    node = Child.module("vit_perception.ros.start", "--ros-args", *options, log=tmp_path / "node.log")
+    deadline_s = time.monotonic() + 30
+    while "loading checkpoint" not in node.tail() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    assert node.returncode is None, node.tail()
+    for each in sent[1:]:
+        os.kill(node.pid, each)
+        time.sleep(0.02)
+    assert node.stop(timeout_s=3.0, sent=sent[0]) == 0, node.tail()
+    assert "Traceback" not in node.tail()

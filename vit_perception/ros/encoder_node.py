@@ -5,6 +5,7 @@ opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guar
 wait, the pose histories, and the books.
 """
 
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
+from vit_perception.ros.start import interrupt_once
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.ros.worker import EncoderWorker
 from vit_perception.settings import BadSetting, EncoderSettings
@@ -79,7 +81,7 @@ class EncoderNode(LifecycleNode):
                 self.get_logger().warning(f"parameter '{name}' is not one of this node's and does nothing")
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
-            self._pipeline = self._worker.open(lambda: Pipeline.open(settings, self._reporter.progress))
+            self._pipeline = self._open(settings)
             self._outputs = Outputs(self, self._pipeline)
         except Exception as error:
             self._reporter.failed("configure", error)
@@ -133,10 +135,19 @@ class EncoderNode(LifecycleNode):
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
-    def close(self) -> None:
-        """Stop, free, and end the worker's thread: once, before the node is destroyed."""
+    def close(self) -> bool:
+        """Stop, free, and end the worker's thread: once, before the node is destroyed.
+
+        False where an interrupted configure still builds an engine: waiting for that may take minutes.
+        """
+        if self._worker.opening:
+            return False
         self._free()
         self._worker.shutdown()
+        return True
+
+    def _open(self, settings: EncoderSettings) -> Pipeline:
+        return self._worker.open(lambda: Pipeline.open(settings, self._reporter.progress), wanted=self.context.ok)
 
     def _stop_receiving(self) -> None:
         if self._inputs is not None:
@@ -187,7 +198,7 @@ class EncoderNode(LifecycleNode):
             self._worker.close(old)
         except Exception as error:
             self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
-        self._pipeline = self._worker.open(lambda: Pipeline.open(old.settings, self._reporter.progress))
+        self._pipeline = self._open(old.settings)
         self._outputs.refresh(self._pipeline)
         self._failure = ""
 
@@ -245,9 +256,14 @@ class EncoderNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """The executable ``encoder_node``. One Ctrl-C or SIGTERM ends it with exit status 0."""
-    rclpy.init(args=args)
-    node = None
+    """The executable ``encoder_node``. One Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at."""
+    # Before rclpy's, which calls the handler that it finds as well.
+    signal.signal(signal.SIGINT, interrupt_once)
+    try:
+        rclpy.init(args=args)
+    except KeyboardInterrupt:
+        return 0
+    node, closed = None, True
     try:
         node = EncoderNode()
         executor = SingleThreadedExecutor()
@@ -260,13 +276,15 @@ def main(args: list[str] | None = None) -> int:
         if rclpy.ok():
             raise
     finally:
-        # Under launch, Ctrl-C reaches the process twice; the second must not cut the teardown short.
-        uninstall_signal_handlers()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        uninstall_signal_handlers()
         if node is not None:
-            node.close()
+            closed = node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+    if not closed:
+        # Python would wait for the thread that builds. The engine cache survives it: entries are whole or absent.
+        os._exit(0)
     return 0
 
 

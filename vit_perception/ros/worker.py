@@ -5,7 +5,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +48,28 @@ class EncoderWorker:
         self._warn = warn
         self._failed = failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._opening: Future | None = None
         self._running: Future | None = None
         self._stop = False
         self._changes: deque[Callable[[], None]] = deque()
         self.latencies = StageLatencies()
         self.camera_latencies: dict[str, StageLatencies] = {}
 
-    def open(self, make: Callable[[], Pipeline]) -> Pipeline:
-        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises."""
-        return self._thread.submit(make).result()
+    def open(self, make: Callable[[], Pipeline], wanted: Callable[[], bool]) -> Pipeline:
+        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises.
+
+        Raises KeyboardInterrupt once ``wanted`` gives False (looked at every 0.1 s); ``make`` may run on for minutes.
+        """
+        self._opening = self._thread.submit(make)
+        while not wait([self._opening], timeout=0.1).done:
+            if not wanted():
+                raise KeyboardInterrupt
+        return self._opening.result()
+
+    @property
+    def opening(self) -> bool:
+        """Does ``make`` still run? After an interrupt it may, and nothing can stop a runtime that builds an engine."""
+        return self._opening is not None and not self._opening.done()
 
     def start(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
         """Begin to encode what ``sync`` offers."""

@@ -1,0 +1,136 @@
+"""The launch files, under the launch system where there is one; what they declare, everywhere."""
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from test.conftest import DEMO_BAG, ROOT
+from vit_perception.cli.processes import Child
+
+LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+STARTED = r"process started with pid \[(\d+)\]"
+
+
+def declared_arguments(file: Path) -> list[str]:
+    """The names in the calls of DeclareLaunchArgument."""
+    return [node.args[0].value for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DeclareLaunchArgument"]
+
+
+@pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
+def test_every_launch_argument_is_in_the_readme(file):
+    told = (ROOT / "README.md").read_text().split("## On a robot")[1].split("## Topics")[0]
+    names = declared_arguments(file)
+    assert len(names) >= 2 and [n for n in names if f"`{n}`" not in told and f"`{n}:=" not in told] == []
+
+
+def what_is_missing() -> str:
+    """'' where ``ros2 launch vit_perception ...`` can run."""
+    if shutil.which("ros2") is None or importlib.util.find_spec("launch_ros") is None:
+        return "ros2 launch is not installed"
+    try:
+        prefix = Path(get_package_prefix("vit_perception"))
+    except PackageNotFoundError as error:
+        return f"{error}; source the install folder of colcon build"
+    executable = prefix / "lib/vit_perception/encoder_node"
+    return "" if executable.exists() else f"{executable} is not there"
+
+
+needs_launch = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missing())
+
+
+class Launch(Child):
+    """``ros2 launch vit_perception file arguments``."""
+
+    def __init__(self, log: Path, file: str, **arguments):
+        words = [f"{name}:={value}" for name, value in arguments.items()]
+        super().__init__(["ros2", "launch", "vit_perception", file, *words], log)
+
+    def pids(self) -> list[int]:
+        """Of the processes that it has started, the oldest first."""
+        return [int(pid) for pid in re.findall(STARTED, self.log.read_text())]
+
+    def until(self, text: str, times: int = 1, timeout_s: float = 60.0) -> None:
+        """Wait until the log holds the pattern ``text`` so many times."""
+        deadline_s = time.monotonic() + timeout_s
+        while len(re.findall(text, self.log.read_text())) < times:
+            assert time.monotonic() < deadline_s, f"{text} was not said within {timeout_s:g} s:\n{self.tail()}"
+            time.sleep(0.1)
+
+    def ended(self, timeout_s: float = 60.0) -> int:
+        """Its exit status, when it has ended by itself and left nothing behind."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.returncode is None and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        assert self.returncode is not None, f"still runs after {timeout_s:g} s:\n{self.tail()}"
+        assert not [pid for pid in self.pids() if Path(f"/proc/{pid}").exists()]
+        return self.stop()
+
+
+@pytest.fixture
+def parameters(tiny_checkpoint, tmp_path) -> Path:
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {
+        "camera_names": ["wrist"], "cameras.wrist.topic": "/wrist/image", "model.checkpoint": str(tiny_checkpoint),
+        "engine.backend": "torch", "engine.precision": "float32"}}}))
+    return file
+
+
+@needs_launch
+def test_a_killed_node_is_started_again_and_ctrl_c_ends_it_for_good(tmp_path, parameters):
+    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn="true", respawn_delay=1.5)
+    robot.until("active, listening")
+    os.kill(robot.pids()[0], signal.SIGKILL)
+    killed_s = time.monotonic()
+    robot.until(STARTED, times=2)
+    assert time.monotonic() - killed_s >= 1.4
+    robot.until("active, listening", times=2)
+    os.kill(robot.pid, signal.SIGINT)
+    assert robot.ended(timeout_s=5.0) == 0
+    said = robot.log.read_text()
+    assert len(robot.pids()) == 2 and said.count("finished cleanly") == 1 and "escalating" not in said
+
+
+@needs_launch
+def test_without_respawn_a_killed_node_stays_away(tmp_path, parameters):
+    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn_delay=0)
+    robot.until(STARTED)
+    os.kill(robot.pids()[0], signal.SIGKILL)
+    robot.ended(timeout_s=10.0)
+    assert len(robot.pids()) == 1
+
+
+@needs_launch
+@pytest.mark.parametrize("argument, value", [("respawn_delay", "soon"), ("respawn_delay", "-1"),
+                                             ("params_file", "/nowhere/params.yaml")])
+def test_a_bad_argument_is_named_and_nothing_starts(tmp_path, argument, value):
+    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", **{argument: value})
+    assert robot.ended() == 1 and not robot.pids()
+    assert f"{argument}:='{value}'" in robot.tail()
+
+
+@needs_launch
+def test_the_demo_fails_when_its_encoder_is_killed(tmp_path):
+    demo = Launch(tmp_path / "log", "demo.launch.py", bag=DEMO_BAG)
+    demo.until(rf"encoder_node-1\]: {STARTED}")
+    demo.until(STARTED, times=2)
+    os.kill(demo.pids()[0], signal.SIGKILL)
+    assert demo.ended() == 1
+    assert "encoder_node-1 ended before the bag did, with exit status -9" in demo.log.read_text()
+
+
+@needs_launch
+def test_the_demo_fails_with_its_player(tmp_path):
+    demo = Launch(tmp_path / "log", "demo.launch.py", bag=tmp_path / "no_bag")
+    assert demo.ended() == 1
+    said = demo.log.read_text()
+    assert "no bag at" in said and "with exit status 1" in said and said.count("finished cleanly") == 1
