@@ -138,7 +138,7 @@ def main() -> None:
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     pipeline = Pipeline.open(EncoderSettings((CameraSettings("camera", "/bench/image"),)))
-    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", *PARAMETERS, log=results / "node.log")
+    node = Child.module("vit_perception.ros.start", "--ros-args", *PARAMETERS, log=results / "node.log")
     naive = Child([sys.executable, str(HERE / "naive_node.py"), str(demo_weights_folder())], results / "naive.log")
     rclpy.init()
     ears = Ears()

@@ -59,7 +59,7 @@ def run(tmp_path_factory):
                       str(folder / "features"), "--features", "embedding", "--params", str(folder / "node.yaml"))
         embed._process.wait(240)
         assert embed.stop() == 0, embed.tail()
-        node = child("node", "-m", "vit_perception.ros.encoder_node", "--ros-args", "--params-file",
+        node = child("node", "-m", "vit_perception.ros.start", "--ros-args", "--params-file",
                      str(folder / "node.yaml"))
         knn = child("knn", str(ROOT / "examples/knn_policy.py"), str(folder / "features"), "--log",
                     str(folder / "actions.jsonl"))

@@ -60,7 +60,7 @@ def exchange(request, tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clients")
     settings = settings_with(tiny_checkpoint, request.param)
     (folder / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters_of(settings)}}))
-    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file", str(folder / "node.yaml"),
+    node = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", str(folder / "node.yaml"),
                         log=folder / "node.log")
     recorder = Child([sys.executable, str(HERE / "bag_recorder.py"), str(folder / "bag"),
                       *(f"{topic}={kind}" for topic, kind in TOPICS.items())], folder / "recorder.log")

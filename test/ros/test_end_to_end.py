@@ -36,7 +36,7 @@ def live(tmp_path_factory):
     parameters = yaml.safe_load((ROOT / "config/demo.yaml").read_text())["/**"]["ros__parameters"]
     parameters |= {"camera_names": ["wrist"], "engine.backend": ENGINE.backend}
     (folder / "params.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-    encoder = Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file",
+    encoder = Child.module("vit_perception.ros.start", "--ros-args", "--params-file",
                            str(folder / "params.yaml"), "-p", "autostart:=true", log=folder / "node.log")
     executor, watcher = SingleThreadedExecutor(), OutputWatcher("/vit_encoder", views=False)
     executor.add_node(watcher)
@@ -110,7 +110,7 @@ def test_the_pose_is_interpolated_to_the_image_stamp(live):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_the_node_ends_with_0_at_once_even_while_unconfigured(tmp_path, sent):
     name = f"to_be_stopped_by_{sent.name.lower()}"  # one name each: the graph remembers a node for a while
-    node = Child.module("vit_perception.ros.encoder_node", "--ros-args", "-r", f"__node:={name}",
+    node = Child.module("vit_perception.ros.start", "--ros-args", "-r", f"__node:={name}",
                         log=tmp_path / "node.log")
     executor, watcher = SingleThreadedExecutor(), rclpy.create_node("waiting_for_node")
     executor.add_node(watcher)

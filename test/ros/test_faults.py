@@ -166,7 +166,7 @@ def node_process(tmp_path, tiny_checkpoint):
     made = []
 
     def start():
-        made.append(Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file",
+        made.append(Child.module("vit_perception.ros.start", "--ros-args", "--params-file",
                                  str(tmp_path / "params.yaml"), "-r", "__node:=restarted",
                                  log=tmp_path / f"node{len(made)}.log"))
         return made[-1]

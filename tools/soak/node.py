@@ -7,7 +7,7 @@ import signal
 import threading
 
 from vit_perception.engines.engine import Engine
-from vit_perception.ros import encoder_node
+from vit_perception.ros import start
 
 REASON = "the device is lost (injected by SIGUSR1)"
 
@@ -26,7 +26,7 @@ def main() -> int:
         return infer(engine, images)
 
     Engine.infer = infer_unless_lost
-    return encoder_node.main()
+    return start.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """All processes of the robot, and what can be asked of them."""
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable

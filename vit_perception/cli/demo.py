@@ -110,7 +110,7 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
     use_large_data_profile()
     # Nothing leaves this machine unless the user has said otherwise.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    encoder = Child.module("vit_perception.ros.encoder_node", "--ros-args", "--params-file", str(params_file), "-p",
+    encoder = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", str(params_file), "-p",
                            "autostart:=true", log=args.out / "node.log")
     rclpy.init()
     try:

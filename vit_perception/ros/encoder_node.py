@@ -5,18 +5,13 @@ opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guar
 wait, the pose histories, and the books.
 """
 
-import os
-import signal
 import threading
 import time
 import traceback
 
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import uninstall_signal_handlers
 from rcl_interfaces.msg import SetParametersResult
 
 from vit_perception.pipeline import Pipeline
@@ -28,7 +23,6 @@ from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
-from vit_perception.ros.start import interrupt_once
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.ros.worker import EncoderWorker
 from vit_perception.settings import BadSetting, EncoderSettings
@@ -253,40 +247,3 @@ class EncoderNode(LifecycleNode):
             if self._sync is not None:
                 self._sync.configure(*sync_of(settings))
                 self._poses.configure(settings)
-
-
-def main(args: list[str] | None = None) -> int:
-    """The executable ``encoder_node``. One Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at."""
-    # Before rclpy's, which calls the handler that it finds as well.
-    signal.signal(signal.SIGINT, interrupt_once)
-    try:
-        rclpy.init(args=args)
-    except KeyboardInterrupt:
-        return 0
-    node, closed = None, True
-    try:
-        node = EncoderNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A signal while the node is being made takes DDS away from under it.
-        if rclpy.ok():
-            raise
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        uninstall_signal_handlers()
-        if node is not None:
-            closed = node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    if not closed:
-        # Python would wait for the thread that builds. The engine cache survives it: entries are whole or absent.
-        os._exit(0)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
