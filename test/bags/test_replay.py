@@ -64,7 +64,7 @@ def test_what_is_not_in_the_bag_is_named(tmp_path):
     with pytest.raises(BagError, match="no bag at /no/such"):
         BagReader("/no/such")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BagError, match="no readable bag"):
+    with pytest.raises(BagError, match="is an empty folder; accepted: a rosbag2 folder"):
         BagReader(tmp_path / "empty")
     with BagReader(DEMO_BAG) as bag, pytest.raises(BagError, match="/nope; there are: /agentview"):
         list(bag.messages(["/nope"]))

@@ -7,6 +7,7 @@ import yaml
 
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
+from vit_perception.bags.embed_journal import Journal
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.writer import BagWriter
 from vit_perception.cli.embed import images_only
@@ -57,10 +58,30 @@ def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):
     assert not list((tmp_path / "look").glob("*")) and not list((tmp_path / "look").glob(".*"))
 
 
+def test_what_was_left_out_is_said_each_time(tiny_checkpoint, tmp_path, capsys):
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
+        for message in bag.raw(["/wrist/image/compressed", "/ee_pose"], stop_ns=bag.start_ns + 300_000_000):
+            cut = message.topic == "/ee_pose" and message.stamp_ns > bag.start_ns + 200_000_000
+            out.write(message.topic, message.type_name, message.data[:20] if cut else message.data, message.stamp_ns)
+    given = [str(g) for g in (tmp_path / "bag", "--checkpoint", tiny_checkpoint, "--backend", "torch", "--precision",
+                              "float32", "--out")]
+    lines = []
+    for _ in range(2):  # the second finds everything done
+        assert main(["embed", *given, str(tmp_path / "out")]) == 0
+        lines.append(capsys.readouterr().out.splitlines()[-2:])
+    assert lines[0] == lines[1] and lines[0][0].startswith("6 frames in 1 files")
+    assert "left out: 10 undecodable of /ee_pose, the first: a message of /ee_pose at " in lines[0][1]
+    assert main(["inspect", *given, str(tmp_path / "look"), "--format", "html"]) == 0
+    assert lines[0][1] in capsys.readouterr().out
+    assert "<th>left out beside</th><td>10 undecodable of /ee_pose</td>" in (tmp_path / "look/report.html").read_text()
+
+
 @pytest.mark.parametrize("arguments, said", [
     (["--shard-mb", "nan"], "--shard-mb is nan; accepted: more than 0"),
     (["--shard-mb", "inf"], "--shard-mb is inf; accepted: more than 0"),
     (["--node", "foo bar", "--format", "mcap"], "--node is 'foo bar'; accepted: a node's full name"),
+    (["--shard-frames", "0"], "--shard-frames is 0; accepted: 1 or more"),
+    (["--params", "{own}/nope.yaml"], "--params: there is no {own}/nope.yaml; accepted: a parameter file of the node"),
     (["--period-s", "nan"], "--period-s is nan; accepted: 1e-9"),
     (["--checkpoint", "nope", "--out", "{own}"], "holds other files (.env); accepted: a new or an empty folder"),
     (["--checkpoint", "nope", "--out", "{own}/.env"], "is a file; accepted: a new or an empty folder")])
@@ -70,7 +91,8 @@ def test_options_that_cannot_be_are_named(pictures, tmp_path, capsys, arguments,
     given = [a.format(own=tmp_path / "own") for a in arguments]
     assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), *given]) == 1
     error = capsys.readouterr().err
-    assert said in error and "make room" not in error and (tmp_path / "own/.env").read_text() == "mine"
+    assert said.format(own=tmp_path / "own") in error and "make room" not in error
+    assert (tmp_path / "own/.env").read_text() == "mine"
     assert not (tmp_path / "out").exists()
 
 
@@ -79,8 +101,9 @@ def test_a_bag_without_its_metadata_is_told_from_pictures(tmp_path, capsys, subc
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag/day_0.mcap").write_bytes(b"")
     assert main([subcommand, str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
-    assert "is a bag without metadata.yaml; accepted: the whole folder, or a file of it: day_0.mcap" \
-        in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag reindex" in error
+    assert "or a file of it: day_0.mcap" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize("number, room", [(28, True), (13, False)])
@@ -93,3 +116,21 @@ def test_only_a_full_disk_asks_for_room(pictures, tiny_checkpoint, tmp_path, cap
                  "--backend", "torch", "--precision", "float32"]) == 1
     error = capsys.readouterr().err
     assert "as the system says" in error and ("make room" in error) == room
+
+
+def test_ctrl_c_says_how_to_go_on_and_it_does(pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    given = ["embed", str(pictures), "--out", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint), "--backend",
+             "torch", "--precision", "float32", "--shard-frames", "1"]
+    whole, shards = Journal.append, []
+
+    def interrupted(journal, entry):
+        whole(journal, entry)
+        shards.append(entry.file)
+        if len(shards) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", interrupted)
+        assert main(given) == 130
+    assert "is whole; the same command goes on from there" in capsys.readouterr().err
+    assert main(given) == 0 and "3 frames in 3 files" in capsys.readouterr().out

@@ -170,7 +170,7 @@ def test_what_is_wrong_is_one_line_and_a_status(tmp_path, capsys):
             ([DEMO_BAG, "--clock", "inf"], "--clock is inf; accepted: 0 or more, and finite"),
             ([DEMO_BAG, "--duration", "inf"], "--duration is inf; accepted: 0 or more, and finite"),
             ([tmp_path / "old.bag"], "old.bag is a recording of ROS 1; accepted: a rosbag2 folder"),
-            ([tmp_path], "is no readable bag")):
+            ([tmp_path], "holds recordings of ROS 1 (old.bag); accepted: a rosbag2 folder")):
         # A traceback would come out of main.
         status, error = main(["replay", *map(str, arguments)]), capsys.readouterr().err
-        assert status == 1 and expected in error, error
+        assert status == 1 and expected in error and len(error.splitlines()) == 1, error

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,10 @@ from torch.utils.data import DataLoader
 from test.bags.test_embed import settings_of
 from test.bags.test_replay import looped
 from vit_perception.bags.embed import EmbedOptions, embed
-from vit_perception.bags.embed_sources import BagSource
+from vit_perception.bags.embed_sources import BagSource, PicturesSource
 from vit_perception.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
+from vit_perception.settings import CameraSettings
 
 TOPIC = "/wrist/image/compressed"
 
@@ -63,6 +66,51 @@ def test_gaps_end_a_window_and_columns_go_along(folders):
     assert data[50]["index"].tolist() == [50]
     with pytest.raises(IndexError):
         data[120]
+
+
+@pytest.fixture(scope="module")
+def two_layouts(tiny_checkpoint, tmp_path_factory):
+    """Pictures whose size changes: three of 40 x 60 px, two of 30 x 50, two of 40 x 60."""
+    folder = tmp_path_factory.mktemp("sizes")
+    (folder / "pictures").mkdir()
+    for k, size in enumerate([(40, 60)] * 3 + [(30, 50)] * 2 + [(40, 60)] * 2):
+        cv2.imwrite(str(folder / f"pictures/{k}.png"), np.full((*size, 3), 30 * k, np.uint8))
+    single = Pipeline.open(settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ()))
+    for kind in ("parquet", "safetensors"):
+        embed(single, [PicturesSource(folder / "pictures", "camera")], folder / kind, EmbedOptions(kind))
+    single.close()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "safetensors"])
+def test_every_item_says_its_layout_and_no_window_spans_two(two_layouts, kind):
+    data = FeatureDataset(two_layouts / kind)
+    sizes = [data.layouts[item["layout"]].cameras[0].source_size_px for item in (data[k] for k in range(7))]
+    assert sizes == [(40, 60)] * 3 + [(30, 50)] * 2 + [(40, 60)] * 2 and len(data.layouts) == 2
+    (batch,) = DataLoader(data, batch_size=7)
+    assert batch["layout"].tolist() == [0, 0, 0, 1, 1, 0, 0]
+    pairs = FeatureDataset(two_layouts / kind, history=2, columns=("index",))
+    assert [pairs[k]["index"].tolist() for k in range(len(pairs))] == [[0, 1], [1, 2], [3, 4], [5, 6]]
+
+
+def changed(two_layouts, folder, change):
+    """A copy of the Parquet folder whose manifest ``change`` has edited."""
+    shutil.copytree(two_layouts / "parquet", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_layouts_of_another_meaning_are_refused_by_name(two_layouts, tmp_path):
+    def widen(manifest):
+        manifest["layouts"][1] |= {"width": 65, "weights_sha256": "other"}
+
+    with pytest.raises(ValueError, match="wide: layout 1 is not that of layout 0: .*width is 65 where 64 is "
+                                         "expected.*; accepted: layouts that differ in the geometry of a camera alone"):
+        FeatureDataset(changed(two_layouts, tmp_path / "wide", widen))
+    with pytest.raises(ValueError, match="few has rows of layout 0 to 1; accepted: 0 to 0, as its manifest has them"):
+        FeatureDataset(changed(two_layouts, tmp_path / "few", lambda manifest: manifest["layouts"].pop()))
 
 
 def test_what_cannot_be_read_is_named(folders, tmp_path):

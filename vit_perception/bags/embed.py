@@ -38,7 +38,8 @@ class EmbedOptions:
         if unknown:
             raise ValueError(f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}")
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
-            raise ValueError(f"a shard of {self.shard_bytes} bytes and {self.shard_frames} frames; accepted: above 0")
+            name, value = ("frames", self.shard_frames) if self.shard_frames <= 0 else ("mb", self.shard_bytes)
+            raise ValueError(f"--shard-{name} is {value}; accepted: 1 or more")
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -109,6 +110,9 @@ class _Run:
         entry = Entry(number, first, first)
         try:
             for found in source.results(self._pipeline, first):
+                entry.note_skips(found.skips)
+                if found.result is None:
+                    continue
                 self._add(entry, found)
                 entry.next = found.index + 1
                 self._advance(1)
@@ -126,7 +130,7 @@ class _Run:
         result = found.result
         self._new_episode |= found.new_episode
         if isinstance(result, Dropped):
-            entry.dropped[result.reason] = entry.dropped.get(result.reason, 0) + 1
+            entry.note_dropped(result)
             return
         if self._tracker.update(result) or not self._layout_ids:
             if self._tracker.layout.layout_id not in self._layout_ids:

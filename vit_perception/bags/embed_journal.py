@@ -10,10 +10,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.durable import sync, write_whole
 from vit_perception.wire import differing_fields
 
@@ -30,7 +33,8 @@ class Entry:
     """One line: results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
 
     ``file`` is empty where they gave no frame. ``layouts`` are those that are new; ``seen``, ``episode`` and
-    ``last_stamp_ns`` are the state to go on with.
+    ``last_stamp_ns`` are the state to go on with. ``dropped`` counts by reason, ``drop_texts`` has the first one's
+    text; ``skipped`` has rows of topic, reason, count and the first one's text.
     """
 
     source: int
@@ -42,11 +46,31 @@ class Entry:
     size_bytes: int = 0
     frames: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    drop_texts: dict[str, str] = field(default_factory=dict)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
     layouts: list[dict] = field(default_factory=list)
     seen: dict[str, list] = field(default_factory=dict)
     episode: int = -1
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
+
+    def note_dropped(self, dropped: Dropped) -> None:
+        """Count what gave no frame."""
+        self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
+        self.drop_texts.setdefault(dropped.reason, dropped.text)
+
+    def note_skips(self, skips: Skips) -> None:
+        """Count what was left out beside."""
+        if skips.counts:
+            self.skipped = _one_list([self.skipped, skips.rows()])
+
+
+def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of :meth:`Skips.rows` as one list, with a row a topic and reason."""
+    together = Skips()
+    for row in chain.from_iterable(lists):
+        together.add(row["topic"], row["reason"], row["first"], row["count"])
+    return together.rows()
 
 
 def check_out(out: Path) -> None:
@@ -181,11 +205,15 @@ class Journal:
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
         entries = self.entries if complete else []
         dropped: dict[str, int] = {}
+        texts: dict[str, str] = {}
         for entry in entries:
             for reason, count in entry.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count
+            texts = {**entry.drop_texts, **texts}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": complete, "run": self.run,
                     "frames": sum(e.frames for e in entries), "dropped": dropped,
+                    "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
+                    "skipped": _one_list(e.skipped for e in entries),
                     "layouts": [layout for e in entries for layout in e.layouts],
                     "shards": [{"file": e.file, "sha256": e.sha256, "size_bytes": e.size_bytes, "frames": e.frames,
                                 "source": e.source, "first_stamp_ns": e.first_stamp_ns,

@@ -9,25 +9,28 @@ from typing import Any, Protocol
 
 from vit_perception.durable import ends_digest
 from vit_perception.bags.reader import BagReader
-from vit_perception.bags.replay import Dropped, replay_from
+from vit_perception.bags.replay import Dropped, Skips, refusal, replay_from
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult, PoseAtImage, StateAtImage
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-BAG_SUFFIXES = (".mcap", ".db3")
 LONGEST_PERIOD_S = 86400.0
 NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "missing", None)
 
 
 @dataclass(frozen=True, eq=False)
 class SourceResult:
-    """One result, numbered from 0 within its source; ``extras`` are numbers that the source has beside the images."""
+    """One result, numbered from 0 within its source; ``extras`` are numbers that the source has beside the images.
+
+    ``skips`` are since the result before; those behind the last one have a ``None`` of their own.
+    """
 
     index: int
     recorded_ns: int
-    result: FrameResult | Dropped
+    result: FrameResult | Dropped | None
     new_episode: bool = False
     extras: dict[str, Any] = field(default_factory=dict)
+    skips: Skips = field(default_factory=Skips)
 
 
 class Source(Protocol):
@@ -41,29 +44,6 @@ class Source(Protocol):
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
         """Results from number ``first`` on; those before are not encoded. Each holds until the next is asked for."""
-
-
-class NotedSource:
-    """``source``, of whose dropped results ``texts`` keeps the first one's text by reason."""
-
-    def __init__(self, source: Source, texts: dict[str, str]):
-        self._source, self._texts = source, texts
-        self.identity, self.total = source.identity, source.total
-
-    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
-        for found in self._source.results(pipeline, first):
-            if isinstance(found.result, Dropped):
-                self._texts.setdefault(found.result.reason, found.result.text)
-            yield found
-
-
-def check_no_loose_bag(folder: Path) -> None:
-    """Raise ValueError naming the recording's files where ``folder`` is a rosbag2 folder without its metadata.yaml."""
-    if folder.is_dir() and not (folder / "metadata.yaml").is_file():
-        loose = sorted(p.name for p in folder.iterdir() if p.suffix in BAG_SUFFIXES)
-        if loose:
-            raise ValueError(f"{folder} is a bag without metadata.yaml; accepted: the whole folder, or a file of it: "
-                             f"{', '.join(loose[:3])}")
 
 
 def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
@@ -95,7 +75,7 @@ class BagSource:
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
         with BagReader(self._path) as bag:
             for replayed in replay_from(pipeline, bag, first):
-                yield SourceResult(replayed.index, replayed.recorded_ns, replayed.result)
+                yield SourceResult(replayed.index, replayed.recorded_ns, replayed.result, skips=replayed.skips)
 
 
 class PicturesSource:
@@ -107,7 +87,8 @@ class PicturesSource:
         self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
         self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
         if not self._files:
-            raise ValueError(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files")
+            raise ValueError(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
+                             "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "pictures", "name": self._folder.name, **files_identity(self._folder, self._files),
@@ -121,7 +102,8 @@ class PicturesSource:
             file = self._files[index]
             stamp_ns = (index + 1) * self._period_ns
             message = compressed_picture(stamp_ns, "pictures", file.read_bytes(), file.suffix[1:].lower())
-            yield SourceResult(index, stamp_ns, encode_images(pipeline, {self._camera: message}, file.name))
+            name = str(file.relative_to(self._folder))
+            yield SourceResult(index, stamp_ns, encode_images(pipeline, {self._camera: message}, name, Skips()))
 
 
 def header_of(stamp_ns: int, frame_id: str) -> SimpleNamespace:
@@ -135,12 +117,11 @@ def compressed_picture(stamp_ns: int, frame_id: str, data: bytes, file_format: s
     return SimpleNamespace(header=header_of(stamp_ns, frame_id), format=file_format, data=data)
 
 
-def encode_images(pipeline: Pipeline, messages: Mapping[str, Any], name: str) -> FrameResult | Dropped:
+def encode_images(pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: Skips) -> FrameResult | Dropped:
     """One group of images without poses through the pipeline; ``name`` is what it is called where it is dropped."""
     prepared = pipeline.prepare(messages)
-    if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
-        camera, error = next(iter(prepared.refused.items()))
-        return Dropped(error.reason, f"{name}, camera {camera}: {error}")
+    if dropped := refusal(pipeline, prepared, f"{name}, ", skips):
+        return dropped
     output = pipeline.encode(prepared)
     try:
         return pipeline.assemble(prepared, output, {arm.name: NO_POSE for arm in pipeline.settings.poses},

@@ -3,6 +3,8 @@
 import base64
 import html
 import io
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +14,38 @@ from PIL import Image
 
 from vit_perception.durable import write_whole
 from vit_perception.bags.inspect_frames import InspectedFrame
-from vit_perception.bags.replay import Dropped
+from vit_perception.bags.replay import Dropped, Skips
 
 WIDTH_PX, HEIGHT_PX, LEFT_PX, BOTTOM_PX = 1100, 200, 60, 24
 # Okabe and Ito's palette: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MOST_POINTS = 2000
+MOST_KEPT = 2 * MOST_POINTS
 STYLE = ("body{font:15px system-ui,sans-serif;max-width:1160px;margin:24px auto;color:#191920}img{max-width:100%}"
          "table{border-collapse:collapse}td,th{padding:2px 14px 2px 0;text-align:left}h2{margin:28px 0 6px}"
          "svg text{font:12px system-ui,sans-serif;fill:#6e6e76}.key{margin-right:16px}")
+
+
+class Line:
+    """Numbers over time, of which at most ``MOST_KEPT`` stay, evenly spread: a chart shows no more of a long day.
+
+    ``low`` and ``high`` are those of all numbers; the median is that of the ones that stay.
+    """
+
+    def __init__(self) -> None:
+        self.times_s, self.values = array("d"), array("d")
+        self.low, self.high = math.inf, -math.inf
+        self._every, self._count = 1, 0
+
+    def add(self, time_s: float, value: float) -> None:
+        self.low, self.high = min(self.low, value), max(self.high, value)
+        if self._count % self._every == 0:
+            if len(self.values) == MOST_KEPT:
+                self.times_s, self.values = self.times_s[::2], self.values[::2]
+                self._every *= 2
+            self.times_s.append(time_s)
+            self.values.append(value)
+        self._count += 1
 
 
 @dataclass
@@ -29,12 +54,10 @@ class Curves:
 
     title: str
     unit: str
-    times_s: dict[str, list[float]] = field(default_factory=dict)
-    values: dict[str, list[float]] = field(default_factory=dict)
+    lines: dict[str, Line] = field(default_factory=dict)
 
     def add(self, name: str, time_s: float, value: float) -> None:
-        self.times_s.setdefault(name, []).append(time_s)
-        self.values.setdefault(name, []).append(value)
+        self.lines.setdefault(name, Line()).add(time_s, value)
 
 
 class ReportData:
@@ -45,6 +68,7 @@ class ReportData:
         self.frames = 0
         self.dropped: dict[str, int] = {}
         self.drop_texts: dict[str, str] = {}  # the first one's, by reason
+        self.skips = Skips()
 
     def add(self, frame: InspectedFrame) -> None:
         """Take one frame's numbers."""
@@ -90,20 +114,19 @@ def png_uri(picture: Image.Image) -> str:
 
 def chart(curves: Curves) -> str:
     """Lines over seconds as SVG, with the range of both axes and a key. Long recordings are thinned out."""
-    ends_s = [t for times in curves.times_s.values() for t in (min(times), max(times))]
-    values = np.concatenate([np.asarray(v) for v in curves.values.values()])
-    low, high = float(values.min()), float(values.max())
+    ends_s = [t for line in curves.lines.values() for t in (min(line.times_s), max(line.times_s))]
+    low, high = min(line.low for line in curves.lines.values()), max(line.high for line in curves.lines.values())
     begin_s, length_s = min(ends_s), max(max(ends_s) - min(ends_s), 1e-9)
     span = max(high - low, 1e-9)
     lines, key = [], []
-    for k, (name, numbers) in enumerate(curves.values.items()):
-        colour, step = COLOURS[k % len(COLOURS)], max(1, len(numbers) // MOST_POINTS)
+    for k, (name, line) in enumerate(curves.lines.items()):
+        colour, step = COLOURS[k % len(COLOURS)], max(1, len(line.values) // MOST_POINTS)
         points = " ".join(f"{LEFT_PX + (t - begin_s) / length_s * (WIDTH_PX - LEFT_PX):.1f},"
                           f"{(high - v) / span * (HEIGHT_PX - 10) + 5:.1f}"
-                          for t, v in zip(curves.times_s[name][::step], numbers[::step]))
+                          for t, v in zip(line.times_s[::step], line.values[::step]))
         lines.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/>")
         key.append(f"<span class=key style='color:{colour}'>&#9632; {html.escape(name)}"
-                   f" (median {np.median(numbers):.3g})</span>")
+                   f" (median {np.median(line.values):.3g})</span>")
     labels = _labels([(0, 12, f"{high:.3g} {curves.unit}"), (0, HEIGHT_PX, f"{low:.3g} {curves.unit}"),
                       (LEFT_PX, HEIGHT_PX + BOTTOM_PX - 4, f"{begin_s:.2f} s"),
                       (WIDTH_PX - 60, HEIGHT_PX + BOTTOM_PX - 4, f"{begin_s + length_s:.2f} s")])

@@ -7,10 +7,10 @@ import numpy as np
 
 from vit_perception.bags.contact_sheet import CameraPanel, Moment
 from vit_perception.bags.reader import BagReader
-from vit_perception.bags.replay import Dropped, replay_from
+from vit_perception.bags.replay import Dropped, Skips, replay_from
 from vit_perception.image.views import attention_view
 from vit_perception.pipeline import Pipeline
-from vit_perception.types import NANOSECONDS_PER_SECOND, CameraResult
+from vit_perception.types import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
 
@@ -39,13 +39,16 @@ class InspectedFrame:
         return Moment(self.time_s, "", best, sums.get(best, 0.0), tuple(self.panels.values()))
 
 
-def inspected(pipeline: Pipeline, bag: BagReader) -> Iterator[InspectedFrame | Dropped]:
+def inspected(pipeline: Pipeline, bag: BagReader) -> Iterator[InspectedFrame | Dropped | Skips]:
     """Every frame of ``bag``, in the order of recording. Arrays are copies. Raises BagError."""
     first_ns: int | None = None
     for replayed in replay_from(pipeline, bag):
         result = replayed.result
+        if replayed.skips.counts:
+            yield replayed.skips
         if isinstance(result, Dropped):
             yield result
+        if not isinstance(result, FrameResult):
             continue
         first_ns = result.stamp_ns if first_ns is None else first_ns
         yield InspectedFrame(

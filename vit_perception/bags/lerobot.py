@@ -14,6 +14,7 @@ import numpy as np
 
 from vit_perception.bags.embed_sources import SourceResult, compressed_picture, encode_images, files_identity
 from vit_perception.bags.lerobot_video import VideoFrames
+from vit_perception.bags.replay import Skips
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
@@ -79,8 +80,10 @@ class LeRobotSource:
                 stamp_ns = NANOSECONDS_PER_SECOND + round(row["frame_index"] / fps * NANOSECONDS_PER_SECOND)
                 messages = {c.name: videos.image(c.key, episode, row["timestamp"], stamp_ns) if c.is_video
                             else self._picture(c, row, stamp_ns) for c in cameras}
-                result = encode_images(pipeline, messages, f"{self._root.name} frame {index}")
-                yield SourceResult(index, stamp_ns, result, new_episode and row["frame_index"] == 0, self._extras(row))
+                skips = Skips()
+                result = encode_images(pipeline, messages, f"{self._root.name} frame {index}", skips)
+                yield SourceResult(index, stamp_ns, result, new_episode and row["frame_index"] == 0,
+                                   self._extras(row), skips)
         finally:
             if videos is not None:
                 videos.close()

@@ -11,13 +11,10 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Qos
 from rosbags.typesys import Stores, get_typestore
 
-ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
+from vit_perception.bags.mcap_chunks import LongReader
+from vit_perception.bags.recording_kind import ACCEPTED, BagError, check_recording, cut_off
 
 MOST_EXCESS = 32  # bytes that may stand behind a message
-
-
-class BagError(ValueError):
-    """A bag that cannot be read; the message names the path or topic and what would be accepted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +29,29 @@ class RawMessage:
 
 @dataclass(frozen=True)
 class Undecodable:
-    """In the place of a message that could not be read: ``text`` names bag, topic, time and what is wrong."""
+    """In the place of a message that could not be read: ``text`` names topic, time and what is wrong."""
 
     text: str
 
 
 class BagReader:
-    """A bag, opened for reading: ``with BagReader(path) as bag: ...``. Raises BagError when it is none."""
+    """A bag, opened for reading: ``with BagReader(path) as bag: ...``. Raises BagError when it is none.
+
+    Memory: about three chunks of an MCAP file (those whose times overlap are open at once) and 100 bytes of each.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.undecodable: Counter[str] = Counter()  # messages by topic, of all passes
-        if not self.path.exists():
-            raise BagError(f"no bag at {self.path}; accepted: {ACCEPTED}")
+        check_recording(self.path)
         try:
             # Recordings of other distributions bring their own definitions along; this is for those that don't.
             self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_KILTED))
+            self._reader.readers = [LongReader(self.path)]
             self._reader.open()
         except Exception as error:  # the library's own errors, SQLite's, and those of three decompressors
-            raise BagError(f"{self.path} is no readable bag: {error}; accepted: {ACCEPTED}") from error
+            raise BagError(f"{self.path} is no readable bag: {_line(error)}{cut_off(self.path)}; accepted: "
+                           f"{ACCEPTED}") from error
 
     def __enter__(self) -> "BagReader":
         return self
@@ -112,13 +113,14 @@ class BagReader:
                 message = self._deserialised(data, connection.msgtype)
             except Exception as error:  # what the generated code of a type stumbles over: struct's, numpy's, Unicode's
                 topic = connection.topic
-                text = (f"{self.path}: a message of {topic} at {stamp_ns} ns, of {len(data)} bytes, cannot be read as "
-                        f"{connection.msgtype}: {error}")
+                text = (f"a message of {topic} at {stamp_ns} ns, of {len(data)} bytes, cannot be read as "
+                        f"{connection.msgtype}: {_line(error)}")
                 self.undecodable[topic] += 1
                 if topic in tell:
                     yield topic, stamp_ns, Undecodable(text)
                 elif self.undecodable[topic] == 1:
-                    logging.getLogger(__name__).warning("%s; it is left out, as are others of the topic", text)
+                    logging.getLogger(__name__).warning("%s: %s; it is left out, as are others of the topic",
+                                                        self.path, text)
                 continue
             yield connection.topic, stamp_ns, message
 
@@ -142,4 +144,9 @@ class BagReader:
         try:
             yield from self._reader.messages(connections=connections, start=start_ns, stop=stop_ns)
         except Exception as error:  # as on opening: whatever a decompressor or SQLite finds further in
-            raise BagError(f"{self.path} is damaged: {error}; accepted: a whole bag") from error
+            raise BagError(f"{self.path} is damaged: {_line(error)}; accepted: a whole bag") from error
+
+
+def _line(error: Exception) -> str:
+    """What an error of the library says, in one line."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

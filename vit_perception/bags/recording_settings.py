@@ -51,6 +51,8 @@ def _name(topic: str, otherwise: str, used: set[str]) -> str:
 
 def settings_of_parameters(file: Path) -> EncoderSettings:
     """The settings that the node would read from a ROS 2 parameter file. Raises BadSetting or ValueError, named."""
+    if not file.is_file():
+        raise ValueError(f"--params: there is no {file}; accepted: a parameter file of the node, as config/demo.yaml")
     try:
         content = yaml.load(file.read_text(), _Loader)
         (node,) = content.values()

@@ -1,14 +1,15 @@
 """A bag through the pipeline: the frames that the node would publish if it were fast enough for every image."""
 
+import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.bags.image_groups import ImageGroups
 from vit_perception.bags.reader import BagReader, Undecodable
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.pipeline import Pipeline
+from vit_perception.pipeline import Pipeline, Prepared
 from vit_perception.pose.body import BodyStreams
 from vit_perception.pose.samples import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.settings import BadSetting
@@ -40,13 +41,43 @@ class Dropped:
     text: str
 
 
+@dataclass
+class Skips:
+    """What was left out beside dropped frames: how many messages by topic and reason, and the first one's text.
+
+    Poses and joint states that cannot be used, and images in whose place a frame has a masked camera.
+    """
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, topic: str, reason: str, text: str, count: int = 1) -> None:
+        """Count ``count`` more messages of ``topic``, of which the first has ``text``."""
+        self.counts[topic, reason] = self.counts.get((topic, reason), 0) + count
+        self.texts.setdefault((topic, reason), text)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a topic and reason, with the count and the first one's text."""
+        return [{"topic": topic, "reason": reason, "count": count, "first": self.texts[topic, reason]}
+                for (topic, reason), count in self.counts.items()]
+
+    def update(self, other: "Skips") -> None:
+        """Add what was skipped later."""
+        for (topic, reason), count in other.counts.items():
+            self.add(topic, reason, other.texts[topic, reason], count)
+
+
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """One result of a bag: its place among all of them, from 0, and when its last image was recorded, in ns."""
+    """One result of a bag: its place among all of them, from 0, and when its last image was recorded, in ns.
+
+    ``skips`` are since the result before. Where some come behind the last result, they have a ``None`` of their own.
+    """
 
     index: int
     recorded_ns: int
-    result: FrameResult | Dropped
+    result: FrameResult | Dropped | None
+    skips: Skips = field(default_factory=Skips)
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
@@ -54,17 +85,30 @@ def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped
 
     Reads topics as ``pipeline.settings`` name them, and groups and masks by its ``sync``. Memory stays bounded:
     an image waits only until the samples around its stamp have been read. Results hold until the next one is
-    asked for. Raises BagError.
+    asked for. What is skipped is said in the log, once a topic and reason. Raises BagError.
     """
-    return (replayed.result for replayed in replay_from(pipeline, bag))
+    told: set[tuple[str, str]] = set()
+    for replayed in replay_from(pipeline, bag):
+        for (topic, reason), text in replayed.skips.texts.items():
+            if (topic, reason) not in told:
+                told.add((topic, reason))
+                logging.getLogger(__name__).warning("%s: %s; it is left out, as are others of the topic", bag.path,
+                                                    text)
+        if replayed.result is not None:
+            yield replayed.result
 
 
 def replay_from(pipeline: Pipeline, bag: BagReader, first: int = 0) -> Iterator[Replayed]:
     """As :func:`replay`, with each result's place in it. Those before ``first`` are read but not encoded."""
     pass_over_bag = _Replay(pipeline)
-    for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag)):
-        if index >= first:
-            yield Replayed(index, recorded_ns, item if isinstance(item, Dropped) else pass_over_bag.encode(item))
+    index, recorded_ns = 0, 0
+    for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
+        skips = pass_over_bag.take_skips()
+        if index > first:
+            result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
+            yield Replayed(index - 1, recorded_ns, result, skips)
+    if (skips := pass_over_bag.take_skips()).counts:
+        yield Replayed(index, recorded_ns, None, skips)
 
 
 class _Replay:
@@ -86,14 +130,24 @@ class _Replay:
                                    settings.sync.policy == "mask",
                                    round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND))
         self._ready: deque[_Group] = deque()
+        self._skips = Skips()
+
+    def take_skips(self) -> Skips:
+        """What was skipped since the last call."""
+        skips, self._skips = self._skips, Skips()
+        return skips
 
     def groups(self, bag: BagReader) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         """(recorded ns, messages by camera or what was dropped). A group is to be encoded before the next is taken."""
         newest_ns: dict[str, int] = {}
         recorded_ns = 0
-        for topic, recorded_ns, message in bag.messages([*self._cameras, *self._body.topics], tell=self._cameras):
+        topics = [*self._cameras, *self._body.topics]
+        for topic, recorded_ns, message in bag.messages(topics, tell=topics):
             if isinstance(message, Undecodable):
-                yield recorded_ns, Dropped("undecodable", message.text)
+                if topic in self._cameras:
+                    yield recorded_ns, Dropped("undecodable", message.text)
+                else:
+                    self._skips.add(topic, "undecodable", message.text)
                 continue
             try:
                 if topic in self._body.topics:
@@ -110,6 +164,8 @@ class _Replay:
             except BadInput as error:
                 if topic in self._cameras:
                     yield recorded_ns, Dropped(error.reason, f"{topic}: {error}")
+                else:
+                    self._skips.add(topic, error.reason, f"{topic} recorded at {recorded_ns} ns: {error}")
                 continue
             yield from self._encodable(recorded_ns)
         yield from self._finish(recorded_ns)
@@ -139,14 +195,25 @@ class _Replay:
             group = self._ready.popleft()
             yield group.recorded_ns, group.messages
 
-    def encode(self, group: dict[str, Any]) -> FrameResult | Dropped:
+    def encode(self, group: dict[str, Any], skips: Skips) -> FrameResult | Dropped:
         """One group through the pipeline, with poses and joint states as they are known now."""
         prepared = self._pipeline.prepare(group)
-        if prepared.refused and (self._pipeline.settings.sync.policy == "wait" or not prepared.images):
-            camera, error = next(iter(prepared.refused.items()))
-            return Dropped(error.reason, f"camera {camera}: {error}")
+        if dropped := refusal(self._pipeline, prepared, "", skips):
+            return dropped
         output = self._pipeline.encode(prepared)
         try:
             return self._pipeline.assemble(prepared, output, *self._body.at(prepared.first.stamp_ns))
         except BadInput as error:
             return Dropped(error.reason, str(error))
+
+
+def refusal(pipeline: Pipeline, prepared: Prepared, name: str, skips: Skips) -> Dropped | None:
+    """What a group is dropped for whose images were refused; None where the others are encoded, and ``skips`` has those
+    that are masked. ``name`` is what the text calls it."""
+    if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
+        camera, error = next(iter(prepared.refused.items()))
+        return Dropped(error.reason, f"{name}camera {camera}: {error}")
+    topics = {camera.name: camera.topic for camera in pipeline.settings.cameras}
+    for camera, error in prepared.refused.items():
+        skips.add(topics[camera], error.reason, f"{name}camera {camera}: {error}")
+    return None

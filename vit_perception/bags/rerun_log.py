@@ -1,8 +1,11 @@
 """A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
 
 import os
+from array import array
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vit_perception.bags.contact_sheet import CameraPanel
 from vit_perception.bags.inspect_frames import InspectedFrame
@@ -37,14 +40,15 @@ class RerunLog:
         self._recording.save(self._partial)
         self._recording.send_recording_name(name)
         self._pca: dict[str, PcaView] = {}
-        self._paths: dict[str, list] = {}
+        self._paths: dict[str, array] = {}  # x y z one behind the other, in the viewer's own precision
 
     def __enter__(self) -> "RerunLog":
         return self
 
     def __exit__(self, kind: type | None, *unused) -> None:
         for arm, path in self._paths.items():
-            self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([path]), static=True)
+            positions = np.frombuffer(path, np.float32).reshape(-1, 3)
+            self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([positions]), static=True)
         self._recording.flush()
         self._recording.disconnect()
         if kind is None:
@@ -63,7 +67,7 @@ class RerunLog:
                 # In parts, so that a slash in a label makes no folder.
                 recording.log([name, "score", label], rerun.Scalars(score))
         for arm, (position_m, quaternion_xyzw) in frame.poses.items():
-            self._paths.setdefault(arm, []).append(position_m.tolist())
+            self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
             recording.log(f"{arm}/hand", rerun.Transform3D(translation=position_m,
                                                            rotation=rerun.Quaternion(xyzw=quaternion_xyzw)),
                           rerun.TransformAxes3D(0.1))

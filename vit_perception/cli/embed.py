@@ -18,40 +18,48 @@ from rich.text import Text
 from vit_perception.bags.embed import EmbedOptions, embed
 from vit_perception.bags.embed_columns import FEATURES
 from vit_perception.bags.embed_journal import check_out
-from vit_perception.bags.embed_sources import (BAG_SUFFIXES, BagSource, NotedSource, PicturesSource, Source,
-                                               check_no_loose_bag)
+from vit_perception.bags.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
 from vit_perception.bags.output_messages import check_node_name
+from vit_perception.bags.recording_kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
 from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
 from vit_perception.bags.shards import FORMATS
 from vit_perception.pipeline import Pipeline
-from vit_perception.settings import BACKENDS, CameraSettings, EncoderSettings
+from vit_perception.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
 
 MEBIBYTE = 1 << 20
+SOURCES = ("rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data set (with "
+           "meta/info.json)")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE",
-                        help="bags, one folder of pictures, or one LeRobot data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; one that was begun is gone on with")
-    parser.add_argument("--format", choices=FORMATS, default="parquet", help="(default: %(default)s)")
+                        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: a new one, or that of an interrupted "
+                        "run, which goes on")
+    parser.add_argument("--format", choices=FORMATS, default="parquet", help="parquet and safetensors have a row "
+                        "a frame, mcap is a bag with the node's own topics (default: %(default)s)")
     parser.add_argument("--features", nargs="+", choices=FEATURES, default=[],
-                        help="what to write (default: tokens embedding cls; for mcap all)")
+                        help="what to write, behind SOURCE (default: tokens embedding cls; for mcap all)")
     add_pipeline_arguments(parser)
     parser.add_argument("--shard-mb", type=float, default=64.0, help="size of a file, in MiB (default: %(default)s)")
     parser.add_argument("--shard-frames", type=int, default=1000, help="most frames of a file (default: %(default)s)")
     parser.add_argument("--period-s", type=float, default=0.1, help="between two pictures, which have no time of "
                         "their own (default: %(default)s)")
-    parser.add_argument("--node", default="/vit_encoder", help="whose topics an mcap has (default: %(default)s)")
+    parser.add_argument("--node", default="/vit_encoder", help="the node below whose name an mcap's topics stand "
+                        "(default: %(default)s)")
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
     """What makes the pipeline; `inspect` has the same."""
     parser.add_argument("--params", type=Path, help="the node's parameter file (default: every image and pose topic)")
-    parser.add_argument("--checkpoint", help="as the node's model.checkpoint")
-    parser.add_argument("--backend", choices=BACKENDS, help="as the node's engine.backend")
-    parser.add_argument("--precision", help="as the node's engine.precision")
+    parser.add_argument("--checkpoint", help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
+                        "--params, else demo)")
+    parser.add_argument("--backend", choices=BACKENDS, help="the engine (default: as in --params, else auto: the first "
+                        "that opens)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="the engine's numbers (default: as in --params, "
+                        "else auto)")
 
 
 def run(args: Namespace) -> int:
@@ -63,20 +71,24 @@ def run(args: Namespace) -> int:
     check_out(args.out)
     settings, sources = what_to_read(args)
     print(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
-          + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses))
-    texts: dict[str, str] = {}
+          + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
+          + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states))
     pipeline = Pipeline.open(settings, print)
     try:
-        manifest = with_progress(pipeline, [NotedSource(source, texts) for source in sources], args.out, options)
+        manifest = with_progress(pipeline, sources, args.out, options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         raise OSError(f"{error}; what is finished in {args.out} is whole: make room, and give the same command to go "
                       "on") from error
+    except KeyboardInterrupt:
+        print(f"what is finished in {args.out} is whole; the same command goes on from there", file=sys.stderr)
+        raise
     finally:
         pipeline.close()
     print("\n".join([f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
-                     *drop_lines(manifest["dropped"], texts)]))
+                     *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
+                     *skip_lines(manifest.get("skipped", []))]))
     if not manifest["frames"]:
         print(f"no frame came out; accepted: images on {', '.join(c.topic for c in settings.cameras)}, with all that "
               "the settings require", file=sys.stderr)
@@ -85,16 +97,26 @@ def run(args: Namespace) -> int:
 
 
 def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
-    """What was dropped, a line a reason, with the text of the first where this run has seen it."""
+    """What was dropped, a line a reason, with the text of the first."""
     return [f"dropped: {count} {reason}" + (f", the first: {texts[reason]}" if reason in texts else "")
             for reason, count in counts.items()]
+
+
+def skip_lines(rows: list[dict]) -> list[str]:
+    """What was left out beside dropped frames: a line a topic and reason."""
+    return [f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}" for row in rows]
 
 
 def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
     """Settings and sources by what the paths are. Raises ValueError naming a path that is none of it."""
     first = args.sources[0]
+    for path in args.sources:
+        if not path.exists():
+            raise ValueError(f"there is no {path}; accepted: {SOURCES}")
     given = settings_of_parameters(args.params) if args.params else None
     if is_bag(first):
+        for path in args.sources:
+            check_recording(path)
         settings = with_overrides(given or settings_of_recording(first), args)
         return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources]
     check_no_loose_bag(first)
@@ -105,16 +127,17 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
         cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
         return with_overrides(images_only(given, cameras), args), [source]
     if not first.is_dir():
-        raise ValueError(f"{first} is nothing that can be read; accepted: a rosbag2 folder or file, a folder of "
-                         "pictures, or a LeRobot data set (with meta/info.json)")
+        raise ValueError(f"{first} is nothing that can be read; accepted: {SOURCES}")
+    if not any(first.iterdir()):
+        raise ValueError(f"{first} is an empty folder; accepted: {SOURCES}")
     camera = given.cameras[0].name if given else "camera"
     settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
     return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)]
 
 
 def is_bag(path: Path) -> bool:
-    """Whether ``path`` looks like a rosbag2 recording."""
-    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or not path.exists()
+    """Whether ``path`` looks like a recording."""
+    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or is_ros1(path)
 
 
 def images_only(given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]) -> EncoderSettings:

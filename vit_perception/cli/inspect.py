@@ -12,14 +12,14 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vit_perception.bags.contact_sheet import draw_sheet
-from vit_perception.bags.embed_sources import check_no_loose_bag
 from vit_perception.bags.html_report import ReportData, write_report
 from vit_perception.bags.inspect_frames import SHEET_ROWS, inspected
 from vit_perception.bags.reader import BagReader
+from vit_perception.bags.recording_kind import check_recording
 from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
-from vit_perception.bags.replay import Dropped
+from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
-from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, with_overrides
+from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, with_overrides
 from vit_perception.pipeline import Pipeline
 
 FORMATS = ("auto", "rrd", "html", "both")
@@ -27,13 +27,17 @@ FORMATS = ("auto", "rrd", "html", "both")
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, contact_sheet.png, <bag>.rrd")
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="auto: both where rerun-sdk is there")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, contact_sheet.png, "
+                        "<bag>.rrd; those that are there are replaced")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="html, rrd for the Rerun viewer, or both "
+                        "(default: auto, both where rerun-sdk is installed, else html)")
     add_pipeline_arguments(parser)
 
 
 def run(args: Namespace) -> int:
-    check_no_loose_bag(args.bag)
+    check_recording(args.bag)
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out: {args.out} is a file; accepted: a folder, new or not")
     settings = settings_of_parameters(args.params) if args.params else settings_of_recording(args.bag)
     with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
     if args.format == "auto" and not with_rrd:
@@ -61,7 +65,7 @@ def run(args: Namespace) -> int:
         write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
         written += [args.out / "report.html", args.out / "contact_sheet.png"]
     print("\n".join([f"{data.frames} frames; written: {', '.join(map(str, written))}",
-                     *drop_lines(data.dropped, data.drop_texts)]))
+                     *drop_lines(data.dropped, data.drop_texts), *skip_lines(data.skips.rows())]))
     return 0
 
 
@@ -74,6 +78,9 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
     with Progress(*columns) as progress:
         bar = progress.add_task("", total=total)
         for frame in inspected(pipeline, bag):
+            if isinstance(frame, Skips):
+                data.skips.update(frame)
+                continue
             progress.advance(bar)
             if isinstance(frame, Dropped):
                 data.drop(frame)
@@ -90,8 +97,9 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
 def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, str]:
     """What the report says above its pictures."""
     dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items()) or "none"
+    left_out = ", ".join(f"{row['count']} {row['reason']} of {row['topic']}" for row in data.skips.rows()) or "nothing"
     return {"recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s", "frames": str(data.frames),
-            "dropped": dropped, "model": pipeline.card.name,
+            "dropped": dropped, "left out beside": left_out, "model": pipeline.card.name,
             "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
             "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),
             "arms": ", ".join(f"{p.name} ({p.topic})" for p in pipeline.settings.poses) or "none"}

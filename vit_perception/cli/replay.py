@@ -23,7 +23,8 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="publish the bag's time on /clock (without a number at 40 Hz)")
     parser.add_argument("--qos", choices=("recorded", "reliable"), default="recorded",
                         help="as the bag says where it does, or reliable, which every subscriber matches")
-    parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long for a subscriber on each topic")
+    parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long, before playing, for a subscriber on "
+                        "each topic (default: 0, no waiting); it is an error if one has none by then")
     parser.add_argument("--log", type=Path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
 
 
@@ -60,7 +61,8 @@ def run(args: Namespace) -> int:
         if ended:
             progress.update(bar, completed=progress.tasks[bar].total)
     finally:
-        progress.stop()
+        if progress.live.is_started:  # else it would print an empty line before what is wrong
+            progress.stop()
     for topic, number in sorted(sent.items()):
         print(f"{number:>8}  {topic}")
     print(f"{sum(sent.values())} messages sent" + ("" if ended else ", interrupted"))

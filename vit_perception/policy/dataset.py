@@ -1,5 +1,6 @@
 """`embed`'s output as a torch data set: windows over time, in any order, from any number of workers."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.wire import Layout
+from vit_perception.policy.live import GEOMETRY_FIELDS
+from vit_perception.wire import Layout, differing_fields
 
 
 class FeatureDataset(Dataset):
@@ -17,10 +19,11 @@ class FeatureDataset(Dataset):
     An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool, ``stamps_ns`` (history,)
     int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion xyzw; NaN where missing), ``states`` by name
     (history, joints and fields as ``layouts[0].states`` names them) float64, ``embedding``
-    (history, L) where it was stored, and each of ``columns`` with a leading axis of ``history``. Frames of a window are
-    ``stride`` frames apart, oldest first. A window never spans two episodes, a step back in time, or a gap of more
-    than ``max_gap_s`` between frames that follow one another. Tokens mean the same in a whole folder; only a camera's
-    image size and frame_id may change in a window (column ``layout`` counts ``layouts``).
+    (history, L) where it was stored, ``layout`` (int), and each of ``columns`` with a leading axis of ``history``.
+    Frames of a window are ``stride`` frames apart, oldest first. A window never spans two episodes, two layouts, a
+    step back in time, or a gap of more than ``max_gap_s`` between frames that follow one another.
+    ``layouts[item["layout"]]`` says how to read an item. They differ in a camera's geometry alone (its image size and
+    what follows from it, and its frame_id): ValueError names what else differs in a folder, which is then no data set.
     Files are opened by the process that reads them, when it does; nothing is shared between workers.
     """
 
@@ -31,6 +34,7 @@ class FeatureDataset(Dataset):
                              "and a time above 0")
         self.files = FeatureFiles(folder)
         self.history, self.stride = history, stride
+        check_one_meaning(self.files)
         stored = self.files.columns
         groups = self.layouts[0].groups if self.layouts else ()
         self.arms, self.states = ([g.source for g in groups if g.kind == kind] for kind in ("pose", "state"))
@@ -49,9 +53,10 @@ class FeatureDataset(Dataset):
 
     def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
         """Rows that have (history - 1) * stride rows before them without a break."""
-        stamps_ns, episode = self.files.stamp_ns, self.files.episode
+        stamps_ns = self.files.stamp_ns
         steps_ns = np.diff(stamps_ns)
-        broken = (np.diff(episode) != 0) | (steps_ns <= 0) | (steps_ns > max_gap_ns)
+        broken = (np.diff(self.files.episode) != 0) | (np.diff(self.files.layout_index) != 0)
+        broken |= (steps_ns <= 0) | (steps_ns > max_gap_ns)
         begins = np.concatenate([[0], np.flatnonzero(broken) + 1]) if len(stamps_ns) else np.zeros(0, int)
         rows = np.arange(len(stamps_ns))
         since = rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
@@ -69,4 +74,25 @@ class FeatureDataset(Dataset):
         item: dict[str, Any] = {"stamps_ns": stacked.pop("stamp_ns")}
         item["poses"] = {name: stacked.pop(f"{name}.pose") for name in self.arms}
         item["states"] = {name: stacked.pop(f"{name}.state") for name in self.states}
+        item["layout"] = int(self.files.layout_index[end])
         return item | stacked
+
+
+def check_one_meaning(files: FeatureFiles) -> None:
+    """Raise ValueError where rows of ``files`` have no layout, or layouts that give the tokens another meaning."""
+    if len(files) and not 0 <= files.layout_index.min() <= files.layout_index.max() < len(files.layouts):
+        raise ValueError(f"{files.folder} has rows of layout {files.layout_index.min()} to {files.layout_index.max()}; "
+                         f"accepted: 0 to {len(files.layouts) - 1}, as its manifest has them")
+    for number, layout in enumerate(files.layouts[1:], 1):
+        if differences := differing_fields(_meaning(files.layouts[0]), _meaning(layout)):
+            raise ValueError(f"{files.folder}: layout {number} is not that of layout 0: {'; '.join(differences[:4])}; "
+                             "accepted: layouts that differ in the geometry of a camera alone")
+
+
+def _meaning(layout: Layout) -> dict[str, Any]:
+    """``layout`` without what changes with the size of a camera's images."""
+    fields = asdict(layout)
+    for camera in fields["cameras"]:
+        for name in GEOMETRY_FIELDS:
+            del camera[name]
+    return fields

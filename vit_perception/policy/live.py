@@ -21,6 +21,8 @@ MAX_PENDING = 10
 _BODY_TYPES = {"pose": "geometry_msgs/msg/PoseStamped", "state": "sensor_msgs/msg/JointState"}
 # The gate of the engines holds features of every runtime and precision close to the same reference.
 ENGINE_FIELDS = ("runtime", "precision", "min_cosine")
+# What of a camera is known from its images, and may change with them.
+GEOMETRY_FIELDS = ("source_size_px", "scale", "offset_px", "frame_id")
 
 
 class LayoutMismatch(ValueError):
@@ -59,7 +61,7 @@ def check_layout(live: Layout, expected: Sequence[Layout], may_differ: Sequence[
         for name in may_differ:
             one.pop(name, None), other.pop(name, None)
         for seen, now in zip(one["cameras"], other["cameras"]):
-            for key in ("source_size_px", "scale", "offset_px", "frame_id") if now["source_size_px"] is None else ():
+            for key in GEOMETRY_FIELDS if now["source_size_px"] is None else ():
                 seen.pop(key), now.pop(key)
         differences = differing_fields(one, other)
         if not differences:

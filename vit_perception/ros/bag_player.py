@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
-from vit_perception.bags.reader import ACCEPTED, BagError, BagReader, RawMessage
+from vit_perception.bags.reader import BagError, BagReader, RawMessage
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
 PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -221,8 +221,6 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
 
     ``log`` gets a JSON line a message: topic, the recorded stamp in ns, and when it was sent (wall clock, ns).
     """
-    if path.suffix == ".bag":
-        raise BagError(f"{path} is a recording of ROS 1; accepted: {ACCEPTED}, as rosbags-convert makes one")
     # What is wrong with the bag is said before DDS starts.
     with BagReader(path) as reader:
         # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.

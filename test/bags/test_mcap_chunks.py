@@ -1,0 +1,106 @@
+"""MCAP chunks: the library's own messages in its own order, with a fraction of its memory."""
+
+import gc
+import tracemalloc
+
+import pytest
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from vit_perception.bags import mcap_chunks
+from vit_perception.bags.mcap_chunks import ChunkIndex, LongReader
+from vit_perception.bags.reader import BagReader
+
+TEXT = "std_msgs/msg/String"
+# Times of the messages of each chunk: out of order within one, overlapping with others, equal, and far apart.
+CHUNKS = [[10, 30, 20], [15, 15, 35], [40], [5, 60], [41, 41], [35, 30], [1000]]
+
+
+def written(path, chunks, indexed=True):
+    """A bag with these chunks; messages of two topics by turns, each of which says where it stands."""
+    store, writer = get_typestore(Stores.ROS2_KILTED), Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+    with writer:
+        topics = [writer.add_connection(f"/{name}", TEXT, typestore=store) for name in "ab"]
+        for number, times_ns in enumerate(chunks):
+            for place, time_ns in enumerate(times_ns):
+                text = store.types[TEXT](f"{number}.{place}")
+                writer.write(topics[place % 2], time_ns, store.serialize_cdr(text, TEXT))
+            if not indexed:
+                writer.storage.chunk.msgs.clear()
+            writer.storage.close_chunk()
+    return path
+
+
+def read(reader, topics, *span_ns):
+    with reader:
+        wanted = [c for c in reader.connections if c.topic in topics]
+        return [(c.topic, time_ns, bytes(data)) for c, time_ns, data in reader.messages(wanted, *span_ns)]
+
+
+@pytest.mark.parametrize("topics", [("/a", "/b"), ("/a",), ("/b",)])
+@pytest.mark.parametrize("span_ns", [(), (15, 41), (None, 41), (36, None), (2000, None)])
+@pytest.mark.parametrize("of_folder", [True, False])
+def test_messages_and_their_order_are_the_library_s(tmp_path, topics, span_ns, of_folder):
+    path = written(tmp_path / "bag", CHUNKS)
+    path = path if of_folder else path / "bag.mcap"
+    messages = read(LongReader(path), topics, *span_ns)
+    assert messages == read(Reader(path), topics, *span_ns) and (messages or span_ns == (2000, None))
+    with Reader(path) as theirs, LongReader(path) as ours:
+        assert (ours.start_time, ours.end_time, ours.message_count) == (
+            theirs.start_time, theirs.end_time, theirs.message_count) == (5, 1001, 14)
+
+
+def test_chunks_without_message_indices_are_read(tmp_path):
+    path = written(tmp_path / "bag", CHUNKS, indexed=False)
+    with BagReader(path) as bag:
+        times_ns = [message.stamp_ns for message in bag.raw(["/a", "/b"])]
+    assert times_ns == sorted(time_ns for chunk in CHUNKS for time_ns in chunk)
+
+
+def test_only_chunks_that_overlap_are_open_at_once(tmp_path, monkeypatch):
+    open_now, most = set(), 0
+
+    def counted(chunk, *arguments):
+        nonlocal most
+        open_now.add(chunk.chunk_start_offset)
+        most = max(most, len(open_now))
+        yield from library_s(chunk, *arguments)
+        open_now.discard(chunk.chunk_start_offset)
+
+    library_s = mcap_chunks.msgsrc
+    monkeypatch.setattr(mcap_chunks, "msgsrc", counted)
+    path = written(tmp_path / "bag", [[10 * k, 10 * k + 15] for k in range(50)])
+    assert len(read(LongReader(path), ("/a", "/b"))) == 100 and most == 2 and not open_now
+
+
+def test_a_chunk_costs_100_bytes(tmp_path):
+    """Of 3,000 chunks of two topics: 96 bytes each in the index, and as much again where arrays grow."""
+    path = written(tmp_path / "bag", [[2 * k, 2 * k + 1] for k in range(3000)]) / "bag.mcap"
+
+    def traced(kind):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            with kind(path) as reader:
+                messages = reader.messages()
+                next(messages)
+                gc.collect()
+                return tracemalloc.get_traced_memory()[0] / 3000
+        finally:
+            tracemalloc.stop()
+
+    theirs, ours = traced(Reader), traced(LongReader)
+    assert ours < 200 < 1000 < theirs, f"{ours:.0f} and {theirs:.0f} bytes a chunk"
+
+
+def test_an_index_gives_its_chunks_back(tmp_path):
+    with Reader(written(tmp_path / "bag", CHUNKS) / "bag.mcap") as reader:
+        index, chunks = ChunkIndex(), list(reader.storage.chunks)
+    assert not len(index)
+    for chunk in chunks:
+        index.append(chunk)
+    found = [c._replace(chunk_length=0, message_index_offsets={}, message_index_length=0) for c in chunks]
+    assert [index[k] for k in range(len(index))] == list(index) == found
+    assert list(index.by_start()) == sorted(found, key=lambda c: c.message_start_time)
+    index.clear()
+    assert len(index) == 0
