@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 BLOCK_BYTES = 1 << 20
 
@@ -18,20 +18,23 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file, and give it the name ``path`` when it is on the disk.
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary file beside ``path``, and give it that name when it is on the disk.
 
-    Raises OSError, with nothing left behind, where it does not fit.
+    Raises what ``write`` raises, or OSError, with nothing left behind, where it does not fit.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write(partial)
+        sync(partial)
+        # safetensors makes files that only their owner may read; a node often runs as somebody else.
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
 

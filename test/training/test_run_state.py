@@ -83,7 +83,7 @@ def test_two_runs_never_share_a_folder_and_leftovers_of_a_kill_are_removed(tmp_p
         with pytest.raises(OutputError, match="another run writes to"):
             with only_run_in(out):
                 pass
-    (out / ".model.safetensors.123.unfinished").write_text("half")
+    (out / ".model.safetensors.partial").write_text("half")
     with only_run_in(out):
         assert [p.name for p in out.iterdir()] == ["run.lock"]
         require_new_or_resume(out, resume=False)

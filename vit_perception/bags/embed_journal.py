@@ -218,5 +218,5 @@ class Journal:
                     "shards": [{"file": e.file, "sha256": e.sha256, "size_bytes": e.size_bytes, "frames": e.frames,
                                 "source": e.source, "first_stamp_ns": e.first_stamp_ns,
                                 "last_stamp_ns": e.last_stamp_ns} for e in entries if e.file]}
-        write_whole(self.out / MANIFEST, lambda file: file.write((json.dumps(manifest, indent=1) + "\n").encode()))
+        write_whole(self.out / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"))
         return manifest

@@ -102,7 +102,7 @@ def write_report(path: Path, title: str, facts: dict[str, str], data: ReportData
     text = (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
             f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{rows}</table>"
             f"<h2>what the encoder sees</h2><img alt='contact sheet' src='{png_uri(sheet)}'>{charts}</html>\n")
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write_text(text, "utf-8"))
 
 
 def png_uri(picture: Image.Image) -> str:

@@ -64,7 +64,7 @@ class ColumnShard:
         self._rows = []
 
 
-def _write_parquet(file: Any, columns: Columns) -> None:
+def _write_parquet(file: Path, columns: Columns) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -83,10 +83,10 @@ def _arrow_of(values: np.ndarray, pa: Any) -> Any:
     return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
 
 
-def _write_safetensors(file: Any, columns: Columns) -> None:
+def _write_safetensors(file: Path, columns: Columns) -> None:
     from safetensors.numpy import save
 
-    file.write(save({name: np.ascontiguousarray(values) for name, values in columns.items()}))
+    file.write_bytes(save({name: np.ascontiguousarray(values) for name, values in columns.items()}))
 
 
 _WRITERS = {"parquet": _write_parquet, "safetensors": _write_safetensors}

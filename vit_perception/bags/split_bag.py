@@ -33,4 +33,4 @@ def write_metadata(folder: Path, files: list[str]) -> None:
                 "topics_with_message_count": list(topics.values()), "compression_format": "", "compression_mode": "",
                 "relative_file_paths": files, "files": described, "custom_data": None, "ros_distro": "rosbags"}
     text = yaml.safe_dump({"rosbag2_bagfile_information": metadata}, sort_keys=False)
-    write_whole(folder / "metadata.yaml", lambda file: file.write(text.encode()))
+    write_whole(folder / "metadata.yaml", lambda file: file.write_text(text, "utf-8"))

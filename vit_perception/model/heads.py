@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from vit_perception.durable import write_whole
 from vit_perception.types import ClassScore
 
 FEATURES = ("cls", "mean", "cls_mean")
@@ -99,10 +100,11 @@ def save_head(path: str | Path, head: Head) -> None:
     """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature, encoder)."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: getattr(head, name) for name in _TENSORS}, folder / WEIGHTS_FILE)
+    weights = save({name: getattr(head, name) for name in _TENSORS})
+    write_whole(folder / WEIGHTS_FILE, lambda file: file.write_bytes(weights))
     fields = {"labels": list(head.labels), "feature": head.feature, "encoder_sha256": head.encoder_sha256}
     text = json.dumps(fields, ensure_ascii=False, indent=1)
-    (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / LABELS_FILE, lambda file: file.write_text(text + "\n", "utf-8"))
 
 
 def load_head(path: str | Path) -> Head:

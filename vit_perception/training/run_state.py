@@ -1,44 +1,32 @@
 """What a run keeps on disk so that it can be killed at any moment: whole files only, and one state after each epoch."""
 
 import fcntl
-import os
 import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vit_perception import durable
+
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
-_UNFINISHED = re.compile(r"\..+\.\d+\.unfinished")  # what a killed run leaves
+_UNFINISHED = re.compile(r"\..+\.partial")  # what a killed run leaves
 
 
 class OutputError(OSError):
     """The output folder cannot be written; the message names the file, the cause, and what is accepted."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """``write`` fills a temporary file beside ``path``, which is synced and renamed: ``path`` is old, new, never half.
-
-    Raises OutputError where the folder is read-only or the disk full; the temporary file is removed then.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """As :func:`vit_perception.durable.write_whole`. Raises OutputError where the folder is read-only or full."""
     try:
-        write(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        # safetensors makes files that only their owner may read; a node often runs as somebody else.
-        umask = os.umask(0)
-        os.umask(umask)
-        unfinished.chmod(0o666 & ~umask)
-        unfinished.replace(path)
+        durable.write_whole(path, write)
     except Exception as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
                           "writable folder with room for the weights four times") from error
 
