@@ -74,7 +74,7 @@ def run(tmp_path_factory):
         said(recorder, "recording")
         time.sleep(1.0)
         player = child("player", "-m", "vit_perception.cli.main", "replay", str(DEMO_BAG), "--topics", CAMERA_TOPIC,
-                       "/ee_pose", "--wait-s", "30", "--rate", "0.5")
+                       "/ee_pose", "--wait-s", "30", "--rate", "0.5", "--duration", "8")
         player._process.wait(120)
         assert player.stop() == 0, player.tail()
         time.sleep(1.0)
