@@ -30,7 +30,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         # safetensors makes files that only their owner may read; a node often runs as somebody else.
         umask = os.umask(0)
         os.umask(umask)
-        partial.chmod(0o666 & ~umask)
+        with suppress(PermissionError):  # some network and USB file systems allow everything but this
+            partial.chmod(0o666 & ~umask)
         partial.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -1,7 +1,6 @@
 """The C library's heap: what a stage that needs much memory once leaves behind."""
 
 import ctypes
-import gc
 
 
 def give_back_freed_memory() -> None:
@@ -10,7 +9,6 @@ def give_back_freed_memory() -> None:
     glibc keeps it for the next allocation: a checkpoint that was read, exported and compiled leaves tens of megabytes
     with the process for good, and on a Jetson the GPU lacks them. Takes some ten milliseconds.
     """
-    gc.collect()
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):

@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,10 @@ def test_images_in_whose_place_a_camera_is_masked_are_counted(tiny_checkpoint, s
     missing = [k for k in range(150) if not files.row(k, ("wrist.stamp_ns",))["wrist.stamp_ns"]]
     assert manifest["frames"] == 150 and manifest["dropped"] == {}
     assert rows[CAMERAS[1].topic]["count"] == len(missing) == 3 and "camera wrist" in rows[CAMERAS[1].topic]["first"]
+
+
+def test_a_folder_with_a_colon_is_a_folder(pipeline, spoiled, uninterrupted, tmp_path, monkeypatch):  # noqa: F811
+    """Regression: pyarrow took such a path for a URI, when a whole shard had been encoded."""
+    monkeypatch.chdir(tmp_path)
+    manifest = embed(pipeline, [BagSource(spoiled, CAMERAS[0].topic)], Path("run:3"), OPTIONS)
+    assert manifest["complete"] and contents(tmp_path / "run:3") == contents(uninterrupted)

@@ -74,7 +74,7 @@ def test_only_chunks_that_overlap_are_open_at_once(tmp_path, monkeypatch):
 
 
 def test_a_chunk_costs_100_bytes(tmp_path):
-    """Of 3,000 chunks of two topics: 96 bytes each in the index, and as much again where arrays grow."""
+    """Of 3,000 chunks of two topics: 88 bytes each in the index, and as much again where arrays grow."""
     path = written(tmp_path / "bag", [[2 * k, 2 * k + 1] for k in range(3000)]) / "bag.mcap"
 
     def traced(kind):
@@ -104,3 +104,10 @@ def test_an_index_gives_its_chunks_back(tmp_path):
     assert list(index.by_start()) == sorted(found, key=lambda c: c.message_start_time)
     index.clear()
     assert len(index) == 0
+
+
+def test_a_folder_called_bag_is_of_ros_2_all_the_same(tmp_path):
+    """Regression: its messages were taken for those of ROS 1, and none could be read."""
+    with BagReader(written(tmp_path / "run.bag", CHUNKS)) as bag:
+        texts = [message.data for _, _, message in bag.messages(["/a", "/b"])]
+    assert len(texts) == sum(map(len, CHUNKS)) and "0.0" in texts and not bag.undecodable

@@ -119,3 +119,17 @@ def test_windows_are_strided_and_begin_anew_when_time_goes_back(decoder):
     assert made[-1]["tokens"].shape == (3, 5, 4) and made[-1]["poses"]["arm"].shape == (3, 7)
     with pytest.raises(ValueError, match="history is 0"):
         ObservationWindow(0)
+
+
+def test_a_window_does_not_span_two_layouts():
+    """As in the data set: an image of another size keeps the tokens' shape, and changes what they show."""
+    window, made = ObservationWindow(2), []
+    small = replace(LAYOUT, cameras=(replace(LAYOUT.cameras[0], source_size_px=(24, 32)),))
+    decoder = LiveDecoder("/robot", [LAYOUT, small], embedding=True)
+    for now in range(1, 5):
+        if now in (1, 3):
+            decoder.add("/robot/layout", Message(data=(LAYOUT if now == 1 else small).to_json()))
+        for part in (pose(now * MS), state(now * MS), embedding(now * MS), tokens(now * MS, now)):
+            observation = decoder.add(*part)
+            made += [window.add(observation)] if observation else []
+    assert [m["stamps_ns"].tolist() if m else None for m in made] == [None, [MS, 2 * MS], None, [3 * MS, 4 * MS]]

@@ -84,8 +84,10 @@ def test_two_runs_never_share_a_folder_and_leftovers_of_a_kill_are_removed(tmp_p
             with only_run_in(out):
                 pass
     (out / ".model.safetensors.partial").write_text("half")
+    (out / ".film.mkv.partial").write_text("somebody else's")
     with only_run_in(out):
-        assert [p.name for p in out.iterdir()] == ["run.lock"]
+        assert sorted(p.name for p in out.iterdir()) == [".film.mkv.partial", "run.lock"]
+        (out / ".film.mkv.partial").unlink()
         require_new_or_resume(out, resume=False)
         require_new_or_resume(out, resume=True)
 

@@ -14,13 +14,12 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, msgsrc
 
-# Fields of a chunk that are whole numbers; the number of its channels comes behind them, then each with its messages.
+# Fields of a chunk that are whole numbers; behind them come its compression, and each channel with its messages.
 _NUMBERS = ("message_start_time", "message_end_time", "chunk_start_offset", "compressed_size", "uncompressed_size")
-_CHANNELS_AT = len(_NUMBERS) + 1
 
 
 class ChunkIndex:
-    """The chunks of one file, as the library's list of them, in 8 x (8 + 2 x channels) bytes each.
+    """The chunks of one file, as the library's list of them, in 8 x (7 + 2 x channels) bytes each.
 
     Of a chunk that comes out of it, what only finds the message indices is empty.
     """
@@ -37,7 +36,8 @@ class ChunkIndex:
         self._numbers.extend(getattr(chunk, name) for name in _NUMBERS)
         self._numbers.append(self._compressions.index(chunk.compression))
         for channel, messages in chunk.channel_count.items():
-            self._numbers.extend((channel, messages))
+            # The library takes it from the lengths of the indices, which some writers leave at 0.
+            self._numbers.extend((channel, max(0, messages)))
 
     def __len__(self) -> int:
         return len(self._begins)
@@ -59,7 +59,8 @@ class ChunkIndex:
 
 
 class LongMcapReader(McapReader):
-    """The library's reader of one file, which opens a chunk when its time has come. Same messages, same order."""
+    """The library's reader of one file, which opens a chunk when its time has come. Same messages, same
+    order, and also those of chunks without message indices."""
 
     def __init__(self, path):
         super().__init__(path)

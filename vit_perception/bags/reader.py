@@ -37,7 +37,7 @@ class Undecodable:
 class BagReader:
     """A bag, opened for reading: ``with BagReader(path) as bag: ...``. Raises BagError when it is none.
 
-    Memory: about three chunks of an MCAP file (those whose times overlap are open at once) and 100 bytes of each.
+    Memory: of an MCAP file a row of its index a chunk, and the chunks whose times overlap, each about three times.
     """
 
     def __init__(self, path: str | Path):
@@ -48,6 +48,8 @@ class BagReader:
             # Recordings of other distributions bring their own definitions along; this is for those that don't.
             self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_KILTED))
             self._reader.readers = [LongReader(self.path)]
+            # It takes a folder whose name ends in .bag for a recording of ROS 1.
+            self._reader.is2 = True
             self._reader.open()
         except Exception as error:  # the library's own errors, SQLite's, and those of three decompressors
             raise BagError(f"{self.path} is no readable bag: {_line(error)}{cut_off(self.path)}; accepted: "

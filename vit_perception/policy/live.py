@@ -197,11 +197,11 @@ class ObservationWindow:
     def add(self, observation: Observation) -> dict[str, Any] | None:
         """Arrays with a leading axis of ``history``, named as the data set's; None until there are enough.
 
-        Time that goes back, and other tokens than before, begin a new window.
+        Time that goes back, and another layout than before, begin a new window.
         """
         last = self._kept[-1] if self._kept else None
         if last is not None and (observation.stamp_ns <= last.stamp_ns
-                                 or observation.tokens.shape != last.tokens.shape):
+                                 or observation.layout.layout_id != last.layout.layout_id):
             self._kept.clear()
         self._kept.append(observation)
         if len(self._kept) < self._kept.maxlen:

@@ -93,7 +93,7 @@ class PoseInputs:
             return body
 
     def _is_silent(self, name: str) -> bool:
-        """Whether no usable sample came lately. Two that are used together are at most two skews apart."""
+        """Whether no usable sample came lately. Samples of a stream that can be interpolated are two skews apart."""
         arrivals_ns = self.accounts[name].arrivals_ns
         heard_ns = arrivals_ns[-1] if arrivals_ns else self._begun_ns
         lately_s = max(SILENT_S, 2 * self._body.streams[name].settings.max_skew_s)

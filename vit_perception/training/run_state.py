@@ -15,7 +15,9 @@ from vit_perception import durable
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
-_UNFINISHED = re.compile(r"\..+\.partial")  # what a killed run leaves
+# What a killed run leaves.
+_UNFINISHED = re.compile(r"\.(run_state\.pt|model\.safetensors|(preprocessor_)?config\.json|README\.md|metrics\.csv"
+                         r"|curves\.png)\.partial")
 
 
 class OutputError(OSError):
@@ -62,7 +64,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise OutputError(f"--out: another run writes to {folder}; accepted: a folder for each") from error
         for left in folder.iterdir():
-            if _UNFINISHED.fullmatch(left.name):
+            if _UNFINISHED.fullmatch(left.name) and left.is_file():
                 left.unlink()
         yield
 
