@@ -4,12 +4,14 @@ benchmarks/results/cpu.json. Everything in one run, in turn and repeatedly, so t
     make bench        (about six minutes)
 """
 
+import argparse
 import datetime
 import json
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,16 +24,15 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from vit_perception.checkpoints.demo_weights import demo_weights_folder
+from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.processes import Child, use_large_data_profile
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import CameraSettings, EncoderSettings
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 3
 LOW_HZ, HIGH_HZ = 5.0, 30.0
-LOW_S, HIGH_S, WARM_S = 10.0, 10.0, 2.0
-MEMORY_FRAMES, MEMORY_WARM_FRAMES = 2000, 200
+WARM_S = 2.0
 PARAMETERS = ["-p", "autostart:=true", "-p", "camera_names:=[camera]", "-p", "cameras.camera.topic:=/bench/image"]
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -85,12 +86,17 @@ def engine_ms(pipeline: Pipeline, runs: int = 40) -> float:
     return statistics.median(times)
 
 
-def offer(executor, ears: Ears, image_topic: str, token_topic: str, rate_hz: float,
-          seconds: float) -> list[tuple[float, float]]:
-    """Run the camera and give back what was heard of ``token_topic`` while it ran: (time s, age ms)."""
+def start_camera(topic: str, rate_hz: float, seconds: float, logs: Path) -> Child:
+    """The camera as a process, for so long."""
+    return Child([sys.executable, str(HERE / "camera.py"), topic, str(rate_hz), str(seconds)], logs / "camera.log")
+
+
+def offer(executor, ears: Ears, names: tuple[str, str], rate_hz: float, seconds: float,
+          logs: Path) -> list[tuple[float, float]]:
+    """Run the camera; what was heard of the tokens while it ran: (time s, age ms). ``names``: images, tokens."""
+    image_topic, token_topic = names
     ears.heard[token_topic].clear()
-    camera = Child([sys.executable, str(HERE / "camera.py"), image_topic, str(rate_hz), str(seconds)],
-                   HERE / "results/camera.log")
+    camera = start_camera(image_topic, rate_hz, seconds, logs)
     while camera.returncode is None:
         executor.spin_once(timeout_sec=0.1)
     if camera.stop() != 0:
@@ -114,32 +120,54 @@ def rss_kib(pid: int) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
-def memory_growth_percent(executor, ears: Ears, pid: int, engine_hz: float) -> float:
-    """Growth of the node's resident memory over ``MEMORY_FRAMES`` published frames, after a warm-up."""
+def memory_growth_percent(executor, ears: Ears, pid: int, engine_hz: float, count: int, logs: Path) -> float:
+    """Growth of the node's resident memory over ``count`` published frames, after a tenth as many to warm up."""
     frames = ears.heard["/vit_encoder/tokens"]
     frames.clear()
-    seconds = 1.3 * (MEMORY_FRAMES + MEMORY_WARM_FRAMES) / min(engine_hz, HIGH_HZ)
-    camera = Child([sys.executable, str(HERE / "camera.py"), "/bench/image", str(HIGH_HZ), str(seconds)],
-                   HERE / "results/camera.log")
+    warm = count // 10
+    seconds = 1.3 * (count + warm) / min(engine_hz, HIGH_HZ) + WARM_S
+    camera = start_camera("/bench/image", HIGH_HZ, seconds, logs)
     before = 0
-    while len(frames) < MEMORY_FRAMES + MEMORY_WARM_FRAMES and camera.returncode is None:
+    while len(frames) < count + warm and camera.returncode is None:
         executor.spin_once(timeout_sec=0.1)
-        if not before and len(frames) >= MEMORY_WARM_FRAMES:
+        if not before and len(frames) >= warm:
             before = rss_kib(pid)
     camera.stop()
-    if len(frames) < MEMORY_FRAMES + MEMORY_WARM_FRAMES:
+    if len(frames) < count + warm:
         raise RuntimeError(f"only {len(frames)} frames came in {seconds:.0f} s")
     return 100 * (rss_kib(pid) / before - 1)
 
 
+OURS, NAIVE = ("/bench/image", "/vit_encoder/tokens"), ("/naive/image", "/naive/tokens")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--memory-frames", type=int, default=2000, help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=HERE / "results/cpu.json",
+                        help="the figures (default: %(default)s)")
+    return parser.parse_args()
+
+
 def main() -> None:
+    args = parse()
     use_large_data_profile()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vit_perception_bench_") as logs:
+        report = measure(args, Path(logs))
+    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def measure(args: argparse.Namespace, logs: Path) -> dict:
+    """All of it, with the processes' output in ``logs``."""
     pipeline = Pipeline.open(EncoderSettings((CameraSettings("camera", "/bench/image"),)))
-    node = Child.module("vit_perception.ros.start", "--ros-args", *PARAMETERS, log=results / "node.log")
-    naive = Child([sys.executable, str(HERE / "naive_node.py"), str(demo_weights_folder())], results / "naive.log")
+    config = load_checkpoint("demo").model.config
+    node = Child.module("vit_perception.ros.start", "--ros-args", *PARAMETERS, log=logs / "node.log")
+    naive = Child([sys.executable, str(HERE / "naive_node.py"), str(demo_weights_folder())], logs / "naive.log")
     rclpy.init()
     ears = Ears()
     executor = SingleThreadedExecutor()
@@ -147,36 +175,45 @@ def main() -> None:
     runs: dict[str, list[float]] = {key: [] for key in (
         "engine_ms", "floor_ms", "end_to_end_ms", "end_to_end_p99_ms", "node_hz", "naive_hz", "naive_end_to_end_ms",
         "overload_age_ms", "overload_age_p99_ms", "naive_overload_age_ms")}
-    offer(executor, ears, "/bench/image", "/vit_encoder/tokens", LOW_HZ, 3)  # both warm, and no import still running
-    offer(executor, ears, "/naive/image", "/naive/tokens", LOW_HZ, 3)
-    for round_number in range(ROUNDS):
-        print(f"round {round_number + 1} of {ROUNDS}", flush=True)
+
+    def ages_at(names: tuple[str, str], rate_hz: float) -> list[tuple[float, float]]:
+        return steady(offer(executor, ears, names, rate_hz, args.seconds, logs))
+
+    for names in (OURS, NAIVE):  # both warm, and no import still running
+        until_heard(executor, ears, names, logs)
+    for round_number in range(args.rounds):
+        print(f"round {round_number + 1} of {args.rounds}", flush=True)
         runs["engine_ms"].append(engine_ms(pipeline))
-        runs["floor_ms"].append(matrix_products_ms(pipeline.model_config, pipeline.grid, pipeline.engine.precision))
-        ages = [age for _, age in steady(offer(executor, ears, "/bench/image", "/vit_encoder/tokens", LOW_HZ, LOW_S))]
+        runs["floor_ms"].append(matrix_products_ms(config, pipeline.grid, pipeline.engine.precision))
+        ages = [age for _, age in ages_at(OURS, LOW_HZ)]
         runs["end_to_end_ms"].append(statistics.median(ages))
         runs["end_to_end_p99_ms"].append(float(np.percentile(ages, 99)))
         runs["engine_ms"].append(engine_ms(pipeline))
-        heard = steady(offer(executor, ears, "/bench/image", "/vit_encoder/tokens", HIGH_HZ, HIGH_S))
+        heard = ages_at(OURS, HIGH_HZ)
         runs["node_hz"].append(rate_of(heard))
         runs["overload_age_ms"].append(statistics.median(age for _, age in heard))
         runs["overload_age_p99_ms"].append(float(np.percentile([age for _, age in heard], 99)))
         runs["engine_ms"].append(engine_ms(pipeline))
-        low = offer(executor, ears, "/naive/image", "/naive/tokens", LOW_HZ, LOW_S)
-        runs["naive_end_to_end_ms"].append(statistics.median(age for _, age in steady(low)))
-        heard = steady(offer(executor, ears, "/naive/image", "/naive/tokens", HIGH_HZ, HIGH_S))
+        runs["naive_end_to_end_ms"].append(statistics.median(age for _, age in ages_at(NAIVE, LOW_HZ)))
+        heard = ages_at(NAIVE, HIGH_HZ)
         runs["naive_hz"].append(rate_of(heard))
         runs["naive_overload_age_ms"].append(statistics.median(age for _, age in heard[-10:]))
-    print(f"memory over {MEMORY_FRAMES} frames", flush=True)
-    growth = memory_growth_percent(executor, ears, node.pid, 1e3 / statistics.median(runs["engine_ms"]))
+    print(f"memory over {args.memory_frames} frames", flush=True)
+    engine_hz = 1e3 / statistics.median(runs["engine_ms"])
+    growth = memory_growth_percent(executor, ears, node.pid, engine_hz, args.memory_frames, logs)
     report = summarise(runs, pipeline, growth)
     node.stop()
     naive.stop()
     rclpy.try_shutdown()
-    for log in results.glob("*.log"):
-        log.unlink()
-    (results / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+    return report
+
+
+def until_heard(executor, ears: Ears, names: tuple[str, str], logs: Path) -> None:
+    """Show images until tokens come. Raises RuntimeError where none do in two minutes."""
+    deadline_s = time.monotonic() + 120
+    while not offer(executor, ears, names, LOW_HZ, WARM_S, logs):
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"nothing came on {names[1]} in 120 s")
 
 
 def summarise(runs: dict[str, list[float]], pipeline: Pipeline, growth: float) -> dict:
