@@ -112,6 +112,12 @@ def disk_full(robot: Robot) -> Seen:
         section = "model" if key == "checkpoint" else "engine"
         if f"{section}.{key}" in robot.parameters:
             command += [f"--{key}", robot.parameters[f"{section}.{key}"]]
+    # The engine's files too would not fit, and another engine would be taken.
+    before = Child.module("vit_perception.cli.main", *command, "--out", str(robot.folder / "whole"),
+                          log=robot.folder / "embed_whole.log")
+    status = robot.until(lambda: before.returncode is not None and (before.stop(),), "the end of embed", 120)[0]
+    if status != 0:
+        raise Unexpected(f"without a limit: exit status {status}: {before.tail(5)}")
     full = Child([sys.executable, "-c", LIMITED, str(FILE_LIMIT), *command], robot.folder / "embed_full.log")
     status = robot.until(lambda: full.returncode is not None and (full.stop(),), "the end of embed", 120)[0]
     if status != 1 or "make room" not in full.tail() or "Traceback" in full.tail(100):

@@ -56,7 +56,7 @@ def all_faults(cycles: int = CYCLES) -> list[Fault]:
         Fault("resolution changes", "a new layout each time", sensor_faults.resolution_change, 2),
         Fault("1 in 50 images damaged", "refused by reason; never 'error'", sensor_faults.damaged_images, 8),
         Fault("a reader that never reads", "frames at half their rate and more", node_faults.stopped_reader, 8),
-        Fault("disk full in embed", "exit status 1, a clear line; then whole", node_faults.disk_full, 15, 2),
+        Fault("disk full in embed", "exit status 1, a clear line; then whole", node_faults.disk_full, 25, 3),
         Fault(f"lifecycle, {cycles} cycles", "each with a last account, 0 pending",
               partial(node_faults.lifecycle_cycles, cycles), 0.25 * cycles, 1),
         Fault("the engine fails", "inactive, ERROR; activate opens it anew", node_faults.engine_error, 3, 1),
