@@ -22,7 +22,7 @@ int8-bench: $(VENV)/.ready-test
 # Every family's checkpoints against the family's own code: about 2 GB more, in an environment that sees $(VENV)'s packages.
 parity: .venv-parity/.ready
 	.venv-parity/bin/python -m tools.checkpoint_parity
-# How long the robot's day is, in seconds: less than about 310 leave faults out, and say which.
+# How long the robot's day is, in seconds: less than about 280 leave faults out, and say which.
 SOAK_S ?= 600
 soak: $(VENV)/.ready-test
 	$(RUN) -m tools.soak --seconds $(SOAK_S) $(SOAK_ARGS)

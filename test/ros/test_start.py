@@ -48,3 +48,13 @@ def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(tmp_path, 
         time.sleep(0.02)
     assert node.stop(timeout_s=5.0, sent=sent[0]) == 0, node.tail()
     assert "Traceback" not in node.tail()
+
+
+def test_arguments_that_ros_cannot_read_end_it_with_an_error(tmp_path):
+    """Regression: it ended with 0, as if it had been told to."""
+    node = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", "/no/file.yaml",
+                        log=tmp_path / "node.log")
+    deadline_s = time.monotonic() + 30
+    while node.returncode is None and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert node.stop() == 1 and "/no/file.yaml" in node.log.read_text(), node.tail()

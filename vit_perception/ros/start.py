@@ -19,19 +19,20 @@ def main(args: list[str] | None = None) -> int:
 
     from vit_perception.ros.encoder_node import EncoderNode
 
-    node = None
+    node, begun = None, False
     try:
         # rclpy's handlers call those that they find as well.
         signal.signal(signal.SIGINT, _interrupt_once)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         rclpy.init(args=args)
+        begun = True
         node = EncoderNode()
         _spin(node)
     except KeyboardInterrupt:
         pass
     except Exception:
         # A signal while the node is being made takes DDS away from under it.
-        if rclpy.ok():
+        if rclpy.ok() or not begun:
             raise
     finally:
         _end(node)
