@@ -2,11 +2,13 @@
 
 import re
 
+from vit_perception.errors import InvalidValue
+
 # Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 
 
-class BadSetting(ValueError):
+class BadSetting(InvalidValue):
     """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
 
     def __init__(self, name: str, value: object, accepted: str):

@@ -9,10 +9,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
+
 NANOSECONDS_PER_SECOND = 1_000_000_000
 
 
-class BadInput(ValueError):
+class BadInput(InvalidValue):
     """An input message that cannot be used. ``reason`` is the short key under which it is counted."""
 
     def __init__(self, reason: str, message: str):

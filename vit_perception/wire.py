@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.types import BadInput
 
 SCHEMA_VERSION = 1
@@ -42,15 +43,15 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
     would be converted element by element (22 ms).
     """
     if dtype not in _ENCODINGS:
-        raise ValueError(f"dtype is {dtype!r}; accepted: {', '.join(_ENCODINGS)}")
+        raise InvalidValue(f"dtype is {dtype!r}; accepted: {', '.join(_ENCODINGS)}")
     if tensor.ndim != 2:
-        raise ValueError(f"a tensor on the wire is (tokens, channels), not of shape {tensor.shape}")
+        raise InvalidValue(f"a tensor on the wire is (tokens, channels), not of shape {tensor.shape}")
     encoding = _ENCODINGS[dtype]
     try:
         with np.errstate(over="raise"):
             rows = np.ascontiguousarray(tensor, dtype=_DTYPES[encoding])
     except FloatingPointError as error:
-        raise ValueError(f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16") from error
+        raise InvalidValue(f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16") from error
     return TensorFields(rows.shape[0], rows.shape[1], encoding, 0, rows.shape[1] * rows.itemsize,
                         array.array("B", rows.tobytes()))
 
@@ -65,7 +66,7 @@ def encode_labels(labels: np.ndarray) -> TensorFields:
     """Fields for a label image (H, W) uint8 or uint16, as mono8 or mono16. Raises ValueError for another dtype."""
     encoding = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16"}.get(labels.dtype)
     if encoding is None or labels.ndim != 2:
-        raise ValueError(f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)")
+        raise InvalidValue(f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)")
     rows = np.ascontiguousarray(labels, dtype=_DTYPES[encoding])
     return TensorFields(*rows.shape, encoding, 0, rows.shape[1] * rows.itemsize, array.array("B", rows.tobytes()))
 
@@ -202,7 +203,7 @@ class Layout:
     def split(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
         """Views of ``tokens`` (N, D) by group name, each (T, D)."""
         if len(tokens) != self.token_count:
-            raise ValueError(f"tokens has {len(tokens)} rows, the layout {self.token_count}")
+            raise InvalidValue(f"tokens has {len(tokens)} rows, the layout {self.token_count}")
         return {g.name: tokens[g.start:g.stop] for g in self.groups}
 
     def to_json(self) -> str:

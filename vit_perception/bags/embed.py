@@ -14,6 +14,7 @@ from vit_perception.bags.output_messages import OutputMessages
 from vit_perception.bags.replay import Dropped
 from vit_perception.bags.shards import FORMATS, BagShard, ColumnShard, Shard
 from vit_perception.bags.split_bag import write_metadata
+from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 from vit_perception.pose.samples import JUMP_BACK_NS
 
@@ -33,13 +34,13 @@ class EmbedOptions:
 
     def __post_init__(self):
         if self.file_format not in FORMATS:
-            raise ValueError(f"--format is {self.file_format!r}; accepted: {', '.join(FORMATS)}")
+            raise InvalidValue(f"--format is {self.file_format!r}; accepted: {', '.join(FORMATS)}")
         unknown = sorted(set(self.features) - set(FEATURES))
         if unknown:
-            raise ValueError(f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}")
+            raise InvalidValue(f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}")
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
             name, value = ("frames", self.shard_frames) if self.shard_frames <= 0 else ("mb", self.shard_bytes)
-            raise ValueError(f"--shard-{name} is {value}; accepted: 1 or more")
+            raise InvalidValue(f"--shard-{name} is {value}; accepted: 1 or more")
 
     @property
     def chosen(self) -> tuple[str, ...]:

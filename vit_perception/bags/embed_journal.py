@@ -18,6 +18,7 @@ from typing import Any
 
 from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.durable import sync, write_whole
+from vit_perception.errors import InvalidValue
 from vit_perception.wire import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
@@ -76,14 +77,14 @@ def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def check_out(out: Path) -> None:
     """Raise ValueError where ``out`` can be no folder of `embed`, whatever the run; nothing is written."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; accepted: {NEW_FOLDER}")
+        raise InvalidValue(f"--out: {out} is a file; accepted: {NEW_FOLDER}")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"--out: {there} cannot be written; accepted: {NEW_FOLDER}")
+        raise InvalidValue(f"--out: {there} cannot be written; accepted: {NEW_FOLDER}")
     if out.exists() and not (out / MANIFEST).exists():
         others = sorted(p.name for p in out.iterdir() if not _is_half_made(p))
         if others:
-            raise ValueError(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}")
+            raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}")
     elif out.exists():
         read_manifest(out)
 
@@ -95,9 +96,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         whole = {"format", "format_version", "complete", "run"} <= set(manifest)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
+        raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
     if not whole or manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
+        raise InvalidValue(f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
     return manifest
 
 
@@ -138,16 +139,16 @@ class Journal:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"--out: {self.out} is being written by another process; accepted: a folder of its "
-                             "own") from None
+            raise InvalidValue(f"--out: {self.out} is being written by another process; accepted: a folder of its "
+                               "own") from None
         check_out(self.out)
         if not (self.out / MANIFEST).exists():
             self._write_manifest(complete=False)
             return
         differences = differing_fields(read_manifest(self.out)["run"], self.run)
         if differences:
-            raise ValueError(f"--out: {self.out} was begun with other settings, so its features would not fit: "
-                             f"{'; '.join(differences[:4])}; accepted: a new folder")
+            raise InvalidValue(f"--out: {self.out} was begun with other settings, so its features would not fit: "
+                               f"{'; '.join(differences[:4])}; accepted: a new folder")
 
     def _read(self) -> list[Entry]:
         """What is done. What a killed run left half made is removed; of a run at its end, and of others, nothing."""
@@ -157,12 +158,12 @@ class Journal:
         try:
             entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
-            raise ValueError(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
+            raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
         for entry in entries:
             file = self.out / entry.file
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
-                raise ValueError(f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} says; "
-                                 "accepted: the folder as it was left, or a new one")
+                raise InvalidValue(f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} says; "
+                                   "accepted: the folder as it was left, or a new one")
         if not self.complete:
             if whole != text:
                 os.truncate(path, len(whole.encode()))

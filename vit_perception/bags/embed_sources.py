@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from vit_perception.durable import ends_digest
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.replay import Dropped, Skips, refusal, replay_from
+from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult, PoseAtImage, StateAtImage
 
@@ -83,12 +84,12 @@ class PicturesSource:
 
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
         if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
-            raise ValueError(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
+            raise InvalidValue(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
         self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
         self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
         if not self._files:
-            raise ValueError(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
-                             "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
+            raise InvalidValue(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
+                               "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "pictures", "name": self._folder.name, **files_identity(self._folder, self._files),

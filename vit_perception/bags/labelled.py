@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from vit_perception.bags.reader import BagReader
+from vit_perception.errors import InvalidValue
 from vit_perception.image.decode import MAX_COMPRESSED_PX
 from vit_perception.types import BadInput
 
@@ -68,8 +69,8 @@ def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
     files = {label: [f for f in below if f.suffix.lower() in PICTURE_SUFFIXES]
              for label, below in _files_by_label(folder).items()}
     if not any(files.values()):
-        raise ValueError(f"{folder} holds no pictures; accepted: a folder with a subfolder a class, each with "
-                         f"{', '.join(PICTURE_SUFFIXES)} files")
+        raise InvalidValue(f"{folder} holds no pictures; accepted: a folder with a subfolder a class, each with "
+                           f"{', '.join(PICTURE_SUFFIXES)} files")
     for stretch, label in enumerate(files):
         random.Random(seed).shuffle(files[label])
         for file in files[label]:

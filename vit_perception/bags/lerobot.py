@@ -15,6 +15,7 @@ import numpy as np
 from vit_perception.bags.embed_sources import SourceResult, compressed_picture, encode_images, files_identity
 from vit_perception.bags.lerobot_video import VideoFrames
 from vit_perception.bags.replay import Skips
+from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
@@ -47,14 +48,14 @@ class LeRobotSource:
         self._info = json.loads((root / "meta/info.json").read_text())
         version = self._info.get("codebase_version")
         if version not in VERSIONS:
-            raise ValueError(f"{root}: codebase_version is {version!r}; accepted: {', '.join(VERSIONS)}")
+            raise InvalidValue(f"{root}: codebase_version is {version!r}; accepted: {', '.join(VERSIONS)}")
         self._features: dict[str, dict] = self._info["features"]
         self.cameras = tuple(LeRobotCamera(key, _camera_name(key), f["dtype"] == "video")
                              for key, f in self._features.items() if f["dtype"] in ("image", "video"))
         self._files = sorted((root / "data").glob("chunk-*/*.parquet"))
         if not self.cameras or not self._files:
-            raise ValueError(f"{root} has {len(self.cameras)} image features and {len(self._files)} data files; "
-                             "accepted: at least one of each")
+            raise InvalidValue(f"{root} has {len(self.cameras)} image features and {len(self._files)} data files; "
+                               "accepted: at least one of each")
         # Vectors of numbers go along: actions and states are what a policy is trained on.
         self._vectors = tuple(key for key, f in self._features.items()
                               if key in CARRIED or f["dtype"] in ("float32", "float64") and key != "timestamp")

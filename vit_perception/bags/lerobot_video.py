@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
 
@@ -33,7 +34,7 @@ class VideoFrames:
                 return _message(frame.to_ndarray(format="rgb24"), stamp_ns, key.rsplit(".", 1)[-1])
             if frame.time - offset_s > time_s:
                 break
-        raise ValueError(f"{container.name} has no frame at {offset_s + time_s:.3f} s (episode {episode})")
+        raise InvalidValue(f"{container.name} has no frame at {offset_s + time_s:.3f} s (episode {episode})")
 
     def _start(self, key: str, episode: int, time_s: float) -> None:
         if key in self._open:

@@ -8,6 +8,7 @@ import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from vit_perception.bags.writer import typestore_with_vision_msgs
+from vit_perception.errors import InvalidValue
 from vit_perception.settings import EncoderSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, CameraResult, ClassScore, FrameResult, JointState, Pose
 from vit_perception.wire import Layout, TensorFields, encode_mask, encode_tensor
@@ -24,7 +25,7 @@ _NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 def check_node_name(node: str) -> None:
     """Raise ValueError where ``node`` is no full name of a node, below which topics can be."""
     if not _NODE_NAME.fullmatch(node.rstrip("/")) or "__" in node:
-        raise ValueError(f"--node is {node!r}; accepted: a node's full name, such as /vit_encoder")
+        raise InvalidValue(f"--node is {node!r}; accepted: a node's full name, such as /vit_encoder")
 
 
 def offered_qos(latched: bool) -> Qos:

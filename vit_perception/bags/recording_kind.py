@@ -3,13 +3,15 @@
 import shlex
 from pathlib import Path
 
+from vit_perception.errors import InvalidValue
+
 BAG_SUFFIXES = (".mcap", ".db3")
 ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
 ROS1_MAGIC = b"#ROSBAG V"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
-class BagError(ValueError):
+class BagError(InvalidValue):
     """A bag that cannot be read; the message names the path or topic and what would be accepted."""
 
 

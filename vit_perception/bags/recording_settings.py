@@ -8,6 +8,7 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.errors import InvalidValue
 from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings, PoseSettings, StateSettings, check_name
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
@@ -52,13 +53,14 @@ def _name(topic: str, otherwise: str, used: set[str]) -> str:
 def settings_of_parameters(file: Path) -> EncoderSettings:
     """The settings that the node would read from a ROS 2 parameter file. Raises BadSetting or ValueError, named."""
     if not file.is_file():
-        raise ValueError(f"--params: there is no {file}; accepted: a parameter file of the node, as config/demo.yaml")
+        raise InvalidValue(f"--params: there is no {file}; accepted: a parameter file of the node, as config/demo.yaml")
     try:
         content = yaml.load(file.read_text(), _Loader)
         (node,) = content.values()
         given = dict(_flat(node["ros__parameters"]))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is no parameter file of one node: {error}; accepted: as config/demo.yaml") from error
+        raise InvalidValue(f"{file} is no parameter file of one node: {error}; accepted: as config/demo.yaml"
+                           ) from error
     reader = _Parameters(given)
     settings = reader.settings()
     if unused := reader.unused():

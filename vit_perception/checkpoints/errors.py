@@ -2,11 +2,13 @@
 
 from itertools import zip_longest
 
+from vit_perception.errors import InvalidValue
+
 # More would push the first lines, which say what is wrong, off a screen.
 _MOST_LINES = 40
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InvalidValue):
     """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted."""
 
 

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, first_line
+from vit_perception.errors import InvalidValue
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".h5", ".hdf5")
 # Trained float32 weights hardly compress; what unpacks to more than this many times its file is no checkpoint.
@@ -129,16 +130,16 @@ def _checked_shape(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[in
         shape, _, dtype = _header(file)
         declared = int(np.prod(shape, dtype=object)) * dtype.itemsize + file.tell()
     if dtype.kind not in "fiub":
-        raise ValueError(f"{entry.filename} is of {dtype}, not numbers")
+        raise InvalidValue(f"{entry.filename} is of {dtype}, not numbers")
     if declared != entry.file_size:
-        raise ValueError(f"{entry.filename} declares {shape} {dtype}, which its {entry.file_size} bytes do not hold")
+        raise InvalidValue(f"{entry.filename} declares {shape} {dtype}, which its {entry.file_size} bytes do not hold")
     return tuple(shape)
 
 
 def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"format version {version}")
+        raise InvalidValue(f"format version {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
 

@@ -8,6 +8,7 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Converter, Family, KeyMap, Reading
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
 from vit_perception.checkpoints.huggingface_config import labels_of, license_of, preprocessing_of, scores_of
+from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
 
@@ -71,7 +72,7 @@ class HuggingFace:
             name.endswith("ForImageClassification") for name in fields.get("architectures") or ())
         try:
             if fields.get("num_channels", 3) != 3:
-                raise ValueError(f"num_channels is {fields['num_channels']}; accepted: 3")
+                raise InvalidValue(f"num_channels is {fields['num_channels']}; accepted: 3")
             config = ViTConfig(**self.shape_of(fields))
             scores = scores_of(fields, self.scores)
             if not has_head:

@@ -15,6 +15,7 @@ from vit_perception.checkpoints.family import PROJECTION, KeyMap, linear_and_nor
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
 from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, side_px, size_px
+from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
 # transformers leaves out of config.json what is as in its own defaults, which are ViT-B/32's.
@@ -36,7 +37,7 @@ def vision_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
     """The image tower's part of config.json, filled up by ``defaults``. Raises ValueError for other than 3 channels."""
     vision = {**defaults, **fields.get("vision_config", fields)}
     if vision["num_channels"] != 3:
-        raise ValueError(f"num_channels is {vision['num_channels']}; accepted: 3")
+        raise InvalidValue(f"num_channels is {vision['num_channels']}; accepted: 3")
     return vision
 
 

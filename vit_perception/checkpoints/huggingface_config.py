@@ -11,6 +11,7 @@ from typing import Any
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import PREPROCESSOR_FILE, read_json
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
@@ -25,7 +26,7 @@ def activation_of(fields: Mapping[str, Any]) -> str:
     """The model's name of config.json's ``hidden_act``."""
     given = fields.get("hidden_act", "gelu")
     if not isinstance(given, str) or given not in _ACTIVATIONS:
-        raise ValueError(f"hidden_act is {given!r}; accepted: {', '.join(_ACTIVATIONS)}")
+        raise InvalidValue(f"hidden_act is {given!r}; accepted: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[given]
 
 
@@ -33,7 +34,7 @@ def eps_of(fields: Mapping[str, Any], default: float) -> float:
     """config.json's ``layer_norm_eps``. Raises ValueError naming it."""
     given = fields.get("layer_norm_eps", default)
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < 1:
-        raise ValueError(f"layer_norm_eps is {given!r}; accepted: a number between 0 and 1")
+        raise InvalidValue(f"layer_norm_eps is {given!r}; accepted: a number between 0 and 1")
     return given
 
 
@@ -41,7 +42,7 @@ def flag_of(fields: Mapping[str, Any], name: str, default: bool) -> bool:
     """A field of config.json that is true or false. Raises ValueError naming it."""
     given = fields.get(name, default)
     if not isinstance(given, bool):
-        raise ValueError(f"{name} is {given!r}; accepted: true or false")
+        raise InvalidValue(f"{name} is {given!r}; accepted: true or false")
     return given
 
 
@@ -49,7 +50,7 @@ def scores_of(fields: Mapping[str, Any], default: str) -> str:
     """What makes scores of logits, by config.json's ``problem_type``; ``default`` unless it says several labels."""
     given = fields.get("problem_type")
     if given is not None and given not in _PROBLEM_TYPES:
-        raise ValueError(f"problem_type is {given!r}; accepted: none, {', '.join(_PROBLEM_TYPES)}")
+        raise InvalidValue(f"problem_type is {given!r}; accepted: none, {', '.join(_PROBLEM_TYPES)}")
     return "sigmoid" if given == "multi_label_classification" else default
 
 
@@ -60,7 +61,7 @@ def size_px(fields: Mapping[str, Any], name: str) -> tuple[int, int]:
         given = (given["height"], given["width"])
     pair = tuple(given) if isinstance(given, (list, tuple)) else (given, given)
     if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise ValueError(f"{name} is {given!r}; accepted: a number of pixels, or height and width")
+        raise InvalidValue(f"{name} is {given!r}; accepted: a number of pixels, or height and width")
     return pair
 
 
@@ -68,7 +69,7 @@ def side_px(fields: Mapping[str, Any], name: str) -> int:
     """The side of a field that holds a square size."""
     height, width = size_px(fields, name)
     if height != width:
-        raise ValueError(f"{name} is {fields[name]!r}; accepted: a square")
+        raise InvalidValue(f"{name} is {fields[name]!r}; accepted: a square")
     return height
 
 
@@ -78,13 +79,13 @@ def labels_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if names is None:
         count = fields.get("num_labels", 2)
         if type(count) is not int or not 1 <= count <= _MOST_CLASSES:
-            raise ValueError(f"num_labels is {count!r}; accepted: 1 to {_MOST_CLASSES}")
+            raise InvalidValue(f"num_labels is {count!r}; accepted: 1 to {_MOST_CLASSES}")
         return tuple(f"LABEL_{index}" for index in range(count))
     if not isinstance(names, Mapping):
-        raise ValueError(f"id2label is {names!r:.80}; accepted: an object of indices and names")
+        raise InvalidValue(f"id2label is {names!r:.80}; accepted: an object of indices and names")
     labels = {int(index): str(name) for index, name in names.items()}
     if sorted(labels) != list(range(len(labels))):
-        raise ValueError(f"id2label has the indices {sorted(labels)}; accepted: 0 to {len(labels) - 1}, each once")
+        raise InvalidValue(f"id2label has the indices {sorted(labels)}; accepted: 0 to {len(labels) - 1}, each once")
     return tuple(labels[index] for index in range(len(labels)))
 
 
@@ -111,16 +112,16 @@ def preprocessing_of(folder: Path, interpolation: str) -> tuple[ResizeRule, tupl
 
 def _resize_rule(fields: Mapping[str, Any], interpolation: str) -> ResizeRule:
     if not fields.get("do_resize", True):
-        raise ValueError("do_resize is false; accepted: true, since an engine's input has one size")
+        raise InvalidValue("do_resize is false; accepted: true, since an engine's input has one size")
     resample = fields.get("resample")
     if resample is not None and resample not in _RESAMPLES:
-        raise ValueError(f"resample is {resample!r}; accepted: {_RESAMPLES}")
+        raise InvalidValue(f"resample is {resample!r}; accepted: {_RESAMPLES}")
     interpolation = interpolation if resample is None else _RESAMPLES[resample]
     size, crop = fields["size"], fields.get("do_center_crop", False)
     shortest = size.get("shortest_edge") if isinstance(size, Mapping) else size
     if not crop and shortest is not None and isinstance(size, Mapping):
-        raise ValueError(f"size is {size!r} without do_center_crop; accepted: height and width, or shortest_edge with "
-                         "a crop")
+        raise InvalidValue(f"size is {size!r} without do_center_crop; accepted: height and width, or shortest_edge "
+                           "with a crop")
     if not crop:
         return ResizeRule(size_px(fields, "size"), fit="stretch", interpolation=interpolation)
     cut = size_px(fields, "crop_size")
@@ -139,8 +140,8 @@ def _is_deit(fields: Mapping[str, Any]) -> bool:
 def _mean_and_std(fields: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     factor = fields.get("rescale_factor", 1 / 255)
     if not fields.get("do_rescale", True) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-        raise ValueError(f"do_rescale is {fields.get('do_rescale', True)} with rescale_factor {factor!r}; accepted: "
-                         "pixels scaled by 1/255")
+        raise InvalidValue(f"do_rescale is {fields.get('do_rescale', True)} with rescale_factor {factor!r}; accepted: "
+                           "pixels scaled by 1/255")
     if not fields.get("do_normalize", True):
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return tuple(map(float, fields["image_mean"])), tuple(map(float, fields["image_std"]))

@@ -9,6 +9,7 @@ from vit_perception.checkpoints.dense_names import CAMERA_SIZE_PX, size_keeping_
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import CONFIG_FILE, PREPROCESSOR_FILE, Found
 from vit_perception.checkpoints.huggingface_config import preprocessing_of, size_px
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -30,9 +31,10 @@ def dinov2_backbone(fields: Mapping[str, Any]) -> Backbone:
     given = fields.get("backbone_config")
     if not isinstance(given, Mapping) or given.get("model_type") != "dinov2":
         kind = given.get("model_type") if isinstance(given, Mapping) else fields.get("backbone")
-        raise ValueError(f"the backbone is {kind!r}; accepted: backbone_config of model_type dinov2")
+        raise InvalidValue(f"the backbone is {kind!r}; accepted: backbone_config of model_type dinov2")
     if given.get("reshape_hidden_states", True):
-        raise ValueError("reshape_hidden_states of backbone_config is true; accepted: false, as the head takes tokens")
+        raise InvalidValue("reshape_hidden_states of backbone_config is true; accepted: false, as the "
+                           "head takes tokens")
     config = ViTConfig(**huggingface_dinov2.shape_of(_DINOV2_DEFAULTS | dict(given)))
     return Backbone(config, _blocks_of(given, config.depth), given.get("apply_layernorm", True))
 
@@ -44,7 +46,7 @@ def _blocks_of(given: Mapping[str, Any], depth: int) -> tuple[int, ...]:
         indices = [int(str(name).removeprefix("stage")) for name in given.get("out_features") or [f"stage{depth}"]]
     blocks = sorted((index if index >= 0 else depth + 1 + index) - 1 for index in indices)
     if not all(0 <= block < depth for block in blocks):
-        raise ValueError(f"out_indices of backbone_config is {list(indices)}; accepted: 1 to {depth}")
+        raise InvalidValue(f"out_indices of backbone_config is {list(indices)}; accepted: 1 to {depth}")
     return tuple(blocks)
 
 
@@ -56,12 +58,13 @@ def dense_preprocessing(found: Found, interpolation: str) -> tuple[ResizeRule, t
     try:
         target = size_px(fields, "size")
         if type(multiple) is not int or multiple < 1:
-            raise ValueError(f"ensure_multiple_of is {multiple!r}; accepted: a whole number of at least 1")
+            raise InvalidValue(f"ensure_multiple_of is {multiple!r}; accepted: a whole number of at least 1")
         source = CAMERA_SIZE_PX if fields.get("keep_aspect_ratio") else target
         target = size_keeping_aspect(target, source, multiple)
         divisor = fields.get("size_divisor")
         if fields.get("do_pad") and divisor and any(side % divisor for side in target):
-            raise ValueError(f"do_pad pads {target} to multiples of {divisor}; accepted: a size that needs no padding")
+            raise InvalidValue(f"do_pad pads {target} to multiples of {divisor}; accepted: a size that needs no "
+                               "padding")
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return replace(rule, network_size_px=target), mean, std
@@ -80,5 +83,5 @@ def tuple_of(fields: Mapping[str, Any], name: str, default: tuple) -> tuple:
     if given is None:
         return default
     if not isinstance(given, (list, tuple)):
-        raise ValueError(f"{name} is {given!r}; accepted: a list of numbers")
+        raise InvalidValue(f"{name} is {given!r}; accepted: a list of numbers")
     return tuple(given)

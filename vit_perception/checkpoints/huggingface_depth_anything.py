@@ -17,6 +17,7 @@ from vit_perception.checkpoints.found import CONFIG_FILE, Found
 from vit_perception.checkpoints.huggingface_config import license_of, side_px
 from vit_perception.checkpoints.huggingface_dense import (dense_preprocessing, dinov2_backbone, required_config,
                                                           tuple_of)
+from vit_perception.errors import InvalidValue
 from vit_perception.model.dense_head import DenseHeadSpec
 from vit_perception.model.dpt import DptConfig, DptHead
 
@@ -29,9 +30,9 @@ def head_config(fields: Mapping[str, Any], width: int) -> DptConfig:
     """The head's shape from config.json. Raises ValueError naming the field."""
     kind = fields.get("depth_estimation_type", "relative")
     if kind not in _ACTIVATIONS:
-        raise ValueError(f"depth_estimation_type is {kind!r}; accepted: {', '.join(_ACTIVATIONS)}")
+        raise InvalidValue(f"depth_estimation_type is {kind!r}; accepted: {', '.join(_ACTIVATIONS)}")
     if fields.get("head_in_index", -1) != -1:
-        raise ValueError(f"head_in_index is {fields['head_in_index']!r}; accepted: -1, the finest level")
+        raise InvalidValue(f"head_in_index is {fields['head_in_index']!r}; accepted: -1, the finest level")
     patch_px = side_px(fields, "patch_size") if "patch_size" in fields else 14
     return DptConfig(width, tuple_of(fields, "neck_hidden_sizes", (48, 96, 192, 384)),
                      tuple_of(fields, "reassemble_factors", (4, 2, 1, 0.5)), fields.get("fusion_hidden_size", 64),

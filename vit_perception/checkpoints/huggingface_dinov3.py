@@ -12,6 +12,7 @@ from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_an
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
 from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, flag_of, side_px, size_px
+from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
 _BLOCK_LAYERS = {
@@ -25,10 +26,10 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """ViTConfig's fields from config.json's. Raises ValueError for biases that no published model has."""
     gated = fields.get("use_gated_mlp", False)
     if gated and fields.get("hidden_act") != "silu":
-        raise ValueError(f"hidden_act is {fields.get('hidden_act')!r} with use_gated_mlp; accepted: silu")
+        raise InvalidValue(f"hidden_act is {fields.get('hidden_act')!r} with use_gated_mlp; accepted: silu")
     biases = {name: flag_of(fields, name, True) for name in ("query_bias", "value_bias", "proj_bias", "mlp_bias")}
     if not (biases["proj_bias"] and biases["mlp_bias"]) or biases["query_bias"] != biases["value_bias"]:
-        raise ValueError(f"the biases are {biases}; accepted: proj_bias and mlp_bias true, query_bias as value_bias")
+        raise InvalidValue(f"the biases are {biases}; accepted: proj_bias and mlp_bias true, query_bias as value_bias")
     return {
         "width": fields["hidden_size"], "depth": fields["num_hidden_layers"], "heads": fields["num_attention_heads"],
         "mlp_width": fields["intermediate_size"], "patch_size_px": side_px(fields, "patch_size"),

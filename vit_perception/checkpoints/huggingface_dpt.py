@@ -17,6 +17,7 @@ from vit_perception.checkpoints.found import CONFIG_FILE, Found
 from vit_perception.checkpoints.huggingface_config import labels_of, license_of
 from vit_perception.checkpoints.huggingface_dense import (Backbone, dense_preprocessing, dinov2_backbone,
                                                           required_config, tuple_of)
+from vit_perception.errors import InvalidValue
 from vit_perception.model.dense_head import DenseHeadSpec
 from vit_perception.model.dpt import DptConfig, DptHead
 from vit_perception.model.vision_transformer import ViTConfig
@@ -37,10 +38,10 @@ def vit_backbone(fields: Mapping[str, Any]) -> Backbone:
 def head_config(fields: Mapping[str, Any], width: int, classes: int) -> DptConfig:
     """The head's shape from config.json. Raises ValueError naming the field."""
     if fields.get("head_in_index", -1) != -1:
-        raise ValueError(f"head_in_index is {fields['head_in_index']!r}; accepted: -1, the finest level")
+        raise InvalidValue(f"head_in_index is {fields['head_in_index']!r}; accepted: -1, the finest level")
     readout, activation = fields.get("readout_type", "project"), fields.get("hidden_act", "gelu")
     if readout == "project" and activation != "gelu":
-        raise ValueError(f"hidden_act is {activation!r}; accepted: gelu with readout_type project")
+        raise InvalidValue(f"hidden_act is {activation!r}; accepted: gelu with readout_type project")
     batch_norm = bool(fields.get("use_batch_norm_in_fusion_residual"))
     bias = fields.get("use_bias_in_fusion_residual")
     return DptConfig(width, tuple_of(fields, "neck_hidden_sizes", (96, 192, 384, 768)),
@@ -55,8 +56,8 @@ def read(found: Found) -> Reading:
     fields = required_config(found)
     try:
         if fields.get("is_hybrid"):
-            raise ValueError("is_hybrid is true (DPT-Hybrid: its encoder begins with a ResNet, which is no ViT); "
-                             "accepted: false, as in Intel/dpt-large")
+            raise InvalidValue("is_hybrid is true (DPT-Hybrid: its encoder begins with a ResNet, which is no ViT); "
+                               "accepted: false, as in Intel/dpt-large")
         on_vit = fields.get("backbone_config") is None and fields.get("backbone") is None
         backbone = vit_backbone(fields) if on_vit else dinov2_backbone(fields)
         labels = labels_of(fields) if _is_segmentation(found) else ()

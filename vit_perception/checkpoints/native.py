@@ -16,6 +16,7 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Family, Reading
 from vit_perception.checkpoints.found import CONFIG_FILE, PREPROCESSOR_FILE, Found
 from vit_perception.checkpoints.huggingface_config import license_of
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.model_card import SCORES
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -51,7 +52,7 @@ def read(found: Found) -> Reading:
         config = config_of(found.config)
         labels, scores = labels_of(found.config, config), found.config.get("scores")
         if scores not in SCORES:
-            raise ValueError(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
+            raise InvalidValue(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
         path = found.folder / PREPROCESSOR_FILE
         rule, mean, std = preprocessing_of(found.preprocessor)
     except ValueError as error:
@@ -65,7 +66,7 @@ def read(found: Found) -> Reading:
 def config_of(found: Mapping[str, Any]) -> ViTConfig:
     """The model's shape from the object in config.json. Raises ValueError naming the field."""
     if found.get("format") != FORMAT:
-        raise ValueError(f"format is {found.get('format')!r}; accepted: {FORMAT}, the one that this version writes")
+        raise InvalidValue(f"format is {found.get('format')!r}; accepted: {FORMAT}, the one that this version writes")
     return _dataclass_of(ViTConfig, found.get("model"), "model")
 
 
@@ -73,7 +74,7 @@ def labels_of(found: Mapping[str, Any], config: ViTConfig) -> tuple[str, ...]:
     """The class names, as many as the head has classes. Raises ValueError."""
     labels = found.get("labels")
     if not isinstance(labels, list) or not all(isinstance(la, str) for la in labels) or len(labels) != config.classes:
-        raise ValueError(f"labels is {labels!r}; accepted: a list of {config.classes} names")
+        raise InvalidValue(f"labels is {labels!r}; accepted: a list of {config.classes} names")
     return tuple(labels)
 
 
@@ -84,7 +85,7 @@ def preprocessing_of(found: Mapping[str, Any]) -> tuple[ResizeRule, tuple[float,
     for name in ("image_mean", "image_std"):
         given = found.get(name)
         if not isinstance(given, list) or len(given) != 3 or not all(isinstance(v, (int, float)) for v in given):
-            raise ValueError(f"{name} is {given!r}; accepted: three numbers")
+            raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
         values.append(tuple(map(float, given)))
     return rule, *values
 
@@ -97,12 +98,12 @@ FAMILY = Family(MODEL_TYPE, recognises, read, model_type=MODEL_TYPE,
 def _dataclass_of(kind: type, given: Any, name: str) -> Any:
     """An instance from a JSON object: a field that is unknown or wrong is refused, a new one has its default."""
     if not isinstance(given, Mapping):
-        raise ValueError(f"{name} is {given!r}; accepted: an object with the fields of {kind.__name__}")
+        raise InvalidValue(f"{name} is {given!r}; accepted: an object with the fields of {kind.__name__}")
     known = {field.name for field in fields(kind)}
     if set(given) - known:
-        raise ValueError(f"{name} has the fields {', '.join(sorted(set(given) - known))}; accepted: "
-                         f"{', '.join(sorted(known))}")
+        raise InvalidValue(f"{name} has the fields {', '.join(sorted(set(given) - known))}; accepted: "
+                           f"{', '.join(sorted(known))}")
     try:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
     except TypeError as error:
-        raise ValueError(f"{name}: {error}; accepted: the fields of {kind.__name__}") from error
+        raise InvalidValue(f"{name}: {error}; accepted: the fields of {kind.__name__}") from error

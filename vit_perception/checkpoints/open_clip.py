@@ -13,6 +13,7 @@ from vit_perception.checkpoints.family import Family, Reading
 from vit_perception.checkpoints.found import Found, optional_json
 from vit_perception.checkpoints.huggingface_config import license_of
 from vit_perception.checkpoints.openai_clip import MARKS, MEAN, STD, reading_of, refuse_resnet, shape_of
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -59,13 +60,13 @@ def read(found: Found) -> Reading:
 def _config_of(found: Found, model: Mapping[str, Any]) -> ViTConfig:
     vision = model["vision_cfg"]
     if model.get("multimodal_cfg"):
-        raise ValueError("multimodal_cfg is given: a CoCa model; accepted: CLIP models")
+        raise InvalidValue("multimodal_cfg is given: a CoCa model; accepted: CLIP models")
     for name, accepted in _ONLY.items():
         if vision.get(name) not in accepted:
-            raise ValueError(f"{name} of vision_cfg is {vision[name]!r}; accepted: "
-                             f"{', '.join(repr(value) for value in accepted if value is not None)}")
+            raise InvalidValue(f"{name} of vision_cfg is {vision[name]!r}; accepted: "
+                               f"{', '.join(repr(value) for value in accepted if value is not None)}")
     if not isinstance(vision["layers"], int):
-        raise ValueError(f"layers of vision_cfg is {vision['layers']!r}, a ResNet's; accepted: an integer")
+        raise InvalidValue(f"layers of vision_cfg is {vision['layers']!r}, a ResNet's; accepted: an integer")
     shape = shape_of(found)
     shape["heads"] = shape["width"] // vision.get("head_width", 64)
     shape["norm_eps"] = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
@@ -89,13 +90,13 @@ def _preprocessing_of(fields: Mapping[str, Any], config: ViTConfig) -> tuple[Res
     size = (size, size) if isinstance(size, int) else tuple(size)
     interpolation = fields.get("interpolation") or "bicubic"
     if mode not in ("shortest", "squash"):
-        raise ValueError(f"resize_mode of preprocess_cfg is {mode!r}; accepted: shortest, squash")
+        raise InvalidValue(f"resize_mode of preprocess_cfg is {mode!r}; accepted: shortest, squash")
     if mode == "squash":
         rule = ResizeRule(size, "stretch", interpolation=interpolation)
     elif size[0] == size[1]:
         rule = ResizeRule(size, "crop", size[0], interpolation, crop_rounding="half_even")
     else:
-        raise ValueError(f"size of preprocess_cfg is {size} with resize_mode shortest; accepted: a square, or squash")
+        raise InvalidValue(f"size of preprocess_cfg is {size} with resize_mode shortest; accepted: a square, or squash")
     return rule, tuple(fields.get("mean") or MEAN), tuple(fields.get("std") or STD)
 
 

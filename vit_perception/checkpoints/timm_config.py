@@ -12,6 +12,7 @@ from typing import Any
 from vit_perception.checkpoints.defaults import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, centre_crop
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -108,19 +109,20 @@ def labels_of(description: Mapping[str, Any], classes: int) -> tuple[str, ...] |
         return None
     texts = description.get("label_descriptions") or fields.get("label_descriptions") or {}
     if not isinstance(names, list):
-        raise ValueError(f"label_names is {names!r:.80}; accepted: a list of {classes} names")
+        raise InvalidValue(f"label_names is {names!r:.80}; accepted: a list of {classes} names")
     if len(names) != classes:
-        raise ValueError(f"label_names holds {len(names)} names; accepted: {classes}, as many as the head has classes")
+        raise InvalidValue(f"label_names holds {len(names)} names; accepted: {classes}, as many as the head has "
+                           "classes")
     return tuple(str(texts.get(name, name)) if isinstance(texts, Mapping) else str(name) for name in names)
 
 
 def _transform(fields: Mapping[str, Any]) -> Preprocessing:
     crop = fields["crop_pct"]
     if isinstance(crop, bool) or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
-        raise ValueError(f"crop_pct is {crop!r}; accepted: a number above 0, up to 1")
+        raise InvalidValue(f"crop_pct is {crop!r}; accepted: a number above 0, up to 1")
     for name in ("mean", "std"):
         if not isinstance(fields[name], list) or not all(isinstance(value, (int, float)) for value in fields[name]):
-            raise ValueError(f"{name} is {fields[name]!r}; accepted: three numbers")
+            raise InvalidValue(f"{name} is {fields[name]!r}; accepted: three numbers")
     rule = _rule(input_size_px(fields), fields["interpolation"], crop, fields.get("crop_mode") or "center")
     return Preprocessing(rule, tuple(map(float, fields["mean"])), tuple(map(float, fields["std"])))
 
@@ -130,7 +132,7 @@ def input_size_px(fields: Mapping[str, Any]) -> tuple[int, int]:
     given = fields["input_size"]
     if (not isinstance(given, (list, tuple)) or len(given) != 3 or given[0] != 3
             or not all(type(side) is int and side > 0 for side in given)):
-        raise ValueError(f"input_size is {given!r}; accepted: 3 channels, height and width")
+        raise InvalidValue(f"input_size is {given!r}; accepted: 3 channels, height and width")
     return given[1], given[2]
 
 
@@ -139,8 +141,8 @@ def _rule(size_px: tuple[int, int], interpolation: str, crop: float, mode: str) 
     if mode == "squash" and resized == size_px:
         return ResizeRule(size_px, "stretch", None, interpolation)
     if size_px[0] != size_px[1] or mode not in ("center", "squash"):
-        raise ValueError(f"crop_mode is {mode!r} with the size {size_px}; accepted: center or squash with a square, "
-                         "squash with crop_pct 1 otherwise")
+        raise InvalidValue(f"crop_mode is {mode!r} with the size {size_px}; accepted: center or squash with a square, "
+                           "squash with crop_pct 1 otherwise")
     if mode == "squash":
         return ResizeRule(size_px, "stretch_crop", resized[0], interpolation, crop_rounding="half_even")
     return centre_crop(size_px[0], resized[0], interpolation)

@@ -18,6 +18,7 @@ from vit_perception.checkpoints.family import (PROJECTION, Converter, Family, Re
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
 from vit_perception.checkpoints.labels_file import labels_beside
 from vit_perception.checkpoints.timm_names import MARKS, key_map
+from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
 _POOLINGS = {"token": "cls", "avg": "mean", "max": "max", "map": "map"}
@@ -70,7 +71,7 @@ def config_of(found: Found, description: Mapping[str, Any]) -> ViTConfig:
     """The model's shape; ``description`` is that of timm_config. Raises ValueError and CheckpointError."""
     arguments = description.get("model_args") or {}
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments")
+        raise InvalidValue(f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments")
     width, _, patch, _ = found.shape("patch_embed.proj.weight")
     is_dinov3, is_clip = "pos_embed" not in found.tensors, "norm_pre.weight" in found.tensors
     default_heads = (_HEADS_DINOV3 if is_dinov3 else _HEADS).get(width, width // 64)
@@ -104,7 +105,7 @@ def pooling_and_head(found: Found, description: Mapping[str, Any]) -> dict[str, 
     fields = description.get("pretrained_cfg") if isinstance(description.get("pretrained_cfg"), Mapping) else {}
     given = description.get("global_pool") or fields.get("global_pool") or default
     if not isinstance(given, str) or given not in _POOLINGS:
-        raise ValueError(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
+        raise InvalidValue(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
     if "head.weight" not in found.tensors:
         return {"pooling": _POOLINGS[given]}
     return {"pooling": _POOLINGS[given], "head": "distilled" if "head_dist.weight" in found.tensors else "linear",

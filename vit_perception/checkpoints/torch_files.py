@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.formats import Contents, check_zip
+from vit_perception.errors import InvalidValue
 
 # Where training scripts keep the weights in what they save; of several the first is read. A teacher and moving
 # averages stand before what they were made from: they are what their authors evaluate.
@@ -96,7 +97,7 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         pickles = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError(f"{len(pickles)} files data.pkl in the archive")
+            raise InvalidValue(f"{len(pickles)} files data.pkl in the archive")
         root = pickles[0].filename.removesuffix("data.pkl")
         storages = {entry.filename.removeprefix(f"{root}data/"): entry for entry in archive.infolist()
                     if entry.filename.startswith(f"{root}data/")}
@@ -159,7 +160,7 @@ def _named_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
         for name, value in held.items():
             seen += 1
             if seen > _MOST_NAMES or depth > _DEEPEST:
-                raise ValueError(f"more than {_MOST_NAMES} attributes, or deeper than {_DEEPEST}")
+                raise InvalidValue(f"more than {_MOST_NAMES} attributes, or deeper than {_DEEPEST}")
             if isinstance(value, Tensor):
                 yield f"{prefix}{name}", value
             elif isinstance(value, Mapping):

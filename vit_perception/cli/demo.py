@@ -23,6 +23,7 @@ from vit_perception.bags.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
+from vit_perception.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
@@ -68,10 +69,10 @@ def run(args: Namespace) -> int:
 def check(args: Namespace) -> None:
     """Find out at once what would fail in a minute. Raises ValueError."""
     if not args.rate > 0:
-        raise ValueError(f"--rate is {args.rate}; accepted: more than 0")
+        raise InvalidValue(f"--rate is {args.rate}; accepted: more than 0")
     for option, path in (("--bag", args.bag), ("--train-bag", args.train_bag)):
         if not path.exists():
-            raise ValueError(f"{option}: no bag at {path}; the demo's recordings are in data/demo of the repository")
+            raise InvalidValue(f"{option}: no bag at {path}; the demo's recordings are in data/demo of the repository")
         with BagReader(path) as bag:
             bag.count("/task_stage")
 
@@ -81,8 +82,8 @@ def make_room(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     others = sorted(p.name for p in out.iterdir() if p.name not in WRITTEN)
     if others:
-        raise ValueError(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an empty "
-                         "folder, or one that the demo wrote")
+        raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an empty "
+                           "folder, or one that the demo wrote")
     for path in out.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -125,12 +126,12 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
                                   log=args.out / "player.log")
             play(executor, watcher, player, encoder, demo, console)
             if (status := player.stop()) != 0:
-                raise RuntimeError(f"the player ended with exit status {status}:\n{player.tail()}")
+                raise OperationFailed(f"the player ended with exit status {status}:\n{player.tail()}")
             demo.collect(watcher)
             settle(executor, watcher, demo, encoder)
         status = encoder.stop()
         if status != 0:
-            raise RuntimeError(f"the node ended with exit status {status}:\n{encoder.tail()}")
+            raise OperationFailed(f"the node ended with exit status {status}:\n{encoder.tail()}")
         return demo
     except ExternalShutdownException as error:  # Ctrl-C, as rclpy tells it
         raise KeyboardInterrupt from error
@@ -147,14 +148,14 @@ def wait_for_layout(executor, watcher, encoder: Child) -> None:
         failed = [s.message for s in (watcher.diagnostics.status if watcher.diagnostics else ()) if s.level == b"\x02"]
         if failed or time.monotonic() > deadline_s:
             why = failed[0] if failed else f"~/layout did not come within {CONFIGURE_S:g} s"
-            raise RuntimeError(f"the node is not ready: {why}; it said:\n{encoder.tail()}")
+            raise OperationFailed(f"the node is not ready: {why}; it said:\n{encoder.tail()}")
         executor.spin_once(timeout_sec=0.1)
 
 
 def check_alive(encoder: Child) -> None:
     """Raise RuntimeError with the node's last words when it has ended."""
     if encoder.returncode is not None:
-        raise RuntimeError(f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}")
+        raise OperationFailed(f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}")
 
 
 def play(executor, watcher, player: Child, encoder: Child, demo: "DemoRun", console: Console) -> None:

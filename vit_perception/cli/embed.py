@@ -24,6 +24,7 @@ from vit_perception.bags.output_messages import check_node_name
 from vit_perception.bags.recording_kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
 from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
 from vit_perception.bags.shards import FORMATS
+from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
 
@@ -64,7 +65,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
-        raise ValueError(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
+        raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
     check_node_name(args.node)
     options = EmbedOptions(args.format, tuple(args.features), max(1, round(args.shard_mb * MEBIBYTE)),
                            args.shard_frames, args.node)
@@ -112,7 +113,7 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
     first = args.sources[0]
     for path in args.sources:
         if not path.exists():
-            raise ValueError(f"there is no {path}; accepted: {SOURCES}")
+            raise InvalidValue(f"there is no {path}; accepted: {SOURCES}")
     given = settings_of_parameters(args.params) if args.params else None
     if is_bag(first):
         for path in args.sources:
@@ -121,15 +122,15 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
         return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources]
     check_no_loose_bag(first)
     if len(args.sources) > 1:
-        raise ValueError(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
+        raise InvalidValue(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
     if is_lerobot(first):
         source = LeRobotSource(first)
         cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
         return with_overrides(images_only(given, cameras), args), [source]
     if not first.is_dir():
-        raise ValueError(f"{first} is nothing that can be read; accepted: {SOURCES}")
+        raise InvalidValue(f"{first} is nothing that can be read; accepted: {SOURCES}")
     if not any(first.iterdir()):
-        raise ValueError(f"{first} is an empty folder; accepted: {SOURCES}")
+        raise InvalidValue(f"{first} is an empty folder; accepted: {SOURCES}")
     camera = given.cameras[0].name if given else "camera"
     settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
     return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)]

@@ -13,6 +13,7 @@ import torch
 
 from vit_perception.bags.labelled import PICTURE_SUFFIXES, picture_message
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.errors import InvalidValue
 from vit_perception.explain.figure import Story, draw_story
 from vit_perception.explain.inside import Inside, look_inside
 from vit_perception.explain.measures import position_similarity
@@ -71,24 +72,24 @@ def run(args: Namespace) -> int:
 def check(args: Namespace, out: Path) -> None:
     """Refuse what would fail only after the model has run. Raises ValueError naming the option."""
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise ValueError(f"--out is {out}; accepted: a file that ends in .png, in a folder that exists")
+        raise InvalidValue(f"--out is {out}; accepted: a file that ends in .png, in a folder that exists")
     if out.exists() and args.image.exists() and out.samefile(args.image):
-        raise ValueError(f"--out is {out}, the picture itself; accepted: another file")
+        raise InvalidValue(f"--out is {out}, the picture itself; accepted: another file")
     for name, value in (("--head-grid", args.head_grid), ("--top-k", args.top_k)):
         if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; accepted: 1 or more")
+            raise InvalidValue(f"{name} is {value}; accepted: 1 or more")
 
 
 def read_picture(path: Path) -> RgbImage:
     """The picture in a file. Raises ValueError naming the file."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file; accepted: a picture, {', '.join(PICTURE_SUFFIXES)}")
+        raise InvalidValue(f"{path} is no file; accepted: a picture, {', '.join(PICTURE_SUFFIXES)}")
     if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise ValueError(f"{path} is no picture; accepted: {', '.join(PICTURE_SUFFIXES)}")
+        raise InvalidValue(f"{path} is no picture; accepted: {', '.join(PICTURE_SUFFIXES)}")
     try:
         return decode(picture_message(path))
     except BadInput as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InvalidValue(f"{path}: {error}") from error
 
 
 def normalised(network_rgb: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
@@ -113,8 +114,8 @@ def classes_of(inside: Inside, loaded: LoadedModel, head: Head | ZeroShotHead | 
     if head is not None:
         encoder = encoder_digest(card, inside.block)
         if isinstance(head, Head) and head.encoder_sha256 not in ("", encoder):
-            raise ValueError(f"--head was fitted on the features of encoder {head.encoder_sha256[:12]}; accepted: one "
-                             f"fitted on {encoder[:12]}, which is {card.name} at block {inside.block}")
+            raise InvalidValue(f"--head was fitted on the features of encoder {head.encoder_sha256[:12]}; accepted: "
+                               f"one fitted on {encoder[:12]}, which is {card.name} at block {inside.block}")
         return top_classes(head.scores(output.cls_token[0].numpy(), output.patch_tokens[0].numpy()), head.labels, count)
     if output.logits is None:
         return ()

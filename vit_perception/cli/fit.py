@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.errors import InvalidValue
 from vit_perception.model.fit_head import METHODS
 from vit_perception.model.heads import FEATURES
 from vit_perception.training.features import FeatureSource
@@ -88,22 +89,22 @@ def run(args: Namespace) -> int:
 def check(args: Namespace) -> None:
     """Refuse what would be ignored or fails later. Raises ValueError naming the option."""
     if args.bag and not args.topic:
-        raise ValueError("--bag needs --topic, the image topic in it")
+        raise InvalidValue("--bag needs --topic, the image topic in it")
     if args.test_bag and not args.topic:
-        raise ValueError("--test-bag needs --topic, the image topic in it")
+        raise InvalidValue("--test-bag needs --topic, the image topic in it")
     if args.every < 1:
-        raise ValueError(f"--every is {args.every}; accepted: 1 or more")
+        raise InvalidValue(f"--every is {args.every}; accepted: 1 or more")
     if not 0 < args.held_out < 1:
-        raise ValueError(f"--held-out is {args.held_out}; accepted: between 0 and 1")
+        raise InvalidValue(f"--held-out is {args.held_out}; accepted: between 0 and 1")
     foreign = [f"--{name.replace('_', '-')}" for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
                if (given := getattr(args, name)) is not None and given is not False]
     if foreign:
-        raise ValueError(f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it")
+        raise InvalidValue(f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it")
     for other in ("checkpoint", "family"):
         if args.variant and getattr(args, other):
-            raise ValueError(f"--variant and --{other} are both given; accepted: one of them")
+            raise InvalidValue(f"--variant and --{other} are both given; accepted: one of them")
     if args.image_size is not None and not args.variant:
-        raise ValueError("--image-size is given without --variant; a checkpoint has its own size")
+        raise InvalidValue("--image-size is given without --variant; a checkpoint has its own size")
 
 
 def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:

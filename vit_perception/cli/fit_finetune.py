@@ -13,6 +13,7 @@ import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.errors import InvalidValue
 from vit_perception.model.fit_head import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
 from vit_perception.training.finetune import FineTuning, Outcome, Row
@@ -59,12 +60,12 @@ def device_of(asked: str | None) -> str:
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
-        raise ValueError(f"--device is {asked!r}; accepted: cpu, cuda or cuda:<n>")
+        raise InvalidValue(f"--device is {asked!r}; accepted: cpu, cuda or cuda:<n>")
     try:
         torch.zeros(1, device=asked)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"--device is {asked!r}: {str(error).splitlines()[0]}; accepted: cpu"
-                         + (", cuda" if torch.cuda.is_available() else "")) from error
+        raise InvalidValue(f"--device is {asked!r}: {str(error).splitlines()[0]}; accepted: cpu"
+                           + (", cuda" if torch.cuda.is_available() else "")) from error
     return asked
 
 
@@ -76,7 +77,7 @@ def workers() -> int:
 def threads_of(asked: int | None, start: Start, batch: int) -> int:
     """CPU threads that the model computes with. Raises ValueError for less than 1."""
     if asked is not None and asked < 1:
-        raise ValueError(f"--threads is {asked}; accepted: 1 or more")
+        raise InvalidValue(f"--threads is {asked}; accepted: 1 or more")
     rows, columns = start.model.config.grid_of(*start.rule.network_size_px)
     # Three times the forward pass's two operations a weight and token.
     step_flop = 6 * sum(p.numel() for p in start.model.parameters()) * rows * columns * batch
@@ -99,10 +100,10 @@ def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) 
     """The classes in the order of their names. Raises ValueError for one class alone, or an unknown one to test on."""
     labels = tuple(sorted(set(train.labels)))
     if len(labels) < 2:
-        raise ValueError(f"the labels are {', '.join(labels)}; accepted: at least two classes")
+        raise InvalidValue(f"the labels are {', '.join(labels)}; accepted: at least two classes")
     unknown = sorted({label for test in tests.values() for label in test.labels} - set(labels))
     if unknown:
-        raise ValueError(f"label {', '.join(unknown)} is only in what is tested on; accepted: {', '.join(labels)}")
+        raise InvalidValue(f"label {', '.join(unknown)} is only in what is tested on; accepted: {', '.join(labels)}")
     return labels
 
 

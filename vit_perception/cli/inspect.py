@@ -20,6 +20,7 @@ from vit_perception.bags.recording_settings import settings_of_parameters, setti
 from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
 from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, with_overrides
+from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 
 FORMATS = ("auto", "rrd", "html", "both")
@@ -37,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     check_recording(args.bag)
     if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out: {args.out} is a file; accepted: a folder, new or not")
+        raise InvalidValue(f"--out: {args.out} is a file; accepted: a folder, new or not")
     settings = settings_of_parameters(args.params) if args.params else settings_of_recording(args.bag)
     with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
     if args.format == "auto" and not with_rrd:
@@ -53,8 +54,8 @@ def run(args: Namespace) -> int:
                 data, moments = look(pipeline, bag, log)
                 if not moments:
                     why = "; ".join(drop_lines(data.dropped, data.drop_texts)) or "its topics are empty"
-                    raise ValueError(f"no frame of {args.bag} could be encoded: {why}; accepted: images on "
-                                     f"{', '.join(c.topic for c in settings.cameras)}")
+                    raise InvalidValue(f"no frame of {args.bag} could be encoded: {why}; accepted: images on "
+                                       f"{', '.join(c.topic for c in settings.cameras)}")
             facts = facts_of(pipeline, bag, data)
         finally:
             pipeline.close()

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import sys
 
+from vit_perception.errors import UserError
+
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
@@ -17,7 +19,7 @@ SUBCOMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; its exit status. Errors a user can mend are one line, not a traceback."""
+    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
@@ -33,11 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(given)
     try:
         return parsed.run(parsed)
-    except ImportError as error:
-        print(f"vit-perception {parsed.subcommand}: {error}; install it with pip", file=sys.stderr)
-        return 1
-    except (ValueError, RuntimeError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"vit-perception {parsed.subcommand}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "vit_perception").startswith("vit_perception"):
+            raise  # a defect of ours, which pip does not mend
+        print(f"vit-perception {parsed.subcommand}: {error}; install it with pip", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)

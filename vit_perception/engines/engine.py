@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_perception.errors import OperationFailed
 from vit_perception.settings import BadSetting
 from vit_perception.types import EncoderOutput
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vit_perception.engines.source import EngineSource
 
 
-class EngineError(RuntimeError):
+class EngineError(OperationFailed):
     """An engine that cannot open, fails the parity gate, or was used wrongly; the message says which and why."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from vit_perception.errors import InvalidValue
 from vit_perception.explain.measures import mean_attention_distance_px
 from vit_perception.model.dense_head import DenseHeadSpec
 from vit_perception.model.vision_transformer import VisionTransformer, ViTOutput
@@ -54,7 +55,7 @@ def look_inside(model: VisionTransformer, images: Tensor, block: int = -1,
     """
     config, grid = model.config, model.config.grid_of(*images.shape[2:])
     if not -config.depth <= block < config.depth:
-        raise ValueError(f"block is {block}; accepted: {-config.depth} to {config.depth - 1}")
+        raise InvalidValue(f"block is {block}; accepted: {-config.depth} to {config.depth - 1}")
     chosen = range(config.depth)[block]
     seen = _Seen(model, grid, chosen)
     # The last block is kept so that all blocks are run, whichever is looked at.

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.encoder_graph import EncoderGraph
 from vit_perception.model.layers import ATTENTION_FORMS, explicit_attention
 
@@ -36,9 +37,9 @@ def export_onnx(graph: EncoderGraph, batch: int | None, path: Path, precision: s
     precision or form that there is not, and for weights that ``precision`` cannot hold.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; accepted: {', '.join(PRECISIONS)}")
+        raise InvalidValue(f"precision is {precision!r}; accepted: {', '.join(PRECISIONS)}")
     if attention not in ATTENTION_FORMS:
-        raise ValueError(f"attention is {attention!r}; accepted: {', '.join(ATTENTION_FORMS)}")
+        raise InvalidValue(f"attention is {attention!r}; accepted: {', '.join(ATTENTION_FORMS)}")
     dtypes = {parameter.dtype for parameter in graph.parameters()}
     if dtypes != {torch.float32}:
         raise ValueError(f"the graph's parameters are {dtypes}; accepted: float32 (the file gets its own precision)")
@@ -71,8 +72,8 @@ def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
     for name, parameter in narrowed.named_parameters():
         if not torch.isfinite(parameter).all():
             largest = graph.get_parameter(name).abs().max().item()
-            raise ValueError(f"{name} holds {largest:.3g}, which {precision} cannot (its largest is "
-                             f"{torch.finfo(parameter.dtype).max:.5g}); use bfloat16 or float32")
+            raise InvalidValue(f"{name} holds {largest:.3g}, which {precision} cannot (its largest is "
+                               f"{torch.finfo(parameter.dtype).max:.5g}); use bfloat16 or float32")
     return narrowed
 
 

@@ -13,6 +13,8 @@ torchvision's ``CenterCrop``, which rounds half to even, is another ``crop_round
 
 from dataclasses import dataclass
 
+from vit_perception.errors import InvalidValue
+
 FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
 CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")
 INTERPOLATIONS = ("bicubic", "bilinear", "bilinear_aliased", "nearest", "lanczos")
@@ -46,13 +48,13 @@ class ResizeRule:
         object.__setattr__(self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255))
         for name, accepted in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("crop_rounding", CROP_ROUNDINGS)):
             if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
+                raise InvalidValue(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         edge = self.resize_shortest_edge_px
         if edge is None and self.fit not in CUT_FROM_SQUARE:
             return
         if self.fit != "crop" and self.fit not in CUT_FROM_SQUARE:
-            raise ValueError(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop', "
-                             f"{', '.join(map(repr, CUT_FROM_SQUARE))}")
+            raise InvalidValue(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop', "
+                               f"{', '.join(map(repr, CUT_FROM_SQUARE))}")
         low = max(self.network_size_px)
         # A shorter edge would leave a border beside the crop.
         object.__setattr__(self, "resize_shortest_edge_px",
@@ -126,8 +128,8 @@ class PatchGeometry:
 
     def __post_init__(self):
         if self.patch_size_px < 1 or any(n % self.patch_size_px for n in self.plan.network_size_px):
-            raise ValueError(f"network_size_px is {self.plan.network_size_px}; accepted: multiples of the patch size, "
-                             f"{self.patch_size_px} px")
+            raise InvalidValue(f"network_size_px is {self.plan.network_size_px}; accepted: multiples of the patch "
+                               f"size, {self.patch_size_px} px")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -172,5 +174,5 @@ def _integers(name: str, values: object, count: int, low: int, high: int) -> tup
     except (TypeError, ValueError):
         integers, same = (), False
     if not same or len(integers) != count or any(not low <= v <= high for v in integers):
-        raise ValueError(f"{name} is {values!r}; accepted: {count} integer{'s' * (count > 1)} from {low} to {high}")
+        raise InvalidValue(f"{name} is {values!r}; accepted: {count} integer{'s' * (count > 1)} from {low} to {high}")
     return integers

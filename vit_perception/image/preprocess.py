@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizePlan, ResizeRule, plan_resize
 from vit_perception.types import BadInput, RgbImage
 
@@ -27,8 +28,8 @@ class Preprocessor:
         try:
             _resize(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), (2, 2), rule.interpolation)
         except (NotImplementedError, RuntimeError, ValueError) as error:
-            raise ValueError(f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot do "
-                             "antialiased on uint8; accepted: bicubic, bilinear, nearest") from error
+            raise InvalidValue(f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot do "
+                               "antialiased on uint8; accepted: bicubic, bilinear, nearest") from error
 
     def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
         """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd shapes."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vit_perception.errors import InvalidValue
+
 KINDS = ("depth", "segmentation")
 # What a pixel's number means; ``depth`` where the checkpoint says neither its unit nor that it is inverse.
 QUANTITIES = {"depth": ("metric_depth", "relative_inverse_depth", "depth"), "segmentation": ("class",)}
@@ -34,7 +36,7 @@ class DenseHeadSpec:
                 ("labels", (len(self.labels) > 0) == (self.kind == "segmentation"),
                  "the classes of a segmentation; none for depth")):
             if not holds:
-                raise ValueError(f"{name} of the dense head is {getattr(self, name)!r}; accepted: {accepted}")
+                raise InvalidValue(f"{name} of the dense head is {getattr(self, name)!r}; accepted: {accepted}")
 
     @property
     def unit(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.dpt_parts import READOUTS, FixedBatchNorm, Fusion, Reassemble
 
 ACTIVATIONS = ("relu", "sigmoid")
@@ -57,7 +58,7 @@ class DptConfig:
                 ("first_patch", self.first_patch >= (self.readout != "ignore"),
                  "at least 1 for a readout of the CLS token")):
             if not holds:
-                raise ValueError(f"{name} of the DPT head is {getattr(self, name)!r}; accepted: {accepted}")
+                raise InvalidValue(f"{name} of the DPT head is {getattr(self, name)!r}; accepted: {accepted}")
 
 
 class DptHead(nn.Module):

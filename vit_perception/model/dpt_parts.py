@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vit_perception.errors import InvalidValue
+
 READOUTS = ("ignore", "add", "project")
 
 
@@ -53,7 +55,7 @@ def make_resize(channels: int, factor: float) -> nn.Module:
     """A learned resize of (B, C, H, W) by ``factor``. Raises ValueError for a factor that no such layer has."""
     whole = factor if factor >= 1 else 1 / factor if factor > 0 else 0
     if whole < 1 or whole != int(whole):
-        raise ValueError(f"the reassemble factor is {factor!r}; accepted: a whole number, or one divided by one")
+        raise InvalidValue(f"the reassemble factor is {factor!r}; accepted: a whole number, or one divided by one")
     if factor == 1:
         return nn.Identity()
     if factor > 1:

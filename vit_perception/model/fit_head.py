@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.heads import Head
 
 METHODS = ("logistic", "nearest_mean")
@@ -41,9 +42,9 @@ def fit_head(features: np.ndarray, labels: Sequence[str], feature: str, method: 
     """
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
-        raise ValueError(f"the labels are {', '.join(names) or 'none'}; accepted: at least two classes")
+        raise InvalidValue(f"the labels are {', '.join(names) or 'none'}; accepted: at least two classes")
     if method not in METHODS:
-        raise ValueError(f"method is {method!r}; accepted: {', '.join(METHODS)}")
+        raise InvalidValue(f"method is {method!r}; accepted: {', '.join(METHODS)}")
     classes = np.array([names.index(label) for label in labels])
     mean = features.mean(axis=0)
     scale = features.std(axis=0) + 1e-6  # a constant feature must not become infinite
@@ -76,7 +77,7 @@ def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluat
     """Confusion of ``head`` on ``features`` (n, F). Raises ValueError for a label that the head does not know."""
     unknown = sorted(set(labels) - set(head.labels))
     if unknown:
-        raise ValueError(f"label {', '.join(unknown)} is unknown to the head; accepted: {', '.join(head.labels)}")
+        raise InvalidValue(f"label {', '.join(unknown)} is unknown to the head; accepted: {', '.join(head.labels)}")
     predicted = np.argmax(((features - head.mean) / head.scale) @ head.weight.T + head.bias, axis=1)
     confusion = np.zeros((len(head.labels),) * 2, int)
     np.add.at(confusion, ([head.labels.index(label) for label in labels], predicted), 1)

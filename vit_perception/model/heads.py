@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from vit_perception.durable import write_whole
+from vit_perception.errors import InvalidValue
 from vit_perception.types import ClassScore
 
 FEATURES = ("cls", "mean", "cls_mean")
@@ -39,7 +40,7 @@ def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -
     ``cls_token`` is (D,), ``patch_tokens`` (P, D). Raises ValueError for another ``feature``.
     """
     if feature not in FEATURES:
-        raise ValueError(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
+        raise InvalidValue(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
     if feature == "cls":
         return cls_token
     mean = patch_tokens.mean(axis=0)
@@ -70,17 +71,17 @@ class Head:
         defaults = {"mean": np.zeros(width), "scale": np.ones(width)}
         shapes = {"weight": (classes, width), "bias": (classes,), "mean": (width,), "scale": (width,)}
         if not classes:
-            raise ValueError("a head has no labels; accepted: at least one")
+            raise InvalidValue("a head has no labels; accepted: at least one")
         if self.feature not in FEATURES:
-            raise ValueError(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
+            raise InvalidValue(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
         for name, shape in shapes.items():
             given = getattr(self, name)
             values = np.ascontiguousarray(defaults[name] if given is None else given, dtype=np.float32)
             if values.shape != shape:
-                raise ValueError(f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} labels")
+                raise InvalidValue(f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} labels")
             if not np.isfinite(values).all() or (name == "scale" and values.min() <= 0):
                 accepted = "finite numbers above 0" if name == "scale" else "finite numbers"
-                raise ValueError(f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}")
+                raise InvalidValue(f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}")
             object.__setattr__(self, name, values)
         object.__setattr__(self, "labels", tuple(self.labels))
 
@@ -91,8 +92,8 @@ class Head:
         """
         features = features_of(cls_token, patch_tokens, self.feature)
         if features.shape != self.mean.shape:
-            raise ValueError(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
-                             f"this head: {len(self.mean)}, the width that it was fitted on")
+            raise InvalidValue(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
+                               f"this head: {len(self.mean)}, the width that it was fitted on")
         return softmax(self.weight @ ((features - self.mean) / self.scale) + self.bias)
 
 
@@ -112,26 +113,26 @@ def load_head(path: str | Path) -> Head:
     weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
     for file in (weights_path, labels_path):
         if not file.is_file():
-            raise ValueError(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
-                             f"{LABELS_FILE}")
+            raise InvalidValue(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
+                               f"{LABELS_FILE}")
     try:
         fields = json.loads(labels_path.read_text(encoding="utf-8"))
         labels, feature = tuple(fields["labels"]), fields["feature"]
         if not all(isinstance(label, str) for label in labels):
             raise TypeError("a label is not a string")
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{labels_path}: {error!r}; accepted: {{"labels": [names], "feature": one of '
-                         f'{", ".join(FEATURES)}}}') from error
+        raise InvalidValue(f'{labels_path}: {error!r}; accepted: {{"labels": [names], "feature": one of '
+                           f'{", ".join(FEATURES)}}}') from error
     try:
         tensors = load_file(weights_path)
     except Exception as error:  # the safetensors library has an exception class of its own for each broken header
-        raise ValueError(f"{weights_path}: {error}; accepted: a safetensors file") from error
+        raise InvalidValue(f"{weights_path}: {error}; accepted: a safetensors file") from error
     if sorted(tensors) != sorted(_TENSORS):
-        raise ValueError(f"{weights_path} holds {', '.join(sorted(tensors))}; accepted: {', '.join(_TENSORS)}")
+        raise InvalidValue(f"{weights_path} holds {', '.join(sorted(tensors))}; accepted: {', '.join(_TENSORS)}")
     try:
         return Head(labels, feature=feature, encoder_sha256=str(fields.get("encoder_sha256", "")), **tensors)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InvalidValue(f"{path}: {error}") from error
 
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:

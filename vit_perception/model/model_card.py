@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 
 SCORES = ("softmax", "sigmoid")
@@ -52,8 +53,8 @@ class ModelCard:
     def __post_init__(self):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or not all(math.isfinite(value) for value in values):
-                raise ValueError(f"{name} of model {self.name!r} is {values!r}; accepted: 3 finite numbers, R, G, B")
+                raise InvalidValue(f"{name} of model {self.name!r} is {values!r}; accepted: 3 finite numbers, R, G, B")
         if min(self.std) <= 0:
-            raise ValueError(f"std of model {self.name!r} is {self.std!r}; accepted: 3 numbers above 0")
+            raise InvalidValue(f"std of model {self.name!r} is {self.std!r}; accepted: 3 numbers above 0")
         if self.scores not in SCORES:
-            raise ValueError(f"scores of model {self.name!r} is {self.scores!r}; accepted: {', '.join(SCORES)}")
+            raise InvalidValue(f"scores of model {self.name!r} is {self.scores!r}; accepted: {', '.join(SCORES)}")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.attention_pooling import AttentionPooling
 from vit_perception.model.layers import Block, PatchEmbedding
 from vit_perception.model.positions import resize_grid
@@ -119,7 +120,7 @@ class VisionTransformer(nn.Module):
 
     def _index_of(self, block: int) -> int:
         if not -self.config.depth <= block < self.config.depth:
-            raise ValueError(f"block is {block}; accepted: {-self.config.depth} to {self.config.depth - 1}")
+            raise InvalidValue(f"block is {block}; accepted: {-self.config.depth} to {self.config.depth - 1}")
         return range(self.config.depth)[block]
 
     @property

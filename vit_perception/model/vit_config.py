@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.layers import ACTIVATIONS
 from vit_perception.model.positions import INTERPOLATIONS
 
@@ -95,7 +96,7 @@ class ViTConfig:
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
-            raise ValueError(f"{name} of the model is {getattr(self, name)!r}; accepted: {accepted}")
+            raise InvalidValue(f"{name} of the model is {getattr(self, name)!r}; accepted: {accepted}")
 
     @property
     def head_width(self) -> int:
@@ -126,6 +127,6 @@ class ViTConfig:
         """(rows, columns) of patches of an image. Raises ValueError where a side is no multiple of the patch."""
         rows, columns = height_px // self.patch_size_px, width_px // self.patch_size_px
         if min(rows, columns) < 1 or (rows * self.patch_size_px, columns * self.patch_size_px) != (height_px, width_px):
-            raise ValueError(f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the patch "
-                             f"size {self.patch_size_px}")
+            raise InvalidValue(f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the patch "
+                               f"size {self.patch_size_px}")
         return rows, columns

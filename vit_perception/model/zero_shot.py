@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.heads import sigmoid, softmax
 
 PLACE = "{}"
@@ -48,8 +49,8 @@ class ZeroShotHead:
         if self.texts.ndim != 2 or len(self.texts) != len(self.labels) or (
                 self.projection is not None and len(self.projection) != self.texts.shape[1]):
             projected = None if self.projection is None else self.projection.shape
-            raise ValueError(f"texts of a zero-shot head have the shape {self.texts.shape}, its projection "
-                             f"{projected}; accepted: ({len(self.labels)}, E), and (E, D)")
+            raise InvalidValue(f"texts of a zero-shot head have the shape {self.texts.shape}, its projection "
+                               f"{projected}; accepted: ({len(self.labels)}, E), and (E, D)")
 
     def logits(self, cls_token: np.ndarray) -> np.ndarray:
         """Logits (K,) float32 of one image."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from vit_perception.errors import InvalidValue
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
 from vit_perception.wire import Layout, differing_fields
@@ -30,8 +31,8 @@ class FeatureDataset(Dataset):
     def __init__(self, folder: Path | str, history: int = 1, stride: int = 1, max_gap_s: float = 1.0,
                  columns: tuple[str, ...] = ()):
         if history < 1 or stride < 1 or not max_gap_s > 0:
-            raise ValueError(f"history is {history}, stride {stride}, max_gap_s {max_gap_s}; accepted: 1 or more, "
-                             "and a time above 0")
+            raise InvalidValue(f"history is {history}, stride {stride}, max_gap_s {max_gap_s}; accepted: 1 or more, "
+                               "and a time above 0")
         self.files = FeatureFiles(folder)
         self.history, self.stride = history, stride
         check_one_meaning(self.files)
@@ -43,7 +44,7 @@ class FeatureDataset(Dataset):
                        *(f"{name}.pose" for name in self.arms), *(f"{name}.state" for name in self.states),
                        *self._extra)
         if unknown := [name for name in self._names if name not in stored and stored]:
-            raise ValueError(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
+            raise InvalidValue(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
         self._ends = self._complete_windows(round(max_gap_s * 1e9))
 
     @property
@@ -80,12 +81,12 @@ class FeatureDataset(Dataset):
 def check_one_meaning(files: FeatureFiles) -> None:
     """Raise ValueError where rows of ``files`` have no layout, or layouts that give the tokens another meaning."""
     if len(files) and not 0 <= files.layout_index.min() <= files.layout_index.max() < len(files.layouts):
-        raise ValueError(f"{files.folder} has rows of layout {files.layout_index.min()} to {files.layout_index.max()}; "
-                         f"accepted: 0 to {len(files.layouts) - 1}, as its manifest has them")
+        raise InvalidValue(f"{files.folder} has rows of layout {files.layout_index.min()} to {files.layout_index.max()}"
+                           f"; accepted: 0 to {len(files.layouts) - 1}, as its manifest has them")
     for number, layout in enumerate(files.layouts[1:], 1):
         if differences := differing_fields(_meaning(files.layouts[0]), _meaning(layout)):
-            raise ValueError(f"{files.folder}: layout {number} is not that of layout 0: {'; '.join(differences[:4])}; "
-                             "accepted: layouts that differ in the geometry of a camera alone")
+            raise InvalidValue(f"{files.folder}: layout {number} is not that of layout 0: {'; '.join(differences[:4])}"
+                               "; accepted: layouts that differ in the geometry of a camera alone")
 
 
 def _meaning(layout: Layout) -> dict[str, Any]:

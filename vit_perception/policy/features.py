@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.wire import Layout
 
 FORMAT = "vit_perception.embed"
@@ -26,15 +27,15 @@ class FeatureFiles:
         self.folder = Path(folder)
         path = self.folder / "manifest.json"
         if not path.is_file():
-            raise ValueError(f"{self.folder} has no manifest.json; accepted: a folder of `vit-perception embed`")
+            raise InvalidValue(f"{self.folder} has no manifest.json; accepted: a folder of `vit-perception embed`")
         self.manifest = json.loads(path.read_text())
         if self.manifest.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {self.manifest.get('format')!r}; accepted: {FORMAT}")
+            raise InvalidValue(f"{path} has format {self.manifest.get('format')!r}; accepted: {FORMAT}")
         if not self.manifest["complete"]:
-            raise ValueError(f"{self.folder} is not finished; give the same `vit-perception embed` command again")
+            raise InvalidValue(f"{self.folder} is not finished; give the same `vit-perception embed` command again")
         self.file_format = self.manifest["run"]["file_format"]
         if self.file_format not in READABLE:
-            raise ValueError(f"{self.folder} is of {self.file_format}; accepted: {' or '.join(READABLE)}")
+            raise InvalidValue(f"{self.folder} is of {self.file_format}; accepted: {' or '.join(READABLE)}")
         self.layouts = tuple(Layout.from_json(json.dumps(layout)) for layout in self.manifest["layouts"])
         shards = self.manifest["shards"]
         self._paths = [self.folder / shard["file"] for shard in shards]
@@ -68,7 +69,7 @@ class FeatureFiles:
 
         for path, shard in zip(self._paths, self.manifest["shards"]):
             if (found := file_sha256(path)) != shard["sha256"]:
-                raise ValueError(f"{path} has sha256 {found}; accepted: {shard['sha256']}, as the manifest says")
+                raise InvalidValue(f"{path} has sha256 {found}; accepted: {shard['sha256']}, as the manifest says")
 
     def _file(self, shard: int) -> Any:
         # A forked worker has its parent's handles: each process opens its own.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.wire import Layout, decode_tensor, differing_fields, mask_of
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -25,7 +26,7 @@ ENGINE_FIELDS = ("runtime", "precision", "min_cosine")
 GEOMETRY_FIELDS = ("source_size_px", "scale", "offset_px", "frame_id")
 
 
-class LayoutMismatch(ValueError):
+class LayoutMismatch(InvalidValue):
     """The live features are not those that a policy was trained on; the message names the fields that differ."""
 
 
@@ -190,7 +191,7 @@ class ObservationWindow:
 
     def __init__(self, history: int, stride: int = 1):
         if history < 1 or stride < 1:
-            raise ValueError(f"history is {history}, stride {stride}; accepted: 1 or more")
+            raise InvalidValue(f"history is {history}, stride {stride}; accepted: 1 or more")
         self._stride = stride
         self._kept: deque[Observation] = deque(maxlen=(history - 1) * stride + 1)
 

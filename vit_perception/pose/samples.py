@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from typing import Generic, NamedTuple, TypeVar
 
+from vit_perception.errors import InvalidValue
 from vit_perception.types import NANOSECONDS_PER_SECOND, PoseStatus
 
 # A bag that starts again jumps back by its length; a late sample is late by milliseconds.
@@ -41,7 +42,7 @@ class SampleHistory(Generic[Sample]):
 
     def __init__(self, keep_s: float = KEEP_S):
         if not 0.0 < keep_s < math.inf:
-            raise ValueError(f"keep_s is {keep_s!r}; accepted: a time above zero, in seconds")
+            raise InvalidValue(f"keep_s is {keep_s!r}; accepted: a time above zero, in seconds")
         self._keep_ns = round(keep_s * NANOSECONDS_PER_SECOND)
         # Two lists, so that bisect compares plain integers.
         self._stamps_ns: list[int] = []

@@ -30,6 +30,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vit_perception.errors import InvalidValue
 from vit_perception.pose.rotation import rotation_6d
 from vit_perception.pose.weights_file import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
 from vit_perception.settings import BadSetting, StateSettings
@@ -175,11 +176,11 @@ def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokeniz
 def _make(kind: str, width: int, weights_path: str, count: int, parameter: str,
           weights_parameter: str) -> PoseTokenizer:
     if width < 1:
-        raise ValueError(f"width is {width}; accepted: the encoder's token width, 1 or more")
+        raise InvalidValue(f"width is {width}; accepted: the encoder's token width, 1 or more")
     if kind == "fourier":
         return FourierTokenizer(width, count)
     if kind not in LEARNED:
-        raise ValueError(f"{parameter} is {kind!r}; accepted: fourier, {', '.join(LEARNED)}")
+        raise InvalidValue(f"{parameter} is {kind!r}; accepted: fourier, {', '.join(LEARNED)}")
     if not weights_path:
-        raise ValueError(f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights")
+        raise InvalidValue(f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights")
     return LearnedTokenizer(kind, width, weights_path, count)

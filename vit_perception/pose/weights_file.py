@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from vit_perception.errors import InvalidValue
+
 # A shape's axis is a number, or a letter that must be the same number wherever it stands.
 Shapes = dict[str, tuple[int | str, ...]]
 
 _FLOATS = {"F16", "F32", "F64"}
 
 
-class BadWeights(ValueError):
+class BadWeights(InvalidValue):
     """A weights file that cannot be used; the message names file, tensor, what is there and what is accepted."""
 
 

@@ -22,6 +22,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
 from vit_perception.bags.reader import BagError, BagReader, RawMessage
+from vit_perception.errors import InvalidValue
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
 PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -51,18 +52,18 @@ class PlayOptions:
 
     def __post_init__(self):
         if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ValueError(f"--rate is {self.rate}; accepted: more than 0, and finite")
+            raise InvalidValue(f"--rate is {self.rate}; accepted: more than 0, and finite")
         for name in _OPTION:
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite")
+                raise InvalidValue(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite")
         if self.loops < 0:
-            raise ValueError(f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever")
+            raise InvalidValue(f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever")
         for topic, name in self.remaps:
             if self.topics and topic not in self.topics:
-                raise ValueError(f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one of "
-                                 f"{', '.join(self.topics)}")
+                raise InvalidValue(f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one of "
+                                   f"{', '.join(self.topics)}")
         if self.qos not in QOS_CHOICES:
-            raise ValueError(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
+            raise InvalidValue(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
 
 def message_class(type_name: str) -> type:
@@ -262,13 +263,13 @@ def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for text in given:
         source, separator, target = text.partition(":=")
         if not separator or not source or not target:
-            raise ValueError(f"--remap is {text!r}; accepted: /from:=/to")
+            raise InvalidValue(f"--remap is {text!r}; accepted: /from:=/to")
         if source in pairs:
-            raise ValueError(f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name")
+            raise InvalidValue(f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name")
         try:
             validate_full_topic_name(expand_topic_name(target, NODE_NAME, "/"))
         except (InvalidTopicNameException, ValueError) as error:
-            raise ValueError(f"--remap is {text!r}; accepted: the name of a topic behind := "
-                             f"({str(error).splitlines()[0]})") from error
+            raise InvalidValue(f"--remap is {text!r}; accepted: the name of a topic behind := "
+                               f"({str(error).splitlines()[0]})") from error
         pairs[source] = target
     return tuple(pairs.items())

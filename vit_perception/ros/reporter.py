@@ -6,6 +6,7 @@ import traceback
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
+from vit_perception.errors import OperationFailed, is_for_the_user
 from vit_perception.ros import diagnostics
 from vit_perception.settings import EncoderSettings
 
@@ -30,8 +31,8 @@ class Reporter:
 
     def failed(self, transition: str, error: Exception) -> None:
         """rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback."""
-        expected = isinstance(error, (ValueError, RuntimeError, OSError))
-        self._node.get_logger().error(f"{transition} failed: {error if expected else traceback.format_exc()}")
+        text = error if is_for_the_user(error) else traceback.format_exc()
+        self._node.get_logger().error(f"{transition} failed: {text}")
         self.publish(diagnostics.engine_status(self.label, None, f"{transition} failed: {error}", diagnostics.ERROR))
 
     def progress(self, text: str) -> None:
@@ -40,7 +41,7 @@ class Reporter:
         Raises RuntimeError when the node is being shut down, which ends a long configure between its steps.
         """
         if not self._node.context.ok():
-            raise RuntimeError("the node was shut down while it was being configured")
+            raise OperationFailed("the node was shut down while it was being configured")
         warned = text.removeprefix("WARNING: ")
         logger = self._node.get_logger()
         (logger.info if warned == text else logger.warning)(warned)

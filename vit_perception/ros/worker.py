@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+from vit_perception.errors import OperationFailed
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.latencies import StageLatencies
@@ -30,7 +31,7 @@ class Received:
     receive_ms: float | None = None
 
 
-class EngineFailed(RuntimeError):
+class EngineFailed(OperationFailed):
     """The engine raised while it ran. What is wrong with it (a lost device) does not pass by itself."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from vit_perception.bags.labelled import LabelledPicture
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.build import fitted_to
+from vit_perception.errors import InvalidValue, OperationFailed
 from vit_perception.model.heads import features_of
 from vit_perception.pipeline import Pipeline, encoder_digest
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
@@ -74,7 +75,7 @@ class FeatureSource:
             advance()
         if not rows:
             why = f"; the first: {unreadable[0].name}: {unreadable[0].why}" if unreadable else ""
-            raise ValueError(f"none of {len(unreadable)} pictures can be read{why}")
+            raise InvalidValue(f"none of {len(unreadable)} pictures can be read{why}")
         return Features(np.array(rows, np.float32), labels, stretches, tuple(unreadable), hits)
 
     def _tokens(self, picture: LabelledPicture) -> tuple[np.ndarray, bool]:
@@ -91,8 +92,8 @@ class FeatureSource:
         output = pipeline.encode(prepared)
         tokens = np.stack([output.cls_token[0], output.patch_tokens[0].mean(axis=0)]).astype(np.float32)
         if not np.isfinite(tokens).all():
-            raise RuntimeError(f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: finite "
-                               "features, e.g. with --backend torch")
+            raise OperationFailed(f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: "
+                                  "finite features, e.g. with --backend torch")
         if self._cache:
             self._cache.put(content, tokens)
         return tokens, False
@@ -101,8 +102,8 @@ class FeatureSource:
         if self._pipeline is None:
             self._pipeline = Pipeline.open(self._settings, self._log)
             if self._pipeline.encoder_sha256 != self.encoder_sha256:
-                raise RuntimeError(f"{self._settings.model.checkpoint} has changed since it was opened; accepted: a "
-                                   "checkpoint that stays as it is while a head is fitted")
+                raise OperationFailed(f"{self._settings.model.checkpoint} has changed since it was opened; accepted: a "
+                                      "checkpoint that stays as it is while a head is fitted")
         return self._pipeline
 
 

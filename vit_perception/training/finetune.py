@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vit_perception.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.fit_head import Evaluation, held_out
 from vit_perception.training.augment import Augment, generator_of
@@ -50,8 +51,8 @@ class FineTuning:
         """Raises ValueError where no picture can be held out, or a class has none to train on."""
         mask = held_out(pictures.labels, pictures.stretches, recipe.held_out)
         if not mask.any():
-            raise ValueError("no picture can be held out, so nothing says when to stop; accepted: two pictures or "
-                             "more of a class")
+            raise InvalidValue("no picture can be held out, so nothing says when to stop; accepted: two pictures or "
+                               "more of a class")
         self.start, self.pictures, self.recipe, self.device = start, pictures, recipe, torch.device(device)
         self.train, self.held_out = np.flatnonzero(~mask), np.flatnonzero(mask)
         self.model = start.model.to(self.device)
@@ -77,8 +78,9 @@ class FineTuning:
                 rate = learning_rate_at(step, self.steps_per_epoch * self.recipe.epochs, self.recipe)
                 loss, hits = self._step(images, self._classes[indices].to(self.device), rate)
                 if not math.isfinite(loss):
-                    raise RuntimeError(f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
-                                       "accepted: a finite one, e.g. with a lower --learning-rate or a longer --warmup")
+                    raise OperationFailed(f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
+                                          "accepted: a finite one, e.g. with a lower --learning-rate or a "
+                                          "longer --warmup")
                 total, right, step = total + loss * len(indices), right + hits, step + 1
                 advance(len(indices))
         judged, loss = self.evaluate(self.pictures, self.held_out, advance)

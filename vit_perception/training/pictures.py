@@ -17,6 +17,7 @@ import numpy as np
 from vit_perception.bags.labelled import (PICTURE_SUFFIXES, LabelledPicture, labelled_folder, labelled_frames,
                                           left_out_of)
 from vit_perception.bags.reader import ACCEPTED, BagError, BagReader
+from vit_perception.errors import InvalidValue
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.types import BadInput, RgbImage
 
@@ -40,8 +41,8 @@ class Source:
 def read_folder(folder: Path, seed: int = 0) -> Source:
     """The pictures in the subfolders of ``folder``. Raises ValueError where there are none."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is {'a file' if folder.exists() else 'no folder'}; accepted: a folder with a "
-                         f"subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files")
+        raise InvalidValue(f"{folder} is {'a file' if folder.exists() else 'no folder'}; accepted: a folder with a "
+                           f"subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files")
     return Source(str(folder), tuple(labelled_folder(folder, seed)), tuple(left_out_of(folder)))
 
 
@@ -53,8 +54,8 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source
         pictures = tuple(map(_compressed, labelled_frames(bag, topic, label_topic, every)))
         offered = -(-bag.count(topic) // every)
     if not pictures:
-        raise ValueError(f"{path}: none of {offered} images on {topic} has a label on {label_topic} before it; "
-                         "accepted: a bag whose labels start before its images end")
+        raise InvalidValue(f"{path}: none of {offered} images on {topic} has a label on {label_topic} before it; "
+                           "accepted: a bag whose labels start before its images end")
     missing = offered - len(pictures)
     return Source(path.name, pictures, (f"{missing} images come before the first label",) if missing else ())
 
@@ -173,8 +174,8 @@ def check_all(pictures: Iterable[LabelledPicture], workers: int = 2, advance: Ca
     good = tuple(p for p, (_, why) in zip(pictures, looks) if not why)
     bad = tuple(Unreadable(p.name, why) for p, (_, why) in zip(pictures, looks) if why)
     if not good:
-        raise ValueError(f"none of {len(pictures)} pictures can be read; the first: {bad[0].name}: {bad[0].why}"
-                         if bad else "there are no pictures; accepted: at least two of each of two classes")
+        raise InvalidValue(f"none of {len(pictures)} pictures can be read; the first: {bad[0].name}: {bad[0].why}"
+                           if bad else "there are no pictures; accepted: at least two of each of two classes")
     digest = hashlib.sha256()
     for picture, (content, why) in zip(pictures, looks):
         if not why:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from vit_perception.errors import InvalidValue
 from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_out
 from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
@@ -60,13 +61,13 @@ def require_head_folder(folder: Path) -> None:
         raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
     accepted = "accepted: a new or an empty folder, or a head that is to be replaced"
     if others := sorted(held - {WEIGHTS_FILE, LABELS_FILE, REPORT_FILE}):
-        raise ValueError(f"--out: {folder} holds {', '.join(others[:3])}; {accepted}")
+        raise InvalidValue(f"--out: {folder} holds {', '.join(others[:3])}; {accepted}")
     if held:
         try:
             load_head(folder)
         except ValueError as error:
-            raise ValueError(f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
-                             f"({str(error).partition('; accepted')[0]}); {accepted}") from error
+            raise InvalidValue(f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
+                               f"({str(error).partition('; accepted')[0]}); {accepted}") from error
 
 
 def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:

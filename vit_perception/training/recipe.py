@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from vit_perception.errors import InvalidValue
+
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -47,4 +49,4 @@ class Recipe:
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; accepted: {accepted}")
+            raise InvalidValue(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; accepted: {accepted}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vit_perception import durable
+from vit_perception.errors import InvalidValue
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
@@ -74,12 +75,12 @@ def require_new_or_resume(folder: Path, resume: bool) -> None:
     has_state = (folder / STATE_FILE).is_file()
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE)
     if resume and not has_state and others:
-        raise ValueError(f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: the "
-                         "folder of an earlier run, or a new one")
+        raise InvalidValue(f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: "
+                           "folder of an earlier run, or a new one")
     if not resume and others:
         what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])
-        raise ValueError(f"--out: {folder} holds {what}; accepted: a new or an empty folder"
-                         + (", or --resume" if has_state else ""))
+        raise InvalidValue(f"--out: {folder} holds {what}; accepted: a new or an empty folder"
+                           + (", or --resume" if has_state else ""))
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -101,11 +102,11 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
             state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
-        raise ValueError(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}; accepted: the "
-                         "state of a run, as it was written") from error
+        raise InvalidValue(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}; accepted: "
+                           "the state of a run, as it was written") from error
     different = [f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
                  for name in sorted({*found, *identity}) if found.get(name) != identity.get(name)]
     if different:
-        raise ValueError("\n".join([f"--resume: {folder} is another run; accepted: the same pictures, labels and "
-                                    "options, or a new --out (which may start from it: --checkpoint)", *different]))
+        raise InvalidValue("\n".join([f"--resume: {folder} is another run; accepted: the same pictures, labels and "
+                                      "options, or a new --out (which may start from it: --checkpoint)", *different]))
     return state

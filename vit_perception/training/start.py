@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -46,8 +47,8 @@ def start_from_checkpoint(checkpoint: str, labels: tuple[str, ...], pooling: str
     odd = sorted(name for name in {*theirs, *wanted}
                  if name not in theirs or name not in wanted or theirs[name].shape != wanted[name].shape)
     if odd:
-        raise ValueError(f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
-                         f"({', '.join(odd[:3])}); accepted: {given.pooling}")
+        raise InvalidValue(f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
+                           f"({', '.join(odd[:3])}); accepted: {given.pooling}")
     # Copied: the loaded tensors may be a read-only mapping of the file.
     model.load_state_dict({**model.state_dict(), **theirs})
     if not same:
@@ -63,12 +64,12 @@ def start_from_variant(variant: str, image_size_px: int | None, labels: tuple[st
     Pictures are stretched to the square, since a robot's scene goes on to the edge. Raises ValueError.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+        raise InvalidValue(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
     shape = VARIANTS[variant]
     if image_size_px is not None:
         if image_size_px < 1 or image_size_px % shape.patch_size_px:
-            raise ValueError(f"--image-size is {image_size_px}; accepted: multiples of the patch size "
-                             f"{shape.patch_size_px}")
+            raise InvalidValue(f"--image-size is {image_size_px}; accepted: multiples of the patch size "
+                               f"{shape.patch_size_px}")
         shape = replace(shape, image_size_px=(image_size_px, image_size_px))
     config = classifier_config(shape, len(labels), pooling)
     model = fresh(config, seed)
@@ -83,7 +84,7 @@ def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> V
         undecided = config.head == "none" and config.pooling == "cls" and config.cls_token and not config.norm_pooled
         pooling = "cls_mean" if undecided else config.pooling
     if pooling not in POOLINGS:
-        raise ValueError(f"--feature is {pooling!r}; accepted: {', '.join(POOLINGS)}")
+        raise InvalidValue(f"--feature is {pooling!r}; accepted: {', '.join(POOLINGS)}")
     return replace(config, pooling=pooling, head="linear", head_hidden_width=0, classes=classes)
 
 
