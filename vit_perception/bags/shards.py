@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,9 +100,7 @@ class BagShard:
 
     def __init__(self, messages: OutputMessages, folder: Path, name: str):
         self._messages = messages
-        self._folder = folder / f".{name}.partial"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=folder))
         self._name = name
         latched = messages.layout_topic
         self._writer = BagWriter(self._folder / name, lambda topic: [offered_qos(topic == latched)])
