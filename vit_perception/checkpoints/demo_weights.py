@@ -15,8 +15,8 @@ from pathlib import Path
 from vit_perception.checkpoints.demo_conversion import convert_wheel
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.durable import locked, sha256_of, sync
-from vit_perception.private_cache import (FILE_MODE, FOLDER_MODE, Untrusted, cache_root, check_files, make_folder, opened_file,
-                                          opened_folder)
+from vit_perception.private_cache import (FILE_MODE, FOLDER_MODE, Untrusted, cache_root, check_files, make_folder,
+                                          opened_file, opened_folder)
 
 DEMO_NAME = "dinov2-vits14"
 FOLDER_NAME = "demo-dinov2-vits14-v2"
