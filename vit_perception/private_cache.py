@@ -115,9 +115,9 @@ def _enter(folder: int, part: str, flags: int, make: bool) -> int:
                 os.mkdir(part, FOLDER_MODE, dir_fd=folder)
         return os.open(part, flags, dir_fd=folder)
     except OSError as error:
+        error.filename = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), part)
         if kind_of(part, folder) == "a symbolic link":
-            where = os.readlink(f"/proc/self/fd/{folder}")
-            raise Untrusted(f"{where}/{part} is a symbolic link; accepted in the cache: folders; remove it, "
+            raise Untrusted(f"{error.filename} is a symbolic link; accepted in the cache: folders; remove it, "
                             f"{ELSEWHERE}") from error
         raise
 
