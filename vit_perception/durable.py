@@ -56,7 +56,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     kind = kind_of(path)
     if kind not in ("", "a file", "a symbolic link"):
         raise NotPlain(f"{path} is {kind}; accepted: a file, new or to be replaced")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = _partial_name(path)
     # A name that nobody can guess, and a file that was not there: nothing else is ever opened or emptied.
     held = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
@@ -72,6 +72,17 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     finally:
         os.close(held)
     sync(path.parent)
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+
+
+def working_folder(path: Path) -> Path:
+    """A new folder beside ``path`` for what ``path`` is made of, for this user alone; :func:`sweep` knows its name."""
+    folder = _partial_name(path)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def _finish(partial: Path, mode: int) -> None:
