@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from test.conftest import ROOT
+from test.text_models import clip_folder
 from vit_perception.telemetry import SWITCHES
 
 # Put before the C library: notes what leaves the machine or asks for an address. glibc's own resolver is behind
@@ -65,15 +66,25 @@ for engine in (OnnxruntimeEngine(), OpenvinoEngine()):
     engine.close()
 print("int8:", int8_model(source, spec))
 """
-RERUN = """
+TOOLS = """
 import sys
 from pathlib import Path
 from vit_perception.bags.rerun_log import RerunLog
 with RerunLog(Path(sys.argv[1]) / "x.rrd", "x") as log:
     log._recording.log("a", log._rerun.Scalars(1.0))
 print("rrd:", (Path(sys.argv[1]) / "x.rrd").stat().st_size > 0)
+from vit_perception.cli.main import main
+main(["doctor"])
 """
-DOCTOR = "import sys; from vit_perception.cli.main import main; main(['doctor'])"
+ZERO_SHOT = """
+import sys
+from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.settings import CameraSettings, EncoderSettings, ModelSettings, ZeroShotSettings
+from vit_perception.zero_shot import zero_shot_heads
+settings = EncoderSettings((CameraSettings("a", "/a"),), model=ModelSettings(sys.argv[1]),
+                           zero_shot=ZeroShotSettings(("a cup", "a can")))
+print("labels:", zero_shot_heads(settings, load_checkpoint(sys.argv[1]))["a"].labels)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +133,14 @@ def test_engines_and_quantisation_reach_for_no_network_and_leave_no_ids(watched,
     assert left and {Path(name).parts[:3] for name in left} == {(".cache", "vit_perception", "engines")}
 
 
-def test_a_recording_for_rerun_reaches_for_no_network(watched, tmp_path):
+def test_doctor_and_a_recording_for_rerun_reach_for_no_network(watched, tmp_path):
     pytest.importorskip("rerun")
-    said, calls, left = watched(RERUN, tmp_path)
-    assert "rrd: True" in said and calls == [] and left == set()
+    said, calls, left = watched(TOOLS, tmp_path)
+    assert "rrd: True" in said and "openvino" in said and calls == [] and left == set()
 
 
-def test_doctor_reaches_for_no_network(watched):
-    said, calls, left = watched(DOCTOR)
-    assert "openvino" in said and calls == [] and left == set()
+def test_texts_by_transformers_reach_for_no_network(watched, tmp_path):
+    clip_folder(tmp_path / "clip")
+    said, calls, left = watched(ZERO_SHOT, tmp_path / "clip")
+    assert "labels: ('a cup', 'a can')" in said and calls == []
+    assert {Path(name).parts[:3] for name in left} == {(".cache", "vit_perception", "zero_shot")}

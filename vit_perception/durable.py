@@ -20,6 +20,8 @@ from typing import BinaryIO, TextIO
 BLOCK_BYTES = 1 << 20
 # An earlier version gave no random part.
 _HALF_MADE = r"\.({})(\.[0-9a-f]{{16}})?\.partial"
+# What kind_of() says of a path that a whole file may be given to.
+REPLACEABLE = ("", "a file", "a symbolic link")
 _KINDS = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"),
           (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
@@ -54,7 +56,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     An error in the block leaves ``path`` as it was. Raises NotPlain where ``path`` is a folder, a pipe or a device.
     """
     kind = kind_of(path)
-    if kind not in ("", "a file", "a symbolic link"):
+    if kind not in REPLACEABLE:
         raise NotPlain(f"{path} is {kind}; accepted: a file, new or to be replaced")
     partial = _partial_name(path)
     # A name that nobody can guess, and a file that was not there: nothing else is ever opened or emptied.

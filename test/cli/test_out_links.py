@@ -78,6 +78,14 @@ def test_explain(planted, tmp_path, tiny_classifier):
     assert kind_of(out) == "a file" and cv2.imread(str(out)) is not None
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_explain_says_at_once_that_a_pipe_or_a_folder_is_no_picture(tmp_path, capsys, kind):
+    out = tmp_path / "figure.png"
+    os.mkfifo(out) if kind == "a pipe" else out.mkdir()
+    assert main(["explain", str(PICTURE), "--checkpoint", "/nowhere", "--out", str(out)]) == 1
+    assert f"--out is {out}, {kind}; accepted: a file" in capsys.readouterr().err and kind_of(out) == kind
+
+
 def test_fit_of_the_whole_model_is_refused_without_emptying_what_its_lock_points_to(planted, tmp_path, pictures, capsys):
     out = planted(tmp_path / "out", "run.lock")
     assert main(["fit", *finetune("--images", pictures, out=out, epochs=1)]) == 1
