@@ -94,7 +94,8 @@ def watcher(tmp_path_factory):
         pytest.skip("no C compiler: network calls cannot be watched")
     folder = tmp_path_factory.mktemp("watcher")
     (folder / "watcher.c").write_text(WATCHER)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "watcher.so", folder / "watcher.c", "-ldl"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "watcher.so", folder / "watcher.c", "-ldl"],
+                   check=True)
     return folder / "watcher.so"
 
 

@@ -36,7 +36,7 @@ def main() -> int:
     runtime = resolve(["build.txt", "runtime.txt"])
     test = resolve(["build.txt", "runtime.txt", "test.txt"], like=runtime)
     torch = {package: digests for package, digests in runtime.items() if package[0] == "torch"}
-    cpu = {("torch", f"{version}+cpu", ""): list(CPU_BUILDS[version]) for _, version, _ in torch if version in CPU_BUILDS}
+    cpu = {("torch", f"{version}+cpu", ""): list(CPU_BUILDS[version]) for _, version, _ in torch}
     cuda = {package: digests for package, digests in runtime.items() if CUDA.fullmatch(package[0])}
     write("build", ["build.txt"], build)
     write("runtime", ["runtime.txt"], without(runtime, build, torch, cuda))

