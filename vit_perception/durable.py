@@ -62,7 +62,8 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     # A name that nobody can guess, and a file that was not there: nothing else is ever opened or emptied.
     held = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)  # tells sweep() that this process lives
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(held, fcntl.LOCK_EX)  # tells sweep() that this process lives
         mode = stat.S_IMODE(os.fstat(held).st_mode)
         yield partial
         _finish(partial, mode)
@@ -102,7 +103,7 @@ def _finish(partial: Path, mode: int) -> None:
 def sweep(folder: Path, names: str) -> None:
     """Remove what killed processes of this user left half made in ``folder`` of files named as the pattern ``names``.
 
-    What has another name, another owner, a second name or a link's kind stays, and so does what a process still writes.
+    What has another name, another owner, a second name or is a link stays, and so does what a process still writes.
     """
     pattern = re.compile(_HALF_MADE.format(names))
     for path in list(folder.iterdir()) if folder.is_dir() else []:
