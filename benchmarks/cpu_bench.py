@@ -26,6 +26,7 @@ from sensor_msgs.msg import Image
 from vit_perception.checkpoints.demo_weights import demo_weights_folder
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.processes import Child, use_large_data_profile
+from vit_perception.durable import write_whole
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import CameraSettings, EncoderSettings
@@ -158,7 +159,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="vit_perception_bench_") as logs:
         report = measure(args, Path(logs))
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(args.out, lambda file: file.write_text(json.dumps(report, indent=1) + "\n"))
     print(json.dumps(report, indent=1))
 
 

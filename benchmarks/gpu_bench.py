@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
 from benchmarks.gpu_figures import (Rates, against_baselines, busy, floor_ms, result_name, rounded, table,  # noqa: E402
                                     timing, work_of)
 from vit_perception.checkpoints.sources import LoadedModel  # noqa: E402
+from vit_perception.durable import write_whole  # noqa: E402
 from vit_perception.engines.engine import EngineError, EngineSpec, ParityError  # noqa: E402
 from vit_perception.engines.select import CANDIDATES, Candidate, open_verified  # noqa: E402
 from vit_perception.engines.source import EngineSource  # noqa: E402
@@ -68,7 +69,7 @@ def main() -> int:
             report["rows"] += measure_model(name, batch, options, rates)
             # After each, so that what was measured is there whatever happens next.
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(rounded(report), indent=1) + "\n")
+            write_whole(path, lambda file: file.write_text(json.dumps(rounded(report), indent=1) + "\n"))
     print(table(report["rows"]), f"\nwritten to {path}", sep="\n")
     return 0
 

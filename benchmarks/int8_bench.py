@@ -15,7 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import openvino
+
+from vit_perception import telemetry
+
+telemetry.off()
+import openvino  # noqa: E402
 
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.engine import Engine

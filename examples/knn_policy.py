@@ -19,6 +19,7 @@ import numpy as np
 from demonstrations import Demonstrations, load_demonstrations, unit_blocks
 from scipy.spatial.transform import Rotation
 
+from vit_perception.durable import fresh_file
 from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation
 
 HORIZON_S = 0.5
@@ -64,7 +65,7 @@ class KnnNode:
 
         self.node = rclpy.create_node("knn_policy")
         self._policy, self._decoder = policy, decoder
-        self._log = log.open("w") if log else None
+        self._log = fresh_file(log) if log else None
         self._publisher = self.node.create_publisher(PoseStamped, "~/target_pose", 1)
         self._subscribed: set[str] = set()
         self._frame_id = ""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vit_perception import telemetry
+
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_BAG, DEMO_BAG = (ROOT / "data/demo" / name for name in ("pick_place_train", "pick_place_demo"))
 SAFE_DOMAINS = range(10, 100)  # above 101 the ports of a domain meet those that Linux gives to clients
@@ -27,6 +29,8 @@ def claim_domain():
     raise RuntimeError(f"all ROS domains from {SAFE_DOMAINS.start} to {SAFE_DOMAINS.stop - 1} are in use by tests")
 
 
+# Before anything imports a library that reports its use.
+telemetry.off()
 # Before anything imports rclpy: DDS reads the environment once.
 _DOMAIN = claim_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

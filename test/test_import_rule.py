@@ -11,7 +11,9 @@ from test.conftest import ROOT
 
 PACKAGE = ROOT / "vit_perception"
 # Each layer may import itself and those before it.
-LAYERS = [{"errors"}, {"types", "durable", "heap", "setting_checks", "settings", "wire"}, {"image", "pose"}, {"model", "fusion"},
+LAYERS = [{"errors"},
+          {"types", "durable", "heap", "private_cache", "setting_checks", "settings", "telemetry", "wire"},
+          {"image", "pose"}, {"model", "fusion"},
           {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
           {"ros"}, {"cli"}]

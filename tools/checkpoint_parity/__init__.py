@@ -2,3 +2,7 @@
 
 ``make parity`` runs it. Each module named in ``__main__.GROUPS`` has ``rows() -> list[Row]``.
 """
+
+from vit_perception import telemetry
+
+telemetry.off()  # before the families' code is imported

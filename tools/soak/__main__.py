@@ -20,6 +20,7 @@ import yaml
 from tools.soak import report, schedule
 from tools.soak.robot import ROOT, Robot
 from vit_perception.cli.processes import use_large_data_profile
+from vit_perception.durable import write_whole
 
 CORES = 2
 OPEN_TIMEOUT_S = 300.0
@@ -127,7 +128,7 @@ def main(arguments: list[str]) -> int:
     finally:
         rclpy.try_shutdown()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(args.out, lambda file: file.write_text(json.dumps(result, indent=1) + "\n"))
     for failure in failed:
         say(f"FAILED: {failure}")
     say(f"{'failed' if failed else 'passed'}; written: {args.out}")

@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -17,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.bags.replay import Dropped, Skips
-from vit_perception.durable import sync, write_whole
+from vit_perception.durable import is_half_made, open_plain, read_plain, sweep, sync, write_whole
 from vit_perception.errors import InvalidValue
 from vit_perception.wire import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
 # What a killed run leaves half made: nothing else in the folder is ever removed.
-_HALF_FILE = re.compile(r"\.(manifest\.json|metadata\.yaml|features_\d{6}\.[a-z]+)\.partial")
-_HALF_BAG = re.compile(r"\.features_\d{6}\.partial")
+_WRITTEN = r"manifest\.json|metadata\.yaml|features_\d{6}(?:\.[a-z]+)?"
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
@@ -82,7 +80,7 @@ def check_out(out: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         raise InvalidValue(f"--out: {there} cannot be written; accepted: {NEW_FOLDER}")
     if out.exists() and not (out / MANIFEST).exists():
-        others = sorted(p.name for p in out.iterdir() if not _is_half_made(p))
+        others = sorted(p.name for p in out.iterdir() if not is_half_made(p, _WRITTEN))
         if others:
             raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}")
     elif out.exists():
@@ -93,20 +91,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """The manifest of the folder ``out``. Raises ValueError naming the file where it is none of this version."""
     path = out / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(read_plain(path))
         whole = {"format", "format_version", "complete", "run"} <= set(manifest)
     except (ValueError, TypeError) as error:
         raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
     if not whole or manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
         raise InvalidValue(f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
     return manifest
-
-
-def _is_half_made(path: Path) -> bool:
-    """Whether a killed run of `embed` left ``path`` under a temporary name."""
-    if path.is_symlink():
-        return False
-    return bool((_HALF_BAG if path.is_dir() else _HALF_FILE).fullmatch(path.name))
 
 
 class Journal:
@@ -153,7 +144,7 @@ class Journal:
     def _read(self) -> list[Entry]:
         """What is done. What a killed run left half made is removed; of a run at its end, and of others, nothing."""
         path = self.out / JOURNAL
-        text = path.read_text() if path.exists() else ""
+        text = read_plain(path) if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         try:
             entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
@@ -166,31 +157,31 @@ class Journal:
                                    "accepted: the folder as it was left, or a new one")
         if not self.complete:
             if whole != text:
-                os.truncate(path, len(whole.encode()))
+                with open(open_plain(path, os.O_RDWR), "r+b") as file:
+                    file.truncate(len(whole.encode()))
             self._remove_half_made({entry.file for entry in entries})
         return entries
 
     def _remove_half_made(self, finished: set[str]) -> None:
         shard = re.compile(rf"features_\d{{6}}\.{re.escape(self.run['file_format'])}")
+        sweep(self.out, _WRITTEN)
         for path in self.out.iterdir():
-            if _is_half_made(path):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            elif shard.fullmatch(path.name) and path.name not in finished and path.is_file():
+            if shard.fullmatch(path.name) and path.name not in finished and path.is_file():
                 path.unlink()  # its line is missing, so that it is made anew
 
     def append(self, entry: Entry) -> None:
         """Note a finished shard. Raises OSError, with the journal as it was, where the line does not fit."""
-        path = self.out / JOURNAL
-        size = path.stat().st_size if path.exists() else 0
-        try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(entry)) + "\n")
-                file.flush()
+        rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
+        # Unbuffered: what does not fit must not be written again when the file is closed.
+        with open(open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            try:
+                while rest:
+                    rest = rest[file.write(rest):]
                 os.fsync(file.fileno())
-        except OSError:
-            if path.exists():
-                os.truncate(path, size)
-            raise
+            except OSError:
+                file.truncate(size)
+                raise
         sync(self.out)
         self.entries.append(entry)
 

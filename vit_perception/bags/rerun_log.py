@@ -1,14 +1,16 @@
 """A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
 
-import os
+import re
 from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vit_perception import telemetry
 from vit_perception.bags.contact_sheet import CameraPanel
 from vit_perception.bags.inspect_frames import InspectedFrame
+from vit_perception.durable import sweep, whole_file
 from vit_perception.image.views import PcaView
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
@@ -17,6 +19,7 @@ JPEG_QUALITY = 85
 
 def rerun_sdk() -> Any:
     """The module ``rerun``. Raises ImportError with the pip command."""
+    telemetry.off()
     try:
         import rerun
     except ImportError as error:
@@ -36,8 +39,9 @@ class RerunLog:
         self._rerun = rerun_sdk()
         # Its id is its own: the viewer merges recordings of one id.
         self._recording = self._rerun.RecordingStream("vit_perception")
-        self._path, self._partial = path, path.with_name(f".{path.name}.partial")
-        self._recording.save(self._partial)
+        sweep(path.parent, re.escape(path.name))  # gigabytes that a killed run has left
+        self._file = whole_file(path)
+        self._recording.save(self._file.__enter__())
         self._recording.send_recording_name(name)
         self._pca: dict[str, PcaView] = {}
         self._paths: dict[str, array] = {}  # x y z one behind the other, in the viewer's own precision
@@ -45,16 +49,13 @@ class RerunLog:
     def __enter__(self) -> "RerunLog":
         return self
 
-    def __exit__(self, kind: type | None, *unused) -> None:
+    def __exit__(self, *error) -> None:
         for arm, path in self._paths.items():
             positions = np.frombuffer(path, np.float32).reshape(-1, 3)
             self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([positions]), static=True)
         self._recording.flush()
         self._recording.disconnect()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        self._file.__exit__(*error)
 
     def add(self, frame: InspectedFrame) -> None:
         """Log one frame; nothing of it is kept but the positions."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vit_perception.durable import sync, write_whole
+from vit_perception.durable import sync, working_folder, write_whole
 from vit_perception.bags.embed_columns import Columns, FrameColumns
 from vit_perception.bags.output_messages import OutputMessages, offered_qos
 from vit_perception.bags.writer import BagWriter
@@ -99,9 +99,7 @@ class BagShard:
 
     def __init__(self, messages: OutputMessages, folder: Path, name: str):
         self._messages = messages
-        self._folder = folder / f".{name}.partial"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
+        self._folder = working_folder(folder / name)
         self._name = name
         latched = messages.layout_topic
         self._writer = BagWriter(self._folder / name, lambda topic: [offered_qos(topic == latched)])

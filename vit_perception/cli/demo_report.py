@@ -9,6 +9,7 @@ import numpy as np
 
 from vit_perception.bags.contact_sheet import CameraPanel, Moment, draw_sheet
 from vit_perception.bags.reader import BagReader
+from vit_perception.durable import write_whole
 from vit_perception.image.decode import decode_compressed, stamp_ns_of
 from vit_perception.image.preprocess import Preprocessor
 
@@ -157,7 +158,8 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
     moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s], *best_class(demo.frames[s].classes),
                       tuple(panel(demo, preprocess, images, c, s) for c in cameras)) for s in chosen]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
-    draw_sheet(moments, f"What the robot sees: {runs}").save(path)
+    sheet = draw_sheet(moments, f"What the robot sees: {runs}")
+    write_whole(path, lambda file: sheet.save(file, "PNG"))
 
 
 def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 
 from vit_perception.bags.labelled import PICTURE_SUFFIXES, picture_message
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.durable import REPLACEABLE, kind_of
 from vit_perception.errors import InvalidValue
 from vit_perception.explain.figure import Story, draw_story
 from vit_perception.explain.inside import Inside, look_inside
@@ -73,6 +74,8 @@ def check(args: Namespace, out: Path) -> None:
     """Refuse what would fail only after the model has run. Raises ValueError naming the option."""
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
         raise InvalidValue(f"--out is {out}; accepted: a file that ends in .png, in a folder that exists")
+    if (kind := kind_of(out)) not in REPLACEABLE:
+        raise InvalidValue(f"--out is {out}, {kind}; accepted: a file, new or to be replaced")
     if out.exists() and args.image.exists() and out.samefile(args.image):
         raise InvalidValue(f"--out is {out}, the picture itself; accepted: another file")
     for name, value in (("--head-grid", args.head_grid), ("--top-k", args.top_k)):

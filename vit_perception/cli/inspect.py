@@ -20,6 +20,7 @@ from vit_perception.bags.recording_settings import settings_of_parameters, setti
 from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
 from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, with_overrides
+from vit_perception.durable import write_whole
 from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
 
@@ -62,7 +63,7 @@ def run(args: Namespace) -> int:
     written = [rrd] if with_rrd else []
     if args.format != "rrd":
         sheet = draw_sheet(moments, args.bag.name)
-        sheet.save(args.out / "contact_sheet.png")
+        write_whole(args.out / "contact_sheet.png", lambda file: sheet.save(file, "PNG"))
         write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
         written += [args.out / "report.html", args.out / "contact_sheet.png"]
     print("\n".join([f"{data.frames} frames; written: {', '.join(map(str, written))}",

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 
+from vit_perception import telemetry
 from vit_perception.errors import UserError
 
 SUBCOMMANDS = {
@@ -20,6 +21,7 @@ SUBCOMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback."""
+    telemetry.off()
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")

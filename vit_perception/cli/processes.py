@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vit_perception.durable import fresh_file
+
 PACKAGE = Path(__file__).resolve().parent.parent
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
@@ -37,7 +39,7 @@ class Child:
 
     def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None):
         self.log = log
-        self._file = open(log, "w", encoding="utf-8")
+        self._file = fresh_file(log)
         self._process = subprocess.Popen(arguments, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True,
                                          env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})})
         # However the parent ends, the child ends with it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_perception import telemetry
 from vit_perception.errors import OperationFailed
 from vit_perception.settings import BadSetting
 from vit_perception.types import EncoderOutput
@@ -78,6 +79,7 @@ class Engine(ABC):
     name = ""
 
     def __init__(self):
+        telemetry.off()  # before a runtime is imported, which every engine does later
         self.precision = ""
         self.device = ""
         self.runtime = ""

@@ -9,7 +9,6 @@ which is on for transformers, moves those into the weights and ruins them (mean 
 import hashlib
 import itertools
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata, util
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception import telemetry
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
 
@@ -95,8 +95,7 @@ def _is_constant(node: Any) -> bool:
 
 
 def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineSource) -> Any:
-    # NNCF reports its use to its makers over the network, unless it believes to run in their own tests.
-    os.environ.setdefault("NNCF_CI", "1")
+    telemetry.off()
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
     # The shapes are static: the last images fill up a batch, again from the first ones.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_perception.durable import write_whole
 from vit_perception.explain.inside import Inside
 from vit_perception.explain.measures import PositionSimilarity
 from vit_perception.image.views import PcaView, attention_view
@@ -52,7 +53,7 @@ def draw_story(story: Story, path: Path, head_columns: int | None = None) -> Non
     _draw_pictures(sheet, HEADING_IN, story)
     _draw_measures(sheet, measures_in, story)
     _draw_heads(sheet, heads_in, story, columns, cell_in)
-    FigureCanvasAgg(sheet.figure).print_png(str(path))
+    write_whole(path, lambda file: FigureCanvasAgg(sheet.figure).print_png(str(file)))
 
 
 class _Sheet:

@@ -22,6 +22,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
 from vit_perception.bags.reader import BagError, BagReader, RawMessage
+from vit_perception.durable import fresh_file
 from vit_perception.errors import InvalidValue
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
@@ -231,7 +232,7 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = Node(NODE_NAME, context=context)
         earlier = {}
-        lines = open(log, "w", encoding="utf-8", buffering=1) if log else None  # whole lines, for who reads along
+        lines = fresh_file(log) if log else None  # whole lines, for who reads along
         try:
             player = BagPlayer(node, reader, options)
             earlier = {number: signal.signal(number, player.stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -17,6 +17,8 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(sent, lambda *_: os._exit(0))
     import rclpy
 
+    from vit_perception import telemetry
+    telemetry.off()
     from vit_perception.ros.encoder_node import EncoderNode
 
     node, begun = None, False

@@ -8,14 +8,17 @@ SQLite keeps two processes apart and a file whole when one is killed.
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from vit_perception.private_cache import FILE_MODE, Untrusted, cache_root, opened_file, opened_folder
+
 
 def feature_folder() -> Path:
-    """``$XDG_CACHE_HOME/vit_perception/features``, or the same below ``~/.cache`` (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit_perception" / "features"
+    """The folder ``features`` of the user's cache."""
+    return cache_root() / "features"
 
 
 class FeatureCache:
@@ -27,14 +30,23 @@ class FeatureCache:
         self._bytes, self._log = 2 * width * 4, log
         self._database: sqlite3.Connection | None = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._require_private()
             # Each row is a transaction of its own, so that a kill loses none and two fits do not wait for each other.
             self._database = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.execute("create table if not exists features (content text primary key, tokens blob)")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, Untrusted, sqlite3.Error) as error:
             self._give_up(error)
+
+    def _require_private(self) -> None:
+        """Make the folder and the file for this user alone, or check them, and what SQLite keeps beside. Untrusted."""
+        with opened_folder(self.path.parent, make=True) as folder:
+            with suppress(FileExistsError):
+                os.close(os.open(self.path.name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder))
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                with suppress(FileNotFoundError), opened_file(self.path.name + suffix, folder, self.path.parent):
+                    pass
 
     def get(self, content: str) -> np.ndarray | None:
         """(2, D) float32, CLS token and mean patch token, of the picture with this digest; None where unknown."""
@@ -45,7 +57,7 @@ class FeatureCache:
         except sqlite3.Error as error:
             self._give_up(error)
             return None
-        if row is None or len(row[0]) != self._bytes:
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) != self._bytes:
             return None
         return np.frombuffer(row[0], "<f4").reshape(2, -1)
 
@@ -66,6 +78,7 @@ class FeatureCache:
             self._database = None
 
     def _give_up(self, error: Exception) -> None:
-        self._log(f"features are not cached: {self.path}: {error}; accepted: a writable cache folder (XDG_CACHE_HOME), "
-                  "and a damaged file may be deleted")
+        cure = "" if isinstance(error, Untrusted) else ("; accepted: a writable cache folder (XDG_CACHE_HOME), and a "
+                                                        "damaged file may be deleted")
+        self._log(f"features are not cached: {self.path}: {error}{cure}")
         self._database = None

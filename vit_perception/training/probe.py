@@ -11,7 +11,7 @@ from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_o
 from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
 from vit_perception.training.pictures import Source, Unreadable
-from vit_perception.training.run_state import OutputError
+from vit_perception.training.run_state import OutputError, write_whole
 
 REPORT_FILE = "report.json"
 
@@ -80,7 +80,8 @@ def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
               "features_from_cache": {name: f.from_cache for name, f in probe.features.items()},
               "unreadable": unreadable_of(f.unreadable for f in probe.features.values()),
               **{name: summary(e) for name, e in probe.evaluations.items()}}
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    write_whole(folder / REPORT_FILE, lambda file: file.write_text(text, encoding="utf-8"))
     return report
 
 

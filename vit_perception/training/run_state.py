@@ -1,11 +1,9 @@
 """What a run keeps on disk so that it can be killed at any moment: whole files only, and one state after each epoch."""
 
-import fcntl
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ from vit_perception.errors import InvalidValue
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
 # What a killed run leaves.
-_UNFINISHED = re.compile(r"\.(run_state\.pt|model\.safetensors|(preprocessor_)?config\.json|README\.md|metrics\.csv"
-                         r"|curves\.png)\.partial")
+_WRITTEN = r"run_state\.pt|model\.safetensors|(?:preprocessor_)?config\.json|README\.md|metrics\.csv|curves\.png|" \
+           r"report\.json"
 
 
 class OutputError(OSError):
@@ -54,19 +52,15 @@ def require_room(folder: Path, parameters: int) -> None:
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
     """Make ``folder`` and hold it: a second run is refused with OutputError. The system frees it when this one dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_FILE).open("w")
-    except OSError as error:
-        raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
-    with lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(durable.locked(folder / LOCK_FILE))
+        except BlockingIOError as error:
             raise OutputError(f"--out: another run writes to {folder}; accepted: a folder for each") from error
-        for left in folder.iterdir():
-            if _UNFINISHED.fullmatch(left.name) and left.is_file():
-                left.unlink()
+        except OSError as error:
+            raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
+        durable.sweep(folder, _WRITTEN)
         yield
 
 
