@@ -44,4 +44,4 @@ def test_runs_take_turns_and_the_first_round_does_not_count():
 @needs_int8
 def test_doctor_says_what_int8_is_worth():
     from vit_perception.cli.doctor import int8_advice
-    assert "a chain of four ViT-S MLPs takes" in int8_advice()
+    assert "a chain of four ViT-S MLPs takes" in int8_advice("float32")

@@ -60,7 +60,8 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
         note = ", with weights of 7 bits, since the int8 products of this CPU overflow" if saturates else ""
         source.log(f"making the {spec} model from {len(images)} calibration images{note}, once")
         model = openvino.Core().read_model(source.onnx_file())
-        openvino.save_model(_quantised(model, images, spec, source, saturates), folder / _MODEL_NAME, compress_to_fp16=False)
+        quantised = _quantised(model, images, spec, source, saturates)
+        openvino.save_model(quantised, folder / _MODEL_NAME, compress_to_fp16=False)
 
     return source.cached(key, build) / _MODEL_NAME
 
@@ -128,7 +129,8 @@ def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineS
             preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=sorted({n for group in spec.left_out for n in groups[group]})),
             advanced_parameters=AdvancedQuantizationParameters(
-                overflow_fix=OverflowFix.ENABLE if saturates else None,  # None: NNCF's choice, full range in linear layers
+                # None is NNCF's choice, the full range in linear layers.
+                overflow_fix=OverflowFix.ENABLE if saturates else None,
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)))
 
 

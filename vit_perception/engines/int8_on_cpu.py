@@ -1,4 +1,4 @@
-"""What int8 is worth on this CPU, found by running OpenVINO's own kernels: whether they overflow, and how fast they are.
+"""What int8 is worth on this CPU, found by running OpenVINO's kernels: whether they overflow, and how fast they are.
 
 Processors without VNNI instructions add two products of 8-bit numbers in 16 bits, which saturate. Instruction sets
 are not looked up: what matters is the kernel that OpenVINO takes, and that differs between its versions.
