@@ -44,7 +44,7 @@ def described(backend: BackendStatus) -> str:
 
 
 def int8_advice(fastest: str) -> str:
-    """What int8 is worth here beside ``fastest``, a precision: measured in about a second, on layers as wide as ViT-S."""
+    """What int8 is worth here beside the precision ``fastest``: measured in a second, on layers as wide as ViT-S."""
     from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
     try:
         sentence = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
