@@ -15,7 +15,7 @@ from vit_perception.engines.openvino_engine import OpenvinoEngine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 from vit_perception.export.parity import ParityLimits, measure, run_batches
-from vit_perception.export.reference import graph_of, reference_outputs
+from vit_perception.export.reference import graph_of
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
 needs_openvino, needs_onnxruntime, needs_nncf = (
@@ -40,7 +40,7 @@ def engine(make, source):
 
 
 def test_it_computes_the_reference_model(engine, source, pictures):
-    report = measure(run_batches(engine.infer, pictures, 2), reference_outputs(source.graph, "tiny", pictures))
+    report = measure(run_batches(engine.infer, pictures, 2), source.reference(pictures))
     assert report.tokens_l2 < 1e-4 and report.attention_l2 < 1e-4 and report.finite, report
     assert engine.precision == "float32" and engine.device and engine.runtime.split()[0] == engine.name
 
@@ -49,7 +49,7 @@ def test_each_native_precision_passes_the_gate_and_is_what_is_reported(make, sou
     for precision in make().status().precisions:
         engine = make()
         engine.open(source, replace(SPEC, precision=precision))
-        report = measure(run_batches(engine.infer, pictures, 2), reference_outputs(source.graph, "tiny", pictures))
+        report = measure(run_batches(engine.infer, pictures, 2), source.reference(pictures))
         assert engine.precision == precision
         assert report.failures(ParityLimits.for_precision(precision)) == []
         engine.close()

@@ -36,13 +36,10 @@ def test_the_key_changes_with_weights_normalisation_size_and_block(model):
     assert str(graph_key(EncoderGraph(model, MEAN, STD, (64, 64)))) == keys[0]
 
 
-def test_it_is_computed_once_by_key_and_images_and_cannot_be_written(model):
+def test_it_computes_one_picture_at_a_time_and_cannot_be_written(model):
     graph = EncoderGraph(model, MEAN, STD, (64, 64))
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), np.uint8)
-    first = reference_outputs(graph, "a", images)
-    assert reference_outputs(graph, "a", images.copy()) is first
-    assert reference_outputs(graph, "b", images) is not first
-    assert reference_outputs(graph, "a", images[:2]).cls_token.shape == (2, 32)
+    first = reference_outputs(graph, images)
     with torch.inference_mode():
         together = graph(torch.from_numpy(images))
     np.testing.assert_allclose(first.patch_tokens, together[1].numpy(), atol=1e-5)

@@ -4,6 +4,9 @@ Attempts stand in a fixed order, each leaving more layers in floating point than
 passes the parity gate runs (:meth:`vit_perception.engines.engine.Engine.attempts`). DINOv2 ViT-S/14 passes with
 nothing left out. Its activations have a few channels that are a hundred times the others; NNCF's SmoothQuant,
 which is on for transformers, moves those into the weights and ruins them (mean patch cosine 0.35), so it is off.
+
+Where the CPU's int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`), weights use half of their range,
+so that the sum of two products fits: NNCF's overflow fix.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ import numpy as np
 
 from vit_perception import telemetry
 from vit_perception.engines.engine import EngineError, EngineSpec
+from vit_perception.engines.int8_on_cpu import kernels_saturate
 from vit_perception.engines.source import EngineSource
 
 _MODEL_NAME = "model.xml"
@@ -32,9 +36,10 @@ LEFT_OUT = ((), (_ATTENTION, _EMBEDDING, _HEAD), (_ATTENTION, _EMBEDDING, _HEAD,
             (_ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP))
 
 
-def int8_model(source: EngineSource, spec: EngineSpec) -> Path:
+def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = None) -> Path:
     """The quantised model's file, from the cache or made now, which takes seconds to minutes.
 
+    ``saturates``: whether the int8 kernels that it is made for do; None asks this CPU's.
     Raises EngineError without calibration images or NNCF, BadSetting where there are none, CacheError.
     """
     if source.calibration is None:
@@ -43,15 +48,20 @@ def int8_model(source: EngineSource, spec: EngineSpec) -> Path:
     if util.find_spec("nncf") is None:
         raise EngineError("precision int8 is made by the Python package nncf, which is not installed")
     images = source.calibration()
+    saturates = kernels_saturate() if saturates is None else saturates
     key = {"kind": "openvino int8", "onnx": source.key(), "left_out": list(spec.left_out), "recipe": _RECIPE_VERSION,
            "calibration_sha256": hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest(),
+           # Only where it is so: models that were made for other CPUs stay what they are.
+           **({"weights": "half range"} if saturates else {}),
            **{name: metadata.version(name) for name in ("openvino", "nncf")}}
 
     def build(folder: Path) -> None:
         import openvino
-        source.log(f"making the {spec} model from {len(images)} calibration images, once")
+        note = ", with weights of 7 bits, since the int8 products of this CPU overflow" if saturates else ""
+        source.log(f"making the {spec} model from {len(images)} calibration images{note}, once")
         model = openvino.Core().read_model(source.onnx_file())
-        openvino.save_model(_quantised(model, images, spec, source), folder / _MODEL_NAME, compress_to_fp16=False)
+        quantised = _quantised(model, images, spec, source, saturates)
+        openvino.save_model(quantised, folder / _MODEL_NAME, compress_to_fp16=False)
 
     return source.cached(key, build) / _MODEL_NAME
 
@@ -94,10 +104,14 @@ def _is_constant(node: Any) -> bool:
     return node.get_type_name() == "Constant"
 
 
-def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineSource) -> Any:
+def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineSource, saturates: bool) -> Any:
     telemetry.off()
     import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
+        OverflowFix,
+    )
     # The shapes are static: the last images fill up a batch, again from the first ones.
     batches = np.resize(images, (-(-len(images) // spec.batch), spec.batch, *images.shape[1:]))
     runs = itertools.count(1)
@@ -114,6 +128,8 @@ def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineS
             preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=sorted({n for group in spec.left_out for n in groups[group]})),
             advanced_parameters=AdvancedQuantizationParameters(
+                # None is NNCF's choice, the full range in linear layers.
+                overflow_fix=OverflowFix.ENABLE if saturates else None,
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)))
 
 

@@ -6,7 +6,7 @@ why; with ``auto``, what each earlier candidate lacked is logged and returned.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -127,6 +127,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                     _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
                     break
                 log(f"{engine.runtime} {spec} on {engine.device}: {report}")
+                if spec.precision == "int8":
+                    log(_int8_speed(engine, candidate, source, spec, images))
                 was_cached = not any(source.made) if source.made else None
                 return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
@@ -149,11 +151,10 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
     figures and the limits.
     """
     from vit_perception.export.parity import ParityLimits, measure, run_batches
-    from vit_perception.export.reference import reference_outputs
     engine.open(source, spec)
     try:
         outputs = run_batches(engine.infer, images, spec.batch)
-        report = measure(outputs, reference_outputs(source.graph, source.graph_digest, images))
+        report = measure(outputs, source.reference(images))
         failures = report.failures(ParityLimits.for_precision(engine.precision, min_cosine))
         if failures:
             raise ParityError(f"{engine.runtime} {spec} does not agree with the float32 model: "
@@ -166,6 +167,23 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
         raise EngineError(f"{engine.runtime} {engine.precision} fails to run: {type(error).__name__}: {error}"
                           ) from error
     return engine, report
+
+
+def _int8_speed(int8: Engine, candidate: Candidate, source: EngineSource, spec: EngineSpec,
+                images: "np.ndarray") -> str:
+    """A sentence that says how fast ``int8`` is beside the same runtime's fastest other precision, measured now."""
+    from vit_perception.engines.int8_on_cpu import comparison, interleaved_medians_ms
+    other, batch = candidate.make(), images[:spec.batch]
+    precision = other.status().precisions[0]
+    try:
+        other.open(source, replace(spec, precision=precision, left_out=()))
+        try:
+            times_ms = interleaved_medians_ms([lambda: int8.infer(batch), lambda: other.infer(batch)])
+        finally:
+            other.close()
+    except EngineError as error:
+        return f"int8 is not compared with {precision}, which does not open: {error}"
+    return comparison(*times_ms, precision, f"one run of the encoder for {spec.batch} images")
 
 
 def available_backends() -> list[BackendStatus]:

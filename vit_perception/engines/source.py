@@ -1,5 +1,6 @@
 """What an engine is opened from: the encoder graph, what identifies it, and its ONNX files when one is needed."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,11 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vit_perception.engines.cache import cached, digest_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
+
+    from vit_perception.types import EncoderOutput
 
 ONNX_NAME = "model.onnx"
 
@@ -30,9 +34,10 @@ class EngineSource:
     batch: int | None
     log: Callable[[str], None] = field(default=lambda text: None)
     folder: Path | None = None
-    calibration: Callable[[], "np.ndarray"] | None = None
+    calibration: Callable[[], np.ndarray] | None = None
     progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
     made: list[bool] = field(default_factory=list)
+    _references: dict[str, "EncoderOutput"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def graph_key(self) -> dict:
@@ -51,6 +56,18 @@ class EngineSource:
     def graph_digest(self) -> str:
         """A short name of the graph's numbers; equal for every batch."""
         return digest_of(self.graph_key)
+
+    def reference(self, images: np.ndarray) -> "EncoderOutput":
+        """The float32 model's outputs for ``images`` (n, 3, H, W) uint8, which engines are judged by.
+
+        Computed once: several engines are judged while ``auto`` looks for one. They go with this object, since a
+        dense ViT-L's are 150 MB.
+        """
+        from vit_perception.export.reference import reference_outputs
+        name = f"{images.shape} {hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}"
+        if name not in self._references:
+            self._references[name] = reference_outputs(self.graph, images)
+        return self._references[name]
 
     def onnx_file(self, precision: str = "float32", attention: str = "half") -> Path:
         """The ONNX file, exported into the cache at its first call; see ``export_onnx`` for the arguments.

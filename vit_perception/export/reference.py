@@ -1,7 +1,6 @@
 """The reference that engines are judged by: the encoder graph in float32 torch, on the CPU."""
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,6 @@ from vit_perception.types import EncoderOutput
 
 if TYPE_CHECKING:
     from vit_perception.checkpoints.sources import LoadedModel
-
-# Several engines are judged by one reference while `auto` looks for one, and again when a node is configured anew.
-_KEPT = 4
-_references: OrderedDict[str, EncoderOutput] = OrderedDict()
 
 
 def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> EncoderGraph:
@@ -46,21 +41,11 @@ def graph_key(graph: EncoderGraph) -> dict:
             **dense}
 
 
-def reference_outputs(graph: EncoderGraph, key: str, images: np.ndarray) -> EncoderOutput:
-    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32.
-
-    ``key`` identifies the graph; the last few results are kept in memory, by graph and images. The arrays are
-    shared between callers and read-only.
-    """
-    key = f"{key} {images.shape} {hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}"
-    if key not in _references:
-        with torch.inference_mode():
-            runs = [graph(torch.from_numpy(images[i:i + 1])) for i in range(len(images))]
-        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(graph.output_names, zip(*runs))}
-        for array in outputs.values():
-            array.flags.writeable = False
-        _references[key] = EncoderOutput(**outputs)
-        while len(_references) > _KEPT:
-            _references.popitem(last=False)
-    _references.move_to_end(key)
-    return _references[key]
+def reference_outputs(graph: EncoderGraph, images: np.ndarray) -> EncoderOutput:
+    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32. Read-only arrays."""
+    with torch.inference_mode():
+        runs = [graph(torch.from_numpy(images[i:i + 1])) for i in range(len(images))]
+    outputs = {name: torch.cat(parts).numpy() for name, parts in zip(graph.output_names, zip(*runs))}
+    for array in outputs.values():
+        array.flags.writeable = False
+    return EncoderOutput(**outputs)
