@@ -39,7 +39,7 @@ def test_aliases_that_a_library_writes_are_read():
     ("a: !!python/object/apply:os.system [ls]", "is no YAML"), ("[a]: {[b]: c}", "is no YAML"),
     (b"a: \xff", "is no UTF-8"), (b"a: \0", "is no YAML"),
     ("a: !!int '" + "1:" * 500_000 + "1'", "another type than text"),
-    ("a: " + "9" * 5_000_000, "larger than 4194304 bytes"), ("&a x: &a [&b *a]", "is no YAML")],
+    ("a: " + "9" * 5_000_000, "longer than 4194304 bytes"), ("&a x: &a [&b *a]", "is no YAML")],
     ids=lambda value: str(value[:20]))
 def test_what_would_fill_the_memory_is_one_line(tmp_path, text, said):
     with pytest.raises(InvalidValue, match=said) as caught:
@@ -55,9 +55,9 @@ def test_a_long_number_is_text():
 
 def test_neither_a_fifo_nor_a_device_nor_a_folder_is_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", "/dev/zero"):
-        with pytest.raises(InvalidValue, match="no plain file"):
+    for path in (tmp_path / "fifo", "/dev/zero", tmp_path):
+        with pytest.raises(InvalidValue, match="is a (FIFO|device|folder); accepted: a regular file"):
             load_yaml(path)
-    for path in (tmp_path, tmp_path / "none.yaml", tmp_path / "a\0b"):
-        with pytest.raises(InvalidValue, match="cannot be read|no plain file"):
+    for path in (tmp_path / "none.yaml", tmp_path / "a\0b"):
+        with pytest.raises(InvalidValue, match="cannot be read"):
             load_yaml(path)

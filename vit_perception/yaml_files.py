@@ -1,14 +1,13 @@
 """YAML that somebody else wrote, read with bounds on size, depth and what its aliases unfold to."""
 
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vit_perception.errors import InvalidValue
+from vit_perception.regular_files import read_bounded
 
 MOST_YAML_BYTES = 4 << 20
 MOST_VALUES = 300_000  # keys and values, each alias counted as what it stands for
@@ -57,22 +56,15 @@ def parse_yaml(text: str, name: str, most_bytes: int = MOST_YAML_BYTES) -> Any:
 
 
 def _text(path: Path, most_bytes: int) -> str:
-    """The file's text. Opening a FIFO must not wait for somebody who writes, so it is opened without waiting."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidValue(f"{path} is no plain file; accepted: a YAML file")
-            data = file.read(most_bytes + 1)
-    except (OSError, ValueError) as error:
+        return read_bounded(path, most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidValue(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}; accepted: a YAML file"
+                           ) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         if isinstance(error, InvalidValue):
             raise
         raise InvalidValue(f"{path} cannot be read: {error}; accepted: a YAML file") from error
-    if len(data) > most_bytes:
-        raise InvalidValue(f"{path} is larger than {most_bytes} bytes; accepted: a YAML file of at most that")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidValue(f"{path} is no UTF-8 text: {error}; accepted: a YAML file") from error
 
 
 def _check_bounds(text: str, name: str) -> None:
