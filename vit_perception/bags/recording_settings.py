@@ -8,11 +8,13 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.bags.storage import some_of
 from vit_perception.errors import InvalidValue
 from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings, PoseSettings, StateSettings, check_name
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+MOST_OF_A_KIND = 64  # cameras or arms that nobody has asked for by name
 # Words of a topic that say what it carries, not from where.
 COMMON_WORDS = ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed", "color", "rgb",
                 "pose", "ee_pose")
@@ -27,11 +29,15 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         topics = reader.topics
         images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
         if not images:
-            raise BagError(f"{bag} has no image topic; there are: {', '.join(sorted(topics))}")
+            raise BagError(f"{bag} has no image topic; there are: {some_of(sorted(topics))}")
+        poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
+        if max(len(images), len(poses)) > MOST_OF_A_KIND:
+            raise BagError(f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at most "
+                           f"{MOST_OF_A_KIND} of each, or --params with those to read")
         used: set[str] = set()
         cameras = tuple(CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images)
         arms = []
-        for topic in sorted(t for t in topics if topics[t] == POSE_TYPE):
+        for topic in poses:
             first = next(reader.messages([topic]), None)
             if first is not None and first[2].header.frame_id:
                 arms.append(PoseSettings(_name(topic, "arm", used), topic, first[2].header.frame_id))
