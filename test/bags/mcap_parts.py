@@ -36,7 +36,7 @@ def chunk(start_ns: int, last_ns: int, packed: bytes, size: int, compression: st
 
 def chunk_of(messages: list[tuple[int, int, bytes]], described: bytes = b"") -> bytes:
     """A chunk of (channel, time in ns, bytes) that says the truth."""
-    data = described + b"".join(message(*m) for m in messages)
+    data = described + b"".join(message(*each) for each in messages)
     stamps = [stamp_ns for _, stamp_ns, _ in messages]
     return chunk(min(stamps), max(stamps), data, len(data), checksum=zlib.crc32(data))
 

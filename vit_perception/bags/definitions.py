@@ -6,13 +6,16 @@ reads are not looked at.
 
 import re
 from functools import cache
+from typing import Any
 
 from rosbags.interfaces import Nodetype
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from vit_perception.bags.storage import MOST_DEFINITION_BYTES, Channel, shown
+from vit_perception.bags.storage import MOST_DEFINITION_BYTES, Channel, Unreadable, shown
 
+MOST_EXCESS = 32  # bytes that may stand behind a message
 _VISION_MSGS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
     "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
@@ -48,27 +51,47 @@ def typestore() -> Typestore:
 
 
 def why_not_readable(channel: Channel) -> str:
-    """Why messages of ``channel`` cannot be read, or an empty text: their type is unknown here, or another one by the
-    recorded definition than in ROS."""
+    """Why messages of ``channel`` cannot be read, or an empty text: their type is unknown here, or is another one by
+    the recorded definition than in ROS."""
+    if channel.type_name not in typestore().fielddefs:
+        return f"its type {channel.type_name} is none that is read here"
+    return difference(channel)
+
+
+def difference(channel: Channel) -> str:
+    """How the recorded definition of the type of ``channel`` differs from that of ROS; empty where it does not, where
+    none is recorded, or where the type is unknown here."""
     store, name = typestore(), channel.type_name
     if name not in store.fielddefs:
-        return f"its type {name} is none that is read here"
+        return ""
+    if not channel.definition:
+        if _NO_HASH.fullmatch(channel.digest) or channel.digest == store.hash_rihs01(name):
+            return ""
+        return f"the bag's hash of {name} is {shown(channel.digest)}, and that of ROS {store.hash_rihs01(name)}"
     if len(channel.definition) > MOST_DEFINITION_BYTES:
         return f"the bag's definition of {name} has more than {MOST_DEFINITION_BYTES} characters"
-    if channel.definition:
-        if channel.encoding == "ros2msg":
-            recorded = _of_msg(channel.definition, name)
-        elif channel.encoding in ("ros2idl", "omgidl"):
-            recorded = _of_idl(channel.definition)
-        else:
-            return f"the bag's definition of {name} is written in {shown(channel.encoding)!r}"
-        if name not in recorded:
-            return f"the bag's definition of {name} does not define it"
-        if difference := _difference(name, recorded, store):
-            return f"{difference}, by the bag's definition of {name}"
-    elif not _NO_HASH.fullmatch(channel.digest) and channel.digest != store.hash_rihs01(name):
-        return f"the bag's hash of {name} is {shown(channel.digest)}, and that of ROS {store.hash_rihs01(name)}"
-    return ""
+    if channel.encoding not in _PARSERS:
+        return f"the bag's definition of {name} is written in {shown(channel.encoding)!r}"
+    recorded = _PARSERS[channel.encoding](channel.definition, name)
+    if name not in recorded:
+        return f"the bag's definition of {name} does not define it"
+    found = _difference(name, recorded, store)
+    return f"{found}, by the bag's definition of {name}" if found else ""
+
+
+def deserialised(data: bytes, type_name: str) -> Any:
+    """The message of a type that is readable, or an Unreadable saying what is wrong with its bytes."""
+    failure: Exception | None = None
+    # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by an upper
+    # bound, up to 4 bytes too large for each empty sequence (a JointState without efforts has one).
+    for excess in range(0, MOST_EXCESS + 1, 4):
+        try:
+            return typestore().deserialize_cdr(data[:len(data) - excess], type_name)
+        except SerdeError as error:
+            failure = failure or error
+        except Exception as error:  # what the generated code of a type stumbles over besides
+            return Unreadable(shown(error) or type(error).__name__)
+    return Unreadable(shown(failure).rstrip("."))
 
 
 def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str:
@@ -137,7 +160,7 @@ def _full_name(name: str, package: str) -> str:
     return name if len(parts) > 2 else f"{parts[0]}/msg/{parts[1]}"
 
 
-def _of_idl(text: str) -> dict[str, Fields]:
+def _of_idl(text: str, name: str) -> dict[str, Fields]:
     """Fields by type of an IDL definition. It knows modules, structs, typedefs and constants; anything else is a field
     that ROS does not have."""
     found: dict[str, Fields] = {}
@@ -160,8 +183,8 @@ def _of_idl(text: str) -> dict[str, Fields]:
         elif match[0] == "}":
             del scopes[-1:]
         elif words[:1] == ["typedef"]:
-            name, kind = _idl_field(words[1:], scopes, named)
-            named["/".join([*scopes, name])] = kind
+            alias, kind = _idl_field(words[1:], scopes, named)
+            named["/".join([*scopes, alias])] = kind
         elif fields is not None and words and words[0] != "const":
             fields.append(_idl_field(words, scopes, named))
         words = []
@@ -184,3 +207,6 @@ def _idl_field(words: list[str], scopes: list[str], named: dict[str, str]) -> tu
     if plain not in _BASE:
         plain = plain.replace("::", "/") if "::" in plain else "/".join([*scopes, plain])
     return name, named.get(plain, plain) + size
+
+
+_PARSERS = {"ros2msg": _of_msg, "ros2idl": _of_idl, "omgidl": _of_idl}

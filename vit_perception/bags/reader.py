@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Qos
-from rosbags.serde import SerdeError
 
 from vit_perception.bags.bag_files import STORAGE, PackedFile, PlainFile
 from vit_perception.bags.bag_folder import BagFolder, qos_profiles, read_folder
-from vit_perception.bags.definitions import typestore, why_not_readable
+from vit_perception.bags.definitions import deserialised, difference, why_not_readable
 from vit_perception.bags.recording_kind import ACCEPTED, BagError, check_recording, cut_off
-from vit_perception.bags.storage import (MOST_MESSAGE_BYTES, MOST_TOPICS, Channel, LeftOut, TooLarge, Unreadable, mib,
-                                         most_unpacked, shown, some_of)
+from vit_perception.bags.storage import (MOST_MESSAGE_BYTES, MOST_TOPICS, Channel, LeftOut, TooLarge, Unreadable,
+                                         by_topic, mib, most_unpacked, shown, some_of)
 from vit_perception.bags.unpacking import ZSTD_MAGIC, unpacked_message
 from vit_perception.errors import InvalidValue
 
-MOST_EXCESS = 32  # bytes that may stand behind a message
+_MOST_SAID = 3  # topics that are left out, in an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +53,7 @@ class BagReader:
         self.left_out: list[LeftOut] = []
         self.shortfall: dict[str, tuple[int, int]] = {}
         self.start_ns = self.end_ns = 0
+        self._told: set[str] = set()  # topics of which the log has said that a message is left out
         self._folder: BagFolder | None = None
         self._files: list[PlainFile | PackedFile] = []
         self._channels: dict[str, dict[str, Channel]] = {}  # by topic and type
@@ -83,7 +83,7 @@ class BagReader:
         for topic, kinds in self._channels.items():
             for kind in kinds.keys() - {self.type_of(topic)}:
                 self.left_out.append(LeftOut(topic, f"it is recorded as {kind} also", None, self._counts[topic, kind]))
-        self.left_out = _by_topic(self.left_out)
+        self.left_out = by_topic(self.left_out)
 
     def _open_files(self, folder: BagFolder) -> None:
         left_bytes = most_unpacked(sum(file.stat().st_size for file in folder.files))
@@ -143,11 +143,24 @@ class BagReader:
         said = self._folder.qos.get(topic) if self._folder else None
         return qos_profiles(said) or qos_profiles(self._kinds(topic)[self.type_of(topic)].qos)
 
+    def why_not_readable(self, topic: str) -> str:
+        """Why no message of ``topic`` can be read as its type, by the definition that the bag has of it; else empty."""
+        return why_not_readable(self._kinds(topic)[self.type_of(topic)])
+
+    def difference(self, topic: str) -> str:
+        """How the bag's definition of the type of ``topic`` differs from ROS's: others would misread the bytes. Else
+        empty, also for a type that is unknown here."""
+        return difference(self._kinds(topic)[self.type_of(topic)])
+
+    def what_there_is(self) -> str:
+        """The topics that are read, and those that are left out with why, for an error."""
+        left_out = "; ".join(f"{entry.topic} is left out: {entry.why}" for entry in self.left_out[:_MOST_SAID])
+        return f"there are: {some_of(sorted(self._channels)) or 'none'}{'; ' if left_out else ''}{left_out}"
+
     def _kinds(self, topic: str) -> dict[str, Channel]:
         if topic not in self._channels:
             why = next((f" that is read ({e.why})" for e in self.left_out if e.topic == shown(topic)), "")
-            raise BagError(f"{self.path} has no topic {shown(topic)}{why}; there are: "
-                           f"{some_of(sorted(self._channels))}")
+            raise BagError(f"{self.path} has no topic {shown(topic)}{why}; {self.what_there_is()}")
         return self._channels[topic]
 
     def raw(self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
@@ -183,7 +196,7 @@ class BagReader:
             if id(channel) not in unreadable:
                 unreadable[id(channel)] = why_not_readable(channel)
             why = unreadable[id(channel)] or data
-            message = _deserialised(data, channel.type_name) if isinstance(why, bytes) else Unreadable(str(why))
+            message = deserialised(data, channel.type_name) if isinstance(why, bytes) else Unreadable(str(why))
             if not isinstance(message, Unreadable):
                 yield channel.topic, stamp_ns, message
                 continue
@@ -198,7 +211,8 @@ class BagReader:
 
     def _leave_out(self, topic: str, text: str) -> None:
         self.undecodable[topic] += 1
-        if self.undecodable[topic] == 1:
+        if topic not in self._told:
+            self._told.add(topic)
             logging.getLogger(__name__).warning("%s: %s; it is left out, as are others of the topic", self.path, text)
 
     def _say_shortfall(self) -> None:
@@ -254,34 +268,10 @@ def _unpacked(data: bytes) -> bytes | Unreadable:
         return error
 
 
-def _deserialised(data: bytes, type_name: str) -> Any:
-    """The message, or an Unreadable."""
-    failure: Exception | None = None
-    # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by an upper
-    # bound, up to 4 bytes too large for each empty sequence (a JointState without efforts has one).
-    for excess in range(0, MOST_EXCESS + 1, 4):
-        try:
-            return typestore().deserialize_cdr(data[:len(data) - excess], type_name)
-        except SerdeError as error:
-            failure = failure or error
-        except Exception as error:  # what the generated code of a type stumbles over besides
-            return Unreadable(_line(error))
-    return Unreadable(_line(failure))
-
-
 def _undecodable(channel: Channel, stamp_ns: int, why: Unreadable) -> str:
     return f"a message of {channel.topic} at {stamp_ns} ns cannot be read as {channel.type_name}: {why}"
 
 
-def _by_topic(entries: list[LeftOut]) -> list[LeftOut]:
-    """One entry a topic, with the first one's reason."""
-    found: dict[str, LeftOut] = {}
-    for entry in entries:
-        before = found.get(entry.topic)
-        found[entry.topic] = replace(before, count=before.count + entry.count) if before else entry
-    return list(found.values())
-
-
 def _line(error: Exception) -> str:
     """What an error says, in one bounded line."""
-    return shown(error).rstrip(".") or type(error).__name__
+    return shown(error, 500).rstrip(".") or type(error).__name__

@@ -1,5 +1,6 @@
 """Settings for the tools: the node's own parameter file, or what a recording itself says."""
 
+import logging
 import re
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from vit_perception.bags.reader import BagError, BagReader
-from vit_perception.bags.storage import some_of
 from vit_perception.errors import InvalidValue
 from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings, PoseSettings, StateSettings, check_name
 
@@ -29,7 +29,13 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         topics = reader.topics
         images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
         if not images:
-            raise BagError(f"{bag} has no image topic; there are: {some_of(sorted(topics))}")
+            raise BagError(f"{bag} has no image topic; {reader.what_there_is()}")
+        whys = {t: why for t in images if (why := reader.why_not_readable(t))}
+        if len(whys) == len(images):
+            raise BagError(f"no image of {bag} can be read: {next(iter(whys.values()))}")
+        for topic, why in whys.items():
+            logging.getLogger(__name__).warning("%s: %s is left out: %s", bag, topic, why)
+        images = [t for t in images if t not in whys]
         poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
         if max(len(images), len(poses)) > MOST_OF_A_KIND:
             raise BagError(f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at most "

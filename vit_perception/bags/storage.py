@@ -1,7 +1,7 @@
 """What the readers of recordings share: their limits, what they give, and how they say that a file is not right."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # A bag may come from anybody, and a few kilobytes can unpack to gigabytes: these are the most that is accepted.
@@ -70,7 +70,7 @@ class Summary:
         if len(self.channels) + len(self.left_out) >= MOST_TOPICS:
             raise Unreadable(f"it has more than {MOST_TOPICS} topics")
         if why := _why_left_out(channel, serialization):
-            self.left_out.append(LeftOut(shown(channel.topic), why, channel.id))
+            self.left_out.append(LeftOut(shown(channel.topic) or "a topic without a name", why, channel.id))
         else:
             self.channels.append(channel)
 
@@ -96,11 +96,20 @@ def _why_left_out(channel: Channel, serialization: str) -> str:
     return ""
 
 
-def shown(text: object) -> str:
-    """``text`` from a file in one bounded line, without what a terminal would take for a command."""
-    cut = " ".join(str(text)[: 4 * _SHOWN].split())
+def by_topic(entries: list[LeftOut]) -> list[LeftOut]:
+    """One entry a topic, with the first one's reason and all their messages."""
+    found: dict[str, LeftOut] = {}
+    for entry in entries:
+        before = found.get(entry.topic)
+        found[entry.topic] = replace(before, count=before.count + entry.count) if before else entry
+    return list(found.values())
+
+
+def shown(text: object, most: int = _SHOWN) -> str:
+    """``text`` from a file in one line of about ``most`` characters, without what a terminal takes for a command."""
+    cut = " ".join(str(text)[: 4 * most].split())
     cut = "".join(c if c.isprintable() else "\ufffd" for c in cut)
-    return cut if len(cut) <= _SHOWN else f"{cut[:_SHOWN]} ..."
+    return cut if len(cut) <= most else f"{cut[:most]} ..."
 
 
 def some_of(names: list[str], most: int = 20) -> str:

@@ -107,6 +107,8 @@ class BagPlayer:
         self._publishers = {}
         for topic in options.topics or sorted(bag.topics):
             try:
+                if differs := bag.difference(topic):
+                    raise BagError(f"{differs}: subscribers would misread it")
                 kind = message_class(bag.type_of(topic))
             except BagError as error:
                 if options.topics:
