@@ -20,7 +20,8 @@ def schema(number: int, name: str, encoding: str = "ros2msg", data: str | bytes 
     return record(3, struct.pack("<H", number) + text(name) + text(encoding) + text(data))
 
 
-def channel(number: int, of_schema: int, topic: str, encoding: str = "cdr", said: dict[str, str] | None = None) -> bytes:
+def channel(number: int, of_schema: int, topic: str, encoding: str = "cdr", said: dict[str,
+                                                                                       str] | None = None) -> bytes:
     pairs = b"".join(text(key) + text(value) for key, value in (said or {}).items())
     return record(4, struct.pack("<HH", number, of_schema) + text(topic) + text(encoding) + text(pairs))
 

@@ -53,7 +53,8 @@ OTHER_QOS = [{"history": 3, "depth": 7, "reliability": 2, "durability": 1, "dead
 @pytest.mark.parametrize("said", [OTHER_QOS, yaml.safe_dump(OTHER_QOS), [], "no profile", [{"depth": "x"}], 7])
 def test_messages_are_read_whatever_qos_metadata_yaml_says(tmp_path, plugin, said):
     folder = recorded(tmp_path / "bag", plugin)
-    topic = {"topic_metadata": {"name": "/a", "type": TEXT, "serialization_format": "cdr", "offered_qos_profiles": said},
+    topic = {"topic_metadata": {"name": "/a", "type": TEXT, "serialization_format": "cdr",
+                                "offered_qos_profiles": said},
              "message_count": 4}
     edit(folder, topics_with_message_count=[topic])
     assert texts(folder) == list("0123")
@@ -106,11 +107,14 @@ def test_a_link_to_a_file_on_another_disk_is_read(tmp_path):
 
 @pytest.mark.parametrize(("change", "why"), [
     ({"version": 99}, "version 99"), ({"version": "9"}, "a wrong version"), ({"version": None}, "no version"),
-    ({"storage_identifier": "rocksdb\x1b[2J"}, "its storage is"), ({"storage_identifier": ["mcap"]}, "a wrong storage_id"),
+    ({"storage_identifier": "rocksdb\x1b[2J"}, "its storage is"), ({"storage_identifier": ["mcap"]},
+                                                                   "a wrong storage_id"),
     ({"compression_mode": "each"}, "compression_mode is 'each'"), ({"compression_mode": 5}, "a wrong compression_mode"),
     ({"compression_mode": "file", "compression_format": "bz2"}, "compression_format is 'bz2'"),
-    ({"relative_file_paths": "bag.mcap"}, "a wrong relative_file_paths"), ({"relative_file_paths": None}, "no relative_"),
-    ({"topics_with_message_count": {"a": 1}}, "a wrong topics_with"), ({"topics_with_message_count": [5]}, "no topic_meta"),
+    ({"relative_file_paths": "bag.mcap"}, "a wrong relative_file_paths"), ({"relative_file_paths": None},
+                                                                           "no relative_"),
+    ({"topics_with_message_count": {"a": 1}}, "a wrong topics_with"), ({"topics_with_message_count": [5]},
+                                                                       "no topic_meta"),
     ({"topics_with_message_count": [{"topic_metadata": {"name": 5}}]}, "a wrong name")])
 def test_metadata_of_other_types_is_one_line(tmp_path, change, why):
     with pytest.raises(BagError, match=why) as caught:
@@ -118,9 +122,11 @@ def test_metadata_of_other_types_is_one_line(tmp_path, change, why):
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "7", "[]", "rosbag2_bagfile_information: 5", "a: &a [*a]", "[" * 10_000, "\xff: [",
-                                  "a: &a [x, x]\n" + "".join(f"b{k}: &b{k} [*{'a' if k == 0 else f'b{k - 1}'}, "
-                                                             f"*{'a' if k == 0 else f'b{k - 1}'}]\n" for k in range(40))])
+DOUBLING = "b0: &b0 [x, x]\n" + "".join(f"b{k}: &b{k} [*b{k - 1}, *b{k - 1}]\n" for k in range(1, 40))
+
+
+@pytest.mark.parametrize("text", ["", "7", "[]", "rosbag2_bagfile_information: 5", "a: &a [*a]", "[" * 10_000,
+                                  "\xff: [", DOUBLING], ids=lambda text: repr(text[:9]))
 def test_metadata_that_is_none_or_explodes_is_one_line(tmp_path, text):
     folder = recorded(tmp_path / "bag")
     (folder / "metadata.yaml").write_text(text, "latin-1")
@@ -142,8 +148,9 @@ def test_what_was_unpacked_has_no_name_while_it_is_read(tmp_path, plugin, monkey
 def test_nothing_of_a_packed_bag_stays_behind_a_kill(tmp_path):
     folder = recorded(tmp_path / "bag", StoragePlugin.MCAP, CompressionMode.FILE)
     (tmp_path / "temporary").mkdir()
-    program = (f"import os, signal\nfrom vit_perception.bags.reader import BagReader\nbag = BagReader({str(folder)!r})\n"
-               "print(bag.count('/a'), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    program = ("import os, signal\nfrom vit_perception.bags.reader import BagReader\n"
+               f"bag = BagReader({str(folder)!r})\nprint(bag.count('/a'), flush=True)\n"
+               "os.kill(os.getpid(), signal.SIGKILL)\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           env={**os.environ, "TMPDIR": str(tmp_path / "temporary")})
     assert done.stdout == "4\n" and done.returncode == -signal.SIGKILL and not list((tmp_path / "temporary").iterdir())
@@ -161,10 +168,11 @@ LONG = m.MAGIC + bytes((1 << 30) + 1)
 
 
 @pytest.mark.parametrize(("packed", "why"), [
-    (zstd.compress(b"no recording"), "no such recording"), (b"no zstd", "not packed|cannot be unpacked"), (b"", "not packed"),
+    (zstd.compress(b"no recording"), "no such recording"), (b"no zstd", "not packed|cannot be unpacked"),
+    (b"", "not packed"),
     (zstd.compress(b""), "nothing is packed"), (zstd.compress(m.MAGIC * 100_000)[:-5], "cannot be unpacked"),
     (zstd.compress(LONG), "unpacks to more than 1024 MiB; accepted: 1024 MiB in all, or 1000 times its size"),
-    (zstd.ZstdCompressor().compress(LONG[:1 << 24], zstd.ZstdCompressor.FLUSH_FRAME) * 70, "unpacks to more than|damaged|no re")
+    (zstd.compress(LONG[:1 << 24]) * 70, "unpacks to more than 1024 MiB")
 ], ids=["text", "raw", "empty", "nothing", "cut", "declared", "frames"])
 def test_a_packed_file_is_unpacked_within_limits(tmp_path, packed, why):
     with pytest.raises(BagError, match=why):

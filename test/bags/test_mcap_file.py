@@ -31,9 +31,11 @@ def texts(path, topics=("/a",)):
 
 @pytest.mark.parametrize(("schema", "encoding", "why"), [
     (m.schema(2, "Battery", "jsonschema", '{"type": "object"}'), "json", "its messages are 'json' of type 'Battery'"),
-    (m.schema(2, "foxglove.Scene", "protobuf", b"\x0a\xff"), "protobuf", "'protobuf' of type 'foxglove.Scene', not CDR"),
+    (m.schema(2, "foxglove.Scene", "protobuf", b"\x0a\xff"), "protobuf",
+     "'protobuf' of type 'foxglove.Scene', not CDR"),
     (m.schema(2, "os.path/msg/X"), "cdr", "its type 'os.path/msg/X' is none of ROS 2"),
-    (m.schema(2, 'a/msg/X"\nimport os'), "cdr", "its type 'a/msg/X\" import os' is none of ROS 2"), (b"", "cdr", "its type ''")])
+    (m.schema(2, 'a/msg/X"\nimport os'), "cdr", "its type 'a/msg/X\" import os' is none of ROS 2"), (b"", "cdr",
+                                                                                                     "its type ''")])
 def test_a_foreign_channel_is_left_out_by_name_and_the_others_are_read(tmp_path, schema, encoding, why):
     described = DESCRIBED + schema + m.channel(2, 2, "/foreign", encoding)
     chunk, summary = one_chunk([(1, S, HELLO), (2, S + 1, b"{}"), (1, S + 2, HELLO)], described)
@@ -41,7 +43,7 @@ def test_a_foreign_channel_is_left_out_by_name_and_the_others_are_read(tmp_path,
     assert texts(path) == ["hello"] * 2
     with BagReader(path) as bag:
         (left_out,) = bag.left_out
-        assert set(bag.topics) == {"/a"} and left_out.topic == "/foreign" and why in left_out.why and left_out.count == 1
+        assert (set(bag.topics), left_out.topic, left_out.count) == ({"/a"}, "/foreign", 1) and why in left_out.why
         with pytest.raises(BagError, match="has no topic /foreign that is read .*; there are: /a"):
             bag.type_of("/foreign")
 
@@ -100,7 +102,8 @@ def test_a_chunk_unpacks_to_no_more_than_it_says_and_no_more_than_is_accepted(tm
 def test_chunks_that_unpack_to_much_more_than_the_file_has_are_refused(tmp_path):
     bomb = zstd.compress(ZEROS)
     chunk = m.chunk(S, S, bomb, len(ZEROS), "zstd")
-    index = b"".join(m.index(S, S, BEGIN + k * len(chunk), len(chunk), len(bomb), len(ZEROS), "zstd") for k in range(65))
+    places = (BEGIN + k * len(chunk) for k in range(65))
+    index = b"".join(m.index(S, S, place, len(chunk), len(bomb), len(ZEROS), "zstd") for place in places)
     path = m.write(tmp_path / "bag.mcap", chunk * 65, DESCRIBED + index)
     with pytest.raises(BagError, match="its chunks unpack to more than 1024 MiB"):
         BagReader(path)

@@ -1,4 +1,4 @@
-"""SQLite files of strangers: plain tables are read as data, with the log beside them; anything else is refused by name."""
+"""SQLite files of strangers: plain tables are read as data, with the log beside them; others are refused by name."""
 
 import os
 import shutil
@@ -111,7 +111,8 @@ ENDLESS = "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
 
 @pytest.mark.parametrize(("statements", "why"), [
     ([AS_OLD, "CREATE VIEW messages AS SELECT * FROM old"], "`messages` is view"),
-    ([AS_OLD, f"CREATE VIEW messages AS SELECT id, topic_id, {ENDLESS} AS timestamp, data FROM old"], "`messages` is view"),
+    ([AS_OLD, f"CREATE VIEW messages AS SELECT id, topic_id, {ENDLESS} AS timestamp, data FROM old"],
+     "`messages` is view"),
     ([AS_OLD, "CREATE VIRTUAL TABLE messages USING fts5(topic_id, timestamp, data)"], "`messages` is virtual"),
     (["DROP TABLE messages", "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, "
       "data BLOB AS (zeroblob(1000000000)))"], "computes its column data"),
@@ -139,8 +140,8 @@ def test_triggers_and_views_that_are_not_read_do_nothing(file):
     assert texts(file) == list("012345")
 
 
-@pytest.mark.parametrize(("value", "why"), [("NULL", "it is nothing instead of bytes"), ("7", "it is a number instead"),
-                                            ("1.5", "it is a number instead"), ("'text'", "it is a text instead")])
+@pytest.mark.parametrize(("value", "why"), [("NULL", "it is null; accepted: bytes"), ("7", "it is integer; accepted"),
+                                            ("1.5", "it is real; accepted"), ("'text'", "it is text; accepted")])
 def test_data_that_is_no_bytes_is_counted_and_the_rest_is_read(file, value, why, caplog):
     change(file, "DROP TABLE IF EXISTS loose", "CREATE TABLE loose (id INTEGER PRIMARY KEY, topic_id, timestamp, data)",
            "INSERT INTO loose SELECT * FROM messages", "DROP TABLE messages", "ALTER TABLE loose RENAME TO messages",
@@ -180,7 +181,8 @@ def test_messages_of_no_topic_and_topics_of_no_text_are_said(file):
            "ALTER TABLE loose RENAME TO topics", "INSERT INTO topics VALUES (7, NULL, 5, x'00', 6, 7)")
     with BagReader(file) as bag:
         assert set(bag.topics) == {"/a"} and len(list(bag.raw(["/a"]))) == 6
-        assert [(e.topic, e.count) for e in bag.left_out] == [("a topic without a name", 0), ("messages of no topic", 2)]
+        assert [(e.topic, e.count) for e in bag.left_out] == [("a topic without a name", 0),
+                                                              ("messages of no topic", 2)]
 
 
 @pytest.mark.parametrize("name", ["run?1", "50%25 off", "a#b", "x&vfs=none"])
@@ -190,6 +192,15 @@ def test_a_name_with_signs_of_an_address_is_a_name(tmp_path, name):
     metadata = folder / "metadata.yaml"
     metadata.write_text(metadata.read_text().replace("bag.db3", f"{name}.db3"))
     assert texts(folder) == list("012345")
+
+
+def test_texts_that_are_no_utf_8_do_not_keep_the_others_from_being_read(file):
+    change(file, "INSERT INTO topics SELECT 7, CAST(x'2f80' AS TEXT), CAST(x'ff' AS TEXT), 'cdr', '', '' FROM topics",
+           "UPDATE messages SET data = CAST(x'ff' AS TEXT) WHERE timestamp = 1700000000000000001")
+    with BagReader(file) as bag:
+        found = [message for _, _, message in bag.messages(["/a"], tell=["/a"])]
+        assert set(bag.topics) == {"/a"} and len(bag.left_out) == 1
+        assert [isinstance(message, Undecodable) for message in found] == [False, True] + 4 * [False]
 
 
 def test_reading_can_be_interrupted(file):

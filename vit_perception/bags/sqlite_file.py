@@ -66,12 +66,12 @@ class SqliteFile:
 
     def _summary(self) -> Summary:
         summary = Summary([], [], {})
-        optional = [name if name in self._columns["topics"] else "''"
-                    for name in ("offered_qos_profiles", "type_description_hash")]
-        rows = self._rows(f"SELECT id, name, type, serialization_format, {', '.join(optional)} FROM topics ORDER BY id "
-                          "LIMIT ?", (MOST_TOPICS + 1,))
+        names = ("name", "type", "serialization_format", "offered_qos_profiles", "type_description_hash")
+        # As bytes: what is no UTF-8 is no reason not to read the others.
+        texts = ", ".join(f"CAST({name} AS BLOB)" if name in self._columns["topics"] else "x''" for name in names)
+        rows = self._rows(f"SELECT id, {texts} FROM topics ORDER BY id LIMIT ?", (MOST_TOPICS + 1,))
         for number, topic, type_name, serialization, qos, digest in rows:
-            encoding, definition = self._definition(type_name)
+            encoding, definition = self._definition(_text(type_name))
             summary.take(Channel(number, _text(topic), _text(type_name), encoding, definition, _text(digest),
                                  _text(qos)), _text(serialization))
         known = {row[0] for row in rows}
@@ -89,11 +89,11 @@ class SqliteFile:
             summary.leave_out("messages of no topic", "the file does not say what they are", nobodys)
         return summary
 
-    def _definition(self, type_name: Any) -> tuple[str, str]:
+    def _definition(self, type_name: str) -> tuple[str, str]:
         if not self._columns["message_definitions"]:
             return "", ""
-        rows = self._rows("SELECT encoding, substr(encoded_message_definition, 1, ?) FROM message_definitions "
-                          "WHERE topic_type = ? LIMIT 1", (MOST_DEFINITION_BYTES + 1, _text(type_name)))
+        rows = self._rows("SELECT CAST(encoding AS BLOB), substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM "
+                          "message_definitions WHERE topic_type = ? LIMIT 1", (MOST_DEFINITION_BYTES + 1, type_name))
         return (_text(rows[0][0]), _text(rows[0][1])) if rows else ("", "")
 
     def _rows(self, query: str, values: tuple) -> list[tuple]:
@@ -111,22 +111,24 @@ class SqliteFile:
         try:
             # The messages themselves are fetched one by one: they are no part of what is sorted.
             for row, channel, stamp_ns in self._connection.execute(
-                    f"SELECT rowid, topic_id, timestamp FROM messages WHERE {' AND '.join(clauses)} "
-                    "ORDER BY timestamp, rowid", values):
+                    "SELECT rowid, topic_id, CASE WHEN typeof(timestamp) = 'integer' THEN timestamp ELSE "
+                    f"typeof(timestamp) END FROM messages WHERE {' AND '.join(clauses)} ORDER BY timestamp, rowid",
+                    values):
                 if _is_stamp(stamp_ns):
                     yield channel, stamp_ns, self._data(row)
                 else:
-                    yield channel, 0, Unreadable(f"its time is {shown(repr(stamp_ns))}; accepted: 0 to "
+                    yield channel, 0, Unreadable(f"its time is {stamp_ns}; accepted: 0 to "
                                                  f"{LONGEST_STAMP_NS - 1} ns")
         except apsw.Error as error:
             raise Unreadable(shown(error)) from error
 
     def _data(self, row: int) -> bytes | Unreadable:
         try:
-            data = self._connection.execute("SELECT data FROM messages WHERE rowid = ?", (row,)).get
+            data = self._connection.execute("SELECT CASE WHEN typeof(data) = 'blob' THEN data ELSE typeof(data) END "
+                                            "FROM messages WHERE rowid = ?", (row,)).get
         except apsw.TooBigError:
             return Unreadable(f"it has more than {MOST_MESSAGE_BYTES} bytes")
-        return data if isinstance(data, bytes) else Unreadable(f"it is {_kind(data)} instead of bytes")
+        return data if isinstance(data, bytes) else Unreadable(f"it is {data}; accepted: bytes")
 
 
 def _connected(path: Path) -> apsw.Connection:
@@ -179,9 +181,5 @@ def _is_stamp(value: Any) -> bool:
     return type(value) is int and 0 <= value < LONGEST_STAMP_NS
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else f"{_kind(value)}, no text" if value not in ("", None) else ""
-
-
-def _kind(value: Any) -> str:
-    return {type(None): "nothing", str: "a text", int: "a number", float: "a number"}.get(type(value), "bytes")
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
