@@ -56,7 +56,7 @@ def _declared_bytes(packed: bytes) -> int | None:
     try:
         return zstd.get_frame_info(packed[:_FRAME_HEAD_BYTES]).decompressed_size
     except zstd.ZstdError as error:
-        raise Unreadable(f"it is not packed with Zstandard: {shown(error)}") from error
+        raise Unreadable("it is not packed with Zstandard") from error
 
 
 def _unpacked(packed: bytes, most_bytes: int, decompressor: Callable, failure: type[Exception]) -> bytes:
