@@ -81,17 +81,18 @@ def difference(channel: Channel) -> str:
 
 def deserialised(data: bytes, type_name: str) -> Any:
     """The message of a type that is readable, or an Unreadable saying what is wrong with its bytes."""
-    failure: Exception | None = None
+    failure = ""  # not the error itself: it would hold this call's data until the next garbage collection
+    view = memoryview(data)  # cutting it copies nothing
     # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by an upper
     # bound, up to 4 bytes too large for each empty sequence (a JointState without efforts has one).
     for excess in range(0, MOST_EXCESS + 1, 4):
         try:
-            return typestore().deserialize_cdr(data[:len(data) - excess], type_name)
+            return typestore().deserialize_cdr(view[:len(data) - excess], type_name)
         except SerdeError as error:
-            failure = failure or error
+            failure = failure or shown(error).rstrip(".")
         except Exception as error:  # what the generated code of a type stumbles over besides
             return Unreadable(shown(error) or type(error).__name__)
-    return Unreadable(shown(failure).rstrip("."))
+    return Unreadable(failure)
 
 
 def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str:

@@ -126,7 +126,7 @@ def _head_bytes(compression: str) -> int:
     return 8 * 3 + 4 + 4 + len(compression.encode()) + 8
 
 
-def chunk_data(window: Window, chunk: Chunk) -> bytes:
+def chunk_data(window: Window, chunk: Chunk) -> memoryview:
     """What is packed in ``chunk``. Raises Unreadable where the file has another one there than its index says."""
     kind, length = RECORD.unpack(window.at(chunk.place, RECORD.size))
     place = chunk.place + RECORD.size
@@ -161,7 +161,7 @@ def too_large(size_bytes: int) -> Unreadable | None:
 class _OpenChunk:
     """An unpacked chunk and the places of the messages that are asked for, in the order of their times."""
 
-    def __init__(self, data: bytes, wanted: Collection[int], start_ns: int | None, stop_ns: int | None):
+    def __init__(self, data: memoryview, wanted: Collection[int], start_ns: int | None, stop_ns: int | None):
         stamps, places, lengths = array("Q"), array("Q"), array("Q")
         for kind, place, length in chunk_records(data):
             if kind != MESSAGE:
@@ -180,7 +180,7 @@ class _OpenChunk:
             place, length = self._places[index], self._lengths[index]
             channel, _, stamp_ns, _ = MESSAGE_HEAD.unpack_from(self._data, place)
             size = length - MESSAGE_HEAD.size
-            yield channel, stamp_ns, too_large(size) or self._data[place + MESSAGE_HEAD.size:place + length]
+            yield channel, stamp_ns, too_large(size) or self._data[place + MESSAGE_HEAD.size:place + length].tobytes()
 
 
 def chunk_messages(window: Window, chunks: ChunkIndex, wanted: Collection[int], start_ns: int | None,
@@ -202,9 +202,11 @@ def chunk_messages(window: Window, chunks: ChunkIndex, wanted: Collection[int], 
             message, freed_bytes = _taken(heap)
             held_bytes -= freed_bytes
             yield message
+            del message  # neither it nor a chunk that has ended is kept while the next one is unpacked
         opened = _OpenChunk(chunk_data(window, chunk), wanted, start_ns, stop_ns)
         if _push(heap, chunk.place, iter(opened), opened.cost_bytes):
             held_bytes += opened.cost_bytes
+        del opened
         if held_bytes > MOST_OPEN_BYTES:
             raise Unreadable(f"more than {mib(MOST_OPEN_BYTES)} of chunks overlap in time; accepted: at most that "
                              "(`mcap sort` puts them in order)")

@@ -27,7 +27,7 @@ class McapFile:
         self.window = Window(file)
         self.chunks = ChunkIndex()
         self.loose = False
-        self.summary = Summary([], [], {})
+        self.summary = Summary([], [], {}, counted=False)
         self._schemas: dict[int, tuple[str, str, str]] = {}
         self._known: set[int] = set()
         self._described_bytes = 0
@@ -86,7 +86,7 @@ class McapFile:
         elif kind == CHUNK_INDEX:
             self._take_chunk(*indexed_chunk(fields))
         elif kind == STATISTICS and not self._counted:
-            self._counted = True
+            self._counted = self.summary.counted = True
             messages, _, _, _, _, self._stated_chunks, start_ns, last_ns = fields.numbers("QHIIIIQQ")
             self.summary.start_ns = self.summary.stop_ns = 0
             self.summary.counts.clear()
@@ -140,11 +140,12 @@ class McapFile:
                 chunk = found_chunk(self.window, place, length)
                 self._take_chunk(chunk, {})
                 self._scan_chunk(chunk_data(self.window, chunk))
+        self.summary.counted = True
 
-    def _scan_chunk(self, data: bytes) -> None:
+    def _scan_chunk(self, data: memoryview) -> None:
         for kind, place, length in chunk_records(data):
             if kind in (SCHEMA, CHANNEL):
-                self._describe(kind, Fields(data[place:place + length]), length)
+                self._describe(kind, Fields(data[place:place + length].tobytes()), length)
             elif kind == MESSAGE and not self._counted:
                 channel, _, stamp_ns, _ = MESSAGE_HEAD.unpack_from(data, place)
                 self.summary.widen(stamp_ns, stamp_ns)

@@ -93,7 +93,7 @@ class Fields:
         return self._data[self._place - size:self._place]
 
 
-def chunk_records(data: bytes) -> Iterator[tuple[int, int, int]]:
+def chunk_records(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """Kind, place of the content and its length, of each record of an unpacked chunk."""
     place, end, unpack, left = 0, len(data), RECORD.unpack_from, MOST_CHUNK_RECORDS
     while place < end:

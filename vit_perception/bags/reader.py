@@ -53,6 +53,7 @@ class BagReader:
         self.left_out: list[LeftOut] = []
         self.shortfall: dict[str, tuple[int, int]] = {}
         self.start_ns = self.end_ns = 0
+        self._counted = True
         self._told: set[str] = set()  # topics of which the log has said that a message is left out
         self._folder: BagFolder | None = None
         self._files: list[PlainFile | PackedFile] = []
@@ -97,6 +98,7 @@ class BagReader:
     def _take_summary(self, file: PlainFile | PackedFile) -> None:
         with file.opened() as opened:
             summary = opened.summary
+        self._counted &= summary.counted
         for channel in summary.channels:
             kinds = self._channels.setdefault(channel.topic, {})
             kinds.setdefault(channel.type_name, channel)
@@ -246,14 +248,14 @@ class BagReader:
             except (Unreadable, InvalidValue, OSError) as error:
                 raise BagError(f"{file.path} is damaged: {_line(error)}; accepted: a whole bag") from error
         if start_ns is None and stop_ns is None:
-            said = {topic: self._said(topic, kind) for topic, kind in wanted.items()}
+            said = {topic: self._said(topic, kind, found[topic]) for topic, kind in wanted.items()}
             self.shortfall = {t: (said[t], found[t]) for t in wanted if said[t] != found[t]}
 
-    def _said(self, topic: str, kind: str) -> int:
-        """How many messages the bag says that it has."""
-        alone = len(self._channels[topic]) == 1
-        return self._folder.counts.get(topic, self._counts[topic, kind]) if self._folder and alone else (
-            self._counts[topic, kind])
+    def _said(self, topic: str, kind: str, found: int) -> int:
+        """How many messages the bag says that it has; ``found`` where it does not."""
+        if self._folder is not None and len(self._channels[topic]) == 1 and topic in self._folder.counts:
+            return self._folder.counts[topic]
+        return self._counts[topic, kind] if self._counted else found
 
     def _check_unpacked(self, unpacked_bytes: int) -> None:
         most_bytes = most_unpacked(sum(file.path.stat().st_size for file in self._files))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import apsw
 
+from vit_perception.bags.definitions import typestore
 from vit_perception.bags.storage import (LONGEST_STAMP_NS, MOST_DEFINITION_BYTES, MOST_MESSAGE_BYTES, MOST_TOPICS,
                                          Channel, Summary, Unreadable, shown)
 from vit_perception.regular_files import check_regular
@@ -18,6 +19,7 @@ _STEPS = 20_000  # of SQLite's machine between two looks for Ctrl-C
 _TABLES = {"topics": {"id", "name", "type", "serialization_format"},
            "messages": {"id", "topic_id", "timestamp", "data"},
            "message_definitions": {"topic_type", "encoding", "encoded_message_definition"}}
+_ERRORS = (apsw.Error, UnicodeDecodeError)  # names of columns may be no UTF-8
 _OFF = (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, apsw.SQLITE_DBCONFIG_ENABLE_VIEW, apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
         apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA)
 _ON = (apsw.SQLITE_DBCONFIG_DEFENSIVE, apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
@@ -37,7 +39,7 @@ class SqliteFile:
                 if not self._columns[name]:
                     raise Unreadable(f"it has no table `{name}`; accepted: a database of rosbag2")
             self.summary = self._summary()
-        except apsw.Error as error:
+        except _ERRORS as error:
             self.close()
             raise Unreadable(shown(error)) from error
         except BaseException:
@@ -70,10 +72,12 @@ class SqliteFile:
         # As bytes: what is no UTF-8 is no reason not to read the others.
         texts = ", ".join(f"CAST({name} AS BLOB)" if name in self._columns["topics"] else "x''" for name in names)
         rows = self._rows(f"SELECT id, {texts} FROM topics ORDER BY id LIMIT ?", (MOST_TOPICS + 1,))
+        definitions = self._definitions({_text(row[2]) for row in rows})
         for number, topic, type_name, serialization, qos, digest in rows:
-            encoding, definition = self._definition(_text(type_name))
-            summary.take(Channel(number, _text(topic), _text(type_name), encoding, definition, _text(digest),
-                                 _text(qos)), _text(serialization))
+            kind = _text(type_name)
+            encoding, definition = definitions.get(kind, ("", ""))
+            summary.take(Channel(number, _text(topic), kind, encoding, definition, _text(digest), _text(qos)),
+                         _text(serialization))
         known = {row[0] for row in rows}
         nobodys = 0
         stamp = "CASE WHEN typeof(timestamp) = 'integer' AND timestamp >= 0 THEN timestamp END"
@@ -89,12 +93,16 @@ class SqliteFile:
             summary.leave_out("messages of no topic", "the file does not say what they are", nobodys)
         return summary
 
-    def _definition(self, type_name: str) -> tuple[str, str]:
-        if not self._columns["message_definitions"]:
-            return "", ""
-        rows = self._rows("SELECT CAST(encoding AS BLOB), substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM "
-                          "message_definitions WHERE topic_type = ? LIMIT 1", (MOST_DEFINITION_BYTES + 1, type_name))
-        return (_text(rows[0][0]), _text(rows[0][1])) if rows else ("", "")
+    def _definitions(self, types: set[str]) -> dict[str, tuple[str, str]]:
+        """Encoding and text of the first definition of each of ``types`` that is read here, in one pass over them."""
+        wanted = sorted(types & typestore().fielddefs.keys()) if self._columns["message_definitions"] else []
+        found: dict[str, tuple[str, str]] = {}
+        for type_name, encoding, definition in self._connection.execute(
+                "SELECT topic_type, CAST(encoding AS BLOB), substr(CAST(encoded_message_definition AS BLOB), 1, ?) "
+                f"FROM message_definitions WHERE topic_type IN ({', '.join('?' * len(wanted))})",
+                (MOST_DEFINITION_BYTES + 1, *wanted)) if wanted else ():
+            found.setdefault(type_name, (_text(encoding), _text(definition)))
+        return found
 
     def _rows(self, query: str, values: tuple) -> list[tuple]:
         return list(self._connection.execute(query, values))
@@ -119,7 +127,7 @@ class SqliteFile:
                 else:
                     yield channel, 0, Unreadable(f"its time is {stamp_ns}; accepted: 0 to "
                                                  f"{LONGEST_STAMP_NS - 1} ns")
-        except apsw.Error as error:
+        except _ERRORS as error:
             raise Unreadable(shown(error)) from error
 
     def _data(self, row: int) -> bytes | Unreadable:

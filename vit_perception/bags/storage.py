@@ -56,12 +56,14 @@ class LeftOut:
 class Summary:
     """What one file holds: channels that can be read, topics that cannot, messages by channel, times in ns.
 
+    ``counted`` is False where the file does not say how many messages it has, so that ``counts`` is a guess.
     ``start_ns`` is of the first message and ``stop_ns`` 1 ns behind the last; both are 0 where there is none.
     """
 
     channels: list[Channel]
     left_out: list[LeftOut]
     counts: dict[int, int]
+    counted: bool = True
     start_ns: int = 0
     stop_ns: int = 0
 

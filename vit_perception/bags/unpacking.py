@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,22 +22,30 @@ else:
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 1 << 20
 _FRAME_HEAD_BYTES = 18
+_PART_BYTES = 1 << 16
+_DECOMPRESSORS = {"zstd": (zstd.ZstdDecompressor, zstd.ZstdError),
+                  "lz4": (lz4.frame.LZ4FrameDecompressor, RuntimeError)}
 KEPT_FREE_BYTES = 256 << 20  # of the disk with the temporary folder
 
 
-def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> bytes:
+def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryview:
     """The chunk's ``size_bytes`` bytes. Raises Unreadable where it unpacks to any other number of them."""
     if compression == "":
-        data = packed
-    elif compression == "zstd":
-        data = _unpacked(packed, size_bytes, zstd.ZstdDecompressor, zstd.ZstdError)
-    elif compression == "lz4":
-        data = _unpacked(packed, size_bytes, lz4.frame.LZ4FrameDecompressor, RuntimeError)
-    else:
-        raise Unreadable(f"its chunks are packed with {shown(compression)!r}; readable are zstd and lz4")
-    if len(data) != size_bytes:
-        raise Unreadable(f"a chunk that should have {size_bytes} bytes has {len(data)} or more")
-    return data
+        if len(packed) != size_bytes:
+            raise Unreadable(f"a chunk that should have {size_bytes} bytes has {len(packed)}")
+        return memoryview(packed)
+    if compression not in _DECOMPRESSORS:
+        raise Unreadable(f"its chunks are packed with {shown(compression)!r}; accepted: {', '.join(_DECOMPRESSORS)}")
+    # Filled in place: joining its parts would take twice the memory.
+    data, size = memoryview(bytearray(size_bytes)), 0
+    for block in _unpacked(packed, compression):
+        if len(block) > size_bytes - size:
+            raise Unreadable(f"a chunk that should have {size_bytes} bytes has more")
+        data[size:size + len(block)] = block
+        size += len(block)
+    if size != size_bytes:
+        raise Unreadable(f"a chunk that should have {size_bytes} bytes has {size}")
+    return data.toreadonly()
 
 
 def unpacked_message(packed: bytes) -> bytes:
@@ -45,10 +53,13 @@ def unpacked_message(packed: bytes) -> bytes:
     if (_declared_bytes(packed) or 0) > MOST_MESSAGE_BYTES:
         raise Unreadable(f"it says that it unpacks to {mib(_declared_bytes(packed))}; accepted: at most "
                          f"{mib(MOST_MESSAGE_BYTES)}")
-    data = _unpacked(packed, MOST_MESSAGE_BYTES, zstd.ZstdDecompressor, zstd.ZstdError)
-    if len(data) > MOST_MESSAGE_BYTES:
-        raise TooLarge(f"it unpacks to more than {mib(MOST_MESSAGE_BYTES)}")
-    return data
+    blocks, size = [], 0
+    for block in _unpacked(packed, "zstd"):
+        size += len(block)
+        if size > MOST_MESSAGE_BYTES:
+            raise TooLarge(f"it unpacks to more than {mib(MOST_MESSAGE_BYTES)}")
+        blocks.append(block)
+    return b"".join(blocks)
 
 
 def _declared_bytes(packed: bytes) -> int | None:
@@ -59,23 +70,24 @@ def _declared_bytes(packed: bytes) -> int | None:
         raise Unreadable("it is not packed with Zstandard") from error
 
 
-def _unpacked(packed: bytes, most_bytes: int, decompressor: Callable, failure: type[Exception]) -> bytes:
-    """All that ``packed`` holds, of one frame or several, but at most 1 byte more than ``most_bytes``."""
-    blocks, size, rest = [], 0, packed
+def _unpacked(packed: bytes, compression: str) -> Iterator[bytes]:
+    """All that ``packed`` holds, of one frame or several, a block at a time."""
+    decompressor, failure = _DECOMPRESSORS[compression]
+    view, place = memoryview(packed), 0
     try:
-        while rest and size <= most_bytes:
+        while place < len(view):
             frame = decompressor()
-            block = frame.decompress(rest, max_length=most_bytes + 1 - size)
-            blocks.append(block)
-            size += len(block)
-            if size > most_bytes:
-                break
-            if not frame.eof:
-                raise Unreadable("it is packed, and cut off")
-            rest = frame.unused_data
+            while not frame.eof:
+                # In parts, as what a decompressor has not come to yet is copied each time.
+                part = view[place:place + _PART_BYTES] if frame.needs_input else b""
+                if frame.needs_input and not part:
+                    raise Unreadable("it is packed, and cut off")
+                place += len(part)
+                if block := frame.decompress(part, max_length=BLOCK_BYTES):
+                    yield block
+            place -= len(frame.unused_data or b"")
     except (failure, EOFError, ValueError) as error:
         raise Unreadable(f"it cannot be unpacked: {shown(error)}") from error
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def unpacked_file(packed: BinaryIO, magic: bytes, left_bytes: int) -> BinaryIO:
