@@ -155,6 +155,18 @@ def test_what_stands_in_the_wrong_place_or_is_too_long_is_one_line(tmp_path, dat
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize("record", [m.message(1, S, HELLO), m.record(0x7F, b"")])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_millions_of_records_in_a_few_kilobytes_are_refused(tmp_path, record, indexed):
+    body = record * 1_000_000
+    bomb = zstd.compress(body)
+    chunk = m.chunk(S, S, bomb, len(body), "zstd")
+    index = DESCRIBED + m.index(S, S, BEGIN, len(chunk), len(bomb), len(body), "zstd")
+    path = m.write(tmp_path / "bag.mcap", chunk if indexed else DESCRIBED + chunk, index if indexed else b"")
+    with pytest.raises(BagError, match="records are packed in [0-9]+ bytes"):
+        texts(path)
+
+
 def test_a_message_whose_time_is_none_ends_the_reading_in_one_line(tmp_path):
     chunk = m.chunk_of([(1, 1 << 63, HELLO)])
     summary = DESCRIBED + m.index(S, S, BEGIN, len(chunk), len(chunk) - 49, len(chunk) - 49)

@@ -18,7 +18,7 @@ from vit_perception.bags.unpacking import unpacked_chunk
 
 _HEAD_BYTES = 300  # of a chunk, before what is packed: five numbers and the compression's name
 MOST_INDEX_NUMBERS = 64 << 20  # of all chunks, 8 bytes each: about 8 million chunks
-_COST_BYTES = 4096  # of an open chunk beside its bytes
+_COST_BYTES = 16384  # of an open chunk beside its bytes
 _MESSAGE_COST_BYTES = 32
 
 Message = tuple[int, int, bytes | Unreadable]  # channel, time of recording in ns, bytes or why there are none
@@ -161,9 +161,10 @@ def too_large(size_bytes: int) -> Unreadable | None:
 class _OpenChunk:
     """An unpacked chunk and the places of the messages that are asked for, in the order of their times."""
 
-    def __init__(self, data: memoryview, wanted: Collection[int], start_ns: int | None, stop_ns: int | None):
+    def __init__(self, data: memoryview, packed_bytes: int, wanted: Collection[int], start_ns: int | None,
+                 stop_ns: int | None):
         stamps, places, lengths = array("Q"), array("Q"), array("Q")
-        for kind, place, length in chunk_records(data):
+        for kind, place, length in chunk_records(data, packed_bytes):
             if kind != MESSAGE:
                 continue
             channel, _, stamp_ns, _ = MESSAGE_HEAD.unpack_from(data, place)
@@ -203,7 +204,7 @@ def chunk_messages(window: Window, chunks: ChunkIndex, wanted: Collection[int], 
             held_bytes -= freed_bytes
             yield message
             del message  # neither it nor a chunk that has ended is kept while the next one is unpacked
-        opened = _OpenChunk(chunk_data(window, chunk), wanted, start_ns, stop_ns)
+        opened = _OpenChunk(chunk_data(window, chunk), chunk.packed_bytes, wanted, start_ns, stop_ns)
         if _push(heap, chunk.place, iter(opened), opened.cost_bytes):
             held_bytes += opened.cost_bytes
         del opened

@@ -139,11 +139,11 @@ class McapFile:
             elif kind == CHUNK:
                 chunk = found_chunk(self.window, place, length)
                 self._take_chunk(chunk, {})
-                self._scan_chunk(chunk_data(self.window, chunk))
+                self._scan_chunk(chunk_data(self.window, chunk), chunk.packed_bytes)
         self.summary.counted = True
 
-    def _scan_chunk(self, data: memoryview) -> None:
-        for kind, place, length in chunk_records(data):
+    def _scan_chunk(self, data: memoryview, packed_bytes: int) -> None:
+        for kind, place, length in chunk_records(data, packed_bytes):
             if kind in (SCHEMA, CHANNEL):
                 self._describe(kind, Fields(data[place:place + length].tobytes()), length)
             elif kind == MESSAGE and not self._counted:

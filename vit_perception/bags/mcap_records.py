@@ -14,7 +14,8 @@ HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 1, 2,
 RECORD = struct.Struct("<BQ")  # kind and length of what follows
 MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, number, time of recording and of publishing in ns
 BLOCK_BYTES = 1 << 18
-MOST_CHUNK_RECORDS = 5_000_000  # those of rosbag2 have 768 KiB
+# Records that differ in nothing but their time take a few bytes each, however they are packed.
+ALWAYS_RECORDS = 1000
 
 
 class Window:
@@ -93,13 +94,13 @@ class Fields:
         return self._data[self._place - size:self._place]
 
 
-def chunk_records(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
-    """Kind, place of the content and its length, of each record of an unpacked chunk."""
-    place, end, unpack, left = 0, len(data), RECORD.unpack_from, MOST_CHUNK_RECORDS
+def chunk_records(data: bytes | memoryview, packed_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Kind, place of the content and its length, of each record of a chunk that was unpacked from ``packed_bytes``."""
+    place, end, unpack, left = 0, len(data), RECORD.unpack_from, ALWAYS_RECORDS + packed_bytes
     while place < end:
         left -= 1
         if left < 0:
-            raise Unreadable(f"a chunk has more than {MOST_CHUNK_RECORDS} records")
+            raise Unreadable(f"more than {ALWAYS_RECORDS + packed_bytes} records are packed in {packed_bytes} bytes")
         if end - place < RECORD.size:
             raise Unreadable("a chunk ends within a record")
         kind, length = unpack(data, place)

@@ -64,8 +64,8 @@ class BagReader:
             self._open()
         except (Unreadable, InvalidValue, OSError) as error:
             self.close()
-            raise BagError(f"{self.path} is no readable bag: {_line(error)}{cut_off(self.path)}; accepted: "
-                           f"{ACCEPTED}") from error
+            raise BagError(f"{self.path} is no readable bag: {_line(error)}{cut_off(self.path)}"
+                           f"{_accepted(error, ACCEPTED)}") from error
         except BaseException:
             self.close()
             raise
@@ -246,7 +246,7 @@ class BagReader:
                         found[by_id[number].topic] += 1
                         yield by_id[number], stamp_ns, data
             except (Unreadable, InvalidValue, OSError) as error:
-                raise BagError(f"{file.path} is damaged: {_line(error)}; accepted: a whole bag") from error
+                raise BagError(f"{file.path} is damaged: {_line(error)}{_accepted(error, 'a whole bag')}") from error
         if start_ns is None and stop_ns is None:
             said = {topic: self._said(topic, kind, found[topic]) for topic, kind in wanted.items()}
             self.shortfall = {t: (said[t], found[t]) for t in wanted if said[t] != found[t]}
@@ -272,6 +272,11 @@ def _unpacked(data: bytes) -> bytes | Unreadable:
 
 def _undecodable(channel: Channel, stamp_ns: int, why: Unreadable) -> str:
     return f"a message of {channel.topic} at {stamp_ns} ns cannot be read as {channel.type_name}: {why}"
+
+
+def _accepted(error: Exception, what: str) -> str:
+    """What would be accepted, where ``error`` does not say it itself."""
+    return "" if "; accepted: " in _line(error) else f"; accepted: {what}"
 
 
 def _line(error: Exception) -> str:
