@@ -13,6 +13,7 @@ from rosbags.rosbag2.reader import zstd
 from rosbags.typesys import Stores, get_typestore
 
 from test.bags import mcap_parts as m
+from vit_perception.bags import storage
 from vit_perception.bags.reader import BagError, BagReader
 
 TEXT, T0 = "std_msgs/msg/String", 1_700_000_000_000_000_000
@@ -197,6 +198,14 @@ def test_a_message_that_unpacks_to_gigabytes_is_counted_and_the_rest_is_read(tmp
     m.write(folder / "bag.mcap", data)
     with BagReader(folder) as bag:
         assert [message.data for _, _, message in bag.messages(["/a"])] == ["x"] and bag.undecodable == {"/a": 4}
+
+
+def test_messages_that_unpack_to_much_more_than_the_bag_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "ALWAYS_UNPACKED_BYTES", 1 << 20)
+    bomb = zstd.compress(b"\0\1\0\0" + bytes(1 << 20))
+    data = m.schema(1, TEXT) + m.channel(1, 1, "/a") + b"".join(m.message(1, T0 + k, bomb) for k in range(50))
+    with BagReader(m.write(tmp_path / "bag.mcap", data)) as bag, pytest.raises(BagError, match="messages unpack to mo"):
+        list(bag.raw(["/a"]))
 
 
 def test_a_single_file_of_packed_messages_is_read_alike(tmp_path):

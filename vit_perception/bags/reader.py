@@ -13,8 +13,8 @@ from vit_perception.bags.bag_files import STORAGE, PackedFile, PlainFile
 from vit_perception.bags.bag_folder import BagFolder, qos_profiles, read_folder
 from vit_perception.bags.definitions import deserialised, difference, why_not_readable
 from vit_perception.bags.recording_kind import ACCEPTED, BagError, check_recording, cut_off
-from vit_perception.bags.storage import (MOST_MESSAGE_BYTES, MOST_TOPICS, Channel, LeftOut, TooLarge, Unreadable,
-                                         by_topic, mib, most_unpacked, shown, some_of)
+from vit_perception.bags.storage import (MOST_MESSAGE_BYTES, MOST_TIMES_UNPACKED, MOST_TOPICS, Channel, LeftOut,
+                                         TooLarge, Unreadable, by_topic, mib, most_unpacked, shown, some_of)
 from vit_perception.bags.unpacking import ZSTD_MAGIC, unpacked_message
 from vit_perception.errors import InvalidValue
 
@@ -230,7 +230,7 @@ class BagReader:
               ) -> Iterator[tuple[Channel, int, bytes | Unreadable]]:
         """Channel, time and bytes of the messages of topics with their types, file by file."""
         found: Counter[str] = Counter()
-        unpacked_bytes = 0
+        unpacked_bytes, most_bytes = 0, most_unpacked(sum(file.path.stat().st_size for file in self._files))
         packed = self._folder is not None and self._folder.compression == "message"
         for file in self._files:
             try:
@@ -242,7 +242,9 @@ class BagReader:
                             data = _unpacked(data)
                             size = MOST_MESSAGE_BYTES if isinstance(data, TooLarge) else 0
                             unpacked_bytes += len(data) if isinstance(data, bytes) else size
-                            self._check_unpacked(unpacked_bytes)
+                            if unpacked_bytes > most_bytes:
+                                raise Unreadable(f"its messages unpack to more than {mib(most_bytes)}; accepted: at "
+                                                 f"most that, or {MOST_TIMES_UNPACKED} times its size")
                         found[by_id[number].topic] += 1
                         yield by_id[number], stamp_ns, data
             except (Unreadable, InvalidValue, OSError) as error:
@@ -256,11 +258,6 @@ class BagReader:
         if self._folder is not None and len(self._channels[topic]) == 1 and topic in self._folder.counts:
             return self._folder.counts[topic]
         return self._counts[topic, kind] if self._counted else found
-
-    def _check_unpacked(self, unpacked_bytes: int) -> None:
-        most_bytes = most_unpacked(sum(file.path.stat().st_size for file in self._files))
-        if unpacked_bytes > most_bytes:
-            raise Unreadable(f"its messages unpack to more than {mib(most_bytes)}")
 
 
 def _unpacked(data: bytes) -> bytes | Unreadable:
