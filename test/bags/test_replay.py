@@ -2,16 +2,19 @@
 
 import struct
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from test.bags import mcap_parts as m
 from test.conftest import DEMO_BAG, TRAIN_BAG
+from vit_perception.bags import replay as replay_module
 from vit_perception.bags.embed import EmbedOptions, embed
 from vit_perception.bags.embed_sources import BagSource
 from vit_perception.bags.labelled import labelled_frames
 from vit_perception.bags.reader import BagError, BagReader
-from vit_perception.bags.image_groups import ImageGroups
+from vit_perception.bags.image_groups import MOST_WAITING, MOST_WAITING_BYTES, ImageGroups
 from vit_perception.bags.replay import Dropped, replay
 from vit_perception.bags.writer import BagWriter
 from vit_perception.pipeline import Pipeline
@@ -92,6 +95,59 @@ def grouped(given, mask=False, slop_ms=20):
 ])
 def test_images_are_grouped_once_and_those_without_partners_are_named(given, mask, expected):
     assert grouped(given.split(), mask) == expected
+
+
+@pytest.mark.parametrize(("count", "size_bytes"), [(400, 1 << 20), (6000, 0)])
+def test_images_whose_stamps_hardly_advance_do_not_fill_the_memory(count, size_bytes):
+    groups = ImageGroups(["a", "b"], 20 * MS, False, 100 * MS, lambda message: size_bytes)
+    assert not [g for ns in range(count) for g in groups.add("a", ns, ns)]
+    most = MOST_WAITING_BYTES // size_bytes if size_bytes else MOST_WAITING
+    assert groups.take_dropped() == [("a", ns, "crowded") for ns in range(count - most)]
+    # Those that still wait find their partners: the nearest, and the ones before it stay alone.
+    assert groups.add("b", count - 1, "late")[0]["a"] == (count - 1, count - 1)
+    assert [reason for *_, reason in groups.take_dropped()] == ["unmatched"] * (most - 1) and not groups.flush()
+
+
+def test_groups_do_not_wait_for_poses_that_never_come_where_the_clock_stands_still(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_module, "MOST_READY", 5)
+    settings = EncoderSettings(CAMERAS[:1], (PoseSettings("arm", "/ee_pose", "world"),))
+    with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
+        for message in bag.raw(["/ee_pose"], stop_ns=bag.start_ns + 20 * MS):
+            out.write(message.topic, message.type_name, message.data, bag.start_ns)
+        for message in bag.raw([CAMERAS[0].topic]):
+            out.write(message.topic, message.type_name, message.data, bag.start_ns)
+    passed = replay_module._Replay(SimpleNamespace(settings=settings))
+    with BagReader(tmp_path / "bag") as bag:
+        held = [len(passed._ready) for _ in passed.groups(bag)]
+    assert len(held) == 150 and max(held) <= 5
+
+
+def test_a_topic_of_another_type_is_said_before_anything_is_read():
+    raw = SimpleNamespace(settings=EncoderSettings((CameraSettings("a", CAMERAS[0].topic, "raw"),)))
+    with BagReader(DEMO_BAG) as bag, pytest.raises(BagError, match="is recorded as sensor_msgs/msg/CompressedImage; "
+                                                                   "accepted: sensor_msgs/msg/Image"):
+        next(replay_module._Replay(raw).groups(bag))
+    text = SimpleNamespace(settings=EncoderSettings((CameraSettings("a", "/task_stage", "raw"),)))
+    with BagReader(DEMO_BAG) as bag, pytest.raises(BagError, match="is recorded as std_msgs/msg/String"):
+        next(replay_module._Replay(text).groups(bag))
+
+
+def test_what_a_bag_does_not_give_is_skipped_by_name_and_counted(tmp_path):
+    topic, begin = CAMERAS[0].topic, len(m.header())
+    with BagReader(DEMO_BAG) as bag:
+        images = [(1, r.stamp_ns, r.data) for r in bag.raw([topic], stop_ns=bag.start_ns + 200 * MS)]
+    described = m.schema(1, "sensor_msgs/msg/CompressedImage") + m.channel(1, 1, topic)
+    described += m.schema(2, "Battery", "jsonschema") + m.channel(2, 2, "/battery", "json")
+    chunk = m.chunk_of([*images, (2, images[-1][1], b"{}")])
+    span_ns, size = (images[0][1], images[-1][1]), len(chunk) - 49
+    summary = described + m.statistics({1: 9, 2: 1}, *span_ns, 1)
+    path = m.write(tmp_path / "bag.mcap", chunk, summary + m.index(*span_ns, begin, len(chunk), size, size))
+    passed = replay_module._Replay(SimpleNamespace(settings=EncoderSettings(CAMERAS[:1])))
+    with BagReader(path) as bag:
+        assert len(list(passed.groups(bag))) == len(images) == 4
+    rows = {(row["topic"], row["reason"]): (row["count"], row["first"]) for row in passed.take_skips().rows()}
+    assert rows == {("/battery", "foreign"): (1, "/battery: its messages are 'json' of type 'Battery', not CDR"),
+                    (topic, "missing"): (5, f"it says that {topic} has 9 messages, and 4 are there")}
 
 
 def test_all_images_of_a_group_lie_within_the_slop_of_each_other():

@@ -25,15 +25,15 @@ KINDS = {
     "folder_of_ros1": "holds recordings of ROS 1 (old.bag); " + ACCEPTED + ", as `rosbags-convert --src ",
     "no_metadata": "is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag reindex {}/no_metadata` "
                    "writes the file anew), or a file of it: pick_place_demo.mcap",
-    "cut.mcap": "cut.mcap is no readable bag: File end magic is invalid (cut.mcap is cut off, as by a recorder that "
-                "was killed: `mcap recover` saves what there is); " + ACCEPTED,
+    "cut.mcap": "cut.mcap is no readable bag: it does not end as an MCAP file (cut.mcap is cut off, as by a recorder "
+                "that was killed: `mcap recover` saves what there is); " + ACCEPTED,
     "cut": "(pick_place_demo.mcap is cut off",
     "cut.db3": "database disk image is malformed (cut.db3 is cut off: 40000 of ",
-    "noise.db3": "file is not a database; " + ACCEPTED,
-    "noise.mcap": "File magic is invalid; " + ACCEPTED,
+    "noise.db3": "it is no SQLite database; " + ACCEPTED,
+    "noise.mcap": "it does not begin as an MCAP file; " + ACCEPTED,
     "nothing.db3": "nothing.db3 is an empty file; " + ACCEPTED,
-    "no_files": "Some database files are missing: ['{}/no_files/pick_place_demo.mcap']; " + ACCEPTED,
-    "no_yaml": "no_yaml is no readable bag: Could not load YAML from {}/no_yaml/metadata.yaml: ",
+    "no_files": "files that its metadata.yaml names are missing: pick_place_demo.mcap; " + ACCEPTED,
+    "no_yaml": "no_yaml is no readable bag: {}/no_yaml/metadata.yaml is no YAML: ",
 }
 # Of these `embed` takes other things too.
 OTHERS = {"empty": ("is an empty folder; ", ACCEPTED, EMBED_ACCEPTS),

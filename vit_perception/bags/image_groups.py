@@ -2,12 +2,15 @@
 
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
 # A camera that stops is waited for this long, so that the others' images do not fill the memory.
 LONGEST_WAIT_NS = 2_000_000_000
+# Stamps may hardly advance, so that nothing ever waits that long: what all cameras' images that wait may take.
+MOST_WAITING_BYTES = 256 << 20
+MOST_WAITING = 5000
 
 Member = tuple[int, Any]  # stamp in ns, message
 
@@ -38,16 +41,20 @@ class ImageGroups:
     partner can come but one out of order; with ``mask`` also when a camera has sent nothing for
     ``silent_after_ns``: it is left out. Images that wait are in the order of their stamps, whichever came first.
     An image that has waited for ``LONGEST_WAIT_NS`` is ``unmatched``; one at or before the last that was taken of its
-    camera, or with the stamp of one that waits, is ``late``.
+    camera, or with the stamp of one that waits, is ``late``. Where those that wait take more than
+    ``MOST_WAITING_BYTES`` (``size_of`` a message says how many), or are more than ``MOST_WAITING``, the earliest is
+    ``crowded`` out.
     """
 
-    def __init__(self, cameras: list[str], slop_ns: int, mask: bool, silent_after_ns: int):
+    def __init__(self, cameras: list[str], slop_ns: int, mask: bool, silent_after_ns: int,
+                 size_of: Callable[[Any], int] = lambda message: 0):
         self._slop_ns, self._mask, self._silent_after_ns = slop_ns, mask, silent_after_ns
         self._waiting: dict[str, deque[Member]] = {camera: deque() for camera in cameras}
         self._newest_ns: dict[str, int] = {}
         self._taken_ns: dict[str, int] = {}
         self._first_ns: int | None = None
         self._dropped: list[tuple[str, int, str]] = []
+        self._size_of, self._waiting_bytes, self._waiting_count = size_of, 0, 0
 
     def add(self, camera: str, stamp_ns: int, message: Any) -> list[dict[str, Member]]:
         """Take one image; the groups, each (stamp, message) by camera, that are decided now."""
@@ -56,12 +63,16 @@ class ImageGroups:
             self._dropped.append((camera, stamp_ns, "late"))
             return []
         insort(waiting, (stamp_ns, message), key=itemgetter(0))
+        self._waiting_bytes += self._size_of(message)
+        self._waiting_count += 1
         self._newest_ns[camera] = max(stamp_ns, self._newest_ns.get(camera, stamp_ns))
         self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
         groups = self._decided(ended=False)
         for name, others in self._waiting.items():
             while others and others[0][0] < stamp_ns - LONGEST_WAIT_NS:
                 self._drop(name)
+        while self._waiting_bytes > MOST_WAITING_BYTES or self._waiting_count > MOST_WAITING:
+            self._drop(min((w[0][0], name) for name, w in self._waiting.items() if w)[1], "crowded")
         return groups
 
     def flush(self) -> list[dict[str, Member]]:
@@ -70,13 +81,14 @@ class ImageGroups:
         for camera, waiting in self._waiting.items():
             self._dropped += [(camera, stamp_ns, "unmatched") for stamp_ns, _ in waiting]
             waiting.clear()
+        self._waiting_bytes = self._waiting_count = 0
         self._newest_ns.clear()
         self._taken_ns.clear()
         self._first_ns = None
         return groups
 
     def take_dropped(self) -> list[tuple[str, int, str]]:
-        """(camera, stamp in ns, ``unmatched`` or ``late``) of images that are in no group, since the last call."""
+        """(camera, stamp in ns, ``unmatched``, ``late`` or ``crowded``) of images in no group, since the last call."""
         dropped, self._dropped = self._dropped, []
         return dropped
 
@@ -106,9 +118,15 @@ class ImageGroups:
         for camera, (stamp_ns, _) in group.items():
             while self._waiting[camera][0][0] < stamp_ns:
                 self._drop(camera)
-            self._waiting[camera].popleft()
+            self._popped(camera)
             self._taken_ns[camera] = stamp_ns
         return group
 
-    def _drop(self, camera: str) -> None:
-        self._dropped.append((camera, self._waiting[camera].popleft()[0], "unmatched"))
+    def _drop(self, camera: str, reason: str = "unmatched") -> None:
+        self._dropped.append((camera, self._popped(camera)[0], reason))
+
+    def _popped(self, camera: str) -> Member:
+        member = self._waiting[camera].popleft()
+        self._waiting_bytes -= self._size_of(member[1])
+        self._waiting_count -= 1
+        return member

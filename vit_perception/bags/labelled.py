@@ -14,11 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vit_perception.bags.reader import BagReader
+from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.bags.recording_settings import IMAGE_TYPES
 from vit_perception.errors import InvalidValue
 from vit_perception.image.decode import MAX_COMPRESSED_PX
 from vit_perception.types import BadInput
 
+LABEL_TYPE = "std_msgs/msg/String"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -46,7 +48,12 @@ def labelled_frames(bag: BagReader, image_topic: str, label_topic: str, every: i
 
     ``label_topic`` is a std_msgs/String: it has no header, so the times of recording are compared.
     """
-    labels = [(stamp_ns, message.data) for _, stamp_ns, message in bag.messages([label_topic])]
+    if (kind := bag.type_of(image_topic)) not in IMAGE_TYPES:
+        raise BagError(f"{bag.path}: {image_topic} is recorded as {kind}; accepted: {', '.join(IMAGE_TYPES)}")
+    labels: list[tuple[int, str]] = []
+    for _, stamp_ns, message in bag.messages({label_topic: LABEL_TYPE}):
+        if not labels or message.data != labels[-1][1]:  # a label may be said a thousand times a second
+            labels.append((stamp_ns, message.data))
     stamps_ns = [stamp_ns for stamp_ns, _ in labels]
     stretch, previous = -1, None
     for index, (_, stamp_ns, message) in enumerate(bag.messages([image_topic])):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from vit_perception.bags.writer import typestore_with_vision_msgs
+from vit_perception.bags.definitions import typestore
 from vit_perception.errors import InvalidValue
 from vit_perception.settings import EncoderSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, CameraResult, ClassScore, FrameResult, JointState, Pose
@@ -54,7 +54,7 @@ class OutputMessages:
         self._node, self._dtype = node.rstrip("/"), settings.output.dtype
         self._classified, self._features = classified, features
         self._states = {state.name: state for state in settings.states}
-        self._store = typestore_with_vision_msgs()
+        self._store = typestore()
 
     @property
     def layout_topic(self) -> str:

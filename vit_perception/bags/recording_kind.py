@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from vit_perception.bags.storage import shown, some_of
 from vit_perception.errors import InvalidValue
 
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -36,8 +37,7 @@ def _check_folder(folder: Path) -> None:
     if not names:
         raise BagError(f"{folder} is an empty folder; accepted: {ACCEPTED}")
     check_no_loose_bag(folder)
-    raise BagError(f"{folder} is no bag: it has no metadata.yaml, but {', '.join(names[:3])}"
-                   f"{' ...' if len(names) > 3 else ''}; accepted: {ACCEPTED}")
+    raise BagError(f"{folder} is no bag: it has no metadata.yaml, but {some_of(names, 3)}; accepted: {ACCEPTED}")
 
 
 def check_no_loose_bag(folder: Path) -> None:
@@ -47,10 +47,9 @@ def check_no_loose_bag(folder: Path) -> None:
     loose = sorted(p.name for p in folder.iterdir() if p.suffix in BAG_SUFFIXES)
     if loose:
         raise BagError(f"{folder} is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag reindex "
-                       f"{folder}` writes the file anew), or a file of it: {', '.join(loose[:3])}"
-                       f"{' ...' if len(loose) > 3 else ''}")
+                       f"{folder}` writes the file anew), or a file of it: {some_of(loose, 3)}")
     if old := sorted(p for p in folder.iterdir() if p.suffix == ".bag" and p.is_file()):
-        raise BagError(f"{folder} holds recordings of ROS 1 ({', '.join(p.name for p in old[:3])}); accepted: "
+        raise BagError(f"{folder} holds recordings of ROS 1 ({some_of([p.name for p in old], 3)}); accepted: "
                        f"{ACCEPTED}, as `{_conversion(old[0])}` makes one")
 
 
@@ -74,11 +73,12 @@ def is_ros1(path: Path) -> bool:
 def cut_off(path: Path) -> str:
     """Of a recording that could not be opened: `` (...)`` naming the first file that ends too early, else nothing."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    for file in files:
+    for file in filter(Path.is_file, files):  # opening a FIFO would wait for somebody who writes
         if file.suffix == ".mcap" and _mcap_is_cut(file):
-            return f" ({file.name} is cut off, as by a recorder that was killed: `mcap recover` saves what there is)"
+            return (f" ({shown(file.name)} is cut off, as by a recorder that was killed: `mcap recover` saves what "
+                    "there is)")
         if file.suffix == ".db3" and (size := _size_of_database(file)) > file.stat().st_size:
-            return f" ({file.name} is cut off: {file.stat().st_size} of {size} bytes)"
+            return f" ({shown(file.name)} is cut off: {file.stat().st_size} of {size} bytes)"
     return ""
 
 

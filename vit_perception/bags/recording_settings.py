@@ -1,5 +1,6 @@
 """Settings for the tools: the node's own parameter file, or what a recording itself says."""
 
+import logging
 import re
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings,
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+MOST_OF_A_KIND = 64  # cameras or arms that nobody has asked for by name
 # Words of a topic that say what it carries, not from where.
 COMMON_WORDS = ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed", "color", "rgb",
                 "pose", "ee_pose")
@@ -27,11 +29,21 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         topics = reader.topics
         images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
         if not images:
-            raise BagError(f"{bag} has no image topic; there are: {', '.join(sorted(topics))}")
+            raise BagError(f"{bag} has no image topic; {reader.what_there_is()}")
+        whys = {t: why for t in images if (why := reader.why_not_readable(t))}
+        if len(whys) == len(images):
+            raise BagError(f"no image of {bag} can be read: {next(iter(whys.values()))}")
+        for topic, why in whys.items():
+            logging.getLogger(__name__).warning("%s: %s is left out: %s", bag, topic, why)
+        images = [t for t in images if t not in whys]
+        poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
+        if max(len(images), len(poses)) > MOST_OF_A_KIND:
+            raise BagError(f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at most "
+                           f"{MOST_OF_A_KIND} of each, or --params with those to read")
         used: set[str] = set()
         cameras = tuple(CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images)
         arms = []
-        for topic in sorted(t for t in topics if topics[t] == POSE_TYPE):
+        for topic in poses:
             first = next(reader.messages([topic]), None)
             if first is not None and first[2].header.frame_id:
                 arms.append(PoseSettings(_name(topic, "arm", used), topic, first[2].header.frame_id))

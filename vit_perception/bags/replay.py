@@ -8,6 +8,7 @@ from typing import Any
 
 from vit_perception.bags.image_groups import ImageGroups
 from vit_perception.bags.reader import BagReader, Undecodable
+from vit_perception.bags.recording_settings import IMAGE_TYPES, POSE_TYPE
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline, Prepared
 from vit_perception.pose.body import BodyStreams
@@ -17,9 +18,16 @@ from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_BODY_NS = NANOSECONDS_PER_SECOND // 2
+# Times of recording may hardly advance: what groups may take that wait for poses and joints, and how many.
+MOST_READY_BYTES = 192 << 20
+MOST_READY = 1000
+
+STATE_TYPE = "sensor_msgs/msg/JointState"
+IMAGE_TYPE_OF = {transport: kind for kind, transport in IMAGE_TYPES.items()}
 
 WHY_NOT_GROUPED = {"unmatched": "nothing from the other cameras near it",
-                   "late": "an image of the camera at or behind this stamp came before it"}
+                   "late": "an image of the camera at or behind this stamp came before it",
+                   "crowded": "too many images waited for those of the other cameras"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +39,11 @@ class _Group:
     recorded_ns: int
     latest_ns: int
     messages: dict[str, Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """What its images take."""
+        return sum(len(message.data) for message in self.messages.values())
 
 
 @dataclass(frozen=True)
@@ -118,18 +131,23 @@ class _Replay:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._cameras: dict[str, list[str]] = {}
+        self._types: dict[str, str] = {state.topic: STATE_TYPE for state in settings.states}
         for camera in settings.cameras:
             self._cameras.setdefault(camera.topic, []).append(camera.name)
+            self._types[camera.topic] = IMAGE_TYPE_OF[camera.transport]
         for arm in settings.poses:
             if arm.source == "tf":
                 raise BadSetting(f"poses.{arm.name}.source", arm.source, "topic, for a bag: the topic of its "
                                  "PoseStamped messages")
+            self._types[arm.topic] = POSE_TYPE
         self._body = BodyStreams(settings.poses, settings.states, keep_s=MOST_KEPT_S)
         self._groups = ImageGroups([c.name for c in settings.cameras],
                                    round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
                                    settings.sync.policy == "mask",
-                                   round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND))
+                                   round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
+                                   lambda recorded: len(recorded[1].data))
         self._ready: deque[_Group] = deque()
+        self._ready_bytes = 0
         self._skips = Skips()
 
     def take_skips(self) -> Skips:
@@ -141,8 +159,9 @@ class _Replay:
         """(recorded ns, messages by camera or what was dropped). A group is to be encoded before the next is taken."""
         newest_ns: dict[str, int] = {}
         recorded_ns = 0
-        topics = [*self._cameras, *self._body.topics]
-        for topic, recorded_ns, message in bag.messages(topics, tell=topics):
+        for entry in bag.left_out:
+            self._skips.add(entry.topic, "foreign", f"{entry.topic}: {entry.why}", max(1, entry.count))
+        for topic, recorded_ns, message in bag.messages(self._types, tell=self._types):
             if isinstance(message, Undecodable):
                 if topic in self._cameras:
                     yield recorded_ns, Dropped("undecodable", message.text)
@@ -168,6 +187,8 @@ class _Replay:
                     self._skips.add(topic, error.reason, f"{topic} recorded at {recorded_ns} ns: {error}")
                 continue
             yield from self._encodable(recorded_ns)
+        for topic, (said, found) in bag.shortfall.items():
+            self._skips.add(topic, "missing", bag.shortfall_text(topic), abs(said - found))
         yield from self._finish(recorded_ns)
 
     def _take(self, groups: list[dict[str, tuple[int, Any]]], recorded_ns: int) -> None:
@@ -175,13 +196,18 @@ class _Replay:
             latest_ns = max(stamp_ns for stamp_ns, _ in group.values())
             self._ready.append(_Group(recorded_ns, max(recorded for _, (recorded, _) in group.values()), latest_ns,
                                       {name: message for name, (_, (_, message)) in group.items()}))
+            self._ready_bytes += self._ready[-1].size_bytes
+
+    def _next(self) -> tuple[int, dict[str, Any]]:
+        group = self._ready.popleft()
+        self._ready_bytes -= group.size_bytes
+        return group.recorded_ns, group.messages
 
     def _finish(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         """All that waits: the bag has ended, or time has jumped back."""
         self._take(self._groups.flush(), recorded_ns)
         while self._ready:
-            group = self._ready.popleft()
-            yield group.recorded_ns, group.messages
+            yield self._next()
         yield from self._dropped(recorded_ns)
 
     def _dropped(self, recorded_ns: int) -> Iterator[tuple[int, Dropped]]:
@@ -191,9 +217,9 @@ class _Replay:
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         yield from self._dropped(recorded_ns)
         while self._ready and (self._body.covers(self._ready[0].latest_ns)
-                               or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS):
-            group = self._ready.popleft()
-            yield group.recorded_ns, group.messages
+                               or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS
+                               or self._ready_bytes > MOST_READY_BYTES or len(self._ready) > MOST_READY):
+            yield self._next()
 
     def encode(self, group: dict[str, Any], skips: Skips) -> FrameResult | Dropped:
         """One group through the pipeline, with poses and joint states as they are known now."""

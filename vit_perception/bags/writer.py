@@ -5,22 +5,8 @@ from pathlib import Path
 
 from rosbags.interfaces import Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-_VISION_MSGS = {
-    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
-    "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
-}
-
-
-def typestore_with_vision_msgs() -> Typestore:
-    """Message definitions of ROS 2 Kilted, and the two of vision_msgs, which no store has."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    for name, definition in _VISION_MSGS.items():
-        if name not in store.types:
-            store.register(get_types_from_msg(definition, name))
-    return store
+from vit_perception.bags.definitions import typestore
 
 
 class BagWriter:
@@ -32,7 +18,7 @@ class BagWriter:
 
     def __init__(self, path: Path, qos: Callable[[str], list[Qos]] = lambda topic: []):
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._types = typestore_with_vision_msgs()
+        self._types = typestore()
         self._qos = qos
         self._connections: dict[str, object] = {}
 

@@ -93,7 +93,8 @@ def recorded_qos(bag: BagReader, topic: str) -> QoSProfile:
 
 
 class BagPlayer:
-    """Publishers for topics of ``bag`` on ``node``. ``skipped`` names topics whose type is not installed here.
+    """Publishers for topics of ``bag`` on ``node``. ``skipped`` names topics whose type is not installed here and those
+    that hold no messages of ROS 2.
 
     Raises BagError for a topic that is not in the bag, and for a type that is missing of a topic that was named.
     """
@@ -103,10 +104,12 @@ class BagPlayer:
         names = dict(options.remaps)
         for topic in names:
             bag.type_of(topic)
-        self.skipped: list[str] = []
+        self.skipped = [f"{entry.topic}: {entry.why}" for entry in bag.left_out]
         self._publishers = {}
         for topic in options.topics or sorted(bag.topics):
             try:
+                if differs := bag.difference(topic):
+                    raise BagError(f"{differs}: subscribers would misread it")
                 kind = message_class(bag.type_of(topic))
             except BagError as error:
                 if options.topics:

@@ -53,11 +53,15 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source
     with BagReader(path) as bag:
         pictures = tuple(map(_compressed, labelled_frames(bag, topic, label_topic, every)))
         offered = -(-bag.count(topic) // every)
+        undecodable = bag.undecodable[topic]
+        left_out = [f"{entry.topic} is left out: {entry.why}" for entry in bag.left_out]
+        left_out += [f"{count} messages of {name} cannot be read" for name, count in bag.undecodable.items()]
     if not pictures:
         raise InvalidValue(f"{path}: none of {offered} images on {topic} has a label on {label_topic} before it; "
                            "accepted: a bag whose labels start before its images end")
-    missing = offered - len(pictures)
-    return Source(path.name, pictures, (f"{missing} images come before the first label",) if missing else ())
+    missing = offered - len(pictures) - undecodable
+    early = [f"{missing} images come before the first label"] if missing else []
+    return Source(path.name, pictures, (*early, *left_out))
 
 
 def _compressed(picture: LabelledPicture) -> LabelledPicture:
