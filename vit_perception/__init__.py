@@ -12,6 +12,7 @@ Imports point one way, left to right; a test walks the package and holds the rul
     errors                         the base class of those that are written for the user
     regular_files, yaml_files      files of others, opened so that none of them can stop the process or fill its memory
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files
+    bags.reader                    recordings as they are, and what it reads them with
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
     checkpoints, export            files <-> model

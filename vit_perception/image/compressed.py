@@ -7,7 +7,7 @@ import numpy as np
 
 from vit_perception.image.jpeg_file import checked_jpeg
 from vit_perception.image.opencv import cv2
-from vit_perception.image.picture import MAX_PICTURE_BYTES, PictureFile
+from vit_perception.image.picture import MAX_PICTURE_BYTES, PictureFile, damaged
 from vit_perception.image.png_file import SIGNATURE, checked_png
 from vit_perception.types import BadInput
 
@@ -17,7 +17,7 @@ except ImportError:
     simplejpeg = None
 
 WITHOUT_SIMPLEJPEG = ("simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as whole, "
-                      "with a line of libjpeg's own for each; pip install simplejpeg==1.9.0")
+                      "with a line that libjpeg prints; pip install simplejpeg")
 # Webcams fill their last bytes up in front of the end marker; nothing of the picture is missing then.
 MOST_FILLED_BYTES = 8
 _FILLED = re.compile(r"^Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
@@ -49,8 +49,8 @@ def decoded_pixels(picture: PictureFile, grey: bool = False) -> np.ndarray:
         logging.getLogger(__name__).warning(WITHOUT_SIMPLEJPEG)
     pixels = (_simplejpeg if picture.kind == "jpeg" and simplejpeg is not None else _opencv)(picture, grey)
     if pixels.shape[:2] != (picture.height, picture.width):
-        raise BadInput("decode", f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and decodes "
-                                 f"to {pixels.shape[0]} x {pixels.shape[1]}; accepted: one size")
+        raise damaged(f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and decodes to "
+                      f"{pixels.shape[0]} x {pixels.shape[1]}", "one size")
     return pixels
 
 
@@ -66,7 +66,7 @@ def _simplejpeg(picture: PictureFile, grey: bool) -> np.ndarray:
                 raise
             pixels = simplejpeg.decode_jpeg(picture.data, colours, strict=False)
     except ValueError as error:
-        raise BadInput("decode", f"the JPEG does not decode: {' '.join(str(error).split())}; accepted: a whole JPEG") from error
+        raise damaged(f"the JPEG does not decode: {' '.join(str(error).split())}", "a whole JPEG") from error
     if picture.colours == 4:
         pixels = _rgb_of_cmyk(pixels)
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if grey else pixels
@@ -86,8 +86,8 @@ def _opencv(picture: PictureFile, grey: bool) -> np.ndarray:
     try:
         decoded = cv2.imdecode(np.frombuffer(picture.data, np.uint8), flags)
     except cv2.error as error:
-        raise BadInput("decode", f"the {picture.kind.upper()} does not decode: {' '.join(str(error).split())}; "
-                                 "accepted: a JPEG or PNG") from error
+        raise damaged(f"the {picture.kind.upper()} does not decode: {' '.join(str(error).split())}",
+                      "a whole JPEG or PNG") from error
     if decoded is None:
-        raise BadInput("decode", f"the {picture.kind.upper()} does not decode; accepted: a JPEG or PNG")
+        raise damaged(f"the {picture.kind.upper()} does not decode", "a whole JPEG or PNG")
     return decoded if grey else decoded[..., ::-1]

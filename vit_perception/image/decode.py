@@ -20,6 +20,7 @@ import numpy as np
 
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.opencv import cv2
+from vit_perception.image.picture_files import as_camera_data
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -169,7 +170,7 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
 
 
 def decode_compressed(message: Any) -> RgbImage:
-    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG) as (H, W, 3) uint8 RGB.
+    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG; of a file also BMP and WebP) as (H, W, 3) uint8 RGB.
 
     ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``; a PIXFMT
     of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_* without PIXFMT that it holds the
@@ -181,7 +182,8 @@ def decode_compressed(message: Any) -> RgbImage:
     # 8UC1 and 8UC3 are pictures, every other bare OpenCV type holds measurements.
     if "compressedDepth" in message.format or re.fullmatch(r"(8S|16[US]|32[SF]|64F)C\d+", original):
         raise BadInput("encoding", f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png")
-    picture = checked_picture(bytes(message.data), message.format)
+    data = bytes(message.data)
+    picture = checked_picture(as_camera_data(data) if getattr(message, "is_file", False) else data, message.format)
     if original in _PACKED and original.startswith("bayer_") and not re.search(r"compressed\s+\w", codec):
         pixels = _PACKED[original][2](decoded_pixels(picture, grey=True))
     else:

@@ -51,7 +51,8 @@ def checked_png(data: bytes) -> PictureFile:
                 raise damaged(f"the PNG's IEND has {len(content)} bytes", ACCEPTED)
             break
         elif not kind[0] & 0x20:  # an upper-case letter: nobody can show the picture without it
-            raise damaged(f"the PNG has {'a second' if kind == b'IHDR' else 'the unknown'} chunk {_name(kind)}", ACCEPTED)
+            what = "a second" if kind == b"IHDR" else "the unknown"
+            raise damaged(f"the PNG has {what} chunk {_name(kind)}", ACCEPTED)
         ended = bool(packed) and kind != b"IDAT"
     else:
         raise cut(f"the PNG has no IEND chunk in its {len(data)} bytes")
