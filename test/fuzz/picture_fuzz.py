@@ -1,7 +1,7 @@
 """Wrong pictures through the gate and every decoder behind it, in child processes that may die.
 
-``python -m test.fuzz.picture_fuzz --seconds 3600`` runs for an hour; the short form is a test. A finding is a child that
-ended by a signal, ran out of its memory or its time, printed something, or let another exception than BadInput out.
+``python -m test.fuzz.picture_fuzz --seconds 3600`` runs for an hour; the short form is a test. A finding is a child
+that ended by a signal, ran out of memory or time, printed something, or let another exception than BadInput out.
 """
 
 import argparse
@@ -93,8 +93,9 @@ def run_children(seed: int, count: int, seconds: float, found: Path) -> tuple[Co
     seen, findings, until = Counter(), [], time.monotonic() + seconds
     with tempfile.NamedTemporaryFile() as last:
         while True:
-            done = subprocess.run([sys.executable, "-m", "test.fuzz.picture_fuzz", "--child", last.name, "--seed", str(seed),
-                                   "--count", str(count)], cwd=ROOT, capture_output=True, text=True)
+            command = [sys.executable, "-m", "test.fuzz.picture_fuzz", "--child", last.name]
+            done = subprocess.run([*command, "--seed", str(seed), "--count", str(count)], cwd=ROOT,
+                                  capture_output=True, text=True)
             if done.returncode == 0 and not done.stderr:
                 seen.update(json.loads(done.stdout))
             else:

@@ -19,12 +19,14 @@ TEXT = b"Comment\0\0" + zlib.compress(b"x" * 100_000)
 # What each ancillary chunk holds; those of animations are there, too.
 ANCILLARY = {
     b"gAMA": (45455).to_bytes(4, "big"), b"cHRM": bytes(range(32)), b"sRGB": b"\1", b"sBIT": b"\5\6\5\4",
-    b"iCCP": b"profile\0\0" + zlib.compress(bytes(5000)), b"bKGD": b"\0\1\0\2\0\3", b"hIST": bytes(32), b"tRNS": b"\0\1\0\2\0\3",
+    b"iCCP": b"profile\0\0" + zlib.compress(bytes(5000)), b"bKGD": b"\0\1\0\2\0\3", b"hIST": bytes(32),
+    b"tRNS": b"\0\1\0\2\0\3",
     b"pHYs": bytes(8) + b"\1", b"sPLT": b"name\0\x08" + bytes(60), b"tIME": b"\x07\xea\1\2\3\4\5", b"tEXt": b"Title\0a",
     b"zTXt": TEXT, b"iTXt": b"Title\0\1\0en\0t\0" + zlib.compress(b"y" * 5000), b"eXIf": b"MM\0*\0\0\0\x08\0\0\0\0\0\0",
     b"cICP": b"\x09\x10\0\1", b"mDCV": bytes(24), b"cLLI": bytes(8), b"oFFs": bytes(9), b"sCAL": b"\0011\0001",
     b"pCAL": b"p\0" + bytes(9) + b"\1u\0", b"vpAg": bytes(9), b"acTL": b"\0\0\0\2\0\0\0\0",
-    b"fcTL": b"\0\0\0\0\0\0\0\x28\0\0\0\x18" + bytes(14), b"fdAT": b"\0\0\0\1" + zlib.compress(bytes(2904)), b"prVt": b"own"}
+    b"fcTL": b"\0\0\0\0\0\0\0\x28\0\0\0\x18" + bytes(14), b"fdAT": b"\0\0\0\1" + zlib.compress(bytes(2904)),
+    b"prVt": b"own"}
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:

@@ -18,7 +18,8 @@ from vit_perception.image.picture import MAX_PICTURE_BYTES
 from vit_perception.types import BadInput
 
 PHOTO = cv2.imread(str(ROOT / "vit_perception/export/parity_pictures/coffee.jpg"))
-KINDS = {"baseline": [], "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+KINDS = {"baseline": [], "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 4],
+         "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
          "4:2:0": [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111], "grey": []}
 
 

@@ -62,7 +62,7 @@ def test_without_simplejpeg_the_pixels_are_the_same(mode, options, monkeypatch):
 
 
 def test_a_marker_without_length_does_not_hide_the_size():
-    """FF01 was taken for a segment: what it seemed to pass over was another frame header, and 16 x 16 px were 32,000."""
+    """FF01 was taken for a segment, and what it seemed to hold hid a frame header of 32,000 px a side."""
     hidden = segment(0xC0, struct.pack(">BHHB", 8, 16, 16, 3) + bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0]))
     large = BASELINE[:FRAME + 5] + struct.pack(">HH", 32000, 32000) + BASELINE[FRAME + 9:]
     for marker in (0x01, 0xD0, 0xD7, 0xD8, 0xD9):
@@ -128,9 +128,10 @@ def test_many_segments_are_refused():
 
 
 def progressive(*scans: bytes) -> bytes:
-    """8 x 8 px of grey in ``scans``; table 0 has one code: the symbol 0, for DC no difference, for AC the block's end."""
+    """8 x 8 px of grey in ``scans``. Tables have one code, 0: no difference for DC, the block's end for AC."""
     tables = segment(0xDB, b"\0" + b"\1" * 64) + b"".join(segment(0xC4, bytes([k, 1]) + bytes(16)) for k in (0, 0x10))
-    return b"\xff\xd8" + tables + segment(0xC2, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0") + b"".join(scans) + b"\xff\xd9"
+    frame = segment(0xC2, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0")
+    return b"\xff\xd8" + tables + frame + b"".join(scans) + b"\xff\xd9"
 
 
 def scan(first: int, last: int, high: int, low: int) -> bytes:
@@ -152,7 +153,8 @@ def test_progressive_scans_are_taken_up_to_the_bound():
 
 @pytest.mark.parametrize("scans", [
     [scan(0, 0, 0, 0), scan(0, 0, 0, 0)], [scan(0, 0, 0, 1), scan(0, 0, 0, 1)], [scan(0, 0, 0, 2), scan(0, 0, 1, 0)],
-    [scan(0, 0, 1, 0)], [scan(1, 63, 0, 0)], [scan(0, 63, 0, 0)], [scan(0, 0, 0, 14)], [scan(0, 0, 0, 0), scan(5, 3, 0, 0)],
+    [scan(0, 0, 1, 0)], [scan(1, 63, 0, 0)], [scan(0, 63, 0, 0)], [scan(0, 0, 0, 14)],
+    [scan(0, 0, 0, 0), scan(5, 3, 0, 0)],
     [scan(0, 0, 0, 0), scan(1, 64, 0, 0)], [scan(0, 0, 0, 0), scan(1, 9, 0, 0), scan(9, 63, 0, 0)]], ids=range(10))
 def test_a_scan_that_brings_nothing_new_is_refused(scans):
     """A progressive JPEG of 231 kB with thousands of scans took 10 s, one of 1.1 MB 86 s."""

@@ -16,8 +16,8 @@ try:
 except ImportError:
     simplejpeg = None
 
-WITHOUT_SIMPLEJPEG = ("simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as whole, "
-                      "with a line that libjpeg prints; pip install simplejpeg")
+WITHOUT_SIMPLEJPEG = ("simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as "
+                      "whole, with a line that libjpeg prints; pip install simplejpeg")
 # Webcams fill their last bytes up in front of the end marker; nothing of the picture is missing then.
 MOST_FILLED_BYTES = 8
 _FILLED = re.compile(r"^Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")

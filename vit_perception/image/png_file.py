@@ -137,8 +137,9 @@ def _unpacked(packed: list[memoryview], shapes: list[tuple[int, int]]) -> bytes:
     except zlib.error as error:
         raise damaged(f"the PNG's pixels do not unpack: {error}", ACCEPTED) from error
     if len(content) != wanted or not unpacker.eof:
-        raise damaged(f"the PNG's pixels unpack to {'more than ' if len(content) > wanted else ''}"
-                      f"{min(len(content), wanted)} bytes{'' if unpacker.eof else ', and do not end'}", f"{wanted} bytes")
+        found = f"more than {wanted}" if len(content) > wanted else f"{len(content)}"
+        raise damaged(f"the PNG's pixels unpack to {found} bytes{'' if unpacker.eof else ', and do not end'}",
+                      f"{wanted} bytes")
     position = 0
     for rows, row_bytes in shapes:
         filters = np.frombuffer(content, np.uint8, rows * row_bytes, position)[::row_bytes]
