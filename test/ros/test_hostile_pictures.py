@@ -1,4 +1,7 @@
-"""Pictures that crashed, filled or held up the node: each is a counted drop, and the next good one is published."""
+"""Pictures that crashed, filled or held up the node: each is a counted drop, and the next good one is published.
+
+It takes a second for each: that is how often the node's books go out.
+"""
 
 import array
 
@@ -9,7 +12,6 @@ from test.image.test_compressed import damages, photo
 from test.image.test_jpeg_file import progressive, scan
 from test.ros.conftest import MILLISECOND_NS, CompressedImage
 
-from vit_perception.image.jpeg_file import MAX_SCANS
 from vit_perception.ros.messages import header_of
 
 STAMP_NS = 5_000_000_000
@@ -19,12 +21,9 @@ HOSTILE = {
     "an animation": ("decode", png(6, 8, 0, (b"acTL", b"fcTL", b"fdAT"))),
     "an end of 4 GB": ("short_data", png(2, 8, 0).replace(END, b"\xff\xff\xff\xf0IEND")),
     "thousands of scans": ("decode", progressive(scan(0, 0, 0, 0), *[scan(1, 63, 0, 0)] * 5000)),
-    "more scans than are taken": ("decode", progressive(scan(0, 0, 0, 0), *(
-        s for k in range(1, MAX_SCANS) for s in (scan(k, k, 0, 1), scan(k, k, 1, 0))))),
     "a marker without length": ("size", GOOD.replace(b"\x00\x30\x00\x40", b"\x7d\x00\x7d\x00").replace(
         b"\xff\xdb", b"\xff\x01\xff\xdb", 1)),
-    "a WebP": ("encoding", b"RIFF\x1a\0\0\0WEBPVP8L" + bytes(20)),
-    **{name: ("decode", data) for name, data in damages(photo("baseline")).items()},
+    "half lost": ("decode", damages(photo("baseline"))["half lost"]),
 }
 
 
@@ -42,6 +41,7 @@ def test_hostile_pictures_are_counted_drops(rig, capfd):
     robot.frame(end_ns)
     robot.accounts("wrist", received=len(HOSTILE) + 1, published=1, pending=0, **counts)
     printed = capfd.readouterr().err
+    # The node's own warning names what libjpeg found; the libraries themselves print nothing.
     assert "Corrupt JPEG" not in printed.replace("does not decode: Corrupt JPEG", "") and "libpng" not in printed
 
 
