@@ -12,6 +12,7 @@ from vit_perception.image.png_file import SIGNATURE
 
 RNG = np.random.default_rng(0)
 RGB = cv2.resize(RNG.integers(0, 256, (6, 8, 3), np.uint8), (40, 24), interpolation=cv2.INTER_CUBIC)
+NOISE = RNG.integers(0, 256, (96, 144, 3), np.uint8)
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -74,10 +75,13 @@ def jpegs() -> list[bytes]:
                                        cv2.IMWRITE_JPEG_SAMPLING_FACTOR)
     samplings = [opencv(sampling, factor, progressive, p, restarts, r) for p in (0, 1) for r in (0, 2)
                  for factor in (0x111111, 0x211111, 0x121111, 0x221111, 0x411111)]
+    # Long enough for the loops of libjpeg-turbo that take several bytes at once.
+    long = [opencv(*flags, cv2.IMWRITE_JPEG_QUALITY, 98, pixels=NOISE) for flags in
+            ((), (progressive, 1), (restarts, 2), (sampling, 0x111111))]
     exif = Image.Exif()
     exif[0x112] = 6
     kinds = [saved("JPEG", mode, progressive=p) for mode in ("L", "CMYK") for p in (False, True)]
-    return samplings + kinds + [saved("JPEG", keep_rgb=True), saved("JPEG", exif=exif, comment=b"text",
+    return samplings + long + kinds + [saved("JPEG", keep_rgb=True), saved("JPEG", exif=exif, comment=b"text",
                                                                       icc_profile=bytes(300), dpi=(72, 72))]
 
 

@@ -5,6 +5,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from test.fuzz.picture_mutations import jpeg_parts
 from test.fuzz.picture_seeds import RGB, saved
 
 from vit_perception.image import compressed
@@ -121,6 +122,13 @@ def test_what_cameras_and_phones_put_around_the_picture_is_not_handed_on():
     for data in (behind, fills, texts):
         assert checked_jpeg(data).data == checked_jpeg(BASELINE).data
     np.testing.assert_array_equal(decoded_pixels(checked_jpeg(fills)), decoded_pixels(checked_jpeg(BASELINE)))
+
+
+def test_a_frame_of_motion_jpeg_leaves_out_the_usual_huffman_tables():
+    parts = jpeg_parts(BASELINE)
+    without = b"".join(part for part in parts if part[:2] != b"\xff\xc4")
+    assert len(without) < len(BASELINE) - 400
+    np.testing.assert_array_equal(decoded_pixels(checked_jpeg(without)), decoded_pixels(checked_jpeg(BASELINE)))
 
 
 def test_many_segments_are_refused():
