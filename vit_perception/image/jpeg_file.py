@@ -17,7 +17,7 @@ MAX_SCANS = 70
 MAX_SEGMENTS = 4096  # extended XMP and colour profiles of phones take a few hundred
 MAX_BLOCKS_IN_MCU = 10  # T.81, B.2.3
 
-SOI, EOI, SOS, TEM, DHT, DQT, DRI, COM = 0xD8, 0xD9, 0xDA, 0x01, 0xC4, 0xDB, 0xDD, 0xFE
+EOI, SOS, TEM, DHT, DQT, DRI, COM = 0xD9, 0xDA, 0x01, 0xC4, 0xDB, 0xDD, 0xFE
 APP0, APP14, APP15 = 0xE0, 0xEE, 0xEF  # JFIF and Adobe say how the colours are stored
 _KEPT = (DHT, DQT, DRI, APP0, APP14)
 _PROGRESSIVE = 0xC2
