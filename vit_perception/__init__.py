@@ -13,6 +13,7 @@ Imports point one way, left to right; a test walks the package and holds the rul
     regular_files, yaml_files      files of others, opened so that none of them can stop the process or fill its memory
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files,
                                    ``private_cache`` a cache that nobody else can write, ``telemetry`` is off
+    bags.reader                    recordings as they are, and what it reads them with
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
     checkpoints, export            files <-> model

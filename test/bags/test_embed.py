@@ -9,6 +9,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from test.conftest import DEMO_BAG, ROOT
 from vit_perception.bags.embed import EmbedOptions, embed
@@ -219,13 +220,18 @@ def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_pa
         (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "pictures" / name), rng.integers(0, 256, (*size, 3), np.uint8))
     (tmp_path / "pictures/c.png").write_bytes(b"no picture")
+    for name in ("d.bmp", "e.webp", ".hidden.png"):
+        Image.new("RGB", (60, 40), (10, 200, 30)).save(tmp_path / "pictures" / name)
+    (tmp_path / "pictures/f.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
     single = Pipeline.open(settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ()))
     source = PicturesSource(tmp_path / "pictures", "camera")
     manifest = embed(single, [source], tmp_path / "out", EmbedOptions("parquet"))
     single.close()
     files = FeatureFiles(tmp_path / "out")
-    assert manifest["run"]["sources"][0]["names"] == ["a/1.jpg", "a/3.png", "b/2.png", "c.png"]
-    assert files.stamp_ns.tolist() == [10**8, 2 * 10**8, 3 * 10**8] and sum(manifest["dropped"].values()) == 1
-    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [(30, 50), (40, 60), (40, 60)]
+    assert manifest["run"]["sources"][0]["names"] == ["a/1.jpg", "a/3.png", "b/2.png", "c.png", "d.bmp", "e.webp",
+                                                      "f.jpg"]
+    assert files.stamp_ns.tolist() == [k * 10**8 for k in (1, 2, 3, 5, 6)]
+    assert manifest["dropped"] == {"encoding": 1, "file": 1} and "git lfs pull" in manifest["drop_texts"]["file"]
+    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [(30, 50)] + [(40, 60)] * 4
     with pytest.raises(ValueError, match="holds no pictures"):
         PicturesSource(tmp_path / "out", "camera")

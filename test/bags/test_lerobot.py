@@ -1,5 +1,6 @@
 """LeRobot data sets of both layouts, with images in Parquet and with videos."""
 
+import io
 import json
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from vit_perception.bags.embed import EmbedOptions, embed
 from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
@@ -27,6 +29,12 @@ def picture(index):
     return np.full((*SIZE_PX, 3), 20 + 30 * index, np.uint8) + np.arange(SIZE_PX[1], dtype=np.uint8)[None, :, None] // 4
 
 
+def webp(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", lossless=True)
+    return file.getvalue()
+
+
 def rows(episode, first, with_images):
     count = LENGTHS[episode]
     table = {"timestamp": pa.array(np.arange(count) / FPS, pa.float32()),
@@ -37,6 +45,7 @@ def rows(episode, first, with_images):
              "action": pa.array([[k + first, 0.5] for k in range(count)], pa.list_(pa.float32(), 2))}
     if with_images:
         encoded = [cv2.imencode(".png", picture(first + k))[1].tobytes() for k in range(count)]
+        encoded[-1] = webp(picture(first + count - 1))  # LeRobot writes PNG; whoever converts a set may not
         table[KEY] = pa.array([{"bytes": data, "path": f"frame-{k:06d}.png"} for k, data in enumerate(encoded)])
     return pa.table(table)
 

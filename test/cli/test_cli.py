@@ -26,6 +26,7 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     for candidate, line in zip(CANDIDATES, runtimes, strict=True):
         assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
     assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout
+    assert re.search(r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE)
     assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
     assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
 

@@ -5,6 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -79,14 +80,39 @@ def test_a_folder_of_pictures_at_any_depth(preprocess, tmp_path):
     (lambda folder: folder, "it holds no images"),
     (lambda folder: write_bag(folder / "bag", {"/depth": [("16UC1", np.zeros((9, 9), np.uint16))]}),
      "no image of it can be used, the last because encoding"),
-    (lambda folder: broken_picture(folder), "half.png is no whole picture"),
-    (lambda folder: broken_bag(folder), "reading it fails with"),
+    (lambda folder: broken_picture(folder), "no image of it can be used, the last because"),
+    (lambda folder: broken_bag(folder), "accepted: a rosbag2 folder with metadata.yaml"),
 ], ids=["no folder", "empty", "depth only", "broken picture", "broken bag"])
 def test_what_cannot_be_read_names_the_parameter_the_path_and_what_is_accepted(preprocess, tmp_path, make, message):
     path = str(make(tmp_path))
-    with pytest.raises(BadSetting, match="a rosbag2 folder with colour image topics, or a folder of JPEG or PNG") as e:
+    with pytest.raises(BadSetting, match="a rosbag2 folder with colour image topics, or a folder of pictures") as e:
         calibration_images(path, preprocess)
     assert e.value.name == "engine.calibration" and repr(path) in str(e.value) and message in str(e.value)
+
+
+def test_a_folder_called_bag_and_one_file_of_a_recording_are_read(preprocess, tmp_path):
+    bag = write_bag(tmp_path / "made.bag", {"/a": [grey(v) for v in (0, 40, 80)]})
+    for path in (bag, *bag.glob("*.mcap")):
+        assert [int(i.flat[0]) for i in calibration_images(str(path), preprocess)] == [0, 40, 80]
+
+
+def test_a_message_that_is_cut_is_left_out(preprocess, tmp_path):
+    whole = write_bag(tmp_path / "whole", {"/a": [grey(v) for v in (0, 40, 80)]})
+    with BagReader(whole) as bag, Writer(tmp_path / "cut", version=9, storage_plugin=StoragePlugin.MCAP) as cut:
+        connection = cut.add_connection("/a", IMAGE, typestore=STORE)
+        for index, message in enumerate(bag.raw(["/a"])):
+            cut.write(connection, message.stamp_ns, message.data[:len(message.data) // (2 if index == 1 else 1)])
+    assert [int(i.flat[0]) for i in calibration_images(str(tmp_path / "cut"), preprocess)] == [0, 80]
+
+
+def test_pictures_of_every_kind_are_read_and_broken_ones_left_out(preprocess, tmp_path):
+    for index, ending in enumerate(("png", "bmp", "webp", "jpg")):
+        options = {"lossless": True} if ending == "webp" else {}
+        Image.new("RGB", (9, 9), (40 * index,) * 3).save(tmp_path / f"{index}.{ending}", **options)
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "3.jpg").read_bytes()[:-30])
+    (tmp_path / ".hidden.png").write_bytes((tmp_path / "0.png").read_bytes())
+    assert [int(i.flat[0]) for i in calibration_images(str(tmp_path), preprocess)] == [0, 40, 80, 120]
 
 
 def broken_picture(folder):

@@ -11,10 +11,10 @@ from vit_perception.durable import ends_digest
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.replay import Dropped, Skips, refusal, replay_from
 from vit_perception.errors import InvalidValue
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, compressed_file, picture_data, pictures_below
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult, PoseAtImage, StateAtImage
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LONGEST_PERIOD_S = 86400.0
 NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "missing", None)
 
@@ -80,13 +80,13 @@ class BagSource:
 
 
 class PicturesSource:
-    """JPEG and PNG files of a folder and those below it, by name. They have no time: stamps are ``period_s`` apart."""
+    """Pictures of a folder and those below it, by name. They have no time: stamps are ``period_s`` apart."""
 
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
         if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
             raise InvalidValue(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
         self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
-        self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        self._files = pictures_below(folder)
         if not self._files:
             raise InvalidValue(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
                                "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
@@ -102,8 +102,12 @@ class PicturesSource:
         for index in range(first, len(self._files)):
             file = self._files[index]
             stamp_ns = (index + 1) * self._period_ns
-            message = compressed_picture(stamp_ns, "pictures", file.read_bytes(), file.suffix[1:].lower())
             name = str(file.relative_to(self._folder))
+            try:
+                message = compressed_picture(stamp_ns, "pictures", picture_data(file), file.suffix[1:].lower())
+            except BadInput as error:
+                yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
+                continue
             yield SourceResult(index, stamp_ns, encode_images(pipeline, {self._camera: message}, name, Skips()))
 
 
@@ -114,8 +118,8 @@ def header_of(stamp_ns: int, frame_id: str) -> SimpleNamespace:
 
 
 def compressed_picture(stamp_ns: int, frame_id: str, data: bytes, file_format: str) -> SimpleNamespace:
-    """An encoded picture with the fields of a CompressedImage."""
-    return SimpleNamespace(header=header_of(stamp_ns, frame_id), format=file_format, data=data)
+    """A picture of a file, still encoded, with the fields of a CompressedImage."""
+    return compressed_file(data, header_of(stamp_ns, frame_id), file_format)
 
 
 def encode_images(pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: Skips) -> FrameResult | Dropped:

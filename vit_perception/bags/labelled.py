@@ -1,27 +1,20 @@
 """Labelled pictures for `vit-perception fit`: stretches of a bag, or a folder with a subfolder a class."""
 
 import bisect
-import io
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-
-import cv2
-import numpy as np
 
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.bags.recording_settings import IMAGE_TYPES
 from vit_perception.errors import InvalidValue
-from vit_perception.image.decode import MAX_COMPRESSED_PX
-from vit_perception.types import BadInput
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
 
 LABEL_TYPE = "std_msgs/msg/String"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +66,7 @@ def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
 
     Raises ValueError naming the folder when it has no such files.
     """
-    files = {label: [f for f in below if f.suffix.lower() in PICTURE_SUFFIXES]
+    files = {label: [f for f in below if is_picture_name(f)]
              for label, below in _files_by_label(folder).items()}
     if not any(files.values()):
         raise InvalidValue(f"{folder} holds no pictures; accepted: a folder with a subfolder a class, each with "
@@ -87,10 +80,10 @@ def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
 def left_out_of(folder: Path) -> list[str]:
     """What ``labelled_folder`` takes no notice of, a line each: classes without a picture, and other files."""
     files = _files_by_label(folder)
-    others = [f for below in files.values() for f in below if f.suffix.lower() not in PICTURE_SUFFIXES]
+    others = [f for below in files.values() for f in below if not is_picture_name(f)]
     others += [f for f in folder.iterdir() if f.is_file()]
     lines = [f"class {label} has no pictures" for label, below in files.items()
-             if not any(f.suffix.lower() in PICTURE_SUFFIXES for f in below)]
+             if not any(is_picture_name(f) for f in below)]
     if others:
         endings = Counter(f.suffix.lower() or f.name for f in others)
         lines.append(f"{len(others)} other files are left out: "
@@ -106,30 +99,3 @@ def _files_by_label(folder: Path) -> dict[str, list[Path]]:
 
 def _given(message: Any) -> Any:
     return message
-
-
-def picture_message(file: Path) -> Any:
-    """A file as what a camera would send; files have no time, and 1 ns is the earliest valid stamp."""
-    data, form = file.read_bytes(), file.suffix[1:].lower()
-    if form in ("bmp", "webp"):
-        data, form = _as_png(data, file), "png"
-    header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=1), frame_id=file.name)
-    return SimpleNamespace(header=header, format=form, data=data)
-
-
-def _as_png(data: bytes, file: Path) -> bytes:
-    """BMP and WebP are no formats of a CompressedImage, PNG is, and it loses nothing."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("BMP", "WEBP")) as picture:
-            # Before the pixels are decoded: a file of a few kB can declare gigabytes of them.
-            if picture.width * picture.height > MAX_COMPRESSED_PX:
-                raise BadInput("size", f"{file} is {picture.height} x {picture.width} px; accepted: "
-                                       f"{MAX_COMPRESSED_PX} px in all")
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput("decode", f"{len(data)} bytes of {file.suffix} do not decode: {error}") from error
-    return cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()

@@ -110,8 +110,7 @@ class LeRobotSource:
     def _picture(self, camera: LeRobotCamera, row: dict[str, Any], stamp_ns: int) -> Any:
         cell = row[camera.key]
         data = cell["bytes"] if cell["bytes"] is not None else (self._root / cell["path"]).read_bytes()
-        file_format = "png" if data[:4] == b"\x89PNG" else "jpeg"
-        return compressed_picture(stamp_ns, camera.name, data, file_format)
+        return compressed_picture(stamp_ns, camera.name, data, "")
 
     def _extras(self, row: dict[str, Any]) -> dict[str, Any]:
         return {key: np.asarray(row[key], np.int64 if key in CARRIED else self._features[key]["dtype"])

@@ -22,6 +22,7 @@ def run(args: Namespace) -> int:
     for name, version in needed.items():
         print(f"{name:<12} {version or 'MISSING: the node cannot run without it'}")
     print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
+    print(f"{'simplejpeg':<12} {found('simplejpeg') or 'not installed: JPEGs that are damaged inside pass as whole'}")
     print(f"{'DDS profile':<12} {profile()}")
     backends = available_backends()
     print("\nruntimes, in the order in which engine.backend auto tries them:")

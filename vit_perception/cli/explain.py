@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vit_perception.bags.labelled import PICTURE_SUFFIXES, picture_message
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.durable import REPLACEABLE, kind_of
 from vit_perception.errors import InvalidValue
 from vit_perception.explain.figure import Story, draw_story
 from vit_perception.explain.inside import Inside, look_inside
 from vit_perception.explain.measures import position_similarity
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.heads import Head, load_head, sigmoid, softmax, top_classes
 from vit_perception.model.zero_shot import ZeroShotHead
@@ -87,7 +87,7 @@ def read_picture(path: Path) -> RgbImage:
     """The picture in a file. Raises ValueError naming the file."""
     if not path.is_file():
         raise InvalidValue(f"{path} is no file; accepted: a picture, {', '.join(PICTURE_SUFFIXES)}")
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
+    if not is_picture_name(path):
         raise InvalidValue(f"{path} is no picture; accepted: {', '.join(PICTURE_SUFFIXES)}")
     try:
         return decode(picture_message(path))

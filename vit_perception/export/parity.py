@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from vit_perception.image.opencv import cv2
 from vit_perception.types import EncoderOutput, RgbImage
 
 if TYPE_CHECKING:

@@ -16,14 +16,12 @@ Encodings beyond the table go through cv_bridge where it is installed.
 import re
 from typing import Any, Callable
 
-import cv2
 import numpy as np
 
-from vit_perception.image.file_header import declared_size
+from vit_perception.image.compressed import checked_picture, decoded_pixels
+from vit_perception.image.opencv import cv2
+from vit_perception.image.picture_files import as_camera_data
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage
-
-MAX_COMPRESSED_EDGE_PX = 16384
-MAX_COMPRESSED_PX = 1 << 26  # 200 MB decoded
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -172,7 +170,7 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
 
 
 def decode_compressed(message: Any) -> RgbImage:
-    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG) as (H, W, 3) uint8 RGB.
+    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG; of a file also BMP and WebP) as (H, W, 3) uint8 RGB.
 
     ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``; a PIXFMT
     of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_* without PIXFMT that it holds the
@@ -185,22 +183,11 @@ def decode_compressed(message: Any) -> RgbImage:
     if "compressedDepth" in message.format or re.fullmatch(r"(8S|16[US]|32[SF]|64F)C\d+", original):
         raise BadInput("encoding", f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png")
     data = bytes(message.data)
-    height, width = declared_size(data, message.format)
-    # Checked before decoding: a file of a few kB can declare gigabytes of pixels.
-    if not (0 < min(height, width) and max(height, width) <= MAX_COMPRESSED_EDGE_PX
-            and height * width <= MAX_COMPRESSED_PX):
-        raise BadInput("size", f"the compressed image is {height} x {width} px; accepted: 1 to "
-                               f"{MAX_COMPRESSED_EDGE_PX} px a side and {MAX_COMPRESSED_PX} px in all")
-    mosaic = original in _PACKED and original.startswith("bayer_") and not re.search(r"compressed\s+\w", codec)
-    flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise BadInput("decode", f"{len(data)} bytes of {message.format!r} do not decode: {error}") from error
-    if decoded is None:
-        raise BadInput("decode", f"{len(data)} bytes of {message.format!r} do not decode; accepted: a JPEG or PNG")
-    if mosaic:
-        pixels = _PACKED[original][2](decoded)
+    picture = checked_picture(as_camera_data(data) if getattr(message, "is_file", False) else data, message.format)
+    if original in _PACKED and original.startswith("bayer_") and not re.search(r"compressed\s+\w", codec):
+        pixels = _PACKED[original][2](decoded_pixels(picture, grey=True))
     else:
-        pixels = decoded if re.search(r"compressed\s+rgb", codec) else decoded[..., ::-1]
+        pixels = decoded_pixels(picture)
+        # What publishers call rgb8 here went through an encoder that takes BGR.
+        pixels = pixels[..., ::-1] if re.search(r"compressed\s+rgb", codec) else pixels
     return RgbImage(pixels, stamp_ns, message.header.frame_id)

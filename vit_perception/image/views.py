@@ -1,7 +1,8 @@
 """Pictures of features for people: PCA of the patch tokens as colours, attention as a heat map. numpy and OpenCV."""
 
-import cv2
 import numpy as np
+
+from vit_perception.image.opencv import cv2
 
 
 class PcaView:
