@@ -11,7 +11,8 @@ from test.conftest import ROOT
 
 PACKAGE = ROOT / "vit_perception"
 # Each layer may import itself and those before it.
-LAYERS = [{"errors"}, {"regular_files", "types", "durable", "heap", "setting_checks", "settings", "wire"},
+LAYERS = [{"errors"}, {"regular_files"},
+          {"safetensors_header", "types", "durable", "heap", "setting_checks", "settings", "wire"},
           {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
           {"ros"}, {"cli"}]

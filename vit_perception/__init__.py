@@ -11,6 +11,7 @@ Imports point one way, left to right; a test walks the package and holds the rul
 
     errors                         the base class of those that are written for the user
     regular_files                  files of others, opened so that none of them can stop the process
+    safetensors_header             what such a file says that it holds, before a library believes it
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch

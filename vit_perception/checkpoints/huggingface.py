@@ -83,5 +83,5 @@ class HuggingFace:
         except KeyError as error:
             raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: all sizes of a {self.model_type} "
                                   "model") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(f"{path}: {error}") from error

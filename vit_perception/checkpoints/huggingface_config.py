@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.found import PREPROCESSOR_FILE, read_json
+from vit_perception.checkpoints.found import PREPROCESSOR_FILE, is_there, read_json
 from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
+from vit_perception.regular_files import IrregularFile, open_regular
 
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 PROCESSOR_FILE = "processor_config.json"
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 # Far above ImageNet-21k; a config.json may claim any number, and each class gets a name.
 _MOST_CLASSES = 1_000_000
+# The front matter stands first.
+_MOST_README_BYTES, _LONGEST_LICENSE = 1 << 16, 100
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -95,7 +98,7 @@ def preprocessing_of(folder: Path, interpolation: str) -> tuple[ResizeRule, tupl
     Raises CheckpointError when the file is missing: a guess would give features that look right and are not.
     """
     path = folder / PREPROCESSOR_FILE
-    if not path.exists() and (folder / PROCESSOR_FILE).exists():
+    if not is_there(path) and is_there(folder / PROCESSOR_FILE):
         # transformers 5 writes what image and text processor share a folder with into one file.
         path = folder / PROCESSOR_FILE
         fields = read_json(path, "the fields of an image processor").get("image_processor") or {}
@@ -106,7 +109,7 @@ def preprocessing_of(folder: Path, interpolation: str) -> tuple[ResizeRule, tupl
         return _resize_rule(fields, interpolation), *_mean_and_std(fields)
     except KeyError as error:
         raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: size, image_mean and image_std") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -149,13 +152,16 @@ def _mean_and_std(fields: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[f
 
 def license_of(folder: Path) -> str:
     """The ``license`` in the front matter of the folder's README.md (a hub model card); '' where there is none."""
-    readme = folder / "README.md"
-    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines() if readme.is_file() else []
+    try:
+        with open_regular(folder / "README.md") as file:
+            lines = file.read(_MOST_README_BYTES).decode("utf-8", errors="replace").splitlines()
+    except (IrregularFile, OSError):
+        return ""
     if not lines or lines[0].strip() != "---":
         return ""
     for line in lines[1:]:
         if line.strip() == "---":
             break
         if line.startswith("license:"):
-            return line.split(":", 1)[1].strip().strip("'\"")
+            return line.split(":", 1)[1].strip().strip("'\"")[:_LONGEST_LICENSE]
     return ""

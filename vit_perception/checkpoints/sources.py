@@ -13,7 +13,7 @@ from torch import Tensor
 from vit_perception.checkpoints.demo_weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.family import DENSE, PROJECTION, Family, Reading, translate
-from vit_perception.checkpoints.found import Found, open_found, weights_in
+from vit_perception.checkpoints.found import Found, is_there, open_found, weights_in
 from vit_perception.checkpoints.load_strict import build_strict, load_strict, sha256_in_background
 from vit_perception.checkpoints.recognise import AUTO, family_of, named_family
 from vit_perception.model.dense_head import DenseHeadSpec
@@ -65,7 +65,7 @@ def find(checkpoint: str) -> Found:
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return open_found(weights_in(path), path.resolve().name, checkpoint)
-    if not path.is_file():
+    if not is_there(path):
         raise CheckpointError(f"checkpoint is {checkpoint!r}, which does not exist; accepted: {ACCEPTED}")
     # A file with its config beside it is known by its folder, one that stands alone by its own name.
     beside = (path.parent / "config.json").is_file()
@@ -122,7 +122,7 @@ def _reading(family: Family, found: Found) -> Reading:
         raise
     except KeyError as error:
         raise CheckpointError(f"{found.path} has no {error.args[0]!r}, which a {family.name} checkpoint has") from error
-    except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:  # sizes that make no model
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:  # sizes that make no model
         raise CheckpointError(f"{found.path}, read as {family.name}: {error}") from error
 
 
