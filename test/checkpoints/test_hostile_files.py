@@ -261,6 +261,16 @@ def test_filters_whose_size_nothing_tells(tmp_path):
     refused(tmp_path / "m.h5", r"a is packed by the filters \[32000\] of HDF5; accepted: none, or gzip")
 
 
+def test_a_damaged_text_on_which_the_library_does_not_come_to_an_end(tmp_path):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"] = "{}"
+        file["a"] = [1.0]
+    content = bytearray((tmp_path / "m.h5").read_bytes())
+    content[content.index(b"GCOL") + 24] = 0x26  # the length of the text
+    (tmp_path / "m.h5").write_bytes(content)
+    refused(tmp_path / "m.h5", "accepted: a whole HDF5 file of weights")
+
+
 def test_a_soft_link_to_itself(tmp_path):
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["a"] = h5py.SoftLink("/a")

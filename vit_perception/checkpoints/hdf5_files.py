@@ -1,5 +1,7 @@
 """HDF5 files (.h5), which Keras writes, as tensors by the path of each data set; https://docs.h5py.org."""
 
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -19,6 +21,20 @@ from vit_perception.safetensors_header import LONGEST_NAME, MOST_TENSORS
 # Filters of h5py's writers that are undone here: the others unpack to a size that nothing tells before.
 _GZIP, _SHUFFLE, _CHECKSUM = 1, 2, 3
 _MOST_CHUNKS = 100_000
+# A damaged file can send the library into a loop without an end, or crash it. So a process of its own looks first, for
+# some seconds of computing time, however busy the machine is.
+_LOOK = """
+import resource, sys, time, h5py
+most_s = int(time.process_time()) + 2
+resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+def look(name, held):
+    if isinstance(held, h5py.Dataset):
+        held.id.get_storage_size(), held.chunks and held.id.get_num_chunks()
+with h5py.File(sys.argv[1], "r") as file:
+    for name in file.attrs:
+        file.attrs.get_id(name).shape == () and file.attrs[name]
+    file.visititems(look)
+"""
 
 
 def read_hdf5(path: Path) -> Contents:
@@ -32,6 +48,7 @@ def read_hdf5(path: Path) -> Contents:
         import h5py
     except ImportError as error:
         raise CheckpointError(f"{path} needs the package h5py: pip install h5py") from error
+    _look_first(path)
     try:
         file = h5py.File(path, "r")
         datasets = dict(_datasets(file, path, h5py))
@@ -43,6 +60,14 @@ def read_hdf5(path: Path) -> Contents:
         raise CheckpointError(f"{path}: {first_line(error)}; accepted: a whole HDF5 file of weights") from error
     return Contents(LazyTensors(readers, str(path), {name: dataset.shape for name, dataset in datasets.items()}),
                     metadata)
+
+
+def _look_first(path: Path) -> None:
+    """Raise CheckpointError where the library crashes or does not come to an end; its errors are raised later."""
+    run = subprocess.run([sys.executable, "-c", _LOOK, str(path)], capture_output=True)
+    if run.returncode < 0:
+        raise CheckpointError(f"{path}: the library of HDF5 crashes on it, or does not come to an end; accepted: a "
+                              "whole HDF5 file of weights")
 
 
 def _datasets(file: Any, path: Path, h5py: Any) -> Iterator[tuple[str, Any]]:
