@@ -11,6 +11,7 @@ Imports point one way, left to right; a test walks the package and holds the rul
 
     errors                         the base class of those that are written for the user
     regular_files, yaml_files      files of others, opened so that none of them can stop the process or fill its memory
+    safetensors_header             what such a file says that it holds, before a library believes it
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files,
                                    ``private_cache`` a cache that nobody else can write, ``telemetry`` is off
     bags.reader                    recordings as they are, and what it reads them with

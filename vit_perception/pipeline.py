@@ -23,16 +23,14 @@ from vit_perception.heap import give_back_freed_memory
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.heads import sigmoid, softmax, top_classes
+from vit_perception.model.heads import scores_of, top_classes
 from vit_perception.pipeline_layout import layout_of
-from vit_perception.pipeline_parts import Parts, encoder_digest
+from vit_perception.pipeline_parts import Parts
 from vit_perception.settings import EncoderSettings
 from vit_perception.types import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
                                   RgbImage, StateAtImage, TokenGroup, TokenSequence)
 from vit_perception.wire import Layout
 from vit_perception.zero_shot import zero_shot_heads
-
-__all__ = ["Pipeline", "Prepared", "encoder_digest"]
 
 
 @dataclass
@@ -194,7 +192,7 @@ class Pipeline:
         if name in self.heads:
             scores = self.heads[name].scores(cls_token, patch_tokens)
         elif output.logits is not None:
-            scores = sigmoid(output.logits[row]) if self.card.scores == "sigmoid" else softmax(output.logits[row])
+            scores = scores_of(output.logits[row], self.card.scores)
         else:
             return ()
         best = top_classes(scores, self.labels_of(name), self.settings.output.top_k)

@@ -3,28 +3,18 @@
 All of it is read before an engine is opened, so that what is wrong is said in seconds, not after minutes.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 
 from vit_perception.checkpoints.sources import LoadedModel
+from vit_perception.export.reference import encoder_digest
 from vit_perception.fusion.make import make_fusion
 from vit_perception.model.dense_map import DenseMap
 from vit_perception.model.heads import Head, load_head
-from vit_perception.model.model_card import ModelCard
 from vit_perception.model.zero_shot import ZeroShotHead
 from vit_perception.pose.tokenizer import make_state_tokenizer, make_tokenizer
 from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings
-
-
-def encoder_digest(card: ModelCard, block: int) -> str:
-    """A digest of all that features depend on but the engine: weights, block, preprocessing, normalisation."""
-    parts = {"weights": card.weights_sha256, "block": block, "rule": asdict(card.rule), "mean": card.mean,
-             "std": card.std}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Parts:
@@ -39,7 +29,7 @@ class Parts:
         if settings.model.block not in range(-config.depth, config.depth):
             raise BadSetting("model.block", settings.model.block, f"a block from {-config.depth} to {config.depth - 1}")
         self.block = range(config.depth)[settings.model.block]
-        self.encoder_sha256 = encoder_digest(self.card, self.block)
+        self.encoder_sha256 = encoder_digest(loaded, self.block)
         self.dense = DenseMap(loaded.dense, self.grid) if settings.dense.enabled else None
         self.heads: dict[str, Head | ZeroShotHead] = {c.name: load_head(c.head) for c in settings.cameras if c.head}
         for camera in settings.cameras:

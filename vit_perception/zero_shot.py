@@ -34,8 +34,10 @@ def zero_shot_heads(settings: EncoderSettings, loaded: LoadedModel, log: Callabl
     wanted = {name: labels for name, labels in wanted.items() if labels}
     if not wanted:
         return {}
-    _check(settings, loaded, next(iter(wanted.values())))
-    found = find(settings.model.checkpoint)
+    for labels in wanted.values():
+        _check(settings, loaded, labels)
+    # By the card's source, which names the commit of the hub: the tower beside the weights that were loaded.
+    found = find(loaded.card.source)
     heads = {labels: _head(found, loaded, labels, settings.zero_shot.templates, log) for labels in wanted.values()}
     return {name: heads[labels] for name, labels in wanted.items()}
 
@@ -49,6 +51,9 @@ def _check(settings: EncoderSettings, loaded: LoadedModel, labels: tuple[str, ..
     if card.family not in TOKENIZER_FILES:
         raise BadSetting("zero_shot.labels", list(labels), f"none with {card.name}, which is of the family "
                          f"{card.family}; only {' and '.join(TOKENIZER_FILES)} checkpoints know texts")
+    if len(labels) == 1 and _kind_of(loaded) == "softmax":
+        raise BadSetting("zero_shot.labels", list(labels), f"at least two with {card.name}: its scores are a softmax "
+                         "over the labels, and that of one alone is 1 for every picture; add what else may be there")
     if range(config.depth)[settings.model.block] != config.depth - 1:
         raise BadSetting("model.block", settings.model.block, "-1 with zero_shot.labels: texts are aligned with the "
                          "last block's features only")
@@ -84,5 +89,8 @@ def _stored(content: bytes, labels: tuple[str, ...], loaded: LoadedModel) -> Zer
 
 
 def _made(texts: np.ndarray, scale: float, bias: float, labels: tuple[str, ...], loaded: LoadedModel) -> ZeroShotHead:
-    kind = "sigmoid" if loaded.card.family == "siglip" else "softmax"
-    return ZeroShotHead(labels, texts, scale, bias, loaded.projection, kind)
+    return ZeroShotHead(labels, texts, scale, bias, loaded.projection, _kind_of(loaded))
+
+
+def _kind_of(loaded: LoadedModel) -> str:
+    return "sigmoid" if loaded.card.family == "siglip" else "softmax"

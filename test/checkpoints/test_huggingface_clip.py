@@ -17,7 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from test.checkpoints.huggingface_models import LABELS, LIMIT, WITH_MLP, largest_difference, randomised, saved
 from test.checkpoints.processors import mean_difference
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.huggingface_config import preprocessing_of
+from vit_perception.checkpoints.huggingface_processor import preprocessing_of
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 

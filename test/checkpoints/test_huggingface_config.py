@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from test.checkpoints.huggingface_models import WITH_MLP
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import read_json
-from vit_perception.checkpoints.huggingface_config import (activation_of, labels_of, license_of, preprocessing_of,
-                                                           side_px, size_px)
+from vit_perception.checkpoints.huggingface_config import activation_of, labels_of, license_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_processor import preprocessing_of
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 
@@ -72,7 +72,7 @@ def test_no_normalisation(tmp_path):
     ({"size": "224"}, "size is '224'"),
     ({"rescale_factor": 0.5}, "rescale_factor 0.5; accepted: pixels scaled by 1/255"),
     ({"do_rescale": False}, "do_rescale is False"),
-    ({"image_mean": None}, "not iterable"),
+    ({"image_mean": None}, "image_mean is None; accepted: 3 numbers"),
 ])
 def test_what_cannot_be_honoured_is_refused(tmp_path, changes, message):
     with pytest.raises(CheckpointError, match=message) as error:
@@ -128,7 +128,7 @@ def test_the_licence_comes_from_the_front_matter(tmp_path):
 
 @pytest.mark.parametrize("fields, message", [
     ({"qkv_bias": "no"}, "qkv_bias is 'no'; accepted: true or false"),
-    ({"problem_type": []}, r"problem_type is \[\]; accepted: none, regression"),
+    ({"problem_type": []}, r"problem_type is \[\]; accepted: none, single_label"),
     ({"layer_norm_eps": None}, "layer_norm_eps is None; accepted: a number between 0 and 1"),
     ({"id2label": []}, r"id2label is \[\]; accepted: an object"),
     ({"num_labels": 10**9, "id2label": None}, "num_labels is 1000000000; accepted: 1 to"),

@@ -12,7 +12,7 @@ from test.checkpoints.huggingface_models import (LIMIT, SPELLINGS, WITH_MLP, lar
                                                  saved)
 from test.checkpoints.processors import pictures
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.huggingface_config import preprocessing_of
+from vit_perception.checkpoints.huggingface_processor import preprocessing_of
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor

@@ -167,13 +167,15 @@ def test_the_hub_offline_from_its_cache_and_without(folder, tmp_path):
     script = ("from vit_perception.checkpoints.sources import load_checkpoint\n"
               "card = load_checkpoint('hf://me/tiny').card\n"
               "print(card.name, card.source)\n"
+              f"open({str(repo / 'refs' / 'main')!r}, 'w').write('f' * 40)\n"
+              "assert load_checkpoint('hf://me/tiny').card.source == card.source, 'of two commits'\n"
               "try:\n    load_checkpoint('hf://me/other@v2')\n"
               "except ValueError as error:\n    print(type(error).__name__, error)\n")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     first, second = run.stdout.splitlines()[:2]
-    assert first == "me/tiny hf://me/tiny"
+    assert first == f"me/tiny hf://me/tiny@{commit}"
     assert second.startswith("CheckpointError hf://me/other cannot be fetched: ")
     assert second.endswith("accepted: a repository that this machine can reach or has in its cache, a folder that "
                            "holds the checkpoint, or demo")

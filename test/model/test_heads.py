@@ -87,7 +87,7 @@ def test_a_bad_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds weight; accepted: weight, bias, mean, scale"):
         load_head(tmp_path)
     (tmp_path / "head.safetensors").write_bytes(b"not a tensor file")
-    with pytest.raises(ValueError, match="head.safetensors: .*accepted: a safetensors file"):
+    with pytest.raises(ValueError, match="head.safetensors: .*accepted: a whole safetensors file"):
         load_head(tmp_path)
 
 

@@ -5,11 +5,17 @@ from itertools import zip_longest
 from vit_perception.errors import InvalidValue
 
 # More would push the first lines, which say what is wrong, off a screen.
-_MOST_LINES = 40
+_MOST_LINES, _LONGEST_LINE = 40, 2000
 
 
 class CheckpointError(InvalidValue):
-    """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted."""
+    """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted.
+
+    What a file says of itself is shown in bounds, and without codes that a terminal would obey.
+    """
+
+    def __init__(self, message: str):
+        super().__init__("\n".join(_shown(line) for line in message.split("\n")))
 
 
 def first_line(error: Exception) -> str:
@@ -28,6 +34,11 @@ def side_by_side(left_title: str, left: list[str], right_title: str, right: list
     width = max(map(len, [left_title, *left]))
     return [f"  {a:<{width}} | {b}".rstrip() for a, b in
             [(left_title, right_title), *zip_longest(left, right, fillvalue="")]]
+
+
+def _shown(line: str) -> str:
+    cut = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} …"
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
 def _first_of(lines: list[str]) -> list[str]:

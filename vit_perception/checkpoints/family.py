@@ -98,7 +98,8 @@ def translate(tensors: Mapping[str, Tensor], reading: Reading, source: str) -> T
                                       "spelling of each")
             translated[target], origin[target] = _converted(part, target, name, reading, source), name
     for target, shape in reading.zeros.items():
-        translated.setdefault(target, torch.zeros(shape))
+        # One zero that stands for all, so that a size that does not fit the file takes no memory.
+        translated.setdefault(target, torch.zeros(()).expand(shape))
     return Translation(translated, tuple(unused), unexpected)
 
 

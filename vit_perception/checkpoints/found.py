@@ -1,8 +1,10 @@
 """What lies where a checkpoint was named: the weights, and the files beside them that describe them."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.formats import SUFFIXES, LazyTensors, read_contents, shape_of
+from vit_perception.regular_files import IrregularFile, check_regular, read_text_bounded
+from vit_perception.safetensors_header import MOST_TENSORS
 
 CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
 # In the order of preference where a folder holds several.
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
                  "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin")
 _INDEX = ".index.json"
+# The largest open models are in some two hundred; of a folder's names, some are shown and no more than these looked at.
+_MOST_SHARDS, _SHOWN, _MOST_LISTED = 500, 20, 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,24 +84,42 @@ def open_found(path: Path, name: str, source: str) -> Found:
 
 
 def weights_in(folder: Path) -> Path:
-    """The weights file of a folder: one of ``WEIGHTS_FILES``, or else its only file of weights."""
+    """The weights file of a folder: one of ``WEIGHTS_FILES``, or else its only file of weights. CheckpointError."""
     for name in WEIGHTS_FILES:
-        if (folder / name).is_file():
+        if is_there(folder / name):
             return folder / name
-    others = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    names = sorted(file.name for file in islice(folder.iterdir(), _MOST_LISTED))
+    others = [name for name in names if Path(name).suffix in SUFFIXES and is_there(folder / name)]
     if len(others) == 1:
-        return others[0]
-    found = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
-    raise CheckpointError(f"{folder} holds {found}; accepted: one weights file, {WEIGHTS_FILES[0]} or "
-                          f"{WEIGHTS_FILES[3]}, or a single one that ends in {', '.join(SUFFIXES)}")
+        return folder / others[0]
+    surplus = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    raise CheckpointError(f"{folder} holds {', '.join(names[:_SHOWN]) or 'nothing'}{surplus}; accepted: one weights "
+                          f"file, {WEIGHTS_FILES[0]} or {WEIGHTS_FILES[3]}, or a single one that ends in "
+                          f"{', '.join(SUFFIXES)}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at ``path``. Raises CheckpointError where that is no file, or a link to nothing."""
+    try:
+        check_regular(path)
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise CheckpointError(f"{path} is a link to {os.readlink(path)}, where nothing is; accepted: a whole "
+                                  "checkpoint") from error
+        return False
+    except (IrregularFile, OSError) as error:
+        raise CheckpointError(str(error)) from error
+    return True
 
 
 def read_json(path: Path, holds: str) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError naming the file and what it ``holds``."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_text_bounded(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent}: no file {path.name}; accepted: one with {holds}") from error
+    except IrregularFile as error:
+        raise CheckpointError(str(error)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}; accepted: JSON with {holds}") from error
     if not isinstance(fields, dict):
@@ -105,20 +129,26 @@ def read_json(path: Path, holds: str) -> dict[str, Any]:
 
 def optional_json(path: Path, holds: str) -> dict[str, Any] | None:
     """As :func:`read_json`, None where there is no such file."""
-    return read_json(path, holds) if path.exists() else None
+    return read_json(path, holds) if is_there(path) else None
 
 
 def _shards(index: Path) -> tuple[LazyTensors, tuple[Path, ...]]:
     """The tensors of a checkpoint in several files, by ``weight_map`` of its index: tensor's name -> file's name."""
     places = read_json(index, "weight_map").get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise CheckpointError(f"weight_map in {index} is {places!r:.80}; accepted: each tensor's name and its file")
+    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+        raise CheckpointError(f"weight_map in {index} is {str(places)[:80]!r}; accepted: each tensor's name and its "
+                              "file")
+    names = sorted(set(places.values()))
+    if len(places) > MOST_TENSORS or len(names) > _MOST_SHARDS:
+        raise CheckpointError(f"weight_map in {index} names {len(places)} tensors in {len(names)} files; accepted: up "
+                              f"to {MOST_TENSORS} tensors in {_MOST_SHARDS} files")
     files: dict[str, Mapping[str, Tensor]] = {}
-    for shard in sorted(set(map(str, places.values()))):
+    for shard in names:
         path = index.parent / shard
-        if Path(shard).name != shard or path.suffix not in SUFFIXES:
-            raise CheckpointError(f"weight_map in {index} names the file {shard!r}; accepted: weights files beside it")
-        if not path.is_file():
+        if Path(shard).name != shard or "\0" in shard or path.suffix not in SUFFIXES:
+            raise CheckpointError(f"weight_map in {index} names the file {shard[:100]!r}; accepted: weights files "
+                                  "beside it")
+        if not is_there(path):
             raise CheckpointError(f"{index.parent}: no file {shard}, which {index.name} names; accepted: all shards")
         files[shard] = read_contents(path).tensors
     readers, shapes = {}, {}

@@ -7,7 +7,8 @@ from typing import Any
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Converter, Family, KeyMap, Reading
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
-from vit_perception.checkpoints.huggingface_config import labels_of, license_of, preprocessing_of, scores_of
+from vit_perception.checkpoints.huggingface_config import labels_of, license_of, refuse_other_functions, scores_of
+from vit_perception.checkpoints.huggingface_processor import preprocessing_of
 from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -73,15 +74,15 @@ class HuggingFace:
         try:
             if fields.get("num_channels", 3) != 3:
                 raise InvalidValue(f"num_channels is {fields['num_channels']}; accepted: 3")
+            refuse_other_functions(fields)
             config = ViTConfig(**self.shape_of(fields))
-            scores = scores_of(fields, self.scores)
             if not has_head:
-                return config, (), scores
-            labels = labels_of(fields)
+                return config, (), self.scores
+            labels, scores = labels_of(fields), scores_of(fields, self.scores)
             return replace(config, pooling=self.head_pooling, head=self.head, classes=len(labels),
                            **self.with_head), labels, scores
         except KeyError as error:
             raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: all sizes of a {self.model_type} "
                                   "model") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(f"{path}: {error}") from error

@@ -14,7 +14,8 @@ from torch import Tensor
 from vit_perception.checkpoints.family import PROJECTION, KeyMap, linear_and_norm_names
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import (activation_of, eps_of, refuse_other_functions, side_px,
+                                                           size_px)
 from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -36,6 +37,7 @@ _PROJECTED = ("CLIPModel", "CLIPVisionModelWithProjection")
 def vision_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The image tower's part of config.json, filled up by ``defaults``. Raises ValueError for other than 3 channels."""
     vision = {**defaults, **fields.get("vision_config", fields)}
+    refuse_other_functions(vision)
     if vision["num_channels"] != 3:
         raise InvalidValue(f"num_channels is {vision['num_channels']}; accepted: 3")
     return vision

@@ -8,7 +8,8 @@ from vit_perception.checkpoints import huggingface_dinov2
 from vit_perception.checkpoints.dense_names import CAMERA_SIZE_PX, size_keeping_aspect
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.found import CONFIG_FILE, PREPROCESSOR_FILE, Found
-from vit_perception.checkpoints.huggingface_config import preprocessing_of, size_px
+from vit_perception.checkpoints.huggingface_config import flag_of, size_px
+from vit_perception.checkpoints.huggingface_processor import check_padding, preprocessing_of
 from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.vision_transformer import ViTConfig
@@ -36,7 +37,7 @@ def dinov2_backbone(fields: Mapping[str, Any]) -> Backbone:
         raise InvalidValue("reshape_hidden_states of backbone_config is true; accepted: false, as the "
                            "head takes tokens")
     config = ViTConfig(**huggingface_dinov2.shape_of(_DINOV2_DEFAULTS | dict(given)))
-    return Backbone(config, _blocks_of(given, config.depth), given.get("apply_layernorm", True))
+    return Backbone(config, _blocks_of(given, config.depth), flag_of(given, "apply_layernorm", True))
 
 
 def _blocks_of(given: Mapping[str, Any], depth: int) -> tuple[int, ...]:
@@ -52,19 +53,16 @@ def _blocks_of(given: Mapping[str, Any], depth: int) -> tuple[int, ...]:
 
 def dense_preprocessing(found: Found, interpolation: str) -> tuple[ResizeRule, tuple[float, ...], tuple[float, ...]]:
     """As :func:`preprocessing_of`, with ``keep_aspect_ratio`` and ``ensure_multiple_of`` for a camera of 4 : 3."""
-    rule, mean, std = preprocessing_of(found.folder, interpolation)
+    rule, mean, std = preprocessing_of(found.folder, interpolation, dense=True)
     fields, path = found.preprocessor or {}, found.folder / PREPROCESSOR_FILE
     multiple = fields.get("ensure_multiple_of") or 1
     try:
         target = size_px(fields, "size")
         if type(multiple) is not int or multiple < 1:
             raise InvalidValue(f"ensure_multiple_of is {multiple!r}; accepted: a whole number of at least 1")
-        source = CAMERA_SIZE_PX if fields.get("keep_aspect_ratio") else target
+        source = CAMERA_SIZE_PX if flag_of(fields, "keep_aspect_ratio", False) else target
         target = size_keeping_aspect(target, source, multiple)
-        divisor = fields.get("size_divisor")
-        if fields.get("do_pad") and divisor and any(side % divisor for side in target):
-            raise InvalidValue(f"do_pad pads {target} to multiples of {divisor}; accepted: a size that needs no "
-                               "padding")
+        check_padding(fields, target)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return replace(rule, network_size_px=target), mean, std

@@ -50,7 +50,7 @@ def read(found: Found) -> Reading:
             module = DptHead(head)
         quantity = "metric_depth" if head.activation == "sigmoid" else "relative_inverse_depth"
         spec = DenseHeadSpec("depth", backbone.blocks, module, backbone.norm, quantity)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{found.folder / CONFIG_FILE}: {error}") from error
     rule, mean, std = dense_preprocessing(found, "bicubic")
     return Reading(backbone.config, {**huggingface_dinov2.key_map(backbone.config), **head_names(head, SPELLING)},

@@ -8,7 +8,9 @@ from typing import Any
 
 from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, flag_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import (activation_of, eps_of, flag_of, number_of, side_px,
+                                                           size_px)
+from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
 # The file's layer in a block: the model's. ``weights_in`` is gate and up, stacked.
@@ -29,8 +31,10 @@ _SWIGLU_LAYERS = {
 
 def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """ViTConfig's fields from config.json's."""
-    width, swiglu = fields["hidden_size"], fields.get("use_swiglu_ffn", False)
-    mlp_width = int(width * fields.get("mlp_ratio", 4))
+    width, swiglu = fields["hidden_size"], flag_of(fields, "use_swiglu_ffn", False)
+    if type(width) is not int:
+        raise InvalidValue(f"hidden_size is {width!r:.80}; accepted: an integer")
+    mlp_width = int(width * number_of(fields, "mlp_ratio", 4, 0, 64))
     if swiglu:
         # Two thirds, so that the three matrices weigh as much as the MLP's two; rounded up to a multiple of 8.
         mlp_width = (int(mlp_width * 2 / 3) + 7) // 8 * 8

@@ -11,7 +11,8 @@ from typing import Any
 from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_and_norm_names, zero_biases
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
-from vit_perception.checkpoints.huggingface_config import activation_of, eps_of, flag_of, side_px, size_px
+from vit_perception.checkpoints.huggingface_config import (activation_of, eps_of, flag_of, number_of, side_px,
+                                                           size_px)
 from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -24,7 +25,7 @@ _BLOCK_LAYERS = {
 
 def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """ViTConfig's fields from config.json's. Raises ValueError for biases that no published model has."""
-    gated = fields.get("use_gated_mlp", False)
+    gated = flag_of(fields, "use_gated_mlp", False)
     if gated and fields.get("hidden_act") != "silu":
         raise InvalidValue(f"hidden_act is {fields.get('hidden_act')!r} with use_gated_mlp; accepted: silu")
     biases = {name: flag_of(fields, name, True) for name in ("query_bias", "value_bias", "proj_bias", "mlp_bias")}
@@ -36,7 +37,7 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
         "image_size_px": size_px(fields, "image_size"), "activation": "swiglu" if gated else activation_of(fields),
         "qkv_bias": biases["query_bias"], "norm_eps": eps_of(fields, 1e-5), "layer_scale": True,
         "register_tokens": fields.get("num_register_tokens", 0), "position_embedding": "none",
-        "rope_theta": float(fields.get("rope_theta", 100.0)),
+        "rope_theta": float(number_of(fields, "rope_theta", 100.0, 1, 1e12)),
     }
 
 
@@ -64,7 +65,7 @@ _BASE = HuggingFace(
 def read(found: Found) -> Reading:
     """The model; the bias of the key, which it has not, is zero. Raises CheckpointError."""
     reading = _BASE.read(found)
-    lacks_key_bias = reading.config.qkv_bias and not found.config.get("key_bias", False)
+    lacks_key_bias = reading.config.qkv_bias and not flag_of(found.config, "key_bias", False)
     return replace(reading, zeros=zero_biases(reading.config, "attention.key")) if lacks_key_bias else reading
 
 

@@ -63,7 +63,7 @@ def read(found: Found) -> Reading:
         labels = labels_of(fields) if _is_segmentation(found) else ()
         head = head_config(fields, backbone.config.width, len(labels))
         spec = _spec(found, backbone, head, labels, on_vit)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{found.folder / CONFIG_FILE}: {error}") from error
     rule, mean, std = dense_preprocessing(found, "bicubic")
     names = (huggingface_vit if on_vit else huggingface_dinov2).key_map(backbone.config)

@@ -15,7 +15,7 @@ from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_an
 from vit_perception.checkpoints.found import Found
 from vit_perception.checkpoints.huggingface import HuggingFace
 from vit_perception.checkpoints.huggingface_clip import TEXT, tower_names, tower_shape, vision_fields
-from vit_perception.checkpoints.huggingface_config import size_px
+from vit_perception.checkpoints.huggingface_config import flag_of, size_px
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -33,7 +33,7 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     image_size_px = tuple(side // shape["patch_size_px"] * shape["patch_size_px"]
                           for side in size_px(vision, "image_size"))
     return {**shape, "image_size_px": image_size_px, "cls_token": False,
-            "pooling": "map" if vision.get("vision_use_head", True) else "mean"}
+            "pooling": "map" if flag_of(vision, "vision_use_head", True) else "mean"}
 
 
 def key_map(config: ViTConfig) -> KeyMap:

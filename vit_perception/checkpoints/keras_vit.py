@@ -60,7 +60,7 @@ def read(found: Found) -> Reading:
         depth = 1 + max(int(target.split(".")[1]) for target in held if target.startswith("blocks."))
         side = round((shapes["position_embedding"][1] - 1) ** 0.5) * patch
         mlp_width = shapes["blocks.0.mlp.up.weight"][1]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{found.path} lacks what tells its sizes ({error}); accepted: all weights of a "
                               "keras-vit or vit-keras model") from error
     head = {}

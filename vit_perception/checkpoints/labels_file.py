@@ -1,7 +1,8 @@
 """Class names for checkpoints that hold none: a text file beside the weights, one name a line."""
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.found import Found
+from vit_perception.checkpoints.found import Found, is_there
+from vit_perception.regular_files import IrregularFile, read_text_bounded
 
 LABELS_FILE = "labels.txt"
 
@@ -12,8 +13,11 @@ def labels_beside(found: Found, classes: int) -> tuple[str, ...]:
     Raises CheckpointError where the file does not hold ``classes`` names.
     """
     for path in (found.path.with_suffix(f".{LABELS_FILE}"), found.folder / LABELS_FILE):
-        if path.is_file():
-            names = path.read_text(encoding="utf-8").splitlines()
+        if is_there(path):
+            try:
+                names = read_text_bounded(path).splitlines()
+            except IrregularFile as error:
+                raise CheckpointError(str(error)) from error
             if len(names) != classes or not all(name.strip() for name in names):
                 raise CheckpointError(f"{path} holds {len(names)} lines; accepted: {classes} class names, one a line")
             return tuple(name.strip() for name in names)

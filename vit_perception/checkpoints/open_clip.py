@@ -52,7 +52,7 @@ def read(found: Found) -> Reading:
         rule, mean, std = _preprocessing_of(fields.get("preprocess_cfg") or {}, config)
     except KeyError as error:
         raise CheckpointError(f"{path} has no {error.args[0]!r}; accepted: model_cfg with vision_cfg") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     return reading_of(config, rule, mean, std, license_of(found.folder))
 

@@ -14,10 +14,12 @@ from vit_perception import telemetry
 from vit_perception.checkpoints.demo_weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.family import DENSE, PROJECTION, Family, Reading, translate
-from vit_perception.checkpoints.found import Found, open_found, weights_in
+from vit_perception.checkpoints.found import Found, is_there, open_found, weights_in
 from vit_perception.checkpoints.load_strict import build_strict, load_strict, sha256_in_background
 from vit_perception.checkpoints.recognise import AUTO, family_of, named_family
+from vit_perception.errors import InvalidValue
 from vit_perception.model.dense_head import DenseHeadSpec
+from vit_perception.model.heads import kind_of
 from vit_perception.model.model_card import ModelCard
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -25,6 +27,10 @@ ACCEPTED = "a folder or a file of weights (.safetensors, .bin, .pt, .pth, .npz, 
            "hf://owner/name[@revision], or demo"
 _HUB = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _log = logging.getLogger(__name__)
+# (repository, revision as it was asked for) -> the folder of the commit that it was when it was first asked for.
+_resolved: dict[tuple[str, str | None], Path] = {}
+# Of the tokens of a picture: those of DINOv3 at 4096 px.
+_MOST_PATCHES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +68,13 @@ def find(checkpoint: str) -> Found:
         match = _HUB.match(checkpoint)
         if not match:
             raise CheckpointError(f"checkpoint is {checkpoint!r}; accepted: hf://owner/name[@revision]")
-        return open_found(weights_in(download(match["repo"], match["revision"])), match["repo"], checkpoint)
+        folder = download(match["repo"], match["revision"])
+        # By its commit: whoever opens the card's source again gets the same files.
+        return open_found(weights_in(folder), match["repo"], f"hf://{match['repo']}@{folder.name}")
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return open_found(weights_in(path), path.resolve().name, checkpoint)
-    if not path.is_file():
+    if not is_there(path):
         raise CheckpointError(f"checkpoint is {checkpoint!r}, which does not exist; accepted: {ACCEPTED}")
     # A file with its config beside it is known by its folder, one that stands alone by its own name.
     beside = (path.parent / "config.json").is_file()
@@ -74,7 +82,18 @@ def find(checkpoint: str) -> Found:
 
 
 def download(repo: str, revision: str | None) -> Path:
-    """A hub repository's safetensors, JSON files, README and tokenizer, in the hub's own cache. CheckpointError."""
+    """A hub repository's safetensors, JSON files, README and tokenizer, in the hub's own cache. CheckpointError.
+
+    The folder is that of one commit, named by it. A branch, or none, is resolved once in the life of a process, so that
+    everything that is read of a checkpoint is of the same commit.
+    """
+    if (repo, revision) not in _resolved:
+        _resolved[repo, revision] = _fetched(repo, revision)
+        _log.info("hf://%s is commit %s", repo, _resolved[repo, revision].name)
+    return _resolved[repo, revision]
+
+
+def _fetched(repo: str, revision: str | None) -> Path:
     telemetry.off()
     try:
         from huggingface_hub import snapshot_download
@@ -108,10 +127,15 @@ def load_found(found: Found, wanted: str = AUTO) -> LoadedModel:
     if translation.unused:
         _log.info("%s: known, unused: %s", source, ", ".join(translation.unused))
     try:
-        reading.config.grid_of(*reading.rule.network_size_px)
-        card = ModelCard(name=found.name, family=family.name, license=reading.license, source=found.source,
+        rows, columns = reading.config.grid_of(*reading.rule.network_size_px)
+        if rows * columns > _MOST_PATCHES:
+            raise InvalidValue(f"a picture of {reading.rule.network_size_px} px has {rows} x {columns} patches; "
+                               f"accepted: up to {_MOST_PATCHES}")
+        card = ModelCard(name=found.name.encode("utf-8", "replace").decode(), family=family.name,
+                         license=reading.license, source=found.source,
                          rule=reading.rule, mean=reading.mean, std=reading.std, labels=reading.labels,
-                         scores=reading.scores, weights_sha256=sha256_in_background(found.files))
+                         scores=kind_of(reading.config.classes, reading.scores),
+                         weights_sha256=sha256_in_background(found.files))
     except ValueError as error:
         raise CheckpointError(f"{found.folder}: {error}") from error
     return LoadedModel(model, card, translation.unused, _projection(projection, reading, source), reading.dense)
@@ -124,7 +148,7 @@ def _reading(family: Family, found: Found) -> Reading:
         raise
     except KeyError as error:
         raise CheckpointError(f"{found.path} has no {error.args[0]!r}, which a {family.name} checkpoint has") from error
-    except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:  # sizes that make no model
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:  # sizes that make no model
         raise CheckpointError(f"{found.path}, read as {family.name}: {error}") from error
 
 

@@ -4,8 +4,9 @@ The tower and the tokenizer are those of ``transformers``, which is needed for n
 same file as the image tower's, read by this package. Nothing is fetched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,21 @@ import torch
 
 from vit_perception import telemetry
 from vit_perception.checkpoints.errors import CheckpointError, first_line
-from vit_perception.checkpoints.found import Found
+from vit_perception.checkpoints.found import CONFIG_FILE, Found, is_there
 from vit_perception.checkpoints.load_strict import load_strict
+from vit_perception.errors import InvalidValue, UserError
+from vit_perception.regular_files import IrregularFile, check_itself
 
 # Families whose files hold a text tower that is read -> what a folder must hold for the tokenizer, one of each group.
 TOKENIZER_FILES = {"clip": (("tokenizer.json",), ("vocab.json", "merges.txt")),
                    "siglip": (("tokenizer.json",), ("spiece.model",))}
 _PREFIX, _BATCH = "text_model.", 64
+# What a tower is made of. Others name kernels, or classes of a repository's own.
+_TEXT_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                "max_position_embeddings", "hidden_act", "layer_norm_eps", "projection_dim", "projection_size",
+                "pad_token_id", "bos_token_id", "eos_token_id")
+# That of the largest vocabularies takes 40 MB.
+_MOST_TOKENIZER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +56,15 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     transformers.logging.set_verbosity_error()
     kind = {"clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
             "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel)}[family]
-    config = kind[0].from_dict(found.config).text_config
-    _check_sizes(found, family, config)
-    model = kind[1](config).eval().requires_grad_(False)
+    config, shapes = _config_and_shapes(found, family, *kind)
     # Version 4 of transformers has the prefix in its modules, too.
-    prefix = "" if next(iter(model.state_dict())).startswith(_PREFIX) else _PREFIX
-    tensors = {name: found.tensors[prefix + name] for name in model.state_dict() if prefix + name in found.tensors}
+    prefix = "" if next(iter(shapes)).startswith(_PREFIX) else _PREFIX
+    for name, shape in shapes.items():
+        if prefix + name in found.tensors and found.shape(prefix + name) != shape:
+            raise CheckpointError(f"{found.path}: {prefix}{name} is {found.shape(prefix + name)}; accepted: {shape}, "
+                                  "by text_config of config.json")
+    model = kind[1](config).eval().requires_grad_(False)
+    tensors = {name: found.tensors[prefix + name] for name in shapes if prefix + name in found.tensors}
     load_strict(model, tensors, f"{found.path} (text tower)")
     vectors = _run(model, _tokens(found, family, prompts, config.max_position_embeddings))
     if family == "clip":
@@ -61,11 +73,47 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     return TextVectors(vectors.numpy(), found.tensors["logit_scale"].float().exp().item(), bias)
 
 
+def _config_and_shapes(found: Found, family: str, config_class: Any, model_class: Any
+                       ) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The tower's config and the shapes of its tensors, without allocating what config.json claims. CheckpointError."""
+    try:
+        config = config_class(text_config=_text_fields(found.config)).text_config
+        _check_sizes(found, family, config)
+        with torch.device("meta"):
+            return config, {name: tuple(tensor.shape) for name, tensor in model_class(config).state_dict().items()}
+    except UserError:
+        raise
+    except Exception as error:  # transformers' own checks, and torch's of sizes
+        raise CheckpointError(f"{found.folder / CONFIG_FILE}: text_config: {first_line(error)[:200]}; accepted: that "
+                              "of a text tower which transformers reads") from error
+
+
+def _text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of config.json that describes the text tower, without what would make transformers fetch or run code."""
+    given = fields.get("text_config") or {}
+    if not isinstance(given, Mapping):
+        raise InvalidValue(f"text_config of config.json is {given!r:.80}; accepted: an object")
+    return {name: value for name, value in given.items() if name in _TEXT_FIELDS}
+
+
 def tokenizer_paths(found: Found) -> tuple[str, ...]:
     """The names of the files beside the weights that a tokenizer may be made from, those that are there."""
     names = {name for groups in TOKENIZER_FILES.values() for group in groups for name in group}
     names |= {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
-    return tuple(sorted(name for name in names if (found.folder / name).is_file()))
+    return tuple(sorted(name for name in names if _is_usable(found.folder / name)))
+
+
+def _is_usable(path: Path) -> bool:
+    """Whether a file of the tokenizer is there. Raises CheckpointError for what only stands for it, or is too long."""
+    if not is_there(path):
+        return False
+    try:
+        length = check_itself(path)
+    except IrregularFile as error:
+        raise CheckpointError(str(error)) from error
+    if length > _MOST_TOKENIZER_BYTES:
+        raise CheckpointError(f"{path} is {length} bytes long; accepted: up to {_MOST_TOKENIZER_BYTES}")
+    return True
 
 
 def _check_files(found: Found, family: str) -> None:
@@ -76,7 +124,8 @@ def _check_files(found: Found, family: str) -> None:
         raise CheckpointError(f"{found.path} has no tensor {', '.join(missing)}: it is an image tower alone; accepted "
                               "with zero_shot.labels: a whole CLIP or SigLIP, image and text")
     groups = TOKENIZER_FILES[family]
-    if not any(all((found.folder / name).is_file() for name in group) for group in groups):
+    there = tokenizer_paths(found)
+    if not any(all(name in there for name in group) for group in groups):
         raise CheckpointError(f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
                               "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
                               "published them, beside the weights")

@@ -89,7 +89,7 @@ def preprocessing_of(found: Found, side_px: tuple[int, int]) -> tuple[Preprocess
         except KeyError as error:
             raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE} has no {error.args[0]!r}; accepted: "
                                   "input_size, mean, std, interpolation and crop_pct as timm writes them") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(f"pretrained_cfg in {found.folder / CONFIG_FILE}: {error}; accepted: input_size, "
                                   "mean, std, interpolation and crop_pct as timm writes them") from error
     for part, mean, std, crop in _PUBLISHED:

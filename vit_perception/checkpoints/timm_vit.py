@@ -16,7 +16,10 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import (PROJECTION, Converter, Family, Reading, positions_of_patches,
                                                zero_biases)
 from vit_perception.checkpoints.found import CONFIG_FILE, Found
+from vit_perception.checkpoints.huggingface_config import number_of
 from vit_perception.checkpoints.labels_file import labels_beside
+from vit_perception.checkpoints.timm_arguments import (activation_of, arguments_of, final_norm_of, image_size_of,
+                                                       norm_eps_of)
 from vit_perception.checkpoints.timm_names import MARKS, key_map
 from vit_perception.errors import InvalidValue
 from vit_perception.model.vision_transformer import ViTConfig
@@ -69,41 +72,43 @@ def _read(found: Found, description: Mapping[str, Any]) -> Reading:
 
 def config_of(found: Found, description: Mapping[str, Any]) -> ViTConfig:
     """The model's shape; ``description`` is that of timm_config. Raises ValueError and CheckpointError."""
-    arguments = description.get("model_args") or {}
-    if not isinstance(arguments, Mapping):
-        raise InvalidValue(f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments")
+    arguments = arguments_of(description, found)
     width, _, patch, _ = found.shape("patch_embed.proj.weight")
     is_dinov3, is_clip = "pos_embed" not in found.tensors, "norm_pre.weight" in found.tensors
+    architecture = description["architecture"]
     default_heads = (_HEADS_DINOV3 if is_dinov3 else _HEADS).get(width, width // 64)
-    if is_dinov3 and "dinov3" not in description["architecture"]:
+    if is_dinov3 and "dinov3" not in architecture:
         raise CheckpointError(f"{found.path} has no tensor pos_embed, and is no DINOv3 by its architecture "
-                              f"{description['architecture']!r}; accepted: learned positions, or vit_*_dinov3*")
-    named_heads = (heads for part, heads in _HEADS_BY_NAME.items() if part in description["architecture"])
+                              f"{architecture!r}; accepted: learned positions, or vit_*_dinov3*")
+    named_heads = (heads for part, heads in _HEADS_BY_NAME.items() if part in architecture)
     default_heads = next(named_heads, default_heads)
     activation, mlp_width = mlp_shape(found)
     prefix = int("cls_token" in found.tensors) + int("dist_token" in found.tensors)
     registers = found.shape("reg_token")[1] if "reg_token" in found.tensors else 0
     return ViTConfig(
         width, found.count("blocks."), arguments.get("num_heads", default_heads), mlp_width, patch,
-        _size_px(found, description, patch, prefix, registers),
-        activation=activation or timm_config.activation_of(description["architecture"]),
+        _size_px(found, description, arguments, patch, prefix, registers),
+        activation=activation_of(arguments, timm_config.activation_of(architecture), bool(activation)),
         qkv_bias=has_qkv_bias(found), layer_scale=found.has("blocks.0.ls1.gamma") or found.has("blocks.0.gamma_1"),
-        norm_before_blocks=is_clip, norm_eps=1e-5 if is_clip or is_dinov3 else 1e-6,
+        norm_before_blocks=is_clip,
+        norm_eps=norm_eps_of(arguments, architecture, is_clip, is_dinov3), final_norm=final_norm_of(arguments),
         cls_token="cls_token" in found.tensors, register_tokens=registers,
         distillation_token="dist_token" in found.tensors,
         position_embedding="none" if is_dinov3 else "learned", position_interpolation="bicubic_antialias",
-        rope_theta=float(arguments.get("rope_temperature", 100.0)) if is_dinov3 else None,
-        norm_pooled="fc_norm.weight" in found.tensors, **pooling_and_head(found, description))
+        rope_theta=float(number_of(arguments, "rope_temperature", 100.0, 1, 1e12)) if is_dinov3 else None,
+        norm_pooled="fc_norm.weight" in found.tensors, **pooling_and_head(found, description, arguments))
 
 
-def pooling_and_head(found: Found, description: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's pooling, head and classes."""
+def pooling_and_head(found: Found, description: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """ViTConfig's pooling, head and classes; ``global_pool`` of model_args stands before that of the architecture."""
     of_token = found.has("cls_token", "pos_embed") and "fc_norm.weight" not in found.tensors  # DINOv3: avg in timm
     default = "token" if of_token else "avg"
     if "attn_pool.latent" in found.tensors:
         default = "map"
     fields = description.get("pretrained_cfg") if isinstance(description.get("pretrained_cfg"), Mapping) else {}
-    given = description.get("global_pool") or fields.get("global_pool") or default
+    given = arguments.get("global_pool")
+    if given is None:
+        given = description.get("global_pool") or fields.get("global_pool") or default
     if not isinstance(given, str) or given not in _POOLINGS:
         raise InvalidValue(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
     if "head.weight" not in found.tensors:
@@ -164,10 +169,11 @@ def zeros_of(found: Found, config: ViTConfig) -> dict[str, tuple[int, ...]]:
     return zeros
 
 
-def _size_px(found: Found, description: Mapping[str, Any], patch: int, prefix: int, registers: int) -> tuple[int, int]:
+def _size_px(found: Found, description: Mapping[str, Any], arguments: Mapping[str, Any], patch: int, prefix: int,
+             registers: int) -> tuple[int, int]:
     """(height, width) that the positions were learned at: the config's where they fit it, else a square."""
     fields = description.get("pretrained_cfg") if isinstance(description.get("pretrained_cfg"), Mapping) else {}
-    given = timm_config.input_size_px(fields) if "input_size" in fields else ()
+    given = image_size_of(arguments) or (timm_config.input_size_px(fields) if "input_size" in fields else ())
     if "pos_embed" not in found.tensors:
         return given or (256, 256)
     covered = found.shape("pos_embed")[1]

@@ -17,11 +17,11 @@ from vit_perception.errors import InvalidValue
 from vit_perception.explain.figure import Story, draw_story
 from vit_perception.explain.inside import Inside, look_inside
 from vit_perception.explain.measures import position_similarity
+from vit_perception.export.reference import encoder_digest
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.heads import Head, load_head, sigmoid, softmax, top_classes
+from vit_perception.model.heads import Head, load_head, scores_of, top_classes
 from vit_perception.model.zero_shot import ZeroShotHead
-from vit_perception.pipeline import encoder_digest
 from vit_perception.settings import CameraSettings, EncoderSettings, ModelSettings, ZeroShotSettings
 from vit_perception.training.pictures import decode
 from vit_perception.types import BadInput, ClassScore, RgbImage
@@ -115,14 +115,14 @@ def classes_of(inside: Inside, loaded: LoadedModel, head: Head | ZeroShotHead | 
     """The best classes: of ``head`` where one is given, else of the model's own; none without either. ValueError."""
     output, card = inside.output, loaded.card
     if head is not None:
-        encoder = encoder_digest(card, inside.block)
+        encoder = encoder_digest(loaded, inside.block)
         if isinstance(head, Head) and head.encoder_sha256 not in ("", encoder):
             raise InvalidValue(f"--head was fitted on the features of encoder {head.encoder_sha256[:12]}; accepted: "
                                f"one fitted on {encoder[:12]}, which is {card.name} at block {inside.block}")
         return top_classes(head.scores(output.cls_token[0].numpy(), output.patch_tokens[0].numpy()), head.labels, count)
     if output.logits is None:
         return ()
-    scores = (sigmoid if card.scores == "sigmoid" else softmax)(output.logits[0].numpy())
+    scores = scores_of(output.logits[0].numpy(), card.scores)
     return top_classes(scores, card.labels or tuple(f"class {k}" for k in range(len(scores))), count)
 
 

@@ -16,6 +16,8 @@ from vit_perception.errors import InvalidValue
 from vit_perception.model.dpt_parts import READOUTS, FixedBatchNorm, Fusion, Reassemble
 
 ACTIVATIONS = ("relu", "sigmoid")
+# A file may claim any number; published heads have up to 1024 channels.
+_MOST_CHANNELS = 65_536
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,31 @@ class DptConfig:
     classes: int = 0
 
     def __post_init__(self):
+        def whole(value: object, low: int) -> bool:
+            return type(value) is int and low <= value <= _MOST_CHANNELS
+
         for name, holds, accepted in (
-                ("width", self.width >= 1, "at least 1"),
-                ("channels", min(self.channels, default=0) >= 1, "a number of channels for each block"),
-                ("factors", len(self.factors) == len(self.channels), f"{len(self.channels)} factors"),
-                ("fusion_channels", self.fusion_channels >= 2, "at least 2"),
+                ("width", whole(self.width, 1), "1"),
+                ("channels", bool(self.channels) and all(whole(count, 1) for count in self.channels),
+                 "a number of channels for each block"),
+                ("factors", len(self.factors) == len(self.channels) and all(map(_is_factor, self.factors)),
+                 f"{len(self.channels)} factors"),
+                ("fusion_channels", whole(self.fusion_channels, 2), "2"),
+                ("hidden_channels", whole(self.hidden_channels, 1), "1"),
+                ("patch_size_px", whole(self.patch_size_px, 0), "0"),
                 ("readout", self.readout in READOUTS, "one of " + ", ".join(READOUTS)),
                 ("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS)),
-                ("scale", 0 < self.scale < float("inf"), "a number above 0"),
-                ("classes", self.classes >= 0, "at least 0"),
+                ("scale", isinstance(self.scale, (int, float)) and 0 < self.scale < 1e30, "a number above 0"),
+                ("classes", whole(self.classes, 0), "0"),
                 ("first_patch", self.first_patch >= (self.readout != "ignore"),
                  "at least 1 for a readout of the CLS token")):
             if not holds:
-                raise InvalidValue(f"{name} of the DPT head is {getattr(self, name)!r}; accepted: {accepted}")
+                accepted = f"a whole number from {accepted} to {_MOST_CHANNELS}" if accepted.isdigit() else accepted
+                raise InvalidValue(f"{name} of the DPT head is {getattr(self, name)!r:.80}; accepted: {accepted}")
+
+
+def _is_factor(value: object) -> bool:
+    return type(value) in (int, float) and 1 / 64 <= value <= 64
 
 
 class DptHead(nn.Module):

@@ -6,20 +6,30 @@ numpy only, so that a head is the same behind every engine.
 import functools
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
 from vit_perception.durable import write_whole
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, UserError
+from vit_perception.regular_files import IrregularFile, check_regular, read_text_bounded
+from vit_perception.safetensors_header import read_header
 from vit_perception.types import ClassScore
 
 FEATURES = ("cls", "mean", "cls_mean")
 WEIGHTS_FILE, LABELS_FILE = "head.safetensors", "labels.json"
 _TENSORS = ("weight", "bias", "mean", "scale")
+# Raised when what is stored changes, or what the encoder's digest is made of.
+FORMAT = 2
+LONGEST_LABEL = 1000
+
+
+class FormerHead(InvalidValue):
+    """A head of an earlier version, for which nothing tells any more whether it fits the encoder."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -32,6 +42,25 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Logistic sigmoid, float32: scores of classes that do not exclude each other (SigLIP)."""
     return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float32)))
+
+
+def scores_of(logits: np.ndarray, kind: str) -> np.ndarray:
+    """Scores of ``logits`` by ``kind``, ``softmax`` or ``sigmoid``; float32."""
+    return sigmoid(logits) if kind == "sigmoid" else softmax(logits)
+
+
+def kind_of(classes: int, kind: str = "softmax") -> str:
+    """``kind``, but ``sigmoid`` for a single class: a softmax over one logit is 1, whatever the picture."""
+    return "sigmoid" if classes == 1 else kind
+
+
+def check_labels(labels: Sequence[str], whose: str) -> None:
+    """Raise ValueError for class names that no message can carry: no texts, very long, or with halves of characters."""
+    for label in labels:
+        if not isinstance(label, str) or len(label) > LONGEST_LABEL or "\0" in label or \
+                any("\ud800" <= letter <= "\udfff" for letter in label):
+            raise InvalidValue(f"a label of {whose} is {label!r:.80}; accepted: a text of up to {LONGEST_LABEL} "
+                               "characters without NUL")
 
 
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
@@ -49,12 +78,12 @@ def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear softmax classifier of K classes on standardised features of width F.
+    """A linear classifier of K classes on standardised features of width F.
 
     ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
-    scores = softmax(weight · (feature − mean) / scale + bias). ``encoder_sha256`` is the digest of the encoder
-    (weights, block, preprocessing) that it was fitted on, "" where unknown. Raises ValueError naming what does
-    not fit.
+    scores = softmax(weight · (feature − mean) / scale + bias), with one class the sigmoid. ``encoder_sha256`` is the
+    digest of the encoder (weights, configuration, block, preprocessing) that it was fitted on, "" where unknown.
+    Raises ValueError naming what does not fit.
     """
 
     labels: tuple[str, ...]
@@ -64,7 +93,6 @@ class Head:
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
     encoder_sha256: str = ""
-    kind: ClassVar[str] = "softmax"
 
     def __post_init__(self):
         classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
@@ -72,6 +100,7 @@ class Head:
         shapes = {"weight": (classes, width), "bias": (classes,), "mean": (width,), "scale": (width,)}
         if not classes:
             raise InvalidValue("a head has no labels; accepted: at least one")
+        check_labels(self.labels, "a head")
         if self.feature not in FEATURES:
             raise InvalidValue(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
         for name, shape in shapes.items():
@@ -85,8 +114,13 @@ class Head:
             object.__setattr__(self, name, values)
         object.__setattr__(self, "labels", tuple(self.labels))
 
+    @property
+    def kind(self) -> str:
+        """What makes scores of its logits: ``softmax``, or ``sigmoid`` where it has one class."""
+        return kind_of(len(self.labels))
+
     def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray) -> np.ndarray:
-        """Softmax scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
+        """Scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
 
         Raises ValueError where the encoder's features are of another width than those the head was fitted on.
         """
@@ -94,7 +128,7 @@ class Head:
         if features.shape != self.mean.shape:
             raise InvalidValue(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
                                f"this head: {len(self.mean)}, the width that it was fitted on")
-        return softmax(self.weight @ ((features - self.mean) / self.scale) + self.bias)
+        return scores_of(self.weight @ ((features - self.mean) / self.scale) + self.bias, self.kind)
 
 
 def save_head(path: str | Path, head: Head) -> None:
@@ -103,7 +137,8 @@ def save_head(path: str | Path, head: Head) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: getattr(head, name) for name in _TENSORS})
     write_whole(folder / WEIGHTS_FILE, lambda file: file.write_bytes(weights))
-    fields = {"labels": list(head.labels), "feature": head.feature, "encoder_sha256": head.encoder_sha256}
+    fields = {"format": FORMAT, "labels": list(head.labels), "feature": head.feature,
+              "encoder_sha256": head.encoder_sha256}
     text = json.dumps(fields, ensure_ascii=False, indent=1)
     write_whole(folder / LABELS_FILE, lambda file: file.write_text(text + "\n", "utf-8"))
 
@@ -112,27 +147,48 @@ def load_head(path: str | Path) -> Head:
     """The head in the folder ``path``. Raises ValueError naming the file and what it must hold."""
     weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
     for file in (weights_path, labels_path):
-        if not file.is_file():
+        try:
+            check_regular(file)
+        except FileNotFoundError as error:
             raise InvalidValue(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
-                               f"{LABELS_FILE}")
+                               f"{LABELS_FILE}") from error
+    fields = _fields_of(labels_path)
     try:
-        fields = json.loads(labels_path.read_text(encoding="utf-8"))
-        labels, feature = tuple(fields["labels"]), fields["feature"]
-        if not all(isinstance(label, str) for label in labels):
-            raise TypeError("a label is not a string")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidValue(f'{labels_path}: {error!r}; accepted: {{"labels": [names], "feature": one of '
-                           f'{", ".join(FEATURES)}}}') from error
-    try:
+        header = read_header(weights_path)
+        if sorted(header.shapes) != sorted(_TENSORS):
+            raise InvalidValue(f"{weights_path} holds {', '.join(sorted(header.shapes))[:200]}; accepted: "
+                               f"{', '.join(_TENSORS)}")
         tensors = load_file(weights_path)
+    except UserError:
+        raise
     except Exception as error:  # the safetensors library has an exception class of its own for each broken header
-        raise InvalidValue(f"{weights_path}: {error}; accepted: a safetensors file") from error
-    if sorted(tensors) != sorted(_TENSORS):
-        raise InvalidValue(f"{weights_path} holds {', '.join(sorted(tensors))}; accepted: {', '.join(_TENSORS)}")
+        raise InvalidValue(f"{weights_path}: {str(error)[:200]}; accepted: a safetensors file") from error
     try:
-        return Head(labels, feature=feature, encoder_sha256=str(fields.get("encoder_sha256", "")), **tensors)
-    except ValueError as error:
+        return Head(tuple(fields["labels"]), feature=fields["feature"], encoder_sha256=fields.get("encoder_sha256", ""),
+                    **tensors)
+    except (ValueError, TypeError) as error:
         raise InvalidValue(f"{path}: {error}") from error
+
+
+def _fields_of(path: Path) -> dict[str, Any]:
+    """The object in labels.json: ``labels`` is a list of texts, ``feature`` and ``encoder_sha256`` are texts."""
+    try:
+        fields = json.loads(read_text_bounded(path))
+        labels, digest = fields["labels"], fields.get("encoder_sha256", "")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise TypeError("labels are no list of strings")
+        if not isinstance(fields["feature"], str) or not isinstance(digest, str):
+            raise TypeError("feature or encoder_sha256 is no string")
+    except IrregularFile:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidValue(f'{path}: {error!r:.200}; accepted: {{"labels": [names], "feature": one of '
+                           f'{", ".join(FEATURES)}}}') from error
+    if digest and fields.get("format") != FORMAT:
+        raise FormerHead(f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose digest of "
+                         "the encoder leaves out the model's configuration, so that it would also fit another "
+                         f"encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`")
+    return fields
 
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vit_perception.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
+from vit_perception.model.heads import check_labels
 
 SCORES = ("softmax", "sigmoid")
 
@@ -56,5 +57,6 @@ class ModelCard:
                 raise InvalidValue(f"{name} of model {self.name!r} is {values!r}; accepted: 3 finite numbers, R, G, B")
         if min(self.std) <= 0:
             raise InvalidValue(f"std of model {self.name!r} is {self.std!r}; accepted: 3 numbers above 0")
+        check_labels(self.labels, f"model {self.name!r}")
         if self.scores not in SCORES:
             raise InvalidValue(f"scores of model {self.name!r} is {self.scores!r}; accepted: {', '.join(SCORES)}")

@@ -9,8 +9,10 @@ from vit_perception.model.positions import INTERPOLATIONS
 POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
-# Ten times the deepest published model. A file may claim any number, and each block's names are made from it.
-_MOST_BLOCKS = 1000
+# About ten times the largest published model. A file may claim any number, and memory and names are made from them.
+_MOST = {"width": 65_536, "depth": 1000, "heads": 4096, "mlp_width": 1_000_000, "patch_size_px": 1024,
+         "register_tokens": 1024, "classes": 1_000_000, "head_hidden_width": 1_000_000}
+_MOST_SIDE_PX = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,26 @@ class ViTConfig:
     final_norm: bool = True
 
     def __post_init__(self):
-        for name in ("width", "depth", "heads", "mlp_width", "patch_size_px"):
+        for name, most in _MOST.items():
+            least = 1 if name in ("width", "depth", "heads", "mlp_width", "patch_size_px") else 0
             value = getattr(self, name)
-            self._require(name, type(value) is int and value >= 1, "an integer of at least 1")
-        self._require("depth", self.depth <= _MOST_BLOCKS, f"at most {_MOST_BLOCKS}")
-        for name in ("qkv_bias", "layer_scale"):
+            self._require(name, type(value) is int and value >= least, f"an integer of at least {least}")
+            self._require(name, value <= most, f"at most {most}")
+        for name in ("qkv_bias", "layer_scale", "norm_before_blocks", "cls_token", "distillation_token", "norm_pooled",
+                     "final_norm"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         self._require("heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
-        self._require("image_size_px", all(side > 0 and side % self.patch_size_px == 0 for side in self.image_size_px),
-                      f"(height, width), multiples of the patch size {self.patch_size_px}")
-        self._require("register_tokens", type(self.register_tokens) is int and self.register_tokens >= 0,
-                      "an integer of at least 0")
-        self._require("norm_eps", isinstance(self.norm_eps, (int, float)) and 0 < self.norm_eps < 1,
-                      "a number between 0 and 1")
+        size = self.image_size_px
+        self._require("image_size_px", isinstance(size, tuple) and len(size) == 2
+                      and all(type(side) is int and 0 < side <= _MOST_SIDE_PX and side % self.patch_size_px == 0
+                              for side in size),
+                      f"(height, width) up to {_MOST_SIDE_PX}, multiples of the patch size {self.patch_size_px}")
+        self._require("norm_eps", _is_number(self.norm_eps) and 0 < self.norm_eps < 1, "a number between 0 and 1")
         for name, accepted in (("activation", (*ACTIVATIONS, "swiglu")), ("pooling", POOLINGS), ("head", HEADS),
                                ("position_embedding", POSITION_EMBEDDINGS),
                                ("position_interpolation", INTERPOLATIONS)):
-            self._require(name, getattr(self, name) in accepted, "one of " + ", ".join(accepted))
+            given = getattr(self, name)
+            self._require(name, isinstance(given, str) and given in accepted, "one of " + ", ".join(accepted))
         self._require("classes", (self.classes > 0) == (self.head != "none"), f"0 without a head, else the number of "
                       f"classes (head is {self.head!r})")
         self._check_combinations()
@@ -91,12 +96,14 @@ class ViTConfig:
         self._require("head_hidden_width", self.head_hidden_width >= 0
                       and (self.head_hidden_width == 0 or self.head == "linear_tanh_linear"),
                       "an integer of at least 0, and 0 unless the head is linear_tanh_linear")
-        self._require("rope_theta", self.rope_theta is None or (self.rope_theta > 1 and self.head_width % 4 == 0),
-                      "None, or above 1 with heads whose width is a multiple of 4")
+        theta = self.rope_theta
+        self._require("rope_theta", theta is None or (_is_number(theta) and 1 < theta < 1e12
+                                                      and self.head_width % 4 == 0),
+                      "None, or a number above 1 with heads whose width is a multiple of 4")
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
-            raise InvalidValue(f"{name} of the model is {getattr(self, name)!r}; accepted: {accepted}")
+            raise InvalidValue(f"{name} of the model is {getattr(self, name)!r:.80}; accepted: {accepted}")
 
     @property
     def head_width(self) -> int:
@@ -130,3 +137,7 @@ class ViTConfig:
             raise InvalidValue(f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the patch "
                                f"size {self.patch_size_px}")
         return rows, columns
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vit_perception.errors import InvalidValue
-from vit_perception.model.heads import sigmoid, softmax
+from vit_perception.model.heads import scores_of
 
 PLACE = "{}"
 
@@ -60,8 +60,7 @@ class ZeroShotHead:
 
     def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray | None = None) -> np.ndarray:
         """Scores (K,) float32 of one image; ``patch_tokens`` are not looked at."""
-        logits = self.logits(cls_token)
-        return sigmoid(logits) if self.kind == "sigmoid" else softmax(logits)
+        return scores_of(self.logits(cls_token), self.kind)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -3,14 +3,16 @@
 File format: https://github.com/huggingface/safetensors (names, shapes and string metadata in a JSON header).
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from vit_perception.durable import file_sha256
 from vit_perception.errors import InvalidValue
+from vit_perception.regular_files import IrregularFile
+from vit_perception.safetensors_header import BadHeader, read_header
 
 # A shape's axis is a number, or a letter that must be the same number wherever it stands.
 Shapes = dict[str, tuple[int | str, ...]]
@@ -33,24 +35,25 @@ class WeightsFile(NamedTuple):
 
 def read_weights(path: str) -> WeightsFile:
     """Every tensor of the file. Raises BadWeights where it is absent, damaged, not floating point or not finite."""
-    if not Path(path).is_file():
-        raise BadWeights(f"{path!r} is not a file; accepted: a safetensors file")
-    content = Path(path).read_bytes()
     tensors = {}
     try:
+        header = read_header(path)
         with safe_open(path, framework="np") as file:
             for name in file.keys():
                 kind = file.get_slice(name).get_dtype()
                 if kind not in _FLOATS:
                     raise BadWeights(f"{path}: {name} is {kind}; accepted: {', '.join(sorted(_FLOATS))}")
                 tensors[name] = file.get_tensor(name).astype(np.float32)
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
+    except FileNotFoundError as error:
+        raise BadWeights(f"{path!r} is not a file; accepted: a safetensors file") from error
+    except IrregularFile as error:
+        raise BadWeights(str(error)) from error
+    except (BadHeader, SafetensorError) as error:
         raise BadWeights(f"{path} is no whole safetensors file ({error}); accepted: one") from error
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise BadWeights(f"{path}: {name} holds {tensor[~np.isfinite(tensor)].flat[0]}; accepted: finite float32")
-    return WeightsFile(path, tensors, metadata, hashlib.sha256(content).hexdigest())
+    return WeightsFile(path, tensors, header.metadata, file_sha256(Path(path)))
 
 
 def check_shapes(file: WeightsFile, required: Shapes, optional: Shapes | None = None) -> dict[str, int]:

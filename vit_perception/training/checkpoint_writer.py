@@ -5,6 +5,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from vit_perception.checkpoints.native import config_json, preprocessor_json
+from vit_perception.model.heads import kind_of
 from vit_perception.training.run_state import write_whole
 from vit_perception.training.start import Start
 
@@ -13,7 +14,7 @@ WEIGHTS_FILE = "model.safetensors"
 
 def write_description(folder: Path, start: Start) -> None:
     """Everything but the weights: sizes, labels, preprocessing, and the licence of what the run starts from."""
-    texts = {"config.json": config_json(start.model.config, start.labels),
+    texts = {"config.json": config_json(start.model.config, start.labels, kind_of(len(start.labels))),
              "preprocessor_config.json": preprocessor_json(start.rule, start.mean, start.std),
              "README.md": _readme(start)}
     for name, text in texts.items():

@@ -11,8 +11,9 @@ from vit_perception.bags.labelled import LabelledPicture
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.build import fitted_to
 from vit_perception.errors import InvalidValue, OperationFailed
+from vit_perception.export.reference import encoder_digest
 from vit_perception.model.heads import features_of
-from vit_perception.pipeline import Pipeline, encoder_digest
+from vit_perception.pipeline import Pipeline
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 from vit_perception.training.feature_cache import FeatureCache
 from vit_perception.training.pictures import Unreadable, content_sha256
@@ -46,7 +47,7 @@ class FeatureSource:
         loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
         self._pipeline: Pipeline | None = None
         self.card, config = loaded.card, loaded.model.config
-        self.encoder_sha256 = encoder_digest(self.card, range(config.depth)[self._settings.model.block])
+        self.encoder_sha256 = encoder_digest(loaded, self._settings.model.block)
         self._cache = FeatureCache(_cache_name(self.encoder_sha256, self._settings), config.width, log) \
             if cached else None
 

@@ -167,7 +167,8 @@ def identity_of(tuning: FineTuning) -> Mapping[str, Any]:
     start = tuning.start
     return {**asdict(tuning.recipe), "labels": ", ".join(start.labels), "pictures": len(tuning.pictures.items),
             "pictures_sha256": tuning.pictures.sha256, "start": start.source, "start_sha256": start.weights_sha256,
-            "pooling": start.model.config.pooling, "network_size_px": "x".join(map(str, start.rule.network_size_px))}
+            "start_model": start.model_sha256, "pooling": start.model.config.pooling,
+            "network_size_px": "x".join(map(str, start.rule.network_size_px))}
 
 
 def _rank(row: Row) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 
 from vit_perception.errors import InvalidValue
 from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_out
-from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, Head, load_head, save_head
+from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, FormerHead, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
 from vit_perception.training.pictures import Source, Unreadable
 from vit_perception.training.run_state import OutputError, write_whole
@@ -65,6 +65,8 @@ def require_head_folder(folder: Path) -> None:
     if held:
         try:
             load_head(folder)
+        except FormerHead:
+            pass  # it is of no use any more, and fitting it again is what its message asks for
         except ValueError as error:
             raise InvalidValue(f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
                                f"({str(error).partition('; accepted')[0]}); {accepted}") from error

@@ -96,8 +96,9 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
             state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
-        raise InvalidValue(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}; accepted: "
-                           "the state of a run, as it was written") from error
+        # Not torch's text, which advises to read the file in a way that runs what it holds.
+        raise InvalidValue(f"{path}: damaged, or no state of a run ({type(error).__name__}); accepted: the state of a "
+                           "run, as it was written") from error
     different = [f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
                  for name in sorted({*found, *identity}) if found.get(name) != identity.get(name)]
     if different:

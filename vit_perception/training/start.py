@@ -1,6 +1,8 @@
 """What a run starts from: a checkpoint with a new classifier on top, or a variant with random weights."""
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
@@ -26,6 +28,12 @@ class Start:
     weights_sha256: str
     license: str
     head: str
+
+    @property
+    def model_sha256(self) -> str:
+        """A digest of the model's configuration and preprocessing, which the weights do not tell."""
+        parts = {"config": asdict(self.model.config), "rule": asdict(self.rule), "mean": self.mean, "std": self.std}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def start_from_checkpoint(checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int,
