@@ -11,8 +11,8 @@ from test.conftest import ROOT
 
 PACKAGE = ROOT / "vit_perception"
 # Each layer may import itself and those before it.
-LAYERS = [{"errors"}, {"types", "durable", "heap", "setting_checks", "settings", "wire"}, {"image", "pose"}, {"model", "fusion"},
-          {"checkpoints", "export"}, {"engines"},
+LAYERS = [{"errors"}, {"regular_files", "types", "durable", "heap", "setting_checks", "settings", "wire"},
+          {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
           {"ros"}, {"cli"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -10,6 +10,7 @@ The flow, as code in :mod:`vit_perception.pipeline`::
 Imports point one way, left to right; a test walks the package and holds the rule::
 
     errors                         the base class of those that are written for the user
+    regular_files                  files of others, opened so that none of them can stop the process
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
