@@ -11,6 +11,7 @@ from vit_perception.durable import ends_digest
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.replay import Dropped, Skips, refusal, replay_from
 from vit_perception.errors import InvalidValue
+from vit_perception.image.folder_files import files_below
 from vit_perception.pipeline import Pipeline
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, FrameResult, PoseAtImage, StateAtImage
 
@@ -86,7 +87,7 @@ class PicturesSource:
         if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
             raise InvalidValue(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
         self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
-        self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        self._files = [p for p in files_below(folder) if p.suffix.lower() in PICTURE_SUFFIXES]
         if not self._files:
             raise InvalidValue(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
                                "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
