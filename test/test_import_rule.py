@@ -15,8 +15,9 @@ RECORDINGS = {f"bags.{name}" for name in (
     "bag_files", "bag_folder", "definitions", "mcap_chunks", "mcap_file", "mcap_records", "reader", "recording_kind",
     "sqlite_file", "storage", "unpacking")}
 # Each layer may import itself and those before it. A module that is named itself stands where it is named.
-LAYERS = [{"errors"}, {"regular_files"}, {"safetensors_header", "types", "durable", "heap", "private_cache", "setting_checks", "settings", "telemetry", "wire",
-           "yaml_files"},
+LAYERS = [{"errors"}, {"regular_files"},
+          {"safetensors_header", "types", "durable", "heap", "private_cache", "setting_checks", "settings", "telemetry",
+           "wire", "yaml_files"},
           RECORDINGS, {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
           {"ros"}, {"cli"}]

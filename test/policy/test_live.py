@@ -6,7 +6,9 @@ from types import SimpleNamespace as Message
 import numpy as np
 import pytest
 
-from vit_perception.policy.live import LayoutMismatch, LiveDecoder, ObservationWindow, check_layout
+from vit_perception.policy.continuity import checked_max_gap_ns
+from vit_perception.policy.dataset import FeatureDataset
+from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation, ObservationWindow, check_layout
 from vit_perception.wire import Layout, LayoutCamera, LayoutGroup, LayoutState, encode_tensor
 
 MS = 1_000_000
@@ -133,3 +135,38 @@ def test_a_window_does_not_span_two_layouts():
             observation = decoder.add(*part)
             made += [window.add(observation)] if observation else []
     assert [m["stamps_ns"].tolist() if m else None for m in made] == [None, [MS, 2 * MS], None, [3 * MS, 4 * MS]]
+
+
+@pytest.mark.parametrize("max_gap_s", [0.05, 0.2, 1.0, float("inf")])
+def test_live_windows_are_those_of_the_stored_frames(max_gap_s):
+    """One rule for both: gaps, steps back, equal stamps and layouts break a window; seeded recordings."""
+    small = replace(LAYOUT, cameras=(replace(LAYOUT.cameras[0], source_size_px=(24, 32)),))
+    rng = np.random.default_rng(7)
+    for history, stride in ((1, 1), (2, 1), (2, 3), (3, 2)):
+        steps_ms = rng.choice([10, 10, 10, 10, 60, 300, 1500, 0, -40], 80)
+        stamps_ns = (10_000 + np.cumsum(steps_ms)) * MS
+        layouts = np.cumsum(rng.random(80) < 0.05) % 2
+        data = FeatureDataset.__new__(FeatureDataset)  # the rule alone: no files
+        data.history, data.stride = history, stride
+        data.files = Message(stamp_ns=stamps_ns, episode=np.zeros(80, int), layout_index=layouts)
+        ends = data._complete_windows(checked_max_gap_ns(history, stride, max_gap_s))
+        window, live = ObservationWindow(history, stride, max_gap_s), []
+        for k, (stamp_ns, layout) in enumerate(zip(stamps_ns, layouts)):
+            made = window.add(Observation(int(stamp_ns), np.full((1, 1), k), np.ones(1, bool), None, {}, {},
+                                          (LAYOUT, small)[layout]))
+            live += [made["tokens"][:, 0, 0].tolist()] if made else []
+        assert live == [list(range(end - (history - 1) * stride, end + 1, stride)) for end in ends] and live
+
+
+def test_a_gap_and_a_new_episode_begin_a_new_window():
+    window = ObservationWindow(2, max_gap_s=0.5)
+
+    def add(stamp_ns):
+        return window.add(Observation(stamp_ns, np.ones((1, 1)), np.ones(1, bool), None, {}, {}, LAYOUT))
+
+    assert [add(t * MS) is not None for t in (1000, 1500, 2001, 2002)] == [False, True, False, True]
+    window.begin_episode()
+    assert add(2003 * MS) is None and add(2004 * MS) is not None
+    for gap_s in (0.0, float("nan"), -1.0):
+        with pytest.raises(ValueError, match="max_gap_s"):
+            ObservationWindow(2, max_gap_s=gap_s)

@@ -119,3 +119,29 @@ def test_a_folder_without_pictures_is_refused(tmp_path, content):
         (tmp_path / "cup").mkdir()
     with pytest.raises(ValueError, match="holds no pictures; accepted: a folder with a subfolder a class"):
         read_folder(tmp_path)
+
+
+def test_hidden_folders_and_copies_are_no_classes_and_no_pictures(tmp_path):
+    for name in ("cup/a.png", "can/b.png", "can/deep/c.png", ".ipynb_checkpoints/a-checkpoint.png",
+                 "cup/.ipynb_checkpoints/a-checkpoint.png", "cup/@eaDir/a.png", "__MACOSX/cup/a.png", ".Trash/a.png",
+                 "cup/._a.png", "can/Thumbs.db.d/d.png"):
+        write(tmp_path / name)
+    (tmp_path / "cup/Thumbs.db").write_bytes(b"x")
+    source = read_folder(tmp_path)
+    assert sorted(p.name for p in source.pictures) == ["can/Thumbs.db.d/d.png", "can/b.png", "can/deep/c.png",
+                                                       "cup/a.png"]
+    assert source.left_out == (
+        "7 hidden files are left out, or files of folders that are hidden or kept by a program",)
+
+
+def test_links_in_a_circle_are_no_classes_and_give_no_picture_twice(tmp_path):
+    write(tmp_path / "set/cup/a.png"), write(tmp_path / "set/can/b.png"), write(tmp_path / "far/c.png")
+    (tmp_path / "set/all").symlink_to(tmp_path / "set")
+    (tmp_path / "set/above").symlink_to(tmp_path)
+    (tmp_path / "set/cup/again").symlink_to(tmp_path / "set/cup")
+    (tmp_path / "set/cup/self.png").symlink_to(tmp_path / "set/cup/self.png")
+    (tmp_path / "set/bowl").symlink_to(tmp_path / "far")  # a class that lies elsewhere is one
+    source = read_folder(tmp_path / "set")
+    assert sorted(p.name for p in source.pictures) == ["bowl/c.png", "can/b.png", "cup/a.png"]
+    assert source.left_out == ("above is no class: it is a link to a folder that holds the classes",
+                               "all is no class: it is a link to a folder that holds the classes")

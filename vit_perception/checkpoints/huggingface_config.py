@@ -4,7 +4,6 @@ Format: https://huggingface.co/docs/transformers/main_classes/configuration. A f
 field is read by its type and in bounds.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.image.folder_files import files_below
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, check_size, cut, damaged
 from vit_perception.regular_files import IrregularFile, check_itself, read_bounded
@@ -29,9 +30,8 @@ def is_picture_name(path: Path) -> bool:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The pictures in ``folder`` and the folders in it, by name. Hidden files and folders hold copies: not those."""
-    return sorted(path for path in folder.rglob("*") if is_picture_name(path) and path.is_file()
-                  and not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    """The pictures in ``folder`` and the folders in it, by name; see :func:`folder_files.files_below`."""
+    return [path for path in files_below(folder) if is_picture_name(path)]
 
 
 def picture_data(file: Path) -> bytes:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from vit_perception.errors import InvalidValue
+from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
 from vit_perception.wire import Layout, differing_fields
@@ -28,11 +29,9 @@ class FeatureDataset(Dataset):
     Files are opened by the process that reads them, when it does; nothing is shared between workers.
     """
 
-    def __init__(self, folder: Path | str, history: int = 1, stride: int = 1, max_gap_s: float = 1.0,
+    def __init__(self, folder: Path | str, history: int = 1, stride: int = 1, max_gap_s: float = MAX_GAP_S,
                  columns: tuple[str, ...] = ()):
-        if history < 1 or stride < 1 or not max_gap_s > 0:
-            raise InvalidValue(f"history is {history}, stride {stride}, max_gap_s {max_gap_s}; accepted: 1 or more, "
-                               "and a time above 0")
+        max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self.files = FeatureFiles(folder)
         self.history, self.stride = history, stride
         check_one_meaning(self.files)
@@ -45,7 +44,7 @@ class FeatureDataset(Dataset):
                        *self._extra)
         if unknown := [name for name in self._names if name not in stored and stored]:
             raise InvalidValue(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
-        self._ends = self._complete_windows(round(max_gap_s * 1e9))
+        self._ends = self._complete_windows(max_gap_ns)
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -55,10 +54,9 @@ class FeatureDataset(Dataset):
     def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
         """Rows that have (history - 1) * stride rows before them without a break."""
         stamps_ns = self.files.stamp_ns
-        steps_ns = np.diff(stamps_ns)
-        broken = (np.diff(self.files.episode) != 0) | (np.diff(self.files.layout_index) != 0)
-        broken |= (steps_ns <= 0) | (steps_ns > max_gap_ns)
-        begins = np.concatenate([[0], np.flatnonzero(broken) + 1]) if len(stamps_ns) else np.zeros(0, int)
+        going_on = follows(np.diff(stamps_ns), np.diff(self.files.episode) == 0,
+                           np.diff(self.files.layout_index) == 0, max_gap_ns)
+        begins = np.concatenate([[0], np.flatnonzero(~going_on) + 1]) if len(stamps_ns) else np.zeros(0, int)
         rows = np.arange(len(stamps_ns))
         since = rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
         return rows[since >= (self.history - 1) * self.stride]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.errors import InvalidValue
+from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.wire import Layout, decode_tensor, differing_fields, mask_of
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -187,23 +188,31 @@ class LiveDecoder:
 
 
 class ObservationWindow:
-    """The last ``history`` observations, ``stride`` apart, oldest first, as the data set's items have them."""
+    """The last ``history`` observations, ``stride`` apart, oldest first, as the data set's items have them.
 
-    def __init__(self, history: int, stride: int = 1):
-        if history < 1 or stride < 1:
-            raise InvalidValue(f"history is {history}, stride {stride}; accepted: 1 or more")
+    It makes the windows that :class:`vit_perception.policy.dataset.FeatureDataset` makes of the same frames, with the
+    same ``max_gap_s``: none spans a step back in time, a longer gap between two frames, or two layouts. Raises
+    InvalidValue for numbers that make no window.
+    """
+
+    def __init__(self, history: int, stride: int = 1, max_gap_s: float = MAX_GAP_S):
+        self._max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self._stride = stride
         self._kept: deque[Observation] = deque(maxlen=(history - 1) * stride + 1)
+
+    def begin_episode(self) -> None:
+        """Begin a new window: what comes next does not belong to what came before, whatever its stamp."""
+        self._kept.clear()
 
     def add(self, observation: Observation) -> dict[str, Any] | None:
         """Arrays with a leading axis of ``history``, named as the data set's; None until there are enough.
 
-        Time that goes back, and another layout than before, begin a new window.
+        Time that goes back, a gap, and another layout than before begin a new window.
         """
         last = self._kept[-1] if self._kept else None
-        if last is not None and (observation.stamp_ns <= last.stamp_ns
-                                 or observation.layout.layout_id != last.layout.layout_id):
-            self._kept.clear()
+        if last is not None and not follows(observation.stamp_ns - last.stamp_ns, True,
+                                            observation.layout.layout_id == last.layout.layout_id, self._max_gap_ns):
+            self.begin_episode()
         self._kept.append(observation)
         if len(self._kept) < self._kept.maxlen:
             return None
