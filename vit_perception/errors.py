@@ -1,4 +1,47 @@
-"""The one base class of the errors that are written for the user of a command or of the node."""
+"""The one base class of the errors that are written for the user of a command or of the node, and how they show values.
+
+Values, labels, topics and frame ids come from strangers: they may be megabytes long, and hold terminal escapes, NUL
+or halves of surrogate pairs. Whoever puts one into a text takes :func:`shown` or :func:`printable`.
+"""
+
+import reprlib
+from typing import Any
+
+MOST_SHOWN = 200
+MOST_SAID = 4000
+
+
+def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
+    """``text`` for a log, a terminal or a message: at most ``most`` characters of it, and then how many there were.
+
+    What does not print (terminal escapes, NUL, lone surrogates, marks that turn the direction of writing) is written
+    as Python would, ``\\x1b``; the characters of ``keep`` stay.
+    """
+    kept = text[:most]
+    if not kept.isprintable():
+        kept = "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in kept)
+    return kept if len(text) <= most else f"{kept}... ({len(text)} characters)"
+
+
+def shown(value: Any, most: int = MOST_SHOWN) -> str:
+    """``value`` as Python writes it, in one line of about ``most`` characters; of a longer one how long it is.
+
+    Only what is shown is looked at, so that a value of 30 MB costs nothing.
+    """
+    if isinstance(value, str | bytes):
+        unit = "bytes" if isinstance(value, bytes) else "characters"
+        return repr(value) if len(value) <= most else f"{value[:most]!r}... ({len(value)} {unit})"
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 4, most, most, most
+    brief.maxlist = brief.maxtuple = brief.maxdict = brief.maxset = brief.maxfrozenset = brief.maxdeque = 20
+    try:
+        text = brief.repr(value)
+    except ValueError:
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    if len(text) > most:
+        text = f"{text[:most]}..."
+    count = len(value) if isinstance(value, list | tuple | dict | set | frozenset) else 0
+    return printable(f"{text} ({count} entries)" if count > 20 else text, 2 * most, keep="")
 
 
 class UserError(Exception):
@@ -6,7 +49,11 @@ class UserError(Exception):
 
     The command line and the node print the message alone. Every other exception is a defect of ours, and keeps its
     traceback. Errors of the system (OSError) count as the user's too: a full disk is nobody's defect.
+    Whatever the message was made of, it prints and is of bounded length.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InvalidValue(UserError, ValueError):
