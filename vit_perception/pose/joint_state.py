@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_perception.errors import shown
 from vit_perception.pose.samples import KEEP_S, Around, SampleHistory
 from vit_perception.settings import StateSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, JointState, StateAtImage
@@ -42,7 +43,7 @@ def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
     names = list(message.name)
     places = {name: index for index, name in enumerate(names) if name in state.joints}
     if not places:
-        raise BadInput("other_joints", f"name is {names}; accepted: one or more of {', '.join(state.joints)}")
+        raise BadInput("other_joints", f"name is {shown(names)}; accepted: one or more of {', '.join(state.joints)}")
     twice = sorted(name for name in places if names.count(name) > 1)
     if twice:
         raise BadInput("joints", f"name holds {', '.join(twice)} more than once; accepted: each joint once")
