@@ -22,7 +22,8 @@ _COUNTS = ("received", "published", "pending")
 def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
     """One DiagnosticStatus with its values as text, without what a message or a terminal cannot take."""
     return DiagnosticStatus(name=name, level=level, message=printable(message),
-                            values=[KeyValue(key=printable(str(k)), value=printable(str(v))) for k, v in values.items()])
+                            values=[KeyValue(key=printable(str(k)), value=printable(str(v)))
+                                    for k, v in values.items()])
 
 
 def engine_status(node_name: str, pipeline: Pipeline | None, message: str, level: bytes = OK) -> DiagnosticStatus:
