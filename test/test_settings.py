@@ -63,3 +63,15 @@ def test_an_error_names_the_parameter_its_value_and_what_is_accepted(make, param
 def test_the_defaults_are_valid():
     settings = EncoderSettings((CAMERA,), (ARM,))
     assert (settings.model.checkpoint, settings.model.family) == ("demo", "auto") and settings.engine.backend == "auto"
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-6, 5e-324, 0.00999, -0.5, 1e300, float("nan"), float("inf")])
+def test_a_rate_that_would_stop_the_node_is_refused(value):
+    with pytest.raises(BadSetting, match="max_rate_hz.*accepted: 0 for no bound, or 0.01 to 1000 Hz"):
+        OutputSettings(max_rate_hz=value)
+
+
+def test_a_refused_value_of_megabytes_is_not_echoed_whole():
+    with pytest.raises(BadSetting) as refused:
+        OutputSettings(dtype="x" * 30_000_000)
+    assert len(str(refused.value)) < 600

@@ -2,7 +2,7 @@
 
 import re
 
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, shown
 
 # Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -12,7 +12,7 @@ class BadSetting(InvalidValue):
     """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
 
     def __init__(self, name: str, value: object, accepted: str):
-        super().__init__(f"parameter '{name}' is {value!r}; accepted: {accepted}")
+        super().__init__(f"parameter '{name}' is {shown(value)}; accepted: {accepted}")
         self.name = name
 
 

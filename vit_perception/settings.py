@@ -21,6 +21,8 @@ FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
 
+LOWEST_RATE_HZ = 0.01  # a frame in 100 s; the waiting time of a smaller rate overflows a timer
+
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
 
@@ -246,7 +248,8 @@ class OutputSettings:
     def __post_init__(self):
         one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
         within("top_k", self.top_k, 1, 1000)
-        within("max_rate_hz", self.max_rate_hz, 0.0, 1000.0, "Hz")
+        if self.max_rate_hz != 0.0 and not LOWEST_RATE_HZ <= self.max_rate_hz <= 1000.0:
+            raise BadSetting("max_rate_hz", self.max_rate_hz, f"0 for no bound, or {LOWEST_RATE_HZ:g} to 1000 Hz")
         within("min_score", self.min_score, 0.0, 1.0)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test.pose.pose_messages import pose_at, pose_message
 
+from vit_perception.pose import samples
 from vit_perception.pose.history import PoseHistory, pose_of
 from vit_perception.types import BadInput
 
@@ -224,3 +225,11 @@ def test_live_gives_what_the_bag_gives(seed):
         assert ours.status == theirs.status == "interpolated" and ours.skew_ns == theirs.skew_ns
         assert ours.pose.position_m.tobytes() == theirs.pose.position_m.tobytes()
         assert ours.pose.quaternion_xyzw.tobytes() == theirs.pose.quaternion_xyzw.tobytes()
+
+
+def test_stamps_that_hardly_advance_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(samples, "MOST_SAMPLES", 100)
+    history = samples.SampleHistory()
+    for k in range(1000):
+        history.add(5_000_000_000 + k, k)
+    assert len(history) == 100 and history.around(5_000_000_999, 0).before == 999

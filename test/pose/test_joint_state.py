@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from vit_perception.pose.body import BodyStreams
-from vit_perception.pose.joint_state import StateHistory, joint_samples_of
+from vit_perception.pose.joint_state import JointSamples, StateHistory, joint_samples_of
 from vit_perception.pose.tokenizer import make_state_tokenizer
 from vit_perception.settings import BadSetting, PoseSettings, StateSettings
 from vit_perception.types import BadInput
@@ -105,16 +105,16 @@ def test_another_drivers_message_is_no_fault_to_a_bag():
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(JOINTS)), max_size=30), st.integers(-5, 65))
 def test_any_arrival_order_gives_what_numpy_interpolates(arrivals, at_ms):
-    """Each joint moves by x = t; whatever came in whichever order, what is interpolated is exact."""
+    """Each joint moves by 10 rad/s; whatever came in whichever order, what is interpolated is exact."""
     history = StateHistory(STATE)
     for ms, joint in arrivals:
-        history.add(joint_samples_of(message(START + ms * MS, **{joint: (ms, 1.0)}), STATE))
+        history.add(joint_samples_of(message(START + ms * MS, **{joint: (ms / 100, 1.0)}), STATE))
     found = history.lookup(START + at_ms * MS, SKEW)
     seen = {joint: sorted({ms for ms, j in arrivals if j == joint}) for joint in JOINTS}
     far = {joint for joint, times in seen.items() if not times or min(abs(at_ms - ms) for ms in times) > 50}
     assert set(found.lacking) == far and (found.state is None) == bool(far)
     if found.state is not None:
-        expected = [np.interp(at_ms, seen[j], seen[j]) for j in JOINTS]
+        expected = [np.interp(at_ms, seen[j], seen[j]) / 100 for j in JOINTS]
         np.testing.assert_allclose(found.state.numbers[:3], expected, atol=1e-9)
 
 
@@ -150,3 +150,12 @@ def test_a_trained_tokenizer_has_the_states_own_number_of_inputs(tmp_path):
 def test_more_joints_than_a_token_can_hold_are_refused():
     with pytest.raises(BadSetting, match="states.body.joints.*at most 2 joints"):
         make_state_tokenizer("fourier", 8, STATE)
+
+
+@pytest.mark.parametrize("fraction, expected", [(0.25, 3.1), (0.75, -3.1)])
+def test_a_joint_that_wraps_is_held_and_not_led_through_zero(fraction, expected):
+    history = StateHistory(StateSettings("arm", "/joints", ("j1",)))
+    for stamp_ns, angle in ((10**9, 3.1), (10**9 + 20_000_000, -3.1)):
+        history.add(JointSamples(stamp_ns, "", {"j1": (angle,)}))
+    found = history.lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
+    assert found.status == "held" and found.state.numbers.tolist() == [expected]

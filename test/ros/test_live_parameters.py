@@ -139,3 +139,15 @@ def test_ros2_param_set_reaches_an_active_node(rig):
     assert [r.successful for r in done.result().results] == [True, True, False, False]
     assert "the engine is opened and verified with it" in done.result().results[2].reason
     assert shown(robot, k + 1).tokens.dtype == np.float16
+
+
+def test_another_rate_does_not_wait_out_the_former_period(rig):
+    robot = rig()
+    robot.activate()
+    assert set_to(robot, max_rate_hz=0.01).successful
+    shown(robot, 1)
+    robot.publish("/wrist/image", image_message(STAMP_NS + 20 * MILLISECOND_NS))
+    robot.accounts("wrist", received=2, published=1, pending=1)
+    assert set_to(robot, max_rate_hz=0.0).successful
+    robot.frame(STAMP_NS + 20 * MILLISECOND_NS)
+    assert not robot.node.set_parameters([Parameter("max_rate_hz", value=1e-300)])[0].successful

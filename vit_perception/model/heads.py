@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from vit_perception.durable import write_whole
-from vit_perception.errors import InvalidValue, UserError
+from vit_perception.errors import MOST_SHOWN, InvalidValue, UserError, printable
 from vit_perception.regular_files import IrregularFile, check_regular, read_text_bounded
 from vit_perception.safetensors_header import read_header
 from vit_perception.types import ClassScore
@@ -205,7 +205,11 @@ def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[Cl
 
 @functools.lru_cache(maxsize=16)
 def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made twice."""
+    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made twice.
+
+    What a message, a terminal or a report cannot take of a stranger's label is made visible; long ones are cut.
+    """
+    labels = tuple(printable(label, MOST_SHOWN, keep="") for label in labels)
     count = Counter(labels)
     names = tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))
     return names if len(set(names)) == len(names) else tuple(f"{name}#{index}" for index, name in enumerate(labels))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.errors import shown
 from vit_perception.pose.rotation import slerp
 from vit_perception.pose.samples import JUMP_BACK_NS, KEEP_S, SampleHistory
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, Pose, PoseAtImage
@@ -27,7 +28,7 @@ def pose_of(message: Any, expected_frame_id: str = "") -> Pose:
         raise BadInput("stamp", f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
                                 "accepted: the time of measurement, above zero, nanosec below 1e9")
     if expected_frame_id and frame_id != expected_frame_id:
-        raise BadInput("frame", f"header.frame_id is {frame_id!r}; accepted: {expected_frame_id!r}")
+        raise BadInput("frame", f"header.frame_id is {shown(frame_id)}; accepted: {expected_frame_id!r}")
     p, q = message.pose.position, message.pose.orientation
     position, quaternion = (float(p.x), float(p.y), float(p.z)), (float(q.x), float(q.y), float(q.z), float(q.w))
     if not all(map(math.isfinite, position + quaternion)):

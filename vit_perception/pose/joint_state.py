@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_perception.pose.samples import KEEP_S, SampleHistory
+from vit_perception.errors import shown
+from vit_perception.pose.samples import KEEP_S, Around, SampleHistory
 from vit_perception.settings import StateSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, JointState, StateAtImage
 
 _BEST_FIRST = ("interpolated", "held", "missing")
+# A step of about a turn between two samples is no motion: the joint's encoder has wrapped from pi to -pi or back.
+WRAP_STEP_RAD, WRAP_WITHIN_RAD = 2 * math.pi, math.pi / 2
 MAX_MAGNITUDE = 1e6  # rad, m, or these a second: beyond it the unit or the driver is wrong
 
 
@@ -40,7 +43,7 @@ def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
     names = list(message.name)
     places = {name: index for index, name in enumerate(names) if name in state.joints}
     if not places:
-        raise BadInput("other_joints", f"name is {names}; accepted: one or more of {', '.join(state.joints)}")
+        raise BadInput("other_joints", f"name is {shown(names)}; accepted: one or more of {', '.join(state.joints)}")
     twice = sorted(name for name in places if names.count(name) > 1)
     if twice:
         raise BadInput("joints", f"name holds {', '.join(twice)} more than once; accepted: each joint once")
@@ -65,6 +68,7 @@ class StateHistory:
 
     def __init__(self, state: StateSettings, keep_s: float = KEEP_S):
         self._joints: dict[str, SampleHistory[tuple[float, ...]]] = {j: SampleHistory(keep_s) for j in state.joints}
+        self._position = state.fields.index("position") if "position" in state.fields else None
         self._frame_id = ""
 
     def add(self, samples: JointSamples, needed_ns: int | None = None) -> None:
@@ -86,8 +90,10 @@ class StateHistory:
         """The state at ``stamp_ns``, each joint linear between the two samples around it.
 
         A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there is no state.
+        It is held too where its position steps by about a turn: between pi and -pi does not lie 0.
         """
-        found = {name: history.around(stamp_ns, max_skew_ns) for name, history in self._joints.items()}
+        found = {name: self._held_where_it_wraps(history.around(stamp_ns, max_skew_ns))
+                 for name, history in self._joints.items()}
         lacking = tuple(name for name, around in found.items() if around.before is None)
         if lacking:
             return StateAtImage(None, "missing", None, lacking)
@@ -98,3 +104,12 @@ class StateHistory:
         return StateAtImage(JointState(numbers, stamp_ns, self._frame_id),
                             max((around.status for around in found.values()), key=_BEST_FIRST.index),
                             max(around.skew_ns for around in found.values()))
+
+    def _held_where_it_wraps(self, around: Around[tuple[float, ...]]) -> Around[tuple[float, ...]]:
+        if self._position is None or around.before is None:
+            return around
+        step_rad = abs(around.after[self._position] - around.before[self._position])
+        if abs(step_rad - WRAP_STEP_RAD) > WRAP_WITHIN_RAD:
+            return around
+        nearest = around.before if around.fraction < 0.5 else around.after
+        return around._replace(status="held", before=nearest, after=nearest, fraction=0.0)

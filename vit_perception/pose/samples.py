@@ -12,6 +12,8 @@ JUMP_BACK_NS = NANOSECONDS_PER_SECOND
 KEEP_S = 2.0
 # However long an image is under way, no stream keeps more: memory stays bounded.
 MOST_KEPT_S = 60.0
+# Stamps may advance by a nanosecond a sample: a minute at 1000 Hz is 60,000 samples.
+MOST_SAMPLES = 100_000
 MOST_KEPT_NS = round(MOST_KEPT_S * NANOSECONDS_PER_SECOND)
 
 Sample = TypeVar("Sample")
@@ -69,7 +71,7 @@ class SampleHistory(Generic[Sample]):
         self._samples.insert(at, sample)
         newest_ns = stamps[-1]
         last_ns = newest_ns if needed_ns is None else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
-        expired = bisect_left(stamps, last_ns - self._keep_ns)
+        expired = max(bisect_left(stamps, last_ns - self._keep_ns), len(stamps) - MOST_SAMPLES)
         del stamps[:expired], self._samples[:expired]
 
     def clear(self) -> None:

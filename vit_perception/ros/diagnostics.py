@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from vit_perception.errors import printable
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.latencies import WINDOW_S, StageLatencies, rate_hz
@@ -19,9 +20,10 @@ _COUNTS = ("received", "published", "pending")
 
 
 def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
-    """One DiagnosticStatus with its values as text."""
-    return DiagnosticStatus(name=name, level=level, message=message,
-                            values=[KeyValue(key=str(k), value=str(v)) for k, v in values.items()])
+    """One DiagnosticStatus with its values as text, without what a message or a terminal cannot take."""
+    return DiagnosticStatus(name=name, level=level, message=printable(message),
+                            values=[KeyValue(key=printable(str(k)), value=printable(str(v)))
+                                    for k, v in values.items()])
 
 
 def engine_status(node_name: str, pipeline: Pipeline | None, message: str, level: bytes = OK) -> DiagnosticStatus:

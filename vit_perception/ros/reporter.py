@@ -6,11 +6,12 @@ import traceback
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.errors import OperationFailed, is_for_the_user
+from vit_perception.errors import OperationFailed, is_for_the_user, printable
 from vit_perception.ros import diagnostics
 from vit_perception.settings import EncoderSettings
 
 WARN_PERIOD_S = 5.0
+MOST_WARNED = 1000  # names of cameras come from parameters; no flood of them may fill the memory
 
 
 class Reporter:
@@ -26,8 +27,10 @@ class Reporter:
         """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a second."""
         now_s, key = time.monotonic(), f"{about} {topic}"
         if self._node.context.ok() and now_s - self._warned_s.get(key, -WARN_PERIOD_S) >= WARN_PERIOD_S:
+            if len(self._warned_s) >= MOST_WARNED:
+                self._warned_s.clear()
             self._warned_s[key] = now_s
-            self._node.get_logger().warning(f"{topic}: {text}")
+            self._node.get_logger().warning(printable(f"{topic}: {text}"))
 
     def failed(self, transition: str, error: Exception) -> None:
         """rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback."""

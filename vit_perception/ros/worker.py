@@ -121,13 +121,15 @@ class EncoderWorker:
             self._failed(error)
 
     def _loop(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
-        next_run_s = 0.0
+        last_run_s = float("-inf")
         while True:
             with self._changed:
                 taken = None
                 while not self._stop:
                     self._make_changes()
-                    wait_s = next_run_s - time.monotonic()
+                    # Asked anew each time: another rate is in force at once, not after the former period.
+                    most_hz = pipeline.settings.output.max_rate_hz
+                    wait_s = last_run_s + 1.0 / most_hz - time.monotonic() if most_hz else 0.0
                     # Taken as late as possible, so that the newest image is the one encoded.
                     taken = sync.take(time.monotonic_ns()) if wait_s <= 0 else None
                     if taken is not None:
@@ -135,8 +137,7 @@ class EncoderWorker:
                     self._changed.wait(timeout=wait_s if wait_s > 0 else self._idle_s(sync))
                 if taken is None:
                     return
-            most_hz = pipeline.settings.output.max_rate_hz
-            next_run_s = time.monotonic() + (1.0 / most_hz if most_hz else 0.0)
+            last_run_s = time.monotonic()
             self._encode(pipeline, sync, poses, taken)
 
     @staticmethod
