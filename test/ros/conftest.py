@@ -1,7 +1,6 @@
 """A real node in this process, talking over real DDS to a tester node."""
 
 import threading
-import time
 
 import pytest
 import rclpy
@@ -11,6 +10,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
 from test.ros.sensor_messages import MILLISECOND_NS, image_message, stamped_pose
+from test.waiting import HANG_S, wait_until
 from vit_perception.ros.diagnostics import parse_accounts
 from vit_perception.ros.encoder_node import EncoderNode
 from vit_perception.ros.output_watcher import OutputWatcher
@@ -39,32 +39,48 @@ class Rig:
 
     def close(self) -> None:
         self._nodes.shutdown()
-        self._thread.join(5)
+        self._thread.join(HANG_S)
         self.node.close()
         self.node.destroy_node()
         self.tester.destroy_node()
 
-    def until(self, done, timeout_s: float = 20.0, what: str = "it"):
+    def until(self, done, what: str = "it"):
         """Spin the tester until ``done()`` gives something true, and give that back."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (result := done()):
-            assert time.monotonic() < deadline_s, f"{what} did not happen within {timeout_s:g} s"
-            self._testers.spin_once(timeout_sec=0.05)
-        return result
+        return wait_until(done, what, step=lambda: self._testers.spin_once(timeout_sec=0.05))
 
     def activate(self) -> None:
-        """Configure and activate, and wait until the node's subscriptions are matched."""
+        """Configure and activate, and wait until the node's outputs are matched with the tester's subscriptions."""
         assert self.node.trigger_configure().name == "SUCCESS"
         assert self.node.trigger_activate().name == "SUCCESS"
         self.until(lambda: self.tester.layout, what="the layout")
+        self.matched()
+
+    def matched(self) -> None:
+        """Wait until whatever the tester subscribes to and the node publishes has found each other, on both sides.
+
+        A volatile topic gives nothing to a subscription that is matched later, and how long that takes nobody knows.
+        """
+        pairs = [(p, s) for s in self.tester.subscriptions for p in self.node.publishers
+                 if p.topic_name == s.topic_name]
+        self.until(lambda: all(p.get_subscription_count() and s.get_publisher_count() for p, s in pairs),
+                   what=f"the matching of {sorted(p.topic_name for p, _ in pairs)}")
 
     def publish(self, topic: str, message) -> None:
         """Send ``message``, waiting for the subscription first."""
         if topic not in self._publishers:
             self._publishers[topic] = self.tester.create_publisher(type(message), topic, 100)
         publisher = self._publishers[topic]
-        self.until(publisher.get_subscription_count, what=f"a subscription of {topic}")
+        self.until(lambda: publisher.get_subscription_count() and all(
+            s.get_publisher_count() for s in self.node.subscriptions if s.topic_name == topic),
+            what=f"a subscription of {topic}")
         publisher.publish(message)
+
+    def feel(self, topic: str, message, source: str = "arm") -> None:
+        """Send a pose or joint state of ``source``, and wait until the node has it: before an image, for example."""
+        account = self.node._poses.accounts[source]
+        before = account.received
+        self.publish(topic, message)
+        self.until(lambda: account.received > before, what=f"a message of {source}")
 
     def frame(self, stamp_ns: int):
         """The frame published with that stamp."""
@@ -78,7 +94,7 @@ class Rig:
             books = parse_accounts(message).get(camera) if message else None
             return books if books and all(books[k.replace("__", ".")] == n for k, n in expected.items()) else None
 
-        books = self.until(found, timeout_s=8, what=f"accounts {expected}")
+        books = self.until(found, what=f"accounts {expected}")
         dropped = sum(n for key, n in books.items() if key.startswith("dropped."))
         assert books["received"] == books["published"] + dropped + books["pending"]
         return books
