@@ -14,7 +14,7 @@ from vit_perception.bags.lerobot_files import SetFiles, filled
 from vit_perception.bags.lerobot_info import LeRobotInfo, is_depth_format
 from vit_perception.bags.parquet_bounds import BoundedParquet
 from vit_perception.errors import InvalidValue, shown
-from vit_perception.image.decode import MAX_COMPRESSED_PX
+from vit_perception.image.picture import MAX_COMPRESSED_PX
 from vit_perception.regular_files import open_regular
 from vit_perception.types import BadInput
 
