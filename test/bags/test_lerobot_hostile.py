@@ -305,6 +305,21 @@ def test_a_row_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_pa
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
+def test_rows_that_share_one_large_cell_are_refused_before_they_are_unpacked(tmp_path):
+    """Regression: 2.6 kB on disk, one cell of 60 MB in 100,000 rows: memory held, and it took hours."""
+    cell = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array([bytes(1 << 20)]))
+    pq.write_table(pa.table({"x": cell}), tmp_path / "a.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 16
+    with BoundedParquet(tmp_path / "a.parquet") as file, pytest.raises(UserError, match="3000 rows that share values"):
+        next(file.batches(["x"]))
+
+
+def test_rows_may_share_a_small_cell(tmp_path):
+    pq.write_table(pa.table({"x": pa.array([bytes(1000)] * 3000)}), tmp_path / "a.parquet")
+    with BoundedParquet(tmp_path / "a.parquet") as file:
+        assert sum(len(batch) for batch in file.batches(["x"])) == 3000
+
+
 def test_pictures_that_do_not_shrink_may_fill_a_page(tmp_path):
     data = np.random.default_rng(0).bytes(3 << 20)
     pq.write_table(pa.table({"x": pa.array([data] * 30)}), tmp_path / "a.parquet", use_dictionary=False,

@@ -4,7 +4,6 @@ The footer's own sums may lie, and pyarrow allocates what the header in front of
 """
 
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,9 @@ from vit_perception.regular_files import open_regular
 MOST_FOOTER_BYTES = 8 << 20
 # A page that hardly shrank is large because its pictures are; one that shrank much may be of a few kB on disk.
 MOST_PAGE_BYTES, MOST_UNPACKED_BYTES, MOST_RATIO = 512 << 20, 64 << 20, 4
+# Rows may share one value of a dictionary: what all rows together unpack to, in times of what the column takes on disk.
+MOST_SHARED_BYTES, MOST_SHARED_RATIO = 1 << 30, 1000
+_DICTIONARY_PAGE = 2
 MOST_VALUES = 1 << 26  # of one column in one row group
 MOST_PAGES = 1 << 20
 BATCH_ROWS, BATCH_BYTES = 16, 64 << 20
@@ -55,12 +57,12 @@ class BoundedParquet:
 
     def batches(self, names: list[str]) -> Iterator[Any]:
         """Record batches of the columns ``names``, of at most 16 rows. Raises InvalidValue as the class does."""
-        import pyarrow as pa
-
         try:
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, self._largest_page(set(names)))))
             yield from self._parquet.iter_batches(rows, columns=names, use_threads=False)
-        except (pa.ArrowException, OSError, struct.error, IndexError) as error:
+        except InvalidValue:
+            raise
+        except Exception as error:  # pyarrow's own, struct's, those of the headers, of names that are no UTF-8
             raise InvalidValue(f"{self._path} cannot be read: {error}") from error
 
     def _check_footer(self) -> None:
@@ -87,6 +89,7 @@ class BoundedParquet:
             starts.append(column.dictionary_page_offset)
         at, end = min(starts), min(starts) + column.total_compressed_size
         largest = values = pages = 0
+        entry_bytes = 0.0  # of a dictionary's value, on average
         while at < end:
             self._file.seek(at)
             header, taken = _struct(self._file.read(_HEADER_BYTES))
@@ -101,8 +104,16 @@ class BoundedParquet:
             if not 0 <= values <= MOST_VALUES or pages > MOST_PAGES:
                 raise self._too_much(column, f"{values} values in {pages} pages of one row group",
                                      f"at most {MOST_VALUES} values")
+            if header.get(1) == _DICTIONARY_PAGE:
+                dictionary = header.get(7)
+                entries = dictionary.get(1) if isinstance(dictionary, dict) else None
+                entry_bytes = max(entry_bytes, unpacked / max(1, entries if isinstance(entries, int) else 1))
             largest = max(largest, unpacked)
             at += taken + packed
+        shared = values * entry_bytes
+        if shared > max(MOST_SHARED_BYTES, MOST_SHARED_RATIO * column.total_compressed_size):
+            raise self._too_much(column, f"{values} rows that share values of a dictionary, {shared:.3g} bytes in all",
+                                 f"{MOST_SHARED_RATIO} times what it takes on disk, or {MOST_SHARED_BYTES} bytes")
         return largest
 
     def _too_much(self, column: Any, what: str, accepted: str) -> InvalidValue:
