@@ -10,7 +10,8 @@ The flow, as code in :mod:`vit_perception.pipeline`::
 Imports point one way, left to right; a test walks the package and holds the rule::
 
     errors                         the base class of those that are written for the user
-    types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files
+    types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files,
+                                   ``yaml_files`` YAML read within bounds
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
     checkpoints, export            files <-> model
