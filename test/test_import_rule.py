@@ -11,7 +11,7 @@ from test.conftest import ROOT
 
 PACKAGE = ROOT / "vit_perception"
 # Each layer may import itself and those before it.
-LAYERS = [{"errors"}, {"types", "durable", "heap", "setting_checks", "settings", "wire", "yaml_files"},
+LAYERS = [{"errors"}, {"types", "durable", "heap", "setting_checks", "settings", "wire", "yaml_files", "parameter_files"},
           {"image", "pose"}, {"model", "fusion"},
           {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
@@ -20,7 +20,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROS_PACKAGES = ("rclpy", "rcl_interfaces", "launch", "ament_index_python")
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 TORCH_FREE = {"errors", "types", "settings", "wire", "image.decode", "image.patch_geometry", "image.views", "pose.history",
-              "pose.rotation", "policy.live", "policy.features", "yaml_files"}
+              "pose.rotation", "policy.live", "policy.features", "yaml_files", "parameter_files"}
 
 
 def dotted(path: Path) -> str:

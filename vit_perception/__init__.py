@@ -11,7 +11,8 @@ Imports point one way, left to right; a test walks the package and holds the rul
 
     errors                         the base class of those that are written for the user
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files,
-                                   ``yaml_files`` YAML read within bounds
+                                   ``yaml_files`` YAML read within bounds,
+                                   ``parameter_files`` those of ROS
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch
     checkpoints, export            files <-> model

@@ -1,5 +1,6 @@
 """How settings check themselves: every error names the parameter as the user wrote it, its value, what is accepted."""
 
+import os
 import re
 
 from vit_perception.errors import InvalidValue
@@ -12,8 +13,38 @@ class BadSetting(InvalidValue):
     """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
 
     def __init__(self, name: str, value: object, accepted: str):
-        super().__init__(f"parameter '{name}' is {value!r}; accepted: {accepted}")
+        super().__init__(f"parameter '{_short(name)}' is {_short(repr(value))}; accepted: {accepted}")
         self.name = name
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def home_path(path: str) -> str:
+    """``path`` with a leading ``~`` or ``~user`` as that user's home folder.
+
+    Raises InvalidValue where there is no such user; a file of that name is ``./~user``.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = expanded.split("/")[0]
+        raise InvalidValue(f"{_short(path)!r} is in the home folder of {_short(user)}, which is not known here; "
+                           f"accepted: a path, with ~ or ~user, or ./{_short(user)} for a file of that name")
+    return expanded
+
+
+def expand_paths(settings: object, **parameters: str) -> None:
+    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by name of the field.
+
+    Raises BadSetting naming the parameter.
+    """
+    for field, parameter in parameters.items():
+        path = getattr(settings, field)
+        try:
+            object.__setattr__(settings, field, home_path(path))
+        except InvalidValue as error:
+            raise BadSetting(parameter, path, str(error).rpartition("accepted: ")[2]) from error
 
 
 def check_name(parameter: str, name: str) -> None:

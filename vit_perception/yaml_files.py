@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,22 @@ def parse_yaml(text: str, name: str, most_bytes: int = MOST_YAML_BYTES) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: dates like 2020-99-99
         if isinstance(error, InvalidValue):
             raise
-        said = "".join(c if c.isprintable() else " " for c in " ".join(str(error).split()))[:_SHOWN]
-        raise InvalidValue(f"{name} is no YAML: {said}; accepted: mappings, lists and plain values") from error
+        raise _no_yaml(name, error) from error
+
+
+def yaml_events(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Iterator[yaml.Event]:
+    """The parser's events of a file, for who gives YAML a meaning of its own. Raises as :func:`load_yaml`."""
+    text = _text(path, most_bytes)
+    try:
+        _check_bounds(text, str(path))
+        yield from yaml.parse(text, YamlLoader)
+    except yaml.YAMLError as error:
+        raise _no_yaml(str(path), error) from error
+
+
+def _no_yaml(name: str, error: Exception) -> InvalidValue:
+    said = "".join(c if c.isprintable() else " " for c in " ".join(str(error).split()))[:_SHOWN]
+    return InvalidValue(f"{name} is no YAML: {said}; accepted: mappings, lists and plain values")
 
 
 def _text(path: Path, most_bytes: int) -> str:
@@ -102,7 +117,7 @@ def _check_bounds(text: str, name: str) -> None:
             if event.anchor:
                 sizes[event.anchor] = 1
             if event.tag not in (None, "!", _STR) and len(event.value) > LONGEST_NUMBER:
-                raise InvalidValue(f"{name}: line {event.start_mark.line + 1}: a value of {len(event.value)} characters "
-                                   f"is tagged as another type than text; accepted: {LONGEST_NUMBER}")
+                raise InvalidValue(f"{name}: line {event.start_mark.line + 1}: {len(event.value)} characters are "
+                                   f"tagged as another type than text; accepted: {LONGEST_NUMBER}")
         if values > MOST_VALUES:
             raise InvalidValue(f"{name} unfolds to more than {MOST_VALUES} values; accepted: at most that many")

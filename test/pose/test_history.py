@@ -224,3 +224,13 @@ def test_live_gives_what_the_bag_gives(seed):
         assert ours.status == theirs.status == "interpolated" and ours.skew_ns == theirs.skew_ns
         assert ours.pose.position_m.tobytes() == theirs.pose.position_m.tobytes()
         assert ours.pose.quaternion_xyzw.tobytes() == theirs.pose.quaternion_xyzw.tobytes()
+
+
+def test_a_header_without_a_frame_is_taken_where_that_is_asked_for():
+    nowhere = pose_message(frame_id="")
+    assert refusal(nowhere, "base").reason == "frame"
+    assert pose_of(nowhere, "base", accept_empty_frame=True).frame_id == "base"
+    assert pose_of(pose_message(), "base", accept_empty_frame=True).frame_id == "base"
+    assert pose_of(nowhere, "", accept_empty_frame=True).frame_id == ""
+    for expected, said in (("tool", "accepted: 'tool' or none"), ("", "accepted: ''")):
+        assert said in str(refusal(pose_message(), expected, True))

