@@ -50,8 +50,8 @@ def test_other_paths_stay_as_they_are():
 def test_a_user_has_a_home_and_nobody_has_none():
     user = getpass.getuser()
     assert home_path(f"~{user}/x") == str(Path(f"~{user}").expanduser() / "x")
-    with pytest.raises(BadSetting, match="'model.checkpoint' is '~no.such.user/x'; accepted: a path, with ~ or ~user, or "
-                                         "./~no.such.user"):
+    with pytest.raises(BadSetting, match="'model.checkpoint' is '~no.such.user/x'; accepted: a path, with ~ or ~user, "
+                                         "or ./~no.such.user"):
         ModelSettings("~no.such.user/x")
     with pytest.raises(BadSetting, match="cameras.a.head"):
         CameraSettings("a", "/a", head="~no.such.user/x")
@@ -72,4 +72,5 @@ def test_an_option_with_an_unknown_user_is_refused_by_name(capsys):
 
     with pytest.raises(SystemExit) as caught:
         main(["replay", "~no.such.user/bag"])
-    assert caught.value.code == 2 and "argument bag: '~no.such.user/bag' is in the home folder of" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and "argument bag: '~no.such.user/bag' is in the home folder of" in said

@@ -13,7 +13,8 @@ from vit_perception.parameter_files import ParameterFile, expanded_topic
 
 P = "ros__parameters"
 VALUES = ("1 0x10 010 08 0o17 1_000 1:30 1e3 1e-3 1.5e3 .5 5. 1e400 1e-400 1e-310 0e5 nan inf -infinity .inf -.inf "
-          "+.NaN .nan 99999999999999999999 9223372036854775807 9223372036854775808 -9223372036854775808 +5 -0 0x1p3 0x.8 yes "
+          "+.NaN .nan 99999999999999999999 9223372036854775807 9223372036854775808 "
+          "-9223372036854775808 +5 -0 0x1p3 0x.8 yes "
           "Y n OFF True tRUE null ~ 2020-01-01 '5' \"5\" 'yes' '' [''] [a,'5'] [1,2] [.5,1e3] [yes,no] [] !!str|5 "
           "!!str|yes !!int|'5' !!float|5 !foo|5 &x|5 a#b http://a:1/x -a \"\\0\" \"a\\tb\" 0x 1e "
           "0x1p999 0x1p-1080 1e308").split()
@@ -99,11 +100,12 @@ def test_files_that_would_fill_memory_or_wait_are_one_line(file, tmp_path):
                                         for k in range(24))
     long = "n" * 900
     os.mkfifo(tmp_path / "fifo")
-    for path, said in ((file(laughs), "unfolds to more"), (tmp_path / "fifo", "no plain file"), (tmp_path, "cannot|no")):
+    for path, said in ((file(laughs), "unfolds to more"), (tmp_path / "fifo", "fifo"), (tmp_path, "cannot|no")):
         with pytest.raises(InvalidValue, match=said):
             ParameterFile(path)
     for text, said in ((b"\xff\xfe\0\x80", "no UTF-8"), (b"a" * (5 << 20), "larger than"),
-                       (f"/**: {{{P}: {{{long}: {{{long}: 1}}}}}}", "a name of more than 1000"), (f"{long}: {{{long}: {{{P}: {{a: 1}}}}}}", "no name of a node"),
+                       (f"/**: {{{P}: {{{long}: {{{long}: 1}}}}}}", "a name of more than 1000"),
+                       (f"{long}: {{{long}: {{{P}: {{a: 1}}}}}}", "no name of a node"),
                        (f"/**: {{{P}: {{a: {'[' * 60}", "levels")):
         with pytest.raises(InvalidValue, match=f"given.yaml.*{said}") as caught:
             ParameterFile(file(text))
@@ -124,7 +126,7 @@ def test_the_node_that_a_file_is_for(file, text, node):
 
 def test_of_two_encoders_neither_is_guessed(file):
     text = "".join(f"{name}: {{vit_encoder: {{{P}: {{camera_names: [a]}}}}}}\n" for name in ("left", "right"))
-    with pytest.raises(InvalidValue, match="parameters of /left/vit_encoder, /right/vit_encoder; accepted: --node with"):
+    with pytest.raises(InvalidValue, match="of /left/vit_encoder, /right/vit_encoder; accepted: --node with"):
         ParameterFile(file(text)).node()
 
 

@@ -125,7 +125,8 @@ def test_a_file_is_read_for_the_node_that_it_names(tmp_path):
         file.write_text(text)
         settings, node = read_parameters(file)
         assert node == f"{prefix}/vit_encoder"
-        assert [c.topic for c in settings.cameras] == [f"{prefix}/x", f"{prefix}/vit_encoder/x", "/x", f"{prefix}/d/image"]
+        assert [c.topic for c in settings.cameras] == [f"{prefix}/x", f"{prefix}/vit_encoder/x", "/x",
+                                                       f"{prefix}/d/image"]
     file.write_text("".join(f"{name}: {{{encoder}}}\n" for name in ("left", "right")))
     assert read_parameters(file, "/right/vit_encoder")[0].cameras[0].topic == "/right/x"
     with pytest.raises(InvalidValue, match="accepted: --node with one of them"):
@@ -136,10 +137,12 @@ def test_a_file_is_read_for_the_node_that_it_names(tmp_path):
 
 def test_what_is_said_to_every_node_may_be_for_another_one(tmp_path, caplog):
     file = tmp_path / "p.yaml"
-    file.write_text("/**: {ros__parameters: {robot: r2, top_k: 2}}\nvit_encoder: {ros__parameters: {camera_names: [a]}}")
+    file.write_text("/**: {ros__parameters: {robot: r2, top_k: 2}}\n"
+                    "vit_encoder: {ros__parameters: {camera_names: [a]}}")
     assert settings_of_parameters(file).output.top_k == 2
     assert "parameter 'robot' of /** is not one of /vit_encoder's" in caplog.text
-    file.write_text("/**: {ros__parameters: {top_k: 2}}\nvit_encoder: {ros__parameters: {camera_names: [a], robot: r2}}")
+    file.write_text("/**: {ros__parameters: {top_k: 2}}\n"
+                    "vit_encoder: {ros__parameters: {camera_names: [a], robot: r2}}")
     with pytest.raises(BadSetting, match="parameter 'robot' is 'r2'"):
         settings_of_parameters(file)
 

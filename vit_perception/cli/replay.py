@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from vit_perception.cli.paths import user_path
 
 SHOW_EVERY = 20
+MOST_LINES, LONGEST_LINE = 20, 500
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,6 +31,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
 
 
+def tell(what: str, lines: list[str]) -> None:
+    """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many more there are."""
+    for line in lines[:MOST_LINES]:
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in line[:LONGEST_LINE])
+        print(f"{what}: {shown}", file=sys.stderr)
+    if len(lines) > MOST_LINES:
+        print(f"{what}: {len(lines) - MOST_LINES} more", file=sys.stderr)
+
+
 def run(args: Namespace) -> int:
     from vit_perception.cli.processes import use_large_data_profile
     from vit_perception.ros.bag_player import PlayOptions, parse_remaps, play_bag
@@ -47,8 +57,8 @@ def run(args: Namespace) -> int:
     def began(player) -> None:
         nonlocal begin_ns
         begin_ns = player.start_ns
-        for skipped in player.skipped:
-            print(f"not played: {skipped}", file=sys.stderr)
+        tell("not played", player.skipped)
+        tell("recorded QoS not used, but that of --qos reliable", player.replaced)
         progress.update(bar, total=player.stop_ns - player.start_ns)
         progress.start()
 
@@ -56,7 +66,7 @@ def run(args: Namespace) -> int:
         nonlocal count
         count += 1
         if count % SHOW_EVERY == 0:
-            progress.update(bar, completed=message.stamp_ns - begin_ns)
+            progress.update(bar, completed=max(0, message.stamp_ns - begin_ns))
 
     try:
         sent, ended = play_bag(args.bag, options, args.log, began, show)
