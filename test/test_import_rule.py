@@ -16,7 +16,7 @@ RECORDINGS = {f"bags.{name}" for name in (
     "sqlite_file", "storage", "unpacking")}
 # Each layer may import itself and those before it. A module that is named itself stands where it is named.
 LAYERS = [{"errors"}, {"regular_files"},
-          {"safetensors_header", "types", "durable", "heap", "private_cache", "setting_checks", "settings", "telemetry",
+          {"safetensors_header", "types", "durable", "heap", "parameter_files", "private_cache", "setting_checks", "settings", "telemetry",
            "wire", "yaml_files"},
           RECORDINGS, {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
@@ -25,7 +25,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROS_PACKAGES = ("rclpy", "rcl_interfaces", "launch", "ament_index_python")
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 TORCH_FREE = {"errors", "types", "settings", "wire", "image.decode", "image.patch_geometry", "image.views", "pose.history",
-              "pose.rotation", "policy.live", "policy.features", "yaml_files"}
+              "pose.rotation", "policy.live", "policy.features", "yaml_files", "parameter_files"}
 
 
 def level(name: str) -> int:

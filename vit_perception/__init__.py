@@ -13,7 +13,8 @@ Imports point one way, left to right; a test walks the package and holds the rul
     regular_files, yaml_files      files of others, opened so that none of them can stop the process or fill its memory
     safetensors_header             what such a file says that it holds, before a library believes it
     types, settings, wire          numpy only; ``wire`` is what policy nodes import; ``durable`` are whole files,
-                                   ``private_cache`` a cache that nobody else can write, ``telemetry`` is off
+                                   ``private_cache`` a cache that nobody else can write, ``telemetry`` is off,
+                                   ``parameter_files`` those of ROS
     bags.reader                    recordings as they are, and what it reads them with
     image, pose                    + OpenCV (``image.preprocess`` and ``pose.tokenizer`` also torch)
     model, fusion                  + torch

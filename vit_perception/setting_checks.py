@@ -1,8 +1,9 @@
 """How settings check themselves: every error names the parameter as the user wrote it, its value, what is accepted."""
 
+import os
 import re
 
-from vit_perception.errors import InvalidValue, shown
+from vit_perception.errors import InvalidValue, printable, shown
 
 # Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -12,8 +13,34 @@ class BadSetting(InvalidValue):
     """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
 
     def __init__(self, name: str, value: object, accepted: str):
-        super().__init__(f"parameter '{name}' is {shown(value)}; accepted: {accepted}")
+        super().__init__(f"parameter '{printable(name, 200)}' is {shown(value)}; accepted: {accepted}")
         self.name = name
+
+
+def home_path(path: str) -> str:
+    """``path`` with a leading ``~`` or ``~user`` as that user's home folder.
+
+    Raises InvalidValue where there is no such user; a file of that name is ``./~user``.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = expanded.split("/")[0]
+        raise InvalidValue(f"{shown(path)} is in the home folder of {printable(user, 200)}, which is not known here; "
+                           f"accepted: a path, with ~ or ~user, or ./{printable(user, 200)} for a file of that name")
+    return expanded
+
+
+def expand_paths(settings: object, **parameters: str) -> None:
+    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by name of the field.
+
+    Raises BadSetting naming the parameter.
+    """
+    for field, parameter in parameters.items():
+        path = getattr(settings, field)
+        try:
+            object.__setattr__(settings, field, home_path(path))
+        except InvalidValue as error:
+            raise BadSetting(parameter, path, str(error).rpartition("accepted: ")[2]) from error
 
 
 def check_name(parameter: str, name: str) -> None:

@@ -1,5 +1,7 @@
 """Settings of the node and the tools, as frozen dataclasses that check themselves on construction.
 
+Paths may begin with ``~`` or ``~user``; relative ones count from the folder that the process was started in.
+
 Every error names the parameter as the user wrote it, its value, and what would be accepted. What belongs to
 a checkpoint (mean, std, input size, interpolation, licence) is not here: it travels in its model card.
 """
@@ -7,7 +9,7 @@ a checkpoint (mean, std, input size, interpolation, licence) is not here: it tra
 import re
 from dataclasses import dataclass, field
 
-from vit_perception.setting_checks import BadSetting, check_labels, check_name, one_of, within
+from vit_perception.setting_checks import BadSetting, check_labels, check_name, expand_paths, one_of, within
 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -47,6 +49,7 @@ class CameraSettings:
             raise BadSetting(f"cameras.{self.name}.topic", self.topic, "the name of an image topic")
         one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
         check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
+        expand_paths(self, head=f"cameras.{self.name}.head")
         if self.head and self.zero_shot_labels:
             raise BadSetting(f"cameras.{self.name}.zero_shot_labels", list(self.zero_shot_labels),
                              f"none for a camera with a head ({self.head})")
@@ -56,6 +59,7 @@ class CameraSettings:
 class PoseSettings:
     """One arm: its PoseStamped topic, the frame its header must name, and how long to wait for a sample.
 
+    With ``accept_empty_frame`` a header that names no frame counts as one of ``frame_id``, which may then be empty.
     With ``source`` tf the pose is that of ``ee_frame`` in ``base_frame`` as TF has it, and topic and frame_id
     mean nothing.
     """
@@ -68,18 +72,20 @@ class PoseSettings:
     source: str = "topic"
     base_frame: str = ""
     ee_frame: str = ""
+    accept_empty_frame: bool = False
 
     def __post_init__(self):
         check_name("pose_names", self.name)
         prefix = f"poses.{self.name}."
         one_of(f"{prefix}source", self.source, POSE_SOURCES)
         if self.source == "topic":
-            required = {"topic": "the name of a PoseStamped topic", "frame_id": "the frame that the poses are given in"}
+            required = {"topic": "the name of a PoseStamped topic",
+                        "frame_id": f"the frame that the poses are given in; '' only with {prefix}accept_empty_frame"}
         else:
             required = {"base_frame": "the TF frame that the poses are given in",
                         "ee_frame": "the TF frame of the end effector"}
         for name, accepted in required.items():
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "frame_id" and self.accept_empty_frame):
                 raise BadSetting(f"{prefix}{name}", "", accepted)
         if self.source == "tf" and self.base_frame == self.ee_frame:
             raise BadSetting(f"{prefix}ee_frame", self.ee_frame, f"another frame than {prefix}base_frame")
@@ -119,6 +125,7 @@ class StateSettings:
             raise BadSetting(f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS))
         within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
         within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+        expand_paths(self, tokenizer_weights=f"{prefix}tokenizer_weights")
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class ModelSettings:
     def __post_init__(self):
         if not self.checkpoint:
             raise BadSetting("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
+        expand_paths(self, checkpoint="model.checkpoint")
         if not self.family:
             raise BadSetting("model.family", self.family, "auto, or the name of a family of checkpoints")
         if self.network_size and not _SIZE.match(self.network_size):
@@ -179,6 +187,7 @@ class EngineSettings:
     calibration: str = ""
 
     def __post_init__(self):
+        expand_paths(self, calibration="engine.calibration")
         one_of("engine.backend", self.backend, BACKENDS)
         one_of("engine.precision", self.precision, PRECISIONS)
         within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
@@ -207,6 +216,7 @@ class FusionSettings:
     state_tokenizer: str = "fourier"
 
     def __post_init__(self):
+        expand_paths(self, weights="fusion.weights", tokenizer_weights="poses.tokenizer_weights")
         one_of("fusion.kind", self.kind, FUSIONS)
         one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
         one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)

@@ -1,6 +1,7 @@
 """YAML that somebody else wrote, read with bounds on size, depth and what its aliases unfold to."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,22 @@ def parse_yaml(text: str, name: str, most_bytes: int = MOST_YAML_BYTES) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: dates like 2020-99-99
         if isinstance(error, InvalidValue):
             raise
-        said = "".join(c if c.isprintable() else " " for c in " ".join(str(error).split()))[:_SHOWN]
-        raise InvalidValue(f"{name} is no YAML: {said}; accepted: mappings, lists and plain values") from error
+        raise _no_yaml(name, error) from error
+
+
+def yaml_events(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Iterator[yaml.Event]:
+    """The parser's events of a file, for who gives YAML a meaning of its own. Raises as :func:`load_yaml`."""
+    text = _text(path, most_bytes)
+    try:
+        _check_bounds(text, str(path))
+        yield from yaml.parse(text, YamlLoader)
+    except yaml.YAMLError as error:
+        raise _no_yaml(str(path), error) from error
+
+
+def _no_yaml(name: str, error: Exception) -> InvalidValue:
+    said = "".join(c if c.isprintable() else " " for c in " ".join(str(error).split()))[:_SHOWN]
+    return InvalidValue(f"{name} is no YAML: {said}; accepted: mappings, lists and plain values")
 
 
 def _text(path: Path, most_bytes: int) -> str:

@@ -1,5 +1,6 @@
 """`vit-perception replay` as a user types it, heard over DDS by a node of its own."""
 
+import json
 import os
 import re
 import resource
@@ -13,19 +14,23 @@ import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import QosReliability
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import String
 
 from test.bags.test_reader import OTHER_TOOL
 from test.conftest import DEMO_BAG, ROOT
 from vit_perception.bags.output_messages import offered_qos
 from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.bags.writer import BagWriter, typestore_with_vision_msgs
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
 from vit_perception.ros.bag_player import PLAY_QOS, recorded_qos
+from vit_perception.ros.replay_qos import is_latched, play_qos
 
 POSES, WRIST = "/ee_pose", "/wrist/image/compressed"
 
@@ -139,6 +144,99 @@ def test_profiles_are_those_of_the_recording(listener, tmp_path):
     # The one image is sent at once, before anybody can be found.
     status, _ = play(listener, tmp_path, tmp_path / "bag", "--rate", 0.4)
     assert status == 0 and len(listener.heard[WRIST]) == 1 and not listener.heard[POSES]
+
+
+STRING = "std_msgs/msg/String"
+
+
+def text_bag(folder, messages, qos=lambda topic: []):
+    """A bag of (topic, seconds, text, type)."""
+    with BagWriter(folder, qos) as out:
+        for topic, at_s, text, *kind in messages:
+            out.write(topic, *kind or [STRING], serialize_message(String(data=text)), round((1000 + at_s) * 1e9))
+    return folder
+
+
+def texts(listener, topic):
+    return [deserialize_message(data, String).data for _, data in listener.heard[topic]]
+
+
+def test_what_was_latched_before_the_start_is_sent_first_in_each_pass(listener, tmp_path):
+    """Two publishers of static transforms, a layout that changed, a description whose QoS the bag does not say."""
+    messages = [("/tf_static", 0, "camera"), ("/tf_static", 0.1, "gripper"), ("/layout", 0.1, "first"),
+                ("/robot_description", 0.2, "urdf"), ("/layout", 0.3, "second"), ("/pose", 0.4, "too early"),
+                ("/pose", 1.1, "one"), ("/layout", 1.2, "third"), ("/pose", 1.3, "two")]
+    offered = {"/tf_static": 2, "/layout": 1}
+    bag = text_bag(tmp_path / "bag", messages, lambda topic: [offered_qos(True)] * offered.get(topic, 0))
+    late = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    for topic in ("/tf_static", "/layout", "/robot_description"):
+        listener.listen(topic, String, late)
+    listener.listen("/pose", String)
+    log = tmp_path / "sent.jsonl"
+    status, said = play(listener, tmp_path, bag, "--start", 1, "--loop", 2, "--wait-s", 20, "--log", log)
+    assert status == 0 and "14 messages sent" in said, said
+    assert texts(listener, "/pose") == ["one", "two"] * 2
+    assert texts(listener, "/tf_static") == ["camera", "gripper"] * 2
+    assert texts(listener, "/layout") == ["second", "third"] * 2 and texts(listener, "/robot_description") == ["urdf"] * 2
+    order = [json.loads(line)["topic"] for line in log.read_text().splitlines()]
+    assert order[:4] == ["/tf_static", "/tf_static", "/robot_description", "/layout"] and order[4] == "/pose"
+
+
+@pytest.mark.parametrize("choice", ["recorded", "reliable"])
+def test_without_an_earlier_start_nothing_is_sent_twice(tmp_path, capsys, choice):
+    bag = text_bag(tmp_path / "bag", [("/tf_static", 0, "a"), ("/x", 0.1, "b")], lambda topic: [offered_qos(True)])
+    assert main(["replay", str(bag), "--qos", choice, "--rate", "10"]) == 0
+    assert "2 messages sent" in capsys.readouterr().out
+
+
+def test_a_latched_topic_is_latched_under_either_choice(tmp_path):
+    bag = text_bag(tmp_path / "bag", [("/a", 0, "a"), ("/ns/tf_static", 0, "b"), ("/c", 0, "c")],
+                   lambda topic: [offered_qos(topic == "/a")] if topic != "/ns/tf_static" else [])
+    with BagReader(bag) as opened:
+        for choice in ("recorded", "reliable"):
+            assert [is_latched(play_qos(opened, topic, choice)[0]) for topic in ("/a", "/ns/tf_static", "/c")] == [
+                True, True, False]
+
+
+def test_profiles_that_no_publisher_has_are_named_and_those_of_reliable_taken(tmp_path, capsys):
+    bag = text_bag(tmp_path / "bag", [("/deep", 0, "a"), ("/negative", 0, "b"), ("/fine", 0.1, "c")],
+                   lambda topic: [offered_qos(False)._replace(depth={"/deep": 2**40, "/negative": -5}.get(topic, 1))])
+    assert main(["replay", str(bag)]) == 0
+    said = capsys.readouterr()
+    assert "3 messages sent" in said.out and "Traceback" not in said.err
+    for topic, wrong in (("/deep", "depth is 1099511627776; accepted: 0 to 10000"), ("/negative", "depth is -5")):
+        assert f"recorded QoS not used, but that of --qos reliable: {topic}: {wrong}" in said.err
+    assert "/fine" not in said.err
+
+
+def test_types_and_names_that_ros_has_not_are_left_out_by_name(tmp_path, capsys):
+    def foreign(folder, with_fine):
+        store = typestore_with_vision_msgs()
+        store.register(get_types_from_msg("uint8 a", "antigravity/msg/X"))
+        with Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3) as out:
+            out.write(out.add_connection("/x", "antigravity/msg/X", typestore=store), 10**12, bytes(8))
+            if with_fine:
+                text = bytes(serialize_message(String(data="x")))
+                out.write(out.add_connection("/fine", STRING, typestore=store), 10**12, text)
+        return str(folder)
+
+    assert main(["replay", foreign(tmp_path / "some", True)]) == 0
+    said = capsys.readouterr()
+    assert "1 messages sent" in said.out and "not played: /x: message type antigravity/msg/X is not installed" in said.err
+    for options in ([foreign(tmp_path / "all", False)], [str(tmp_path / "some"), "--topics", "/x"]):
+        assert main(["replay", *options]) == 1
+        said = capsys.readouterr()
+        assert len(said.err.splitlines()) == 1 and "message type antigravity/msg/X is not installed here" in said.err
+    assert "antigravity" not in sys.modules
+    named = text_bag(tmp_path / "named", [("/a b", 0, "x"), ("/a-b", 0, "x"), ("/fine", 0, "x")])
+    assert main(["replay", str(named)]) == 0
+    said = capsys.readouterr()
+    assert "1 messages sent" in said.out and said.err.count("it is no name of a topic in ROS") == 2
+    only = text_bag(tmp_path / "only", [("/a b", 0, "x"), ("/a-b", 0, "x")])
+    assert main(["replay", str(only)]) == 1
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "has no topic that can be published here: /a b" in said.err
+    assert main(["replay", str(only), "--remap", "/a b:=/ab"]) == 0
 
 
 def test_it_costs_little():

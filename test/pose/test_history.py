@@ -233,3 +233,13 @@ def test_stamps_that_hardly_advance_do_not_fill_the_memory(monkeypatch):
     for k in range(1000):
         history.add(5_000_000_000 + k, k)
     assert len(history) == 100 and history.around(5_000_000_999, 0).before == 999
+
+
+def test_a_header_without_a_frame_is_taken_where_that_is_asked_for():
+    nowhere = pose_message(frame_id="")
+    assert refusal(nowhere, "base").reason == "frame"
+    assert pose_of(nowhere, "base", accept_empty_frame=True).frame_id == "base"
+    assert pose_of(pose_message(), "base", accept_empty_frame=True).frame_id == "base"
+    assert pose_of(nowhere, "", accept_empty_frame=True).frame_id == ""
+    for expected, said in (("tool", "accepted: 'tool' or none"), ("", "accepted: ''")):
+        assert said in str(refusal(pose_message(), expected, True))

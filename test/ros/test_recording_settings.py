@@ -1,12 +1,19 @@
 """A parameter file means the same to the node and to the tools that read it without ROS."""
 
 import pytest
+import rclpy
 import yaml
+from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
 
 from test.conftest import DEMO_BAG, ROOT
-from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
+from test.ros.sensor_messages import MILLISECOND_NS, stamped_pose
+from vit_perception.bags.reader import BagReader
+from vit_perception.bags.recording_settings import read_parameters, settings_of_parameters, settings_of_recording
+from vit_perception.bags.writer import BagWriter
+from vit_perception.errors import InvalidValue
 from vit_perception.ros.encoder_node import EncoderNode
 from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
 from vit_perception.settings import BadSetting
@@ -67,7 +74,7 @@ def test_a_misspelt_parameter_and_a_file_that_is_none_are_named(tmp_path):
     with pytest.raises(BadSetting, match="cameras.a.topik.*accepted: a parameter of the node"):
         settings_of_parameters(file)
     file.write_text("camera_names: [a]")
-    with pytest.raises(ValueError, match="is no parameter file of one node"):
+    with pytest.raises(ValueError, match="p.yaml is no parameter file: line 1: 'camera_names' holds no mapping"):
         settings_of_parameters(file)
 
 
@@ -105,3 +112,83 @@ def test_numbers_are_read_as_ros_reads_them(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text("/**: {ros__parameters: {camera_names: [a], min_score: 1e-3}}")
     assert settings_of_parameters(file).output.min_score == 0.001
+
+
+def test_a_file_is_read_for_the_node_that_it_names(tmp_path):
+    """A file of several nodes, of a node in a namespace, and topics that are relative to it."""
+    file = tmp_path / "p.yaml"
+    encoder = "vit_encoder: {ros__parameters: {camera_names: [a, b, c, d], cameras: {a: {topic: x}, b: {topic: ~/x}, " \
+              "c: {topic: /x}}}}"
+    for text, prefix in ((f"/**: {{ros__parameters: {{use_sim_time: false}}}}\n{encoder}", ""),
+                         (f"camera_driver: {{ros__parameters: {{fps: 30}}}}\n{encoder}", ""),
+                         (f"robot1: {{arm: {{{encoder}}}}}", "/robot1/arm")):
+        file.write_text(text)
+        settings, node = read_parameters(file)
+        assert node == f"{prefix}/vit_encoder"
+        assert [c.topic for c in settings.cameras] == [f"{prefix}/x", f"{prefix}/vit_encoder/x", "/x",
+                                                       f"{prefix}/d/image"]
+    file.write_text("".join(f"{name}: {{{encoder}}}\n" for name in ("left", "right")))
+    assert read_parameters(file, "/right/vit_encoder")[0].cameras[0].topic == "/right/x"
+    with pytest.raises(InvalidValue, match="accepted: --node with one of them"):
+        read_parameters(file)
+    with pytest.raises(BadSetting, match="camera_names"):
+        read_parameters(file, "/vit_encoder")
+
+
+def test_what_is_said_to_every_node_may_be_for_another_one(tmp_path, caplog):
+    file = tmp_path / "p.yaml"
+    file.write_text("/**: {ros__parameters: {robot: r2, top_k: 2}}\n"
+                    "vit_encoder: {ros__parameters: {camera_names: [a]}}")
+    assert settings_of_parameters(file).output.top_k == 2
+    assert "parameter 'robot' of /** is not one of /vit_encoder's" in caplog.text
+    file.write_text("/**: {ros__parameters: {top_k: 2}}\n"
+                    "vit_encoder: {ros__parameters: {camera_names: [a], robot: r2}}")
+    with pytest.raises(BadSetting, match="parameter 'robot' is 'r2'"):
+        settings_of_parameters(file)
+
+
+@pytest.mark.parametrize("empty", ["[]", "['']"])
+def test_an_empty_list_is_none_to_both(tmp_path, empty):
+    file = tmp_path / "p.yaml"
+    file.write_text(f"/**: {{ros__parameters: {{camera_names: [a], cameras.a.topic: /a, cameras.a.labels: {empty}, "
+                    f"pose_names: {empty}, state_names: {empty}, zero_shot.labels: {empty}}}}}")
+    context = Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(file)], context=context)
+    node = Node("vit_encoder", context=context)
+    try:
+        settings = NodeParameters(node).read()
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+    assert settings == settings_of_parameters(file) and not settings.poses and not settings.states
+    file.write_text(f"/**: {{ros__parameters: {{camera_names: {empty}}}}}")
+    with pytest.raises(BadSetting, match="'camera_names' is .*at least one camera"):
+        settings_of_parameters(file)
+
+
+def poses_bag(folder, frames):
+    """A bag with an image, and a pose a frame_id of ``frames``."""
+    with BagReader(DEMO_BAG) as bag, BagWriter(folder) as out:
+        image = next(bag.raw(["/wrist/image/compressed"]))
+        out.write("/wrist/image/compressed", image.type_name, image.data, image.stamp_ns)
+        for k, frame_id in enumerate(frames):
+            pose = stamped_pose((k + 1) * MILLISECOND_NS, frame_id=frame_id)
+            out.write("/ee_pose", "geometry_msgs/msg/PoseStamped", serialize_message(pose), image.stamp_ns + k)
+    return folder
+
+
+def test_poses_without_a_frame_are_named_and_can_be_taken(tmp_path, caplog):
+    bag = poses_bag(tmp_path / "bag", ["", "", ""])
+    assert settings_of_recording(bag).poses == ()
+    assert ("left out: the 3 poses of /ee_pose, whose headers name no frame" in caplog.text
+            and "poses.arm.accept_empty_frame: true" in caplog.text)
+    file = tmp_path / "p.yaml"
+    file.write_text("/**: {ros__parameters: {camera_names: [a], pose_names: [arm], poses.arm.topic: /ee_pose, "
+                    "poses.arm.accept_empty_frame: true}}")
+    (arm,) = settings_of_parameters(file).poses
+    assert (arm.frame_id, arm.accept_empty_frame) == ("", True)
+    file.write_text(file.read_text().replace("true", "false"))
+    with pytest.raises(BadSetting, match="poses.arm.frame_id.*only with poses.arm.accept_empty_frame"):
+        settings_of_parameters(file)
+    later = poses_bag(tmp_path / "later", ["", "world"])
+    assert settings_of_recording(later).poses[0].frame_id == "world"

@@ -15,6 +15,7 @@ from vit_perception.bags.replay import Dropped
 from vit_perception.bags.shards import FORMATS, BagShard, ColumnShard, Shard
 from vit_perception.bags.split_bag import write_metadata
 from vit_perception.errors import InvalidValue
+from vit_perception.parameter_files import DEFAULT_NODE
 from vit_perception.pipeline import Pipeline
 from vit_perception.pose.samples import JUMP_BACK_NS
 
@@ -30,7 +31,7 @@ class EmbedOptions:
     features: tuple[str, ...] = ()
     shard_bytes: int = 64 << 20
     shard_frames: int = 1000
-    node: str = "/vit_encoder"
+    node: str = DEFAULT_NODE
 
     def __post_init__(self):
         if self.file_format not in FORMATS:

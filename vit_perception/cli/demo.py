@@ -23,6 +23,7 @@ from vit_perception.bags.reader import BagReader
 from vit_perception.bags.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
+from vit_perception.cli.paths import user_path
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
 from vit_perception.durable import is_half_made, write_whole
 from vit_perception.errors import InvalidValue, OperationFailed
@@ -41,8 +42,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     for option, default, what in (("--train-bag", data / "pick_place_train", "recording to fit on"),
                                   ("--bag", data / "pick_place_demo", "recording to replay"),
                                   ("--params", share_folder() / "config/demo.yaml", "parameters of the node")):
-        parser.add_argument(option, type=Path, default=default, help=f"{what} (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
+        parser.add_argument(option, type=user_path, default=default, help=f"{what} (default: %(default)s)")
+    parser.add_argument("--out", type=user_path, default=Path("demo_output"),
+                        help="folder to write (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
 
 

@@ -22,9 +22,11 @@ from vit_perception.bags.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
 from vit_perception.bags.output_messages import check_node_name
 from vit_perception.bags.recording_kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
-from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
+from vit_perception.bags.recording_settings import read_parameters, settings_of_recording
 from vit_perception.bags.shards import FORMATS
+from vit_perception.cli.paths import user_path
 from vit_perception.errors import InvalidValue
+from vit_perception.parameter_files import DEFAULT_NODE
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
 
@@ -35,10 +37,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE",
+    parser.add_argument("sources", type=user_path, nargs="+", metavar="SOURCE",
                         help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write: a new one, or that of an interrupted "
-                        "run, which goes on")
+    parser.add_argument("--out", type=user_path, required=True, help="folder to write: a new one, or that of an "
+                        "interrupted run, which goes on")
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="parquet and safetensors have a row "
                         "a frame, mcap is a bag with the node's own topics (default: %(default)s)")
     parser.add_argument("--features", nargs="+", choices=FEATURES, default=[],
@@ -48,13 +50,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--shard-frames", type=int, default=1000, help="most frames of a file (default: %(default)s)")
     parser.add_argument("--period-s", type=float, default=0.1, help="between two pictures, which have no time of "
                         "their own (default: %(default)s)")
-    parser.add_argument("--node", default="/vit_encoder", help="the node below whose name an mcap's topics stand "
-                        "(default: %(default)s)")
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
     """What makes the pipeline; `inspect` has the same."""
-    parser.add_argument("--params", type=Path, help="the node's parameter file (default: every image and pose topic)")
+    parser.add_argument("--params", type=user_path, help="the node's parameter file (default: every image and pose "
+                        "topic)")
+    parser.add_argument("--node", default="", help="the node's full name: whose part of --params is read, and below "
+                        "which an mcap's topics stand (default: the one that --params is for, else /vit_encoder)")
     parser.add_argument("--checkpoint", help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
                         "--params, else demo)")
     parser.add_argument("--backend", choices=BACKENDS, help="the engine (default: as in --params, else auto: the first "
@@ -66,11 +69,11 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
-    check_node_name(args.node)
     options = EmbedOptions(args.format, tuple(args.features), max(1, round(args.shard_mb * MEBIBYTE)),
-                           args.shard_frames, args.node)
+                           args.shard_frames)
     check_out(args.out)
-    settings, sources = what_to_read(args)
+    settings, sources, node = what_to_read(args)
+    options = replace(options, node=node)
     print(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
           + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
           + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states))
@@ -108,32 +111,39 @@ def skip_lines(rows: list[dict]) -> list[str]:
     return [f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}" for row in rows]
 
 
-def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source]]:
-    """Settings and sources by what the paths are. Raises ValueError naming a path that is none of it."""
+def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
+    """The settings of ``--params``, if there is one, and the node's full name."""
+    if args.node:
+        check_node_name(args.node)
+    return read_parameters(args.params, args.node) if args.params else (None, args.node or DEFAULT_NODE)
+
+
+def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
+    """Settings and sources by what the paths are, and the node's name. Raises ValueError naming a path that is none."""
     first = args.sources[0]
     for path in args.sources:
         if not path.exists():
             raise InvalidValue(f"there is no {path}; accepted: {SOURCES}")
-    given = settings_of_parameters(args.params) if args.params else None
+    given, node = what_is_given(args)
     if is_bag(first):
         for path in args.sources:
             check_recording(path)
         settings = with_overrides(given or settings_of_recording(first), args)
-        return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources]
+        return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources], node
     check_no_loose_bag(first)
     if len(args.sources) > 1:
         raise InvalidValue(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
     if is_lerobot(first):
         source = LeRobotSource(first)
         cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
-        return with_overrides(images_only(given, cameras), args), [source]
+        return with_overrides(images_only(given, cameras), args), [source], node
     if not first.is_dir():
         raise InvalidValue(f"{first} is nothing that can be read; accepted: {SOURCES}")
     if not any(first.iterdir()):
         raise InvalidValue(f"{first} is an empty folder; accepted: {SOURCES}")
     camera = given.cameras[0].name if given else "camera"
     settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
-    return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)]
+    return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)], node
 
 
 def is_bag(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.cli.paths import user_path
 from vit_perception.durable import REPLACEABLE, kind_of
 from vit_perception.errors import InvalidValue
 from vit_perception.explain.figure import Story, draw_story
@@ -31,17 +32,19 @@ NO_CLASSES = "no classes: the model has no classifier; see --head and --labels"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}")
+    parser.add_argument("image", type=user_path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}")
     parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
     parser.add_argument("--family", default="auto", help="as the node's model.family (default: %(default)s)")
     classes = parser.add_mutually_exclusive_group()
-    classes.add_argument("--head", type=Path, help="top classes of a head that `vit-perception fit` made: its folder")
+    classes.add_argument("--head", type=user_path, help="top classes of a head that `vit-perception fit` made: its "
+                         "folder")
     classes.add_argument("--labels", nargs="+", default=[], metavar="LABEL",
                          help="top classes by their names, zero-shot (CLIP, SigLIP)")
     parser.add_argument("--block", type=int, default=-1, help="whose tokens and heads are drawn (default: the last)")
     parser.add_argument("--head-grid", type=int, metavar="COLUMNS", help="heads in a row (default: up to 8)")
     parser.add_argument("--top-k", type=int, default=5, help="classes shown (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE.png", help="the figure (default: <image>_explained.png here)")
+    parser.add_argument("--out", type=user_path, metavar="FILE.png", help="the figure (default: "
+                        "<image>_explained.png here)")
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON instead of the table")
 
 

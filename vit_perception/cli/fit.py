@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.cli.paths import user_path
 from vit_perception.errors import InvalidValue
 from vit_perception.model.fit_head import METHODS
 from vit_perception.model.heads import FEATURES
@@ -28,16 +29,17 @@ FINETUNE_ONLY = ("variant", "image_size", "device", "threads", "resume",
 
 def add_arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=Path, help="folder with a subfolder of JPEG, PNG, BMP or WebP files a class")
-    source.add_argument("--bag", type=Path, help="rosbag2 folder with an image topic and a label topic")
+    source.add_argument("--images", type=user_path, help="folder with a subfolder of JPEG, PNG, BMP or WebP "
+                        "files a class")
+    source.add_argument("--bag", type=user_path, help="rosbag2 folder with an image topic and a label topic")
     parser.add_argument("--topic", help="image topic of the bag")
     parser.add_argument("--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
-    parser.add_argument("--test-bag", type=Path, help="a bag that is only tested on")
-    parser.add_argument("--test-images", type=Path, help="a folder that is only tested on")
+    parser.add_argument("--test-bag", type=user_path, help="a bag that is only tested on")
+    parser.add_argument("--test-images", type=user_path, help="a folder that is only tested on")
     parser.add_argument("--held-out", type=float, default=0.25,
                         help="share held out of each class (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write: a head, or a checkpoint")
+    parser.add_argument("--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint")
     parser.add_argument("--method", choices=(*METHODS, "finetune"), default="logistic")
     parser.add_argument("--feature", choices=FEATURES, help="what the classifier sees (default: cls_mean; finetune: as "
                         "the checkpoint's own classifier, else cls_mean)")

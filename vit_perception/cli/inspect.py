@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,10 +15,11 @@ from vit_perception.bags.html_report import ReportData, write_report
 from vit_perception.bags.inspect_frames import SHEET_ROWS, inspected
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.recording_kind import check_recording
-from vit_perception.bags.recording_settings import settings_of_parameters, settings_of_recording
+from vit_perception.bags.recording_settings import settings_of_recording
 from vit_perception.bags.replay import Dropped, Skips
 from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
-from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, with_overrides
+from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, what_is_given, with_overrides
+from vit_perception.cli.paths import user_path
 from vit_perception.durable import write_whole
 from vit_perception.errors import InvalidValue
 from vit_perception.pipeline import Pipeline
@@ -28,8 +28,8 @@ FORMATS = ("auto", "rrd", "html", "both")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, contact_sheet.png, "
+    parser.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    parser.add_argument("--out", type=user_path, required=True, help="folder for report.html, contact_sheet.png, "
                         "<bag>.rrd; those that are there are replaced")
     parser.add_argument("--format", choices=FORMATS, default="auto", help="html, rrd for the Rerun viewer, or both "
                         "(default: auto, both where rerun-sdk is installed, else html)")
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
     check_recording(args.bag)
     if args.out.exists() and not args.out.is_dir():
         raise InvalidValue(f"--out: {args.out} is a file; accepted: a folder, new or not")
-    settings = settings_of_parameters(args.params) if args.params else settings_of_recording(args.bag)
+    settings = what_is_given(args)[0] or settings_of_recording(args.bag)
     with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
     if args.format == "auto" and not with_rrd:
         print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)

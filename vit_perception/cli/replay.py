@@ -2,16 +2,18 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vit_perception.cli.paths import user_path
+
 SHOW_EVERY = 20
+MOST_LINES, LONGEST_LINE = 20, 500
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    parser.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
     parser.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
     parser.add_argument("--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
@@ -25,7 +27,16 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="as the bag says where it does, or reliable, which every subscriber matches")
     parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long, before playing, for a subscriber on "
                         "each topic (default: 0, no waiting); it is an error if one has none by then")
-    parser.add_argument("--log", type=Path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
+    parser.add_argument("--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
+
+
+def tell(what: str, lines: list[str]) -> None:
+    """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many more there are."""
+    for line in lines[:MOST_LINES]:
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in line[:LONGEST_LINE])
+        print(f"{what}: {shown}", file=sys.stderr)
+    if len(lines) > MOST_LINES:
+        print(f"{what}: {len(lines) - MOST_LINES} more", file=sys.stderr)
 
 
 def run(args: Namespace) -> int:
@@ -45,8 +56,8 @@ def run(args: Namespace) -> int:
     def began(player) -> None:
         nonlocal begin_ns
         begin_ns = player.start_ns
-        for skipped in player.skipped:
-            print(f"not played: {skipped}", file=sys.stderr)
+        tell("not played", player.skipped)
+        tell("recorded QoS not used, but that of --qos reliable", player.replaced)
         progress.update(bar, total=player.stop_ns - player.start_ns)
         progress.start()
 
@@ -54,7 +65,7 @@ def run(args: Namespace) -> int:
         nonlocal count
         count += 1
         if count % SHOW_EVERY == 0:
-            progress.update(bar, completed=message.stamp_ns - begin_ns)
+            progress.update(bar, completed=max(0, message.stamp_ns - begin_ns))
 
     try:
         sent, ended = play_bag(args.bag, options, args.log, began, show)

@@ -39,8 +39,10 @@ class Stream:
 
         ``needed_ns``: the oldest stamp that may still be looked up, as :meth:`SampleHistory.add` has it.
         """
-        sample = (pose_of(message, self.settings.expected_frame_id) if self.is_pose else
-                  joint_samples_of(message, self.settings))
+        if self.is_pose:
+            sample = pose_of(message, self.settings.expected_frame_id, self.settings.accept_empty_frame)
+        else:
+            sample = joint_samples_of(message, self.settings)
         self._history.add(sample, needed_ns)
 
     def lookup(self, stamp_ns: int) -> PoseAtImage | StateAtImage:

@@ -16,10 +16,11 @@ MAX_POSITION_M = 1e6  # beyond it the unit or the driver is wrong; float32 featu
 __all__ = ["JUMP_BACK_NS", "PoseHistory", "pose_of"]
 
 
-def pose_of(message: Any, expected_frame_id: str = "") -> Pose:
+def pose_of(message: Any, expected_frame_id: str = "", accept_empty_frame: bool = False) -> Pose:
     """The pose of a geometry_msgs/PoseStamped (rclpy, rosbags or alike); its quaternion is made exactly unit.
 
-    ``expected_frame_id``: what ``header.frame_id`` must be; empty takes any.
+    ``expected_frame_id``: what ``header.frame_id`` must be; empty takes any. With ``accept_empty_frame`` a header that
+    names no frame is taken for one of ``expected_frame_id``, and that may be empty itself.
     Raises BadInput with the reason ``stamp``, ``frame``, ``nan``, ``position`` or ``quaternion``.
     """
     stamp, frame_id = message.header.stamp, message.header.frame_id
@@ -27,8 +28,11 @@ def pose_of(message: Any, expected_frame_id: str = "") -> Pose:
     if stamp_ns <= 0 or stamp.nanosec >= NANOSECONDS_PER_SECOND:
         raise BadInput("stamp", f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
                                 "accepted: the time of measurement, above zero, nanosec below 1e9")
-    if expected_frame_id and frame_id != expected_frame_id:
-        raise BadInput("frame", f"header.frame_id is {shown(frame_id)}; accepted: {expected_frame_id!r}")
+    if accept_empty_frame and not frame_id:
+        frame_id = expected_frame_id
+    elif (expected_frame_id or accept_empty_frame) and frame_id != expected_frame_id:
+        or_none = " or none" if accept_empty_frame and expected_frame_id else ""
+        raise BadInput("frame", f"header.frame_id is {shown(frame_id)}; accepted: {expected_frame_id!r}{or_none}")
     p, q = message.pose.position, message.pose.orientation
     position, quaternion = (float(p.x), float(p.y), float(p.z)), (float(q.x), float(q.y), float(q.z), float(q.w))
     if not all(map(math.isfinite, position + quaternion)):

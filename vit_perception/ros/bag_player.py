@@ -1,6 +1,5 @@
 """Publish a bag's topics over DDS with recorded timing, as the recorded bytes (CDR): nothing is converted."""
 
-import importlib
 import json
 import math
 import signal
@@ -16,7 +15,7 @@ from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
@@ -24,12 +23,14 @@ from rosgraph_msgs.msg import Clock
 from vit_perception.bags.reader import BagError, BagReader, RawMessage
 from vit_perception.durable import fresh_file
 from vit_perception.errors import InvalidValue
+from vit_perception.ros.interfaces import message_class
+from vit_perception.ros.replay_qos import PLAY_QOS, QOS_CHOICES, latched_before, play_qos, recorded_qos
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
-PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+__all__ = ["PLAY_QOS", "BagPlayer", "PlayOptions", "message_class", "parse_remaps", "play_bag", "recorded_qos"]
+
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 NODE_NAME = "bag_player"
-QOS_CHOICES = ("recorded", "reliable")
 _OPTION = {"start_s": "start", "duration_s": "duration", "clock_hz": "clock", "wait_s": "wait-s"}
 # So that a signal and the clock are not kept waiting by a gap in the bag.
 LONGEST_SLEEP_S = 0.1
@@ -67,36 +68,13 @@ class PlayOptions:
             raise InvalidValue(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
 
-def message_class(type_name: str) -> type:
-    """The Python class of e.g. ``sensor_msgs/msg/Image``. Raises BagError when its package is not installed."""
-    package, _, name = type_name.split("/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise BagError(f"message type {type_name} is not installed here: {error}") from error
-
-
-def recorded_qos(bag: BagReader, topic: str) -> QoSProfile:
-    """What the recorded publishers of ``topic`` offered; where they differed, or the bag does not say, what every
-    subscriber matches."""
-    offered = bag.qos_of(topic)
-    if not offered:
-        return PLAY_QOS
-    reliable = any(q.reliability.name != "BEST_EFFORT" for q in offered)
-    latched = all(q.durability.name == "TRANSIENT_LOCAL" for q in offered)
-    keep_all = any(q.history.name == "KEEP_ALL" for q in offered)
-    return QoSProfile(
-        depth=max(1, *(q.depth for q in offered)),
-        history=HistoryPolicy.KEEP_ALL if keep_all else HistoryPolicy.KEEP_LAST,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
-
-
 class BagPlayer:
-    """Publishers for topics of ``bag`` on ``node``. ``skipped`` names topics whose type is not installed here and those
-    that hold no messages of ROS 2.
+    """Publishers for topics of ``bag`` on ``node``.
 
-    Raises BagError for a topic that is not in the bag, and for a type that is missing of a topic that was named.
+    ``skipped`` names topics that cannot be published here, for their type or their name, and those that hold no messages
+    of ROS 2; ``replaced`` those whose
+    recorded QoS cannot be offered, so that :data:`PLAY_QOS` is. Raises BagError for a topic that is not in the bag,
+    for one that was named and cannot be published, and where none is left.
     """
 
     def __init__(self, node: Node, bag: BagReader, options: PlayOptions):
@@ -105,19 +83,20 @@ class BagPlayer:
         for topic in names:
             bag.type_of(topic)
         self.skipped = [f"{entry.topic}: {entry.why}" for entry in bag.left_out]
+        self.replaced: list[str] = []
         self._publishers = {}
+        self._offered: dict[str, QoSProfile] = {}
         for topic in options.topics or sorted(bag.topics):
             try:
-                if differs := bag.difference(topic):
-                    raise BagError(f"{differs}: subscribers would misread it")
-                kind = message_class(bag.type_of(topic))
+                self._publishers[topic] = self._publisher(topic, names.get(topic, topic))
             except BagError as error:
                 if options.topics:
                     raise
                 self.skipped.append(f"{topic}: {error}")
-                continue
-            qos = recorded_qos(bag, topic) if options.qos == "recorded" else PLAY_QOS
-            self._publishers[topic] = node.create_publisher(kind, names.get(topic, topic), qos)
+        if not self._publishers:
+            more = f"; and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
+            raise BagError(f"{bag.path} has no topic that can be published here: {self.skipped[0]}{more}"
+                           if self.skipped else f"{bag.path} has no topic")
         self._clock = node.create_publisher(Clock, "/clock", CLOCK_QOS) if options.clock_hz else None
         self.start_ns = bag.start_ns + round(options.start_s * NANOSECONDS_PER_SECOND)
         self.stop_ns = bag.end_ns
@@ -130,6 +109,21 @@ class BagPlayer:
         # Set by whoever wants it to end, between two messages: an exception out of a signal handler could fall between
         # a message and its count.
         self.stopping = False
+
+    def _publisher(self, topic: str, name: str):
+        """A publisher of what ``topic`` holds. Raises BagError where there can be none."""
+        if differs := self._bag.difference(topic):
+            raise BagError(f"{differs}: subscribers would misread it")
+        kind = message_class(self._bag.type_of(topic))
+        self._offered[topic], wrong = play_qos(self._bag, topic, self._options.qos)
+        try:
+            publisher = self._node.create_publisher(kind, name, self._offered[topic])
+        except (InvalidTopicNameException, ValueError) as error:  # ValueError: NUL, lone surrogates
+            raise BagError(f"it is no name of a topic in ROS ({str(error).splitlines()[0][:200]}); accepted: --remap "
+                           "to another one") from error
+        if wrong:
+            self.replaced.append(f"{topic}: {wrong}")
+        return publisher
 
     @property
     def _goes_on(self) -> bool:
@@ -166,17 +160,23 @@ class BagPlayer:
         return self._goes_on
 
     def _play_once(self, sent: Callable[[RawMessage, int], None]) -> None:
+        # What was latched before the start is there at the start, for each pass anew.
+        for message in latched_before(self._bag, self._offered, self._publishers, self.start_ns):
+            self._send(message, sent)
         pace = _Pace(self.start_ns, self._options.rate, self._clock, self._options.clock_hz, lambda: self._goes_on)
         for message in self._bag.raw(list(self._publishers), self.start_ns, self.stop_ns):
             if not pace.wait_until(message.stamp_ns):
                 return
-            wall_ns = time.time_ns()
-            self._publishers[message.topic].publish(message.data)
-            self.sent[message.topic] += 1
-            sent(message, wall_ns)
+            self._send(message, sent)
         # The next pass begins when this one's time is over, not when its last message is out.
         if self._options.loops != 1:
             pace.wait_until(self.stop_ns)
+
+    def _send(self, message: RawMessage, sent: Callable[[RawMessage, int], None]) -> None:
+        wall_ns = time.time_ns()
+        self._publishers[message.topic].publish(message.data)
+        self.sent[message.topic] += 1
+        sent(message, wall_ns)
 
     def wait_for_delivery(self) -> None:
         """Reliable topics still deliver what is queued while the publishers live."""

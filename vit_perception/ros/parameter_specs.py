@@ -127,6 +127,8 @@ def pose_specs(name: str) -> tuple[Spec, ...]:
              choices=POSE_SOURCES, fixed=TOPICS),
         Spec(f"poses.{name}.topic", f"{name}/pose", "PoseStamped topic of the end effector.", fixed=TOPICS),
         Spec(f"poses.{name}.frame_id", "", "Frame that its header must name; another one is bad input.", fixed=TOKENS),
+        Spec(f"poses.{name}.accept_empty_frame", False, "Take a header that names no frame for one in frame_id, which "
+             "may then be ''.", fixed=TOKENS),
         Spec(f"poses.{name}.base_frame", "", "With source tf: the frame that the pose is given in.", fixed=TOKENS),
         Spec(f"poses.{name}.ee_frame", "", "With source tf: the end effector's frame.", fixed=TOKENS),
         Spec(f"poses.{name}.wait_s", 0.02, "Longest wait for a sample at or after the image stamp, in s.", 0.0, 1.0),

@@ -50,6 +50,10 @@ class NodeParameters:
         except ParameterUninitializedException:
             return []
 
+    def _texts(self, name: str) -> tuple[str, ...]:
+        """The value of a list of texts; one empty text alone stands for the empty list too."""
+        return tuple(given) if (given := list(self.value(name))) != [""] else ()
+
     def was_set(self, name: str) -> None:
         """Whatever was wrong with ``name`` has been replaced."""
         self._refused.pop(name, None)
@@ -60,17 +64,20 @@ class NodeParameters:
             self._specs[spec.name] = spec
             if self._node.has_parameter(spec.name):
                 continue
+            given = self._node._parameter_overrides.get(spec.name)
+            # An empty list has no type in ROS: it arrives as a parameter without a value.
+            is_empty = spec.default == [] and given is not None and given.value is None
             try:
-                self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor())
+                self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor(),
+                                             ignore_override=is_empty)
             except (InvalidParameterTypeException, InvalidParameterValueException):
-                given = self._node._parameter_overrides[spec.name].value
                 self._node.declare_parameter(spec.name, spec.type_or_default(), spec.descriptor(), ignore_override=True)
                 # Noted after the declaration, which counts as setting it.
-                self._refused[spec.name] = BadSetting(spec.name, given, spec.accepted())
+                self._refused[spec.name] = BadSetting(spec.name, given.value, spec.accepted())
 
     def read(self) -> EncoderSettings:
         """Declare what the named cameras, arms and states need, and read everything. Raises BadSetting."""
-        named = {kind: tuple(self.value(f"{kind}_names")) for kind in ("camera", "pose", "state")}
+        named = {kind: self._texts(f"{kind}_names") for kind in ("camera", "pose", "state")}
         self._used = {spec.name for spec in NODE}
         for kind, names in named.items():
             for name in names:
@@ -114,16 +121,13 @@ class NodeParameters:
         def values(prefix: str, *keys: str) -> list[Any]:
             return [self.value(f"{prefix}{key}") for key in keys]
 
-        def texts(name: str) -> tuple[str, ...]:
-            # A list of one empty text stands for none: an empty list has no type in ROS.
-            return tuple(given) if (given := list(self.value(name))) != [""] else ()
-
+        texts = self._texts
         return EncoderSettings(
             cameras=tuple(CameraSettings(n, *values(f"cameras.{n}.", "topic", "transport", "head"),
                                          texts(f"cameras.{n}.zero_shot_labels"), texts(f"cameras.{n}.labels"))
                           for n in cameras),
             poses=tuple(PoseSettings(n, *values(f"poses.{n}.", "topic", "frame_id", "wait_s", "max_skew_s", "source",
-                                                "base_frame", "ee_frame")) for n in arms),
+                                                "base_frame", "ee_frame", "accept_empty_frame")) for n in arms),
             states=tuple(StateSettings(n, self.value(f"states.{n}.topic"), texts(f"states.{n}.joints"),
                                        texts(f"states.{n}.fields"), *values(f"states.{n}.", "wait_s", "max_skew_s",
                                                                             "tokenizer_weights")) for n in states),

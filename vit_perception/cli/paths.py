@@ -1,0 +1,15 @@
+"""Paths as the command line has them."""
+
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from vit_perception.errors import InvalidValue
+from vit_perception.setting_checks import home_path
+
+
+def user_path(text: str) -> Path:
+    """A path that may begin with ``~`` or ``~user``, which a shell leaves in place in ``--out=~/x``; for argparse."""
+    try:
+        return Path(home_path(text))
+    except InvalidValue as error:
+        raise ArgumentTypeError(str(error)) from error
