@@ -71,8 +71,8 @@ class PlayOptions:
 class BagPlayer:
     """Publishers for topics of ``bag`` on ``node``.
 
-    ``skipped`` names topics that cannot be published here, for their type or their name, and those that hold no messages
-    of ROS 2; ``replaced`` those whose
+    ``skipped`` names topics that cannot be published here, for their type or their name, and those that hold no
+    messages of ROS 2; ``replaced`` those whose
     recorded QoS cannot be offered, so that :data:`PLAY_QOS` is. Raises BagError for a topic that is not in the bag,
     for one that was named and cannot be published, and where none is left.
     """
