@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from vit_perception.errors import InvalidValue
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
-from vit_perception.wire import Layout, differing_fields
+from vit_perception.wire import MEASURED, Layout, differing_fields
 
 
 class FeatureDataset(Dataset):
@@ -90,8 +90,10 @@ def check_one_meaning(files: FeatureFiles) -> None:
 
 
 def _meaning(layout: Layout) -> dict[str, Any]:
-    """``layout`` without what changes with the size of a camera's images."""
+    """``layout`` without what is measured, and what changes with the size of a camera's images."""
     fields = asdict(layout)
+    for name in MEASURED:
+        del fields[name]
     for camera in fields["cameras"]:
         for name in GEOMETRY_FIELDS:
             del camera[name]
