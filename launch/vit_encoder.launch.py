@@ -37,7 +37,7 @@ def seconds(context, name):
 
 def start_node(context):
     """The node; a file that is not there is refused, where launch would start the node without parameters."""
-    params_file = LaunchConfiguration('params_file').perform(context)
+    params_file = os.path.expanduser(LaunchConfiguration('params_file').perform(context))
     if not os.path.isfile(params_file):
         raise FileNotFoundError(f"params_file:='{params_file}' is not a file")
     return [Node(

@@ -155,6 +155,10 @@ class LayoutState:
     tokenizer_sha256: str = ""
 
 
+# What is measured when the engine opens: it differs a little each time, and changes no meaning.
+MEASURED = ("min_cosine",)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What ``~/layout`` says: how to read every topic of the node, and what really runs.
@@ -190,8 +194,9 @@ class Layout:
 
     @property
     def layout_id(self) -> str:
-        """A digest of everything above: two layouts with one id are the same."""
-        return hashlib.sha256(json.dumps(self._fields(), sort_keys=True).encode()).hexdigest()[:16]
+        """A digest of everything above but ``MEASURED``: two layouts with one id mean the same."""
+        meaning = {name: value for name, value in self._fields().items() if name not in MEASURED}
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     def group(self, name: str) -> LayoutGroup:
         """The group called ``name``, e.g. ``wrist/patch``. Raises KeyError with the names there are."""

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,11 +14,14 @@ from PIL import Image
 
 from test.conftest import DEMO_BAG, ROOT
 from vit_perception.bags.embed import EmbedOptions, embed
+from vit_perception.bags.embed_columns import COLUMNS_VERSION
 from vit_perception.bags.embed_sources import BagSource, PicturesSource
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.replay import replay
 from vit_perception.bags.writer import BagWriter
+from vit_perception.model.encoder_graph import GRAPH_VERSION
 from vit_perception.pipeline import Pipeline
+from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
 
@@ -174,6 +178,43 @@ def test_a_shard_without_its_line_and_half_a_line_are_made_anew(pipeline, whole,
     done = []
     embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions("parquet", shard_frames=16), done.append)
     assert contents(out) == expected and done[0] == 96 and sum(done) == 150
+
+
+@pytest.mark.parametrize("kind", ["parquet", "mcap"])
+def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(pipeline, whole, tmp_path, kind):
+    out = tmp_path / "out"
+    shutil.copytree(whole / kind, out)
+    expected = contents(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest |= {"complete": False, "frames": 0, "shards": [], "layouts": [], "dropped": {}}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    lines = (out / "journal.jsonl").read_text().splitlines(keepends=True)
+    (out / "journal.jsonl").write_text("".join(lines[:6]))
+    before, opened = pipeline.layout(), pipeline.opened
+    try:
+        pipeline.opened = replace(opened, report=replace(opened.report, cls_cosine=opened.report.cls_cosine - 3e-6))
+        assert pipeline.layout().min_cosine != before.min_cosine and pipeline.layout().layout_id == before.layout_id
+        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions(kind, shard_frames=16))
+    finally:
+        pipeline.opened = opened
+    assert contents(out) == expected
+    if kind == "parquet":
+        assert len(FeatureDataset(out)) == 150
+
+
+def test_columns_that_change_get_another_version(whole):
+    """Whoever changes what is expected here adds one to COLUMNS_VERSION: runs begun before are then refused."""
+    files = FeatureFiles(whole / "parquet")
+    row = files.row(0, files.columns)
+    found = {name: f"{value.dtype} {len(value.shape)}" for name, value in row.items()}
+    classes = {f"{camera}.{name}": kind for camera in ("agentview", "wrist") for name, kind in (
+        ("cls", "float32 1"), ("class_index", "int32 1"), ("score", "float64 1"), ("stamp_ns", "int64 0"))}
+    assert (COLUMNS_VERSION, found) == (2, classes | {
+        "index": "int64 0", "source": "int64 0", "episode": "int64 0", "layout": "int64 0", "recorded_ns": "int64 0",
+        "stamp_ns": "int64 0", "mask": "bool 1", "tokens": "float32 2", "embedding": "float32 1", "arm.pose": "float64 1",
+        "arm.pose_status": "int8 0", "arm.skew_ns": "int64 0"})
+    run = json.loads((whole / "parquet/manifest.json").read_text())["run"]
+    assert (run["columns_version"], run["graph_version"]) == (COLUMNS_VERSION, GRAPH_VERSION)
 
 
 def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_path):

@@ -93,3 +93,21 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="file is a file; accepted: a new or an empty folder"):
         Journal(tmp_path / "file", RUN)
+
+
+@pytest.mark.parametrize("here, said", [
+    ({"columns_version": 2, "graph_version": 1}, "columns_version is not said there and 2 here"),
+    ({"graph_version": 3}, "graph_version is not said there and 3 here")])
+def test_a_run_of_another_version_is_not_gone_on_with(begun, here, said):
+    """One that was begun before there were versions, too; of what is there nothing is touched."""
+    before = {name: (begun / name).lstat().st_mtime_ns for name in names(begun)}
+    with pytest.raises(ValueError, match=f"begun by another version of vit_perception .{said}.*accepted: a new folder"):
+        Journal(begun, RUN | here)
+    assert {name: (begun / name).lstat().st_mtime_ns for name in names(begun)} == before
+
+
+def test_versions_that_differ_are_both_said(tmp_path):
+    Journal(tmp_path, RUN | {"columns_version": 2}).close()
+    with pytest.raises(ValueError, match="columns_version is 2 there and 3 here"):
+        Journal(tmp_path, RUN | {"columns_version": 3})
+    Journal(tmp_path, RUN | {"columns_version": 2}).close()

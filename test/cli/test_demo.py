@@ -4,8 +4,9 @@ from argparse import Namespace
 
 import pytest
 
-from test.conftest import DEMO_BAG, TRAIN_BAG
-from vit_perception.cli.demo import check, make_room
+from test.conftest import DEMO_BAG, ROOT, TRAIN_BAG
+from vit_perception.cli.demo import check, make_room, parameters_of
+from vit_perception.errors import InvalidValue
 
 
 def test_only_what_a_demo_wrote_is_removed(tmp_path):
@@ -29,3 +30,13 @@ def test_what_would_fail_in_a_minute_is_said_at_once(changes, said):
     check(Namespace(**arguments))
     with pytest.raises(ValueError, match=said):
         check(Namespace(**(arguments | changes)))
+
+
+def test_a_parameter_file_that_the_demo_cannot_use_is_one_line(tmp_path):
+    assert parameters_of(ROOT / "config/demo.yaml")["cameras.wrist.topic"] == "/wrist/image/compressed"
+    file = tmp_path / "p.yaml"
+    for text, said in (("- a", "is no parameter file"), ("hello", "is no parameter file"), ("", "is no parameter file"),
+                       ("/**: {ros__parameters: {camera_names: [a]}}", "gives no text for cameras.agentview.topic")):
+        file.write_text(text)
+        with pytest.raises(InvalidValue, match=f"p.yaml {said}.*; accepted: "):
+            parameters_of(file)

@@ -1,12 +1,13 @@
 """Features of recordings as files: every image group of every source, once, whatever interrupts it."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vit_perception.durable import file_sha256
-from vit_perception.bags.embed_columns import DEFAULT_FEATURES, FEATURES, FrameColumns
+from vit_perception.bags.embed_columns import COLUMNS_VERSION, DEFAULT_FEATURES, FEATURES, FrameColumns
 from vit_perception.bags.embed_journal import Entry, Journal
 from vit_perception.bags.embed_sources import Source, SourceResult
 from vit_perception.bags.layouts import LayoutTracker
@@ -15,9 +16,11 @@ from vit_perception.bags.replay import Dropped
 from vit_perception.bags.shards import FORMATS, BagShard, ColumnShard, Shard
 from vit_perception.bags.split_bag import write_metadata
 from vit_perception.errors import InvalidValue
+from vit_perception.model.encoder_graph import GRAPH_VERSION
 from vit_perception.parameter_files import DEFAULT_NODE
 from vit_perception.pipeline import Pipeline
 from vit_perception.pose.samples import JUMP_BACK_NS
+from vit_perception.wire import Layout
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def embed(pipeline: Pipeline, sources: Sequence[Source], out: Path, options: Emb
 def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions) -> dict[str, Any]:
     """Everything that the features depend on: with the same, an interrupted run can go on."""
     engine = pipeline.engine
-    return {"file_format": options.file_format, "features": list(options.chosen), "node": options.node,
+    return {"columns_version": COLUMNS_VERSION, "graph_version": GRAPH_VERSION,
+            "file_format": options.file_format, "features": list(options.chosen), "node": options.node,
             "shard_bytes": options.shard_bytes, "shard_frames": options.shard_frames,
             "sources": [source.identity() for source in sources], "settings": asdict(pipeline.settings),
             "model": pipeline.card.name, "weights_sha256": pipeline.card.weights_sha256,
@@ -89,7 +93,9 @@ class _Run:
         entries = journal.entries
         last = entries[-1] if entries else None
         self._tracker = LayoutTracker(pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None)
-        self._layout_ids = [layout["layout_id"] for entry in entries for layout in entry.layouts]
+        # The layouts as they were first seen: a resumed run measures its engine anew, and the files stay the same.
+        self._layouts = {layout["layout_id"]: Layout.from_json(json.dumps(layout))
+                         for entry in entries for layout in entry.layouts}
         self._columns = FrameColumns(pipeline, options.chosen)
         self._messages = OutputMessages(options.node, pipeline.settings, self._columns.classified, options.chosen)
         self._episode = last.episode if last else -1
@@ -134,10 +140,11 @@ class _Run:
         if isinstance(result, Dropped):
             entry.note_dropped(result)
             return
-        if self._tracker.update(result) or not self._layout_ids:
-            if self._tracker.layout.layout_id not in self._layout_ids:
-                entry.layouts.append({"layout_id": self._tracker.layout.layout_id, **asdict(self._tracker.layout)})
-                self._layout_ids.append(self._tracker.layout.layout_id)
+        self._tracker.update(result)
+        layout_id = self._tracker.layout.layout_id
+        if layout_id not in self._layouts:
+            entry.layouts.append({"layout_id": layout_id, **asdict(self._tracker.layout)})
+            self._layouts[layout_id] = self._tracker.layout
         # A source begins an episode of its own, whatever its first frame says.
         if self._last_stamp_ns and (self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS):
             self._episode += 1
@@ -146,8 +153,8 @@ class _Run:
         if self._shard is None:
             self._shard = self._new_shard()
         place = {"index": found.index, "source": entry.source, "episode": self._episode,
-                 "layout": self._layout_ids.index(self._tracker.layout.layout_id), "recorded_ns": found.recorded_ns}
-        self._shard.add(place, result, found.extras, self._tracker.layout)
+                 "layout": list(self._layouts).index(layout_id), "recorded_ns": found.recorded_ns}
+        self._shard.add(place, result, found.extras, self._layouts[layout_id])
         entry.first_stamp_ns = entry.first_stamp_ns if entry.frames else result.stamp_ns
         entry.frames += 1
 

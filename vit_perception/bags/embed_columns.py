@@ -8,6 +8,9 @@ from vit_perception.pipeline import Pipeline
 from vit_perception.types import CameraResult, FrameResult, PoseAtImage, StateAtImage
 from vit_perception.wire import TensorFields, encode_tensor
 
+# Add one where a column gets another name, shape, dtype or meaning, or comes or goes, also one of a source's own: a run
+# that another version began is then not gone on with. Version 1 did not say so.
+COLUMNS_VERSION = 2
 FEATURES = ("tokens", "embedding", "cls", "patch")
 # Patch and CLS tokens are rows of the sequence: a column of their own would double what is stored.
 DEFAULT_FEATURES = ("tokens", "embedding", "cls")

@@ -24,6 +24,7 @@ FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
 # What a killed run leaves half made: nothing else in the folder is ever removed.
 _WRITTEN = r"manifest\.json|metadata\.yaml|features_\d{6}(?:\.[a-z]+)?"
+VERSIONS = ("columns_version", "graph_version")  # of a run: what the package makes of the same input
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
@@ -136,7 +137,15 @@ class Journal:
         if not (self.out / MANIFEST).exists():
             self._write_manifest(complete=False)
             return
-        differences = differing_fields(read_manifest(self.out)["run"], self.run)
+        begun = read_manifest(self.out)["run"]
+        for name in VERSIONS:
+            there, here = begun.get(name) if isinstance(begun, dict) else None, self.run.get(name)
+            if there != here:
+                said = "not said" if there is None else f"{there!r:.80}"
+                raise InvalidValue(f"--out: {self.out} was begun by another version of vit_perception ({name} is "
+                                   f"{said} there and {here} here), so new files would not fit; accepted: a new "
+                                   "folder, or that version of vit_perception")
+        differences = differing_fields(begun, self.run)
         if differences:
             raise InvalidValue(f"--out: {self.out} was begun with other settings, so its features would not fit: "
                                f"{'; '.join(differences[:4])}; accepted: a new folder")

@@ -28,6 +28,7 @@ from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large
 from vit_perception.durable import is_half_made, write_whole
 from vit_perception.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.parameter_files import ParameterFile
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
 
@@ -51,8 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     console = Console()
     check(args)
+    parameters = parameters_of(args.params)
     make_room(args.out)
-    parameters = yaml.safe_load(args.params.read_text())["/**"]["ros__parameters"]
     console.rule("1  fit a head for the task's stages on one recording")
     preprocess = fit_heads(args, parameters)
     params_file = args.out / "params.yaml"
@@ -80,6 +81,19 @@ def check(args: Namespace) -> None:
             raise InvalidValue(f"{option}: no bag at {path}; the demo's recordings are in data/demo of the repository")
         with BagReader(path) as bag:
             bag.count("/task_stage")
+
+
+def parameters_of(file: Path) -> dict:
+    """The parameters that ``file`` gives to the node. Raises InvalidValue where the demo cannot do with them."""
+    content = ParameterFile(file)
+    # An empty list is the default of every list, and there is no way to write one that all versions of ROS read.
+    given = {name: value for name, value in content.values_for(content.node()).items() if value is not None}
+    given.setdefault("model.checkpoint", "demo")
+    for name in (*(f"cameras.{camera}.topic" for camera in CAMERAS), "model.checkpoint"):
+        if not isinstance(given.get(name), str):
+            raise InvalidValue(f"--params: {file} gives no text for {name}; accepted: one with the cameras "
+                               f"{', '.join(CAMERAS)}, as config/demo.yaml")
+    return given
 
 
 def make_room(out: Path) -> None:

@@ -12,7 +12,7 @@ from vit_perception.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
-from vit_perception.wire import Layout, differing_fields
+from vit_perception.wire import MEASURED, Layout, differing_fields
 
 
 class FeatureDataset(Dataset):
@@ -88,8 +88,10 @@ def check_one_meaning(files: FeatureFiles) -> None:
 
 
 def _meaning(layout: Layout) -> dict[str, Any]:
-    """``layout`` without what changes with the size of a camera's images."""
+    """``layout`` without what is measured, and what changes with the size of a camera's images."""
     fields = asdict(layout)
+    for name in MEASURED:
+        del fields[name]
     for camera in fields["cameras"]:
         for name in GEOMETRY_FIELDS:
             del camera[name]

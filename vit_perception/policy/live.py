@@ -16,7 +16,7 @@ import numpy as np
 
 from vit_perception.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
-from vit_perception.wire import Layout, decode_tensor, differing_fields, mask_of
+from vit_perception.wire import MEASURED, Layout, decode_tensor, differing_fields, mask_of
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 MAX_PENDING = 10
@@ -60,7 +60,7 @@ def check_layout(live: Layout, expected: Sequence[Layout], may_differ: Sequence[
         if layout.layout_id == live.layout_id:
             return
         one, other = asdict(layout), asdict(live)
-        for name in may_differ:
+        for name in (*may_differ, *MEASURED):
             one.pop(name, None), other.pop(name, None)
         for seen, now in zip(one["cameras"], other["cameras"]):
             for key in GEOMETRY_FIELDS if now["source_size_px"] is None else ():

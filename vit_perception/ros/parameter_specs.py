@@ -59,15 +59,15 @@ class Spec:
 
 NODE = (
     Spec("autostart", False, "Configure and activate as soon as the node spins.", fixed=ONCE),
-    Spec("camera_names", [], "The cameras, each a segment of the output topics; leave the key out for none.",
+    Spec("camera_names", [], "The cameras, each a segment of the output topics; [] or no key is none.",
          fixed=ENGINE),
-    Spec("pose_names", [], "The arms, each a segment of the output topics; leave the key out for none.", fixed=TOKENS),
+    Spec("pose_names", [], "The arms, each a segment of the output topics; [] or no key is none.", fixed=TOKENS),
     Spec("model.checkpoint", "demo", "Folder, file, hf://owner/name, or demo (DINOv2 ViT-S/14).", fixed=ENGINE),
     Spec("model.family", "auto", "Family of checkpoints that the file is read as; auto recognises it.", fixed=ENGINE),
     Spec("model.network_size", "", "Height and width in px that images are brought to, e.g. 518x686; '' is the "
          "checkpoint's own.", fixed=ENGINE),
     Spec("dense.enabled", False, "Publish the depth or segmentation of a checkpoint with such a head.", fixed=ENGINE),
-    Spec("zero_shot.labels", [], "Names of classes, for CLIP and SigLIP checkpoints; leave the key out for none.",
+    Spec("zero_shot.labels", [], "Names of classes, for CLIP and SigLIP checkpoints; [] or no key is none.",
          fixed=ENCODED),
     Spec("zero_shot.templates", ["a photo of a {}."], "Texts that each label stands in, at {}; averaged.",
          fixed=ENCODED),
@@ -89,7 +89,7 @@ NODE = (
     Spec("poses.tokenizer", "fourier", "How a pose becomes a token; fourier needs no weights.",
          choices=TOKENIZERS, fixed=TOKENS),
     Spec("poses.tokenizer_weights", "", "safetensors file of the linear or mlp tokenizer.", fixed=TOKENS),
-    Spec("state_names", [], "The joint states, each a segment of the output topics; leave the key out for none.",
+    Spec("state_names", [], "The joint states, each a segment of the output topics; [] or no key is none.",
          fixed=TOKENS),
     Spec("states.policy", "mask", "What a missing joint state does to the frame: mask its token, or require it.",
          choices=POSE_POLICIES),
