@@ -12,8 +12,8 @@ from test.conftest import ROOT
 PACKAGE = ROOT / "vit_perception"
 # Recordings as they are, without knowing what is in them: calibration images are read below the other bag modules.
 RECORDINGS = {f"bags.{name}" for name in (
-    "bag_files", "bag_folder", "definitions", "mcap_chunks", "mcap_file", "mcap_records", "reader", "recording_kind",
-    "sqlite_file", "storage", "unpacking")}
+    "bag_files", "bag_folder", "definitions", "mcap_chunks", "mcap_file", "mcap_records", "reader", "recorded_qos",
+    "recording_kind", "sqlite_file", "storage", "unpacking")}
 # Each layer may import itself and those before it. A module that is named itself stands where it is named.
 LAYERS = [{"errors"}, {"regular_files"},
           {"safetensors_header", "types", "durable", "heap", "parameter_files", "private_cache", "setting_checks", "settings", "telemetry",

@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import struct
+from contextlib import suppress
 
 import lz4.frame
 import numpy as np
@@ -13,6 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from test.bags import mcap_parts as m
 from vit_perception.bags.reader import BagError, BagReader, Undecodable
+from vit_perception.errors import InvalidValue
 
 STORE, T0, ROUNDS = get_typestore(Stores.ROS2_KILTED), 1_700_000_000_000_000_000, 250
 TEXT, JOINTS = "std_msgs/msg/String", "sensor_msgs/msg/JointState"
@@ -68,7 +70,9 @@ def read_all(path) -> int:
         with BagReader(path) as bag:
             topics = list(bag.topics)
             for topic in topics:
-                bag.qos_of(topic), bag.difference(topic), bag.count(topic)
+                bag.difference(topic), bag.count(topic)
+                with suppress(InvalidValue):
+                    bag.qos_of(topic)
             found = [m for _, _, m in bag.messages(topics, tell=topics)]
             raw = list(bag.raw(topics, bag.start_ns, bag.end_ns))
             assert all(m.text.isprintable() and len(m.text) < 1500 for m in found if isinstance(m, Undecodable))

@@ -89,8 +89,8 @@ def test_the_bag_is_one_recording_of_several_files(whole):
         assert bag.count("/vit_encoder/tokens") == 150 and len(list((whole / "mcap").glob("*.mcap"))) == 10
         headers = [m.header.stamp for _, _, m in bag.messages(["/vit_encoder/tokens"])]
         stamps = [stamp.sec * 10**9 + stamp.nanosec for stamp in headers]
-        (qos,) = set(map(str, (q.durability.name for q in bag.qos_of("/vit_encoder/layout"))))
-    assert np.all(np.diff(stamps) == 50_000_000) and qos == "TRANSIENT_LOCAL"
+        (qos,) = set(map(str, (q.durability for q in bag.qos_of("/vit_encoder/layout"))))
+    assert np.all(np.diff(stamps) == 50_000_000) and qos == "transient_local"
 
 
 KILLED = textwrap.dedent("""

@@ -17,7 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import QosReliability
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_types_from_msg
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
@@ -26,7 +26,7 @@ from test.bags.test_reader import OTHER_TOOL
 from test.conftest import DEMO_BAG, ROOT
 from vit_perception.bags.output_messages import offered_qos
 from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter, typestore_with_vision_msgs
+from vit_perception.bags.writer import BagWriter
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
 from vit_perception.ros.bag_player import PLAY_QOS, recorded_qos
@@ -211,7 +211,7 @@ def test_profiles_that_no_publisher_has_are_named_and_those_of_reliable_taken(tm
 
 def test_types_and_names_that_ros_has_not_are_left_out_by_name(tmp_path, capsys):
     def foreign(folder, with_fine):
-        store = typestore_with_vision_msgs()
+        store = get_typestore(Stores.ROS2_HUMBLE)
         store.register(get_types_from_msg("uint8 a", "antigravity/msg/X"))
         with Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3) as out:
             out.write(out.add_connection("/x", "antigravity/msg/X", typestore=store), 10**12, bytes(8))

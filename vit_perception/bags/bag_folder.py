@@ -5,18 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from rosbags.interfaces import Qos
-from rosbags.rosbag2.metadata import parse_qos
 
 from vit_perception.bags.storage import Unreadable, shown, some_of
-from vit_perception.errors import InvalidValue
 from vit_perception.regular_files import check_regular
-from vit_perception.yaml_files import load_yaml, parse_yaml
+from vit_perception.yaml_files import load_yaml
 
 NEWEST_VERSION = 9
 MOST_METADATA_BYTES = 16 << 20
-MOST_QOS_CHARACTERS = 1 << 18
-_MOST_QOS_NUMBER = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -85,19 +80,3 @@ def _of(mapping: Any, key: str, kind: type, otherwise: Any = None) -> Any:
         raise Unreadable(f"its metadata.yaml has {'no' if value is None else 'a wrong'} {key}; accepted: "
                          f"{ {dict: 'a group', int: 'a number', str: 'a text', list: 'a list'}[kind]}")
     return value
-
-
-def qos_profiles(said: Any) -> list[Qos]:
-    """The profiles that a bag says its publishers offered; none where it says none, or what is no profile."""
-    try:
-        if isinstance(said, str):
-            said = parse_yaml(said, "offered_qos_profiles", MOST_QOS_CHARACTERS)
-        profiles = parse_qos(said or [])
-    except (InvalidValue, KeyError, TypeError, ValueError, AttributeError, IndexError):
-        return []
-    return profiles if all(_is_plain(profile) for profile in profiles) else []
-
-
-def _is_plain(profile: Qos) -> bool:
-    numbers = [profile.depth, *profile.deadline, *profile.lifespan, *profile.liveliness_lease_duration]
-    return all(type(number) is int and 0 <= number <= _MOST_QOS_NUMBER for number in numbers)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import Qos
 
 from vit_perception.bags.bag_files import STORAGE, PackedFile, PlainFile
-from vit_perception.bags.bag_folder import BagFolder, qos_profiles, read_folder
+from vit_perception.bags.bag_folder import BagFolder, read_folder
 from vit_perception.bags.definitions import deserialised, difference, why_not_readable
 from vit_perception.bags.recording_kind import ACCEPTED, BagError, check_recording, cut_off
+from vit_perception.bags.recorded_qos import RecordedQos, recorded_profiles
 from vit_perception.bags.storage import (MOST_MESSAGE_BYTES, MOST_TIMES_UNPACKED, MOST_TOPICS, Channel, LeftOut,
                                          TooLarge, Unreadable, by_topic, mib, most_unpacked, shown, some_of)
 from vit_perception.bags.unpacking import ZSTD_MAGIC, unpacked_message
@@ -140,10 +140,13 @@ class BagReader:
         """How many messages ``topic`` holds, of its type."""
         return self._counts[topic, self.type_of(topic)]
 
-    def qos_of(self, topic: str) -> list[Qos]:
-        """The profiles that the recorded publishers of ``topic`` offered; empty where the bag does not say."""
+    def qos_of(self, topic: str) -> list[RecordedQos]:
+        """The profiles that the recorded publishers of ``topic`` offered; empty where the bag does not say.
+
+        Raises InvalidValue, with what is wrong, where it says what no publisher can have.
+        """
         said = self._folder.qos.get(topic) if self._folder else None
-        return qos_profiles(said) or qos_profiles(self._kinds(topic)[self.type_of(topic)].qos)
+        return recorded_profiles(said or self._kinds(topic)[self.type_of(topic)].qos)
 
     def why_not_readable(self, topic: str) -> str:
         """Why no message of ``topic`` can be read as its type, by the definition that the bag has of it; else empty."""

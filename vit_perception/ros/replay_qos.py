@@ -6,7 +6,6 @@ from collections.abc import Collection
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from vit_perception.bags.reader import BagReader, RawMessage
-from vit_perception.bags.recorded_qos import recorded_profiles
 from vit_perception.errors import InvalidValue
 
 PLAY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -44,7 +43,7 @@ def is_latched(qos: QoSProfile) -> bool:
 def recorded_qos(bag: BagReader, topic: str) -> QoSProfile:
     """What the recorded publishers of ``topic`` offered; where they differed, or the bag does not say, what every
     subscriber matches. Raises InvalidValue where the bag says what no publisher can offer."""
-    offered = recorded_profiles(bag.qos_of(topic))
+    offered = bag.qos_of(topic)
     if not offered:
         return PLAY_QOS
     reliable = any(q.reliability != "best_effort" for q in offered)
