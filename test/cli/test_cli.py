@@ -22,7 +22,7 @@ def run(*arguments, timeout_s=120, **environment):
 
 def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     done = run("doctor")
-    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].splitlines()[1:]
+    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].partition("\n\n")[0].splitlines()[1:]
     for candidate, line in zip(CANDIDATES, runtimes, strict=True):
         assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
     assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout

@@ -40,7 +40,7 @@ OTHERS = {"empty": ("is an empty folder; ", ACCEPTED, EMBED_ACCEPTS),
           "not_there": ("not_there; ", ACCEPTED, EMBED_ACCEPTS),
           "notes.txt": ("notes.txt is no", ACCEPTED, EMBED_ACCEPTS),
           "notes": ("notes ", "is no bag: it has no metadata.yaml, but a.txt; " + ACCEPTED,
-                    "holds no pictures; accepted: .jpg, .jpeg, .png files, a rosbag2 folder")}
+                    "holds no pictures; accepted: .jpg, .jpeg, .png, .bmp, .webp files, a rosbag2")}
 
 
 @pytest.fixture(scope="module")
