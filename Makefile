@@ -44,8 +44,11 @@ $(VENV)/.ready: requirements/runtime.txt setup.py setup.cfg package.xml tools/bu
 	$(RUN) tools/link_share.py
 	@touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
+BINDINGS := $(wildcard requirements/tensorrt_bindings/*.txt)
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt $(BINDINGS)
 	$(PIP) -r requirements/test.txt
+	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
+		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
 	@touch $@
 
 .venv-parity/.ready: $(VENV)/.ready-test requirements/parity.txt requirements/parity-frameworks.txt
