@@ -56,8 +56,11 @@ $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock torch-cpu.lock
 	$(RUN) tools/link_share.py
 	@touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock
+BINDINGS := $(wildcard requirements/tensorrt_bindings/*.txt)
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock $(BINDINGS)
 	$(PIP) $(LOCKED) -r requirements/test.lock
+	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
+		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
 	@touch $@
 
 .venv-parity/.ready: $(VENV)/.ready-test requirements/parity.lock requirements/parity-frameworks.lock

@@ -5,6 +5,7 @@ difference is met, beside the real builds of TensorRT-RTX (test_tensorrt.py) tha
 """
 
 import re
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -132,15 +133,73 @@ def test_timings_of_another_version_or_gpu_are_left_behind(content, used):
 
 
 def test_one_logger_a_process_that_hands_over_each_error_once():
-    api = SimpleNamespace(ILogger=type("ILogger", (), {"Severity": SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, INFO=3),
+    api = SimpleNamespace(ILogger=type("ILogger", (), {"Severity": SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3),
                                                        "__init__": lambda self: None}))
-    api = type("Api", (), {"ILogger": api.ILogger})
+    api = type("Api", (), {"ILogger": api.ILogger, "__version__": "10.3.0"})
     logger = tensorrt_api.logger_of(api)
     assert tensorrt_api.logger_of(api) is logger
     for severity, text in ((1, "first\n"), (3, "only information"), (0, "second"), (1, "first")):
         logger.log(severity, text)
     assert logger.take_errors() == "first; second"
     assert logger.take_errors() == "it gave no reason"
+    lines = []
+    for severity, text in ((2, "slow\n"), (3, "only information"), (2, "slow")):
+        logger.log(severity, text)
+    for _ in range(2):
+        tensorrt_api.report_warnings(api, lines.append)
+    assert lines == ["WARNING: Api 10.3.0: slow"]  # regression: warnings were dropped
+
+
+@pytest.mark.parametrize("error, expected", [
+    (ModuleNotFoundError("No module named 'torch'", name="torch"), "is not installed"),
+    (ModuleNotFoundError("No module named 'sympy'", name="sympy"), "does not load: No module named 'sympy'"),
+    (ImportError("libcudss.so.0: cannot open shared object file"), "does not load: libcudss.so.0: cannot open"),
+])
+def test_torch_that_does_not_load_is_not_called_missing(monkeypatch, error, expected):
+    """Regression: whatever torch lacked, it was said that torch is not installed."""
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "torch":
+                raise error
+
+    monkeypatch.setattr(tensorrt_api, "driver_fault", lambda: "")
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    gpu, why_not = tensorrt_api.find_gpu()
+    assert gpu is None and why_not.startswith("torch, which holds the buffers on the GPU, ") and expected in why_not
+
+
+@pytest.mark.parametrize("said, refused", [
+    ("IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion stdVersionRead == "
+     "kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: 239, Serialized Engine Version: "
+     "236)", True),
+    ("Error Code 6: API Usage Error (The engine plan file is not compatible with this version of TensorRT, expecting "
+     "library version 10.3.0.26 got 10.13.3.9, please rebuild.)", True),
+    ("The engine plan file is generated on an incompatible device, expecting compute 8.7 got compute 8.9, please "
+     "rebuild.", True),
+    ("Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed.Magic tag does not match)",
+     True),
+    ("IRuntime::deserializeCudaEngine: Error Code 2: OutOfMemory (Requested size was 176160768 bytes.)", False),
+    ("Error Code 1: Cuda Runtime (an illegal memory access was encountered)", False),
+    ("CUDA initialization failure with error: 35", False),
+    ("", False),
+])
+def test_only_what_is_said_of_the_file_is_the_files_fault(said, refused):
+    """Texts of TensorRT 10 and RTX 1.7: an engine is built again for those of the first kind alone."""
+    class Runtime:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, content):
+            if said:
+                self.logger.log(1, said)
+
+    severities = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+    logger_type = type("ILogger", (), {"Severity": severities, "__init__": lambda self: None})
+    api = type("Api", (), {"ILogger": logger_type, "Runtime": Runtime, "__version__": "10.3.0"})
+    with pytest.raises(EngineError, match="cannot load the engine: ") as caught:
+        tensorrt_engine.load_engine(api, b"plan")
+    assert isinstance(caught.value, tensorrt_engine.EngineFileRefused) == refused
 
 
 @pytest.mark.gpu

@@ -72,7 +72,7 @@ class Engine(ABC):
 
     After ``open``: ``precision`` is the one that really runs (not the one asked for), ``device`` the device's
     name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``, ``file`` the compiled engine in the
-    cache where the runtime has one.
+    cache where the runtime has one, ``note`` what falls short of how it usually runs, for people (``""``: nothing).
     Not thread-safe: one thread at a time may call ``infer`` or ``close``.
     """
 
@@ -84,6 +84,7 @@ class Engine(ABC):
         self.device = ""
         self.runtime = ""
         self.file: Path | None = None
+        self.note = ""
         self._input_shape: tuple[int, int, int, int] | None = None
 
     @abstractmethod
@@ -107,7 +108,7 @@ class Engine(ABC):
         if spec.precision not in status.precisions:
             raise EngineError(f"{self.name} does not run {spec.precision!r} on {status.device}; "
                               f"accepted: {', '.join(status.precisions)}")
-        self.device, self.runtime = status.device, f"{self.name} {status.version}"
+        self.device, self.runtime, self.note = status.device, f"{self.name} {status.version}", ""
         try:
             self._open(source, spec)
             if self.precision != spec.precision:

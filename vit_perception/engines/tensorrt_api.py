@@ -23,7 +23,7 @@ from vit_perception.engines.engine import EngineError
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 _DRIVER = "libcuda.so.1"
 _BFLOAT16_CAPABILITY = (8, 0)
-_ERRORS_KEPT = 20
+_TEXTS_KEPT = 20
 
 
 def module_name(flavour: str) -> str:
@@ -66,9 +66,11 @@ def find_gpu() -> tuple[Gpu | None, str]:
         return None, fault
     try:
         import torch
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "torch":  # something that torch itself imports
+            return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
         return None, "torch, which holds the buffers on the GPU, is not installed"
-    except OSError as error:  # a library of CUDA that is not where torch looks
+    except (ImportError, OSError) as error:  # a library of CUDA that is not where torch looks, such as libcudss
         return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
     if torch.version.cuda is None:
         return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
@@ -122,17 +124,24 @@ def precisions_of(compute_capability: str) -> tuple[str, ...]:
 
 @cache
 def logger_of(api: ModuleType):
-    """The one logger of a process: TensorRT keeps the first that it is given and complains of others."""
-    bad = (api.ILogger.Severity.INTERNAL_ERROR, api.ILogger.Severity.ERROR)
+    """The one logger of a process: TensorRT keeps the first that it is given and complains of others.
+
+    It keeps the last errors and warnings for whoever reports them (:func:`report_warnings`).
+    """
+    severities = api.ILogger.Severity
+    bad = (severities.INTERNAL_ERROR, severities.ERROR)
 
     class Logger(api.ILogger):
         def __init__(self):
             api.ILogger.__init__(self)
-            self._errors = deque(maxlen=_ERRORS_KEPT)
+            self._errors: deque[str] = deque(maxlen=_TEXTS_KEPT)
+            self._warnings: deque[str] = deque(maxlen=_TEXTS_KEPT)
 
         def log(self, severity, message):
             if severity in bad:
                 self._errors.append(message.strip())
+            elif severity == severities.WARNING:
+                self._warnings.append(message.strip())
 
         def take_errors(self) -> str:
             """The errors since the last call, the first one first, and forget them."""
@@ -140,7 +149,19 @@ def logger_of(api: ModuleType):
             self._errors.clear()
             return "; ".join(texts) or "it gave no reason"
 
+        def take_warnings(self) -> list[str]:
+            """The warnings since the last call, the first one first, and forget them."""
+            texts = list(dict.fromkeys(self._warnings))
+            self._warnings.clear()
+            return texts
+
     return Logger()
+
+
+def report_warnings(api: ModuleType, log: Callable[[str], None]) -> None:
+    """Tell ``log`` what the runtime has warned of since the last call."""
+    for text in logger_of(api).take_warnings():
+        log(f"WARNING: {api.__name__} {api.__version__}: {text}")
 
 
 def strongly_typed(api: ModuleType) -> int:
@@ -182,14 +203,15 @@ def use_timing_cache(config, content: bytes):
 
 
 def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Callable[[str], None]):
-    """(execution context, runtime cache or None): for RTX with the kernels that an earlier start compiled.
+    """(execution context, runtime cache, runtime configuration); RTX takes the kernels that an earlier start compiled.
 
-    The caller owns the context's scratch memory, ``engine.device_memory_size_v2`` bytes, and has to set it.
+    Cache and configuration are None for ``tensorrt``. All three have to be kept as long as the engine: the context
+    reads them. The caller owns the context's scratch memory, ``engine.device_memory_size_v2`` bytes, and has to set it.
     ``kernels`` of another GPU, driver or version are refused by the runtime itself, and compiled anew.
     """
     strategy = api.ExecutionContextAllocationStrategy.USER_MANAGED
     if flavour == "tensorrt":
-        return engine.create_execution_context(strategy), None
+        return engine.create_execution_context(strategy), None, None
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(strategy)
     runtime_cache = config.create_runtime_cache()
@@ -198,4 +220,4 @@ def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Cal
         log(f"the kernels that {flavour} kept are another GPU's, driver's or version's; it compiles them again")
     if not config.set_runtime_cache(runtime_cache):
         log(f"WARNING: {flavour} refuses a runtime cache; each start compiles its kernels")
-    return engine.create_execution_context(config), runtime_cache
+    return engine.create_execution_context(config), runtime_cache, config

@@ -86,14 +86,15 @@ def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], No
     config.progress_monitor = _monitor(api, progress)
     started_s = time.monotonic()
     engine = builder.build_serialized_network(network, config)
+    tensorrt_api.report_warnings(api, log)
     if progress.stopped_by is not None:
         raise progress.stopped_by
     if engine is None:
         raise EngineError(f"{what} fails: {logger.take_errors()}")
     content = bytes(engine)
     log(f"{what}: done in {time.monotonic() - started_s:.1f} s, {len(content) / 1e6:.1f} MB")
-    if timings is not None:
-        write_checked(options.timing_cache, bytes(timings.serialize()), log)
+    if timings is not None and (measured := timings.serialize()) is not None:
+        write_checked(options.timing_cache, bytes(measured), log)
     return content
 
 

@@ -6,12 +6,13 @@ supported compute capability; the parity gate stands between it and any output.
 """
 
 import contextlib
+import re
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from vit_perception.engines import tensorrt_api, tensorrt_build
+from vit_perception.engines import cuda_graph, tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
@@ -36,7 +37,8 @@ class TensorrtEngine(Engine):
         self._clear()
 
     def _clear(self) -> None:
-        self._loaded = self._context = self._kernels = self._stream = self._replay = self._images = self._output = None
+        self._loaded = self._context = self._kernels = self._runtime_config = None
+        self._stream = self._replay = self._images = self._output = None
         self._buffers = ()
 
     def status(self) -> BackendStatus:
@@ -70,7 +72,7 @@ class TensorrtEngine(Engine):
         path, was_cached = get()
         try:
             self._loaded = load_engine(api, path.read_bytes())
-        except EngineError as error:
+        except EngineFileRefused as error:
             if not was_cached:
                 raise
             key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
@@ -83,11 +85,13 @@ class TensorrtEngine(Engine):
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
             source.log(f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds")
-        self._context, self._kernels = tensorrt_api.make_context(api, self.name, self._loaded[1], stored, source.log)
+        self._context, self._kernels, self._runtime_config = tensorrt_api.make_context(
+            api, self.name, self._loaded[1], stored, source.log)
         if self._context is None:
             raise EngineError(f"{self.name} makes no execution context: {tensorrt_api.logger_of(api).take_errors()}")
         self._allocate(api, buffer_table(tensor_facts(self._loaded[1]), spec))
         self._warm_up_and_capture(api, source)
+        tensorrt_api.report_warnings(api, source.log)
         if self._kernels is not None:
             compiled = self._kernels.serialize()
             if compiled is None:
@@ -138,21 +142,20 @@ class TensorrtEngine(Engine):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        why_not = "" if capturable is None or capturable(self._stream.cuda_stream) else "the runtime says so"
-        if not why_not:
-            try:
-                graph = torch.cuda.CUDAGraph()
-                # Another thread's allocation must not fail the capture.
-                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                    self._enqueue(api)
-                self._replay = graph.replay
-                return
-            except (RuntimeError, EngineError) as error:
-                # torch's own error of a capture that was cut short hides what TensorRT said.
-                why_not = f"{tensorrt_api.logger_of(api).take_errors()}; {error}"
-                self._stream = torch.cuda.Stream(torch.device("cuda", torch.cuda.current_device()))
-        source.log(f"WARNING: {self.name} cannot be captured as a CUDA graph ({why_not}); each frame is enqueued, "
-                   "which costs more of the host's time")
+        recorded, why_not = None, "the runtime says so"
+        if capturable is None or capturable(self._stream.cuda_stream):
+            logger = tensorrt_api.logger_of(api)
+            logger.take_errors()
+            recorded, why_not = cuda_graph.record(partial(self._enqueue, api), self._stream)
+            if recorded is None:
+                why_not = f"{logger.take_errors()}; {why_not}"
+                self._stream = torch.cuda.Stream(self._stream.device)  # a stream whose recording failed is of no use
+        if recorded is not None:
+            self._replay = recorded.replay
+            return
+        self.note = (f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of the host's "
+                     "time")
+        source.log(f"WARNING: {self.name} {self.note}")
         self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
@@ -173,7 +176,7 @@ class TensorrtEngine(Engine):
         # The graph before the context, the context before the engine, the engine before the runtime. Arrays that
         # callers hold keep the pinned memory that they view.
         self._replay = None
-        self._context = self._kernels = None
+        self._context = self._kernels = self._runtime_config = None
         self._loaded = None
         self._clear()
         import torch
@@ -195,8 +198,22 @@ def options_for(flavour: str, version: str, gpu: tensorrt_api.Gpu,
     return tensorrt_build.BuildOptions(flavour, timing_cache=timings)
 
 
+# What TensorRT 10 and 11 and TensorRT-RTX 1 say of a file that is damaged, of another version or for another GPU.
+# Anything else (memory that does not suffice, a driver that fails) says nothing against the file.
+_FILE_REFUSED = re.compile(
+    r"Serialization assertion|(Version|Magic) tag does not match|plan file is (not compatible|generated)"
+    r"|newer plan file|hardware-compatible engine|rebuild", re.IGNORECASE)
+
+
+class EngineFileRefused(EngineError):
+    """The runtime works, and refuses this engine's file: damaged, of another version, or built for another GPU."""
+
+
 def load_engine(api, content: bytes) -> tuple:
-    """(runtime, engine), the runtime kept with what it made. Raises EngineError with what the runtime says."""
+    """(runtime, engine), the runtime kept with what it made.
+
+    Raises EngineFileRefused where the file itself is at fault, EngineError otherwise, with what the runtime says.
+    """
     logger = tensorrt_api.logger_of(api)
     logger.take_errors()
     try:
@@ -205,7 +222,9 @@ def load_engine(api, content: bytes) -> tuple:
         raise EngineError(f"{api.__name__} {api.__version__} does not start: {logger.take_errors()}") from error
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise EngineError(f"{api.__name__} {api.__version__} cannot load the engine: {logger.take_errors()}")
+        said = logger.take_errors()
+        kind = EngineFileRefused if _FILE_REFUSED.search(said) else EngineError
+        raise kind(f"{api.__name__} {api.__version__} cannot load the engine: {said}")
     return runtime, engine
 
 

@@ -18,8 +18,7 @@ from vit_perception.engines.source import EngineSource
 from vit_perception.types import EncoderOutput
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from vit_perception.engines.torch_cuda_frame import CudaFrame
 
 # Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates it.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -34,7 +33,7 @@ class TorchEngine(Engine):
         super().__init__()
         self._wanted_device = device
         self._graph = None
-        self._replay: _CudaReplay | None = None
+        self._replay: "CudaFrame | None" = None
         self._torch_device = None
         self._threads = 0
         self._threads_before = 0
@@ -72,7 +71,11 @@ class TorchEngine(Engine):
         if on_gpu:
             # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix products do not.
             self._graph.model.patch_embedding.unfolded = True
-            self._replay = _CudaReplay(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
+            from vit_perception.engines.torch_cuda_frame import CudaFrame
+            self._replay = CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
+            self.note = self._replay.note
+            if self.note:
+                source.log(f"WARNING: torch on CUDA {self.note}")
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         if self._replay is not None:
@@ -97,50 +100,6 @@ class TorchEngine(Engine):
             # After a fault on the GPU every call fails; what went wrong has been said.
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
-
-
-class _CudaReplay:
-    """``graph``, captured on a stream of its own for one input shape, with the buffers that it reads and writes.
-
-    A frame is one copy into pinned memory, an upload, the replay and the downloads, all queued, and one wait; nothing
-    is allocated. The order (warm up on a side stream, capture, replay) is that of torch's notes on CUDA graphs.
-    """
-
-    _WARM_UP_RUNS = 3  # cuBLAS and cuDNN choose kernels and allocate workspaces, which a capture may not
-
-    def __init__(self, graph: "nn.Module", shape: tuple[int, ...], device: "torch.device"):
-        import torch
-        self._torch = torch
-        self._stream = torch.cuda.Stream(device)
-        self._pinned = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
-        self._pinned_array = self._pinned.numpy()
-        self._images = torch.zeros(shape, dtype=torch.uint8, device=device)
-        # The zeros above are written on the current stream.
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.no_grad(), torch.cuda.stream(self._stream):
-            for _ in range(self._WARM_UP_RUNS):
-                graph(self._images)
-        self._stream.synchronize()
-        self._replay = torch.cuda.CUDAGraph()
-        # thread_local: what other threads of this process do on the GPU meanwhile does not break the capture.
-        with torch.no_grad(), torch.cuda.graph(self._replay, stream=self._stream, capture_error_mode="thread_local"):
-            # Downloading a view of other strides would allocate at each frame.
-            self._outputs = [output.contiguous() for output in graph(self._images)]
-        self._results = [torch.empty(o.shape, dtype=o.dtype, pin_memory=True) for o in self._outputs]
-        # Views of pinned memory: arrays that callers keep also keep the memory.
-        self._output = EncoderOutput(**{name: result.numpy() for name, result in
-                                        zip(graph.output_names, self._results, strict=True)})
-
-    def run(self, images: np.ndarray) -> EncoderOutput:
-        """One frame; the arrays given back are the same ones each time."""
-        np.copyto(self._pinned_array, images)
-        with self._torch.cuda.stream(self._stream):
-            self._images.copy_(self._pinned, non_blocking=True)
-            self._replay.replay()
-            for result, output in zip(self._results, self._outputs):
-                result.copy_(output, non_blocking=True)
-        self._stream.synchronize()
-        return self._output
 
 
 def read_cpu(cpuinfo: Path) -> tuple[str, frozenset[str]]:
