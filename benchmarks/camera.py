@@ -1,6 +1,10 @@
-"""A camera of 640x480 bgr8 from a process of its own: camera.py TOPIC RATE_HZ SECONDS. Stamps are the wall clock."""
+"""A camera of 640x480 bgr8 from a process of its own, until it is stopped: camera.py TOPIC RATE_HZ.
+
+Stamps are the wall clock.
+"""
 
 import array
+import itertools
 import sys
 import time
 from importlib import resources
@@ -24,7 +28,7 @@ def pictures() -> list[array.array]:
     return [array.array("B", cv2.resize(p, (WIDTH_PX, HEIGHT_PX)).tobytes()) for p in read]
 
 
-def main(topic: str, rate_hz: float, seconds: float) -> None:
+def main(topic: str, rate_hz: float) -> None:
     rclpy.init()
     node = Node("benchmark_camera")
     publisher = node.create_publisher(Image, topic, 10)
@@ -36,13 +40,12 @@ def main(topic: str, rate_hz: float, seconds: float) -> None:
         message.data = data
         messages.append(message)
     begin_s = time.monotonic()
-    for k in range(round(rate_hz * seconds)):
+    for k in itertools.count():
         time.sleep(max(0.0, begin_s + k / rate_hz - time.monotonic()))
         message = messages[k % len(messages)]
         message.header = header_of(time.time_ns(), "camera_optical_frame")
         publisher.publish(message)
-    time.sleep(0.5)  # what is queued still goes out while the publisher lives
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]))

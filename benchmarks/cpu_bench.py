@@ -33,7 +33,7 @@ from vit_perception.settings import CameraSettings, EncoderSettings
 
 HERE = Path(__file__).resolve().parent
 LOW_HZ, HIGH_HZ = 5.0, 30.0
-WARM_S = 2.0
+WARM_S, SILENT_S, LEAST_FRAMES = 2.0, 120.0, 3
 PARAMETERS = ["-p", "autostart:=true", "-p", "camera_names:=[camera]", "-p", "cameras.camera.topic:=/bench/image"]
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -87,27 +87,38 @@ def engine_ms(pipeline: Pipeline, runs: int = 40) -> float:
     return statistics.median(times)
 
 
-def start_camera(topic: str, rate_hz: float, seconds: float, logs: Path) -> Child:
-    """The camera as a process, for so long."""
-    return Child([sys.executable, str(HERE / "camera.py"), topic, str(rate_hz), str(seconds)], logs / "camera.log")
-
-
-def offer(executor, ears: Ears, names: tuple[str, str], rate_hz: float, seconds: float,
+def offer(executor, ears: Ears, names: tuple[str, str], rate_hz: float, enough,
           logs: Path) -> list[tuple[float, float]]:
-    """Run the camera; what was heard of the tokens while it ran: (time s, age ms). ``names``: images, tokens."""
+    """Show images until ``enough`` of what was heard; all that was: (time s, age ms). ``names``: images, tokens.
+
+    Raises RuntimeError where nothing comes for two minutes.
+    """
     image_topic, token_topic = names
-    ears.heard[token_topic].clear()
-    camera = start_camera(image_topic, rate_hz, seconds, logs)
-    while camera.returncode is None:
-        executor.spin_once(timeout_sec=0.1)
-    if camera.stop() != 0:
-        raise RuntimeError(f"the camera failed:\n{camera.tail()}")
-    return list(ears.heard[token_topic])
+    heard = ears.heard[token_topic]
+    heard.clear()
+    camera = Child([sys.executable, str(HERE / "camera.py"), image_topic, str(rate_hz)], logs / "camera.log")
+    try:
+        news_s, count = time.monotonic(), 0
+        while not enough(heard):
+            executor.spin_once(timeout_sec=0.1)
+            if len(heard) > count:
+                news_s, count = time.monotonic(), len(heard)
+            if camera.returncode is not None or time.monotonic() > news_s + SILENT_S:
+                raise RuntimeError(f"nothing came on {token_topic} in {SILENT_S:g} s; the camera said:\n"
+                                   f"{camera.tail()}")
+    finally:
+        camera.stop()
+    return list(heard)
 
 
 def steady(heard: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Without the first ``WARM_S``."""
     return [h for h in heard if h[0] >= heard[0][0] + WARM_S]
+
+
+def lasted(heard: list[tuple[float, float]], seconds: float) -> bool:
+    """Whether ``seconds`` and the warm-up have passed, and a slow machine has given some frames in that time too."""
+    return bool(heard) and heard[-1][0] >= heard[0][0] + seconds and len(steady(heard)) >= LEAST_FRAMES
 
 
 def rate_of(heard: list[tuple[float, float]]) -> float:
@@ -121,22 +132,18 @@ def rss_kib(pid: int) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
-def memory_growth_percent(executor, ears: Ears, pid: int, engine_hz: float, count: int, logs: Path) -> float:
+def memory_growth_percent(executor, ears: Ears, pid: int, count: int, logs: Path) -> float:
     """Growth of the node's resident memory over ``count`` published frames, after a tenth as many to warm up."""
-    frames = ears.heard["/vit_encoder/tokens"]
-    frames.clear()
-    warm = count // 10
-    seconds = 1.3 * (count + warm) / min(engine_hz, HIGH_HZ) + WARM_S
-    camera = start_camera("/bench/image", HIGH_HZ, seconds, logs)
-    before = 0
-    while len(frames) < count + warm and camera.returncode is None:
-        executor.spin_once(timeout_sec=0.1)
-        if not before and len(frames) >= warm:
-            before = rss_kib(pid)
-    camera.stop()
-    if len(frames) < count + warm:
-        raise RuntimeError(f"only {len(frames)} frames came in {seconds:.0f} s")
-    return 100 * (rss_kib(pid) / before - 1)
+    warm, before_kib = count // 10, 0
+
+    def enough(frames) -> bool:
+        nonlocal before_kib
+        if not before_kib and len(frames) >= warm:
+            before_kib = rss_kib(pid)
+        return len(frames) >= count + warm
+
+    offer(executor, ears, OURS, HIGH_HZ, enough, logs)
+    return 100 * (rss_kib(pid) / before_kib - 1)
 
 
 OURS, NAIVE = ("/bench/image", "/vit_encoder/tokens"), ("/naive/image", "/naive/tokens")
@@ -178,10 +185,10 @@ def measure(args: argparse.Namespace, logs: Path) -> dict:
         "overload_age_ms", "overload_age_p99_ms", "naive_overload_age_ms")}
 
     def ages_at(names: tuple[str, str], rate_hz: float) -> list[tuple[float, float]]:
-        return steady(offer(executor, ears, names, rate_hz, args.seconds, logs))
+        return steady(offer(executor, ears, names, rate_hz, lambda heard: lasted(heard, args.seconds), logs))
 
     for names in (OURS, NAIVE):  # both warm, and no import still running
-        until_heard(executor, ears, names, logs)
+        offer(executor, ears, names, LOW_HZ, bool, logs)
     for round_number in range(args.rounds):
         print(f"round {round_number + 1} of {args.rounds}", flush=True)
         runs["engine_ms"].append(engine_ms(pipeline))
@@ -200,21 +207,12 @@ def measure(args: argparse.Namespace, logs: Path) -> dict:
         runs["naive_hz"].append(rate_of(heard))
         runs["naive_overload_age_ms"].append(statistics.median(age for _, age in heard[-10:]))
     print(f"memory over {args.memory_frames} frames", flush=True)
-    engine_hz = 1e3 / statistics.median(runs["engine_ms"])
-    growth = memory_growth_percent(executor, ears, node.pid, engine_hz, args.memory_frames, logs)
+    growth = memory_growth_percent(executor, ears, node.pid, args.memory_frames, logs)
     report = summarise(runs, pipeline, growth)
     node.stop()
     naive.stop()
     rclpy.try_shutdown()
     return report
-
-
-def until_heard(executor, ears: Ears, names: tuple[str, str], logs: Path) -> None:
-    """Show images until tokens come. Raises RuntimeError where none do in two minutes."""
-    deadline_s = time.monotonic() + 120
-    while not offer(executor, ears, names, LOW_HZ, WARM_S, logs):
-        if time.monotonic() > deadline_s:
-            raise RuntimeError(f"nothing came on {names[1]} in 120 s")
 
 
 def summarise(runs: dict[str, list[float]], pipeline: Pipeline, growth: float) -> dict:

@@ -2,19 +2,19 @@
 
 import json
 import statistics
-import subprocess
 import sys
 
 import pytest
 
 from test.conftest import ROOT
+from test.waiting import run_program
 
 
 def test_every_figure_is_measured(tmp_path):
     """Regression: it had stopped to run, when the pipeline lost a field that only it used."""
     out = tmp_path / "cpu.json"
-    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/cpu_bench.py"), "--rounds", "1", "--seconds", "3",
-                           "--memory-frames", "20", "--out", str(out)], text=True, capture_output=True, timeout=200)
+    done = run_program([sys.executable, ROOT / "benchmarks/cpu_bench.py", "--rounds", 1, "--seconds", 3,
+                        "--memory-frames", 20, "--out", out])
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     committed = json.loads((ROOT / "benchmarks/results/cpu.json").read_text())

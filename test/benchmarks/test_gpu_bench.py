@@ -11,13 +11,14 @@ import torch
 from benchmarks.gpu_figures import (Rates, Work, against_baselines, busy, floor_ms, result_name, rounded, table, timing,
                                     work_of)
 from test.conftest import ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
 
 
 def run(*arguments, **environment):
     return subprocess.run([sys.executable, str(ROOT / "benchmarks/gpu_bench.py"), *arguments], capture_output=True,
-                          text=True, timeout=280, env={**os.environ, **environment})
+                          text=True, timeout=PROGRAM_S, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize("name", ["test", "B/16", "g/14"])

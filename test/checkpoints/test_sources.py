@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from test.waiting import PROGRAM_S
 from vit_perception.checkpoints.load_strict import CheckpointError
 from vit_perception.durable import file_sha256
 from vit_perception.checkpoints.sources import load_checkpoint
@@ -172,7 +173,8 @@ def test_the_hub_offline_from_its_cache_and_without(folder, tmp_path):
               "try:\n    load_checkpoint('hf://me/other@v2')\n"
               "except ValueError as error:\n    print(type(error).__name__, error)\n")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True,
+                         timeout=PROGRAM_S)
     assert run.returncode == 0, run.stderr
     first, second = run.stdout.splitlines()[:2]
     assert first == f"me/tiny hf://me/tiny@{commit}"

@@ -10,19 +10,20 @@ import cv2
 import numpy as np
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
+from test.waiting import PROGRAM_S
 from vit_perception.cli.main import main
 from vit_perception.engines.select import CANDIDATES
 from vit_perception.model.heads import load_head
 
 
-def run(*arguments, timeout_s=120, **environment):
+def run(*arguments, **environment):
     return subprocess.run([sys.executable, "-m", "vit_perception.cli.main", *map(str, arguments)], text=True,
-                          capture_output=True, timeout=timeout_s, env=os.environ | environment)
+                          capture_output=True, timeout=PROGRAM_S, env=os.environ | environment)
 
 
 def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     done = run("doctor")
-    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].partition("\n\n")[0].splitlines()[1:]
+    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].split("\n\n")[0].splitlines()[1:]
     for candidate, line in zip(CANDIDATES, runtimes, strict=True):
         assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
     assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 
 import cv2
@@ -16,6 +15,7 @@ import torch
 
 from test.conftest import TRAIN_BAG
 from test.training.conftest import write_digits
+from test.waiting import PROGRAM_S, run_program
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.main import main
 
@@ -89,19 +89,37 @@ def test_a_model_is_trained_on_a_bag_and_on_pictures(tiny_checkpoint, pictures, 
     assert (second / "curves.png").is_file() and len((second / "metrics.csv").read_text().splitlines()) == 3
 
 
+# argv: a function of the module, which of its calls is the last one that ends, and the arguments of fit.
+KILLED = """
+import os, signal, sys
+from vit_perception.cli.main import main
+from vit_perception.training import finetune
+name, last = sys.argv[1], int(sys.argv[2])
+function, calls = getattr(finetune, name), []
+def call(*arguments):
+    function(*arguments)
+    calls.append(1)
+    if len(calls) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(finetune, name, call)
+main(["fit", *sys.argv[3:]])
+"""
+
+
+def kill_at(name, call, arguments):
+    """Run fit in a process that is killed behind that call of ``finetune.name``."""
+    done = run_program([sys.executable, "-c", KILLED, name, call, *arguments])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path, capsys):
     folder = write_digits(tmp_path / "digits", 400)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = partial(finetune, "--images", folder, epochs=12)
     assert fit(*options(out=whole)) == 0
-    process = subprocess.Popen(COMMAND + options(out=killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    metrics, deadline_s = killed / "metrics.csv", time.monotonic() + 60
-    while time.monotonic() < deadline_s and (not metrics.is_file() or len(metrics.read_text().splitlines()) < 4):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = len(metrics.read_text().splitlines()) - 1
-    assert 3 <= done < 12 and not (killed / "report.json").exists()
+    kill_at("write_metrics", 3, options(out=killed))
+    done = len((killed / "metrics.csv").read_text().splitlines()) - 1
+    assert done == 3 and not (killed / "report.json").exists()
     assert fit(*options(out=killed)) == 1
     assert "holds a run, which --resume takes up" in capsys.readouterr().err
     assert fit(*options("--resume", out=killed)) == 0
@@ -122,13 +140,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path, capsys):
 def test_a_run_killed_in_its_first_epoch_is_taken_up(tmp_path, capsys):
     folder, out = write_digits(tmp_path / "digits", 120), tmp_path / "out"
     options = partial(finetune, "--images", folder, epochs=1, batch=1, out=out)
-    process = subprocess.Popen(COMMAND + options(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline_s = time.monotonic() + 60
-    while time.monotonic() < deadline_s and not (out / "README.md").is_file():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert (out / "run_state.pt").is_file() and not (out / "metrics.csv").exists()
+    kill_at("write_description", 1, options())
+    assert (out / "README.md").is_file() and (out / "run_state.pt").is_file() and not (out / "metrics.csv").exists()
     (out / "config.json").unlink()  # as after a kill in the middle of the description
     assert fit(*options()) == 1
     assert "holds a run, which --resume takes up" in capsys.readouterr().err
@@ -191,7 +204,7 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(tmp_path):
     # Files may grow to 100 kB; the weights take 140 kB.
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
     done = subprocess.run(COMMAND + finetune("--images", folder, epochs=1, out=out), capture_output=True, text=True,
-                          preexec_fn=limit, timeout=120, env=os.environ)
+                          preexec_fn=limit, timeout=PROGRAM_S, env=os.environ)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "model.safetensors cannot be written: " in done.stderr and "accepted: a writable folder" in done.stderr
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "config.json", "preprocessor_config.json", "run.lock",

@@ -11,6 +11,7 @@ from PIL import Image
 from test.bags.test_reader import OTHER_TOOL
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.writer import BagWriter
 
@@ -62,7 +63,7 @@ def test_without_rerun_there_is_a_report_and_a_line_that_says_so(tiny_checkpoint
     for wanted, status, said in (("auto", 0, "no .rrd: rerun-sdk is not installed (pip install rerun-sdk)"),
                                  ("rrd", 1, "an .rrd file needs rerun-sdk: pip install rerun-sdk")):
         done = subprocess.run([sys.executable, "-c", program, "inspect", *map(str, given), "--out", tmp_path / wanted,
-                               "--format", wanted], capture_output=True, text=True, timeout=120, cwd=ROOT)
+                               "--format", wanted], capture_output=True, text=True, timeout=PROGRAM_S, cwd=ROOT)
         assert done.returncode == status and said in done.stderr, done.stderr
     assert (tmp_path / "auto/report.html").exists() and not list((tmp_path / "rrd").glob("*"))
 

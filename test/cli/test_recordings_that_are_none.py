@@ -13,6 +13,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from test.bags.test_embed_memory import long_bag
 from test.conftest import DEMO_BAG
+from test.waiting import PROGRAM_S
 from vit_perception.bags.reader import BagError, BagReader
 from vit_perception.cli.main import main
 
@@ -40,7 +41,7 @@ OTHERS = {"empty": ("is an empty folder; ", ACCEPTED, EMBED_ACCEPTS),
           "not_there": ("not_there; ", ACCEPTED, EMBED_ACCEPTS),
           "notes.txt": ("notes.txt is no", ACCEPTED, EMBED_ACCEPTS),
           "notes": ("notes ", "is no bag: it has no metadata.yaml, but a.txt; " + ACCEPTED,
-                    "holds no pictures; accepted: .jpg, .jpeg, .png, .bmp, .webp files, a rosbag2")}
+                    "holds no pictures; accepted: .jpg, .jpeg, .png, .bmp, .webp files, a rosbag2 folder")}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_the_command_that_converts_is_one(tmp_path):
         BagReader(old)
     program, *arguments = shlex.split(re.search("`(.*)`", str(refused.value))[1])
     assert program == "rosbags-convert"
-    subprocess.run([sys.executable, "-m", "rosbags.convert", *arguments], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "rosbags.convert", *arguments], check=True, timeout=PROGRAM_S)
     with BagReader(tmp_path / "my old") as bag:
         ((_, stamp_ns, message),) = bag.messages(["/ee_pose"])
     assert (stamp_ns, message.header.stamp.sec, message.header.frame_id) == (10, 5, "world")

@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from test.waiting import HANG_S, PROGRAM_S, run_program, wait_until
 from vit_perception.engines.cache import (CacheError, cache_folder, cached, digest_of, discard, read_checked,
                                           write_checked)
 
@@ -52,13 +52,6 @@ class Builder:
 
     def get(self, folder):
         return cached(KEY, self, self.log.append, folder) / "model.onnx"
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.01)
 
 
 def test_a_second_request_reuses_the_entry(tmp_path):
@@ -119,7 +112,7 @@ def test_entries_without_checksums_or_of_another_key_are_built_again(tmp_path):
 def test_two_processes_at_once_build_once(tmp_path):
     record = tmp_path / "record"
     processes = [start_builder(tmp_path / "cache", 0.5, record) for _ in range(2)]
-    outputs = [process.communicate(timeout=20)[0] for process in processes]
+    outputs = [process.communicate(timeout=PROGRAM_S)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert record.read_text() == "build\n"
     assert sum("another process is building" in output for output in outputs) <= 1
@@ -128,9 +121,9 @@ def test_two_processes_at_once_build_once(tmp_path):
 def test_a_builder_killed_midway_leaves_no_entry_and_the_next_one_builds(tmp_path):
     record = tmp_path / "record"
     process = start_builder(tmp_path / "cache", 60, record)
-    wait_for(record)
+    wait_until(record.exists, f"{record}")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=HANG_S)
     entry = tmp_path / "cache" / digest_of(KEY)
     assert not entry.exists()  # what was half-written has another name
     builder = Builder()
@@ -167,7 +160,7 @@ try:
 except CacheError as error:
     print(error)
 """
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    output = run_program([sys.executable, "-c", script])
     assert str(tmp_path) in output.stdout and "File too large" in output.stdout, output
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from test.conftest import ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.engines import onnxruntime_engine
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
@@ -102,6 +103,6 @@ from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 status = OnnxruntimeEngine().status()
 assert status.why_not == "Python package onnxruntime is not installed", status
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PROGRAM_S,
                          env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from test.waiting import PROGRAM_S
 from vit_perception.engines import select
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.select import Candidate, available_backends, open_engine, open_verified
@@ -207,7 +208,7 @@ assert "torch" not in sys.modules, "torch was imported"
 missing = [b for b in select.available_backends() if b.name == "openvino"][0]
 assert not missing.found and missing.why_not, missing
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60,
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=PROGRAM_S,
                          env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr
 

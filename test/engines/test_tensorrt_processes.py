@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from test.conftest import ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.engines import tensorrt_api, tensorrt_build
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_build import BuildOptions, cached_engine
@@ -83,7 +84,7 @@ def test_a_builder_that_is_killed_leaves_no_entry_and_the_next_one_builds(fresh)
     while process.stdout.readline() not in ("built\n", ""):
         pass
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=PROGRAM_S)
     assert engines_in(fresh) == []
     assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
     assert len(engines_in(fresh)) == 1
@@ -92,7 +93,7 @@ def test_a_builder_that_is_killed_leaves_no_entry_and_the_next_one_builds(fresh)
 @needs_rtx
 def test_two_builders_at_once_build_once(fresh):
     processes = [start_builder(fresh, 1.0) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=PROGRAM_S)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert sorted("built" in output.splitlines() for output in outputs) == [False, True], outputs
     assert sorted(output.splitlines()[-1] for output in outputs) == ["False", "True"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from test.conftest import ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.export.reference import graph_key, reference_outputs
 from vit_perception.model.encoder_graph import EncoderGraph
 from vit_perception.model.variants import VARIANTS
@@ -65,6 +66,7 @@ print(graph_key(EncoderGraph(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def test_the_key_is_the_same_whatever_the_cpu():
     """Regression: position embeddings interpolated in float32 gave another key with AVX2 than without."""
     keys = [subprocess.run([sys.executable, "-c", KEY_OF_A_FIXED_MODEL], capture_output=True, text=True, cwd=ROOT,
-                           env={**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": code}, timeout=60).stdout
+                           env={**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": code},
+                           timeout=PROGRAM_S).stdout
             for code in ("default", "avx2")]
     assert keys[0] == keys[1] and len(keys[0].strip()) == 64

@@ -17,22 +17,32 @@ from rosbags.typesys import Stores, get_typestore
 def main(bag: str, topics: dict[str, str]) -> None:
     rclpy.init()
     node = rclpy.create_node("bag_recorder")
-    going = True
+    going, heard = True, 0
 
     def stop(*unused):
         nonlocal going
         going = False
 
+    def write(connection, data):
+        nonlocal heard
+        writer.write(connection, time.time_ns(), data)
+        heard += 1
+        print(f"{heard} messages", flush=True)
+
     signal.signal(signal.SIGTERM, stop)
     typestore = get_typestore(Stores.ROS2_KILTED)
+    subscriptions = []
     with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for topic, kind in topics.items():
             connection = writer.add_connection(topic, kind, typestore=typestore)
             durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.endswith("layout") else DurabilityPolicy.VOLATILE
             package, _, name = kind.split("/")
-            node.create_subscription(getattr(importlib.import_module(f"{package}.msg"), name), topic,
-                                     lambda data, c=connection: writer.write(c, time.time_ns(), data),
-                                     QoSProfile(depth=100, durability=durability), raw=True)
+            kind = getattr(importlib.import_module(f"{package}.msg"), name)
+            subscriptions.append(node.create_subscription(
+                kind, topic, lambda data, c=connection: write(c, data), QoSProfile(depth=1000, durability=durability),
+                raw=True))
+        while going and not all(one.get_publisher_count() for one in subscriptions):
+            rclpy.spin_once(node, timeout_sec=0.1)
         print("recording", flush=True)
         while going:
             rclpy.spin_once(node, timeout_sec=0.1)

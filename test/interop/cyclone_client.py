@@ -109,7 +109,7 @@ def value_of(message: Image) -> np.ndarray:
     return np.frombuffer(bytes(message.data), dtype).reshape(message.height, message.width)
 
 
-def wait_for(done, what: str, timeout_s: float = 20.0):
+def wait_for(done, what: str, timeout_s: float = 120.0):
     deadline_s = time.monotonic() + timeout_s
     while not (result := done()):
         if time.monotonic() > deadline_s:

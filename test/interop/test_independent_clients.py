@@ -7,7 +7,6 @@ images.
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from test.conftest import ROOT
+from test.waiting import status_of, wait_for_words
 from vit_perception.cli.processes import Child
 from vit_perception.pipeline import Pipeline
 from vit_perception.pose.history import pose_of
@@ -41,17 +41,9 @@ def settings_with(checkpoint: Path, dtype: str) -> EncoderSettings:
 
 def parameters_of(settings: EncoderSettings) -> dict:
     return {"camera_names": ["wrist"], "cameras.wrist.topic": "/wrist/image", "pose_names": ["arm"],
-            "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "autostart": True,
-            "model.checkpoint": settings.model.checkpoint, "engine.backend": "torch", "engine.precision": "float32",
-            "output_dtype": settings.output.dtype}
-
-
-def said(child: Child, text: str, timeout_s: float = 60.0) -> None:
-    """Wait until ``child`` has printed ``text``."""
-    deadline_s = time.monotonic() + timeout_s
-    while text not in child.log.read_text():
-        assert child.returncode is None and time.monotonic() < deadline_s, child.tail()
-        time.sleep(0.05)
+            "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "poses.arm.wait_s": 1.0,
+            "autostart": True, "model.checkpoint": settings.model.checkpoint, "engine.backend": "torch",
+            "engine.precision": "float32", "output_dtype": settings.output.dtype}
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
@@ -66,13 +58,13 @@ def exchange(request, tiny_checkpoint, tmp_path_factory):
                       *(f"{topic}={kind}" for topic, kind in TOPICS.items())], folder / "recorder.log")
     client = None
     try:
-        said(node, "active, listening")
-        said(recorder, "recording")
+        wait_for_words(node, "active, listening")
+        wait_for_words(recorder, "recording")
         client = Child([sys.executable, str(HERE / "cyclone_client.py"), os.environ["ROS_DOMAIN_ID"], str(FRAMES),
                         str(folder / "read.npz")], folder / "client.log")
-        client._process.wait(90)
-        assert client.stop() == 0, client.tail()
-        time.sleep(0.5)
+        assert status_of(client) == 0, client.tail()
+        # A message of each topic and frame, and a layout before the first image and one behind it.
+        wait_for_words(recorder, f"{FRAMES * (len(TOPICS) - 1) + 2} messages")
         assert recorder.stop(sent=15) == 0, recorder.tail()
         assert node.stop() == 0, node.tail()
     finally:

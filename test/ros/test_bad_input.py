@@ -88,7 +88,7 @@ def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, ca
     assert not robot.tester.layout.split(robot.frame(STAMP_NS).tokens)["arm/pose"].any()
     robot.accounts("wrist", published=1)
     assert robot.diagnostic("arm arm")[f"refused.{reason}"] == "1"
-    robot.publish("/ee_pose", stamped_pose(STAMP_NS + MILLISECOND_NS))
+    robot.feel("/ee_pose", stamped_pose(STAMP_NS + MILLISECOND_NS))
     robot.publish("/wrist/image", image_message(STAMP_NS + MILLISECOND_NS))
     assert robot.tester.layout.split(robot.frame(STAMP_NS + MILLISECOND_NS).tokens)["arm/pose"].any()
 

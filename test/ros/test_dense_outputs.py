@@ -1,7 +1,5 @@
 """Depth and segmentation as topics of the node, over real DDS."""
 
-import time
-
 import numpy as np
 import pytest
 import yaml
@@ -28,9 +26,10 @@ def depth(tmp_path_factory):
 
 
 def collect(robot, kind, topic, qos=tensor_qos()) -> list:
-    """The messages of a topic as they come, by a subscription of the tester."""
+    """The messages of a topic as they come, by a subscription of the tester that the node knows of."""
     got = []
     robot.tester.create_subscription(kind, topic, got.append, qos)
+    robot.matched()
     return got
 
 
@@ -39,8 +38,6 @@ def test_depth_is_the_torch_reference_frame_for_frame(rig, depth):
     robot = rig(model__checkpoint=str(folder), dense__enabled=True)
     robot.activate()
     got = collect(robot, Image, "/vit_encoder/wrist/depth")
-    robot.until(lambda: robot.node.count_subscribers("/vit_encoder/wrist/depth"), what="the subscription of depth")
-    time.sleep(0.3)  # until the node's side has matched it, too
     pipeline = open_pipeline(folder, cameras=("wrist",))
     for number in range(3):
         stamp_ns = STAMP_NS + number * 100 * MILLISECOND_NS
@@ -69,8 +66,6 @@ def test_it_is_computed_only_while_somebody_subscribes(rig, depth, monkeypatch):
     robot.frame(STAMP_NS)
     assert not runs
     got = collect(robot, Image, "/vit_encoder/wrist/depth")
-    robot.until(lambda: robot.node.count_subscribers("/vit_encoder/wrist/depth"), what="the subscription of depth")
-    time.sleep(0.3)
     robot.publish("/wrist/image", image_message(STAMP_NS + MILLISECOND_NS))
     robot.until(lambda: got, what="depth")
     assert len(runs) == 1
@@ -84,8 +79,6 @@ def test_segmentation_comes_with_its_latched_info(rig, tmp_path):
     robot.activate()
     got = collect(robot, Image, "/vit_encoder/wrist/segmentation")
     infos = collect(robot, VisionInfo, "/vit_encoder/wrist/segmentation_info", LATCHED_QOS)
-    robot.until(lambda: robot.node.count_subscribers("/vit_encoder/wrist/segmentation"), what="the subscription")
-    time.sleep(0.3)
     image = image_message(STAMP_NS, seed=1)
     robot.publish("/wrist/image", image)
     found = robot.until(lambda: got, what="segmentation")[0]

@@ -14,6 +14,7 @@ import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from test.conftest import DEMO_BAG, ROOT
+from test.waiting import PROGRAM_S, wait_until
 from vit_perception.cli.processes import Child
 
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -59,19 +60,13 @@ class Launch(Child):
         """Of the processes that it has started, the oldest first."""
         return [int(pid) for pid in re.findall(STARTED, self.log.read_text())]
 
-    def until(self, text: str, times: int = 1, timeout_s: float = 60.0) -> None:
+    def until(self, text: str, times: int = 1) -> None:
         """Wait until the log holds the pattern ``text`` so many times."""
-        deadline_s = time.monotonic() + timeout_s
-        while len(re.findall(text, self.log.read_text())) < times:
-            assert time.monotonic() < deadline_s, f"{text} was not said within {timeout_s:g} s:\n{self.tail()}"
-            time.sleep(0.1)
+        wait_until(lambda: len(re.findall(text, self.log.read_text())) >= times, text, self.tail)
 
-    def ended(self, timeout_s: float = 60.0) -> int:
+    def ended(self) -> int:
         """Its exit status, when it has ended by itself and left nothing behind."""
-        deadline_s = time.monotonic() + timeout_s
-        while self.returncode is None and time.monotonic() < deadline_s:
-            time.sleep(0.1)
-        assert self.returncode is not None, f"still runs after {timeout_s:g} s:\n{self.tail()}"
+        wait_until(lambda: self.returncode is not None, "its end", self.tail, limit_s=PROGRAM_S)
         assert not [pid for pid in self.pids() if Path(f"/proc/{pid}").exists()]
         return self.stop()
 
@@ -95,7 +90,7 @@ def test_a_killed_node_is_started_again_and_ctrl_c_ends_it_for_good(tmp_path, pa
     assert time.monotonic() - killed_s >= 1.4
     robot.until("active, listening", times=2)
     os.kill(robot.pid, signal.SIGINT)
-    assert robot.ended(timeout_s=15.0) == 0
+    assert robot.ended() == 0
     said = robot.log.read_text()
     assert len(robot.pids()) == 2 and said.count("finished cleanly") == 1 and "escalating" not in said
 
@@ -105,7 +100,7 @@ def test_without_respawn_a_killed_node_stays_away(tmp_path, parameters):
     robot = Launch(tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn_delay=0)
     robot.until(STARTED)
     os.kill(robot.pids()[0], signal.SIGKILL)
-    robot.ended(timeout_s=10.0)
+    robot.ended()
     assert len(robot.pids()) == 1
 
 

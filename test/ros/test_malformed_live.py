@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from test.fuzz import malformed
 from test.ros.conftest import CompressedImage, Image, image_message, stamped_pose
+from test.waiting import wait_until
 
 LAST_NS = 3_000_000_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}
@@ -28,12 +29,9 @@ def filled(message, fields: SimpleNamespace):
     return message
 
 
-def wait_until(received, message) -> None:
+def done_with(message, condition) -> None:
     """One message at a time: a best-effort queue that overflows would be no fault of the message."""
-    deadline_s = time.monotonic() + 10
-    while not received():
-        assert time.monotonic() < deadline_s, f"the node did not receive {message}"
-        time.sleep(0.0005)
+    wait_until(condition, f"the end of {message}", step=lambda: time.sleep(0.0005))
 
 
 KINDS = {"raw": (malformed.images(), Image), "compressed": (malformed.compressed_images(), CompressedImage)}
@@ -44,8 +42,8 @@ def test_the_node_survives_malformed_images_and_accounts_for_each(rig, transport
     robot = rig(cameras__wrist__transport=transport)
     robot.activate()
     strategy, kind = KINDS[transport]
-    books = robot.node._sync.accounts["wrist"]
-    sent = 0
+    sync = robot.node._sync
+    books, sent = sync.accounts["wrist"], 0
 
     @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))
@@ -55,7 +53,7 @@ def test_the_node_survives_malformed_images_and_accounts_for_each(rig, transport
         for message in malformed.one_after_another(messages):
             robot.publish("/wrist/image", filled(kind(), message))
             sent += 1
-            wait_until(lambda: books.received == sent, message)
+            done_with(message, lambda: books.received == sent and not sync.pending("wrist"))
 
     send()
     good = image_message(LAST_NS)
@@ -81,7 +79,7 @@ def test_the_node_survives_malformed_poses_and_counts_each(rig):
         for message in messages:
             robot.publish("/ee_pose", filled(PoseStamped(), message))
             sent += 1
-            wait_until(lambda: account.received == sent, message)
+            done_with(message, lambda: account.received == sent)
 
     send()
     assert sent == 200 and 50 < sum(account.refused.values()) < 200

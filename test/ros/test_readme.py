@@ -1,13 +1,14 @@
 """What the README says is so: its snippet runs, its files exist, its parameters are the node's."""
 
+import itertools
 import json
 import re
 import signal
 import sys
-import time
 
 from test.conftest import ROOT
 from test.ros.conftest import image_message
+from test.waiting import wait_until
 from vit_perception.cli.main import SUBCOMMANDS
 from vit_perception.cli.processes import Child
 from vit_perception.ros.parameters import NODE, camera_specs, pose_specs, state_specs
@@ -21,11 +22,13 @@ def test_the_policy_snippet_prints_tokens(rig, tmp_path):
     robot = rig()
     robot.activate()
     policy = Child([sys.executable, str(tmp_path / "policy.py")], tmp_path / "log")
-    deadline_s, stamp_ns = time.monotonic() + 30, 5_000_000_000
-    while "wrist/patch" not in policy.tail() and time.monotonic() < deadline_s and policy.returncode is None:
-        stamp_ns += 100_000_000
-        robot.publish("/wrist/image", image_message(stamp_ns))
+    stamps_ns = itertools.count(5_000_000_000, 100_000_000)
+
+    def show():
+        robot.publish("/wrist/image", image_message(stamp_ns := next(stamps_ns)))
         robot.frame(stamp_ns)
+
+    wait_until(lambda: "wrist/patch" in policy.tail() or policy.returncode is not None, "tokens", policy.tail, show)
     said = policy.tail()
     policy.stop(sent=signal.SIGKILL)
     assert " {'wrist/cls': (1, 64), 'wrist/patch': (16, 64)} 17 valid" in said, said

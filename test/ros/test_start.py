@@ -10,14 +10,17 @@ import time
 
 import pytest
 
+from test.waiting import HANG_S, handles, status_of, wait_for_words, wait_until
 from vit_perception.cli.processes import Child
 
 
-@pytest.mark.parametrize("after_s, sent", [(0.5, signal.SIGINT), (0.8, signal.SIGTERM), (1.5, signal.SIGINT)])
+@pytest.mark.parametrize("after_s, sent", [(0.0, signal.SIGINT), (0.3, signal.SIGTERM), (1.0, signal.SIGINT)])
 def test_a_signal_during_the_imports_ends_with_0_and_no_traceback(tmp_path, after_s, sent):
     node = Child.module("vit_perception.ros.start", log=tmp_path / "node.log")
+    # Before that, it is Python that a signal ends.
+    wait_until(lambda: handles(node.pid, signal.SIGTERM), "its handlers", node.tail)
     time.sleep(after_s)
-    assert node.stop(timeout_s=10.0, sent=sent) == 0, node.tail()
+    assert node.stop(timeout_s=HANG_S, sent=sent) == 0, node.tail()
     assert "Traceback" not in (tmp_path / "node.log").read_text()
 
 
@@ -37,16 +40,13 @@ def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(tmp_path, 
                   "model.checkpoint": str(hanging_checkpoint)}
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node = Child.module("vit_perception.ros.start", "--ros-args", *options, log=tmp_path / "node.log")
-    deadline_s = time.monotonic() + 30
-    while "loading checkpoint" not in node.tail() and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    assert "loading checkpoint" in node.tail()
+    wait_for_words(node, "loading checkpoint")
     time.sleep(0.5)
     assert node.returncode is None, node.tail()
     for each in sent[1:]:
         os.kill(node.pid, each)
         time.sleep(0.02)
-    assert node.stop(timeout_s=5.0, sent=sent[0]) == 0, node.tail()
+    assert node.stop(timeout_s=HANG_S, sent=sent[0]) == 0, node.tail()
     assert "Traceback" not in node.tail()
 
 
@@ -54,7 +54,4 @@ def test_arguments_that_ros_cannot_read_end_it_with_an_error(tmp_path):
     """Regression: it ended with 0, as if it had been told to."""
     node = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", "/no/file.yaml",
                         log=tmp_path / "node.log")
-    deadline_s = time.monotonic() + 30
-    while node.returncode is None and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    assert node.stop() == 1 and "/no/file.yaml" in node.log.read_text(), node.tail()
+    assert status_of(node) == 1 and "/no/file.yaml" in node.log.read_text(), node.tail()

@@ -35,11 +35,10 @@ def test_the_state_token_is_that_of_the_joints_at_the_image_stamp(rig):
     assert layout.group("body/state").kind == "state" and layout.token_count == 1 + 16 + 1
     assert (layout.states[0].joints, layout.states[0].fields) == (tuple(JOINTS), ("position", "velocity"))
     assert layout.embedding_width == 2 * 64 and layout.state_tokenizer == "fourier"
-    for ms, joints in ((-4, {"elbow": (0.0, 1), "shoulder": (0.5, 0)}), (-5, {"gripper": (0.02, 0)})):
-        robot.publish("/joint_states", joints_message(STAMP_NS + ms * MILLISECOND_NS, **joints))
+    for ms, joints in ((-4, {"elbow": (0.0, 1), "shoulder": (0.5, 0)}), (-5, {"gripper": (0.02, 0)}),
+                       (6, {"shoulder": (1.5, 0), "elbow": (1.0, 3)}), (15, {"gripper": (0.06, 0)})):
+        robot.feel("/joint_states", joints_message(STAMP_NS + ms * MILLISECOND_NS, **joints), source="body")
     robot.publish("/wrist/image", image_message(STAMP_NS))
-    for ms, joints in ((6, {"shoulder": (1.5, 0), "elbow": (1.0, 3)}), (15, {"gripper": (0.06, 0)})):
-        robot.publish("/joint_states", joints_message(STAMP_NS + ms * MILLISECOND_NS, **joints))
     frame = robot.frame(STAMP_NS)
     sent = robot.until(lambda: frame.states.get("body"), what="state_at_image")
     assert (list(sent.name), sent.header.frame_id, sent.header.stamp.sec) == (JOINTS, "body_frame", 5)
@@ -56,7 +55,7 @@ def test_the_state_token_is_that_of_the_joints_at_the_image_stamp(rig):
 def test_without_one_of_the_joints_the_state_is_masked_or_the_frame_dropped(rig, policy, capfd):
     robot = rig(**(STATE | {"states.body.wait_s": 0.0, "states.policy": policy}))
     robot.activate()
-    robot.publish("/joint_states", joints_message(STAMP_NS, shoulder=(1, 0), elbow=(1, 0)))
+    robot.feel("/joint_states", joints_message(STAMP_NS, shoulder=(1, 0), elbow=(1, 0)), source="body")
     robot.publish("/wrist/image", image_message(STAMP_NS))
     if policy == "mask":
         frame = robot.frame(STAMP_NS)

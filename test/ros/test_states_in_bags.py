@@ -90,13 +90,14 @@ def live(rig, bag):
     publishers = [p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in NAMES]
     robot.until(lambda: all(p.get_subscription_count() >= 1 + (p.topic_name.endswith(("/tokens", "at_image")))
                             for p in publishers), what="the subscriptions")
+    robot.matched()
     with BagReader(bag) as reader:
         recorded = [(m.stamp_ns - MILLISECOND_NS, m.topic, deserialize_message(m.data, message_class(m.type_name)))
                     for m in reader.raw(["/wrist/image", "/joint_states"])]
     joints = [m for m in recorded if m[1] == "/joint_states"]
     for stamp_ns, topic, image in (m for m in recorded if m[1] == "/wrist/image"):
         while joints and joints[0][0] <= stamp_ns + 30 * MILLISECOND_NS:
-            robot.publish(*joints.pop(0)[1:])
+            robot.feel(*joints.pop(0)[1:], source="body")
         robot.publish(topic, image)
         robot.frame(stamp_ns)
     robot.until(lambda: sum(topic.endswith("/tokens") for topic, _ in heard) == FRAMES, what="all tokens")
