@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from test.ros import tf2_stand_in
 from test.ros.conftest import MILLISECOND_NS, image_message
+from vit_perception.ros import tf_poses
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.settings import PoseSettings
@@ -172,3 +173,14 @@ def test_what_tf_needs_is_asked_for(rig, capfd, name, value):
     robot = rig(**(TF_ARM | {f"poses.arm.{name}": value}))
     assert robot.node.trigger_configure().name == "FAILURE"
     assert f"'poses.arm.{name}' is {value!r}" in capfd.readouterr().err
+
+
+def test_frames_without_end_are_passed_over_and_counted(samples, monkeypatch):
+    """tf2 keeps every name that it is ever given, and so did the node."""
+    monkeypatch.setattr(tf_poses, "MOST_FRAMES", 20)
+    for k in range(100):
+        samples.hear(moved("base_link", f"wheel{k}", STAMP_NS, 1.0))
+        samples.hear(moved("base_link", "w" * 1000 + str(k), STAMP_NS, 1.0))
+    assert len(samples.tf._newest_ns) < 20 and samples.tf.passed_over > 180 and max(map(len, samples.why)) < 800
+    samples.hear(moved("base_link", "flange", STAMP_NS, 0.5))
+    assert samples.found == [(STAMP_NS, 0.5)]

@@ -16,7 +16,7 @@ from vit_perception.ros.qos import body_qos, image_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.ros.worker import Received
 from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
-from vit_perception.types import BadInput
+from vit_perception.types import BadInput, check_frame_id
 
 # Longer, and the stamp is of another clock than the node's: a bag's, or another machine's.
 LONGEST_TRANSPORT_MS = 10_000.0
@@ -68,6 +68,7 @@ class Inputs:
         arrived_ns = time.monotonic_ns()
         try:
             stamp_ns = stamp_ns_of(message.header)
+            check_frame_id(message.header.frame_id)  # before a megabyte of it waits
         except BadInput as error:
             with self._changed:
                 self._sync.refuse(camera.name, error.reason)
