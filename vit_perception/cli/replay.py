@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vit_perception.errors import printable
+
 SHOW_EVERY = 20
 
 
@@ -46,7 +48,7 @@ def run(args: Namespace) -> int:
         nonlocal begin_ns
         begin_ns = player.start_ns
         for skipped in player.skipped:
-            print(f"not played: {skipped}", file=sys.stderr)
+            print(printable(f"not played: {skipped}"), file=sys.stderr)
         progress.update(bar, total=player.stop_ns - player.start_ns)
         progress.start()
 
@@ -64,7 +66,7 @@ def run(args: Namespace) -> int:
         if progress.live.is_started:  # else it would print an empty line before what is wrong
             progress.stop()
     for topic, number in sorted(sent.items()):
-        print(f"{number:>8}  {topic}")
+        print(printable(f"{number:>8}  {topic}", keep=""))
     print(f"{sum(sent.values())} messages sent" + ("" if ended else ", interrupted"))
     # A loop without an end has no other way to end.
     return 0 if ended or options.loops == 0 else 130
