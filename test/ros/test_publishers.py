@@ -6,6 +6,7 @@ from geometry_msgs.msg import PoseStamped, TransformStamped
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from test.ros.conftest import image_message, stamped_pose
+from vit_perception.ros import output_watcher
 from vit_perception.ros.qos import image_qos
 
 STAMP_NS = 5_000_000_000
@@ -113,3 +114,12 @@ def test_poses_that_were_all_refused_are_said(rig):
     robot.publish("/wrist/image", image_message(STAMP_NS))
     said(robot, "arm arm", "no pose near the latest image; there is no usable one at all, 1 were refused, "
          "mostly as stamp")
+
+
+def test_what_is_watched_of_a_node_is_bounded(monkeypatch):
+    monkeypatch.setattr(output_watcher, "MOST_FRAMES", 10)
+    watcher = output_watcher.OutputWatcher("/nobody")
+    for k in range(100):
+        watcher._on_tokens(image_message(STAMP_NS + k, encoding="mono8"), 1)
+    assert list(watcher.frames) == [STAMP_NS + k for k in range(90, 100)]
+    watcher.destroy_node()

@@ -65,6 +65,8 @@ def camera_statuses(node_name: str, sync: CameraSync, now_ns: int, latencies: Ma
         elif arrived_hz and not published_hz and now_ns - started_ns > WINDOW_S * 1e9:
             most = max(account.dropped, key=account.dropped.get, default="still pending")
             level, message = WARN, f"images come, but none was published for {WINDOW_S:g} s; mostly {most}"
+            other, off_ns = max(sync.apart_ns(camera, now_ns).items(), key=lambda each: abs(each[1]), default=("", 0))
+            message += _clocks(off_ns, f"those of {other}") if most == "unmatched" else ""
         statuses.append(status(f"{node_name}: camera {camera}", level, message, values))
     return statuses
 
@@ -106,10 +108,14 @@ def _how_far(account: PoseAccount) -> str:
         most = max(account.refused, key=account.refused.get, default="")
         return f"{text}, {account.refused.total()} were refused, mostly as {most}" if most else text
     # Of a stream that has ended the last sample gets older and older: that says nothing of clocks.
-    if abs(account.nearest_ns) > CLOCKS_DIFFER_NS and not account.silent:
-        way = "ahead of" if account.ahead_ns > 0 else "behind"
-        text += f"; the clocks differ: its stamps are {abs(account.ahead_ns) / 1e9:.1f} s {way} the image's"
-    return text
+    return text if account.silent else text + _clocks(account.ahead_ns, "the image's")
+
+
+def _clocks(ahead_ns: int, whose: str) -> str:
+    if abs(ahead_ns) <= CLOCKS_DIFFER_NS:
+        return ""
+    way = "ahead of" if ahead_ns > 0 else "behind"
+    return f"; the clocks differ: its stamps are {abs(ahead_ns) / 1e9:.1f} s {way} {whose}"
 
 
 def process_status(node_name: str) -> DiagnosticStatus:
