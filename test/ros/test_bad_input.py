@@ -87,7 +87,8 @@ def spoiled_pose(case):
 
 
 @pytest.mark.parametrize("case, reason", [("nan", "nan"), ("zero quaternion", "quaternion"), ("stamp of 0", "stamp"),
-                                          ("frame id of a megabyte", "frame"), ("unnormalised quaternion", "quaternion"), ("wrong frame", "frame")])
+                                          ("frame id of a megabyte", "frame"), ("wrong frame", "frame"),
+                                          ("unnormalised quaternion", "quaternion")])
 def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, case, reason):
     robot = rig(**ARM)
     robot.activate()

@@ -42,7 +42,8 @@ class Inputs:
         for state in settings.states:
             self._listen(JointState, state.topic, lambda m, s=state: self._on_body(s, s.topic, m), body_qos())
         if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
-            self._tf = TfPoses(self._node, through_tf, lambda arm, m: self._on_body(arm, "/tf", m), self._explain)
+            self._tf = TfPoses(self._node, through_tf, lambda arm, m: self._on_body(arm, "/tf", m), self._explain,
+                                self._warn)
 
     def _listen(self, kind: type, topic: str, take: Callable, qos) -> None:
         override = QoSOverridingOptions.with_default_policies()

@@ -44,10 +44,11 @@ class TfPoses:
     """A TF listener on ``node``; ``add`` is given each new sample of an arm, ``explain`` why an arm has none."""
 
     def __init__(self, node: Node, arms: Sequence[PoseSettings], add: Callable[[PoseSettings, PoseStamped], None],
-                 explain: Callable[[PoseSettings, str], None]):
-        """Raises BadSetting where tf2_ros is not installed."""
+                 explain: Callable[[PoseSettings, str], None], warn: Callable[[str, str], None]):
+        """``warn`` takes a topic, and what of it is passed over. Raises BadSetting where tf2_ros is not installed."""
         self._tf2 = tf2_module(arms)
         self._arms, self._add, self._explain = tuple(arms), add, explain
+        self._warn = warn
         self._frames: set[str] = set()
         self.passed_over = 0  # transforms with a name that is none, and of more frames than are kept
         self._newest_ns: dict[str, int] = {}  # by child frame
@@ -109,8 +110,7 @@ class TfPoses:
 
     def _pass_over(self, text: str) -> None:
         self.passed_over += 1
-        for arm in self._arms:
-            self._explain(arm, text)
+        self._warn("/tf", f"{text}; {self.passed_over} transforms have been passed over so far")
 
     def _forget_before_jump(self, transforms: Sequence[Any]) -> None:
         """tf2 ignores what is older than its newest by more than its cache: after a jump back that is everything."""
