@@ -159,8 +159,9 @@ def test_what_is_wrong_besides_the_engine_is_found_before_an_engine_is_opened(ti
 
 
 def test_states_follow_the_poses_in_sequence_layout_and_embedding(tiny_checkpoint):
-    arms, states = (PoseSettings("arm", "/p", "base"),), (StateSettings("body", "/j", ("elbow", "gripper")),
-                                                         StateSettings("head", "/j", ("pan",), ("velocity",)))
+    arms, states = (PoseSettings("arm", "/p", "base"),), (
+        StateSettings("body", "/j", ("elbow", "gripper"), continuous=("elbow",)),
+        StateSettings("head", "/j", ("pan",), ("velocity",)))
     pipeline = open_pipeline(tiny_checkpoint, (CameraSettings("a", "/a"),), poses=arms, states=states)
     pose = Pose(np.zeros(3), np.array([0, 0, 0, 1.0]), STAMP_NS, "base")
     prepared = pipeline.prepare({"a": image_message(STAMP_NS)})
@@ -174,6 +175,7 @@ def test_states_follow_the_poses_in_sequence_layout_and_embedding(tiny_checkpoin
     assert layout.embedding_width == len(result.embedding) == 4 * 64 and not result.embedding[192:].any()
     assert [(s.name, s.joints, s.fields) for s in layout.states] == [("body", ("elbow", "gripper"), ("position",)),
                                                                      ("head", ("pan",), ("velocity",))]
+    assert [s.continuous for s in layout.states] == [("elbow",), ()]
     assert type(layout).from_json(layout.to_json()) == layout
     pipeline.close()
 

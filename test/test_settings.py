@@ -40,6 +40,8 @@ STATE = StateSettings("body", "/joint_states", ("elbow",))
     (lambda: StateSettings("s", "/j", ()), "states.s.joints", [], "names of joints"),
     (lambda: StateSettings("s", "/j", ("a", "a")), "states.s.joints", ["a", "a"], "each once"),
     (lambda: StateSettings("s", "/j", ("a",), ("effort",)), "states.s.fields", ["effort"], "position, velocity"),
+    (lambda: StateSettings("s", "/j", ("a",), continuous=("b",)), "states.s.continuous", ["b"],
+     "some of states.s.joints"),
     (lambda: StateSettings("s", "/j", ("a",), wait_s=-1), "states.s.wait_s", -1, "0 to 1 s"),
     (lambda: StateSettings("s", "/j", ("a",), max_skew_s=9), "states.s.max_skew_s", 9, "0 to 2 s"),
     (lambda: FusionSettings(state_tokenizer="sum"), "states.tokenizer", "sum", "fourier, linear, mlp"),

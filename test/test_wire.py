@@ -126,6 +126,7 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
     back = Layout.from_json(layout.to_json())
     assert back == layout and back.dense == dense and back.layout_id != LAYOUT.layout_id
     before = {name: value for name, value in asdict(LAYOUT).items() if name not in ("dense", "min_cosine")}
+    del before["states"][0]["continuous"]
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
     assert LAYOUT.layout_id == digest
 
@@ -152,3 +153,10 @@ def test_keys_of_a_later_version_of_this_schema_are_passed_over():
     fields = json.loads(LAYOUT.to_json()) | {"something_new": [1]}
     fields["groups"][0]["colour"] = "red"
     assert Layout.from_json(json.dumps(fields)) == LAYOUT
+
+
+def test_continuous_joints_are_in_the_layout_only_where_there_are_some():
+    """What a position means must not change under a policy; and layouts of before keep their ids."""
+    endless = replace(LAYOUT, states=(replace(LAYOUT.states[0], continuous=("elbow",)),))
+    assert "continuous" not in LAYOUT.to_json() and endless.layout_id != LAYOUT.layout_id
+    assert Layout.from_json(endless.to_json()) == endless

@@ -26,6 +26,7 @@ from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.heads import scores_of, top_classes
 from vit_perception.pipeline_layout import layout_of
 from vit_perception.pipeline_parts import Parts
+from vit_perception.pose.samples import how_far
 from vit_perception.settings import EncoderSettings
 from vit_perception.types import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
                                   RgbImage, StateAtImage, TokenGroup, TokenSequence)
@@ -169,13 +170,15 @@ class Pipeline:
 
     def _require(self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage], stamp_ns: int) -> None:
         if self.settings.pose_policy == "require":
-            missing = [arm.name for arm in self.settings.poses if poses[arm.name].pose is None]
+            missing = [f"{arm.name} ({how_far(poses[arm.name].nearest_ns)})" for arm in self.settings.poses
+                       if poses[arm.name].pose is None]
             if missing:
                 raise BadInput("pose_missing", f"no pose of {', '.join(missing)} near the image stamp {stamp_ns} ns; "
                                "accepted: a sample within poses.<name>.max_skew_s, or poses.policy: mask")
         if self.settings.state_policy == "require":
-            lacking = [f"{s.name} ({', '.join(states[s.name].lacking)})" for s in self.settings.states
-                       if states[s.name].state is None]
+            lacking = [f"{name} ({', '.join(found.lacking)}; {how_far(found.nearest_ns)})"
+                       for name, found in ((s.name, states[s.name]) for s in self.settings.states)
+                       if found.state is None]
             if lacking:
                 raise BadInput("state_missing", f"no joints of {', '.join(lacking)} near the image stamp {stamp_ns} "
                                "ns; accepted: samples within states.<name>.max_skew_s, or states.policy: mask")

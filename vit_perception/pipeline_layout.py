@@ -35,7 +35,7 @@ def embedding_width(parts: Parts, groups: tuple[LayoutGroup, ...]) -> int:
 
 def layout_states(settings: EncoderSettings, parts: Parts) -> tuple[LayoutState, ...]:
     """The joints of every state token."""
-    return tuple(LayoutState(s.name, s.joints, s.fields, parts.state_tokenizers[s.name].weights_sha256)
+    return tuple(LayoutState(s.name, s.joints, s.fields, parts.state_tokenizers[s.name].weights_sha256, s.continuous)
                  for s in settings.states)
 
 

@@ -103,7 +103,8 @@ class StateSettings:
     """Joints of one mechanism: their JointState topic, which of them in which order, and what of each.
 
     Joints may come in any order and in messages of their own (an arm's and a gripper's driver on one topic).
-    ``tokenizer_weights`` is the safetensors file that ``states.tokenizer`` linear or mlp needs.
+    ``tokenizer_weights`` is the safetensors file that ``states.tokenizer`` linear or mlp needs. ``continuous`` are
+    those of ``joints`` that turn without end: their position is an angle, interpolated the shorter way, in (-pi, pi].
     """
 
     name: str
@@ -113,6 +114,7 @@ class StateSettings:
     wait_s: float = 0.02
     max_skew_s: float = 0.05
     tokenizer_weights: str = ""
+    continuous: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_name("state_names", self.name)
@@ -121,6 +123,9 @@ class StateSettings:
             raise BadSetting(f"{prefix}topic", self.topic, "the name of a JointState topic")
         if not self.joints or "" in self.joints or len(set(self.joints)) < len(self.joints):
             raise BadSetting(f"{prefix}joints", list(self.joints), "names of joints, each once, in the order wanted")
+        if set(self.continuous) - set(self.joints) or len(set(self.continuous)) < len(self.continuous):
+            raise BadSetting(f"{prefix}continuous", list(self.continuous),
+                             f"some of {prefix}joints, each once: {', '.join(self.joints)}")
         if not self.fields or len(set(self.fields)) < len(self.fields) or set(self.fields) - set(STATE_FIELDS):
             raise BadSetting(f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS))
         within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
@@ -142,6 +147,7 @@ class ModelSettings:
     network_size: str = ""
 
     def __post_init__(self):
+        within("model.block", self.block, -100, 100)
         if not self.checkpoint:
             raise BadSetting("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
         expand_paths(self, checkpoint="model.checkpoint")

@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, shown
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
+LONGEST_FRAME_ID = 256
 
 
 class BadInput(InvalidValue):
@@ -20,6 +21,16 @@ class BadInput(InvalidValue):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+
+def check_frame_id(frame_id: str) -> None:
+    """Raise BadInput('frame') for a ``frame_id`` that is no name: too long, or with NUL or control characters.
+
+    It goes out again with every output, and another one makes another layout.
+    """
+    if len(frame_id) > LONGEST_FRAME_ID or not frame_id.isprintable():
+        raise BadInput("frame", f"header.frame_id is {shown(frame_id)}; accepted: at most {LONGEST_FRAME_ID} "
+                                "characters, none of them a control character")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +75,14 @@ class PoseAtImage:
     ``held``: the nearest sample, within ``max_skew_s``; ``pose.stamp_ns`` is still the image's stamp.
     ``missing``: no sample near enough; ``pose`` is None.
     ``skew_ns`` is the distance from the image stamp to the nearest sample used (None when missing).
+    ``nearest_ns``: when missing, how far behind the image's stamp the nearest sample is (before it: below zero);
+    None where there is no sample at all.
     """
 
     pose: Pose | None
     status: PoseStatus
     skew_ns: int | None
+    nearest_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +102,15 @@ class JointState:
 class StateAtImage:
     """Joints at an image's stamp: ``status`` and ``skew_ns`` as of :class:`PoseAtImage`, the worst of all joints.
 
-    ``lacking`` names the joints without a sample near enough, because of which ``state`` is None.
+    ``lacking`` names the joints without a sample near enough, because of which ``state`` is None; ``nearest_ns`` is
+    that of the first of them.
     """
 
     state: JointState | None
     status: PoseStatus
     skew_ns: int | None
     lacking: tuple[str, ...] = ()
+    nearest_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

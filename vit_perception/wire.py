@@ -147,12 +147,16 @@ class LayoutDense:
 
 @dataclass(frozen=True)
 class LayoutState:
-    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in which order."""
+    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in which order.
+
+    ``continuous`` are those of the joints whose position is in (-pi, pi]; not in the JSON where there are none.
+    """
 
     name: str
     joints: tuple[str, ...]
     fields: tuple[str, ...]
     tokenizer_sha256: str = ""
+    continuous: tuple[str, ...] = ()
 
 
 # What is measured when the engine opens: it differs a little each time, and changes no meaning.
@@ -216,8 +220,10 @@ class Layout:
         return json.dumps({"layout_id": self.layout_id, **self._fields()})
 
     def _fields(self) -> dict[str, Any]:
-        # Without a dense head nothing of it: readers that do not know the key read the layout as before.
-        return {name: value for name, value in asdict(self).items() if name != "dense" or value is not None}
+        # Nothing of what there is none of: readers that do not know the key read the layout as before.
+        found = {name: value for name, value in asdict(self).items() if name != "dense" or value is not None}
+        return found | {"states": [{name: value for name, value in state.items() if name != "continuous" or value}
+                                   for state in found["states"]]}
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":

@@ -27,7 +27,7 @@ from vit_perception.wire import Layout, decode_tensor, mask_of
 WANTED = {"images": 8000, "compressed images": 6000, "poses": 4000, "joint states": 4000, "layouts": 2000,
           "tensors": 2000}
 SEEN: dict[str, Counter] = {kind: Counter() for kind in WANTED}
-REASONS = {"stamp", "size", "short_data", "encoding", "decode"}
+REASONS = {"stamp", "frame", "size", "short_data", "encoding", "decode"}
 
 
 def runs(kind: str, messages_each: int = 1):
@@ -134,7 +134,7 @@ def test_joint_states(messages):
         try:
             inputs.add(STATE, message)
         except BadInput as error:
-            checked(error, "joint states", {"stamp", "other_joints", "joints", "length", "nan", "magnitude"})
+            checked(error, "joint states", {"stamp", "frame", "other_joints", "joints", "length", "nan", "magnitude"})
             continue
         SEEN["joint states"]["taken"] += 1
         found = inputs.body_at(stamp_ns_of(message.header)).states["body"]

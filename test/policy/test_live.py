@@ -170,3 +170,17 @@ def test_a_gap_and_a_new_episode_begin_a_new_window():
     for gap_s in (0.0, float("nan"), -1.0):
         with pytest.raises(ValueError, match="max_gap_s"):
             ObservationWindow(2, max_gap_s=gap_s)
+
+
+@pytest.mark.parametrize("name, spoilt, words", [
+    ("tokens", lambda ns: Message(header=header(ns), **encode_tensor(np.ones((3, 4), np.float32))._asdict()), "3"),
+    ("embedding", lambda ns: Message(header=header(ns), **encode_tensor(np.ones((2, 4), np.float32))._asdict()),
+     "2 rows"),
+    ("hand/state_at_image", lambda ns: Message(header=header(ns), position=[1.0], velocity=[]), "1 and 0 numbers"),
+    ("nobody/state_at_image", lambda ns: Message(header=header(ns), position=[1.0], velocity=[]), "no state")])
+def test_a_message_that_contradicts_the_layout_leaves_nothing_behind(decoder, name, spoilt, words):
+    """A flood of them, each with a stamp of its own, would fill the memory."""
+    for stamp_ns in range(1000, 1100):
+        with pytest.raises(ValueError, match=words):
+            decoder.add(f"/robot/{name}", spoilt(stamp_ns))
+    assert not decoder._pending and decoder.incomplete == 0

@@ -233,6 +233,7 @@ def test_stamps_that_hardly_advance_do_not_fill_the_memory(monkeypatch):
     for k in range(1000):
         history.add(5_000_000_000 + k, k)
     assert len(history) == 100 and history.around(5_000_000_999, 0).before == 999
+    assert history.crowded_out == 900 and history.newest_ns == 5_000_000_999
 
 
 def test_a_header_without_a_frame_is_taken_where_that_is_asked_for():
@@ -243,3 +244,19 @@ def test_a_header_without_a_frame_is_taken_where_that_is_asked_for():
     assert pose_of(nowhere, "", accept_empty_frame=True).frame_id == ""
     for expected, said in (("tool", "accepted: 'tool' or none"), ("", "accepted: ''")):
         assert said in str(refusal(pose_message(), expected, True))
+
+
+def test_what_is_merely_old_is_not_counted_as_crowded_out():
+    history = samples.SampleHistory()
+    for k in range(500):
+        history.add(5_000_000_000 + k * 10_000_000, k)
+    assert len(history) < 250 and history.crowded_out == 0
+
+
+@pytest.mark.parametrize("off_ns", [-200, 200])
+def test_a_missing_pose_keeps_how_far_the_nearest_was(off_ns):
+    history = samples.SampleHistory()
+    assert history.around(5000, 100).nearest_ns is None
+    history.add(5000 + off_ns, "pose")
+    assert history.around(5000, 100) == ("missing", None, None, None, 0.0, off_ns)
+    assert history.around(5000, 200).status == "held"

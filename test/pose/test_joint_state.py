@@ -159,3 +159,50 @@ def test_a_joint_that_wraps_is_held_and_not_led_through_zero(fraction, expected)
         history.add(JointSamples(stamp_ns, "", {"j1": (angle,)}))
     found = history.lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
     assert found.status == "held" and found.state.numbers.tolist() == [expected]
+
+
+def test_a_message_of_thousands_of_names_is_refused_before_they_are_read():
+    class Names(list):
+        def __iter__(self):
+            raise AssertionError("they were read")
+
+    given = message(elbow=(1, 1))
+    given.name = Names(["elbow"] * 5000)
+    with pytest.raises(BadInput, match="5000 names; accepted: at most 4096") as caught:
+        joint_samples_of(given, STATE)
+    assert caught.value.reason == "joints"
+
+
+def endless(before, after, continuous=("j1", "j2"), fields=("position",)):
+    state = StateSettings("arm", "/joints", ("j1", "j2"), fields, continuous=continuous)
+    history = StateHistory(state)
+    for stamp_ns, numbers in ((10**9, before), (10**9 + 20_000_000, after)):
+        history.add(JointSamples(stamp_ns, "", {"j1": numbers, "j2": numbers}))
+    return history
+
+
+@pytest.mark.parametrize("before, after, fraction, expected", [
+    (3.1, -3.1, 0.25, 3.1 + 0.25 * (2 * math.pi - 6.2)), (-3.1, 3.1, 0.75, 3.1 + 0.25 * (2 * math.pi - 6.2)),
+    (3.0, -3.0, 0.5, math.pi), (-3.0, 3.0, 0.5, math.pi), (0.1, 0.3, 0.5, 0.2), (6.2, 0.1, 0.0, 6.2 - 2 * math.pi),
+    (20.0, 20.2, 0.5, 20.1 - 6 * math.pi), (-math.pi, -math.pi, 0.5, math.pi), (math.pi, math.pi, 0.0, math.pi)])
+def test_a_continuous_joint_goes_the_shorter_way_across_the_wrap(before, after, fraction, expected):
+    found = endless((before,), (after,)).lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
+    assert found.status == "interpolated" and found.state.numbers[0] == pytest.approx(expected, abs=1e-9)
+    assert -math.pi < found.state.numbers[0] <= math.pi
+
+
+def test_the_other_joint_and_velocities_are_none_that_wrap():
+    history = endless((3.1, -9.0), (-3.1, 9.0), ("j1",), fields=("position", "velocity"))
+    found = history.lookup(10**9 + 5_000_000, 50_000_000)
+    assert found.status == "held" and found.state.numbers.tolist()[1:] == [3.1, -4.5, -9.0]
+    only_velocity = endless((9.0,), (-9.0,), fields=("velocity",)).lookup(10**9 + 5_000_000, 50_000_000)
+    assert only_velocity.state.numbers.tolist() == [4.5, 4.5]
+
+
+@given(before=st.floats(-100, 100), after=st.floats(-100, 100), fraction=st.floats(0, 1))
+def test_a_continuous_joint_never_turns_by_more_than_half_a_turn(before, after, fraction):
+    found = endless((before,), (after,)).lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
+    angle = found.state.numbers[0]
+    assert -math.pi < angle <= math.pi
+    ends = [abs(math.remainder(angle - end, 2 * math.pi)) for end in (before, after)]
+    assert sum(ends) == pytest.approx(abs(math.remainder(after - before, 2 * math.pi)), abs=1e-9)

@@ -26,12 +26,19 @@ def stampless(message):
     return message
 
 
+def named(message, frame_id):
+    message.header.frame_id = frame_id
+    return message
+
+
 BAD_IMAGES = {
     "unknown encoding": ("encoding", lambda m: changed(m, encoding="thermal12")),
     "short data": ("short_data", lambda m: changed(m, data=array.array("B", m.data.tobytes()[:100]))),
     "zero size": ("size", lambda m: changed(m, height=0)),
     "step too small": ("size", lambda m: changed(m, step=3)),
     "stamp of 0": ("stamp", stampless),
+    "frame id of a megabyte": ("frame", lambda m: named(m, "c" * 1_000_000)),
+    "frame id with an escape": ("frame", lambda m: named(m, "\x1b[2Jcamera")),
 }
 
 
@@ -70,6 +77,8 @@ def spoiled_pose(case):
         message.pose.orientation.w = 0.0
     elif case == "unnormalised quaternion":
         message.pose.orientation.w = 2.0
+    elif case == "frame id of a megabyte":
+        named(message, "b" * 1_000_000)
     elif case == "wrong frame":
         message.header.frame_id = "left_base_link"
     else:
@@ -78,7 +87,8 @@ def spoiled_pose(case):
 
 
 @pytest.mark.parametrize("case, reason", [("nan", "nan"), ("zero quaternion", "quaternion"), ("stamp of 0", "stamp"),
-                                          ("unnormalised quaternion", "quaternion"), ("wrong frame", "frame")])
+                                          ("frame id of a megabyte", "frame"), ("wrong frame", "frame"),
+                                          ("unnormalised quaternion", "quaternion")])
 def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, case, reason):
     robot = rig(**ARM)
     robot.activate()

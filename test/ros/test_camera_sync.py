@@ -112,3 +112,13 @@ def test_clear_and_refuse_keep_the_books():
     sync.clear("deactivated")
     assert sync.accounts["a"].dropped == {"deactivated": 1, "stamp": 1} and balanced(sync, "a")
     assert sync.accounts["b"].dropped == {}
+
+
+def test_how_far_stamps_are_apart_is_told_of_cameras_that_send():
+    sync = CameraSync(("left", "right", "top"), 20_000_000, "wait", 500_000_000, 0)
+    sync.add("left", 5_000_000_000, "l", 10)
+    sync.add("right", 1005_000_000_000, "r", 10)
+    assert sync.apart_ns("right", 20) == {"left": 1000_000_000_000} and sync.apart_ns("top", 20) == {}
+    sync.add("right", 1006_000_000_000, "r", 1_000_000_000)
+    assert sync.apart_ns("right", 1_000_000_000) == {}  # the left one has fallen silent: its last stamp is merely old
+    assert sync.apart_ns("left", 1_000_000_000) == {"right": -1001_000_000_000}

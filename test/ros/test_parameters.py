@@ -30,6 +30,7 @@ def test_everything_given_arrives_in_the_settings(make_node):
                      min_score=0.25, views=False,
                      cameras__left__labels=["a", "b"], cameras__right__labels=[""], state_names=["body"],
                      states__body__joints=["elbow", "gripper"], states__body__fields=["velocity"],
+                     states__body__continuous=["elbow"],
                      states__body__max_skew_s=0.2, states__policy="require")
     settings = NodeParameters(node).read()
     left, right = settings.cameras
@@ -43,6 +44,7 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert (left.labels, right.labels, settings.state_policy) == (("a", "b"), (), "require")
     (body,) = settings.states
     assert (body.topic, body.joints, body.fields) == ("joint_states", ("elbow", "gripper"), ("velocity",))
+    assert body.continuous == ("elbow",)
     assert (body.wait_s, body.max_skew_s) == (0.02, 0.2)
 
 

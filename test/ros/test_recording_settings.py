@@ -20,7 +20,8 @@ from vit_perception.settings import BadSetting
 
 # Where one value forbids another, or only some are accepted.
 GIVEN = {"camera_names": ["wrist"], "pose_names": ["arm"], "state_names": ["hand"], "states.hand.joints": ["a", "b"],
-         "states.hand.fields": ["velocity"], "cameras.wrist.labels": ["cup", "can"], "poses.arm.source": "tf",
+         "states.hand.fields": ["velocity"], "states.hand.continuous": ["b"],
+         "cameras.wrist.labels": ["cup", "can"], "poses.arm.source": "tf",
          "engine.backend": "onnxruntime", "fusion.kind": "cross_attention", "model.network_size": "56x70",
          "zero_shot.labels": ["cup", "can"], "zero_shot.templates": ["{}", "one {}"]}
 # Forbidden by another one that is given.

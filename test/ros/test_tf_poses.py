@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from test.ros import tf2_stand_in
 from test.ros.conftest import MILLISECOND_NS, image_message
+from vit_perception.ros import tf_poses
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.settings import PoseSettings
@@ -44,8 +45,9 @@ class Samples:
     """A TfPoses on a bare node, and what it gave."""
 
     def __init__(self, node):
-        self.given, self.why = [], []
-        self.tf = TfPoses(node, [ARM], lambda arm, m: self.given.append(m), lambda arm, text: self.why.append(text))
+        self.given, self.why, self.said = [], [], []
+        self.tf = TfPoses(node, [ARM], lambda arm, m: self.given.append(m), lambda arm, text: self.why.append(text),
+                          lambda topic, text: self.said.append(f"{topic}: {text}"))
         self.tf._listener.static_callback(SimpleNamespace(transforms=[moved("flange", "tool0", 0, 0.0, z_m=0.1)]))
 
     def hear(self, *transforms):
@@ -80,7 +82,7 @@ def test_an_unknown_frame_is_explained(tf2):
     import rclpy
     node, why = rclpy.create_node("tf_unknown"), []
     arm = PoseSettings("arm", "", source="tf", base_frame="base_link", ee_frame="no_such_tool")
-    tf = TfPoses(node, [arm], lambda arm, m: None, lambda arm, text: why.append(text))
+    tf = TfPoses(node, [arm], lambda arm, m: None, lambda arm, text: why.append(text), lambda *_: None)
     tf._listener.callback(SimpleNamespace(transforms=[moved("base_link", "flange", STAMP_NS, 0.0)]))
     assert "no_such_tool" in why[-1]
     tf.destroy()
@@ -172,3 +174,15 @@ def test_what_tf_needs_is_asked_for(rig, capfd, name, value):
     robot = rig(**(TF_ARM | {f"poses.arm.{name}": value}))
     assert robot.node.trigger_configure().name == "FAILURE"
     assert f"'poses.arm.{name}' is {value!r}" in capfd.readouterr().err
+
+
+def test_frames_without_end_are_passed_over_and_counted(samples, monkeypatch):
+    """tf2 keeps every name that it is ever given, and so did the node."""
+    monkeypatch.setattr(tf_poses, "MOST_FRAMES", 20)
+    for k in range(100):
+        samples.hear(moved("base_link", f"wheel{k}", STAMP_NS, 1.0))
+        samples.hear(moved("base_link", "w" * 1000 + str(k), STAMP_NS, 1.0))
+    assert len(samples.tf._newest_ns) < 20 and samples.tf.passed_over > 180 and max(map(len, samples.said)) < 800
+    assert f"{samples.tf.passed_over} transforms have been passed over" in samples.said[-1]
+    samples.hear(moved("base_link", "flange", STAMP_NS, 0.5))
+    assert samples.found == [(STAMP_NS, 0.5)]

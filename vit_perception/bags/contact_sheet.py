@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vit_perception.errors import printable
 from vit_perception.image.views import PcaView
 
 CELL_PX, GAP_PX, TEXT_PX, TITLE_PX = 200, 6, 250, 34
 BACKGROUND, FOREGROUND, DIM, WRONG = (250, 250, 248), (25, 25, 30), (110, 110, 118), (190, 40, 40)
+MOST_LETTERS = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
     width = TEXT_PX + columns * (CELL_PX + GAP_PX) + GAP_PX
     sheet = Image.new("RGB", (width, 2 * TITLE_PX + len(moments) * (CELL_PX + GAP_PX) + GAP_PX), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP_PX * 2, GAP_PX), title, FOREGROUND, ImageFont.load_default(20))
+    draw.text((GAP_PX * 2, GAP_PX), _short(title), FOREGROUND, ImageFont.load_default(20))
     for index, panel in enumerate(moments[0].panels):
         for step, name in enumerate((panel.camera, "PCA of patch tokens", "CLS attention")):
             left = TEXT_PX + (3 * index + step) * (CELL_PX + GAP_PX)
@@ -55,6 +57,11 @@ def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
     for row, moment in enumerate(moments):
         _draw_row(sheet, draw, 2 * TITLE_PX + row * (CELL_PX + GAP_PX), moment, pca)
     return sheet
+
+
+def _short(text: str) -> str:
+    """A stranger's text as a picture can show it."""
+    return printable(text, MOST_LETTERS, keep="")
 
 
 def _views_of(moments: Sequence[Moment]) -> dict[str, PcaView]:
@@ -70,13 +77,15 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, moment: M
     draw.text((GAP_PX * 2, top + 6), f"{moment.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24))
     if moment.predicted:
         colour = FOREGROUND if moment.predicted == moment.truth or not moment.truth else WRONG
-        draw.text((GAP_PX * 2, top + 40), f"{moment.predicted}  {moment.score:.2f}", colour, ImageFont.load_default(28))
+        draw.text((GAP_PX * 2, top + 40), f"{_short(moment.predicted)}  {moment.score:.2f}", colour,
+                  ImageFont.load_default(28))
     if moment.truth:
-        draw.text((GAP_PX * 2, top + 78), f"true stage: {moment.truth}", DIM, ImageFont.load_default(18))
+        draw.text((GAP_PX * 2, top + 78), f"true stage: {_short(moment.truth)}", DIM, ImageFont.load_default(18))
     for index, panel in enumerate(moment.panels):
         if panel.predicted:
             colour = DIM if panel.predicted == moment.truth or not moment.truth else WRONG
-            draw.text((GAP_PX * 2, top + 112 + 24 * index), f"{panel.camera}: {panel.predicted} {panel.score:.2f}",
+            text = f"{panel.camera}: {_short(panel.predicted)} {panel.score:.2f}"
+            draw.text((GAP_PX * 2, top + 112 + 24 * index), text,
                       colour, ImageFont.load_default(15))
         size_px = panel.rgb.shape[:2]
         for step, pixels in enumerate((panel.rgb, pca[panel.camera](panel.patch_tokens, panel.grid, size_px),

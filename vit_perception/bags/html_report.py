@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vit_perception.durable import write_whole
 from vit_perception.bags.inspect_frames import InspectedFrame
 from vit_perception.bags.replay import Dropped, Skips
+from vit_perception.durable import write_whole
+from vit_perception.errors import MOST_SHOWN, printable
 
 WIDTH_PX, HEIGHT_PX, LEFT_PX, BOTTOM_PX = 1100, 200, 60, 24
 # Okabe and Ito's palette: told apart by colour-blind people too.
@@ -97,10 +98,10 @@ class ReportData:
 
 def write_report(path: Path, title: str, facts: dict[str, str], data: ReportData, sheet: Image.Image) -> None:
     """Write the report, whole. ``facts`` are shown as a table, each text as it is."""
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
-    charts = "".join(f"<h2>{html.escape(c.title)}</h2>{chart(c)}" for c in data.curves.values())
-    text = (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{rows}</table>"
+    rows = "".join(f"<tr><th>{_html(k)}</th><td>{html.escape(printable(v))}</td></tr>" for k, v in facts.items())
+    charts = "".join(f"<h2>{_html(c.title)}</h2>{chart(c)}" for c in data.curves.values())
+    text = (f"<!doctype html><html lang=en><meta charset=utf-8><title>{_html(title)}</title>"
+            f"<style>{STYLE}</style><h1>{_html(title)}</h1><table>{rows}</table>"
             f"<h2>what the encoder sees</h2><img alt='contact sheet' src='{png_uri(sheet)}'>{charts}</html>\n")
     write_whole(path, lambda file: file.write_text(text, "utf-8"))
 
@@ -125,7 +126,7 @@ def chart(curves: Curves) -> str:
                           f"{(high - v) / span * (HEIGHT_PX - 10) + 5:.1f}"
                           for t, v in zip(line.times_s[::step], line.values[::step]))
         lines.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/>")
-        key.append(f"<span class=key style='color:{colour}'>&#9632; {html.escape(name)}"
+        key.append(f"<span class=key style='color:{colour}'>&#9632; {_html(name)}"
                    f" (median {np.median(line.values):.3g})</span>")
     labels = _labels([(0, 12, f"{high:.3g} {curves.unit}"), (0, HEIGHT_PX, f"{low:.3g} {curves.unit}"),
                       (LEFT_PX, HEIGHT_PX + BOTTOM_PX - 4, f"{begin_s:.2f} s"),
@@ -136,5 +137,10 @@ def chart(curves: Curves) -> str:
             f"<div>{''.join(key)}</div>")
 
 
+def _html(text: str) -> str:
+    """``text`` of a stranger as HTML shows it: no markup, nothing that a file cannot hold, and not endless."""
+    return html.escape(printable(text, MOST_SHOWN, keep=""))
+
+
 def _labels(texts: Sequence[tuple[int, int, str]]) -> str:
-    return "".join(f"<text x='{x}' y='{y}'>{html.escape(text)}</text>" for x, y, text in texts)
+    return "".join(f"<text x='{x}' y='{y}'>{_html(text)}</text>" for x, y, text in texts)

@@ -11,6 +11,7 @@ from vit_perception import telemetry
 from vit_perception.bags.contact_sheet import CameraPanel
 from vit_perception.bags.inspect_frames import InspectedFrame
 from vit_perception.durable import sweep, whole_file
+from vit_perception.errors import MOST_SHOWN, printable
 from vit_perception.image.views import PcaView
 from vit_perception.types import NANOSECONDS_PER_SECOND
 
@@ -42,7 +43,7 @@ class RerunLog:
         sweep(path.parent, re.escape(path.name))  # gigabytes that a killed run has left
         self._file = whole_file(path)
         self._recording.save(self._file.__enter__())
-        self._recording.send_recording_name(name)
+        self._recording.send_recording_name(printable(name, MOST_SHOWN, keep=""))
         self._pca: dict[str, PcaView] = {}
         self._paths: dict[str, array] = {}  # x y z one behind the other, in the viewer's own precision
 
@@ -66,7 +67,7 @@ class RerunLog:
         for name, scores in frame.scores.items():
             for label, score in scores.items():
                 # In parts, so that a slash in a label makes no folder.
-                recording.log([name, "score", label], rerun.Scalars(score))
+                recording.log([name, "score", printable(label, MOST_SHOWN, keep="")], rerun.Scalars(score))
         for arm, (position_m, quaternion_xyzw) in frame.poses.items():
             self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
             recording.log(f"{arm}/hand", rerun.Transform3D(translation=position_m,

@@ -25,7 +25,7 @@ from vit_perception.bags.recording_kind import BAG_SUFFIXES, check_no_loose_bag,
 from vit_perception.bags.recording_settings import read_parameters, settings_of_recording
 from vit_perception.bags.shards import FORMATS
 from vit_perception.cli.paths import user_path
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, printable
 from vit_perception.parameter_files import DEFAULT_NODE
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
@@ -74,9 +74,9 @@ def run(args: Namespace) -> int:
     check_out(args.out)
     settings, sources, node = what_to_read(args)
     options = replace(options, node=node)
-    print(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
-          + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
-          + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states))
+    print(printable(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
+                    + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
+                    + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)))
     pipeline = Pipeline.open(settings, print)
     try:
         manifest = with_progress(pipeline, sources, args.out, options)
@@ -102,13 +102,14 @@ def run(args: Namespace) -> int:
 
 def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
     """What was dropped, a line a reason, with the text of the first."""
-    return [f"dropped: {count} {reason}" + (f", the first: {texts[reason]}" if reason in texts else "")
+    return [printable(f"dropped: {count} {reason}" + (f", the first: {texts[reason]}" if reason in texts else ""))
             for reason, count in counts.items()]
 
 
 def skip_lines(rows: list[dict]) -> list[str]:
     """What was left out beside dropped frames: a line a topic and reason."""
-    return [f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}" for row in rows]
+    return [printable(f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}")
+            for row in rows]
 
 
 def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:

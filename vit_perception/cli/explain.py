@@ -14,7 +14,7 @@ import torch
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.cli.paths import user_path
 from vit_perception.durable import REPLACEABLE, kind_of
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, printable
 from vit_perception.explain.figure import Story, draw_story
 from vit_perception.explain.inside import Inside, look_inside
 from vit_perception.explain.measures import position_similarity
@@ -131,7 +131,7 @@ def classes_of(inside: Inside, loaded: LoadedModel, head: Head | ZeroShotHead | 
 
 def print_table(story: Story, image: RgbImage) -> None:
     """The shapes, a step a line, and the best classes."""
-    print(f"{story.title}: {story.subtitle}")
+    print(printable(f"{story.title}: {story.subtitle}", keep=""))
     print(f"picture {image.size[0]} × {image.size[1]} px, network {story.rgb.shape[0]} × {story.rgb.shape[1]} px, "
           f"{story.inside.grid[0]} × {story.inside.grid[1]} patches of {story.patch_size_px} px")
     shapes = [" × ".join(map(str, step.shape)) for step in story.inside.steps]

@@ -14,7 +14,7 @@ from pathlib import Path
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
 from vit_perception.cli.paths import user_path
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, printable
 from vit_perception.model.fit_head import METHODS
 from vit_perception.model.heads import FEATURES
 from vit_perception.training.features import FeatureSource
@@ -119,9 +119,9 @@ def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
         tests["test_images"] = read_folder(args.test_images)
     for source in (train, *tests.values()):
         for line in source.left_out:
-            print(f"{source.name}: {line}")
+            print(printable(f"{source.name}: {line}", keep=""))
     for line in thin_classes([p.label for p in train.pictures]):
-        print(f"{train.name}: {line}")
+        print(printable(f"{train.name}: {line}", keep=""))
     return train, tests
 
 

@@ -4,6 +4,7 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, ProgressColu
                            TimeRemainingColumn)
 from rich.text import Text
 
+from vit_perception.errors import printable
 from vit_perception.model.fit_head import Evaluation
 
 
@@ -26,7 +27,7 @@ def print_unreadable(unreadable: list[dict[str, str]], shown: int = 10) -> None:
     if unreadable:
         print(f"{len(unreadable)} pictures cannot be read and are left out:")
         for entry in unreadable[:shown]:
-            print(f"  {entry['picture']}: {entry['why']}")
+            print(printable(f"  {entry['picture']}: {entry['why']}", keep=""))
         if len(unreadable) > shown:
             print(f"  and {len(unreadable) - shown} more, all in report.json")
 

@@ -5,7 +5,7 @@ import importlib
 import sys
 
 from vit_perception import telemetry
-from vit_perception.errors import UserError
+from vit_perception.errors import UserError, printable
 
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
@@ -22,6 +22,9 @@ SUBCOMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback."""
     telemetry.off()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of strangers hold what a terminal's encoding cannot say
+            stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
@@ -38,12 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return parsed.run(parsed)
     except (UserError, OSError) as error:
-        print(f"vit-perception {parsed.subcommand}: {error}", file=sys.stderr)
+        print(f"vit-perception {parsed.subcommand}: {printable(str(error))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "vit_perception").startswith("vit_perception"):
             raise  # a defect of ours, which pip does not mend
-        print(f"vit-perception {parsed.subcommand}: {error}; install it with pip", file=sys.stderr)
+        print(f"vit-perception {parsed.subcommand}: {printable(str(error))}; install it with pip", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)

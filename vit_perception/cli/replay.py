@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vit_perception.cli.paths import user_path
+from vit_perception.errors import printable
 
 SHOW_EVERY = 20
 MOST_LINES, LONGEST_LINE = 20, 500
@@ -33,8 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def tell(what: str, lines: list[str]) -> None:
     """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many more there are."""
     for line in lines[:MOST_LINES]:
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in line[:LONGEST_LINE])
-        print(f"{what}: {shown}", file=sys.stderr)
+        print(f"{what}: {printable(line, LONGEST_LINE)}", file=sys.stderr)
     if len(lines) > MOST_LINES:
         print(f"{what}: {len(lines) - MOST_LINES} more", file=sys.stderr)
 
@@ -75,7 +75,7 @@ def run(args: Namespace) -> int:
         if progress.live.is_started:  # else it would print an empty line before what is wrong
             progress.stop()
     for topic, number in sorted(sent.items()):
-        print(f"{number:>8}  {topic}")
+        print(printable(f"{number:>8}  {topic}", keep=""))
     print(f"{sum(sent.values())} messages sent" + ("" if ended else ", interrupted"))
     # A loop without an end has no other way to end.
     return 0 if ended or options.loops == 0 else 130

@@ -21,7 +21,7 @@ import numpy as np
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import as_camera_data
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage
+from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -121,9 +121,10 @@ def decode_image(message: Any) -> RgbImage:
     """The picture of a sensor_msgs/Image as (H, W, 3) uint8 RGB.
 
     rgb8, bgr8, 8UC3 and their 16-bit forms are views of ``message.data``, nothing is copied.
-    Raises BadInput with the reason ``stamp``, ``size``, ``short_data`` or ``encoding``.
+    Raises BadInput with the reason ``stamp``, ``frame``, ``size``, ``short_data`` or ``encoding``.
     """
     stamp_ns = stamp_ns_of(message.header)
+    check_frame_id(message.header.frame_id)
     height, width, encoding = int(message.height), int(message.width), message.encoding
     if height < 1 or width < 1:
         raise BadInput("size", f"the image is {height} x {width} px; accepted: at least 1 x 1")
@@ -175,9 +176,11 @@ def decode_compressed(message: Any) -> RgbImage:
     ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``; a PIXFMT
     of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_* without PIXFMT that it holds the
     mosaic. An EXIF orientation is ignored: pixels stay where the sensor had them.
-    Raises BadInput with the reason ``stamp``, ``encoding``, ``short_data``, ``size`` or ``decode``.
+    Raises BadInput with the reason ``stamp``, ``frame``, ``encoding``, ``short_data``, ``size`` or
+    ``decode``.
     """
     stamp_ns = stamp_ns_of(message.header)
+    check_frame_id(message.header.frame_id)
     original, _, codec = (part.strip() for part in message.format.partition(";"))
     # 8UC1 and 8UC3 are pictures, every other bare OpenCV type holds measurements.
     if "compressedDepth" in message.format or re.fullmatch(r"(8S|16[US]|32[SF]|64F)C\d+", original):

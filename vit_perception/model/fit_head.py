@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_perception.errors import InvalidValue
+from vit_perception.errors import InvalidValue, printable
 from vit_perception.model.heads import Head
 
 METHODS = ("logistic", "nearest_mean")
+_MOST_IN_A_TABLE = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +26,11 @@ class Evaluation:
 
     def table(self) -> str:
         """The confusion matrix as text, truth down, prediction across."""
-        width = max(map(len, self.labels)) + 2
-        rows = [" " * width + "".join(label.rjust(width) for label in self.labels)]
-        rows += [label.ljust(width) + "".join(str(n).rjust(width) for n in counts)
-                 for label, counts in zip(self.labels, self.confusion)]
+        names = [printable(label, _MOST_IN_A_TABLE, keep="") for label in self.labels]
+        width = max(map(len, names)) + 2
+        rows = [" " * width + "".join(name.rjust(width) for name in names)]
+        rows += [name.ljust(width) + "".join(str(n).rjust(width) for n in counts)
+                 for name, counts in zip(names, self.confusion)]
         return "\n".join(rows)
 
 

@@ -140,22 +140,34 @@ class LiveDecoder:
             self._forget()  # time was set back: a bag that loops
         if stamp_ns <= self._newest_ns:
             return None
-        parts = self._pending.setdefault(stamp_ns, _Parts())
+        parts = self._pending.get(stamp_ns) or _Parts()
         self._put(parts, topic.removeprefix(f"{self._node}/"), message)
+        self._pending[stamp_ns] = parts  # only now: a message that contradicts the layout leaves nothing behind
         return self._completed(stamp_ns, parts)
 
     def _put(self, parts: _Parts, name: str, message: Any) -> None:
         if name == "tokens":
-            parts.tokens = decode_tensor(message)
-            self.layout.split(parts.tokens)  # says what does not fit
+            tokens = decode_tensor(message)
+            self.layout.split(tokens)  # says what does not fit
+            parts.tokens = tokens
         elif name == "embedding":
-            parts.embedding = decode_tensor(message)[0]
+            rows = decode_tensor(message)
+            if len(rows) != 1:
+                raise InvalidValue(f"embedding has {len(rows)} rows; accepted: one")
+            parts.embedding = rows[0]
         elif name.endswith("/pose_at_image"):
             p, q = message.pose.position, message.pose.orientation
             parts.body[name.removesuffix("/pose_at_image")] = np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
         elif name.endswith("/state_at_image"):
-            state = next(s for s in self.layout.states if f"{s.name}/state_at_image" == name)
-            parts.body[state.name] = np.concatenate([np.asarray(getattr(message, f), np.float64) for f in state.fields])
+            state = next((s for s in self.layout.states if f"{s.name}/state_at_image" == name), None)
+            if state is None:
+                raise InvalidValue(f"{name} is of no state of the layout; accepted: "
+                                   f"{', '.join(s.name for s in self.layout.states) or 'none'}")
+            columns = [np.asarray(getattr(message, f), np.float64) for f in state.fields]
+            if any(len(column) != len(state.joints) for column in columns):
+                raise InvalidValue(f"{name} has {' and '.join(str(len(c)) for c in columns)} numbers; accepted: "
+                                   f"{len(state.joints)} of each field")
+            parts.body[state.name] = np.concatenate(columns)
 
     def _completed(self, stamp_ns: int, parts: _Parts) -> Observation | None:
         if parts.tokens is None or (self._embedding and parts.embedding is None):

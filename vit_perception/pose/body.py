@@ -45,6 +45,16 @@ class Stream:
             sample = joint_samples_of(message, self.settings)
         self._history.add(sample, needed_ns)
 
+    @property
+    def newest_ns(self) -> int | None:
+        """The stamp of the newest sample; None where there is none."""
+        return self._history.newest_ns
+
+    @property
+    def crowded_out(self) -> int:
+        """How many samples were forgotten because too many came: stamps that hardly advance."""
+        return self._history.crowded_out
+
     def lookup(self, stamp_ns: int) -> PoseAtImage | StateAtImage:
         """The pose or state at ``stamp_ns``, with the settings' ``max_skew_s``."""
         return self._history.lookup(stamp_ns, round(self.settings.max_skew_s * NANOSECONDS_PER_SECOND))

@@ -8,7 +8,7 @@ import numpy as np
 from vit_perception.errors import shown
 from vit_perception.pose.rotation import slerp
 from vit_perception.pose.samples import JUMP_BACK_NS, KEEP_S, SampleHistory
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, Pose, PoseAtImage
+from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, Pose, PoseAtImage, check_frame_id
 
 MAX_NORM_ERROR = 1e-3
 MAX_POSITION_M = 1e6  # beyond it the unit or the driver is wrong; float32 features would overflow
@@ -28,6 +28,7 @@ def pose_of(message: Any, expected_frame_id: str = "", accept_empty_frame: bool 
     if stamp_ns <= 0 or stamp.nanosec >= NANOSECONDS_PER_SECOND:
         raise BadInput("stamp", f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
                                 "accepted: the time of measurement, above zero, nanosec below 1e9")
+    check_frame_id(frame_id)
     if accept_empty_frame and not frame_id:
         frame_id = expected_frame_id
     elif (expected_frame_id or accept_empty_frame) and frame_id != expected_frame_id:
@@ -56,6 +57,16 @@ class PoseHistory:
     def __len__(self) -> int:
         return len(self._samples)
 
+    @property
+    def newest_ns(self) -> int | None:
+        """The stamp of the newest pose; None where there is none."""
+        return self._samples.newest_ns
+
+    @property
+    def crowded_out(self) -> int:
+        """How many poses were forgotten because too many came."""
+        return self._samples.crowded_out
+
     def add(self, pose: Pose, needed_ns: int | None = None) -> None:
         """Insert ``pose`` by its stamp, as :meth:`SampleHistory.add` says."""
         self._samples.add(pose.stamp_ns, pose, needed_ns)
@@ -65,9 +76,9 @@ class PoseHistory:
 
         When one is held, and when there is none: :meth:`SampleHistory.around`.
         """
-        status, skew_ns, before, after, fraction = self._samples.around(stamp_ns, max_skew_ns)
+        status, skew_ns, before, after, fraction, nearest_ns = self._samples.around(stamp_ns, max_skew_ns)
         if before is None:
-            return PoseAtImage(None, status, None)
+            return PoseAtImage(None, status, None, nearest_ns)
         if before is after:
             return PoseAtImage(Pose(before.position_m, before.quaternion_xyzw, stamp_ns, before.frame_id), status,
                                skew_ns)

@@ -23,6 +23,7 @@ class Around(NamedTuple, Generic[Sample]):
     """Samples around a stamp: ``fraction`` (0 to 1) of the way from ``before`` to ``after``.
 
     Both are one sample where it is exact or ``held``, and None where it is ``missing``, as ``skew_ns`` is.
+    ``nearest_ns`` is then how far behind the stamp the nearest sample is (before it: below zero), None without any.
     """
 
     status: PoseStatus
@@ -30,6 +31,14 @@ class Around(NamedTuple, Generic[Sample]):
     before: Sample | None
     after: Sample | None
     fraction: float
+    nearest_ns: int | None = None
+
+
+def how_far(nearest_ns: int | None) -> str:
+    """``nearest_ns`` of a pose or state that is missing, as a text for the user."""
+    if nearest_ns is None:
+        return "there is no usable one at all"
+    return f"the nearest is {abs(nearest_ns) / 1e9:.3f} s {'after' if nearest_ns > 0 else 'before'} it"
 
 
 _MISSING = Around("missing", None, None, None, 0.0)
@@ -49,6 +58,7 @@ class SampleHistory(Generic[Sample]):
         # Two lists, so that bisect compares plain integers.
         self._stamps_ns: list[int] = []
         self._samples: list[Sample] = []
+        self.crowded_out = 0  # samples that were forgotten only because there were MOST_SAMPLES
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -71,13 +81,20 @@ class SampleHistory(Generic[Sample]):
         self._samples.insert(at, sample)
         newest_ns = stamps[-1]
         last_ns = newest_ns if needed_ns is None else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
-        expired = max(bisect_left(stamps, last_ns - self._keep_ns), len(stamps) - MOST_SAMPLES)
+        old, crowded = bisect_left(stamps, last_ns - self._keep_ns), len(stamps) - MOST_SAMPLES
+        self.crowded_out += max(0, crowded - old)
+        expired = max(old, crowded)
         del stamps[:expired], self._samples[:expired]
 
     def clear(self) -> None:
         """Forget every sample."""
         self._stamps_ns.clear()
         self._samples.clear()
+
+    @property
+    def newest_ns(self) -> int | None:
+        """The stamp of the newest sample; None where there is none."""
+        return self._stamps_ns[-1] if self._stamps_ns else None
 
     def covers(self, stamp_ns: int) -> bool:
         """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing better."""
@@ -101,7 +118,7 @@ class SampleHistory(Generic[Sample]):
         nearest = min(neighbours, key=lambda index: abs(stamps[index] - stamp_ns))
         skew_ns = abs(stamps[nearest] - stamp_ns)
         if skew_ns > max_skew_ns:
-            return _MISSING
+            return _MISSING._replace(nearest_ns=stamps[nearest] - stamp_ns)
         gap_ns = stamps[after] - stamps[before] if len(neighbours) == 2 else math.inf
         if gap_ns <= 2 * max_skew_ns:
             return Around("interpolated", skew_ns, samples[before], samples[after],

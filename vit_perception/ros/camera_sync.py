@@ -196,6 +196,12 @@ class CameraSync:
         """Images received and not yet published or dropped: waiting, or with the worker."""
         return len(self._waiting[camera]) + self.accounts[camera].in_flight
 
+    def apart_ns(self, camera: str, now_ns: int) -> dict[str, int]:
+        """How far the newest stamp of ``camera`` is ahead of that of each other camera from which images come too."""
+        own_ns = self._recent_ns[camera]
+        return {other: own_ns[-1] - recent_ns[-1] for other, recent_ns in self._recent_ns.items()
+                if other != camera and own_ns and recent_ns and not self.is_silent(other, now_ns)}
+
     def is_silent(self, camera: str, now_ns: int) -> bool:
         """Whether nothing came from ``camera`` for ``silent_after``."""
         return self.age_ns(camera, now_ns) > self._silent_after_ns

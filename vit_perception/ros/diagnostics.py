@@ -11,11 +11,17 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vit_perception.errors import printable
 from vit_perception.pipeline import Pipeline
+from vit_perception.pose.samples import how_far
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.latencies import WINDOW_S, StageLatencies, rate_hz
 from vit_perception.ros.pose_inputs import PoseAccount, PoseInputs
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+NO_IMAGE = "no image lately"
+# How the message of a status begins that asks for what the ROS graph says of the topic.
+NOTHING_COMES = (NO_IMAGE, "no pose lately", "no joint state lately", "no pose has come", "no joint state has come")
+# Stamps that are further apart than that, while both streams come, are of clocks that differ.
+CLOCKS_DIFFER_NS = 1_000_000_000
 _COUNTS = ("received", "published", "pending")
 
 
@@ -55,10 +61,12 @@ def camera_statuses(node_name: str, sync: CameraSync, now_ns: int, latencies: Ma
                    "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}", **published.summary()}
         level, message = OK, "receiving"
         if sync.is_silent(camera, now_ns):
-            level, message = ERROR, "no image lately"
+            level, message = ERROR, NO_IMAGE
         elif arrived_hz and not published_hz and now_ns - started_ns > WINDOW_S * 1e9:
             most = max(account.dropped, key=account.dropped.get, default="still pending")
             level, message = WARN, f"images come, but none was published for {WINDOW_S:g} s; mostly {most}"
+            other, off_ns = max(sync.apart_ns(camera, now_ns).items(), key=lambda each: abs(each[1]), default=("", 0))
+            message += _clocks(off_ns, f"those of {other}") if most == "unmatched" else ""
         statuses.append(status(f"{node_name}: camera {camera}", level, message, values))
     return statuses
 
@@ -76,21 +84,38 @@ def pose_statuses(node_name: str, poses: PoseInputs, states: tuple[str, ...], no
 def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> DiagnosticStatus:
     values: dict[str, object] = {"received": account.received}
     values |= {f"refused.{reason}": n for reason, n in sorted(account.refused.items())}
+    values |= {"crowded_out": account.crowded_out} if account.crowded_out else {}
     values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
     if account.skew_ms:
         values["skew_ms"] = "{:.2f} / {:.2f}".format(np.median(account.skew_ms), max(account.skew_ms))
     values["rate_hz"] = f"{rate_hz(account.arrivals_ns, now_ns):.2f}"
     if account.arrivals_ns:
         values["age_s"] = f"{(now_ns - account.arrivals_ns[-1]) / 1e9:.3f}"
+    text = ""
     if not account.received:
-        trouble = f"no {what} has come"
+        text = f"no {what} has come" + (f": {account.trouble}" if account.trouble else "")
     elif account.latest == "missing":
-        trouble = f"no {what} near the latest image"
-    else:
-        trouble = ""
-    details = account.trouble if not account.received else ", ".join(account.lacking)
-    text = f"{trouble}: {details}" if trouble and details else trouble
+        said = f"no {what} {'lately' if account.silent and account.arrivals_ns else 'near the latest image'}"
+        text = f"{said}: {', '.join(account.lacking)}" if account.lacking else said
+        text += f"; {_how_far(account)}"
     return status(name, WARN if text else OK, text or "receiving", values)
+
+
+def _how_far(account: PoseAccount) -> str:
+    """How far the nearest one was from the latest image, what was refused if there is none, and whose clock is off."""
+    text = how_far(account.nearest_ns)
+    if account.nearest_ns is None:
+        most = max(account.refused, key=account.refused.get, default="")
+        return f"{text}, {account.refused.total()} were refused, mostly as {most}" if most else text
+    # Of a stream that has ended the last sample gets older and older: that says nothing of clocks.
+    return text if account.silent else text + _clocks(account.ahead_ns, "the image's")
+
+
+def _clocks(ahead_ns: int, whose: str) -> str:
+    if abs(ahead_ns) <= CLOCKS_DIFFER_NS:
+        return ""
+    way = "ahead of" if ahead_ns > 0 else "behind"
+    return f"; the clocks differ: its stamps are {abs(ahead_ns) / 1e9:.1f} s {way} {whose}"
 
 
 def process_status(node_name: str) -> DiagnosticStatus:

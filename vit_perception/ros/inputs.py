@@ -16,7 +16,7 @@ from vit_perception.ros.qos import body_qos, image_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.ros.worker import Received
 from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
-from vit_perception.types import BadInput
+from vit_perception.types import BadInput, check_frame_id
 
 # Longer, and the stamp is of another clock than the node's: a bag's, or another machine's.
 LONGEST_TRANSPORT_MS = 10_000.0
@@ -42,7 +42,8 @@ class Inputs:
         for state in settings.states:
             self._listen(JointState, state.topic, lambda m, s=state: self._on_body(s, s.topic, m), body_qos())
         if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
-            self._tf = TfPoses(self._node, through_tf, lambda arm, m: self._on_body(arm, "/tf", m), self._explain)
+            self._tf = TfPoses(self._node, through_tf, lambda arm, m: self._on_body(arm, "/tf", m), self._explain,
+                                self._warn)
 
     def _listen(self, kind: type, topic: str, take: Callable, qos) -> None:
         override = QoSOverridingOptions.with_default_policies()
@@ -68,6 +69,7 @@ class Inputs:
         arrived_ns = time.monotonic_ns()
         try:
             stamp_ns = stamp_ns_of(message.header)
+            check_frame_id(message.header.frame_id)  # before a megabyte of it waits
         except BadInput as error:
             with self._changed:
                 self._sync.refuse(camera.name, error.reason)

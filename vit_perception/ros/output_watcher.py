@@ -21,6 +21,7 @@ from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.wire import Layout, decode_tensor
 
+MOST_FRAMES = 20_000  # eleven minutes at 30 Hz; what came first is forgotten
 OUTPUT_QOS = QoSProfile(depth=20)
 
 
@@ -72,7 +73,10 @@ class OutputWatcher(Node):
         self.create_subscription(kind, full, on_bytes, qos, raw=True)
 
     def _frame(self, message) -> WatchedFrame:
-        return self.frames.setdefault(stamp_ns_of(message.header), WatchedFrame())
+        frame = self.frames.setdefault(stamp_ns_of(message.header), WatchedFrame())
+        while len(self.frames) > MOST_FRAMES:
+            del self.frames[next(iter(self.frames))]
+        return frame
 
     def _on_layout(self, message: String, wall_ns: int) -> None:
         first = self.layout is None

@@ -6,8 +6,8 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from vit_perception.settings import (BACKENDS, FUSIONS, OUTPUT_DTYPES, POSE_POLICIES, POSE_SOURCES, PRECISIONS,
-                                     PROVIDERS, STATE_FIELDS, SYNC_POLICIES, TOKENIZERS, TRANSPORTS)
+from vit_perception.settings import (BACKENDS, FUSIONS, LOWEST_RATE_HZ, OUTPUT_DTYPES, POSE_POLICIES, POSE_SOURCES,
+                                     PRECISIONS, PROVIDERS, STATE_FIELDS, SYNC_POLICIES, TOKENIZERS, TRANSPORTS)
 
 # Why a parameter cannot change while the node is configured.
 ENGINE = "the engine is opened and verified with it"
@@ -104,7 +104,8 @@ NODE = (
     Spec("top_k", 5, "Classes in a classification.", 1, 1000),
     Spec("min_score", 0.0, "Classes of a lower score are left out of a classification.", 0.0, 1.0),
     Spec("views", True, "Whether feature_view and attention_view are made for who subscribes to them."),
-    Spec("max_rate_hz", 0.0, "Most encoder runs a second, in Hz; 0 is no bound.", 0.0, 1000.0),
+    Spec("max_rate_hz", 0.0, f"Most encoder runs a second, in Hz: {LOWEST_RATE_HZ:g} and more; 0 is no "
+         "bound.", 0.0, 1000.0),
 )
 
 
@@ -143,6 +144,8 @@ def state_specs(name: str) -> tuple[Spec, ...]:
         Spec(f"states.{name}.joints", [], "Its joints by name, in the order of the token's numbers.", fixed=TOKENS),
         Spec(f"states.{name}.fields", ["position"], f"What of each joint: one or both of {', '.join(STATE_FIELDS)}.",
              fixed=TOKENS),
+        Spec(f"states.{name}.continuous", [], "Those of its joints that turn without end: interpolated the shorter "
+             "way, in (-pi, pi].", fixed=TOKENS),
         Spec(f"states.{name}.wait_s", 0.02, "Longest wait for samples at or after the image stamp, in s.", 0.0, 1.0),
         Spec(f"states.{name}.max_skew_s", 0.05, "Farthest sample that may be held, in s.", 0.0, 2.0),
         Spec(f"states.{name}.tokenizer_weights", "", "safetensors file of its linear or mlp tokenizer.", fixed=TOKENS),

@@ -19,7 +19,10 @@ SILENT_S = 1.0
 class PoseAccount:
     """The books of one arm or joint state: messages received and refused, and how it was had at images.
 
-    ``trouble`` is what TF says where it has no pose; ``lacking`` the joints that the latest image missed.
+    ``trouble`` is what TF says where it has no pose; ``lacking`` the joints that the latest image missed. Of that image
+    too: ``nearest_ns`` is how far behind its stamp the nearest sample was where that was too far, ``ahead_ns`` how far
+    the newest one was, and ``silent`` says that nothing usable had come for a while. ``crowded_out`` counts
+    samples that were forgotten because too many came.
     """
 
     received: int = 0
@@ -30,6 +33,10 @@ class PoseAccount:
     arrivals_ns: deque = field(default_factory=lambda: deque(maxlen=5000))  # monotonic
     lacking: tuple[str, ...] = ()
     trouble: str = ""
+    nearest_ns: int | None = None
+    ahead_ns: int | None = None
+    silent: bool = False
+    crowded_out: int = 0
 
 
 class PoseInputs:
@@ -69,6 +76,7 @@ class PoseInputs:
                 account.refused[error.reason] += 1
                 raise
             account.arrivals_ns.append(time.monotonic_ns())
+            account.crowded_out = self._body.streams[source.name].crowded_out
             self._changed.notify_all()
 
     def poses_at(self, stamp_ns: int) -> dict[str, PoseAtImage]:
@@ -89,7 +97,7 @@ class PoseInputs:
                                        timeout=max(0.0, started + stream.settings.wait_s - time.monotonic()))
             body = self._body.at(stamp_ns)
             for name, found in (body.poses | body.states).items():
-                self._note(self.accounts[name], found)
+                self._note(name, found, stamp_ns)
             return body
 
     def _is_silent(self, name: str) -> bool:
@@ -99,11 +107,13 @@ class PoseInputs:
         lately_s = max(SILENT_S, 2 * self._body.streams[name].settings.max_skew_s)
         return time.monotonic_ns() - heard_ns > lately_s * 1e9
 
-    @staticmethod
-    def _note(account: PoseAccount, found: PoseAtImage | StateAtImage) -> None:
+    def _note(self, name: str, found: PoseAtImage | StateAtImage, stamp_ns: int) -> None:
+        account, newest_ns = self.accounts[name], self._body.streams[name].newest_ns
         account.statuses[found.status] += 1
         account.latest = found.status
         account.lacking = getattr(found, "lacking", ())
+        account.nearest_ns, account.silent = found.nearest_ns, self._is_silent(name)
+        account.ahead_ns = None if newest_ns is None else newest_ns - stamp_ns
         if found.skew_ns is not None:
             account.skew_ms.append(found.skew_ns / 1e6)
 

@@ -8,6 +8,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from vit_perception.errors import OperationFailed, is_for_the_user, printable
 from vit_perception.ros import diagnostics
+from vit_perception.ros.publishers import why_nothing_comes
 from vit_perception.settings import EncoderSettings
 
 WARN_PERIOD_S = 5.0
@@ -51,14 +52,23 @@ class Reporter:
         self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
 
     def warn_of(self, settings: EncoderSettings, statuses: list[DiagnosticStatus]) -> None:
-        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in their order."""
-        hint = "; is the name right, does it publish?"
-        sources = [*((c.topic, hint) for c in settings.cameras),
-                   *((a.topic if a.source == "topic" else f"TF from {a.base_frame} to {a.ee_frame}", "")
-                     for a in settings.poses), *((s.topic, "") for s in settings.states)]
-        for (topic, more), found in zip(sources, statuses):
-            if found.level != diagnostics.OK:
-                self.warn(topic, f"{found.message}{more}", about="status")
+        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in their order.
+
+        Where nothing comes, log and status also get what the ROS graph says of the topic.
+        """
+        for source, found in zip((*settings.cameras, *settings.poses, *settings.states), statuses):
+            if found.level == diagnostics.OK:
+                continue
+            if getattr(source, "source", "topic") == "tf":
+                topic = f"TF from {source.base_frame} to {source.ee_frame}"
+            else:
+                topic = source.topic
+                values = {v.key: v.value for v in found.values}
+                age_s = float(values["age_s"]) if "age_s" in values else None
+                if found.message.startswith(diagnostics.NOTHING_COMES):
+                    why = why_nothing_comes(self._node, source, int(values["received"]), age_s)
+                    found.message = f"{found.message}; {why}"
+            self.warn(topic, found.message, about="status")
 
     def publish(self, *statuses: DiagnosticStatus) -> None:
         """Send ``/diagnostics``, stamped with the node's clock."""

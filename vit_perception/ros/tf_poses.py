@@ -14,9 +14,12 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 
+from vit_perception.errors import shown
 from vit_perception.pose.samples import JUMP_BACK_NS
 from vit_perception.settings import BadSetting, PoseSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND
+from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, check_frame_id
+
+MOST_FRAMES = 10_000
 
 
 def tf2_module(arms: Sequence[PoseSettings]) -> Any:
@@ -41,10 +44,13 @@ class TfPoses:
     """A TF listener on ``node``; ``add`` is given each new sample of an arm, ``explain`` why an arm has none."""
 
     def __init__(self, node: Node, arms: Sequence[PoseSettings], add: Callable[[PoseSettings, PoseStamped], None],
-                 explain: Callable[[PoseSettings, str], None]):
-        """Raises BadSetting where tf2_ros is not installed."""
+                 explain: Callable[[PoseSettings, str], None], warn: Callable[[str, str], None]):
+        """``warn`` takes a topic, and what of it is passed over. Raises BadSetting where tf2_ros is not installed."""
         self._tf2 = tf2_module(arms)
         self._arms, self._add, self._explain = tuple(arms), add, explain
+        self._warn = warn
+        self._frames: set[str] = set()
+        self.passed_over = 0  # transforms with a name that is none, and of more frames than are kept
         self._newest_ns: dict[str, int] = {}  # by child frame
         self._sampled_ns: dict[str, int] = {}  # by arm
         self._buffer = self._tf2.Buffer()
@@ -57,11 +63,13 @@ class TfPoses:
             """tf2's own, which says when something has come."""
 
             def callback(self, data):
+                data.transforms = outer._known(data.transforms)
                 outer._forget_before_jump(data.transforms)
                 super().callback(data)
                 outer._sample()
 
             def static_callback(self, data):
+                data.transforms = outer._known(data.transforms)
                 super().static_callback(data)
                 outer._sample()
 
@@ -80,6 +88,29 @@ class TfPoses:
         """Images jumped back to ``stamp_ns``: forget what TF said of the time before, unless it has jumped too."""
         if max(self._newest_ns.values(), default=0) > stamp_ns + JUMP_BACK_NS:
             self._clear()
+
+    def _known(self, transforms: Sequence[Any]) -> list[Any]:
+        """Those that may go into the buffer: tf2 keeps every name that it is ever given."""
+        kept = []
+        for transform in transforms:
+            names = transform.header.frame_id, transform.child_frame_id
+            try:
+                for name in names:
+                    check_frame_id(name)
+            except BadInput as error:
+                self._pass_over(f"a transform is passed over: {error}")
+                continue
+            if not self._frames.issuperset(names):
+                if len(self._frames) > MOST_FRAMES - len(names):
+                    self._pass_over(f"TF has {MOST_FRAMES} frames; others are passed over, {shown(names[1])} for one")
+                    continue
+                self._frames.update(names)
+            kept.append(transform)
+        return kept
+
+    def _pass_over(self, text: str) -> None:
+        self.passed_over += 1
+        self._warn("/tf", f"{text}; {self.passed_over} transforms have been passed over so far")
 
     def _forget_before_jump(self, transforms: Sequence[Any]) -> None:
         """tf2 ignores what is older than its newest by more than its cache: after a jump back that is everything."""
