@@ -76,7 +76,7 @@ class EncoderNode(LifecycleNode):
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)
-            self._outputs = Outputs(self, self._pipeline)
+            self._outputs = Outputs(self, self._pipeline, self._warn_image)
         except Exception as error:
             self._reporter.failed("configure", error)
             self._free()
@@ -148,6 +148,8 @@ class EncoderNode(LifecycleNode):
             self._inputs.destroy()
             self._inputs = None
         self._worker.stop()
+        if self._outputs is not None:
+            self._outputs.pause()
         if self._sync is not None:
             with self._changed:
                 self._sync.clear("deactivated")
