@@ -7,13 +7,13 @@ wait, the pose histories, and the books.
 
 import threading
 import time
-import traceback
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rcl_interfaces.msg import SetParametersResult
 
+from vit_perception.errors import told, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros import diagnostics
 from vit_perception.ros.camera_sync import CameraSync
@@ -167,7 +167,7 @@ class EncoderNode(LifecycleNode):
             self._worker.close(pipeline)
         except Exception as error:
             # A device that is lost cannot be given back.
-            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
+            self.get_logger().warning(f"closing the engine failed: {told(error)}")
         self._outputs = self._timer = self._sync = self._poses = None
         self._failure = ""
 
@@ -175,9 +175,8 @@ class EncoderNode(LifecycleNode):
 
     def _on_worker_failed(self, error: Exception) -> None:
         """On the worker's thread: have the executor deactivate the node."""
-        text = "".join(traceback.format_exception(error)).rstrip()
         self.get_logger().error(f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
-                                f"{text}")
+                                f"{traced(error)}")
         self._failure = str(error)
         self._failed.trigger()
 
@@ -193,7 +192,7 @@ class EncoderNode(LifecycleNode):
         try:
             self._worker.close(old)
         except Exception as error:
-            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
+            self.get_logger().warning(f"closing the engine failed: {told(error)}")
         self._pipeline = self._open(old.settings)
         self._outputs.refresh(self._pipeline)
         self._failure = ""

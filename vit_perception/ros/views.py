@@ -1,11 +1,12 @@
 """The pictures for people, made on a thread of their own: no frame waits for them, and some frames have none."""
 
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
+
+from vit_perception.errors import traced
 
 LONGEST_VIEW_S = 5.0  # a view takes a second at most; should one take longer, nobody waits for it
 
@@ -64,6 +65,6 @@ class ViewThread:
                         if self._stop:
                             return
                         publisher.publish(message)
-                except Exception:
+                except Exception as error:
                     if not self._stop:
-                        self._failed(traceback.format_exc())
+                        self._failed(traced(error))

@@ -2,14 +2,13 @@
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from vit_perception.errors import OperationFailed
+from vit_perception.errors import OperationFailed, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.latencies import StageLatencies
@@ -184,9 +183,9 @@ class EncoderWorker:
             self._warn(", ".join(prepared.images), str(error))
         except EngineFailed:
             raise
-        except Exception:
+        except Exception as error:
             # The node outlives a frame that fails; the books and the log say that it did.
-            self._warn(", ".join(taken), traceback.format_exc())
+            self._warn(", ".join(taken), traced(error))
         finally:
             with self._changed:
                 for camera, reason in outcome.items():
