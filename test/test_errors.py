@@ -46,7 +46,8 @@ def deep(levels, message):
     raise ZeroDivisionError(message)
 
 
-@pytest.mark.parametrize("message", ["division by zero", "x" * 1_000_000, ESCAPES * 1000], ids=["short", "long", "escapes"])
+@pytest.mark.parametrize("message", ["division by zero", "x" * 1_000_000, ESCAPES * 1000],
+                         ids=["short", "long", "escapes"])
 def test_of_a_long_traceback_the_end_is_kept(message):
     """Regression: it was cut from behind, so that neither the line nor the error could be read."""
     with pytest.raises(ZeroDivisionError) as caught:

@@ -69,6 +69,7 @@ class Pipeline:
         self._preprocess = Preprocessor(self.card.rule)
         self._decode = {c.name: decode_compressed if c.transport == "compressed" else decode_image
                         for c in settings.cameras}
+        self.camera_in_hand = ""  # for who watches :meth:`prepare` from another thread
         self._batch = torch.zeros((len(settings.cameras), 3, *self.card.rule.network_size_px), dtype=torch.uint8)
 
     @classmethod
@@ -117,6 +118,7 @@ class Pipeline:
         prepared = Prepared({}, {}, self._batch.numpy(), {"decode": 0.0, "preprocess": 0.0})
         for row, camera in enumerate(self.settings.cameras):
             if camera.name in messages:
+                self.camera_in_hand = camera.name
                 try:
                     self._prepare_one(camera.name, messages[camera.name], row, prepared)
                     continue
