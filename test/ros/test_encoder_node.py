@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sensor_msgs.msg import Image
 from test.fusion.fusion_weights import cross_attention_tensors, write_cross_attention
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
 from test.waiting import HANG_S
+from vit_perception.engines.engine import Engine
 from vit_perception.fusion.cross_attention import CrossAttention
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline import Pipeline
@@ -221,8 +223,16 @@ def blocked_view(monkeypatch):
     Blocked.go.set()
 
 
-def test_tokens_go_out_before_a_view_is_made_and_later_frames_wait_for_none(rig, blocked_view):
-    robot, views = rig(), []
+def test_tokens_go_out_before_a_view_is_made_and_later_frames_wait_for_none(rig, blocked_view, monkeypatch):
+    robot, views, infer, kept = rig(), [], Engine.infer, []
+
+    def infer_into_one_buffer(engine, images):
+        output = infer(engine, images)
+        kept.append(output.patch_tokens.copy() if not kept else None)
+        kept[0][:] = output.patch_tokens
+        return replace(output, patch_tokens=kept[0])
+
+    monkeypatch.setattr(Engine, "infer", infer_into_one_buffer)
     robot.tester.create_subscription(Image, "/vit_encoder/wrist/feature_view", views.append, 5)
     robot.activate()
     stamps = [STAMP_NS + k * 10 * MILLISECOND_NS for k in range(4)]

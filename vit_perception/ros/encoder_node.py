@@ -1,8 +1,8 @@
 """The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring only.
 
 Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for inference; the worker's
-opens and runs the engine (:mod:`vit_perception.ros.worker`). A third makes pictures while somebody looks. One condition guards what they share: the images that
-wait, the pose histories, and the books.
+opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guards what they share: the images that
+wait, the pose histories, and the books. A third thread makes pictures while somebody looks.
 """
 
 import threading
