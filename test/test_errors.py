@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_perception.errors import MOST_SAID, InvalidValue, OperationFailed, UserError, printable, shown
+from vit_perception.errors import MOST_SAID, InvalidValue, OperationFailed, UserError, printable, shown, told, traced
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07a\x00b\ud800c\u202ed\x9b31m"
 
@@ -38,3 +38,30 @@ def test_lines_stay_lines_in_a_message_and_not_in_a_value():
 
 def test_an_error_of_megabytes_is_cut():
     assert len(str(InvalidValue("x" * 30_000_000))) < MOST_SAID + 100
+
+
+def deep(levels, message):
+    if levels:
+        return deep(levels - 1, message) if levels % 2 else (lambda: deep(levels - 1, message))()
+    raise ZeroDivisionError(message)
+
+
+@pytest.mark.parametrize("message", ["division by zero", "x" * 1_000_000, ESCAPES * 1000],
+                         ids=["short", "long", "escapes"])
+def test_of_a_long_traceback_the_end_is_kept(message):
+    """Regression: it was cut from behind, so that neither the line nor the error could be read."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        deep(200, message)
+    text = traced(caught.value)
+    assert "raise ZeroDivisionError(message)" in text and "\nZeroDivisionError: " in text
+    assert len(text) < MOST_SAID and printable(text) == text and "characters before" in text
+
+
+def test_an_error_for_the_user_is_told_in_a_line_and_a_defect_with_its_lines():
+    try:
+        raise OperationFailed("no device")
+    except OperationFailed as error:
+        assert told(error) == "no device"
+    with pytest.raises(KeyError) as caught:
+        {}["absent"]
+    assert told(caught.value).startswith("Traceback") and told(caught.value).endswith("KeyError: 'absent'")

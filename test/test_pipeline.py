@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from test.ros.conftest import image_message
+from vit_perception.image.opencv import cv2
 from vit_perception.model.heads import Head, save_head
 from vit_perception.pipeline import Pipeline
 from vit_perception.settings import (BadSetting, CameraSettings, EncoderSettings, EngineSettings, FusionSettings,
@@ -104,6 +105,21 @@ def test_one_cameras_absurd_image_is_refused_alone(pipeline):
     thin = image_message(STAMP_NS, size_px=(1, 60000))
     prepared = pipeline.prepare({"a": image_message(STAMP_NS), "b": thin})
     assert list(prepared.images) == ["a"] and prepared.refused["b"].reason == "size" and not prepared.batch[1].any()
+
+
+@pytest.mark.parametrize("error, reason", [(ValueError("cannot reshape"), "decode"), (cv2.error("(-215)"), "decode"),
+                                           (MemoryError(), "decode"), (AttributeError("a defect"), "error"),
+                                           (KeyError("a defect"), "error")], ids=lambda value: type(value).__name__)
+def test_a_defect_of_the_decoding_is_no_bad_input_and_keeps_its_traceback(pipeline, monkeypatch, error, reason):
+    """Regression: every exception was taken for a bad picture, and said in a line without where it came from."""
+    def raise_it(message):
+        raise error
+
+    monkeypatch.setitem(pipeline._decode, "b", raise_it)
+    prepared = pipeline.prepare({"a": image_message(STAMP_NS), "b": image_message(STAMP_NS)})
+    assert list(prepared.images) == ["a"] and prepared.refused["b"].reason == reason
+    said = str(prepared.refused["b"])
+    assert type(error).__name__ in said and ("in raise_it" in said) == (reason == "error")
 
 
 def test_features_that_are_not_finite_never_go_out(pipeline):

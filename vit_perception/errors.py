@@ -5,10 +5,12 @@ or halves of surrogate pairs. Whoever puts one into a text takes :func:`shown` o
 """
 
 import reprlib
+import traceback
 from typing import Any
 
 MOST_SHOWN = 200
 MOST_SAID = 4000
+MOST_TRACED = 3000  # leaves room for a topic's name in front of it, within MOST_SAID
 
 
 def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
@@ -67,3 +69,22 @@ class OperationFailed(UserError, RuntimeError):
 def is_for_the_user(error: BaseException) -> bool:
     """True where ``error`` needs no traceback: its message says what to mend."""
     return isinstance(error, UserError | OSError)
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of ``error`` for a log, at most about 3,000 characters: of a longer one its end, which tells most.
+
+    The message of the error is cut from behind, so that a long one does not push the lines of code out.
+    """
+    whole = traceback.TracebackException.from_exception(error)
+    last = list(whole.format_exception_only())
+    said = printable("".join(last).rstrip(), MOST_TRACED // 3)
+    lines = "".join(list(whole.format())[:-len(last)])
+    kept = lines[-(MOST_TRACED - len(said)):]
+    cut = f"... ({len(lines) - len(kept)} characters before)\n" if len(kept) < len(lines) else ""
+    return f"{cut}{printable(kept)}{said}"
+
+
+def told(error: BaseException) -> str:
+    """What a log says of ``error``: the message where it is for the user, the traceback of a defect."""
+    return str(error) if is_for_the_user(error) else traced(error)

@@ -19,8 +19,9 @@ import torch
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
+from vit_perception.errors import told
 from vit_perception.heap import give_back_freed_memory
-from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.heads import scores_of, top_classes
@@ -69,6 +70,7 @@ class Pipeline:
         self._preprocess = Preprocessor(self.card.rule)
         self._decode = {c.name: decode_compressed if c.transport == "compressed" else decode_image
                         for c in settings.cameras}
+        self.camera_in_hand = ""  # for who watches :meth:`prepare` from another thread
         self._batch = torch.zeros((len(settings.cameras), 3, *self.card.rule.network_size_px), dtype=torch.uint8)
 
     @classmethod
@@ -110,25 +112,32 @@ class Pipeline:
     def prepare(self, messages: Mapping[str, Any]) -> Prepared:
         """Decode and resize one message a camera; cameras that are absent from ``messages`` get zero rows.
 
-        A message that cannot be used lands in ``refused`` and counts as absent. The batch is the pipeline's
-        own buffer and holds until the next call.
+        A message that cannot be used lands in ``refused`` and counts as absent; so does one at which the code fails,
+        with the reason ``error`` and the traceback. The batch is the pipeline's own buffer and holds until the next
+        call.
         """
         prepared = Prepared({}, {}, self._batch.numpy(), {"decode": 0.0, "preprocess": 0.0})
         for row, camera in enumerate(self.settings.cameras):
             if camera.name in messages:
+                self.camera_in_hand = camera.name
                 try:
                     self._prepare_one(camera.name, messages[camera.name], row, prepared)
                     continue
                 except BadInput as error:
                     prepared.refused[camera.name] = error
-                except Exception as error:  # OpenCV's own errors: one camera's bad picture is not the others' trouble
-                    prepared.refused[camera.name] = BadInput("decode", f"{type(error).__name__}: {error}")
+                except Exception as error:  # a defect at one camera's picture is not the others' trouble
+                    prepared.refused[camera.name] = BadInput("error", told(error))
             self._batch[row].zero_()
         return prepared
 
     def _prepare_one(self, camera: str, message: Any, row: int, prepared: Prepared) -> None:
         started = time.perf_counter()
-        image = self._decode[camera](message)
+        try:
+            image = self._decode[camera](message)
+        except BadInput:
+            raise
+        except DECODER_ERRORS as error:
+            raise BadInput("decode", f"{type(error).__name__}: {error}") from error
         decoded = time.perf_counter()
         self._preprocess(image, out=self._batch[row])
         prepared.images[camera] = image

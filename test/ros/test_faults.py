@@ -91,6 +91,29 @@ def test_an_engine_that_cannot_be_opened_anew_fails_activate_until_it_can(rig, m
     assert robot.node.trigger_deactivate().name == "SUCCESS" and robot.node.trigger_cleanup().name == "SUCCESS"
 
 
+def test_a_defect_in_a_frame_or_at_closing_is_logged_with_its_last_lines(rig, monkeypatch, capfd):
+    robot = rig()
+    robot.activate()
+
+    def fail(*arguments, depth=150):
+        if depth:
+            fail(depth=depth - 1) if depth % 2 else (lambda: fail(depth=depth - 1))()
+        raise KeyError("a defect of ours")
+
+    pipeline = robot.node._pipeline
+    monkeypatch.setattr(pipeline, "assemble", fail)
+    robot.publish("/wrist/image", image_message(STAMP_NS))
+    robot.accounts("wrist", received=1, dropped__error=1, pending=0)
+    said = capfd.readouterr().err
+    assert "in fail" in said and "KeyError: 'a defect of ours'" in said
+    assert robot.node.trigger_deactivate().name == "SUCCESS"
+    close = pipeline.close
+    monkeypatch.setattr(pipeline, "close", lambda: (close(), fail(depth=0)))
+    assert robot.node.trigger_cleanup().name == "SUCCESS"
+    said = capfd.readouterr().err
+    assert "closing the engine failed: Traceback" in said and "in fail" in said and "a defect of ours" in said
+
+
 def test_a_reader_that_never_reads_holds_nothing_up(rig, tmp_path):
     """Another process subscribes reliably and is then stopped (SIGSTOP), so that it acknowledges nothing."""
     robot = rig()
@@ -220,7 +243,8 @@ def test_an_override_is_its_topics_alone_and_one_of_no_topic_is_said(rig, capfd)
     robot = rig(**{"qos_overrides./vit_encoder/tokens.publisher.depth": 7,
                    "qos_overrides./vit_encoder/tokens.publisher.reliability": "best_effort",
                    "qos_overrides./elsewhere.publisher.depth": 3})
-    robot.activate()
+    # Not through the rig: its own subscription, a reliable one, is never matched.
+    assert robot.node.trigger_configure().name == "SUCCESS" and robot.node.trigger_activate().name == "SUCCESS"
     depth = {p.topic_name: robot.node.get_parameter(f"qos_overrides.{p.topic_name}.publisher.depth").value
              for p in robot.node.publishers
              if robot.node.has_parameter(f"qos_overrides.{p.topic_name}.publisher.depth")}

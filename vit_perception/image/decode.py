@@ -14,6 +14,8 @@ Encodings beyond the table go through cv_bridge where it is installed.
 """
 
 import re
+import struct
+import zlib
 from typing import Any, Callable
 
 import numpy as np
@@ -22,6 +24,9 @@ from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import as_camera_data
 from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
+
+# What decoders and numpy raise for a picture that they cannot read. Anything else is a defect of ours.
+DECODER_ERRORS = (cv2.error, ValueError, OverflowError, MemoryError, EOFError, struct.error, zlib.error)
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 

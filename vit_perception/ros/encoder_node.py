@@ -2,18 +2,18 @@
 
 Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for inference; the worker's
 opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guards what they share: the images that
-wait, the pose histories, and the books.
+wait, the pose histories, and the books. A third thread makes pictures while somebody looks.
 """
 
 import threading
 import time
-import traceback
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rcl_interfaces.msg import SetParametersResult
 
+from vit_perception.errors import OperationFailed, told, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros import diagnostics
 from vit_perception.ros.camera_sync import CameraSync
@@ -24,7 +24,7 @@ from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import tf2_module
-from vit_perception.ros.worker import EncoderWorker
+from vit_perception.ros.worker import EncoderWorker, WorkerStuck
 from vit_perception.settings import BadSetting, EncoderSettings
 from vit_perception.types import NANOSECONDS_PER_SECOND, FrameResult
 
@@ -44,7 +44,8 @@ class EncoderNode(LifecycleNode):
     def __init__(self, **node_arguments):
         super().__init__("vit_encoder", **node_arguments)
         self._changed = threading.Condition()
-        self._worker = EncoderWorker(self._changed, self._publish, self._warn_image, self._on_worker_failed)
+        self._worker = EncoderWorker(self._changed, self._publish, self._warn_image, self._on_worker_failed,
+                                     wanted=self.context.ok)
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
         self._sync: CameraSync | None = None
@@ -68,7 +69,12 @@ class EncoderNode(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Read parameters, load the checkpoint, open an engine that passes the gate. FAILURE leaves nothing open."""
+        """Read parameters, load the checkpoint, open an engine that passes the gate. FAILURE leaves nothing open.
+
+        Refused while the worker is stuck in what it did before.
+        """
+        if not self._free("configure", limit_s=0.0):
+            return TransitionCallbackReturn.FAILURE
         try:
             settings = self._settings_source.read()
             for name in self._settings_source.unknown():
@@ -76,10 +82,10 @@ class EncoderNode(LifecycleNode):
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)
-            self._outputs = Outputs(self, self._pipeline)
+            self._outputs = Outputs(self, self._pipeline, self._warn_image)
         except Exception as error:
             self._reporter.failed("configure", error)
-            self._free()
+            self._free("configure")
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
         self.get_logger().info(f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}, "
@@ -89,7 +95,17 @@ class EncoderNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe, and start to encode. The books start anew, and so does an engine that failed."""
+        """Subscribe, and start to encode. The books start anew, and so does an engine that failed.
+
+        Refused while the worker is stuck in what it did before.
+        """
+        try:
+            self._worker.check_idle()
+            if self._pipeline is None:
+                raise OperationFailed("the engine is closed, and the cleanup did not end; accepted: cleanup, configure")
+        except OperationFailed as error:
+            self._reporter.failed("activate", error)
+            return TransitionCallbackReturn.FAILURE
         try:
             if self._failure:
                 self._reopen()
@@ -101,7 +117,7 @@ class EncoderNode(LifecycleNode):
             self._inputs.subscribe(settings)
         except Exception as error:
             self._reporter.failed("activate", error)
-            self._stop_receiving()
+            self._stop_receiving("activate")
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._poses)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
@@ -110,72 +126,102 @@ class EncoderNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop encoding and unsubscribe; what still waits is dropped and counted."""
-        self._stop_receiving()
-        return TransitionCallbackReturn.SUCCESS
+        """Stop encoding and unsubscribe; what still waits is dropped and counted.
+
+        FAILURE where the worker does not come back in time: nothing is received any more; deactivate again later.
+        """
+        return self._done(self._stop_receiving("deactivate"))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the engine and take the topics down."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
+        """Free the engine and take the topics down. FAILURE where the worker does not come back in time."""
+        return self._done(self._free("cleanup"))
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From any state: stop and free."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
+        return self._done(self._free("shutdown"))
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition raised: free everything, so that the node can be configured again."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
+        return self._done(self._free("the end of an error"))
+
+    @staticmethod
+    def _done(ended: bool) -> TransitionCallbackReturn:
+        return TransitionCallbackReturn.SUCCESS if ended else TransitionCallbackReturn.FAILURE
+
+    @property
+    def doing(self) -> str:
+        """What the worker is at, for the last words of a process that ends without it."""
+        return self._worker.doing
 
     def close(self) -> bool:
         """Stop, free, and end the worker's thread: once, before the node is destroyed.
 
-        False where an interrupted configure still builds an engine: waiting for that may take minutes.
+        False where the worker does not come back, from an engine that hangs or is still being built, for example.
         """
-        if self._worker.opening:
+        if self._worker.opening or not self._free("the end"):
             return False
-        self._free()
         self._worker.shutdown()
         return True
 
     def _open(self, settings: EncoderSettings) -> Pipeline:
-        return self._worker.open(lambda: Pipeline.open(settings, self._reporter.progress), wanted=self.context.ok)
+        return self._worker.open(lambda: Pipeline.open(settings, self._on_progress))
 
-    def _stop_receiving(self) -> None:
+    def _on_progress(self, text: str) -> None:
+        self._worker.at(f"open ({text})")
+        self._reporter.progress(text)
+
+    def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
+        """False, said with what it is at, where the worker does not come back; then it may be tried again."""
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
-        self._worker.stop()
+        try:
+            self._worker.stop(limit_s)
+        except WorkerStuck as error:
+            self._reporter.failed(transition, error)
+            return False
+        if self._outputs is not None:
+            self._outputs.pause()
         if self._sync is not None:
             with self._changed:
                 self._sync.clear("deactivated")
             self._on_diagnostics_timer()
+        return True
 
-    def _free(self) -> None:
-        """Undo configure and activate, however far they came."""
-        self._stop_receiving()
+    def _free(self, transition: str, limit_s: float | None = None) -> bool:
+        """Undo configure and activate, however far they came. False as :meth:`_stop_receiving` says it."""
+        if not self._stop_receiving(transition, limit_s):
+            return False
         if self._timer is not None:
             self.destroy_timer(self._timer)
         if self._outputs is not None:
             self._outputs.destroy()
         pipeline, self._pipeline = self._pipeline, None
-        try:
-            self._worker.close(pipeline)
-        except Exception as error:
-            # A device that is lost cannot be given back.
-            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
         self._outputs = self._timer = self._sync = self._poses = None
         self._failure = ""
+        try:
+            self._close_engine(pipeline)
+        except WorkerStuck as error:
+            self._reporter.failed(transition, error)
+            return False
+        return True
+
+    def _close_engine(self, pipeline: Pipeline | None) -> None:
+        """Raises WorkerStuck alone."""
+        try:
+            self._worker.close(pipeline)
+        except WorkerStuck:
+            raise
+        except Exception as error:
+            # A device that is lost cannot be given back.
+            self.get_logger().warning(f"closing the engine failed: {told(error)}")
 
     # -- an engine that fails while it runs ------------------------------------------------------------------
 
     def _on_worker_failed(self, error: Exception) -> None:
         """On the worker's thread: have the executor deactivate the node."""
-        text = "".join(traceback.format_exception(error)).rstrip()
         self.get_logger().error(f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
-                                f"{text}")
+                                f"{traced(error)}")
         self._failure = str(error)
         self._failed.trigger()
 
@@ -188,10 +234,7 @@ class EncoderNode(LifecycleNode):
         """A new pipeline in place of the one whose engine failed, with the settings as they are now."""
         old = self._pipeline
         self.get_logger().info(f"opening the engine anew, after: {self._failure}")
-        try:
-            self._worker.close(old)
-        except Exception as error:
-            self.get_logger().warning(f"closing the engine failed: {type(error).__name__}: {error}")
+        self._close_engine(old)
         self._pipeline = self._open(old.settings)
         self._outputs.refresh(self._pipeline)
         self._failure = ""
@@ -209,6 +252,8 @@ class EncoderNode(LifecycleNode):
         name, settings = self._reporter.label, self._pipeline.settings
         if self._failure:
             engine = (f"failed, activate opens it anew: {self._failure}", diagnostics.ERROR)
+        elif not self._inputs and self._worker.busy:
+            engine = (f"stuck: {self._worker.doing}", diagnostics.ERROR)
         else:
             engine = ("running" if self._inputs else "ready", diagnostics.OK)
         statuses = [diagnostics.engine_status(name, self._pipeline, *engine), diagnostics.process_status(name)]

@@ -1,6 +1,7 @@
 """The node's output topics: one publisher each, and one frame's results as messages."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -8,7 +9,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 from vision_msgs.msg import Classification, VisionInfo
 
 from vit_perception.image.views import PcaView, attention_view
@@ -16,6 +17,7 @@ from vit_perception.pipeline import Pipeline
 from vit_perception.ros.messages import (classification_message, dense_message, header_of, mask_message, pose_message,
                                          state_message, tensor_message, view_message, vision_info_message)
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
+from vit_perception.ros.views import ViewThread
 from vit_perception.types import CameraResult, FrameResult, RgbImage
 from vit_perception.wire import Layout
 
@@ -32,12 +34,16 @@ def send(publisher: Publisher, make: Callable[[], object]) -> None:
 
 
 class Outputs:
-    """Publishers of everything below the node's name, for one configured pipeline."""
+    """Publishers of everything below the node's name, for one configured pipeline.
 
-    def __init__(self, node: Node, pipeline: Pipeline):
+    ``failed`` is given a camera's name and the traceback where one of its views could not be made.
+    """
+
+    def __init__(self, node: Node, pipeline: Pipeline, failed: Callable[[str, str], None]):
         self._node = node
         self._pipeline = pipeline
         self._all: list[Publisher] = []
+        self._views = ViewThread(lambda text: failed(", ".join(self._pca), f"a view could not be made: {text}"))
         try:
             self._create(pipeline)
         except BaseException:
@@ -92,8 +98,13 @@ class Outputs:
         if pipeline.layout(self._sources) != self.layout:
             self.layout = self._publish_layout()
 
+    def pause(self) -> None:
+        """Make no more views until the next frame: the worker has stopped."""
+        self._views.stop()
+
     def destroy(self) -> None:
         """Take the topics down."""
+        self._views.stop()
         for publisher in self._all:
             self._node.destroy_publisher(publisher)
         self._all = []
@@ -130,6 +141,10 @@ class Outputs:
         send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
         send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
         send(self._tokens, lambda: tensor_message(header, result.sequence.tokens, self._dtype))
+        if self._pipeline.settings.output.views:
+            # Behind everything that a policy waits for: in the first frames a view takes up to a second.
+            if views := [view for name, camera in result.cameras.items() for view in self._views_of(name, camera)]:
+                self._views.show(views)
         if self._pipeline.dense is not None:
             # Last: it can take a second, which no policy that wants the tokens should wait for.
             for name, camera in result.cameras.items():
@@ -147,13 +162,22 @@ class Outputs:
         send(topics["patch_features"], lambda: tensor_message(header, camera.patch_tokens, self._dtype))
         if "classification" in topics:
             send(topics["classification"], lambda: classification_message(header, camera.classes))
-        if not self._pipeline.settings.output.views:
-            return
-        send(topics["feature_view"], lambda: view_message(header, self._feature_view(name, camera)))
-        send(topics["attention_view"], lambda: view_message(header, self._attention_view(camera)))
 
-    def _feature_view(self, name: str, camera: CameraResult) -> np.ndarray:
-        return self._pca[name](camera.patch_tokens, camera.grid, self._pipeline.card.rule.network_size_px)
+    def _views_of(self, name: str, camera: CameraResult) -> list[tuple[Publisher, Callable[[], Image]]]:
+        """The views of ``camera`` that somebody looks at. What the engine writes over in its next run is copied."""
+        topics, views = self._cameras[name], []
+        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
+        if topics["feature_view"].get_subscription_count():
+            views.append((topics["feature_view"], partial(self._feature_view, header, name,
+                                                          camera.patch_tokens.copy(), camera.grid)))
+        if topics["attention_view"].get_subscription_count():
+            views.append((topics["attention_view"], partial(self._attention_view, header, camera.image,
+                                                            camera.cls_attention.copy(), camera.grid)))
+        return views
 
-    def _attention_view(self, camera: CameraResult) -> np.ndarray:
-        return attention_view(camera.cls_attention, camera.grid, self._pipeline.network_view(camera.image))
+    def _feature_view(self, header: Header, name: str, patch_tokens: np.ndarray, grid: tuple[int, int]) -> Image:
+        return view_message(header, self._pca[name](patch_tokens, grid, self._pipeline.card.rule.network_size_px))
+
+    def _attention_view(self, header: Header, image: RgbImage, cls_attention: np.ndarray,
+                        grid: tuple[int, int]) -> Image:
+        return view_message(header, attention_view(cls_attention, grid, self._pipeline.network_view(image)))

@@ -1,12 +1,11 @@
 """What the node says of itself: throttled warnings, progress while it configures, and ``/diagnostics``."""
 
 import time
-import traceback
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.errors import OperationFailed, is_for_the_user, printable
+from vit_perception.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
 from vit_perception.ros.publishers import why_nothing_comes
 from vit_perception.settings import EncoderSettings
@@ -35,8 +34,7 @@ class Reporter:
 
     def failed(self, transition: str, error: Exception) -> None:
         """rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback."""
-        text = error if is_for_the_user(error) else traceback.format_exc()
-        self._node.get_logger().error(f"{transition} failed: {text}")
+        self._node.get_logger().error(f"{transition} failed: {told(error)}")
         self.publish(diagnostics.engine_status(self.label, None, f"{transition} failed: {error}", diagnostics.ERROR))
 
     def progress(self, text: str) -> None:

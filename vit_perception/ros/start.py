@@ -1,19 +1,30 @@
-"""The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at.
+"""The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at, within 5 s.
 
     python -m vit_perception.ros.start --ros-args --params-file params.yaml -p autostart:=true
+
+Where the node's worker does not come back (an engine that hangs or is being built, a slow picture), the process ends
+without it, and a line on stderr says what it was at.
 """
 
 import os
 import signal
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vit_perception.ros.encoder_node import EncoderNode
+
+END_S = 4.5  # after the signal; then the process ends wherever its threads are
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(args: list[str] | None = None) -> int:
     """Import the node (torch: seconds), make it and let it run until it is told to end."""
-    for sent in (signal.SIGINT, signal.SIGTERM):
+    for sent in SIGNALS:
         signal.signal(sent, lambda *_: os._exit(0))
     import rclpy
 
@@ -21,13 +32,20 @@ def main(args: list[str] | None = None) -> int:
     telemetry.off()
     from vit_perception.ros.encoder_node import EncoderNode
 
-    node, begun = None, False
+    node, begun, status = None, False, 0
+
+    def end_unless_begun(*_) -> None:
+        # rclpy's handlers call those that they find as well: until they are in place this ends the process, and then
+        # they do.
+        if not begun:
+            os._exit(0)
+
     try:
-        # rclpy's handlers call those that they find as well.
+        signal.signal(signal.SIGTERM, end_unless_begun)
         signal.signal(signal.SIGINT, _interrupt_once)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         rclpy.init(args=args)
         begun = True
+        threading.Thread(target=_watch, args=(lambda: (node, status),), name="end", daemon=True).start()
         node = EncoderNode()
         _spin(node)
     except KeyboardInterrupt:
@@ -35,10 +53,31 @@ def main(args: list[str] | None = None) -> int:
     except Exception:
         # A signal while the node is being made takes DDS away from under it.
         if rclpy.ok() or not begun:
+            status = 1
             raise
     finally:
         _end(node)
-    return 0
+    return status
+
+
+def _watch(now: "Callable[[], tuple[EncoderNode | None, int]]") -> None:
+    """The last resort, on a thread of its own: the process ends END_S after it was told to, whatever hangs."""
+    import rclpy
+
+    while rclpy.ok():
+        time.sleep(0.1)
+    time.sleep(END_S)
+    _leave(*now())
+
+
+def _leave(node: "EncoderNode | None", status: int = 0) -> None:
+    """End the process at once with ``status``. Python would wait for the worker's thread, and nothing can stop that.
+
+    What an interrupted build leaves behind is whole, or cleared by the next build.
+    """
+    at = "" if node is None else f", the worker being at: {node.doing}"
+    print(f"vit_perception: told to end, and ends without waiting any longer{at}", file=sys.stderr, flush=True)
+    os._exit(status)
 
 
 def _spin(node: "EncoderNode") -> None:
@@ -53,7 +92,7 @@ def _spin(node: "EncoderNode") -> None:
 
 
 def _end(node: "EncoderNode | None") -> None:
-    """Take the node and DDS down. Does not return where an interrupted configure still builds an engine."""
+    """Take the node and DDS down. Does not return where the worker does not come back."""
     import rclpy
     from rclpy.signals import uninstall_signal_handlers
 
@@ -67,8 +106,7 @@ def _end(node: "EncoderNode | None") -> None:
         rclpy.try_shutdown()
     finally:
         if not closed:
-            # Python would wait for the thread that builds. What it leaves is whole, or cleared by the next build.
-            os._exit(0)
+            _leave(node)
 
 
 def _interrupt_once(*_) -> None:

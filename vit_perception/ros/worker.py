@@ -2,14 +2,13 @@
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from vit_perception.errors import OperationFailed
+from vit_perception.errors import OperationFailed, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
 from vit_perception.ros.latencies import StageLatencies
@@ -17,6 +16,8 @@ from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.types import BadInput, FrameResult
 
 LONGEST_IDLE_S = 0.05  # how late the silence of a camera may be noticed
+STOP_S = 10.0  # how long a transition waits for the frame in hand: on a slow CPU one takes seconds
+ENDING_S = 1.5  # the same where the process is to end
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,78 +36,139 @@ class EngineFailed(OperationFailed):
     """The engine raised while it ran. What is wrong with it (a lost device) does not pass by itself."""
 
 
+class WorkerStuck(OperationFailed):
+    """The thread does not come back from what it does: an engine that hangs, a picture that takes minutes."""
+
+
 class EncoderWorker:
     """One thread. ``changed`` is the lock around ``sync``, notified when an image or a pose has come.
 
     ``publish`` sends a frame; ``warn`` takes a camera's name and the text of what was wrong with its image;
-    ``failed`` is told what ended the work before ``stop`` was called.
+    ``failed`` is told what ended the work before ``stop`` was called; ``wanted`` gives False once the process is told
+    to end.
     """
 
     def __init__(self, changed: threading.Condition, publish: Callable[[FrameResult], None],
-                 warn: Callable[[str, str], None], failed: Callable[[Exception], None]):
+                 warn: Callable[[str, str], None], failed: Callable[[Exception], None],
+                 wanted: Callable[[], bool] = lambda: True):
         self._changed = changed
         self._publish = publish
         self._warn = warn
         self._failed = failed
+        self._wanted = wanted
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        self._opening: Future | None = None
-        self._running: Future | None = None
+        self._job: Future | None = None  # what the thread was last given: to open, to run, or to close
+        self._opens = False
+        self._pipeline: Pipeline | None = None
         self._stop = False
+        self._stage, self._since_s = "nothing", time.monotonic()
         self._changes: deque[Callable[[], None]] = deque()
         self.latencies = StageLatencies()
         self.camera_latencies: dict[str, StageLatencies] = {}
 
-    def open(self, make: Callable[[], Pipeline], wanted: Callable[[], bool]) -> Pipeline:
-        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises.
+    # -- what it is at ---------------------------------------------------------------------------------------
 
-        Raises KeyboardInterrupt once ``wanted`` gives False (looked at every 0.1 s); ``make`` may run on for minutes.
-        """
-        self._opening = self._thread.submit(make)
-        while not wait([self._opening], timeout=0.1).done:
-            if not wanted():
-                raise KeyboardInterrupt
-        return self._opening.result()
+    @property
+    def busy(self) -> bool:
+        """Does the thread do anything, be it wait for images? Nothing can stop an engine that hangs in a run."""
+        return self._job is not None and not self._job.done()
 
     @property
     def opening(self) -> bool:
-        """Does ``make`` still run? After an interrupt it may, and nothing can stop a runtime that builds an engine."""
-        return self._opening is not None and not self._opening.done()
+        """Does it still open an engine? After an interrupt it may, and nothing can stop a runtime that builds one."""
+        return self._opens and self.busy
+
+    @property
+    def doing(self) -> str:
+        """What it is at, and for how long: ``prepare of camera wrist, for 12.3 s``. Any thread may ask."""
+        pipeline = self._pipeline if self._stage == "prepare" else None
+        camera = pipeline.camera_in_hand if pipeline else ""
+        return f"{self._stage}{camera and f' of camera {camera}'}, for {time.monotonic() - self._since_s:.1f} s"
+
+    def at(self, stage: str) -> None:
+        """From now on it is at ``stage``."""
+        self._stage, self._since_s = stage, time.monotonic()
+
+    def check_idle(self) -> None:
+        """Raise WorkerStuck while the thread is at anything: two jobs never share an engine."""
+        if self.busy:
+            raise WorkerStuck(f"the worker has not come back from: {self.doing}; accepted: once it has, or in a new "
+                              "process")
+
+    def _begin(self, stage: str, job: Callable, *arguments: Any) -> Future:
+        self.check_idle()
+        self.at(stage)
+        self._job = self._thread.submit(job, *arguments)
+        return self._job
+
+    def _wait(self, job: Future, limit_s: float) -> None:
+        """Until ``job`` is done. Raises WorkerStuck after ``limit_s``, or ENDING_S where the node is to end."""
+        begun_s = time.monotonic()
+        while not wait([job], timeout=0.05).done:
+            waited_s = time.monotonic() - begun_s
+            if waited_s >= limit_s or (waited_s >= ENDING_S and not self._wanted()):
+                self.check_idle()
+
+    # -- the jobs --------------------------------------------------------------------------------------------
+
+    def open(self, make: Callable[[], Pipeline]) -> Pipeline:
+        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises.
+
+        Raises KeyboardInterrupt once ``wanted`` gives False (looked at every 0.1 s); ``make`` may run on for minutes.
+        Raises WorkerStuck where the thread has not come back from what it did before.
+        """
+        job, self._opens = self._begin("open", make), True
+        while not wait([job], timeout=0.1).done:
+            if not self._wanted():
+                raise KeyboardInterrupt
+        self._opens = False
+        return job.result()
 
     def start(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
-        """Begin to encode what ``sync`` offers."""
+        """Begin to encode what ``sync`` offers. Raises WorkerStuck as :meth:`open` does."""
+        self.check_idle()
         self._stop = False
         self.latencies = StageLatencies()
         self.camera_latencies = {camera: StageLatencies() for camera in sync.cameras}
         poses.keep_for(sync.oldest_ns)
-        self._running = self._thread.submit(self._run, pipeline, sync, poses)
+        self._pipeline = pipeline
+        self._begin("waiting for images", self._run, pipeline, sync, poses)
 
     def change(self, action: Callable[[], None]) -> None:
         """Run ``action`` between two frames, so that no frame is made half before and half after it."""
         with self._changed:
-            if self._running is None or self._running.done():
+            if not self.busy:
                 action()
             else:
                 self._changes.append(action)
                 self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Finish the frame in hand and stop. Safe when it does not run."""
+    def stop(self, limit_s: float | None = None) -> None:
+        """Finish the frame in hand and stop. Safe when it does not run.
+
+        Raises WorkerStuck where the frame is not finished within ``limit_s`` (default STOP_S): the thread ends with it,
+        and may be stopped again.
+        """
         with self._changed:
             self._stop = True
             self._changed.notify_all()
-        if self._running is not None:
-            self._running.result()
-            self._running = None
+        if self._job is not None:
+            self._wait(self._job, STOP_S if limit_s is None else limit_s)
+        self._job = self._pipeline = None  # a job's result may be a pipeline
+        self.at("nothing")
         self._make_changes()
 
-    def close(self, pipeline: Pipeline | None) -> None:
-        """Stop, and free the pipeline on its own thread."""
-        self.stop()
+    def close(self, pipeline: Pipeline | None, limit_s: float | None = None) -> None:
+        """Stop, and free the pipeline on its own thread. Raises WorkerStuck as :meth:`stop` does."""
+        self.stop(limit_s)
         if pipeline is not None:
-            self._thread.submit(pipeline.close).result()
+            job = self._begin("closing the engine", pipeline.close)
+            self._wait(job, STOP_S if limit_s is None else limit_s)
+            self._job = None
+            job.result()
 
     def shutdown(self) -> None:
-        """End the thread."""
+        """End the thread. Not while it is stuck: it would be waited for."""
         self._thread.shutdown()
 
     def _make_changes(self) -> None:
@@ -157,6 +219,7 @@ class EncoderWorker:
         outcome = dict.fromkeys(taken, "error")
         begin_ns = time.monotonic_ns()
         try:
+            self.at("prepare")
             prepared = pipeline.prepare({camera: received.message for camera, received in taken.items()})
             for camera, error in prepared.refused.items():
                 outcome[camera] = error.reason
@@ -166,10 +229,12 @@ class EncoderWorker:
                 outcome |= dict.fromkeys(prepared.images, "incomplete_group")
                 return
             try:
+                self.at("encode")
                 output = pipeline.encode(prepared)
             except Exception as error:
                 outcome |= dict.fromkeys(prepared.images, "engine_error")
                 raise EngineFailed(f"{pipeline.engine.runtime}: {type(error).__name__}: {error}") from error
+            self.at("assemble and publish")
             started = time.monotonic()
             body = poses.body_at(prepared.first.stamp_ns)
             prepared.stage_ms["pose_wait"] = 1e3 * (time.monotonic() - started)
@@ -184,10 +249,11 @@ class EncoderWorker:
             self._warn(", ".join(prepared.images), str(error))
         except EngineFailed:
             raise
-        except Exception:
+        except Exception as error:
             # The node outlives a frame that fails; the books and the log say that it did.
-            self._warn(", ".join(taken), traceback.format_exc())
+            self._warn(", ".join(taken), traced(error))
         finally:
+            self.at("waiting for images")
             with self._changed:
                 for camera, reason in outcome.items():
                     sync.finish(camera, reason)
