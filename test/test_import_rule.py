@@ -16,8 +16,8 @@ RECORDINGS = {f"bags.{name}" for name in (
     "recording_kind", "sqlite_file", "storage", "unpacking")}
 # Each layer may import itself and those before it. A module that is named itself stands where it is named.
 LAYERS = [{"errors"}, {"regular_files"},
-          {"safetensors_header", "types", "durable", "heap", "parameter_files", "private_cache", "setting_checks", "settings", "telemetry",
-           "wire", "yaml_files"},
+          {"body_settings", "safetensors_header", "types", "durable", "heap", "parameter_files", "private_cache",
+           "setting_checks", "settings", "telemetry", "wire", "yaml_files"},
           RECORDINGS, {"image", "pose"}, {"model", "fusion"}, {"checkpoints", "export"}, {"engines"},
           {"zero_shot", "pipeline", "pipeline_parts", "pipeline_layout"}, {"bags"}, {"policy"}, {"training"}, {"explain"},
           {"ros"}, {"cli"}]
