@@ -33,13 +33,15 @@ def status(name: str, level: bytes, message: str, values: dict[str, object]) -> 
 
 
 def engine_status(node_name: str, pipeline: Pipeline | None, message: str, level: bytes = OK) -> DiagnosticStatus:
-    """What runs: runtime, precision, device, the parity figures, and why earlier backends were not taken."""
+    """What runs: runtime, precision, device, parity figures, what falls short, why earlier backends were not taken."""
     values: dict[str, object] = {}
     if pipeline is not None:
         engine, report = pipeline.engine, pipeline.opened.report
         values = {"runtime": engine.runtime, "precision": engine.precision, "device": engine.device,
                   "model": pipeline.card.name, "weights_sha256": pipeline.card.weights_sha256,
                   "min_cosine": f"{report.min_cosine:.6f}", "parity": str(report)}
+        if engine.note:
+            values["note"] = engine.note
         values |= {f"not_taken.{backend}": why for backend, why in pipeline.opened.tried}
     return status(f"{node_name}: engine", level, message, values)
 
