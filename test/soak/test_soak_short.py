@@ -4,10 +4,15 @@ import json
 import time
 from dataclasses import replace
 
+import pytest
+
 from tools.soak import report, schedule
 from tools.soak.__main__ import chosen_faults, parse
+from tools.soak.hostile_pictures import crash_pictures, slow_pictures
 from tools.soak.observer import JUMP_NS, Ages, age_ns_of
 from tools.soak.robot import start_module
+from vit_perception.image.compressed import checked_picture
+from vit_perception.types import BadInput
 
 SECONDS = 34
 FAULTS = ("kill -9", "NaN poses", "camera killed, sync.policy mask", "the engine fails")
@@ -67,3 +72,23 @@ def test_an_age_is_held_against_the_run_that_the_next_diagnostics_tell():
     ages.judge({"infer": 50.0, "decode": 30.0, "publish": 20.0})
     assert (ages.over["engine"], ages.over["worker"], ages.worst["engine"]) == (2, 1, 101.0)
     assert [(age_ms, limit_ms) for _, age_ms, limit_ms in ages.too_old] == [(130.0, 120.0), (221.0, 120.0)]
+
+
+def test_hostile_pictures_floods_and_parameters_leave_the_accounts_exact(tiny_checkpoint, tmp_path):
+    """About twenty seconds: each of the four attacks once, against a live node."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "page.jpg").write_bytes(b"<html>not a picture</html>")
+    attack = start_module("tools.soak.hostile", "--seconds", "0", "--extra", str(tmp_path / "extra"),
+                          "--checkpoint", str(tiny_checkpoint), "-p", "engine.backend=torch",
+                          "-p", "engine.precision=float32", "-p", "engine.threads=1", log=tmp_path / "hostile.log")
+    deadline_s = time.monotonic() + 240
+    while attack.returncode is None and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert attack.stop() == 0, attack.tail(60)
+    assert "4 rounds" in attack.tail(60) and "hostile_parameters: 6 values refused" in attack.tail(60)
+
+
+def test_every_hostile_picture_is_refused_before_it_is_decoded():
+    for data in (*crash_pictures(), *slow_pictures()):
+        with pytest.raises(BadInput):
+            checked_picture(data, "png" if data.startswith(b"\x89PNG") else "jpeg")

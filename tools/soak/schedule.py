@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from tools.soak import node_faults, sensor_faults
+from tools.soak import hostile_faults, node_faults, sensor_faults
 from tools.soak.robot import Robot, Unexpected
 
 CYCLES = 100
@@ -55,6 +55,10 @@ def all_faults(cycles: int = CYCLES) -> list[Fault]:
         Fault("time 100 s forward", "frames go on, hardly any late", sensor_faults.time_forward, 3),
         Fault("resolution changes", "a new layout each time", sensor_faults.resolution_change, 2),
         Fault("1 in 50 images damaged", "refused by reason; never 'error'", sensor_faults.damaged_images, 8),
+        Fault("crash pictures", "refused by reason; never 'error'", hostile_faults.crash_pictures, 6),
+        Fault("slow pictures", "refused by reason; never 'error'", hostile_faults.slow_pictures, 6),
+        Fault("floods", "refused by reason; frames afterwards", hostile_faults.floods, 8),
+        Fault("hostile parameters", "each refused in a short text", hostile_faults.hostile_parameters, 4),
         Fault("a reader that never reads", "frames at half their rate and more", node_faults.stopped_reader, 8),
         Fault("disk full in embed", "exit status 1, a clear line; then whole", node_faults.disk_full, 25, 3),
         Fault(f"lifecycle, {cycles} cycles", "each with a last account, 0 pending",

@@ -23,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from benchmarks.camera import pictures
 from tools.soak.board import Board
+from tools.soak.hostile_pictures import crash_pictures, slow_pictures
 from vit_perception.ros.messages import header_of
 
 NANOSECONDS = 1_000_000_000
@@ -79,12 +80,20 @@ def damaged_jpeg(good: CompressedImage, number: int) -> CompressedImage:
     return bad
 
 
+def compressed(data: bytes) -> CompressedImage:
+    message = CompressedImage(format="jpeg")
+    message.data = array.array("B", data)
+    return message
+
+
 def camera(topic: str, transport: str, number: int, board: Board) -> None:
     """Each camera begins with another picture, so that no two ever show the same."""
     make, damage = (raw_image, damaged_raw) if transport == "raw" else (jpeg_image, damaged_jpeg)
     shown = [np.frombuffer(p, np.uint8).reshape(HEIGHT_PX, WIDTH_PX, 3) for p in pictures()]
     shown = shown[number:] + shown[:number]
     whole, half = [make(p) for p in shown], [make(np.ascontiguousarray(p[::2, ::2])) for p in shown]
+    hostile = {kind: [compressed(p) for p in make_pictures()] if transport == "compressed" else []
+               for kind, make_pictures in ((1, crash_pictures), (2, slow_pictures))}
     publisher = rclpy.create_node(f"soak_camera_{number}").create_publisher(type(whole[0]), topic, QoSProfile(depth=5))
 
     def send(stamp_ns: int) -> None:
@@ -92,7 +101,14 @@ def camera(topic: str, transport: str, number: int, board: Board) -> None:
         message = (half if board["half_size"] else whole)[sent // 10 % len(whole)]
         if every and sent % every == number:
             board["damaged"] += 1
-            message = damage(message, board["damaged"])
+            pictures = hostile.get(board["damage_kind"])
+            message = pictures[board["damaged"] % len(pictures)] if pictures else damage(message, board["damaged"])
+        for _ in range(board["flood"] if hostile[1] else 0):
+            board["sent"] += 1
+            board["damaged"] += 1
+            bad = hostile[1][board["damaged"] % len(hostile[1])]
+            bad.header = header_of(stamp_ns - 1_000_000, f"camera_{number}")
+            publisher.publish(bad)
         message.header = header_of(stamp_ns, f"camera_{number}")
         publisher.publish(message)
 
@@ -103,6 +119,7 @@ def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
     """A hand that goes round in a circle, once in ten seconds."""
     publisher = rclpy.create_node(f"soak_arm_{number}").create_publisher(PoseStamped, topic, QoSProfile(depth=20))
     message = PoseStamped()
+    long = PoseStamped()
 
     def send(stamp_ns: int) -> None:
         message.header = header_of(stamp_ns, frame_id)
