@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import rclpy
@@ -69,7 +70,12 @@ def play(listener, tmp_path, *arguments, sent=None, after=0):
         listener.spin()
         if sent and any(len(heard) >= after for heard in listener.heard.values()):
             break
-    status = child.stop(timeout_s=HANG_S, sent=sent or signal.SIGINT)
+    with ThreadPoolExecutor(1) as other:
+        stopping = other.submit(child.stop, timeout_s=HANG_S, sent=sent or signal.SIGINT)
+        # DDS forgets what a publisher that has gone sent, and nobody took meanwhile.
+        while not stopping.done():
+            listener.spin()
+    status = stopping.result()
     while any(listener.spin() for _ in range(5)):
         pass
     return status, child.log.read_text()
