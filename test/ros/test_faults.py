@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from rclpy.parameter import Parameter
@@ -14,6 +15,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
+from test.waiting import HANG_S, wait_until
 from vit_perception.cli.processes import Child
 from vit_perception.engines.engine import EngineError
 from vit_perception.pipeline import Pipeline
@@ -121,19 +123,20 @@ def test_a_reader_that_never_reads_holds_nothing_up(rig, tmp_path):
     program = ("import rclpy, time; from sensor_msgs.msg import Image; rclpy.init(); n = rclpy.create_node('reader')\n"
                "for t in ('tokens', 'embedding', 'wrist/patch_features'):\n"
                "    n.create_subscription(Image, '/vit_encoder/' + t, print, 1)\n"
-               "time.sleep(60)")
+               "time.sleep(3600)")
     reader = Child([sys.executable, "-c", program], tmp_path / "reader.log")
     try:
         robot.until(lambda: robot.node.count_subscribers("/vit_encoder/embedding") == 1, what="the reader")
-        robot.publish("/wrist/image", image_message(STAMP_NS))
-        robot.frame(STAMP_NS)
-        os.kill(reader.pid, signal.SIGSTOP)
-        for k in range(1, 100):
+        for k in range(200):
+            if k == 100:
+                os.kill(reader.pid, signal.SIGSTOP)
             robot.publish("/wrist/image", image_message(STAMP_NS + k * 10 * MILLISECOND_NS))
             robot.frame(STAMP_NS + k * 10 * MILLISECOND_NS)
-        robot.accounts("wrist", received=100, published=100)
-        p99_ms = float(robot.diagnostic(": latency")["latency_ms.publish"].split(" / ")[1])
-        assert p99_ms < 50
+        robot.accounts("wrist", received=200, published=200)
+        publish_ms = robot.node._worker.latencies._stages["publish"]
+        robot.until(lambda: len(publish_ms) == 200, what="the last time of publication")
+        before_ms, after_ms = np.median(np.reshape(publish_ms, (2, 100)), axis=1)
+        assert after_ms - before_ms < 50  # DDS would block a publisher for 100 ms
     finally:
         reader.kill()
 
@@ -210,18 +213,21 @@ def test_a_node_that_is_killed_or_ended_comes_back_under_the_same_subscribers(no
 
     def tokens_come(node):
         del got[:]
-        deadline_s = time.monotonic() + 30
-        while len(got) < 3:
-            assert time.monotonic() < deadline_s and node.returncode is None, node.tail()
+
+        def show():
+            assert node.returncode is None, node.tail()
             images.publish(image_message(time.time_ns()))
             executor.spin_once(timeout_sec=0.05)
+
+        wait_until(lambda: len(got) >= 3, "three frames", node.tail, show)
 
     for sent, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0), (signal.SIGINT, 0)):
         node = node_process()
         tokens_come(node)
-        assert node.stop(timeout_s=5.0, sent=sent) == status, node.tail()
-        if sent == signal.SIGKILL:
-            time.sleep(4.0)  # the lease of config/fastdds_large_data.xml
+        assert node.stop(timeout_s=HANG_S, sent=sent) == status, node.tail()
+        # After a kill -9 not before the lease of config/fastdds_large_data.xml is over.
+        wait_until(lambda: not tester.count_publishers("/restarted/tokens"), "the end of its topics",
+                   step=lambda: executor.spin_once(timeout_sec=0.05))
     executor.shutdown()
     tester.destroy_node()
 
@@ -243,7 +249,7 @@ def test_an_override_is_its_topics_alone_and_one_of_no_topic_is_said(rig, capfd)
     robot = rig(**{"qos_overrides./vit_encoder/tokens.publisher.depth": 7,
                    "qos_overrides./vit_encoder/tokens.publisher.reliability": "best_effort",
                    "qos_overrides./elsewhere.publisher.depth": 3})
-    # Not through the rig: its own subscription, a reliable one, is never matched.
+    # No robot.activate(): a watcher that asks for reliable tokens is matched with none of best effort.
     assert robot.node.trigger_configure().name == "SUCCESS" and robot.node.trigger_activate().name == "SUCCESS"
     depth = {p.topic_name: robot.node.get_parameter(f"qos_overrides.{p.topic_name}.publisher.depth").value
              for p in robot.node.publishers
