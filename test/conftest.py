@@ -18,7 +18,9 @@ SAFE_DOMAINS = range(10, 100)  # above 101 the ports of a domain meet those that
 def claim_domain():
     """An open file that holds a domain which no other test run on this machine uses; released when this one ends."""
     for domain in SAFE_DOMAINS:
-        lock = open(Path(tempfile.gettempdir()) / f"vit_perception_test_domain_{domain}", "w")
+        path = Path(tempfile.gettempdir()) / f"vit_perception_test_domain_{domain}"
+        # Everybody may write to that folder: a link of somebody else's is not followed, and nothing is emptied.
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

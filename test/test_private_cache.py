@@ -200,6 +200,12 @@ def test_a_relative_cache_folder_is_ignored_as_xdg_says(monkeypatch, tmp_path):
     assert cache_root() == tmp_path / ".cache/vit_perception"
 
 
+def test_a_cache_below_the_tilde_is_below_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/disk")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / "disk/vit_perception"
+
+
 def test_a_missing_folder_is_no_fault_of_trust(cache):
     with pytest.raises(FileNotFoundError):
         with opened_folder(cache):

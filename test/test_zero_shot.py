@@ -138,6 +138,20 @@ def test_checkpoints_and_blocks_without_texts_are_refused(tmp_path, tiny_checkpo
         Pipeline.open(settings(tmp_path / "model"))
 
 
+def test_one_label_alone_is_refused_where_scores_are_a_softmax(tmp_path):
+    for name, (make, _, kind) in FAMILIES.items():
+        make(tmp_path / name)
+        if kind == "softmax":
+            with pytest.raises(BadSetting, match=r"'zero_shot.labels' is \['cup'\]; accepted: at least two .*softmax"):
+                Pipeline.open(settings(tmp_path / name, labels=("cup",)))
+            continue
+        pipeline = Pipeline.open(settings(tmp_path / name, labels=("cup",)))
+        _, result, _ = encoded(pipeline, image_message(STAMP_NS))
+        (scored,) = result.cameras["a"].classes
+        assert scored.class_id == "cup" and 0 < scored.score < 1
+        pipeline.close()
+
+
 def test_original_files_say_which_checkpoint_has_the_texts(tmp_path):
     from test.checkpoints.clip_files import openai_names, whole_model
 

@@ -31,7 +31,7 @@ class Untrusted(OperationFailed):
 
 def cache_root() -> Path:
     """``$XDG_CACHE_HOME/vit_perception``, or the same below ``~/.cache`` (XDG base directories)."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
+    named = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
     return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "vit_perception"
 
 

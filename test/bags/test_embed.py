@@ -240,6 +240,20 @@ def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_pa
         EmbedOptions("csv")
 
 
+@pytest.mark.parametrize("field, value", [("hidden_act", "quick_gelu"), ("num_attention_heads", 4), ("layer_norm_eps", 0.1)])
+def test_a_run_is_not_gone_on_with_by_a_model_of_the_same_weights_and_another_function(whole, tiny_classifier, tmp_path,
+                                                                                     field, value):
+    other = shutil.copytree(tiny_classifier, tmp_path / tiny_classifier.name)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {field: value}))
+    out = shutil.copytree(whole / "parquet", tmp_path / "out")
+    changed = Pipeline.open(settings_of(other))
+    with pytest.raises(ValueError, match="begun with other settings.*encoder_sha256 is"):
+        embed(changed, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions("parquet", shard_frames=16))
+    changed.close()
+    assert contents(out) == contents(whole / "parquet")
+
+
 def test_a_missing_shard_is_named(pipeline, whole, tmp_path):
     shutil.copytree(whole / "parquet", tmp_path / "out")
     (tmp_path / "out/features_000003.parquet").unlink()

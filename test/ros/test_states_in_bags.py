@@ -26,11 +26,18 @@ from vit_perception.wire import decode_tensor, mask_of
 STEP_NS, FRAMES = 50 * MILLISECOND_NS, 16
 BEGIN_NS = 5_000_000_000
 JOINTS = ("shoulder", "elbow", "gripper")
-BODY = StateSettings("body", "/joint_states", JOINTS, ("position", "velocity"), wait_s=0.4)
+# The shoulder turns without end, a quarter of a turn and more between two samples.
+BODY = StateSettings("body", "/joint_states", JOINTS, ("position", "velocity"), wait_s=0.4, continuous=("shoulder",))
+RADIANS_A_MS = 0.23
 NAMES = {"tokens": "Image", "token_mask": "Image", "embedding": "Image", "body/state_at_image": "JointState"}
 # The gripper's driver says nothing from here to there; frames 6 to 10 are further than max_skew_s from it.
 SILENT_FROM_NS, SILENT_TO_NS = BEGIN_NS + 230 * MILLISECOND_NS, BEGIN_NS + 570 * MILLISECOND_NS
 STATUS = [2] * 5 + [1] + [0] * 5 + [1] + [2] * 4  # interpolated, held, missing
+
+
+def shoulder_at(ms):
+    """Its angle, in (−π, π]."""
+    return -((np.pi - RADIANS_A_MS * ms) % (2 * np.pi) - np.pi)
 
 
 def messages():
@@ -39,7 +46,7 @@ def messages():
         return (np.sin(ms / 300), np.cos(ms / 300) / 0.3)
 
     for ms in range(-40, 50 * FRAMES + 40, 7):
-        joints = {"elbow": values(ms), "wheel": (ms, 0), "shoulder": values(2 * ms)}
+        joints = {"elbow": values(ms), "wheel": (ms, 0), "shoulder": (shoulder_at(ms), 1e3 * RADIANS_A_MS)}
         yield BEGIN_NS + ms * MILLISECOND_NS, "/joint_states", joints_message(BEGIN_NS + ms * MILLISECOND_NS, **joints)
     for ms in range(-40, 50 * FRAMES + 40, 15):
         stamp_ns = BEGIN_NS + ms * MILLISECOND_NS
@@ -78,7 +85,8 @@ def live(rig, bag):
     from rclpy.serialization import deserialize_message
 
     robot = rig(state_names=["body"], states__body__topic=BODY.topic, states__body__joints=list(JOINTS),
-                states__body__fields=list(BODY.fields), states__body__wait_s=BODY.wait_s)
+                states__body__fields=list(BODY.fields), states__body__wait_s=BODY.wait_s,
+                states__body__continuous=list(BODY.continuous))
     heard: list[tuple[str, bytes]] = []
     robot.activate()
     for name, kind in NAMES.items():
@@ -136,10 +144,14 @@ def test_states_of_a_bag_equal_what_the_node_published(live, bag, tiny_checkpoin
         if STATUS[k]:
             expected = states[BEGIN_NS + k * STEP_NS]
             np.testing.assert_array_equal(found.state.numbers, expected)
+            np.testing.assert_allclose(expected[0], shoulder_at(50 * k), atol=1e-9)
             np.testing.assert_array_equal(row["body.state"], expected)
         else:
             assert found.state is None and np.isnan(row["body.state"]).all()
     assert len(frames) == FRAMES
+    samples_ms = np.arange(-40, 50 * FRAMES + 40, 7)
+    around = [shoulder_at(samples_ms[np.searchsorted(samples_ms, 50 * k) + np.array([-1, 0])]) for k in range(FRAMES)]
+    assert sum(abs(after - before) > np.pi for before, after in around) >= 2  # frames amid a wrap
 
 
 @pytest.mark.parametrize("names, position, velocity, effort", [

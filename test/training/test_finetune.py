@@ -1,6 +1,8 @@
 """Fine-tuning on scikit-learn's handwritten digits (8 x 8 px), in process."""
 
+import json
 import math
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -116,6 +118,24 @@ def test_a_run_is_not_taken_up_with_other_pictures_labels_or_numbers(tmp_path, c
             "recipe": "epochs: 1 then, 2 now"}[change]
     with pytest.raises(ValueError, match=f"(?s)is another run.*{said}"):
         run(tuning_of(folder, Recipe(**recipe)), out, True)
+
+
+def test_a_run_is_not_taken_up_with_a_model_of_the_same_weights_and_another_function(few_digits, tiny_classifier, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(tiny_classifier, checkpoint)
+    pictures = check_all(read_folder(few_digits).pictures)
+    labels = tuple(sorted(set(pictures.labels)))
+
+    def tuning():
+        return FineTuning(start_from_checkpoint(str(checkpoint), labels, None, 0), pictures, Recipe(epochs=1))
+
+    out = made(tmp_path / "out")
+    run(tuning(), out, False)
+    assert run(tuning(), out, True).resumed_at == 1
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"hidden_act": "quick_gelu"}))
+    with pytest.raises(ValueError, match="(?s)is another run.*start_model: "):
+        run(tuning(), out, True)
 
 
 def test_it_stops_when_nothing_gets_better_and_keeps_the_best(few_digits, tmp_path):

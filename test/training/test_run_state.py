@@ -1,5 +1,6 @@
 import os
 import stat
+import zipfile
 
 import pytest
 import torch
@@ -55,12 +56,17 @@ def test_a_state_comes_back_only_to_the_run_that_it_is_of(tmp_path):
     assert "epochs" not in str(error.value).splitlines()[1]
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "hostile"])
+@pytest.mark.parametrize("damage", ["cut", "text", "hostile", "packed"])
 def test_a_damaged_or_hostile_state_is_refused(tmp_path, damage):
     save_state(tmp_path, {"identity": {}, "model": {"w": torch.ones(100)}})
     file = tmp_path / "run_state.pt"
     if damage == "hostile":
         torch.save({"format": 1, "identity": Hostile(tmp_path / "ran")}, file)
+    elif damage == "packed":
+        with zipfile.ZipFile(file) as stored, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in stored.namelist():
+                packed.writestr(name, stored.read(name))
+        (tmp_path / "packed").rename(file)
     else:
         file.write_bytes(file.read_bytes()[:300] if damage == "cut" else b"no state")
     with pytest.raises(ValueError, match="run_state.pt: .*; accepted: the state of a run"):

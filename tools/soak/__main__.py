@@ -29,7 +29,8 @@ PACKAGES = ("torch", "openvino", "numpy", "ros-kilted-rclpy", "rosbags")
 
 def parse(arguments: list[str]) -> Namespace:
     parser = ArgumentParser(prog="python -m tools.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run; 0: the "
+                        "faults one after the other, however long that takes (default: %(default)s)")
     parser.add_argument("--params", type=Path, default=ROOT / "config/three_cameras_two_arms.yaml",
                         help="parameters of the node (default: %(default)s)")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
@@ -64,7 +65,7 @@ def chosen_faults(args: Namespace, open_s: float) -> tuple[list[schedule.Fault],
     wanted = faults
     if args.faults:
         wanted = list(dict.fromkeys(f for text in args.faults for f in faults if text in f.name))
-    fits = schedule.fitting(wanted, args.seconds - schedule.PAUSE_S, open_s)
+    fits = schedule.fitting(wanted, args.seconds - schedule.PAUSE_S, open_s) if args.seconds else wanted
     return [f for f in faults if f in fits], [f for f in faults if f not in fits]
 
 

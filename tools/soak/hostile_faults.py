@@ -6,12 +6,14 @@ import time
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
+from tools.soak import hostile_pictures as pictures
 from tools.soak.robot import Robot, Unexpected
-from tools.soak.sensor_faults import DAMAGE_REASONS, Seen
+from tools.soak.sensor_faults import DAMAGE_REASONS, WATCHED_FRAMES, Seen
 
 # "encoding": no picture at all.
 REFUSALS = (*DAMAGE_REASONS, "encoding")
-SENDS_S, MOST_REASON_CHARACTERS = 3.0, 2000
+FLOOD = 20
+MOST_REASON_CHARACTERS = 2000
 HOSTILE_VALUES = (("max_rate_hz", 1e-300), ("max_rate_hz", math.nan), ("max_rate_hz", -math.inf),
                   ("sync.policy", "x" * 1_000_000), ("poses.policy", "\x1b[2J" * 1000), ("x" * 100_000, 1))
 
@@ -20,8 +22,8 @@ def _sent(robot: Robot) -> int:
     return sum(robot.sensors[c].board["damaged"] for c in robot.cameras)
 
 
-def _bad(robot: Robot, orders: dict[str, int], kind: str) -> Seen:
-    """Give ``orders`` to the sensors of ``kind`` ("": all) for a while; refused images are counted, frames go on."""
+def _bad(robot: Robot, orders: dict[str, int], kind: str, at_least: int) -> Seen:
+    """Give ``orders`` to the sensors of ``kind`` ("": all) until ``at_least`` bad images were sent; frames go on."""
     books = robot.observer.books
 
     def refused() -> int:
@@ -30,8 +32,8 @@ def _bad(robot: Robot, orders: dict[str, int], kind: str) -> Seen:
     before, crashed, sent_before = refused(), books.dropped("error"), _sent(robot)
     for name, value in orders.items():
         robot.order(name, value, kind)
-    time.sleep(SENDS_S)
-    robot.until(lambda: refused() > before, "a refused image")
+    robot.until(lambda: refused() > before and _sent(robot) - sent_before >= at_least, f"{at_least} bad images")
+    robot.next_frames(WATCHED_FRAMES)
     for name in orders:
         robot.order(name, 0, kind)
     recovery_s = robot.whole_after(time.time_ns())
@@ -46,15 +48,16 @@ def _bad(robot: Robot, orders: dict[str, int], kind: str) -> Seen:
 
 
 def crash_pictures(robot: Robot) -> Seen:
-    return _bad(robot, {"damage_kind": 1, "damage_every": 4}, "camera")
+    return _bad(robot, {"damage_kind": 1, "damage_every": 4}, "camera", len(pictures.crash_pictures()))
 
 
 def slow_pictures(robot: Robot) -> Seen:
-    return _bad(robot, {"damage_kind": 2, "damage_every": 10}, "camera")
+    return _bad(robot, {"damage_kind": 2, "damage_every": 10}, "camera", 8 * len(pictures.slow_pictures()))
 
 
 def floods(robot: Robot) -> Seen:
-    return _bad(robot, {"flood": 20}, "")
+    """Twenty bad images with each good one, and twenty poses and joint states whose stamps hardly advance."""
+    return _bad(robot, {"flood": FLOOD}, "", 30 * FLOOD)
 
 
 def hostile_parameters(robot: Robot) -> Seen:

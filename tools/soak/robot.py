@@ -20,7 +20,8 @@ from vit_perception.cli.processes import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "soak_encoder"
-ANSWER_S, COME_BACK_S = 60.0, 90.0
+# They only end a wait for what never comes: computers differ in speed by far.
+ANSWER_S, COME_BACK_S = 120.0, 120.0
 
 
 class Unexpected(AssertionError):
@@ -93,6 +94,15 @@ class Robot:
         begin_ns, first = time.time_ns(), len(self.observer.frames)
         time.sleep(seconds)
         return [f for f in self.observer.frames[first:] if f.taken_ns >= begin_ns]
+
+    def next_frames(self, count: int) -> list[Frame]:
+        """The next ``count`` frames whose images are taken from now on, however long they take to come."""
+        begin_ns, first = time.time_ns(), len(self.observer.frames)
+
+        def found():
+            return [f for f in self.observer.frames[first:] if f.taken_ns >= begin_ns]
+
+        return self.until(lambda: len(found()) >= count and found()[:count], f"{count} frames")
 
     def whole_after(self, wall_ns: int, timeout_s: float = COME_BACK_S) -> float:
         """Seconds from ``wall_ns`` to the first frame with every camera and arm that was taken after it."""

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
@@ -119,15 +120,13 @@ def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
     """A hand that goes round in a circle, once in ten seconds."""
     publisher = rclpy.create_node(f"soak_arm_{number}").create_publisher(PoseStamped, topic, QoSProfile(depth=20))
     message = PoseStamped()
-    long = PoseStamped()
 
     def send(stamp_ns: int) -> None:
-        message.header = header_of(stamp_ns, frame_id)
         angle = stamp_ns % 10_000_000_000 / 10e9 * 2 * math.pi
         message.pose.position.x = math.nan if board["not_a_number"] else 0.3 * math.cos(angle)
         message.pose.position.y, message.pose.position.z = 0.3 * math.sin(angle), 0.5
         message.pose.orientation.z, message.pose.orientation.w = math.sin(angle / 2), math.cos(angle / 2)
-        publisher.publish(message)
+        _publish(publisher, message, stamp_ns, frame_id, board["flood"])
 
     ticks(ARM_HZ, 0, board, send)
 
@@ -138,12 +137,19 @@ def joints(topic: str, names: str, number: int, board: Board) -> None:
     message = JointState(name=names.split(","))
 
     def send(stamp_ns: int) -> None:
-        message.header = header_of(stamp_ns, "grippers")
         message.position = [0.04 * abs(stamp_ns % 10_000_000_000 / 5e9 - 1)] * len(message.name)
         message.velocity = [0.008] * len(message.name)
-        publisher.publish(message)
+        _publish(publisher, message, stamp_ns, "grippers", board["flood"])
 
     ticks(JOINTS_HZ, 0, board, send)
+
+
+def _publish(publisher: Publisher, message: PoseStamped | JointState, stamp_ns: int, frame_id: str,
+             flood: int) -> None:
+    """Publish ``message``, behind ``flood`` others of it whose stamps lie 1 ns apart."""
+    for earlier_ns in range(flood, -1, -1):
+        message.header = header_of(stamp_ns - earlier_ns, frame_id)
+        publisher.publish(message)
 
 
 def reader(node_name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.errors import InvalidValue
+from vit_perception.safetensors_header import read_header
 from vit_perception.wire import Layout
 
 FORMAT = "vit_perception.embed"
@@ -93,6 +94,7 @@ class _SafetensorsRows:
     def __init__(self, path: Path):
         from safetensors import safe_open
 
+        read_header(path)  # before a library allocates what it says
         self._file = safe_open(path, framework="numpy")
         self.names = tuple(self._file.keys())
         self._slices = {name: self._file.get_slice(name) for name in self.names}

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from vit_perception import durable
+from vit_perception.checkpoints.zip_files import check_entries, open_zip
 from vit_perception.errors import InvalidValue
+from vit_perception.regular_files import open_regular
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
@@ -92,6 +94,9 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
     if not path.is_file():
         return None
     try:
+        # torch would unpack what is packed, to any size; it packs nothing itself.
+        with open_regular(path) as file:
+            check_entries(open_zip(file, path).infolist(), path, path.stat().st_size, "stored")
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"] if state["format"] == FORMAT else {}
