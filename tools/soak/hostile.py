@@ -41,7 +41,9 @@ def attack(robot: Robot, seconds: float) -> list[str]:
     while not failed and (rounds < len(ROUNDS) or time.monotonic() - begin_s < seconds):
         attack_once = ROUNDS[rounds % len(ROUNDS)]
         try:
-            say(f"{time.monotonic() - begin_s:6.1f} s  {attack_once.__name__}: {attack_once(robot)[0]}")
+            seen = attack_once(robot)[0]
+            say(f"{time.monotonic() - begin_s:6.1f} s  {attack_once.__name__}: {seen}; then "
+                f"{resident_mb(robot.node.pid):.0f} MB")
         except Unexpected as error:
             failed.append(f"{attack_once.__name__}: {error}")
         if robot.node.returncode is not None:

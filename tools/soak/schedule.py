@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from tools.soak import hostile_faults, node_faults, sensor_faults
+from tools.soak.processes import resident_mb
 from tools.soak.robot import Robot, Unexpected
 
 CYCLES = 100
@@ -26,7 +27,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row of the table. ``recovery_s`` None: there was nothing to recover."""
+    """A row of the table. ``recovery_s`` None: there was nothing to recover. ``node_mb``: resident once it was over."""
 
     fault: str
     passed: bool
@@ -35,15 +36,23 @@ class Outcome:
     recovery_s: float | None
     at_s: float
     took_s: float
+    node_mb: float = 0.0
 
 
 def all_faults(cycles: int = CYCLES) -> list[Fault]:
-    """In the order of injection. The node's ends come first, so that its last life is a long one to weigh."""
+    """In the order of injection. The node's ends come first, so that its last life is a long one to weigh.
+
+    Then the attacks: a flood fills every queue to its bound, which raises the memory once, before it is weighed.
+    """
     back = "comes back by itself"
     return [
         Fault("node: SIGINT, restart", "exit status 0 within 5 s", node_faults.node_sigint, 4, 1),
         Fault("node: SIGTERM, restart", "exit status 0 within 5 s", node_faults.node_sigterm, 4, 1),
         Fault("node: kill -9, restart", "the next one, 4 s later, starts unhindered", node_faults.node_kill, 8, 1),
+        Fault("crash pictures", "refused by reason; never 'error'", hostile_faults.crash_pictures, 6),
+        Fault("slow pictures", "refused by reason; never 'error'", hostile_faults.slow_pictures, 6),
+        Fault("floods", "refused by reason; frames afterwards", hostile_faults.floods, 8),
+        Fault("hostile parameters", "each refused in a short text", hostile_faults.hostile_parameters, 4),
         Fault("camera killed, sync.policy mask", f"ERROR; the others go on without it; {back}",
               sensor_faults.camera_killed_mask, 6),
         Fault("camera killed, sync.policy wait", f"ERROR; no frame; {back}", sensor_faults.camera_killed_wait, 6),
@@ -55,10 +64,6 @@ def all_faults(cycles: int = CYCLES) -> list[Fault]:
         Fault("time 100 s forward", "frames go on, hardly any late", sensor_faults.time_forward, 3),
         Fault("resolution changes", "a new layout each time", sensor_faults.resolution_change, 2),
         Fault("1 in 50 images damaged", "refused by reason; never 'error'", sensor_faults.damaged_images, 8),
-        Fault("crash pictures", "refused by reason; never 'error'", hostile_faults.crash_pictures, 6),
-        Fault("slow pictures", "refused by reason; never 'error'", hostile_faults.slow_pictures, 6),
-        Fault("floods", "refused by reason; frames afterwards", hostile_faults.floods, 8),
-        Fault("hostile parameters", "each refused in a short text", hostile_faults.hostile_parameters, 4),
         Fault("a reader that never reads", "frames at half their rate and more", node_faults.stopped_reader, 8),
         Fault("disk full in embed", "exit status 1, a clear line; then whole", node_faults.disk_full, 25, 3),
         Fault(f"lifecycle, {cycles} cycles", "each with a last account, 0 pending",
@@ -87,11 +92,12 @@ def run(robot: Robot, faults: list[Fault], seconds: float, say: Callable[[str], 
         due_s = begin_s + seconds * (number + 0.5) / (len(faults) + 0.5)
         time.sleep(max(0.0, due_s - time.monotonic()))
         robot.checkpoint()
-        outcomes.append(_inject(robot, fault, begin_s))
-        one = outcomes[-1]
-        say(f"{one.at_s:6.1f} s  {'pass' if one.passed else 'FAIL'}  {one.fault}: {one.seen}")
+        one = _inject(robot, fault, begin_s)
         robot.make_whole()
         robot.checkpoint()
+        outcomes.append(replace(one, node_mb=resident_mb(robot.node.pid)))
+        say(f"{one.at_s:6.1f} s  {'pass' if one.passed else 'FAIL'}  {one.fault}: {one.seen}; then "
+            f"{outcomes[-1].node_mb:.0f} MB")
     time.sleep(max(0.0, begin_s + seconds - time.monotonic()))
     robot.checkpoint()
     return outcomes
