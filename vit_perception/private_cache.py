@@ -28,7 +28,7 @@ ELSEWHERE = "or point XDG_CACHE_HOME to a folder that is yours alone"
 
 @dataclass(frozen=True)
 class _Place:
-    """How messages speak of where a file lies: the folders ``above``, what is accepted ``inside``, the other way out."""
+    """How messages speak of where a file lies: folders ``above``, what is accepted ``inside``, the other way out."""
 
     above: str
     inside: str

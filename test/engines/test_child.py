@@ -90,7 +90,8 @@ def test_the_most_memory_that_it_took_is_its_own():
 
 @pytest.mark.parametrize("kind, expected, words", [
     ("engine", EngineError, "^no engine$"), ("value", InvalidValue, "^no value$"), ("disk", OSError, "No space: /x"),
-    ("memory", EngineError, r"memory runs out \(too much\): close what else"), ("torch", EngineError, "memory runs out"),
+    ("memory", EngineError, r"memory runs out \(too much\): close what else"),
+    ("torch", EngineError, "memory runs out"),
     ("defect", RuntimeError, "KeyError: 'a name'")])
 def test_its_errors_are_raised_here(kind, expected, words):
     with pytest.raises(expected, match=words) as raised:

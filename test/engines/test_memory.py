@@ -48,7 +48,8 @@ def tree(folder, files):
     return {"proc": folder / "proc", "cgroups": folder / "cg"}
 
 
-MEMINFO = "MemTotal:       8000000 kB\nMemFree:   1 kB\nMemAvailable:    4096 kB\nSwapFree:        1024 kB\nHugePages_Total:  0\n"
+MEMINFO = ("MemTotal:       8000000 kB\nMemFree:   1 kB\nMemAvailable:    4096 kB\nSwapFree:        1024 kB\n"
+           "HugePages_Total:  0\n")
 
 
 def test_without_a_group_it_is_what_the_machine_has(tmp_path):
@@ -87,7 +88,8 @@ def test_in_a_container_that_is_told_the_hosts_path_the_root_of_its_groups_count
     assert free_memory(**tree(tmp_path, files)) == FreeMemory(MIB, MIB, str(tmp_path / "cg/memory"))
 
 
-@pytest.mark.parametrize("files", [{}, {"proc/meminfo": "nonsense", "proc/self/cgroup": "what\n1:memory\n\n0::/../..\n"},
+@pytest.mark.parametrize("files", [{}, {"proc/meminfo": "nonsense",
+                                        "proc/self/cgroup": "what\n1:memory\n\n0::/../..\n"},
                                    {"proc/meminfo": MEMINFO.replace("MemAvailable", "Other")}])
 def test_where_nothing_can_be_read_nothing_is_refused(tmp_path, files):
     assert free_memory(**tree(tmp_path, files)).available_bytes > 1 << 60

@@ -72,7 +72,7 @@ def tiny_source(folder, log):
 
 def start_builder(folder, how):
     return subprocess.Popen([sys.executable, "-c", BUILDER, str(folder), str(how)], stdout=subprocess.PIPE,
-                            text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                            stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.fixture
@@ -90,14 +90,16 @@ def engines_in(folder):
 
 
 @needs_rtx
-def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_one_builds(fresh):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_one_builds(fresh, sent):
     process = start_builder(fresh, "stuck")
     while not (line := process.stdout.readline()).startswith("stuck ") and line:
         pass
     child = int(line.split()[1])
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, sent)
     process.communicate(timeout=PROGRAM_S)
     assert engines_in(fresh) == []
+    assert bool(list(fresh.glob("*.unfinished"))) == (sent == signal.SIGKILL)  # which the next one clears away
     wait_until(lambda: not lives(child), "the end of what it had started")
     assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
     assert len(engines_in(fresh)) == 1 and not list(fresh.glob("*.unfinished"))
@@ -112,8 +114,8 @@ def test_a_build_that_linux_kills_is_told_and_leaves_no_entry_and_the_next_one_b
 
     with monkeypatch.context() as patch:
         patch.setattr(tensorrt_build, "_build", stuck_build)
-        with pytest.raises(EngineError, match="building the tensorrt_rtx engine was ended by SIGKILL, .* had taken up to "
-                           r"\d\.\d\d GiB .*engine.file"):
+        with pytest.raises(EngineError, match="building the tensorrt_rtx engine was ended by SIGKILL, .* had taken up "
+                           r"to \d\.\d\d GiB .*engine.file"):
             cached_engine(tiny_source(fresh, kill), "float16", "half", ADA, None)
     assert not list(fresh.glob("*.unfinished")) and engines_in(fresh) == []
     assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False

@@ -33,10 +33,10 @@ def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, lo
                   progress: Callable[[str, float], None] = lambda what, fraction: None) -> int:
     """Call ``function(*arguments, log, progress)`` in a process of its own; the most memory that this took, in bytes.
 
-    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and ``progress`` reaches
-    those given here, in this thread. What they raise, or Ctrl-C here, ends the process at once and passes through.
-    ``doing`` names the work in messages. Errors for the user that ``function`` raises are raised here (EngineError,
-    InvalidValue, OSError with its number), others as RuntimeError, behind the child's traceback.
+    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and ``progress``
+    reaches those given here, in this thread. What they raise, or Ctrl-C here, ends the process at once and passes
+    through. ``doing`` names the work in messages. Errors for the user that ``function`` raises are raised here
+    (EngineError, InvalidValue, OSError with its number), others as RuntimeError, behind the child's traceback.
     Raises EngineError where the process dies: with the signal, the memory that it had and what would help.
     """
     if not sys.executable:

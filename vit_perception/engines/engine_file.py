@@ -26,6 +26,7 @@ from vit_perception.settings import ENGINE_FILE_BACKENDS, EngineSettings
 _FORMAT = b"vit_perception engine, format 1\n"
 _MOST_HEADER_BYTES = 1 << 20  # a key is about 1 kB, and its parts lie one in another at most three deep
 _MOST_PARTS = 200
+_MADE = "vit-perception build --out made"
 # Only this user may write it whatever the umask, or nobody could open it; others may read it, to copy it.
 _MODE = 0o644
 
@@ -49,8 +50,7 @@ class EngineFile:
     @classmethod
     def _read(cls, path: Path, file: BinaryIO) -> "EngineFile":
         if file.readline(len(_FORMAT)) != _FORMAT:
-            raise EngineError(f"engine.file {path} is none of this version's; accepted: a file that vit-perception build "
-                              "--out made")
+            raise EngineError(f"engine.file {path} is none of this version's; accepted: a file that {_MADE}")
         header = file.readline(_MOST_HEADER_BYTES)
         digest, _, text = header.rstrip(b"\n").partition(b" ")
         if hashlib.sha256(text).hexdigest().encode() != digest:
@@ -85,16 +85,16 @@ class EngineFile:
         return self.key["attention"]
 
     def narrowed(self, settings: EngineSettings) -> EngineSettings:
-        """``settings`` with this file's runtime and precision for ``auto``. Raises EngineError where they ask for others.
-        """
+        """``settings`` with this file's runtime and precision for ``auto``; EngineError where they ask for others."""
         if self.flavour not in ENGINE_FILE_BACKENDS:
             raise EngineError(f"engine.file {self.path} is for {shown(self.flavour, 80)}; accepted: "
                               f"{', '.join(ENGINE_FILE_BACKENDS)}")
         for name, wanted, has in (("engine.backend", settings.backend, self.flavour),
                                   ("engine.precision", settings.precision, self.precision)):
             if wanted not in ("auto", has):
-                raise EngineError(f"{name} is {wanted!r} and engine.file {self.path} is for {shown(has, 80)}; accepted: "
-                                  f"auto, or a file that vit-perception build --{name.partition('.')[2]} {wanted} --out made")
+                option = f"--{name.partition('.')[2]} {wanted}"
+                raise EngineError(f"{name} is {wanted!r} and engine.file {self.path} is for {shown(has, 80)}; "
+                                  f"accepted: auto, or a file that vit-perception build {option} --out made")
         return replace(settings, backend=self.flavour, precision=self.precision)
 
     def content_for(self, key: Mapping) -> bytes:
@@ -149,7 +149,8 @@ def is_carried(engine: Path | None) -> bool:
 def recipe(key: Mapping) -> str:
     """The command that makes the engine file for ``key``, this machine's."""
     options = [f"--backend {key['runtime'].partition(' ')[0]}", f"--precision {key['precision']}",
-               f"--batch {key['batch']}", f"--size {' '.join(map(str, key['network_size_px']))}", f"--block {key['block']}"]
+               f"--batch {key['batch']}", f"--size {' '.join(map(str, key['network_size_px']))}",
+               f"--block {key['block']}"]
     options += ["--dense"] if key.get("dense_blocks") else []
     options += [f"--target {' '.join(key['targets'])}"] if key.get("targets") else []
     return f"vit-perception build {' '.join(options)} --checkpoint <this node's model.checkpoint> --out FILE"
@@ -174,5 +175,5 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
             raise EngineError(f"engine.file is not used: {error}") from error
         except OSError as error:
             raise EngineError(f"engine.file {path} cannot be read: {error.strerror or error}; accepted: a file that "
-                              "vit-perception build --out made") from error
+                              f"{_MADE}") from error
         yield file

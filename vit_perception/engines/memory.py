@@ -22,7 +22,7 @@ _EXPORT_FACTORS = {"float32": 1.1, "float16": 2.0, "bfloat16": 2.0}  # of the we
 _BUILD_FACTOR = 3.3  # of the weights in the engine's precision
 _BYTES_A_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 _UNBOUND = 1 << 62
-HELP = ("close what else needs memory, add swap, build a smaller batch, or build on another machine and set engine.file "
+HELP = ("close what else needs memory, add swap, or build on another machine and set engine.file "
         "(docs/engines.md)")
 
 
@@ -66,8 +66,8 @@ def check(doing: str, needed_bytes: int) -> None:
     """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is free."""
     free = free_memory()
     if free.total_bytes < needed_bytes:
-        raise EngineError(f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; engine.check_memory: "
-                          "false (build --no-memory-check) tries all the same")
+        raise EngineError(f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; "
+                          "engine.check_memory: false (build --no-memory-check) tries all the same")
 
 
 def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> FreeMemory:

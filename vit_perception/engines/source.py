@@ -89,7 +89,8 @@ class EngineSource:
             if apart:
                 if self.check_memory:
                     memory.check(doing, memory.export_bytes(memory.weights_of(self.graph), precision))
-                took_bytes = export_apart(self.graph, self.batch, folder / ONNX_NAME, precision, attention, doing, self.log)
+                took_bytes = export_apart(self.graph, self.batch, folder / ONNX_NAME, precision, attention, doing,
+                                          self.log)
                 self.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
                 return
             from vit_perception.export.onnx_export import export_onnx

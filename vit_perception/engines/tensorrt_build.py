@@ -103,10 +103,11 @@ def build_apart(onnx_path: Path, options: BuildOptions, path: Path, log: Callabl
                 bar: Callable[[str, float], None] = lambda what, fraction: None, device: int = 0) -> int:
     """``build_engine`` into the file ``path`` in a process of its own; the most memory that it took, in bytes.
 
-    ``device`` is the CUDA device that TensorRT builds for, and on. Raises what ``build_engine`` and ``call_in_child`` do.
+    ``device`` is the CUDA device that TensorRT builds for, and on. Raises what ``build_engine`` and ``call_in_child``
+    do.
     """
-    return call_in_child(_build, onnx_path, options, path, device, doing=f"building the {options.flavour} engine", log=log,
-                         progress=bar)
+    return call_in_child(_build, onnx_path, options, path, device, doing=f"building the {options.flavour} engine",
+                         log=log, progress=bar)
 
 
 def _build(onnx_path: Path, options: BuildOptions, path: Path, device: int, log: Callable[[str], None],

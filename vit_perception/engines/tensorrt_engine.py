@@ -241,7 +241,7 @@ def load_cached(api, get: Callable[[], tuple[Path, bool]], forget: Callable[[str
 
 
 def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
-    """(what ``load_engine`` gives, the file) of an engine that was built elsewhere, where it is ``key``'s. EngineError."""
+    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises EngineError."""
     try:
         return load_engine(api, carried.content_for(key)), carried.path
     except EngineFileRefused as error:
