@@ -1,5 +1,6 @@
 """Work in a process of its own: what it says arrives, how it ends is told, and it never outlives who waits for it."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import PROGRAM_S, wait_until
-from vit_perception.engines.child import call_in_child
+from vit_perception.engines.child import _listen, call_in_child
 from vit_perception.engines.engine import EngineError
 from vit_perception.errors import InvalidValue
 
@@ -43,9 +44,14 @@ def take(count, log, progress):
     held[::4096] = b"1" * len(held[::4096])
 
 
+def tell_score(log, progress):
+    log(Path("/proc/self/oom_score_adj").read_text().strip())
+
+
 def fail(kind, log, progress):
     raise {"engine": EngineError("no engine"), "value": InvalidValue("no value"), "disk": OSError(28, "No space", "/x"),
-           "memory": MemoryError("too much"), "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+           "mapping": OSError(12, "Cannot allocate memory"), "memory": MemoryError("too much"),
+           "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
            "defect": KeyError("a name")}[kind]
 
 
@@ -91,7 +97,7 @@ def test_the_most_memory_that_it_took_is_its_own():
 @pytest.mark.parametrize("kind, expected, words", [
     ("engine", EngineError, "^no engine$"), ("value", InvalidValue, "^no value$"), ("disk", OSError, "No space: /x"),
     ("memory", EngineError, r"memory runs out \(too much\): close what else"),
-    ("torch", EngineError, "memory runs out"),
+    ("torch", EngineError, "memory runs out"), ("mapping", EngineError, "memory runs out .*Cannot allocate memory"),
     ("defect", RuntimeError, "KeyError: 'a name'")])
 def test_its_errors_are_raised_here(kind, expected, words):
     with pytest.raises(expected, match=words) as raised:
@@ -116,6 +122,25 @@ def test_one_that_is_killed_is_told_with_signal_memory_and_cure():
 def test_one_that_crashes_is_told_with_its_last_words(how, words):
     with pytest.raises(EngineError, match=words):
         call(die, how)
+
+
+def test_one_that_is_killed_while_it_speaks_is_heard_up_to_there():
+    heard = []
+    said = b'["log", "whole", 7]\n["progress", ["a", 0.5], 9]\n["log", "half of wh'
+    assert _listen(io.BytesIO(said), heard.append, lambda *report: heard.append(report)) == (None, 9)
+    assert heard == ["whole", ("a", 0.5)]
+
+
+def test_where_memory_runs_out_it_goes_before_the_robot():
+    heard = []
+    call(tell_score, log=heard.append)
+    assert heard == ["1000"]
+
+
+def test_where_no_process_can_be_started_it_is_not_the_cache_that_is_blamed(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    with pytest.raises(EngineError, match="^testing: no process can be started for it: .*No such file.*'/no/python'"):
+        call(tell, 1, 2)
 
 
 def test_a_program_that_cannot_be_started_again_is_told(monkeypatch):

@@ -6,6 +6,7 @@ the thread that waits for it: that thread kills it where it is interrupted, and 
 """
 
 import ctypes
+import errno
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 from vit_perception.engines.engine import EngineError
@@ -23,7 +24,7 @@ from vit_perception.engines.memory import HELP, free_memory, gib
 from vit_perception.errors import InvalidValue, UserError, printable, traced
 
 # The parent's search path in place of one that begins with the current folder, before anything is looked for there.
-_START = ("import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.child import _main; "
+_PROGRAM = ("import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.child import _main; "
           "_main(int(sys.argv[1]), int(sys.argv[2]))")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS = 1000  # characters of what a process that died had printed
@@ -42,17 +43,13 @@ def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, lo
     if not sys.executable:
         raise EngineError(f"{doing}: this program is no Python that can be started again (sys.executable is empty); "
                           "build with vit-perception build")
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as answers, tempfile.TemporaryFile() as printed:
+    with ExitStack() as stack:
         try:
-            # A session of its own: Ctrl-C in a terminal reaches the parent alone, which decides.
-            process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(writing), str(os.getpid()),
-                 *(entry for entry in sys.path if isinstance(entry, str))],
-                stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT, pass_fds=(writing,),
-                start_new_session=True)
-        finally:
-            os.close(writing)
+            printed = stack.enter_context(tempfile.TemporaryFile())
+            process, answers = _start(printed)
+        except OSError as error:  # of which the cache would say that it cannot be written
+            raise EngineError(f"{doing}: no process can be started for it: {error}") from error
+        stack.enter_context(answers)
         try:
             with suppress(BrokenPipeError), process.stdin as orders:  # where it died at its start
                 orders.write(pickle.dumps((function, arguments)))
@@ -69,11 +66,31 @@ def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, lo
     return peak_bytes
 
 
+def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
+    """(the child, which waits for its orders; what it will answer)."""
+    reading, writing = os.pipe()
+    answers = os.fdopen(reading, "rb")
+    try:
+        # A session of its own: Ctrl-C in a terminal reaches the parent alone, which decides.
+        return subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(writing), str(os.getpid()),
+             *(entry for entry in sys.path if isinstance(entry, str))],
+            stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT, pass_fds=(writing,),
+            start_new_session=True), answers
+    except BaseException:
+        answers.close()
+        raise
+    finally:
+        os.close(writing)
+
+
 def _listen(answers: BinaryIO, log: Callable[[str], None],
             progress: Callable[[str, float], None]) -> tuple[Exception | None, int]:
     """Pass on what the child says until it ends: (the error that it ended with or None, the most memory it had)."""
     error, peak_bytes = None, 0
     for line in answers:
+        if not line.endswith(b"\n"):  # it was killed while it spoke
+            break
         kind, content, peak_bytes = json.loads(line)
         if kind == "log":
             log(content)
@@ -132,6 +149,9 @@ def _main(answers: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    # Where memory runs out, this process has to go before the node and whatever else the robot needs.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("1000")
     from vit_perception import telemetry
     telemetry.off()
     lock = threading.Lock()
@@ -156,9 +176,9 @@ def _for_the_parent(error: Exception) -> tuple[str, str, int | None]:
         return "user", str(error), None
     if isinstance(error, UserError):
         return "value", str(error), None
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         return "system", str(error) if error.errno is None else f"{error.strerror}: {error.filename}", error.errno
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy's and torch's
+    if isinstance(error, MemoryError | OSError) or "can't allocate memory" in str(error):  # numpy's and torch's
         return "user", f"memory runs out ({printable(str(error), _LAST_WORDS)}): {HELP}", None
     return "defect", traced(error), None
 
