@@ -247,6 +247,20 @@ def test_the_node_opens_the_file_in_place_of_a_build(carried, loaded, monkeypatc
 
 
 @needs_rtx
+@no_gpu
+def test_the_files_form_of_attention_is_the_only_one_that_is_tried(loaded, monkeypatch, tmp_path):
+    key = engine_key(EngineSource(graph_of(loaded), 2), "float16", "float32_softmax",
+                     BuildOptions("tensorrt_rtx", ("8.9",)), tensorrt_api.load_api("tensorrt_rtx").__version__, None)
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    (tmp_path / tensorrt_build.ENGINE_NAME).write_bytes(CONTENT)
+    write_engine_file(tmp_path / "file", tmp_path / tensorrt_build.ENGINE_NAME)
+    monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
+    with pytest.raises(EngineError, match="run: tensorrt_rtx float16 with attention float32_softmax: ") as raised:
+        open_engine(EngineSettings(file=str(tmp_path / "file")), loaded, 2)
+    assert str(raised.value).count("tensorrt_rtx float16") == 1
+
+
+@needs_rtx
 @pytest.mark.parametrize("batch, gpu, words", [
     (3, GPU, "batch is 2, here 3; accepted"),
     (2, replace(GPU, compute_capability="8.6"), r"targets is \['8.9'\], here")])
