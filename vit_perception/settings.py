@@ -15,6 +15,7 @@ from vit_perception.setting_checks import BadSetting, check_labels, check_name, 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
+ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 TRANSPORTS = ("raw", "compressed")
 POSE_POLICIES = ("mask", "require")
 SYNC_POLICIES = ("wait", "mask")
@@ -103,7 +104,8 @@ class EngineSettings:
     """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all.
 
     ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a rosbag2 folder or
-    a folder of pictures of what the robot sees.
+    a folder of pictures of what the robot sees. ``file`` is an engine that was built elsewhere, for TensorRT alone.
+    ``check_memory``: a build that would run out of memory is refused before it starts.
     """
 
     backend: str = "auto"
@@ -112,9 +114,11 @@ class EngineSettings:
     threads: int = 0
     provider: str = "cpu"
     calibration: str = ""
+    file: str = ""
+    check_memory: bool = True
 
     def __post_init__(self):
-        expand_paths(self, calibration="engine.calibration")
+        expand_paths(self, calibration="engine.calibration", file="engine.file")
         one_of("engine.backend", self.backend, BACKENDS)
         one_of("engine.precision", self.precision, PRECISIONS)
         within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
@@ -123,6 +127,9 @@ class EngineSettings:
         if self.provider != "cpu" and self.backend != "onnxruntime":
             raise BadSetting("engine.provider", self.provider,
                              f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
+        if self.file and self.backend not in ("auto", *ENGINE_FILE_BACKENDS):
+            raise BadSetting("engine.file", self.file, f"'' with engine.backend {self.backend}: such a file belongs to "
+                             f"{' or '.join(ENGINE_FILE_BACKENDS)}")
 
 
 @dataclass(frozen=True)

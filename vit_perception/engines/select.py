@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
+from vit_perception.engines.engine_file import EngineFile
 from vit_perception.engines.source import EngineSource
 from vit_perception.settings import BadSetting, EngineSettings
 
@@ -99,9 +100,12 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     depth = loaded.model.config.depth
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
+    carried = EngineFile.opened(settings.file) if settings.file else None
+    settings = carried.narrowed(settings) if carried else settings
     preprocess = Preprocessor(loaded.card.rule)
     calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
-    source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress)
+    source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress,
+                          check_memory=settings.check_memory, carried=carried)
     images = parity_batch(preprocess, batch)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
@@ -114,6 +118,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
         for precision in precisions_to_try(settings.precision, status):
             wanted = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
             for spec in candidate.make().attempts(wanted):
+                if carried is not None and spec.attention != carried.attention:
+                    continue
                 label = f"{candidate.label} {spec}"
                 source.made.clear()
                 try:

@@ -7,14 +7,17 @@ supported compute capability; the parity gate stands between it and any output.
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from vit_perception.engines import cuda_graph, tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.engine_file import EngineFile, recipe
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
 from vit_perception.types import EncoderOutput
@@ -68,20 +71,13 @@ class TensorrtEngine(Engine):
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
+        key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
         get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
-        path, was_cached = get()
-        try:
-            self._loaded = load_engine(api, path.read_bytes())
-        except EngineFileRefused as error:
-            if not was_cached:
-                raise
-            key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
-            discard(key, str(error), source.log, source.folder)
-            path, _ = get()
-            self._loaded = load_engine(api, path.read_bytes())
+        self._loaded, self.file = load_carried(api, source.carried, key) if source.carried else load_cached(
+            api, get, partial(discard, key, log=source.log, folder=source.folder))
         # The network is strongly typed, so it runs in what was exported.
-        self.precision, self.file = spec.precision, path
-        kernels = tensorrt_build.kernels_file(path, gpu)
+        self.precision = spec.precision
+        kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
             source.log(f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds")
@@ -226,6 +222,31 @@ def load_engine(api, content: bytes) -> tuple:
         kind = EngineFileRefused if _FILE_REFUSED.search(said) else EngineError
         raise kind(f"{api.__name__} {api.__version__} cannot load the engine: {said}")
     return runtime, engine
+
+
+def load_cached(api, get: Callable[[], tuple[Path, bool]], forget: Callable[[str], None]) -> tuple[tuple, Path]:
+    """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or builds.
+
+    One that was there and that the runtime refuses is forgotten, and built again once. Raises EngineError.
+    """
+    path, was_cached = get()
+    try:
+        return load_engine(api, path.read_bytes()), path
+    except EngineFileRefused as error:
+        if not was_cached:
+            raise
+        forget(str(error))
+    path, _ = get()
+    return load_engine(api, path.read_bytes()), path
+
+
+def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
+    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises EngineError."""
+    try:
+        return load_engine(api, carried.content_for(key)), carried.path
+    except EngineFileRefused as error:
+        raise EngineError(f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
+                          f"{recipe(key)}") from error
 
 
 def tensor_facts(engine) -> tuple[TensorFacts, ...]:

@@ -84,6 +84,10 @@ NODE = (
          choices=PROVIDERS, fixed=ENGINE),
     Spec("engine.calibration", "", "rosbag2 folder or folder of pictures that precision int8 is calibrated on.",
          fixed=ENGINE),
+    Spec("engine.file", "", "TensorRT engine that `vit-perception build --out` made elsewhere; '' is none: it is built "
+         "or cached here.", fixed=ENGINE),
+    Spec("engine.check_memory", True, "Refuse to build a TensorRT engine where less memory is free than it takes.",
+         fixed=ENGINE),
     Spec("poses.policy", "mask", "What a missing pose does to the frame: mask its token, or require it (drop).",
          choices=POSE_POLICIES),
     Spec("poses.tokenizer", "fourier", "How a pose becomes a token; fourier needs no weights.",
