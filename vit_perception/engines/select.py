@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from vit_perception.engines import cuda_fault
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource
 from vit_perception.settings import BadSetting, EngineSettings
@@ -88,7 +89,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
     figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
-    BadSetting for calibration images that cannot be read.
+    BadSetting for calibration images that cannot be read; GpuLost, without a look at what is left, where the process
+    can use the GPU no more: no CPU takes over from a GPU that has broken.
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
@@ -109,6 +111,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
             continue
         status = candidate.make().status()
         if not status.found:
+            if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
+                raise gone
             _note(tried, candidate.label, status.why_not, log)
             continue
         for precision in precisions_to_try(settings.precision, status):
@@ -159,7 +163,7 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
         if failures:
             raise ParityError(f"{engine.runtime} {spec} does not agree with the float32 model: "
                               f"{'; '.join(failures)} ({report})")
-    except (EngineError, BadSetting):
+    except (EngineError, BadSetting, cuda_fault.GpuLost):
         engine.close()
         raise
     except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
