@@ -114,9 +114,11 @@ def test_the_fault_is_found_behind_what_was_raised_after_it():
     error = caught.value
     error.__context__.__context__ = error  # a circle
     assert lost(error)
-    there = EngineError("the build's process said: CUDA error 700")
-    there.in_another_process = True
-    assert lost(there) is None
+    there = cuda_fault.elsewhere(EngineError("the process that built said: CUDA error 700"))
+    assert lost(EngineError("the process that built said: CUDA error 700")) and lost(there) is None
+    failed = EngineError(f"tensorrt float16: {there}")
+    failed.__cause__ = there
+    assert lost(failed) is None
 
 
 STUB = """

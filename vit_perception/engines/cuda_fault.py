@@ -88,14 +88,15 @@ def lost(error: BaseException, ask: Callable[[], int | None] | None = None) -> G
     """``error`` as GpuLost where only a new process gets over it or what caused it; None for every other error.
 
     Where the text leaves it open (cuDNN, cuBLAS and parts of TensorRT), ``ask`` decides: :func:`answer` by default.
-    Nobody but a GPU's library writes such texts; where nobody can be asked, the GPU counts as lost. An error whose
-    ``in_another_process`` is true tells of a GPU that is lost to that process alone.
+    Nobody but a GPU's library writes such texts; where nobody can be asked, the GPU counts as lost. An error that
+    :func:`elsewhere` has marked, or that it caused, is none of this process's.
     """
-    for each in _causes(error):
+    causes = _causes(error)
+    if any(getattr(each, "_elsewhere", False) for each in causes):
+        return None
+    for each in causes:
         if isinstance(each, GpuLost):
             return each
-        if getattr(each, "in_another_process", False):
-            return None
         text = f"{type(each).__name__}: {' '.join(map(str, each.args)) or each}"
         code = getattr(each, "error_code", None)  # torch.AcceleratorError's, where CUDA gave one
         code = code if code in STICKY else code_in(text)
@@ -108,6 +109,12 @@ def lost(error: BaseException, ask: Callable[[], int | None] | None = None) -> G
             if said is None or said == _UNKNOWN:
                 return _gpu_lost(each, "a kernel did not run, and CUDA does not say that anything still does")
     return None
+
+
+def elsewhere(error: Exception) -> Exception:
+    """``error``, marked: what its text says of a GPU is not said of this process's context, which works."""
+    error._elsewhere = True
+    return error
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -136,8 +136,9 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                 was_cached = not any(source.made) if source.made else None
                 return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
-    raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
-                      f"{reasons}")
+    # A lost GPU has been raised by now: what the reasons say of one is that of a process that built.
+    raise cuda_fault.elsewhere(EngineError(f"engine.backend {settings.backend!r} with engine.precision "
+                                           f"{settings.precision!r} cannot run: {reasons}"))
 
 
 def precisions_to_try(wanted: str, status: BackendStatus) -> tuple[str, ...]:
