@@ -11,6 +11,7 @@ import numpy as np
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.waiting import PROGRAM_S
+from vit_perception.cli.doctor import found
 from vit_perception.cli.main import main
 from vit_perception.engines.select import CANDIDATES
 from vit_perception.model.heads import load_head
@@ -30,6 +31,16 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     assert re.search(r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE)
     assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
     assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
+
+
+def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, code in {"of_cuda": "raise ImportError('libcudss.so.0: cannot open shared object file')",
+                       "of_numpy": "raise AttributeError('_ARRAY_API not found')", "half": "import absent"}.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    assert found("of_cuda") == ("", "does not load: libcudss.so.0: cannot open shared object file")
+    assert found("of_numpy") == ("", "does not load: _ARRAY_API not found")
+    assert found("half") == ("", "does not load: No module named 'absent'") and found("absent") == ("", "not installed")
 
 
 def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
