@@ -8,9 +8,11 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
-from test.waiting import PROGRAM_S
+from test.waiting import PROGRAM_S, run_program
+from vit_perception.cli.doctor import found
 from vit_perception.cli.main import main
 from vit_perception.engines.select import CANDIDATES
 from vit_perception.model.heads import load_head
@@ -30,6 +32,45 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     assert re.search(r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE)
     assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
     assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
+
+
+def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, code in {"of_cuda": "raise ImportError('libcudss.so.0: cannot open shared object file')",
+                       "of_numpy": "raise AttributeError('_ARRAY_API not found')", "half": "import absent"}.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    assert found("of_cuda") == ("", "does not load: libcudss.so.0: cannot open shared object file")
+    assert found("of_numpy") == ("", "does not load: _ARRAY_API not found")
+    assert found("half") == ("", "does not load: No module named 'absent'") and found("absent") == ("", "not installed")
+
+
+LOSES_THE_GPU = """
+import sys
+from vit_perception.cli.main import main
+from vit_perception.engines.torch_engine import TorchEngine
+run, left = TorchEngine._run, int(sys.argv.pop(1))
+def lose(engine, images):
+    global left
+    left -= 1
+    if left < 0:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    return run(engine, images)
+TorchEngine._run = lose
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("runs, words", [(0, ["build", "--backend", "torch"]),
+                                         (6, ["embed", DEMO_BAG, "--backend", "torch"])],
+                         ids=["while it opens", "in the middle"])
+def test_a_tool_that_loses_the_gpu_says_so_in_a_line_and_ends_with_75(tmp_path, tiny_checkpoint, runs, words):
+    options = {"build": ["--precision", "fp32"], "embed": ["--precision", "float32", "--out", tmp_path / "features"]}
+    done = run_program([sys.executable, "-c", LOSES_THE_GPU, runs, *words, *options[words[0]],
+                        "--checkpoint", tiny_checkpoint])
+    assert done.returncode == 75, done.stderr
+    said = [line for line in done.stderr.splitlines() if "CUDA error" in line]
+    assert len(said) == 1 and said[0].startswith(f"vit-perception {words[0]}: the GPU is lost to this process (CUDA")
+    assert said[0].endswith("Exit status 75: start it again") and "Traceback" not in done.stderr
 
 
 def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):

@@ -91,6 +91,19 @@ def test_an_encoding_beyond_the_table_goes_through_cv_bridge(monkeypatch, tmp_pa
     sys.modules.pop("cv_bridge", None)
 
 
+@pytest.mark.parametrize("code, why", [
+    ("raise ImportError('numpy.core.multiarray failed to import')", "does not load: numpy.core.multiarray failed"),
+    ("raise AttributeError('_ARRAY_API not found')", "does not load: _ARRAY_API not found"),
+    ("import no_such_thing", "does not load: No module named 'no_such_thing'")])
+def test_a_cv_bridge_of_another_numpy_is_not_called_missing(monkeypatch, tmp_path, code, why):
+    (tmp_path / "cv_bridge.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+    with pytest.raises(BadInput, match=f"what cv_bridge converts, which {why}") as caught:
+        decode_image(image("camera_special", (2, 4), np.zeros((2, 4))))
+    assert caught.value.reason == "encoding"
+
+
 def test_a_header_is_read_by_its_fields_alone():
     message = image("mono8", (1, 1), [[5]])
     message.header = header(7, 8, "base")

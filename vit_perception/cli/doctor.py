@@ -7,8 +7,11 @@ from importlib.util import find_spec
 
 from vit_perception.engines.engine import BackendStatus
 from vit_perception.engines.select import available_backends
+from vit_perception.errors import MOST_SHOWN, printable
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
+WANTED = {"cv_bridge": "only encodings outside the usual ones need it",
+          "simplejpeg": "JPEGs that are damaged inside pass as whole"}
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -19,10 +22,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Print a line a finding; 0 when the node can run here, 1 when something that it needs is missing."""
     needed = {name: found(name) for name in NEEDED}
-    for name, version in needed.items():
-        print(f"{name:<12} {version or 'MISSING: the node cannot run without it'}")
-    print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
-    print(f"{'simplejpeg':<12} {found('simplejpeg') or 'not installed: JPEGs that are damaged inside pass as whole'}")
+    for name, (version, why_not) in needed.items():
+        print(f"{name:<12} {version or f'MISSING ({why_not}): the node cannot run without it'}")
+    for name, consequence in WANTED.items():
+        version, why_not = found(name)
+        print(f"{name:<12} {version or f'{why_not}: {consequence}'}")
     print(f"{'DDS profile':<12} {profile()}")
     backends = available_backends()
     print("\nruntimes, in the order in which engine.backend auto tries them:")
@@ -32,7 +36,7 @@ def run(args: Namespace) -> int:
     for backend in backends:
         if backend.name == "openvino" and "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
-    return 0 if all(needed.values()) and any(b.found for b in backends) else 1
+    return 0 if all(version for version, _ in needed.values()) and any(b.found for b in backends) else 1
 
 
 def described(backend: BackendStatus) -> str:
@@ -55,12 +59,13 @@ def int8_advice(fastest: str) -> str:
     return sentence + note
 
 
-def found(module: str) -> str:
-    """The version of an installed module, "found" where it has none, "" when it is missing."""
+def found(module: str) -> tuple[str, str]:
+    """(version, "") of an installed module, "found" where it has none; ("", why not) of one that cannot be imported."""
     try:
-        return str(getattr(importlib.import_module(module), "__version__", "found"))
-    except ImportError:
-        return ""
+        return str(getattr(importlib.import_module(module), "__version__", "found")), ""
+    except Exception as error:  # noqa: BLE001 - a library of another CUDA or NumPy raises what it likes
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        return "", "not installed" if missing else printable(f"does not load: {error}", MOST_SHOWN, keep="")
 
 
 def profile() -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
+from vit_perception.engines.cuda_fault import elsewhere
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.memory import HELP, free_memory, gib
 from vit_perception.errors import InvalidValue, UserError, printable, traced
@@ -60,9 +61,9 @@ def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, lo
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if error is not None:
-            raise error
+            raise elsewhere(error)  # a GPU that the child lost works here
         if status:
-            raise EngineError(f"{doing} {_why_it_died(status, peak_bytes, _end_of(printed))}")
+            raise elsewhere(EngineError(f"{doing} {_why_it_died(status, peak_bytes, _end_of(printed))}"))
     return peak_bytes
 
 

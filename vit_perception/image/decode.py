@@ -167,8 +167,10 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
         raise BadInput("encoding", refused + " (a depth or tensor image has no colours)")
     try:
         from cv_bridge import CvBridge
-    except ImportError:
-        raise BadInput("encoding", refused + " (and what cv_bridge converts, which is not installed)") from None
+    except Exception as error:  # one that was built for another NumPy raises what it likes
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "cv_bridge"
+        why = "is not installed" if missing else f"does not load: {error}"
+        raise BadInput("encoding", f"{refused} (and what cv_bridge converts, which {why})") from None
     try:
         return CvBridge().imgmsg_to_cv2(message, "rgb8")
     except Exception as error:  # cv_bridge raises its own error, cv2.error or RuntimeError, by version
