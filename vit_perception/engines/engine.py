@@ -56,7 +56,8 @@ class BackendStatus:
     """What this machine has of one runtime, for people (``vit-perception doctor``) and for ``auto``.
 
     ``found``: it can be opened; otherwise ``why_not`` says what is missing. ``precisions`` are those that the
-    device runs natively, the one that ``auto`` prefers first.
+    device runs natively, the one that ``auto`` prefers first. ``hardware`` is what else than its name the device is
+    known by: all of a Jetson family have one name.
     """
 
     name: str
@@ -65,6 +66,7 @@ class BackendStatus:
     device: str = ""
     precisions: tuple[str, ...] = ()
     why_not: str = ""
+    hardware: str = ""
 
 
 class Engine(ABC):

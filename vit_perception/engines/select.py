@@ -7,12 +7,13 @@ why; with ``auto``, what each earlier candidate lacked is logged and returned.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.verdicts import Verdicts
 from vit_perception.settings import BadSetting, EngineSettings
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
 
     With ``dense`` the engine also gives ``block_tokens``, what the checkpoint's dense head takes.
 
-    Precision ``auto`` tries what the device runs natively, the fastest first, then float32; a precision that
-    is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
+    Precision ``auto`` tries what the device runs natively, the fastest first, float32 last; a precision that
+    is named is the only one tried. What the gate refused before is not built again (:mod:`.verdicts`). ``log`` hears of exports, of candidates that did not open and of the parity
     figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
     BadSetting for calibration images that cannot be read.
@@ -100,9 +101,11 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
     preprocess = Preprocessor(loaded.card.rule)
-    calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
+    # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
+    calibration = cache(partial(calibration_images, settings.calibration, preprocess)) if settings.calibration else None
     source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress)
     images = parity_batch(preprocess, batch)
+    verdicts = Verdicts(source, images, settings.min_cosine, log)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
         if not candidate.allowed_by(settings):
@@ -111,36 +114,50 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
         if not status.found:
             _note(tried, candidate.label, status.why_not, log)
             continue
-        for precision in precisions_to_try(settings.precision, status):
-            wanted = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
-            for spec in candidate.make().attempts(wanted):
-                label = f"{candidate.label} {spec}"
-                source.made.clear()
-                try:
-                    engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
-                except ParityError as error:
-                    _note(tried, label, str(error), log)
-                    continue
-                except EngineError as error:
-                    # A missing runtime is no news; one that is there and breaks is.
-                    unexpected = error.__cause__ is not None and not isinstance(error.__cause__, (EngineError, OSError))
-                    _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
-                    break
-                log(f"{engine.runtime} {spec} on {engine.device}: {report}")
-                if spec.precision == "int8":
-                    log(_int8_speed(engine, candidate, source, spec, images))
-                was_cached = not any(source.made) if source.made else None
-                return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
+        wanted = EngineSpec(batch, source.graph.network_size_px, settings.precision, settings.threads)
+        broken: set[str] = set()
+        for spec in specs_to_try(candidate.make(), wanted, status):
+            if spec.precision in broken:
+                continue
+            label = f"{candidate.label} {spec}"
+            if why_not := verdicts.recall(candidate.label, status, spec):
+                _note(tried, label, why_not, log)
+                continue
+            source.made.clear()
+            try:
+                engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
+            except ParityError as error:
+                _note(tried, label, str(error), log)
+                verdicts.remember(candidate.label, status, spec, error)
+                continue
+            except EngineError as error:
+                # A missing runtime is no news; one that is there and breaks is.
+                unexpected = error.__cause__ is not None and not isinstance(error.__cause__, (EngineError, OSError))
+                _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
+                broken.add(spec.precision)
+                continue
+            log(f"{engine.runtime} {spec} on {engine.device}: {report}")
+            if spec.precision == "int8":
+                log(_int8_speed(engine, candidate, source, spec, images))
+            was_cached = not any(source.made) if source.made else None
+            return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
     raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
                       f"{reasons}")
 
 
-def precisions_to_try(wanted: str, status: BackendStatus) -> tuple[str, ...]:
-    """For ``auto`` the device's fastest precision, then float32 where that fails the gate; else what is named."""
-    if wanted != "auto":
-        return (wanted,)
-    return tuple(dict.fromkeys((status.precisions[0], "float32")))
+def specs_to_try(engine: Engine, wanted: EngineSpec, status: BackendStatus) -> list[EngineSpec]:
+    """The ways to run ``wanted`` on ``engine``, the fastest first; its precision may be ``auto``.
+
+    ``auto`` is what the device runs natively, int8 left out: the first way of each half precision, then the second of
+    each, and so on, as what takes more care is slower in both; float32 comes last.
+    """
+    precisions = (wanted.precision,)
+    if wanted.precision == "auto":
+        precisions = tuple(precision for precision in status.precisions if precision != "int8")
+    ways = [(spec.precision == "float32", turn, spec) for precision in precisions
+            for turn, spec in enumerate(engine.attempts(replace(wanted, precision=precision)))]
+    return [spec for _, _, spec in sorted(ways, key=lambda way: way[:2])]
 
 
 def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images: "np.ndarray",
