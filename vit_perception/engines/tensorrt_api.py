@@ -24,6 +24,12 @@ MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt
 _DRIVER = "libcuda.so.1"
 _BFLOAT16_CAPABILITY = (8, 0)
 _TEXTS_KEPT = 20
+# Forms of attention that change nothing, so that building them would only repeat what the gate has refused: by flavour,
+# version and precision. TensorRT-RTX 1.7 fuses attention in bfloat16 with float32 sums and a float32 softmax whatever
+# the form (read in its generated kernels, every target, heads 32, 64 and 80 wide); `half` scales the queries before the
+# product, `float32_softmax` the product, which is the same for a scale that is a power of two. In float16 the two forms
+# do differ: `half` sums in float16. test_attention_forms.py builds both and looks.
+_SAME_AS_HALF = {("tensorrt_rtx", "1.7", "bfloat16"): ("float32_softmax",)}
 
 
 def module_name(flavour: str) -> str:
@@ -104,6 +110,11 @@ def targets_of(api: ModuleType) -> dict[str, object]:
     members = getattr(getattr(api, "ComputeCapability", None), "__members__", {})
     found = {name: re.fullmatch(r"SM(\d+)(\d)", name) for name in members}
     return {f"{match[1]}.{match[2]}": members[name] for name, match in found.items() if match}
+
+
+def repeated_forms(flavour: str, version: str, precision: str) -> tuple[str, ...]:
+    """The forms of attention that this version compiles to what ``half`` gives; empty where that is not known."""
+    return _SAME_AS_HALF.get((flavour, ".".join(version.split(".")[:2]), precision), ())
 
 
 def why_not_a_target(flavour: str, api: ModuleType, gpu: Gpu) -> str:

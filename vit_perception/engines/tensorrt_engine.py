@@ -63,8 +63,9 @@ class TensorrtEngine(Engine):
                              tensorrt_api.precisions_of(gpu.compute_capability), why_not)
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
-        """In half precision each form of attention; in float32 there is one."""
-        return tuple(replace(spec, attention=form) for form in attention_forms(spec.precision))
+        """In half precision each form of attention that makes a difference; in float32 there is one."""
+        forms = attention_forms(self.name, tensorrt_api.load_api(self.name).__version__, spec.precision)
+        return tuple(replace(spec, attention=form) for form in forms)
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         api = tensorrt_api.load_api(self.name)
@@ -184,9 +185,12 @@ class TensorrtEngine(Engine):
             device.give_back()
 
 
-def attention_forms(precision: str) -> tuple[str, ...]:
+def attention_forms(flavour: str, version: str, precision: str) -> tuple[str, ...]:
     """The forms of attention to try in ``precision``, the fastest first."""
-    return ("half",) if precision == "float32" else ATTENTION_FORMS
+    if precision == "float32":
+        return ("half",)
+    repeated = tensorrt_api.repeated_forms(flavour, version, precision)
+    return tuple(form for form in ATTENTION_FORMS if form not in repeated)
 
 
 def options_for(flavour: str, version: str, gpu: tensorrt_api.Gpu,
