@@ -30,7 +30,8 @@ def wide_source(loaded, tmp_path_factory):
 def sums_of_fused_attention(source, precision, form):
     """The type that the fused kernels of an engine for an RTX 40 sum in, e.g. {"FP32"}: their source is in the file."""
     content = build_engine(source.onnx_file(precision, form), BuildOptions("tensorrt_rtx", ("8.9",)), lambda text: None)
-    return {found.decode() for found in re.findall(rb"initialize\(DATA_TYPE_\w+, DATA_TYPE_\w+, DATA_TYPE_(\w+),", content)}
+    found = re.findall(rb"initialize\(DATA_TYPE_\w+, DATA_TYPE_\w+, DATA_TYPE_(\w+),", content)
+    return {kind.decode() for kind in found}
 
 
 @needs_rtx
@@ -55,7 +56,8 @@ def test_an_engine_tries_only_the_forms_that_differ():
 
 
 def test_of_other_versions_and_of_tensorrt_nothing_is_known_and_all_forms_are_tried():
-    for flavour, version in (("tensorrt", "1.7.1"), ("tensorrt", "10.3.0"), ("tensorrt_rtx", "1.8.0"), ("tensorrt_rtx", "1")):
+    for flavour, version in (("tensorrt", "1.7.1"), ("tensorrt", "10.3.0"), ("tensorrt_rtx", "1.8.0"),
+                             ("tensorrt_rtx", "1")):
         assert attention_forms(flavour, version, "bfloat16") == ATTENTION_FORMS
     assert attention_forms("tensorrt_rtx", "1.7.1.116", "bfloat16") == ("half", "float32")
     assert attention_forms("tensorrt_rtx", "1.7.1.116", "float16") == ATTENTION_FORMS

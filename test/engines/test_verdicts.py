@@ -1,4 +1,4 @@
-"""What did not pass the gate is remembered: with real engines, wrong ones among them, each of which counts its openings."""
+"""What did not pass the gate is remembered: with real engines, wrong ones among them that count their openings."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class OutOfMemory(TorchEngine):
 
 
 class ManyPrecisions(TorchEngine):
-    """torch as on a GPU with every precision, of two forms each in half precision; wrong but in ``RIGHT``."""
+    """torch as on a GPU with every precision, of two forms each in half precision; wrong but in float32."""
 
     def status(self):
         return replace(super().status(), precisions=("float16", "bfloat16", "float32", "int8"))
@@ -166,8 +166,9 @@ def test_an_int8_verdict_goes_with_its_calibration_images(loaded):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"{", b"[" * 100_000, b'[{"key": 1}]', b'[{"key": {}, "candidate": "wrong", "why": 3, "when": ""}]', b'{"a": 1}',
-    b"\xff\xfe", b" " * (MOST_BYTES + 1)], ids=["empty", "cut", "deep", "key", "why", "no list", "no text", "long"])
+    b"", b"{", b"[" * 100_000, b'[{"key": 1}]', b'[{"key": {}, "candidate": "wrong", "why": 3, "when": ""}]',
+    b'{"a": 1}', b"\xff\xfe", b" " * (MOST_BYTES + 1)
+], ids=["empty", "cut", "deep", "key", "why", "no list", "no text", "long"])
 def test_a_damaged_file_is_a_warning_and_everything_is_tried(loaded, alone, content):
     start(loaded)
     alone.write_bytes(content)

@@ -29,11 +29,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
     parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
     parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
+    parser.add_argument("--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)")
 
 
 def run(args: Namespace) -> int:
     precision = SHORT.get(args.precision, args.precision)
-    settings = EngineSettings(args.backend, precision, calibration=args.calibration)
+    settings = EngineSettings(args.backend, precision, calibration=args.calibration, device=args.device)
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")

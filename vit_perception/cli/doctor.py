@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
 from vit_perception.engines.engine import BackendStatus
+from vit_perception.engines.gpus import list_gpus
 from vit_perception.engines.select import available_backends
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
@@ -24,6 +25,8 @@ def run(args: Namespace) -> int:
     print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
     print(f"{'simplejpeg':<12} {found('simplejpeg') or 'not installed: JPEGs that are damaged inside pass as whole'}")
     print(f"{'DDS profile':<12} {profile()}")
+    for index, gpu in enumerate(list_gpus()):
+        print(f"{f'GPU {index}':<12} {gpu}")
     backends = available_backends()
     print("\nruntimes, in the order in which engine.backend auto tries them:")
     width = max(len(backend.name) for backend in backends)

@@ -75,7 +75,8 @@ class Engine(ABC):
     After ``open``: ``precision`` is the one that really runs (not the one asked for), ``device`` the device's
     name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``, ``file`` the compiled engine in the
     cache where the runtime has one, ``note`` what falls short of how it usually runs, for people (``""``: nothing).
-    Not thread-safe: one thread at a time may call ``infer`` or ``close``.
+    ``gpu_index``, set before it opens, is the GPU that an engine for GPUs takes. Not thread-safe: one thread at a time
+    may call ``infer`` or ``close``.
     """
 
     name = ""
@@ -87,6 +88,7 @@ class Engine(ABC):
         self.runtime = ""
         self.file: Path | None = None
         self.note = ""
+        self.gpu_index = 0
         self._input_shape: tuple[int, int, int, int] | None = None
 
     @abstractmethod

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
+from vit_perception.engines.gpus import accepted_indices, gpu_count
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.verdicts import Verdicts
 from vit_perception.settings import BadSetting, EngineSettings
@@ -43,9 +44,11 @@ class Candidate:
         """Whether the user's settings leave this candidate in."""
         return settings.backend in ("auto", self.backend) and self.provider in ("", settings.provider)
 
-    def make(self) -> Engine:
+    def make(self, gpu_index: int = 0) -> Engine:
         """The engine, not opened. Its module is imported here, its runtime when it is asked for its status."""
-        return getattr(import_module(self.module), self.class_name)(*self.arguments)
+        engine = getattr(import_module(self.module), self.class_name)(*self.arguments)
+        engine.gpu_index = gpu_index
+        return engine
 
 
 _ONNXRUNTIME = ("vit_perception.engines.onnxruntime_engine", "OnnxruntimeEngine")
@@ -86,10 +89,11 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     With ``dense`` the engine also gives ``block_tokens``, what the checkpoint's dense head takes.
 
     Precision ``auto`` tries what the device runs natively, the fastest first, float32 last; a precision that
-    is named is the only one tried. What the gate refused before is not built again (:mod:`.verdicts`). ``log`` hears of exports, of candidates that did not open and of the parity
-    figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
+    is named is the only one tried. What the gate refused before is not built again (:mod:`.verdicts`). ``log`` hears of
+    exports, of candidates that did not open and of the parity figures, ``progress`` how much of which engine is built,
+    0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
-    BadSetting for calibration images that cannot be read.
+    BadSetting for calibration images that cannot be read, and for a GPU that there is not, whatever could run instead.
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
@@ -97,6 +101,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
+    if settings.device and settings.device >= (count := gpu_count()):
+        raise BadSetting("engine.device", settings.device, accepted_indices(count))
     depth = loaded.model.config.depth
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
@@ -110,13 +116,13 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     for candidate in CANDIDATES:
         if not candidate.allowed_by(settings):
             continue
-        status = candidate.make().status()
+        status = candidate.make(settings.device).status()
         if not status.found:
             _note(tried, candidate.label, status.why_not, log)
             continue
         wanted = EngineSpec(batch, source.graph.network_size_px, settings.precision, settings.threads)
         broken: set[str] = set()
-        for spec in specs_to_try(candidate.make(), wanted, status):
+        for spec in specs_to_try(candidate.make(settings.device), wanted, status):
             if spec.precision in broken:
                 continue
             label = f"{candidate.label} {spec}"
@@ -125,7 +131,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                 continue
             source.made.clear()
             try:
-                engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
+                engine, report = open_verified(candidate.make(settings.device), source, spec, images,
+                                               settings.min_cosine)
             except ParityError as error:
                 _note(tried, label, str(error), log)
                 verdicts.remember(candidate.label, status, spec, error)
@@ -211,7 +218,7 @@ def available_backends() -> list[BackendStatus]:
 def _labelled(candidate: Candidate) -> BackendStatus:
     status = candidate.make().status()
     return BackendStatus(candidate.label, status.found, status.version, status.device, status.precisions,
-                         status.why_not)
+                         status.why_not, status.hardware)
 
 
 def _note(tried: list[tuple[str, str]], label: str, why_not: str, log: Callable[[str], None], level: str = "") -> None:

@@ -8,20 +8,18 @@ Sources: NVIDIA's API references for TensorRT 10.3, 10.13, 11.x and TensorRT-RTX
 TensorRT 10.x to 11.x", "CPU-Only AOT and TensorRT-RTX Engines" and "Working with Runtime Cache".
 """
 
-import ctypes
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from types import ModuleType
 
 from vit_perception.engines.engine import EngineError
+from vit_perception.engines.gpus import Gpu, driver_fault, find_gpu  # noqa: F401 - part of what this machine has
 
 # The names that a runtime's module goes by, the usual one first.
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-_DRIVER = "libcuda.so.1"
 _BFLOAT16_CAPABILITY = (8, 0)
 _TEXTS_KEPT = 20
 # Forms of attention that change nothing, so that building them would only repeat what the gate has refused: by flavour,
@@ -53,56 +51,6 @@ def load_api(flavour: str) -> ModuleType:
 def missing_text(flavour: str) -> str:
     """What is missing, for people."""
     return f"Python package {' or '.join(MODULES[flavour])} is not installed"
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What an engine that was tuned for a GPU depends on; ``memory_gib`` is rounded, for the total varies a little."""
-
-    name: str
-    compute_capability: str
-    multiprocessors: int
-    memory_gib: int
-
-
-def find_gpu() -> tuple[Gpu | None, str]:
-    """torch's current GPU, or None and why there is none. The driver is asked first: it gives the precise reason."""
-    fault = driver_fault()
-    if fault:
-        return None, fault
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":  # something that torch itself imports
-            return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
-        return None, "torch, which holds the buffers on the GPU, is not installed"
-    except (ImportError, OSError) as error:  # a library of CUDA that is not where torch looks, such as libcudss
-        return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
-    if torch.version.cuda is None:
-        return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
-    if not torch.cuda.is_available():
-        return None, f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})"
-    try:
-        found = torch.cuda.get_device_properties(torch.cuda.current_device())
-    except RuntimeError as error:  # another process holds the GPU alone, or its memory is full
-        return None, f"the GPU cannot be used: {error}"
-    return Gpu(found.name, f"{found.major}.{found.minor}", found.multi_processor_count,
-               round(found.total_memory / 2**30)), ""
-
-
-def driver_fault() -> str:
-    """``""`` when NVIDIA's driver has a device, else what it says."""
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError:
-        return f"no CUDA device: the NVIDIA driver's library {_DRIVER} is not there"
-    count = ctypes.c_int(0)
-    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if code:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorName(code, ctypes.byref(text))
-        return f"no CUDA device: the driver says {(text.value or b'an unknown error').decode()} ({code})"
-    return "" if count.value else "no CUDA device: the driver finds none"
 
 
 def targets_of(api: ModuleType) -> dict[str, object]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vit_perception.engines import tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
 from vit_perception.engines.cuda_device import CudaDevice
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.gpus import named, on_gpu
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
 from vit_perception.types import EncoderOutput
@@ -50,17 +52,18 @@ class TensorrtEngine(Engine):
             if not tensorrt_api.module_name(self.name):
                 return BackendStatus(self.name, False, why_not=tensorrt_api.missing_text(self.name))
             api = tensorrt_api.load_api(self.name)
+            with on_gpu(self.gpu_index):
+                gpu, why_not = tensorrt_api.find_gpu()
         except EngineError as error:
             return BackendStatus(self.name, False, why_not=str(error))
         version = api.__version__
-        gpu, why_not = tensorrt_api.find_gpu()
         if gpu is None:
             if targets := tensorrt_api.targets_of(api):
                 why_not += f" (engines for other machines can be built here, for {', '.join(targets)})"
             return BackendStatus(self.name, False, version, why_not=why_not)
         why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
-        return BackendStatus(self.name, not why_not, version, gpu.name,
-                             tensorrt_api.precisions_of(gpu.compute_capability), why_not)
+        return BackendStatus(self.name, not why_not, version, named(gpu, self.gpu_index),
+                             tensorrt_api.precisions_of(gpu.compute_capability), why_not, str(gpu))
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
         """In half precision each form of attention that makes a difference; in float32 there is one."""
@@ -68,22 +71,18 @@ class TensorrtEngine(Engine):
         return tuple(replace(spec, attention=form) for form in forms)
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+        # TensorRT builds, loads and runs on the GPU that is current in the thread.
+        with on_gpu(self.gpu_index):
+            self._open_here(source, spec)
+
+    def _open_here(self, source: EngineSource, spec: EngineSpec) -> None:
         api = tensorrt_api.load_api(self.name)
         gpu, why_not = tensorrt_api.find_gpu()
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
         get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
-        path, was_cached = get()
-        try:
-            self._loaded = load_engine(api, path.read_bytes())
-        except EngineFileRefused as error:
-            if not was_cached:
-                raise
-            key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
-            discard(key, str(error), source.log, source.folder)
-            path, _ = get()
-            self._loaded = load_engine(api, path.read_bytes())
+        self._loaded, path = load_cached(api, get, source.log)
         # The network is strongly typed, so it runs in what was exported.
         self.precision, self.file = spec.precision, path
         kernels = tensorrt_build.kernels_file(path, gpu)
@@ -230,6 +229,21 @@ def load_engine(api, content: bytes) -> tuple:
         kind = EngineFileRefused if _FILE_REFUSED.search(said) else EngineError
         raise kind(f"{api.__name__} {api.__version__} cannot load the engine: {said}")
     return runtime, engine
+
+
+def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]) -> tuple[tuple, Path]:
+    """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or builds.
+
+    One that was there and that the runtime refuses is removed, and the next is asked for. Raises EngineError.
+    """
+    while True:
+        path, was_cached = get()
+        try:
+            return load_engine(api, path.read_bytes()), path
+        except EngineFileRefused as error:
+            if not was_cached:
+                raise
+            discard(path.parent, str(error), log)
 
 
 def tensor_facts(engine) -> tuple[TensorFacts, ...]:

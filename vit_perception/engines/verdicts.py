@@ -54,8 +54,8 @@ class Verdicts:
         key = self._key(candidate, status, spec)
         for verdict in self._known:
             if verdict["key"] == key:
-                return (f"{printable(verdict['why'], _MOST_SAID)}. So it was on {shown(verdict['when'], 40)}, and it is "
-                        f"not tried again; remove {self.path} to have it tried")
+                return (f"{printable(verdict['why'], _MOST_SAID)}. So it was on {shown(verdict['when'], 40)}, and it "
+                        f"is not tried again; remove {self.path} to have it tried")
         return ""
 
     def remember(self, candidate: str, status: BackendStatus, spec: EngineSpec, error: ParityError) -> None:
@@ -72,7 +72,8 @@ class Verdicts:
                     self._known.pop(0)
                 write_whole(self.path, lambda file: file.write_text(content, encoding="utf-8"), FILE_MODE)
         except (Untrusted, OSError) as failure:
-            self._log(f"WARNING: {self.path} cannot be written ({failure}); the next start tries {candidate} {spec} again")
+            self._log(f"WARNING: {self.path} cannot be written ({failure}); the next start tries {candidate} {spec} "
+                      "again")
 
     def _key(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> dict:
         """All that the gate's figures and their limits depend on."""
