@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vit_perception.cli import doctor
 from vit_perception.engines import gpus, select
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.gpus import Gpu, accepted_indices, gpu_count, list_gpus, named, on_gpu
@@ -57,6 +58,12 @@ def test_onnxruntime_is_given_the_index_on_a_gpu_and_nothing_on_the_cpu():
 def test_a_gpu_has_its_index_in_its_name_where_it_is_not_the_first():
     assert named(ORIN, 0) == "Orin" and named(ORIN, 2) == "Orin (GPU 2)"
     assert str(ORIN) == "Orin, compute capability 8.7, 16 multiprocessors, 61 GiB"
+
+
+def test_doctor_lists_every_gpu_with_the_index_that_the_setting_takes():
+    assert doctor.gpu_lines(()) == []
+    assert doctor.gpu_lines((ORIN, replace(ORIN, name="Thor"))) == [
+        f"GPU 0        {ORIN}", "GPU 1        Thor, compute capability 8.7, 16 multiprocessors, 61 GiB"]
 
 
 def test_what_an_engine_depends_on_is_the_kind_of_gpu_not_its_memory():

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
 from vit_perception.engines.engine import BackendStatus
-from vit_perception.engines.gpus import list_gpus
+from vit_perception.engines.gpus import Gpu, list_gpus
 from vit_perception.engines.select import available_backends
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
@@ -25,8 +25,7 @@ def run(args: Namespace) -> int:
     print(f"{'cv_bridge':<12} {found('cv_bridge') or 'not installed: only encodings outside the usual ones need it'}")
     print(f"{'simplejpeg':<12} {found('simplejpeg') or 'not installed: JPEGs that are damaged inside pass as whole'}")
     print(f"{'DDS profile':<12} {profile()}")
-    for index, gpu in enumerate(list_gpus()):
-        print(f"{f'GPU {index}':<12} {gpu}")
+    print("".join(f"{line}\n" for line in gpu_lines(list_gpus())), end="")
     backends = available_backends()
     print("\nruntimes, in the order in which engine.backend auto tries them:")
     width = max(len(backend.name) for backend in backends)
@@ -36,6 +35,11 @@ def run(args: Namespace) -> int:
         if backend.name == "openvino" and "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
     return 0 if all(needed.values()) and any(b.found for b in backends) else 1
+
+
+def gpu_lines(gpus: tuple[Gpu, ...]) -> list[str]:
+    """Each GPU with the index that ``engine.device`` takes."""
+    return [f"{f'GPU {index}':<12} {gpu}" for index, gpu in enumerate(gpus)]
 
 
 def described(backend: BackendStatus) -> str:

@@ -29,9 +29,10 @@ class Gpu:
     def traits(self) -> dict:
         """What an engine that was tuned for this GPU depends on, for JSON.
 
-        TensorRT refuses an engine of another compute capability, and warns where the L2 cache, the multiprocessors or
-        being integrated differ ("Compatibility Checks" of its guide; the bus and the shared memory go with the name).
-        Not the memory: what does not fit is refused when it is loaded.
+        TensorRT refuses an engine of another compute capability, and warns where L2 cache, multiprocessors or being
+        integrated differ ("Compatibility Checks" of its guide, which also names shared memory and texture alignment,
+        the same for a compute capability, and the bus width). Not the memory: what does not fit is refused when it is
+        loaded.
         """
         return {"name": self.name, "compute_capability": self.compute_capability,
                 "multiprocessors": self.multiprocessors, "l2_cache_kib": self.l2_cache_kib,

@@ -169,6 +169,12 @@ class TensorrtEngine(Engine):
     def _close(self) -> None:
         if self._loaded is None:
             return
+        with contextlib.suppress(RuntimeError), contextlib.ExitStack() as stack:
+            with contextlib.suppress(RuntimeError):
+                stack.enter_context(on_gpu(self.gpu_index))
+            self._free()
+
+    def _free(self) -> None:
         if self._stream is not None:
             # After a fault on the GPU every call fails, and what went wrong has been said.
             with contextlib.suppress(RuntimeError):

@@ -7,6 +7,7 @@ otherwise the next time (memory that does not suffice, a driver that fails) is n
 
 import datetime
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
@@ -91,6 +92,8 @@ class Verdicts:
 
     def _read(self) -> list[dict]:
         """What the file holds, the oldest first; nothing where it is damaged, or somebody else may have written it."""
+        if not os.path.lexists(self.path):  # whoever uses no cache hears nothing of what is wrong with it
+            return []
         try:
             with opened_folder(self.path.parent) as folder, opened_file(FILE_NAME, folder, self.path.parent) as file:
                 content = file.read(MOST_BYTES + 1)
