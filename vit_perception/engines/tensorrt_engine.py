@@ -7,13 +7,15 @@ supported compute capability; the parity gate stands between it and any output.
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from vit_perception.engines import cuda_graph, tensorrt_api, tensorrt_build
+from vit_perception.engines import tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
+from vit_perception.engines.cuda_device import CudaDevice
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
@@ -31,13 +33,15 @@ class TensorrtEngine(Engine):
     kept beside the engine.
     """
 
+    make_device: Callable[[], CudaDevice] = CudaDevice  # a test without a GPU puts the CPU's memory in its place
+
     def __init__(self, flavour: str):
         super().__init__()
         self.name = flavour
         self._clear()
 
     def _clear(self) -> None:
-        self._loaded = self._context = self._kernels = self._runtime_config = None
+        self._loaded = self._context = self._kernels = self._runtime_config = self._device = None
         self._stream = self._replay = self._images = self._output = None
         self._buffers = ()
 
@@ -100,16 +104,14 @@ class TensorrtEngine(Engine):
                 write_checked(kernels, bytes(compiled), source.log)
 
     def _allocate(self, api, table: BufferTable) -> None:
-        """Pinned host memory and GPU memory, as torch tensors; the context is told the addresses once."""
-        import torch
-        device = torch.device("cuda", torch.cuda.current_device())
-        host_images = torch.zeros(table.input_shape, dtype=torch.uint8).pin_memory()
-        host_outputs = torch.zeros(table.size_bytes, dtype=torch.uint8).pin_memory()
-        images, outputs = (torch.zeros_like(block, device=device) for block in (host_images, host_outputs))
-        scratch = torch.empty(max(self._loaded[1].device_memory_size_v2, 1), dtype=torch.uint8, device=device)
+        """Pinned host memory and GPU memory; the context is told the addresses once."""
+        self._device = self.make_device()
+        host_images, host_outputs = (self._device.host_block(shape) for shape in (table.input_shape, table.size_bytes))
+        images, outputs = (self._device.block(shape) for shape in (table.input_shape, table.size_bytes))
+        scratch = self._device.block(max(self._loaded[1].device_memory_size_v2, 1))
         self._context.set_device_memory(scratch.data_ptr(), scratch.numel())
-        torch.cuda.synchronize(device)  # the zeros are written on another stream
-        self._stream = torch.cuda.Stream(device)
+        self._device.synchronize()  # the zeros are written on another stream
+        self._stream = self._device.new_stream()
         self._buffers = (host_images, images, outputs, host_outputs, scratch)
         addresses = {INPUT_NAME: images.data_ptr()}
         addresses |= {slot.name: outputs.data_ptr() + slot.offset for slot in table.outputs}
@@ -136,22 +138,21 @@ class TensorrtEngine(Engine):
 
         What cannot be recorded is enqueued each time: slower, never refused.
         """
-        import torch
-        with torch.cuda.stream(self._stream):
+        with self._device.on(self._stream):
             for _ in range(2):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        recorded, why_not = None, "the runtime says so"
+        replay, why_not = None, "the runtime says so"
         if capturable is None or capturable(self._stream.cuda_stream):
             logger = tensorrt_api.logger_of(api)
             logger.take_errors()
-            recorded, why_not = cuda_graph.record(partial(self._enqueue, api), self._stream)
-            if recorded is None:
+            replay, why_not = self._device.record(partial(self._enqueue, api), self._stream)
+            if replay is None:
                 why_not = f"{logger.take_errors()}; {why_not}"
-                self._stream = torch.cuda.Stream(self._stream.device)  # a stream whose recording failed is of no use
-        if recorded is not None:
-            self._replay = recorded.replay
+                self._stream = self._device.new_stream()  # a stream whose recording failed is of no use
+        if replay is not None:
+            self._replay = replay
             return
         self.note = (f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of the host's "
                      "time")
@@ -159,9 +160,8 @@ class TensorrtEngine(Engine):
         self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
-        import torch
         np.copyto(self._images, images)
-        with torch.cuda.stream(self._stream):  # of this thread, which need not be the one that opened
+        with self._device.on(self._stream):  # of this thread, which need not be the one that opened
             self._replay()
         self._stream.synchronize()
         return self._output
@@ -178,10 +178,10 @@ class TensorrtEngine(Engine):
         self._replay = None
         self._context = self._kernels = self._runtime_config = None
         self._loaded = None
+        device = self._device
         self._clear()
-        import torch
-        with contextlib.suppress(RuntimeError):
-            torch.cuda.empty_cache()
+        if device is not None:
+            device.give_back()
 
 
 def attention_forms(precision: str) -> tuple[str, ...]:
