@@ -20,7 +20,7 @@ FAULTS = {
     "address_refused": "the context refuses each buffer",
     "enqueue_false": "the context logs an error and does not run",
     "enqueue_false_in_capture": "the context does not run while a CUDA graph is recorded",
-    "synchronises_in_capture": "the context waits for the GPU while a CUDA graph is recorded, which breaks the recording",
+    "synchronises_in_capture": "the context waits for the GPU while a CUDA graph is recorded",
     "not_capturable": "the context says that no CUDA graph can be recorded",
     "half_attention_wrong": "softmax in half precision is silently wrong",
     "kernels_refused": "TensorRT-RTX refuses the kernels that were kept",

@@ -50,8 +50,8 @@ class Runtime:
                               "kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: "
                               f"{VERSION}, Serialized Engine Version: {says['version']})")
         if told("load_out_of_memory"):
-            return self._fail("stand-in: IRuntime::deserializeCudaEngine: Error Code 2: OutOfMemory (Requested size was "
-                              "176160768 bytes.)")
+            return self._fail("stand-in: IRuntime::deserializeCudaEngine: Error Code 2: OutOfMemory (Requested size "
+                              "was 176160768 bytes.)")
         if told("load_warns"):
             self._logger.log(ILogger.Severity.WARNING, "stand-in: a warning of the runtime")
         return self._engine_class(onnx.ModelProto.FromString(graph), says["tf32"], self._logger)
