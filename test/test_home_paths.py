@@ -23,7 +23,8 @@ def home(tmp_path, monkeypatch):
 def test_every_path_of_the_settings_may_begin_with_the_home_folder(home):
     made = EncoderSettings(
         (CameraSettings("a", "/a", head="~/p"),), model=ModelSettings("~/p"),
-        engine=EngineSettings(calibration="~/p"), states=(StateSettings("s", "/s", ("j",), tokenizer_weights="~/p"),),
+        engine=EngineSettings(calibration="~/p", file="~/p"),
+        states=(StateSettings("s", "/s", ("j",), tokenizer_weights="~/p"),),
         fusion=FusionSettings("cross_attention", "~/p", "linear", "~/p"))
     found = []
 
@@ -39,7 +40,8 @@ def test_every_path_of_the_settings_may_begin_with_the_home_folder(home):
                     assert item != "~/p", field.name
 
     walk(made)
-    assert sorted(found) == ["calibration", "checkpoint", "head", "tokenizer_weights", "tokenizer_weights", "weights"]
+    assert sorted(found) == ["calibration", "checkpoint", "file", "head", "tokenizer_weights", "tokenizer_weights",
+                             "weights"]
 
 
 def test_other_paths_stay_as_they_are():

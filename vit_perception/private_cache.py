@@ -12,6 +12,7 @@ import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,19 @@ _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ELSEWHERE = "or point XDG_CACHE_HOME to a folder that is yours alone"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How messages speak of where a file lies: folders ``above``, what is accepted ``inside``, the other way out."""
+
+    above: str
+    inside: str
+    elsewhere: str
+
+
+_CACHE = _Place("above the cache", "in the cache", ELSEWHERE)
+_OUTSIDE = _Place("above an engine", "as an engine", "or copy it to a folder that is yours alone")
 
 
 class Untrusted(OperationFailed):
@@ -82,6 +96,29 @@ def opened_file(name: str, folder: int, where: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextmanager
+def opened_outside(path: Path) -> Iterator[BinaryIO]:
+    """A file outside the cache that is as trusted as one in it, such as an engine that was carried to this machine.
+
+    Only this user and root can have written it, or put another in its place. The folders above may be links; none of
+    them is changed. Raises Untrusted, and OSError where it is missing or cannot be read.
+    """
+    path = Path(os.path.abspath(path))
+    descriptor, at = os.open("/", _LOOK), Path("/")
+    try:
+        _check_above(at, descriptor, _OUTSIDE)
+        for part in Path(os.path.realpath(path.parent)).parts[1:]:
+            entered, at = _enter(descriptor, part, _LOOK, make=False), at / part
+            os.close(descriptor)
+            descriptor = entered
+            _check_above(at, descriptor, _OUTSIDE)
+        file = open(_open_checked(path.name, descriptor, path, _OUTSIDE), "rb")
+    finally:
+        os.close(descriptor)
+    with file:
+        yield file
+
+
 def check_files(folder: int, where: Path) -> list[str]:
     """The names of what lies in the opened ``folder``, every one a file as :func:`opened_file` wants it. Untrusted."""
     names = sorted(os.listdir(folder))
@@ -90,17 +127,17 @@ def check_files(folder: int, where: Path) -> list[str]:
     return names
 
 
-def _open_checked(name: str, folder: int, path: Path) -> int:
+def _open_checked(name: str, folder: int, path: Path, place: _Place = _CACHE) -> int:
     try:
         descriptor = open_plain(name, folder=folder)
     except NotPlain as error:
-        raise Untrusted(f"{path} is {kind_of(name, folder) or 'no file'}; accepted in the cache: files; remove it, "
-                        f"{ELSEWHERE}") from error
+        raise Untrusted(f"{path} is {kind_of(name, folder) or 'no file'}; accepted {place.inside}: files; remove it, "
+                        f"{place.elsewhere}") from error
     try:
-        _check(path, os.fstat(descriptor))
+        _check(path, os.fstat(descriptor), place)
         if os.fstat(descriptor).st_nlink > 1:
-            raise Untrusted(f"{path} has a second name (a hard link), through which it can be changed; accepted in the "
-                            f"cache: files of one name; remove it, {ELSEWHERE}")
+            raise Untrusted(f"{path} has a second name (a hard link), through which it can be changed; accepted "
+                            f"{place.inside}: files of one name; remove it, {place.elsewhere}")
     except BaseException:
         os.close(descriptor)
         raise
@@ -122,17 +159,17 @@ def _enter(folder: int, part: str, flags: int, make: bool) -> int:
         raise
 
 
-def _check_above(path: Path, descriptor: int) -> None:
+def _check_above(path: Path, descriptor: int, place: _Place = _CACHE) -> None:
     """A folder above the cache: whoever may rename in it could put another cache in its place."""
     status = os.fstat(descriptor)
     if status.st_uid not in (*_trusted_users(), *_unmapped_root()):
-        raise Untrusted(f"{path}, above the cache, belongs to {_user(status.st_uid)}; accepted: folders of yours or of "
-                        f"root; point XDG_CACHE_HOME to a folder that is yours alone")
+        raise Untrusted(f"{path}, {place.above}, belongs to {_user(status.st_uid)}; accepted: folders of yours or of "
+                        f"root; {place.elsewhere.removeprefix('or ')}")
     if status.st_mode & stat.S_ISVTX:  # as in /tmp: nobody else renames what is ours
         return
     if status.st_mode & stat.S_IWOTH or status.st_mode & stat.S_IWGRP and not _is_users_own_group(status.st_gid):
-        raise Untrusted(f"{path}, above the cache, may be written by others; accepted: folders that only you and root "
-                        f"may write; chmod go-w {path}, {ELSEWHERE}")
+        raise Untrusted(f"{path}, {place.above}, may be written by others; accepted: folders that only you and root "
+                        f"may write; chmod go-w {path}, {place.elsewhere}")
 
 
 def _check_own(path: Path, descriptor: int) -> None:
@@ -143,14 +180,14 @@ def _check_own(path: Path, descriptor: int) -> None:
             os.fchmod(descriptor, FOLDER_MODE)
 
 
-def _check(path: Path, status: os.stat_result) -> None:
+def _check(path: Path, status: os.stat_result, place: _Place = _CACHE) -> None:
     if status.st_uid not in _trusted_users():
-        raise Untrusted(f"{path} belongs to {_user(status.st_uid)}; accepted in the cache: what belongs to you or to "
-                        f"root; chown it or remove it, {ELSEWHERE}")
+        raise Untrusted(f"{path} belongs to {_user(status.st_uid)}; accepted {place.inside}: what belongs to you or to "
+                        f"root; chown it or remove it, {place.elsewhere}")
     if status.st_mode & _OTHERS_WRITE:
-        raise Untrusted(f"{path} may be written by others (mode {stat.S_IMODE(status.st_mode):04o}); accepted in the "
-                        f"cache: what only you and root may write; remove it or, where you trust its content, chmod "
-                        f"go-w {path}, {ELSEWHERE}")
+        raise Untrusted(f"{path} may be written by others (mode {stat.S_IMODE(status.st_mode):04o}); accepted "
+                        f"{place.inside}: what only you and root may write; remove it or, where you trust its content, "
+                        f"chmod go-w {path}, {place.elsewhere}")
 
 
 def _trusted_users() -> tuple[int, int]:

@@ -15,6 +15,7 @@ from vit_perception.setting_checks import BadSetting, check_labels, check_name, 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
+ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 TRANSPORTS = ("raw", "compressed")
 POSE_POLICIES = ("mask", "require")
 SYNC_POLICIES = ("wait", "mask")
@@ -106,6 +107,8 @@ class EngineSettings:
     ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a rosbag2 folder or
     a folder of pictures of what the robot sees. ``device`` is the index of the GPU, as CUDA counts those that the
     process may see.
+    a folder of pictures of what the robot sees. ``file`` is an engine that was built elsewhere, for TensorRT alone.
+    ``check_memory``: a build that would run out of memory is refused before it starts.
     """
 
     backend: str = "auto"
@@ -115,9 +118,11 @@ class EngineSettings:
     provider: str = "cpu"
     calibration: str = ""
     device: int = 0
+    file: str = ""
+    check_memory: bool = True
 
     def __post_init__(self):
-        expand_paths(self, calibration="engine.calibration")
+        expand_paths(self, calibration="engine.calibration", file="engine.file")
         one_of("engine.backend", self.backend, BACKENDS)
         one_of("engine.precision", self.precision, PRECISIONS)
         within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
@@ -132,6 +137,9 @@ class EngineSettings:
             provider = f" and engine.provider {self.provider}" if self.backend == "onnxruntime" else ""
             raise BadSetting("engine.device", self.device,
                              f"0 with engine.backend {self.backend}{provider}, which runs on the CPU")
+        if self.file and self.backend not in ("auto", *ENGINE_FILE_BACKENDS):
+            raise BadSetting("engine.file", self.file, f"'' with engine.backend {self.backend}: such a file belongs to "
+                             f"{' or '.join(ENGINE_FILE_BACKENDS)}")
 
 
 @dataclass(frozen=True)

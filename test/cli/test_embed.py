@@ -1,6 +1,7 @@
 """`vit-perception embed` as a user types it: what is wrong is one line, before the model is loaded where it can be."""
 
 import json
+from argparse import Namespace
 
 import pytest
 import yaml
@@ -10,9 +11,9 @@ from test.conftest import DEMO_BAG
 from vit_perception.bags.embed_journal import Journal
 from vit_perception.bags.reader import BagReader
 from vit_perception.bags.writer import BagWriter
-from vit_perception.cli.embed import images_only
+from vit_perception.cli.embed import images_only, with_overrides
 from vit_perception.cli.main import main
-from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
+from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings, StateSettings
 
 
 @pytest.fixture
@@ -43,6 +44,17 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(picture
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert status == 0 and manifest["frames"] == 3
     assert manifest["layouts"][-1]["cameras"][0]["labels"] == ["a", "b", "c", "d", "e"]
+
+
+def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_file():
+    robot = EncoderSettings((CameraSettings("a", "/a"),), engine=EngineSettings("tensorrt", file="/robot/engine"))
+
+    def engine(**given):
+        return with_overrides(robot, Namespace(**{"backend": "", "precision": "", "checkpoint": "", **given})).engine
+
+    assert engine() == robot.engine
+    assert engine(backend="openvino") == EngineSettings("openvino")
+    assert engine(precision="float32") == EngineSettings("tensorrt", "float32")
 
 
 def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):

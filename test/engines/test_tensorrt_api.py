@@ -51,7 +51,7 @@ def test_an_rtx_engine_is_found_by_every_gpu_of_its_compute_capability(source):
     assert options == ADA
     keys = [engine_key(source, "float16", "half", ADA, "1.7.1", gpu) for gpu in (None, GPU, replace(GPU, name="Other"))]
     assert keys[0] == keys[1] == keys[2]
-    files = {tensorrt_build.kernels_file(source.folder / "abc" / "model.engine", gpu)
+    files = {tensorrt_build.kernels_file({"batch": 2}, gpu, source.folder)
              for gpu in (GPU, replace(GPU, name="Other"))}
     assert len(files) == 2  # but what is compiled at run time is each GPU's own
 

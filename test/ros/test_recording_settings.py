@@ -25,7 +25,7 @@ GIVEN = {"camera_names": ["wrist"], "pose_names": ["arm"], "state_names": ["hand
          "engine.backend": "onnxruntime", "fusion.kind": "cross_attention", "model.network_size": "56x70",
          "zero_shot.labels": ["cup", "can"], "zero_shot.templates": ["{}", "one {}"]}
 # Forbidden by another one that is given.
-LEFT_OUT = ("autostart", "cameras.wrist.zero_shot_labels")
+LEFT_OUT = ("autostart", "cameras.wrist.zero_shot_labels", "engine.file")
 
 
 def another(spec):

@@ -1,7 +1,8 @@
 """Build and verify an engine ahead of the first start, so that the node finds it in the cache.
 
 With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are not here; whether
-their features agree with the model is proven on the GPU, by the first configure.
+their features agree with the model is proven on the GPU, by the first configure. With --out the engine is also one
+file, to be copied to a robot and named there by the parameter engine.file.
 """
 
 import re
@@ -11,9 +12,12 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.cli.paths import user_path
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
-from vit_perception.settings import BACKENDS, EngineSettings
+from vit_perception.engines.engine_file import check_out, is_carried, write_engine_file
+from vit_perception.errors import InvalidValue
+from vit_perception.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -30,12 +34,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
     parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
     parser.add_argument("--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)")
+    parser.add_argument("--out", type=user_path, metavar="FILE", help="also write the engine as one file, for the "
+                        "parameter engine.file of a robot's node (tensorrt, tensorrt_rtx with one --target)")
+    parser.add_argument("--force", action="store_true", help="replace the file of --out")
+    parser.add_argument("--no-memory-check", action="store_true", help="build even where less memory is free than it "
+                        "takes, as engine.check_memory: false")
 
 
 def run(args: Namespace) -> int:
     precision = SHORT.get(args.precision, args.precision)
-    settings = EngineSettings(args.backend, precision, calibration=args.calibration, device=args.device)
+    settings = EngineSettings(args.backend, precision, calibration=args.calibration,
+                              check_memory=not args.no_memory_check, device=args.device)
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
+    if args.out is not None:
+        check_out(args.out, args.force)
+        if args.backend not in ("auto", *ENGINE_FILE_BACKENDS):
+            raise InvalidValue(f"--out with --backend {args.backend}, which has no engine as a file; accepted: "
+                               f"{' or '.join(ENGINE_FILE_BACKENDS)}")
+        if len(targets) > 1:
+            raise InvalidValue(f"--out is one engine, and there are {len(targets)} targets ({', '.join(targets)}); "
+                               "accepted: one --target")
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")
         loaded = load_checkpoint(args.checkpoint, args.family)
@@ -48,7 +66,14 @@ def run(args: Namespace) -> int:
         kept = f" in {result.path}" if result.path else ""
         done = {True: "found in the cache", False: "built", None: "opened, which needs nothing built"}[result.cached]
         print(f"{result.what}: {done}{kept}; parity {result.parity} {result.figures}".rstrip())
-    if any(result.parity == TO_BE_PROVEN for result in results):
+    if args.out is not None:
+        if not is_carried(results[0].path):
+            raise InvalidValue(f"--out with {results[0].what}, which has no engine as a file; accepted: --backend "
+                               f"{' or '.join(ENGINE_FILE_BACKENDS)}")
+        write_engine_file(args.out, results[0].path)
+        print(f"Written: {args.out}. Copy it to the robot and set engine.file there to its path: each configure proves "
+              "it.")
+    elif any(result.parity == TO_BE_PROVEN for result in results):
         print("Copy the engine cache to the machine with the GPU: the node's first configure proves each engine there.")
     return 0
 

@@ -164,6 +164,8 @@ def images_only(given: EncoderSettings | None, cameras: tuple[CameraSettings, ..
 def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:
     """What the command line says stands above the parameter file."""
     engine = {key: getattr(args, key) for key in ("backend", "precision") if getattr(args, key)}
+    if engine:  # the robot's engine file is for its own
+        engine["file"] = ""
     model = {"checkpoint": args.checkpoint} if args.checkpoint else {}
     return replace(settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model))
 

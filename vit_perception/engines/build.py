@@ -56,7 +56,8 @@ def build_ahead(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
         raise EngineError(f"engine.backend is {settings.backend!r} with targets {', '.join(targets)}; accepted: "
                           "tensorrt_rtx, the only one that builds for GPUs that are not here")
     from vit_perception.export.reference import graph_of
-    source = EngineSource(graph_of(loaded, block, dense), batch, log, progress=progress)
+    source = EngineSource(graph_of(loaded, block, dense), batch, log, progress=progress,
+                          check_memory=settings.check_memory)
     return tuple(_build_for(target, settings.precision, source) for target in dict.fromkeys(targets))
 
 

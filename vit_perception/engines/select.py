@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
+from vit_perception.engines.engine_file import EngineFile
 from vit_perception.engines.gpus import accepted_indices, gpu_count
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.verdicts import Verdicts
@@ -106,10 +107,13 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     depth = loaded.model.config.depth
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
+    carried = EngineFile.opened(settings.file) if settings.file else None
+    settings = carried.narrowed(settings) if carried else settings
     preprocess = Preprocessor(loaded.card.rule)
     # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
     calibration = cache(partial(calibration_images, settings.calibration, preprocess)) if settings.calibration else None
-    source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress)
+    source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress,
+                          check_memory=settings.check_memory, carried=carried)
     images = parity_batch(preprocess, batch)
     verdicts = Verdicts(source, images, settings.min_cosine, log)
     tried: list[tuple[str, str]] = []
@@ -122,11 +126,14 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
             continue
         wanted = EngineSpec(batch, source.graph.network_size_px, settings.precision, settings.threads)
         broken: set[str] = set()
-        for spec in specs_to_try(candidate.make(settings.device), wanted, status):
+        # A file's own form, and no verdict: what was built here says nothing of it, nor it of what may be built here.
+        specs = ([replace(wanted, attention=carried.attention)] if carried
+                 else specs_to_try(candidate.make(settings.device), wanted, status))
+        for spec in specs:
             if spec.precision in broken:
                 continue
             label = f"{candidate.label} {spec}"
-            if why_not := verdicts.recall(candidate.label, status, spec):
+            if carried is None and (why_not := verdicts.recall(candidate.label, status, spec)):
                 _note(tried, label, why_not, log)
                 continue
             source.made.clear()
@@ -135,7 +142,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                                                settings.min_cosine)
             except ParityError as error:
                 _note(tried, label, str(error), log)
-                verdicts.remember(candidate.label, status, spec, error)
+                if carried is None:
+                    verdicts.remember(candidate.label, status, spec, error)
                 continue
             except EngineError as error:
                 # A missing runtime is no news; one that is there and breaks is.

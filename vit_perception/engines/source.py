@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_perception.engines import memory
 from vit_perception.engines.cache import cached, digest_of
+from vit_perception.engines.child import call_in_child
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vit_perception.engines.engine_file import EngineFile
     from vit_perception.types import EncoderOutput
 
 ONNX_NAME = "model.onnx"
+_GRAPH_NAME = "graph.pt"
 
 
 def digest_of_images(images: np.ndarray) -> str:
@@ -35,6 +39,8 @@ class EngineSource:
     built, the part of it that is done, 0 to 1) of each percent; ``folder`` None is the usual cache. ``calibration``
     reads the images (n, 3, H, W) uint8 that int8 is calibrated on, where the user named some; engines know nothing of
     bags and pictures. ``made`` grows by one for each file that is asked of the cache: whether it had to be made.
+    ``check_memory``: what a child process would lack memory for is refused before it starts. ``carried`` is an engine
+    that was built elsewhere and takes the place of a build.
     """
 
     graph: "nn.Module"
@@ -44,6 +50,8 @@ class EngineSource:
     calibration: Callable[[], np.ndarray] | None = None
     progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
     made: list[bool] = field(default_factory=list)
+    check_memory: bool = True
+    carried: "EngineFile | None" = None
     _references: dict[str, "EncoderOutput"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -76,15 +84,23 @@ class EngineSource:
             self._references[name] = reference_outputs(self.graph, images)
         return self._references[name]
 
-    def onnx_file(self, precision: str = "float32", attention: str = "half") -> Path:
+    def onnx_file(self, precision: str = "float32", attention: str = "half", apart: bool = False) -> Path:
         """The ONNX file, exported into the cache at its first call; see ``export_onnx`` for the arguments.
 
-        Raises CacheError, and the exporter's own errors.
+        With ``apart`` in a process of its own, which costs some seconds and gives back all the memory that an export
+        takes. Raises CacheError, the exporter's own errors, and EngineError where that process would lack memory.
         """
         def export(folder: Path) -> None:
+            doing = f"exporting the model to ONNX in {precision} for batch {self.batch or 'of any size'}"
+            self.log(f"{doing}, once; this takes some seconds")
+            if apart:
+                if self.check_memory:
+                    memory.check(doing, memory.export_bytes(memory.weights_of(self.graph), precision))
+                took_bytes = export_apart(self.graph, self.batch, folder / ONNX_NAME, precision, attention, doing,
+                                          self.log)
+                self.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
+                return
             from vit_perception.export.onnx_export import export_onnx
-            self.log(f"exporting the model to ONNX in {precision} for batch {self.batch or 'of any size'}, once; "
-                     "this takes some seconds")
             export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
 
         return self.cached(self.key(precision, attention), export) / ONNX_NAME
@@ -98,3 +114,32 @@ class EngineSource:
             build(folder)
 
         return cached(key, build_and_say_so, self.log, self.folder)
+
+
+def export_apart(graph: "nn.Module", batch: int | None, path: Path, precision: str, attention: str, doing: str,
+                 log: Callable[[str], None]) -> int:
+    """``export_onnx`` in a process of its own; the most memory that it took, in bytes. ``doing`` names it in messages.
+
+    Its weights come through a file beside ``path``, whose pages the system can take back. Raises what ``export_onnx``
+    and ``call_in_child`` do.
+    """
+    import torch
+    stored = path.with_name(_GRAPH_NAME)
+    try:
+        with open(stored, "xb") as file:  # torch would call a full disk a defect, where it is given the name
+            torch.save(graph, file)
+        return call_in_child(_export, stored, batch, path, precision, attention, doing=doing, log=log)
+    finally:
+        stored.unlink(missing_ok=True)
+
+
+def _export(stored: Path, batch: int | None, path: Path, precision: str, attention: str, log: Callable[[str], None],
+            progress: Callable[[str, float], None]) -> None:
+    """What the child does."""
+    import torch
+
+    from vit_perception.export.onnx_export import export_onnx
+
+    # A file of ours, seconds old, in a folder that is this user's alone: not a checkpoint of somebody.
+    graph = torch.load(stored, map_location="cpu", mmap=True, weights_only=False)
+    export_onnx(graph, batch, path, precision, attention)

@@ -5,16 +5,17 @@ builds for, and on, the GPU of this machine; TensorRT-RTX for named compute capa
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vit_perception.engines import tensorrt_api
+from vit_perception.engines import memory, tensorrt_api
 from vit_perception.engines.build_progress import BuildProgress
 from vit_perception.engines.cache import CacheError, cache_folder, digest_of, present, read_checked, write_checked
 from vit_perception.engines.cache_neighbours import what_changed
+from vit_perception.engines.child import call_in_child
 from vit_perception.engines.engine import EngineError
 from vit_perception.private_cache import Untrusted
 
@@ -100,6 +101,26 @@ def build_engine(onnx_path: Path, options: BuildOptions, log: Callable[[str], No
     return content
 
 
+def build_apart(onnx_path: Path, options: BuildOptions, path: Path, log: Callable[[str], None],
+                bar: Callable[[str, float], None] = lambda what, fraction: None, device: int = 0) -> int:
+    """``build_engine`` into the file ``path`` in a process of its own; the most memory that it took, in bytes.
+
+    ``device`` is the CUDA device that TensorRT builds for, and on. Raises what ``build_engine`` and ``call_in_child``
+    do.
+    """
+    return call_in_child(_build, onnx_path, options, path, device, doing=f"building the {options.flavour} engine",
+                         log=log, progress=bar)
+
+
+def _build(onnx_path: Path, options: BuildOptions, path: Path, device: int, log: Callable[[str], None],
+           bar: Callable[[str, float], None]) -> None:
+    """What the child does. It needs no torch, but for another device than the first."""
+    if device:
+        import torch
+        torch.cuda.set_device(device)
+    path.write_bytes(build_engine(onnx_path, options, log, bar))
+
+
 def first_error(parser) -> str:
     """The parser's first error, with the node that it is about where it names one."""
     if parser.num_errors == 0:
@@ -161,7 +182,8 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
     """(engine's file, whether it was there already), built at the first call. ``gpu`` None is for RTX alone.
 
     An engine of TensorRT that was built while fewer of the GPU's multiprocessors were active is taken, too.
-    Raises EngineError for what ``build_engine`` does and a cache that cannot be written; the exporter's errors.
+    Export and build are processes of their own, which end with this one. Raises EngineError for what ``build_engine``
+    and ``call_in_child`` do, too little memory and a cache that cannot be written; the exporter's errors.
     """
     version = tensorrt_api.load_api(options.flavour).__version__
     key = engine_key(source, precision, attention, options, version, gpu)
@@ -171,8 +193,18 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
     def build(folder: Path) -> None:
         if changed := what_changed(key, source.folder or cache_folder()):
             source.log(changed)
-        onnx_path = source.onnx_file(precision, attention)
-        (folder / ENGINE_NAME).write_bytes(build_engine(onnx_path, options, source.log, source.progress))
+        doing = f"building the {options.flavour} engine in {precision}"
+        if source.check_memory:  # before the export, which would be for nothing
+            # TensorRT tries kernels on the GPU, whose memory is the host's on a Jetson; RTX does not.
+            workspace_bytes = options.workspace_bytes if options.flavour == "tensorrt" else 0
+            memory.check(doing, memory.build_bytes(memory.weights_of(source.graph), precision, workspace_bytes))
+        onnx_path = source.onnx_file(precision, attention, apart=True)
+        device = 0
+        if options.flavour == "tensorrt":
+            import torch
+            device = torch.cuda.current_device() if torch.cuda.is_available() else 0
+        took_bytes = build_apart(onnx_path, options, folder / ENGINE_NAME, source.log, source.progress, device)
+        source.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
 
     place = len(source.made)  # the export inside is asked of the cache, too
     return source.cached(key, build) / ENGINE_NAME, not source.made[place]
@@ -201,13 +233,25 @@ def _of_fewer_multiprocessors(source: "EngineSource", key: dict) -> Path | None:
     return None
 
 
+def served_by(key: dict, built: Mapping) -> dict:
+    """``key`` with the multiprocessors of an engine that was ``built`` with fewer of them active, which serves it too."""
+    wanted, other = key.get("gpu"), built.get("gpu")
+    if not isinstance(wanted, dict) or not isinstance(other, Mapping):
+        return key
+    count = other.get("multiprocessors")
+    if not isinstance(count, int) or not 0 < count <= wanted["multiprocessors"]:
+        return key
+    return {**key, "gpu": {**wanted, "multiprocessors": count}}
+
+
 def timing_cache_file(version: str, gpu: tensorrt_api.Gpu, folder: Path | None = None) -> Path:
     """One for each version of TensorRT and each GPU: timings of another tell nothing."""
     name = digest_of({"kind": "timings", "version": version, "gpu": gpu.traits})
     return (folder or cache_folder()) / f"{name}.timings"
 
 
-def kernels_file(engine_path: Path, gpu: tensorrt_api.Gpu) -> Path:
-    """Where RTX keeps what it compiled for this GPU: beside the engine's folder, which stays as it was built."""
-    entry = engine_path.parent
-    return entry.with_name(f"{entry.name}.{digest_of(gpu.traits)[:8]}.kernels")
+def kernels_file(key: dict, gpu: tensorrt_api.Gpu, folder: Path | None = None) -> Path:
+    """Where RTX keeps what it compiled of the engine for ``key`` for this GPU: beside the engine's folder, which stays
+    as it was built.
+    """
+    return (folder or cache_folder()) / f"{digest_of(key)}.{digest_of(gpu.traits)[:8]}.kernels"

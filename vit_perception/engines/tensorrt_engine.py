@@ -18,6 +18,7 @@ from vit_perception.engines import tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
 from vit_perception.engines.cuda_device import CudaDevice
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.engine_file import EngineFile, recipe
 from vit_perception.engines.gpus import named, on_gpu
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
@@ -81,11 +82,13 @@ class TensorrtEngine(Engine):
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
+        key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
         get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
-        self._loaded, path = load_cached(api, get, source.log)
+        self._loaded, self.file = load_carried(api, source.carried, key) if source.carried else load_cached(
+            api, get, source.log)
         # The network is strongly typed, so it runs in what was exported.
-        self.precision, self.file = spec.precision, path
-        kernels = tensorrt_build.kernels_file(path, gpu)
+        self.precision = spec.precision
+        kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
             source.log(f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds")
@@ -250,6 +253,15 @@ def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], 
             if not was_cached:
                 raise
             discard(path.parent, str(error), log)
+
+
+def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
+    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises EngineError."""
+    try:
+        return load_engine(api, carried.content_for(tensorrt_build.served_by(key, carried.key))), carried.path
+    except EngineFileRefused as error:
+        raise EngineError(f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
+                          f"{recipe(key)}") from error
 
 
 def tensor_facts(engine) -> tuple[TensorFacts, ...]:

@@ -87,6 +87,10 @@ NODE = (
          fixed=ENGINE),
     Spec("engine.device", 0, "Index of the GPU that the engine runs on, as CUDA counts them.", 0, MOST_DEVICE,
          fixed=ENGINE),
+    Spec("engine.file", "", "TensorRT engine that `vit-perception build --out` made elsewhere; '' is none: it is built "
+         "or cached here.", fixed=ENGINE),
+    Spec("engine.check_memory", True, "Refuse to build a TensorRT engine where less memory is free than it takes.",
+         fixed=ENGINE),
     Spec("poses.policy", "mask", "What a missing pose does to the frame: mask its token, or require it (drop).",
          choices=POSE_POLICIES),
     Spec("poses.tokenizer", "fourier", "How a pose becomes a token; fourier needs no weights.",
