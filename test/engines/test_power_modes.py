@@ -15,7 +15,7 @@ from vit_perception.engines.cache import CacheError, discard
 from vit_perception.engines.cache_neighbours import what_changed
 from vit_perception.engines.gpus import Gpu
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt_build import BuildOptions, cached_engine, engine_key
+from vit_perception.engines.tensorrt_build import BuildOptions, cached_engine, engine_key, served_by
 from vit_perception.export.reference import graph_of
 
 ORIN = Gpu("Orin", "8.7", 16, 61, 4096, True)
@@ -110,6 +110,13 @@ def test_an_engine_that_the_runtime_refuses_makes_room_for_the_next_smaller_mode
     assert found(jetson, ORIN) == eight
     discard(eight, "the runtime refuses it", jetson.log)
     assert found(jetson, ORIN) == six
+
+
+@pytest.mark.parametrize("count, serves", [(16, True), (8, True), (17, False), (0, False), ("8", False), (None, False)])
+def test_a_carried_engine_serves_a_mode_with_as_many_or_more_multiprocessors(jetson, count, serves):
+    key = key_for(jetson, ORIN)
+    built_for = {**key, "gpu": {**key["gpu"], "multiprocessors": count}}
+    assert (served_by(key, built_for) == built_for) == serves
 
 
 def test_an_engine_that_others_can_write_is_refused_with_the_cure(jetson):

@@ -234,7 +234,7 @@ def _of_fewer_multiprocessors(source: "EngineSource", key: dict) -> Path | None:
 
 
 def served_by(key: dict, built: Mapping) -> dict:
-    """``key`` with the multiprocessors of an engine that was ``built`` with fewer of them active, which serves it too."""
+    """``key`` with the multiprocessors of an engine that was ``built`` with as many or fewer, which serves it too."""
     wanted, other = key.get("gpu"), built.get("gpu")
     if not isinstance(wanted, dict) or not isinstance(other, Mapping):
         return key
