@@ -30,7 +30,7 @@ class Parts:
             raise BadSetting("model.block", settings.model.block, f"a block from {-config.depth} to {config.depth - 1}")
         self.block = range(config.depth)[settings.model.block]
         self.encoder_sha256 = encoder_digest(loaded, self.block)
-        self.dense = DenseMap(loaded.dense, self.grid) if settings.dense.enabled else None
+        self.dense = DenseMap(loaded.dense, self.grid, settings.engine.device) if settings.dense.enabled else None
         self.heads: dict[str, Head | ZeroShotHead] = {c.name: load_head(c.head) for c in settings.cameras if c.head}
         for camera in settings.cameras:
             if camera.name in self.heads:

@@ -23,6 +23,7 @@ FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
 
+MOST_DEVICE = 63  # the highest index of a GPU that a machine is thought to have
 LOWEST_RATE_HZ = 0.01  # a frame in 100 s; the waiting time of a smaller rate overflows a timer
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
@@ -104,6 +105,8 @@ class EngineSettings:
     """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all.
 
     ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a rosbag2 folder or
+    a folder of pictures of what the robot sees. ``device`` is the index of the GPU, as CUDA counts those that the
+    process may see.
     a folder of pictures of what the robot sees. ``file`` is an engine that was built elsewhere, for TensorRT alone.
     ``check_memory``: a build that would run out of memory is refused before it starts.
     """
@@ -114,6 +117,7 @@ class EngineSettings:
     threads: int = 0
     provider: str = "cpu"
     calibration: str = ""
+    device: int = 0
     file: str = ""
     check_memory: bool = True
 
@@ -127,6 +131,12 @@ class EngineSettings:
         if self.provider != "cpu" and self.backend != "onnxruntime":
             raise BadSetting("engine.provider", self.provider,
                              f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
+        within("engine.device", self.device, 0, MOST_DEVICE)
+        on_cpu = self.backend == "openvino" or self.backend == "onnxruntime" and self.provider == "cpu"
+        if self.device and on_cpu:
+            provider = f" and engine.provider {self.provider}" if self.backend == "onnxruntime" else ""
+            raise BadSetting("engine.device", self.device,
+                             f"0 with engine.backend {self.backend}{provider}, which runs on the CPU")
         if self.file and self.backend not in ("auto", *ENGINE_FILE_BACKENDS):
             raise BadSetting("engine.file", self.file, f"'' with engine.backend {self.backend}: such a file belongs to "
                              f"{' or '.join(ENGINE_FILE_BACKENDS)}")

@@ -176,9 +176,9 @@ def test_the_folder_follows_the_xdg_rule(monkeypatch, tmp_path):
 def test_an_entry_that_is_discarded_is_built_again(tmp_path):
     builder = Builder()
     entry = builder.get(tmp_path).parent
-    discard(KEY, "the runtime refuses it", builder.log.append, tmp_path)
+    discard(entry, "the runtime refuses it", builder.log.append)
     assert not entry.exists() and "cannot be used (the runtime refuses it); building it again" in builder.log[0]
-    discard(KEY, "twice", builder.log.append, tmp_path)
+    discard(entry, "twice", builder.log.append)
     assert builder.get(tmp_path).read_bytes() == CONTENT and builder.builds == 2
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vit_perception.engines import tensorrt_api, tensorrt_build, tensorrt_engine
+from vit_perception.engines import gpus, tensorrt_api, tensorrt_build, tensorrt_engine
 from vit_perception.engines.cache import digest_of
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.select import open_verified
@@ -36,11 +36,13 @@ def test_the_key_changes_with_all_that_the_engine_depends_on(source):
 
     keys = [key(), key(precision="bfloat16"), key(attention="float32"), key(version="10.13.2"),
             key(gpu=replace(GPU, name="Orin")), key(gpu=replace(GPU, compute_capability="8.7")),
-            key(gpu=replace(GPU, multiprocessors=16)), key(gpu=replace(GPU, memory_gib=8)),
+            key(gpu=replace(GPU, multiprocessors=16)), key(gpu=replace(GPU, l2_cache_kib=4096)),
+            key(gpu=replace(GPU, integrated=True)),
             key(options=BuildOptions("tensorrt", workspace_bytes=1 << 20)), key(source=EngineSource(source.graph, 3)),
             key(options=BuildOptions("tensorrt_rtx", ("8.6",))), key(options=ADA)]
     assert len(set(keys)) == len(keys)
     assert key() == key(options=BuildOptions("tensorrt", timing_cache=source.folder / "t"))  # speed, not result
+    assert key() == key(gpu=replace(GPU, memory_gib=8))  # two modules of a Jetson family differ in it
 
 
 def test_an_rtx_engine_is_found_by_every_gpu_of_its_compute_capability(source):
@@ -162,10 +164,10 @@ def test_torch_that_does_not_load_is_not_called_missing(monkeypatch, error, expe
             if name == "torch":
                 raise error
 
-    monkeypatch.setattr(tensorrt_api, "driver_fault", lambda: "")
+    monkeypatch.setattr(gpus, "driver_fault", lambda: "")
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    gpu, why_not = tensorrt_api.find_gpu()
+    gpu, why_not = gpus.find_gpu()
     assert gpu is None and why_not.startswith("torch, which holds the buffers on the GPU, ") and expected in why_not
 
 

@@ -26,7 +26,8 @@ def test_everything_given_arrives_in_the_settings(make_node):
     node = make_node(camera_names=["left", "right"], cameras__left__topic="/l", cameras__left__transport="compressed",
                      pose_names=["arm"], poses__arm__topic="/p", poses__arm__frame_id="base", poses__arm__wait_s=0.1,
                      poses__policy="require", engine__backend="tensorrt", engine__threads=3,
-                     engine__file="/engines/a", engine__check_memory=False, sync__policy="mask",
+                     engine__file="/engines/a", engine__check_memory=False, engine__device=1,
+                     sync__policy="mask",
                      output_dtype="float16", top_k=2, max_rate_hz=12.5, model__block=1, model__family="dinov2",
                      min_score=0.25, views=False,
                      cameras__left__labels=["a", "b"], cameras__right__labels=[""], state_names=["body"],
@@ -39,6 +40,7 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert (settings.poses[0].frame_id, settings.poses[0].wait_s, settings.pose_policy) == ("base", 0.1, "require")
     assert (settings.engine.backend, settings.engine.threads, settings.model.block) == ("tensorrt", 3, 1)
     assert (settings.engine.file, settings.engine.check_memory) == ("/engines/a", False)
+    assert settings.engine.device == 1
     assert settings.model.family == "dinov2"
     assert (settings.sync.policy, settings.output.dtype) == ("mask", "float16")
     assert (settings.output.top_k, settings.output.max_rate_hz) == (2, 12.5)

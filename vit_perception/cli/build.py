@@ -33,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
     parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
     parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
+    parser.add_argument("--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)")
     parser.add_argument("--out", type=user_path, metavar="FILE", help="also write the engine as one file, for the "
                         "parameter engine.file of a robot's node (tensorrt, tensorrt_rtx with one --target)")
     parser.add_argument("--force", action="store_true", help="replace the file of --out")
@@ -43,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     precision = SHORT.get(args.precision, args.precision)
     settings = EngineSettings(args.backend, precision, calibration=args.calibration,
-                              check_memory=not args.no_memory_check)
+                              check_memory=not args.no_memory_check, device=args.device)
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
     if args.out is not None:
         check_out(args.out, args.force)

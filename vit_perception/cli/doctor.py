@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
 from vit_perception.engines.engine import BackendStatus
+from vit_perception.engines.gpus import Gpu, list_gpus
 from vit_perception.engines.select import available_backends
 from vit_perception.errors import MOST_SHOWN, printable
 
@@ -28,6 +29,7 @@ def run(args: Namespace) -> int:
         version, why_not = found(name)
         print(f"{name:<12} {version or f'{why_not}: {consequence}'}")
     print(f"{'DDS profile':<12} {profile()}")
+    print("".join(f"{line}\n" for line in gpu_lines(list_gpus())), end="")
     backends = available_backends()
     print("\nruntimes, in the order in which engine.backend auto tries them:")
     width = max(len(backend.name) for backend in backends)
@@ -37,6 +39,11 @@ def run(args: Namespace) -> int:
         if backend.name == "openvino" and "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
     return 0 if all(version for version, _ in needed.values()) and any(b.found for b in backends) else 1
+
+
+def gpu_lines(gpus: tuple[Gpu, ...]) -> list[str]:
+    """Each GPU with the index that ``engine.device`` takes."""
+    return [f"{f'GPU {index}':<12} {gpu}" for index, gpu in enumerate(gpus)]
 
 
 def described(backend: BackendStatus) -> str:

@@ -55,7 +55,7 @@ def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None],
     entry = folder / digest_of(key)
     try:
         # Without the lock first: a complete entry never changes, and a cache baked into a read-only image works.
-        if os.path.lexists(entry) and not _damage(entry, key):
+        if present(key, folder):
             return entry
         make_folder(folder)
         with _locked(entry, log):
@@ -68,16 +68,23 @@ def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None],
     return entry
 
 
-def discard(key: dict, why: str, log: Callable[[str], None], folder: Path | None = None) -> None:
-    """Remove the entry for ``key``: complete, but of no use to the runtime that asks (``why`` goes to ``log``).
+def present(key: dict, folder: Path | None = None) -> Path | None:
+    """The entry's folder for ``key`` where it is there and whole. Waits for nobody, builds nothing.
+
+    Raises Untrusted where somebody else may have written what lies there.
+    """
+    entry = (folder or cache_folder()) / digest_of(key)
+    return entry if os.path.lexists(entry) and not _damage(entry, key) else None
+
+
+def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
+    """Remove an entry that is complete, but of no use to the runtime that asks (``why`` goes to ``log``).
 
     Raises CacheError when the folder cannot be written.
     """
-    folder = folder or cache_folder()
-    entry = folder / digest_of(key)
     log(f"WARNING: {entry} cannot be used ({why}); building it again")
     try:
-        make_folder(folder)
+        make_folder(entry.parent)
         with _locked(entry, log):
             if entry.is_dir():
                 shutil.rmtree(entry)

@@ -26,19 +26,21 @@ def record(run: Callable[[], object], stream: "torch.cuda.Stream") -> "tuple[tor
     if _failed_before:
         return None, f"an earlier recording in this process failed: {_failed_before}"
     import torch
-    previous, pool = torch.cuda.current_stream(stream.device), torch.cuda.graph_pool_handle()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        # thread_local: what other threads of this process do on the GPU meanwhile does not break the recording.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            run()
-        return graph, ""
-    except Exception as error:  # noqa: BLE001 - torch's own, a runtime's that refuses to run while it is recorded
-        _failed_before = f"{type(error).__name__}: {error}"
-        _end_allocation(torch, stream.device, pool)
-        return None, _failed_before
-    finally:
-        torch.cuda.set_stream(previous)
+    # Recording waits for the current GPU and makes the pool there. To put a stream back makes its GPU the current one.
+    with torch.cuda.device(stream.device):
+        previous, pool = torch.cuda.current_stream(stream.device), torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: what other threads of this process do on the GPU meanwhile does not break the recording.
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                run()
+            return graph, ""
+        except Exception as error:  # noqa: BLE001 - torch's own, a runtime's that refuses to run while it is recorded
+            _failed_before = f"{type(error).__name__}: {error}"
+            _end_allocation(torch, stream.device, pool)
+            return None, _failed_before
+        finally:
+            torch.cuda.set_stream(previous)
 
 
 def _end_allocation(torch, device: "torch.device", pool: tuple[int, int]) -> None:

@@ -57,7 +57,8 @@ class BackendStatus:
     """What this machine has of one runtime, for people (``vit-perception doctor``) and for ``auto``.
 
     ``found``: it can be opened; otherwise ``why_not`` says what is missing. ``precisions`` are those that the
-    device runs natively, the one that ``auto`` prefers first.
+    device runs natively, the one that ``auto`` prefers first. ``hardware`` is what else than its name the device is
+    known by: all of a Jetson family have one name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class BackendStatus:
     device: str = ""
     precisions: tuple[str, ...] = ()
     why_not: str = ""
+    hardware: str = ""
 
 
 # Kept to the end of the process: what they hold on the GPU may not be freed, not even by Python's own hand.
@@ -78,7 +80,8 @@ class Engine(ABC):
     After ``open``: ``precision`` is the one that really runs (not the one asked for), ``device`` the device's
     name, ``runtime`` the runtime with its version, e.g. ``openvino 2026.4.1``, ``file`` the compiled engine in the
     cache where the runtime has one, ``note`` what falls short of how it usually runs, for people (``""``: nothing).
-    Not thread-safe: one thread at a time may call ``infer`` or ``close``.
+    ``gpu_index``, set before it opens, is the GPU that an engine for GPUs takes. Not thread-safe: one thread at a time
+    may call ``infer`` or ``close``.
     """
 
     name = ""
@@ -90,6 +93,7 @@ class Engine(ABC):
         self.runtime = ""
         self.file: Path | None = None
         self.note = ""
+        self.gpu_index = 0
         self._input_shape: tuple[int, int, int, int] | None = None
         self._lost = False
 

@@ -9,7 +9,6 @@ Where the CPU's int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`
 so that the sum of two products fits: NNCF's overflow fix.
 """
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from vit_perception import telemetry
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8_on_cpu import kernels_saturate
-from vit_perception.engines.source import EngineSource
+from vit_perception.engines.source import EngineSource, digest_of_images
 
 _MODEL_NAME = "model.xml"
 # Part of the cache's key: raise it when the same images would give another model.
@@ -50,7 +49,7 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
     images = source.calibration()
     saturates = kernels_saturate() if saturates is None else saturates
     key = {"kind": "openvino int8", "onnx": source.key(), "left_out": list(spec.left_out), "recipe": _RECIPE_VERSION,
-           "calibration_sha256": hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest(),
+           "calibration_sha256": digest_of_images(images),
            # Only where it is so: models that were made for other CPUs stay what they are.
            **({"weights": "half range"} if saturates else {}),
            **{name: metadata.version(name) for name in ("openvino", "nncf")}}

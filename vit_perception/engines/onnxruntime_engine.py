@@ -20,6 +20,12 @@ _PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider"
 _OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
+def providers(name: str, gpu_index: int) -> list[tuple[str, dict[str, str]]]:
+    """What ONNX Runtime is given for the setting ``engine.provider``, on that GPU: (its name, options) of each."""
+    gpu = {} if name == "cpu" else {"device_id": str(gpu_index)}
+    return [(provider, {**_OPTIONS.get(provider, {}), **gpu}) for provider in _PROVIDERS[name]]
+
+
 class OnnxruntimeEngine(Engine):
     """``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. Inputs and outputs are arrays that the session is bound to.
 
@@ -50,7 +56,7 @@ class OnnxruntimeEngine(Engine):
         if self._provider == "cpu":
             # float16 would be emulated: its CPU kernels cast to float32 and back around each layer.
             return BackendStatus(self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",))
-        return BackendStatus(self.name, True, version, "GPU 0", ("float16", "float32"))
+        return BackendStatus(self.name, True, version, f"GPU {self.gpu_index}", ("float16", "float32"))
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         import onnxruntime
@@ -63,7 +69,7 @@ class OnnxruntimeEngine(Engine):
             # Otherwise layers that the provider refuses run on the CPU, and nobody hears of it.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._session = onnxruntime.InferenceSession(source.onnx_file(spec.precision), options,
-                                                     providers=[(name, _OPTIONS.get(name, {})) for name in wanted])
+                                                     providers=providers(self._provider, self.gpu_index))
         running = self._session.get_providers()[0]
         if running != wanted[0]:
             raise EngineError(f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted for "

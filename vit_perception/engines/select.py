@@ -7,14 +7,16 @@ why; with ``auto``, what each earlier candidate lacked is logged and returned.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vit_perception.engines import cuda_fault
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.engine_file import EngineFile
+from vit_perception.engines.gpus import accepted_indices, gpu_count
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.verdicts import Verdicts
 from vit_perception.settings import BadSetting, EngineSettings
 
 if TYPE_CHECKING:
@@ -44,9 +46,11 @@ class Candidate:
         """Whether the user's settings leave this candidate in."""
         return settings.backend in ("auto", self.backend) and self.provider in ("", settings.provider)
 
-    def make(self) -> Engine:
+    def make(self, gpu_index: int = 0) -> Engine:
         """The engine, not opened. Its module is imported here, its runtime when it is asked for its status."""
-        return getattr(import_module(self.module), self.class_name)(*self.arguments)
+        engine = getattr(import_module(self.module), self.class_name)(*self.arguments)
+        engine.gpu_index = gpu_index
+        return engine
 
 
 _ONNXRUNTIME = ("vit_perception.engines.onnxruntime_engine", "OnnxruntimeEngine")
@@ -86,12 +90,14 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
 
     With ``dense`` the engine also gives ``block_tokens``, what the checkpoint's dense head takes.
 
-    Precision ``auto`` tries what the device runs natively, the fastest first, then float32; a precision that
-    is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
-    figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
+    Precision ``auto`` tries what the device runs natively, the fastest first, float32 last; a precision that
+    is named is the only one tried. What the gate refused before is not built again (:mod:`.verdicts`). ``log`` hears of
+    exports, of candidates that did not open and of the parity figures, ``progress`` how much of which engine is built,
+    0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
-    BadSetting for calibration images that cannot be read; GpuLost, without a look at what is left, where the process
-    can use the GPU no more: no CPU takes over from a GPU that has broken.
+BadSetting for calibration images that cannot be read, and for a GPU that there is not, whatever could run instead;
+    GpuLost, without a look at what is left, where the process can use the GPU no more: no CPU takes over from a GPU
+    that has broken.
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
@@ -99,59 +105,80 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
+    if settings.device and settings.device >= (count := gpu_count()):
+        raise BadSetting("engine.device", settings.device, accepted_indices(count))
     depth = loaded.model.config.depth
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
     carried = EngineFile.opened(settings.file) if settings.file else None
     settings = carried.narrowed(settings) if carried else settings
     preprocess = Preprocessor(loaded.card.rule)
-    calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
+    # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
+    calibration = cache(partial(calibration_images, settings.calibration, preprocess)) if settings.calibration else None
     source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress,
                           check_memory=settings.check_memory, carried=carried)
     images = parity_batch(preprocess, batch)
+    verdicts = Verdicts(source, images, settings.min_cosine, log)
     tried: list[tuple[str, str]] = []
     for candidate in CANDIDATES:
         if not candidate.allowed_by(settings):
             continue
-        status = candidate.make().status()
+        status = candidate.make(settings.device).status()
         if not status.found:
             if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
                 raise gone
             _note(tried, candidate.label, status.why_not, log)
             continue
-        for precision in precisions_to_try(settings.precision, status):
-            wanted = EngineSpec(batch, source.graph.network_size_px, precision, settings.threads)
-            for spec in candidate.make().attempts(wanted):
-                if carried is not None and spec.attention != carried.attention:
-                    continue
-                label = f"{candidate.label} {spec}"
-                source.made.clear()
-                try:
-                    engine, report = open_verified(candidate.make(), source, spec, images, settings.min_cosine)
-                except ParityError as error:
-                    _note(tried, label, str(error), log)
-                    continue
-                except EngineError as error:
-                    # A missing runtime is no news; one that is there and breaks is.
-                    unexpected = error.__cause__ is not None and not isinstance(error.__cause__, (EngineError, OSError))
-                    _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
-                    break
-                log(f"{engine.runtime} {spec} on {engine.device}: {report}")
-                if spec.precision == "int8":
-                    log(_int8_speed(engine, candidate, source, spec, images))
-                was_cached = not any(source.made) if source.made else None
-                return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
+        wanted = EngineSpec(batch, source.graph.network_size_px, settings.precision, settings.threads)
+        broken: set[str] = set()
+        # A file's own form, and no verdict: what was built here says nothing of it, nor it of what may be built here.
+        specs = ([replace(wanted, attention=carried.attention)] if carried
+                 else specs_to_try(candidate.make(settings.device), wanted, status))
+        for spec in specs:
+            if spec.precision in broken:
+                continue
+            label = f"{candidate.label} {spec}"
+            if carried is None and (why_not := verdicts.recall(candidate.label, status, spec)):
+                _note(tried, label, why_not, log)
+                continue
+            source.made.clear()
+            try:
+                engine, report = open_verified(candidate.make(settings.device), source, spec, images,
+                                               settings.min_cosine)
+            except ParityError as error:
+                _note(tried, label, str(error), log)
+                if carried is None:
+                    verdicts.remember(candidate.label, status, spec, error)
+                continue
+            except EngineError as error:
+                # A missing runtime is no news; one that is there and breaks is.
+                unexpected = error.__cause__ is not None and not isinstance(error.__cause__, (EngineError, OSError))
+                _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
+                broken.add(spec.precision)
+                continue
+            log(f"{engine.runtime} {spec} on {engine.device}: {report}")
+            if spec.precision == "int8":
+                log(_int8_speed(engine, candidate, source, spec, images))
+            was_cached = not any(source.made) if source.made else None
+            return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
     # A lost GPU has been raised by now: what the reasons say of one is that of a process that built.
     raise cuda_fault.elsewhere(EngineError(f"engine.backend {settings.backend!r} with engine.precision "
                                            f"{settings.precision!r} cannot run: {reasons}"))
 
 
-def precisions_to_try(wanted: str, status: BackendStatus) -> tuple[str, ...]:
-    """For ``auto`` the device's fastest precision, then float32 where that fails the gate; else what is named."""
-    if wanted != "auto":
-        return (wanted,)
-    return tuple(dict.fromkeys((status.precisions[0], "float32")))
+def specs_to_try(engine: Engine, wanted: EngineSpec, status: BackendStatus) -> list[EngineSpec]:
+    """The ways to run ``wanted`` on ``engine``, the fastest first; its precision may be ``auto``.
+
+    ``auto`` is what the device runs natively, int8 left out: the first way of each half precision, then the second of
+    each, and so on, as what takes more care is slower in both; float32 comes last.
+    """
+    precisions = (wanted.precision,)
+    if wanted.precision == "auto":
+        precisions = tuple(precision for precision in status.precisions if precision != "int8")
+    ways = [(spec.precision == "float32", turn, spec) for precision in precisions
+            for turn, spec in enumerate(engine.attempts(replace(wanted, precision=precision)))]
+    return [spec for _, _, spec in sorted(ways, key=lambda way: way[:2])]
 
 
 def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images: "np.ndarray",
@@ -205,7 +232,7 @@ def available_backends() -> list[BackendStatus]:
 def _labelled(candidate: Candidate) -> BackendStatus:
     status = candidate.make().status()
     return BackendStatus(candidate.label, status.found, status.version, status.device, status.precisions,
-                         status.why_not)
+                         status.why_not, status.hardware)
 
 
 def _note(tried: list[tuple[str, str]], label: str, why_not: str, log: Callable[[str], None], level: str = "") -> None:

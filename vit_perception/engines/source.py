@@ -24,6 +24,13 @@ ONNX_NAME = "model.onnx"
 _GRAPH_NAME = "graph.pt"
 
 
+def digest_of_images(images: np.ndarray) -> str:
+    """SHA-256 of the shape and the bytes of ``images``, as hexadecimal digits."""
+    digest = hashlib.sha256(f"{images.shape}".encode())
+    digest.update(np.ascontiguousarray(images))
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class EngineSource:
     """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for ``batch`` images.
@@ -72,7 +79,7 @@ class EngineSource:
         dense ViT-L's are 150 MB.
         """
         from vit_perception.export.reference import reference_outputs
-        name = f"{images.shape} {hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}"
+        name = digest_of_images(images)
         if name not in self._references:
             self._references[name] = reference_outputs(self.graph, images)
         return self._references[name]

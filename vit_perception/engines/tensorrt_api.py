@@ -8,22 +8,26 @@ Sources: NVIDIA's API references for TensorRT 10.3, 10.13, 11.x and TensorRT-RTX
 TensorRT 10.x to 11.x", "CPU-Only AOT and TensorRT-RTX Engines" and "Working with Runtime Cache".
 """
 
-import ctypes
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from types import ModuleType
 
 from vit_perception.engines.engine import EngineError
+from vit_perception.engines.gpus import Gpu, driver_fault, find_gpu  # noqa: F401 - part of what this machine has
 
 # The names that a runtime's module goes by, the usual one first.
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-_DRIVER = "libcuda.so.1"
 _BFLOAT16_CAPABILITY = (8, 0)
 _TEXTS_KEPT = 20
+# Forms of attention that change nothing, so that building them would only repeat what the gate has refused: by flavour,
+# version and precision. TensorRT-RTX 1.7 fuses attention in bfloat16 with float32 sums and a float32 softmax whatever
+# the form (read in its generated kernels, every target, heads 32, 64 and 80 wide); `half` scales the queries before the
+# product, `float32_softmax` the product, which is the same for a scale that is a power of two. In float16 the two forms
+# do differ: `half` sums in float16. test_attention_forms.py builds both and looks.
+_SAME_AS_HALF = {("tensorrt_rtx", "1.7", "bfloat16"): ("float32_softmax",)}
 
 
 def module_name(flavour: str) -> str:
@@ -49,61 +53,16 @@ def missing_text(flavour: str) -> str:
     return f"Python package {' or '.join(MODULES[flavour])} is not installed"
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """What an engine that was tuned for a GPU depends on; ``memory_gib`` is rounded, for the total varies a little."""
-
-    name: str
-    compute_capability: str
-    multiprocessors: int
-    memory_gib: int
-
-
-def find_gpu() -> tuple[Gpu | None, str]:
-    """torch's current GPU, or None and why there is none. The driver is asked first: it gives the precise reason."""
-    fault = driver_fault()
-    if fault:
-        return None, fault
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":  # something that torch itself imports
-            return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
-        return None, "torch, which holds the buffers on the GPU, is not installed"
-    except (ImportError, OSError) as error:  # a library of CUDA that is not where torch looks, such as libcudss
-        return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
-    if torch.version.cuda is None:
-        return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
-    if not torch.cuda.is_available():
-        return None, f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})"
-    try:
-        found = torch.cuda.get_device_properties(torch.cuda.current_device())
-    except RuntimeError as error:  # another process holds the GPU alone, or its memory is full
-        return None, f"the GPU cannot be used: {error}"
-    return Gpu(found.name, f"{found.major}.{found.minor}", found.multi_processor_count,
-               round(found.total_memory / 2**30)), ""
-
-
-def driver_fault() -> str:
-    """``""`` when NVIDIA's driver has a device, else what it says."""
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-    except OSError:
-        return f"no CUDA device: the NVIDIA driver's library {_DRIVER} is not there"
-    count = ctypes.c_int(0)
-    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if code:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorName(code, ctypes.byref(text))
-        return f"no CUDA device: the driver says {(text.value or b'an unknown error').decode()} ({code})"
-    return "" if count.value else "no CUDA device: the driver finds none"
-
-
 def targets_of(api: ModuleType) -> dict[str, object]:
     """Compute capability, e.g. ``8.6``, to its enum member; empty for ``tensorrt``, which has no such choice."""
     members = getattr(getattr(api, "ComputeCapability", None), "__members__", {})
     found = {name: re.fullmatch(r"SM(\d+)(\d)", name) for name in members}
     return {f"{match[1]}.{match[2]}": members[name] for name, match in found.items() if match}
+
+
+def repeated_forms(flavour: str, version: str, precision: str) -> tuple[str, ...]:
+    """The forms of attention that this version compiles to what ``half`` gives; empty where that is not known."""
+    return _SAME_AS_HALF.get((flavour, ".".join(version.split(".")[:2]), precision), ())
 
 
 def why_not_a_target(flavour: str, api: ModuleType, gpu: Gpu) -> str:

@@ -5,7 +5,7 @@ builds for, and on, the GPU of this machine; TensorRT-RTX for named compute capa
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from vit_perception.engines import memory, tensorrt_api
 from vit_perception.engines.build_progress import BuildProgress
-from vit_perception.engines.cache import cache_folder, digest_of, read_checked, write_checked
+from vit_perception.engines.cache import CacheError, cache_folder, digest_of, present, read_checked, write_checked
+from vit_perception.engines.cache_neighbours import what_changed
 from vit_perception.engines.child import call_in_child
 from vit_perception.engines.engine import EngineError
+from vit_perception.private_cache import Untrusted
 
 if TYPE_CHECKING:
     from vit_perception.engines.source import EngineSource
@@ -164,12 +166,12 @@ def _monitor(api: ModuleType, progress: BuildProgress):
 
 def engine_key(source: "EngineSource", precision: str, attention: str, options: BuildOptions, version: str,
                gpu: tensorrt_api.Gpu | None) -> dict:
-    """What an engine depends on. For TensorRT also the GPU that it was tuned on; an RTX engine is for every GPU of its
-    targets.
+    """What an engine depends on. For TensorRT also the GPU that it was tuned on, as it was then; an RTX engine is for
+    every GPU of its targets.
 
     Not the bytes of the ONNX file, nor the versions that wrote it: the parity gate judges what was built.
     """
-    built_for = {"targets": sorted(options.targets)} if options.flavour == "tensorrt_rtx" else {"gpu": vars(gpu)}
+    built_for = {"targets": sorted(options.targets)} if options.flavour == "tensorrt_rtx" else {"gpu": gpu.traits}
     return {"kind": "engine", **source.graph_key, "batch": source.batch, "batches": options.batches,
             "runtime": f"{options.flavour} {version}", "precision": precision, "attention": attention,
             "workspace_bytes": options.workspace_bytes, "recipe": _RECIPE_VERSION, **built_for}
@@ -179,13 +181,18 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
                   gpu: tensorrt_api.Gpu | None) -> tuple[Path, bool]:
     """(engine's file, whether it was there already), built at the first call. ``gpu`` None is for RTX alone.
 
+    An engine of TensorRT that was built while fewer of the GPU's multiprocessors were active is taken, too.
     Export and build are processes of their own, which end with this one. Raises EngineError for what ``build_engine``
     and ``call_in_child`` do, too little memory and a cache that cannot be written; the exporter's errors.
     """
     version = tensorrt_api.load_api(options.flavour).__version__
     key = engine_key(source, precision, attention, options, version, gpu)
+    if "gpu" in key and (found := _of_fewer_multiprocessors(source, key)):
+        return found / ENGINE_NAME, True
 
     def build(folder: Path) -> None:
+        if changed := what_changed(key, source.folder or cache_folder()):
+            source.log(changed)
         doing = f"building the {options.flavour} engine in {precision}"
         if source.check_memory:  # before the export, which would be for nothing
             # TensorRT tries kernels on the GPU, whose memory is the host's on a Jetson; RTX does not.
@@ -203,9 +210,43 @@ def cached_engine(source: "EngineSource", precision: str, attention: str, option
     return source.cached(key, build) / ENGINE_NAME, not source.made[place]
 
 
+def _of_fewer_multiprocessors(source: "EngineSource", key: dict) -> Path | None:
+    """The entry for ``key`` but for the number of active multiprocessors, of which it was built with as many or fewer.
+
+    A Jetson's power mode switches multiprocessors off. To have one engine for several GPUs of an architecture, NVIDIA's
+    guide has it built on the smallest; with fewer multiprocessors than it was built for, newer versions warn of errors
+    and of a deadlock.
+    """
+    active = key["gpu"]["multiprocessors"]
+    for built_with in range(active, 0, -1):
+        try:
+            entry = present({**key, "gpu": {**key["gpu"], "multiprocessors": built_with}}, source.folder)
+        except Untrusted as error:
+            raise CacheError(f"the engine cache is not used: {error}") from error
+        if entry is not None:
+            source.made.append(False)
+            if built_with < active:
+                source.log(f"the engine was built while {built_with} multiprocessors of the GPU were active, and "
+                           f"{active} are now (another power mode?): it serves, if perhaps not as fast as one built "
+                           f"now; remove {entry} to have that")
+            return entry
+    return None
+
+
+def served_by(key: dict, built: Mapping) -> dict:
+    """``key`` with the multiprocessors of an engine that was ``built`` with as many or fewer, which serves it too."""
+    wanted, other = key.get("gpu"), built.get("gpu")
+    if not isinstance(wanted, dict) or not isinstance(other, Mapping):
+        return key
+    count = other.get("multiprocessors")
+    if not isinstance(count, int) or not 0 < count <= wanted["multiprocessors"]:
+        return key
+    return {**key, "gpu": {**wanted, "multiprocessors": count}}
+
+
 def timing_cache_file(version: str, gpu: tensorrt_api.Gpu, folder: Path | None = None) -> Path:
     """One for each version of TensorRT and each GPU: timings of another tell nothing."""
-    name = digest_of({"kind": "timings", "version": version, "gpu": vars(gpu)})
+    name = digest_of({"kind": "timings", "version": version, "gpu": gpu.traits})
     return (folder or cache_folder()) / f"{name}.timings"
 
 
@@ -213,4 +254,4 @@ def kernels_file(key: dict, gpu: tensorrt_api.Gpu, folder: Path | None = None) -
     """Where RTX keeps what it compiled of the engine for ``key`` for this GPU: beside the engine's folder, which stays
     as it was built.
     """
-    return (folder or cache_folder()) / f"{digest_of(key)}.{digest_of(vars(gpu))[:8]}.kernels"
+    return (folder or cache_folder()) / f"{digest_of(key)}.{digest_of(gpu.traits)[:8]}.kernels"

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.engines import cuda_graph, tensorrt_api, tensorrt_build
+from vit_perception.engines import tensorrt_api, tensorrt_build
 from vit_perception.engines.cache import discard, read_checked, write_checked
+from vit_perception.engines.cuda_device import CudaDevice
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.engine_file import EngineFile, recipe
+from vit_perception.engines.gpus import named, on_gpu
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt_buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
 from vit_perception.types import EncoderOutput
@@ -34,13 +36,15 @@ class TensorrtEngine(Engine):
     kept beside the engine.
     """
 
+    make_device: Callable[[], CudaDevice] = CudaDevice  # a test without a GPU puts the CPU's memory in its place
+
     def __init__(self, flavour: str):
         super().__init__()
         self.name = flavour
         self._clear()
 
     def _clear(self) -> None:
-        self._loaded = self._context = self._kernels = self._runtime_config = None
+        self._loaded = self._context = self._kernels = self._runtime_config = self._device = None
         self._stream = self._replay = self._images = self._output = None
         self._buffers = ()
 
@@ -49,23 +53,30 @@ class TensorrtEngine(Engine):
             if not tensorrt_api.module_name(self.name):
                 return BackendStatus(self.name, False, why_not=tensorrt_api.missing_text(self.name))
             api = tensorrt_api.load_api(self.name)
+            with on_gpu(self.gpu_index):
+                gpu, why_not = tensorrt_api.find_gpu()
         except EngineError as error:
             return BackendStatus(self.name, False, why_not=str(error))
         version = api.__version__
-        gpu, why_not = tensorrt_api.find_gpu()
         if gpu is None:
             if targets := tensorrt_api.targets_of(api):
                 why_not += f" (engines for other machines can be built here, for {', '.join(targets)})"
             return BackendStatus(self.name, False, version, why_not=why_not)
         why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
-        return BackendStatus(self.name, not why_not, version, gpu.name,
-                             tensorrt_api.precisions_of(gpu.compute_capability), why_not)
+        return BackendStatus(self.name, not why_not, version, named(gpu, self.gpu_index),
+                             tensorrt_api.precisions_of(gpu.compute_capability), why_not, str(gpu))
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
-        """In half precision each form of attention; in float32 there is one."""
-        return tuple(replace(spec, attention=form) for form in attention_forms(spec.precision))
+        """In half precision each form of attention that makes a difference; in float32 there is one."""
+        forms = attention_forms(self.name, tensorrt_api.load_api(self.name).__version__, spec.precision)
+        return tuple(replace(spec, attention=form) for form in forms)
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+        # TensorRT builds, loads and runs on the GPU that is current in the thread.
+        with on_gpu(self.gpu_index):
+            self._open_here(source, spec)
+
+    def _open_here(self, source: EngineSource, spec: EngineSpec) -> None:
         api = tensorrt_api.load_api(self.name)
         gpu, why_not = tensorrt_api.find_gpu()
         if gpu is None:
@@ -74,7 +85,7 @@ class TensorrtEngine(Engine):
         key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
         get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
         self._loaded, self.file = load_carried(api, source.carried, key) if source.carried else load_cached(
-            api, get, partial(discard, key, log=source.log, folder=source.folder))
+            api, get, source.log)
         # The network is strongly typed, so it runs in what was exported.
         self.precision = spec.precision
         kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
@@ -96,16 +107,14 @@ class TensorrtEngine(Engine):
                 write_checked(kernels, bytes(compiled), source.log)
 
     def _allocate(self, api, table: BufferTable) -> None:
-        """Pinned host memory and GPU memory, as torch tensors; the context is told the addresses once."""
-        import torch
-        device = torch.device("cuda", torch.cuda.current_device())
-        host_images = torch.zeros(table.input_shape, dtype=torch.uint8).pin_memory()
-        host_outputs = torch.zeros(table.size_bytes, dtype=torch.uint8).pin_memory()
-        images, outputs = (torch.zeros_like(block, device=device) for block in (host_images, host_outputs))
-        scratch = torch.empty(max(self._loaded[1].device_memory_size_v2, 1), dtype=torch.uint8, device=device)
+        """Pinned host memory and GPU memory; the context is told the addresses once."""
+        self._device = self.make_device()
+        host_images, host_outputs = (self._device.host_block(shape) for shape in (table.input_shape, table.size_bytes))
+        images, outputs = (self._device.block(shape) for shape in (table.input_shape, table.size_bytes))
+        scratch = self._device.block(max(self._loaded[1].device_memory_size_v2, 1))
         self._context.set_device_memory(scratch.data_ptr(), scratch.numel())
-        torch.cuda.synchronize(device)  # the zeros are written on another stream
-        self._stream = torch.cuda.Stream(device)
+        self._device.synchronize()  # the zeros are written on another stream
+        self._stream = self._device.new_stream()
         self._buffers = (host_images, images, outputs, host_outputs, scratch)
         addresses = {INPUT_NAME: images.data_ptr()}
         addresses |= {slot.name: outputs.data_ptr() + slot.offset for slot in table.outputs}
@@ -132,22 +141,21 @@ class TensorrtEngine(Engine):
 
         What cannot be recorded is enqueued each time: slower, never refused.
         """
-        import torch
-        with torch.cuda.stream(self._stream):
+        with self._device.on(self._stream):
             for _ in range(2):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        recorded, why_not = None, "the runtime says so"
+        replay, why_not = None, "the runtime says so"
         if capturable is None or capturable(self._stream.cuda_stream):
             logger = tensorrt_api.logger_of(api)
             logger.take_errors()
-            recorded, why_not = cuda_graph.record(partial(self._enqueue, api), self._stream)
-            if recorded is None:
+            replay, why_not = self._device.record(partial(self._enqueue, api), self._stream)
+            if replay is None:
                 why_not = f"{logger.take_errors()}; {why_not}"
-                self._stream = torch.cuda.Stream(self._stream.device)  # a stream whose recording failed is of no use
-        if recorded is not None:
-            self._replay = recorded.replay
+                self._stream = self._device.new_stream()  # a stream whose recording failed is of no use
+        if replay is not None:
+            self._replay = replay
             return
         self.note = (f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of the host's "
                      "time")
@@ -155,9 +163,8 @@ class TensorrtEngine(Engine):
         self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
-        import torch
         np.copyto(self._images, images)
-        with torch.cuda.stream(self._stream):  # of this thread, which need not be the one that opened
+        with self._device.on(self._stream):  # of this thread, which need not be the one that opened
             self._replay()
         self._stream.synchronize()
         return self._output
@@ -165,6 +172,12 @@ class TensorrtEngine(Engine):
     def _close(self) -> None:
         if self._loaded is None:
             return
+        with contextlib.suppress(RuntimeError), contextlib.ExitStack() as stack:
+            with contextlib.suppress(RuntimeError):
+                stack.enter_context(on_gpu(self.gpu_index))
+            self._free()
+
+    def _free(self) -> None:
         if self._stream is not None:
             # After a fault on the GPU every call fails, and what went wrong has been said.
             with contextlib.suppress(RuntimeError):
@@ -174,15 +187,18 @@ class TensorrtEngine(Engine):
         self._replay = None
         self._context = self._kernels = self._runtime_config = None
         self._loaded = None
+        device = self._device
         self._clear()
-        import torch
-        with contextlib.suppress(RuntimeError):
-            torch.cuda.empty_cache()
+        if device is not None:
+            device.give_back()
 
 
-def attention_forms(precision: str) -> tuple[str, ...]:
+def attention_forms(flavour: str, version: str, precision: str) -> tuple[str, ...]:
     """The forms of attention to try in ``precision``, the fastest first."""
-    return ("half",) if precision == "float32" else ATTENTION_FORMS
+    if precision == "float32":
+        return ("half",)
+    repeated = tensorrt_api.repeated_forms(flavour, version, precision)
+    return tuple(form for form in ATTENTION_FORMS if form not in repeated)
 
 
 def options_for(flavour: str, version: str, gpu: tensorrt_api.Gpu,
@@ -224,26 +240,25 @@ def load_engine(api, content: bytes) -> tuple:
     return runtime, engine
 
 
-def load_cached(api, get: Callable[[], tuple[Path, bool]], forget: Callable[[str], None]) -> tuple[tuple, Path]:
+def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]) -> tuple[tuple, Path]:
     """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or builds.
 
-    One that was there and that the runtime refuses is forgotten, and built again once. Raises EngineError.
+    One that was there and that the runtime refuses is removed, and the next is asked for. Raises EngineError.
     """
-    path, was_cached = get()
-    try:
-        return load_engine(api, path.read_bytes()), path
-    except EngineFileRefused as error:
-        if not was_cached:
-            raise
-        forget(str(error))
-    path, _ = get()
-    return load_engine(api, path.read_bytes()), path
+    while True:
+        path, was_cached = get()
+        try:
+            return load_engine(api, path.read_bytes()), path
+        except EngineFileRefused as error:
+            if not was_cached:
+                raise
+            discard(path.parent, str(error), log)
 
 
 def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
     """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises EngineError."""
     try:
-        return load_engine(api, carried.content_for(key)), carried.path
+        return load_engine(api, carried.content_for(tensorrt_build.served_by(key, carried.key))), carried.path
     except EngineFileRefused as error:
         raise EngineError(f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
                           f"{recipe(key)}") from error

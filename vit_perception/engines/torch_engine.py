@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
+from vit_perception.engines.gpus import accepted_indices, described, named
 from vit_perception.engines.source import EngineSource
 from vit_perception.types import EncoderOutput
 
@@ -56,14 +57,20 @@ class TorchEngine(Engine):
         if not torch.cuda.is_available():
             why_not = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
             return BackendStatus(self.name, False, version, why_not=why_not)
-        # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate it.
-        native = ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
-        return BackendStatus(self.name, True, version, torch.cuda.get_device_name(), ("float16", *native, "float32"))
+        if self.gpu_index >= (count := torch.cuda.device_count()):
+            return BackendStatus(self.name, False, version, why_not=f"GPU {self.gpu_index} is asked for; accepted: "
+                                 f"{accepted_indices(count)}")
+        gpu = described(torch, self.gpu_index)
+        with torch.cuda.device(self.gpu_index):
+            # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate it.
+            native = ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
+        return BackendStatus(self.name, True, version, named(gpu, self.gpu_index), ("float16", *native, "float32"),
+                             hardware=str(gpu))
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         import torch
         on_gpu = self._wanted_device == "cuda" or (self._wanted_device == "auto" and torch.cuda.is_available())
-        self._torch_device = torch.device("cuda" if on_gpu else "cpu")
+        self._torch_device = torch.device("cuda", self.gpu_index) if on_gpu else torch.device("cpu")
         # The source's graph is the reference of the parity gate: only a copy may change its precision.
         self._graph = copy.deepcopy(source.graph).to(self._torch_device, getattr(torch, spec.precision))
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
@@ -72,7 +79,8 @@ class TorchEngine(Engine):
             # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix products do not.
             self._graph.model.patch_embedding.unfolded = True
             from vit_perception.engines.torch_cuda_frame import CudaFrame
-            self._replay = CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
+            with torch.cuda.device(self._torch_device):  # pinned memory and the recording belong to the current GPU
+                self._replay = CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
             self.note = self._replay.note
             if self.note:
                 source.log(f"WARNING: torch on CUDA {self.note}")

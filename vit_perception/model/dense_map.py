@@ -13,14 +13,14 @@ _CLASSES_AT_ONCE = 8
 
 
 class DenseMap:
-    """``spec`` on ``grid`` (rows, columns), in float32 torch, on the GPU where torch has one.
+    """``spec`` on ``grid`` (rows, columns), in float32 torch, on the GPU of that index where torch has one.
 
     One thread at a time. The head moves to its device at the first call.
     """
 
-    def __init__(self, spec: DenseHeadSpec, grid: tuple[int, int]):
+    def __init__(self, spec: DenseHeadSpec, grid: tuple[int, int], gpu_index: int = 0):
         self.spec, self.grid = spec, grid
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda", gpu_index) if torch.cuda.is_available() else torch.device("cpu")
         # The label of a pixel that the network did not see, and the type that holds it and all classes.
         self.no_label = 0 if spec.kind == "depth" else 255 if len(spec.labels) <= 255 else 65535
 

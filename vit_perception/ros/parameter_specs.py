@@ -6,8 +6,9 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from vit_perception.settings import (BACKENDS, FUSIONS, LOWEST_RATE_HZ, OUTPUT_DTYPES, POSE_POLICIES, POSE_SOURCES,
-                                     PRECISIONS, PROVIDERS, STATE_FIELDS, SYNC_POLICIES, TOKENIZERS, TRANSPORTS)
+from vit_perception.settings import (BACKENDS, FUSIONS, LOWEST_RATE_HZ, MOST_DEVICE, OUTPUT_DTYPES, POSE_POLICIES,
+                                     POSE_SOURCES, PRECISIONS, PROVIDERS, STATE_FIELDS, SYNC_POLICIES, TOKENIZERS,
+                                     TRANSPORTS)
 
 # Why a parameter cannot change while the node is configured.
 ENGINE = "the engine is opened and verified with it"
@@ -83,6 +84,8 @@ NODE = (
     Spec("engine.provider", "cpu", "Where onnxruntime runs; other backends have no such choice.",
          choices=PROVIDERS, fixed=ENGINE),
     Spec("engine.calibration", "", "rosbag2 folder or folder of pictures that precision int8 is calibrated on.",
+         fixed=ENGINE),
+    Spec("engine.device", 0, "Index of the GPU that the engine runs on, as CUDA counts them.", 0, MOST_DEVICE,
          fixed=ENGINE),
     Spec("engine.file", "", "TensorRT engine that `vit-perception build --out` made elsewhere; '' is none: it is built "
          "or cached here.", fixed=ENGINE),

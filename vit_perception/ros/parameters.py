@@ -136,7 +136,7 @@ class NodeParameters:
             state_policy=self.value("states.policy"),
             model=ModelSettings(*values("model.", "checkpoint", "block", "family", "network_size")),
             engine=EngineSettings(*values("engine.", "backend", "precision", "min_cosine", "threads",
-                                           "provider", "calibration", "file", "check_memory")),
+                                           "provider", "calibration", "device", "file", "check_memory")),
             fusion=FusionSettings(*values("", "fusion.kind", "fusion.weights", "poses.tokenizer",
                                           "poses.tokenizer_weights", "states.tokenizer")),
             sync=SyncSettings(*values("sync.", "slop_s", "policy", "silent_after_s")),
