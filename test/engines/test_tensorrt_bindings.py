@@ -5,6 +5,8 @@ do nothing stand in for them: they let the module load, and nothing is ever call
 """
 
 import ast
+import enum
+import inspect
 import json
 import re
 import shutil
@@ -14,6 +16,8 @@ import sys
 import pytest
 
 from test.conftest import ROOT
+from test.engines import standin_tensorrt
+from vit_perception.engines import tensorrt_api
 
 VERSIONS = ("10.3.0", "10.13.3.9", "11.4.0.106")  # JetPack 6, JetPack 7, pip
 FOLDER = ROOT / ".venv" / "tensorrt_bindings"
@@ -87,22 +91,32 @@ print(json.dumps(found))
 """
 
 
-@needs_compiler
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_name_exists_with_the_signature_used(version, libraries):
-    bindings = FOLDER / version
-    if not bindings.is_dir():
-        pytest.skip(f"tensorrt bindings {version} are not in {FOLDER.relative_to(ROOT)}: make .venv/.ready-test")
+def all_used():
     wanted = set().union(*(used(path) for path in SOURCES))
     assert {("", "Builder", 1), ("Builder", "build_serialized_network", 2),
             ("IExecutionContext", "execute_async_v3", 1)} <= wanted, "the search finds nothing any more"
+    return wanted
+
+
+def documentation_of(names, version, libraries):
+    """{"owner.attribute": NVIDIA's documentation of it, None where there is no such thing} for (owner, attribute)s."""
+    bindings = FOLDER / version
+    if not bindings.is_dir():
+        pytest.skip(f"tensorrt bindings {version} are not in {FOLDER.relative_to(ROOT)}: make .venv/.ready-test")
     major = version.partition(".")[0]
     stubs = ",".join(str(libraries[major] / f"{library}.{major}") for library in LIBRARIES)
-    done = subprocess.run([sys.executable, "-c", INSPECT, str(bindings), stubs,
-                           json.dumps(sorted({(owner, attribute) for owner, attribute, _ in wanted}))],
+    done = subprocess.run([sys.executable, "-c", INSPECT, str(bindings), stubs, json.dumps(sorted(names))],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    documented, faults = json.loads(done.stdout), []
+    return json.loads(done.stdout)
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_exists_with_the_signature_used(version, libraries):
+    wanted = all_used()
+    documented = documentation_of({(owner, attribute) for owner, attribute, _ in wanted}, version, libraries)
+    faults = []
     for owner, attribute, count in sorted(wanted, key=str):
         text = documented[f"{owner}.{attribute}"]
         if text is None:
@@ -119,6 +133,75 @@ def arguments(documentation: str, name: str) -> set[int]:
         given = [part for part in re.split(r", (?=\w+:)", listed) if part and not part.startswith("self:")]
         allowed |= set(range(sum("=" not in part for part in given), len(given) + 1))
     return allowed
+
+
+def surface(api):
+    """{(owner, public attribute): the numbers of arguments that it takes, None where it is not called} of a module."""
+    found = {}
+    for name, value in vars(api).items():
+        if not isinstance(value, type):
+            continue
+        found["", name] = None
+        members = [attribute for attribute in dir(value) if not attribute.startswith("_")]
+        if issubclass(value, enum.Enum):
+            members = list(value.__members__)
+        for attribute in members:
+            member = inspect.getattr_static(value, attribute)
+            found[name, attribute] = parameters(member) if inspect.isfunction(member) else None
+    return found
+
+
+def parameters(function):
+    given = list(inspect.signature(function).parameters.values())[1:]
+    return set(range(sum(one.default is one.empty for one in given), len(given) + 1))
+
+
+def test_the_standin_has_all_that_the_code_uses(monkeypatch):
+    api = standin_tensorrt.install(monkeypatch, device="cpu").api
+    has, faults = surface(api), []
+    instances = {"ITensor": ("name", "dtype", "shape"), "IBuilderConfig": ("progress_monitor",)}  # set in __init__
+    for owner, attribute, count in sorted(all_used(), key=str):
+        first, _, inner = owner.partition(".")
+        if inner:
+            exists = hasattr(getattr(getattr(api, first), inner), attribute)
+        elif not owner and not isinstance(getattr(api, attribute, None), type):
+            exists = hasattr(api, attribute)
+        else:
+            exists = (owner, attribute) in has or attribute in instances.get(owner, ())
+        if not exists:
+            faults.append(f"no {owner}.{attribute}")
+        elif count is not None and (takes := has.get((owner, attribute))) and count not in takes:
+            faults.append(f"{owner}.{attribute} takes {takes} arguments, not {count}")
+    assert not faults, faults
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_standin_has_nothing_that_nvidias_module_has_not(version, libraries, monkeypatch):
+    """So that no test passes on a name, or a number of arguments, that the real one refuses."""
+    has = surface(standin_tensorrt.install(monkeypatch, device="cpu").api)
+    documented, faults = documentation_of(has, version, libraries), []
+    for (owner, attribute), takes in has.items():
+        text = documented[f"{owner}.{attribute}"]
+        if text is None and attribute != "STRONGLY_TYPED":  # which the code asks for by name: 11 has it no more
+            faults.append(f"{owner or 'tensorrt'}.{attribute} does not exist")
+        elif takes and (accepted := arguments(text or "", attribute)) and not takes <= accepted:
+            faults.append(f"{owner}.{attribute} takes {accepted} arguments, the stand-in {takes}")
+    assert not faults, f"{version}: {faults}"
+
+
+@pytest.mark.skipif(not tensorrt_api.module_name("tensorrt_rtx"),
+                    reason="tensorrt-rtx-cu13-libs and -bindings are not installed")
+def test_the_standin_for_rtx_has_nothing_that_nvidias_module_has_not(monkeypatch):
+    real, faults = tensorrt_api.load_api("tensorrt_rtx"), []
+    for (owner, attribute), takes in surface(standin_tensorrt.install(monkeypatch, "tensorrt_rtx", "cpu").api).items():
+        there = getattr(getattr(real, owner, None) if owner else real, attribute, None)
+        accepted = arguments(getattr(there, "__doc__", None) or "", attribute)
+        if there is None and owner != "ComputeCapability":  # the stand-in runs on any GPU
+            faults.append(f"{owner or 'tensorrt_rtx'}.{attribute} does not exist")
+        elif takes and accepted and not takes <= accepted:
+            faults.append(f"{owner}.{attribute} takes {accepted} arguments, the stand-in {takes}")
+    assert not faults, faults
 
 
 def test_signatures_are_read():
