@@ -95,7 +95,7 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     exports, of candidates that did not open and of the parity figures, ``progress`` how much of which engine is built,
     0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
-BadSetting for calibration images that cannot be read, and for a GPU that there is not, whatever could run instead;
+    BadSetting for calibration images that cannot be read, and for a GPU that there is not, whatever could run instead;
     GpuLost, without a look at what is left, where the process can use the GPU no more: no CPU takes over from a GPU
     that has broken.
     """
