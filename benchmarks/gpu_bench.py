@@ -30,6 +30,7 @@ from benchmarks.gpu_figures import (Rates, against_baselines, busy, floor_ms, re
                                     timing, work_of)
 from vit_perception.checkpoints.sources import LoadedModel  # noqa: E402
 from vit_perception.durable import write_whole  # noqa: E402
+from vit_perception.engines import cuda_fault  # noqa: E402
 from vit_perception.engines.engine import EngineError, EngineSpec, ParityError  # noqa: E402
 from vit_perception.engines.select import CANDIDATES, Candidate, open_verified  # noqa: E402
 from vit_perception.engines.source import EngineSource  # noqa: E402
@@ -166,6 +167,8 @@ def measure_baseline(config: ViTConfig, size_px: tuple[int, int], batch: int, pr
     except ImportError as error:
         return {"why_not": f"transformers is not installed: {error}"}
     except RuntimeError as error:  # the GPU's memory is full
+        if cuda_fault.lost(error):
+            raise
         return {"why_not": f"transformers cannot run: {error}"}
     pixels = torch.rand(batch, 3, *size_px)
 
@@ -177,6 +180,8 @@ def measure_baseline(config: ViTConfig, size_px: tuple[int, int], batch: int, pr
     try:
         figures = timing(timed(run, options.runs), batch)
     except RuntimeError as error:
+        if cuda_fault.lost(error):
+            raise
         return {"why_not": f"transformers cannot run: {error}"}
     figures["memory_mb"] = memory_mb(options.device) - before
     figures["attention"] = model.config._attn_implementation
@@ -275,4 +280,4 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cuda_fault.run_program(main, "gpu_bench"))

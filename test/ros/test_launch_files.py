@@ -50,11 +50,12 @@ needs_launch = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missin
 
 
 class Launch(Child):
-    """``ros2 launch vit_perception file arguments``."""
+    """``ros2 launch vit_perception file arguments``; ``extra_path`` is a folder of modules for every Python in it."""
 
-    def __init__(self, log: Path, file: str, **arguments):
+    def __init__(self, log: Path, file: str, extra_path: Path | None = None, **arguments):
         words = [f"{name}:={value}" for name, value in arguments.items()]
-        super().__init__(["ros2", "launch", "vit_perception", file, *words], log)
+        paths = os.pathsep.join(filter(None, [str(extra_path or ""), os.environ.get("PYTHONPATH", "")]))
+        super().__init__(["ros2", "launch", "vit_perception", file, *words], log, {"PYTHONPATH": paths})
 
     def pids(self) -> list[int]:
         """Of the processes that it has started, the oldest first."""
@@ -93,6 +94,49 @@ def test_a_killed_node_is_started_again_and_ctrl_c_ends_it_for_good(tmp_path, pa
     assert robot.ended() == 0
     said = robot.log.read_text()
     assert len(robot.pids()) == 2 and said.count("finished cleanly") == 1 and "escalating" not in said
+
+
+# Python imports it by itself at its start. While the file BROKEN is beside it, torch as an engine fails for good.
+SITECUSTOMIZE = """
+import importlib.util, sys
+from pathlib import Path
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "vit_perception.engines.torch_engine":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_break(module):
+            execute(module)
+            run = module.TorchEngine._run
+            def run_or_fail(engine, images):
+                if Path(__file__).with_name("BROKEN").exists():
+                    raise RuntimeError("CUDA error: unspecified launch failure")
+                return run(engine, images)
+            module.TorchEngine._run = run_or_fail
+        spec.loader.exec_module = execute_and_break
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@needs_launch
+def test_a_node_that_has_lost_the_gpu_ends_with_75_and_is_started_again_and_activated(tmp_path, parameters):
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (modules / "BROKEN").touch()
+    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", modules, params_file=parameters, respawn="true",
+                   respawn_delay=1.5)
+    robot.until(r"process has died \[pid \d+, exit code 75")
+    (modules / "BROKEN").unlink()
+    robot.until("active, listening")
+    assert len(robot.pids()) >= 2 and "CUDA error 719, unspecified launch failure" in robot.log.read_text()
+    os.kill(robot.pid, signal.SIGINT)
+    assert robot.ended() == 0
 
 
 @needs_launch

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from vit_perception import telemetry
+from vit_perception.engines import cuda_fault
 from vit_perception.errors import UserError, printable
 
 SUBCOMMANDS = {
@@ -20,7 +21,10 @@ SUBCOMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback."""
+    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback.
+
+    Does not return where the GPU is lost to this process: one line, and its end with ``cuda_fault.EXIT_STATUS``.
+    """
     telemetry.off()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of strangers hold what a terminal's encoding cannot say
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             subparsers.add_parser(name, help=summary)
     parsed = parser.parse_args(given)
     try:
-        return parsed.run(parsed)
+        return cuda_fault.run_program(lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}")
     except (UserError, OSError) as error:
         print(f"vit-perception {parsed.subcommand}: {printable(str(error))}", file=sys.stderr)
         return 1

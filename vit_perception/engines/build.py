@@ -64,8 +64,7 @@ def _build_here(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                 log: Callable[[str], None], progress: Callable[[str, float], None], dense: bool) -> BuildResult:
     opened = open_engine(settings, loaded, batch, block, log, progress, dense)
     engine = opened.engine
-    what = f"{engine.runtime} {engine.precision} on {engine.device}"
-    path = engine.file
+    what, path = str(engine), engine.file
     engine.close()
     return BuildResult(what, path, opened.was_cached, PROVEN, str(opened.report))
 

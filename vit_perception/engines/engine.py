@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vit_perception import telemetry
+from vit_perception.engines import cuda_fault
 from vit_perception.errors import OperationFailed
 from vit_perception.settings import BadSetting
 from vit_perception.types import EncoderOutput
@@ -67,6 +68,10 @@ class BackendStatus:
     why_not: str = ""
 
 
+# Kept to the end of the process: what they hold on the GPU may not be freed, not even by Python's own hand.
+_LOST: list["Engine"] = []
+
+
 class Engine(ABC):
     """One runtime. Subclasses fill in ``status``, ``_open``, ``_run`` and ``_close``.
 
@@ -86,6 +91,10 @@ class Engine(ABC):
         self.file: Path | None = None
         self.note = ""
         self._input_shape: tuple[int, int, int, int] | None = None
+        self._lost = False
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision} on {self.device}"
 
     @abstractmethod
     def status(self) -> BackendStatus:
@@ -98,7 +107,8 @@ class Engine(ABC):
     def open(self, source: "EngineSource", spec: EngineSpec) -> None:
         """Load ``source`` for ``spec``. Raises EngineError, and leaves the engine closed, when that fails.
 
-        A setting that no engine could use (BadSetting, of ``engine.calibration``) passes through.
+        A setting that no engine could use (BadSetting, of ``engine.calibration``) passes through. Raises GpuLost where
+        the process can use the GPU no more: it has to end.
         """
         if self._input_shape is not None:
             raise EngineError(f"the {self.name} engine is open already; close it first")
@@ -113,11 +123,11 @@ class Engine(ABC):
             self._open(source, spec)
             if self.precision != spec.precision:
                 raise EngineError(f"{self.name} was asked for {spec.precision} but compiled to {self.precision}")
-        except (EngineError, BadSetting):
-            self.close()
-            raise
         except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
+            self._check_gpu(error)
             self.close()
+            if isinstance(error, EngineError | BadSetting):
+                raise
             raise EngineError(f"{self.name} {spec.precision}: {type(error).__name__}: {error}") from error
         self._input_shape = (spec.batch, 3, *spec.network_size_px)
 
@@ -126,7 +136,8 @@ class Engine(ABC):
 
         The input may be reused as soon as this returns. The output's float32 arrays belong to the engine and
         hold until its next ``infer``: copy what must live longer.
-        Raises EngineError for another shape, dtype or layout, or when the engine is not open.
+        Raises EngineError for another shape, dtype or layout, or when the engine is not open; GpuLost where the process
+        can use the GPU no more and has to end; what the runtime raises otherwise.
         """
         if self._input_shape is None:
             raise EngineError(f"the {self.name or 'base'} engine is not open")
@@ -134,12 +145,28 @@ class Engine(ABC):
             raise EngineError(f"images are {images.dtype} {images.shape}; accepted: uint8 {self._input_shape}")
         if not images.flags.c_contiguous:
             raise EngineError(f"images have strides {images.strides}; accepted: a C-contiguous array")
-        return self._run(images)
+        try:
+            return self._run(images)
+        except Exception as error:  # noqa: BLE001 - each runtime raises types of its own
+            self._check_gpu(error)
+            raise
 
     def close(self) -> None:
-        """Free what the runtime holds. May be called twice, and on an engine that failed half-way to open."""
+        """Free what the runtime holds. May be called twice, and on an engine that failed half-way to open.
+
+        Nothing is freed of an engine whose GPU is lost: such calls may hang, or abort the process.
+        """
         self._input_shape = None
-        self._close()
+        if not self._lost:
+            self._close()
+
+    def _check_gpu(self, error: Exception) -> None:
+        """Raise GpuLost where ``error`` tells of a GPU that this process can use no more."""
+        gone = cuda_fault.lost(error)
+        if gone is not None:
+            self._lost = True
+            _LOST.append(self)
+            raise gone from (None if gone is error else error)
 
     @abstractmethod
     def _open(self, source: "EngineSource", spec: EngineSpec) -> None:

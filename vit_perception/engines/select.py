@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from vit_perception.engines import cuda_fault
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource
 from vit_perception.settings import BadSetting, EngineSettings
@@ -88,7 +89,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     is named is the only one tried. ``log`` hears of exports, of candidates that did not open and of the parity
     figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes while it is built.
     Raises EngineError when none opens, with the reason of each, and for a block that the model does not have;
-    BadSetting for calibration images that cannot be read.
+    BadSetting for calibration images that cannot be read; GpuLost, without a look at what is left, where the process
+    can use the GPU no more: no CPU takes over from a GPU that has broken.
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
@@ -109,6 +111,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
             continue
         status = candidate.make().status()
         if not status.found:
+            if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
+                raise gone
             _note(tried, candidate.label, status.why_not, log)
             continue
         for precision in precisions_to_try(settings.precision, status):
@@ -132,8 +136,9 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
                 was_cached = not any(source.made) if source.made else None
                 return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
-    raise EngineError(f"engine.backend {settings.backend!r} with engine.precision {settings.precision!r} cannot run: "
-                      f"{reasons}")
+    # A lost GPU has been raised by now: what the reasons say of one is that of a process that built.
+    raise cuda_fault.elsewhere(EngineError(f"engine.backend {settings.backend!r} with engine.precision "
+                                           f"{settings.precision!r} cannot run: {reasons}"))
 
 
 def precisions_to_try(wanted: str, status: BackendStatus) -> tuple[str, ...]:
@@ -159,7 +164,7 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
         if failures:
             raise ParityError(f"{engine.runtime} {spec} does not agree with the float32 model: "
                               f"{'; '.join(failures)} ({report})")
-    except (EngineError, BadSetting):
+    except (EngineError, BadSetting, cuda_fault.GpuLost):
         engine.close()
         raise
     except Exception as error:  # noqa: BLE001 - each runtime raises types of its own

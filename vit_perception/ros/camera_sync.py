@@ -15,6 +15,8 @@ from statistics import median_low
 from typing import Any
 
 from vit_perception.bags.image_groups import nearest_members
+from vit_perception.settings import EncoderSettings
+from vit_perception.types import NANOSECONDS_PER_SECOND
 
 # A bag that loops jumps back by its length; a late or re-ordered image by a few frames.
 JUMP_BACK_NS = 1_000_000_000
@@ -22,6 +24,13 @@ JUMP_BACK_NS = 1_000_000_000
 MAX_PENDING = 10
 # A camera's period is the median between its latest stamps, so that single lost images do not matter.
 PERIOD_STAMPS, FEWEST_STAMPS = 8, 3
+
+
+def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
+    """Slop in ns, policy, and silence in ns, as :class:`CameraSync` takes them."""
+    sync = settings.sync
+    return (round(sync.slop_s * NANOSECONDS_PER_SECOND), sync.policy,
+            round(sync.silent_after_s * NANOSECONDS_PER_SECOND))
 
 
 @dataclass

@@ -16,7 +16,8 @@ from rcl_interfaces.msg import SetParametersResult
 from vit_perception.errors import OperationFailed, told, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros import diagnostics
-from vit_perception.ros.camera_sync import CameraSync
+from vit_perception.ros.camera_sync import CameraSync, sync_of
+from vit_perception.ros.gpu_loss import REASON, GpuLoss
 from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
@@ -24,18 +25,11 @@ from vit_perception.ros.pose_inputs import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import tf2_module
-from vit_perception.ros.worker import EncoderWorker, WorkerStuck
+from vit_perception.ros.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.settings import BadSetting, EncoderSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND, FrameResult
+from vit_perception.types import FrameResult
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-
-
-def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
-    """Slop in ns, policy, and silence in ns, as :class:`CameraSync` takes them."""
-    sync = settings.sync
-    return (round(sync.slop_s * NANOSECONDS_PER_SECOND), sync.policy,
-            round(sync.silent_after_s * NANOSECONDS_PER_SECOND))
 
 
 class EncoderNode(LifecycleNode):
@@ -52,9 +46,9 @@ class EncoderNode(LifecycleNode):
         self._poses: PoseInputs | None = None
         self._inputs: Inputs | None = None
         self._timer = None
-        self._started_ns = 0
-        self._failure = ""
+        self._started_ns, self._failure = 0, ""
         self._reporter = Reporter(self)
+        self._gpu = GpuLoss(self, self._reporter, self._changed, lambda: self._stop_receiving("the end", ENDING_S))
         self._failed = self.create_guard_condition(self._deactivate_after_failure)
         self._settings_source = NodeParameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -84,7 +78,7 @@ class EncoderNode(LifecycleNode):
             self._pipeline = self._open(settings)
             self._outputs = Outputs(self, self._pipeline, self._warn_image)
         except Exception as error:
-            self._reporter.failed("configure", error)
+            self._gpu.failed("configure", error, self._sync)
             self._free("configure")
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
@@ -116,7 +110,7 @@ class EncoderNode(LifecycleNode):
             self._inputs = Inputs(self, self._changed, self._sync, self._poses, self._reporter.warn)
             self._inputs.subscribe(settings)
         except Exception as error:
-            self._reporter.failed("activate", error)
+            self._gpu.failed("activate", error, self._sync)
             self._stop_receiving("activate")
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._poses)
@@ -153,6 +147,11 @@ class EncoderNode(LifecycleNode):
         """What the worker is at, for the last words of a process that ends without it."""
         return self._worker.doing
 
+    @property
+    def exit_status(self) -> int:
+        """0, or what the process has to end with: it can use the GPU no more, and the context is shut down."""
+        return self._gpu.exit_status
+
     def close(self) -> bool:
         """Stop, free, and end the worker's thread: once, before the node is destroyed.
 
@@ -164,6 +163,7 @@ class EncoderNode(LifecycleNode):
         return True
 
     def _open(self, settings: EncoderSettings) -> Pipeline:
+        self._gpu.check()
         return self._worker.open(lambda: Pipeline.open(settings, self._on_progress))
 
     def _on_progress(self, text: str) -> None:
@@ -184,7 +184,7 @@ class EncoderNode(LifecycleNode):
             self._outputs.pause()
         if self._sync is not None:
             with self._changed:
-                self._sync.clear("deactivated")
+                self._sync.clear(REASON if self.exit_status else "deactivated")
             self._on_diagnostics_timer()
         return True
 
@@ -213,13 +213,15 @@ class EncoderNode(LifecycleNode):
         except WorkerStuck:
             raise
         except Exception as error:
-            # A device that is lost cannot be given back.
-            self.get_logger().warning(f"closing the engine failed: {told(error)}")
+            if not self._gpu.is_lost_by(error, self._sync):
+                self.get_logger().warning(f"closing the engine failed: {told(error)}")
 
     # -- an engine that fails while it runs ------------------------------------------------------------------
 
     def _on_worker_failed(self, error: Exception) -> None:
-        """On the worker's thread: have the executor deactivate the node."""
+        """On the worker's thread: have the executor deactivate the node, or end it."""
+        if self._gpu.is_lost_by(error, self._sync):
+            return
         self.get_logger().error(f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
                                 f"{traced(error)}")
         self._failure = str(error)
@@ -238,6 +240,8 @@ class EncoderNode(LifecycleNode):
         self._pipeline = self._open(old.settings)
         self._outputs.refresh(self._pipeline)
         self._failure = ""
+        if str(self._pipeline.engine) != str(old.engine):
+            self.get_logger().warning(f"the engine is now {self._pipeline.engine}; before its failure: {old.engine}")
 
     # -- sending and saying ----------------------------------------------------------------------------------
 
@@ -250,7 +254,9 @@ class EncoderNode(LifecycleNode):
 
     def _on_diagnostics_timer(self) -> None:
         name, settings = self._reporter.label, self._pipeline.settings
-        if self._failure:
+        if self.exit_status:
+            engine = (self._gpu.message, diagnostics.ERROR)
+        elif self._failure:
             engine = (f"failed, activate opens it anew: {self._failure}", diagnostics.ERROR)
         elif not self._inputs and self._worker.busy:
             engine = (f"stuck: {self._worker.doing}", diagnostics.ERROR)

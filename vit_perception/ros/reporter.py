@@ -3,6 +3,7 @@
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 
 from vit_perception.errors import OperationFailed, printable, told
@@ -11,6 +12,7 @@ from vit_perception.ros.publishers import why_nothing_comes
 from vit_perception.settings import EncoderSettings
 
 WARN_PERIOD_S = 5.0
+SENT_S = 1.0  # the longest wait for those who listen
 MOST_WARNED = 1000  # names of cameras come from parameters; no flood of them may fill the memory
 
 
@@ -79,3 +81,7 @@ class Reporter:
             # Ctrl-C may fall between the look and the call.
             if self._node.context.ok():
                 raise
+
+    def wait_until_sent(self) -> None:
+        """Wait until those who listen have the diagnostics, SENT_S at most."""
+        self._publisher.wait_for_all_acked(Duration(seconds=SENT_S))

@@ -1,5 +1,8 @@
 """The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at, within 5 s.
 
+It ends by itself with exit status 75 where its process can use the GPU no more
+(:mod:`vit_perception.engines.cuda_fault`).
+
     python -m vit_perception.ros.start --ros-args --params-file params.yaml -p autostart:=true
 
 Where the node's worker does not come back (an engine that hangs or is being built, a slow picture), the process ends
@@ -61,23 +64,29 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _watch(now: "Callable[[], tuple[EncoderNode | None, int]]") -> None:
-    """The last resort, on a thread of its own: the process ends END_S after it was told to, whatever hangs."""
+    """The last resort, on a thread of its own: the process ends END_S after it has to, whatever hangs."""
     import rclpy
 
-    while rclpy.ok():
+    def wanted() -> bool:
+        node, _ = now()
+        return rclpy.ok() and not (node and node.exit_status)
+
+    while wanted():
         time.sleep(0.1)
     time.sleep(END_S)
     _leave(*now())
 
 
-def _leave(node: "EncoderNode | None", status: int = 0) -> None:
+def _leave(node: "EncoderNode | None", status: int) -> None:
     """End the process at once with ``status``. Python would wait for the worker's thread, and nothing can stop that.
 
-    What an interrupted build leaves behind is whole, or cleared by the next build.
+    What an interrupted build leaves behind is whole, or cleared by the next build. Of a node whose GPU is lost the
+    status is the node's own.
     """
+    why = "has lost the GPU" if node and node.exit_status else "told to end"
     at = "" if node is None else f", the worker being at: {node.doing}"
-    print(f"vit_perception: told to end, and ends without waiting any longer{at}", file=sys.stderr, flush=True)
-    os._exit(status)
+    print(f"vit_perception: {why}, and ends without waiting any longer{at}", file=sys.stderr, flush=True)
+    os._exit(node.exit_status if node and node.exit_status else status)
 
 
 def _spin(node: "EncoderNode") -> None:
@@ -96,6 +105,8 @@ def _end(node: "EncoderNode | None") -> None:
     import rclpy
     from rclpy.signals import uninstall_signal_handlers
 
+    from vit_perception.engines.cuda_fault import end_process
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uninstall_signal_handlers()
     closed = True
@@ -106,7 +117,9 @@ def _end(node: "EncoderNode | None") -> None:
         rclpy.try_shutdown()
     finally:
         if not closed:
-            _leave(node)
+            _leave(node, 0)
+        if node is not None and node.exit_status:
+            end_process(node.exit_status)  # Python's own end frees what lies on the GPU, which may hang or abort
 
 
 def _interrupt_once(*_) -> None:

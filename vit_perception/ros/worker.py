@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+from vit_perception.engines.cuda_fault import GpuLost, lost
 from vit_perception.errors import OperationFailed, traced
 from vit_perception.pipeline import Pipeline
 from vit_perception.ros.camera_sync import CameraSync
@@ -214,7 +215,7 @@ class EncoderWorker:
     def _encode(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]) -> None:
         """One group through the pipeline. Whatever happens, each of its images is accounted for.
 
-        Raises EngineFailed where the engine does.
+        Raises EngineFailed where the engine does, GpuLost where the process can use the GPU no more.
         """
         outcome = dict.fromkeys(taken, "error")
         begin_ns = time.monotonic_ns()
@@ -233,7 +234,8 @@ class EncoderWorker:
                 output = pipeline.encode(prepared)
             except Exception as error:
                 outcome |= dict.fromkeys(prepared.images, "engine_error")
-                raise EngineFailed(f"{pipeline.engine.runtime}: {type(error).__name__}: {error}") from error
+                failed = f"{pipeline.engine.runtime}: {type(error).__name__}: {error}"
+                raise lost(error) or EngineFailed(failed) from error
             self.at("assemble and publish")
             started = time.monotonic()
             body = poses.body_at(prepared.first.stamp_ns)
@@ -247,9 +249,11 @@ class EncoderWorker:
         except BadInput as error:
             outcome |= dict.fromkeys(prepared.images, error.reason)
             self._warn(", ".join(prepared.images), str(error))
-        except EngineFailed:
+        except (EngineFailed, GpuLost):
             raise
         except Exception as error:
+            if (gone := lost(error)) is not None:
+                raise gone from error
             # The node outlives a frame that fails; the books and the log say that it did.
             self._warn(", ".join(taken), traced(error))
         finally:
