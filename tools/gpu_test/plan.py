@@ -55,7 +55,7 @@ PARTS: dict[str, tuple[Step, ...]] = {
               "memory:run", 180),
     ),
     "bench": (
-        *(_step(f"speeds-{name}", f"ViT-{name}, batch 1, 3, 8: p50 and p99 of each runtime, by graph and eager; upload, "
+        *(_step(f"speeds-{name}", f"ViT-{name}, batch 1, 3, 8: p50 and p99 of each runtime, by graph, eager; upload, "
                 "compute, download; CPU time", "speeds:run", 150, argument=name) for name in MODELS),
         _step("neighbour", "beside a process that keeps the GPU busy: p99 with stream priority and with max_rate_hz",
               "neighbour:run", 120, argument="B/16"),

@@ -94,7 +94,6 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
-    from vit_perception.image.calibration import calibration_images
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
@@ -102,7 +101,11 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     if not -depth <= block < depth:
         raise EngineError(f"model.block is {block}; accepted: {-depth} to {depth - 1}, -1 for the last")
     preprocess = Preprocessor(loaded.card.rule)
-    calibration = partial(calibration_images, settings.calibration, preprocess) if settings.calibration else None
+    calibration = None
+    if settings.calibration:
+        # What reads bags needs packages of its own, which a machine that only runs engines may lack.
+        from vit_perception.image.calibration import calibration_images
+        calibration = partial(calibration_images, settings.calibration, preprocess)
     source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress)
     images = parity_batch(preprocess, batch)
     tried: list[tuple[str, str]] = []

@@ -7,6 +7,8 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import run_program
+from tools.gpu_test import plan
+from tools.gpu_test.__main__ import main
 
 
 def gpu_test(*arguments):
@@ -51,5 +53,26 @@ def test_a_run_on_the_cpu_goes_through_all_processes(tmp_path):
     assert {"device", "python", "torch", "begun", "cores"} <= report.keys()
 
 
+def test_one_step_that_fails_makes_the_status_1(monkeypatch, tmp_path, capsys):
+    """Three processes, some seconds."""
+    monkeypatch.setitem(plan.PARTS, "tests", tuple(
+        plan.Step(name, "a sample", f"test.tools.gpu_test.samples:{name}", 120) for name in ("passes", "misses")))
+    assert main(["tests", "--device", "cpu", "--out", str(tmp_path)]) == 1
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["summary"] == {"passed": 1, "failed": 1, "skipped": 0}
+    assert "== tests: FAILED" in capsys.readouterr().out
+
+
 def test_steps_that_there_are_not_are_nothing_that_ran(tmp_path):
     assert gpu_test("--device", "cpu", "--out", tmp_path, "--steps", "no such step").returncode == 1
+
+
+def test_without_packages_for_bags_and_ros_an_engine_opens():
+    """Regression: open_engine imported what reads calibration images, and with it lz4, whether there were any or not."""
+    hidden = ("lz4", "rosbags", "apsw", "simplejpeg", "yaml", "PIL", "rclpy", "openvino", "transformers")
+    done = run_program([sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({hidden}));"
+                        "from benchmarks.gpu_bench import random_model;"
+                        "from vit_perception.engines.select import open_engine;"
+                        "from vit_perception.settings import EngineSettings;"
+                        "print(open_engine(EngineSettings('torch'), random_model('test'), 1).engine)"], cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith("torch "), done.stderr

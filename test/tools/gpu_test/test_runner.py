@@ -7,8 +7,9 @@ import pytest
 
 from test.tools.gpu_test import samples
 from test.waiting import wait_until
+from tools.gpu_test import runner
 from tools.gpu_test.note import LeftOut, Note
-from tools.gpu_test.plan import Step
+from tools.gpu_test.plan import BUDGET_S, Step
 from tools.gpu_test.report import Report
 from tools.gpu_test.runner import Settings, run_part
 from vit_perception.engines.cuda_fault import GpuLost
@@ -103,6 +104,15 @@ def test_the_budget_leaves_out_later_steps_and_says_so(part):
     assert skipped["why"] == "15 s of the part's 500 s were left, and it needs 20 s"
     assert later["why"].startswith("0 s of the part's 500 s")
     assert part.lines[0].startswith("skipped  misses") and "15 s of the part's" in part.lines[0]
+
+
+@pytest.mark.parametrize("budget_s, expected_s", [(60.0, 60.0), (BUDGET_S, 120), (10.0 * BUDGET_S, 1200)])
+def test_a_larger_budget_gives_each_step_as_much_more_time(part, monkeypatch, budget_s, expected_s):
+    limits_s = []
+    monkeypatch.setattr(runner, "run_step", lambda step, limit_s, settings: limits_s.append(limit_s) or {
+        "name": step.name, "status": "passed", "seconds": 0.0})
+    assert part.run(step("passes", 120), budget_s=budget_s, now=lambda: 0.0)
+    assert limits_s == [expected_s]
 
 
 def test_a_part_in_which_nothing_ran_has_failed(part):

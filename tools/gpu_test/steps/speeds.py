@@ -26,7 +26,7 @@ _LEAST_S, _COMPILE_S = 10.0, 45.0
 
 
 def run(machine: Machine, note: Note, name: str) -> None:
-    """``name``, a variant: each real runtime's frame by graph, eager, in stages; then rows of benchmarks/gpu_bench.py."""
+    """``name``, a variant: each runtime's frame by graph, eager, in stages; then benchmarks/gpu_bench.py's rows."""
     options = gpu_bench.parse(["--device", machine.device, "--out", str(machine.folder / "unused.json"), "--runs",
                                str(machine.rounds(RUNS))])
     loaded, name = machine.random(name), name if machine.on_gpu else "test"
