@@ -24,7 +24,7 @@ def _step(name: str, what: str, function: str, limit_s: int, **more) -> Step:
     return Step(name, what, f"tools.gpu_test.steps.{function}", limit_s, **more)
 
 
-# A call on a borrowed machine ends after ten minutes: less the start, and the end of a step that is stopped.
+# A part fits into ten minutes with its start, and with the end of a step that is stopped.
 BUDGET_S = 540
 MODELS = ("S/14", "B/16", "L/16")
 PARTS: dict[str, tuple[Step, ...]] = {

@@ -68,7 +68,7 @@ def test_steps_that_there_are_not_are_nothing_that_ran(tmp_path):
 
 
 def test_without_packages_for_bags_and_ros_an_engine_opens():
-    """Regression: open_engine imported what reads calibration images, and with it lz4, whether there were any or not."""
+    """Regression: open_engine imported what reads calibration images, and with it lz4, wanted or not."""
     hidden = ("lz4", "rosbags", "apsw", "simplejpeg", "yaml", "PIL", "rclpy", "openvino", "transformers")
     done = run_program([sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({hidden}));"
                         "from benchmarks.gpu_bench import random_model;"
