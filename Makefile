@@ -29,11 +29,11 @@ parity: .venv-parity/.ready
 SOAK_S ?= 600
 soak: $(VENV)/.ready-test
 	$(RUN) -m tools.soak --seconds $(SOAK_S) $(SOAK_ARGS)
-# With $(PYTHON) as it is, and without ROS: torch with CUDA, safetensors, opencv, onnx, onnxscript, pytest, transformers.
-# The project's own pytest options need a plugin, hence -o; other folders of tests than these need rclpy.
+# With $(PYTHON) as it is, and without ROS; docs/engines.md names the packages. PART is tests, faults or bench, or several.
+PART ?= tests faults bench
 gpu-test:
-	$(PYTHON) -m pytest -m gpu -o addopts=-ra test/engines test/export test/benchmarks; tests=$$?; \
-	$(PYTHON) benchmarks/gpu_bench.py && exit $$tests
+	+@$(PYTHON) -m tools.gpu_test --plan $(PART)
+	$(PYTHON) -m tools.gpu_test $(PART) $(GPU_TEST_ARGS)
 # Resolve requirements/*.txt anew, for Linux on x86-64: the newest of every package that these do not pin.
 lock:
 	$(PYTHON) -m venv .venv-lock

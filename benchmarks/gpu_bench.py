@@ -1,7 +1,8 @@
 """Measure every runtime that opens on this machine's GPU, against eager transformers and against the floor. Writes
 benchmarks/results/<gpu-name>.json. Needs torch with CUDA and no ROS; transformers for the baseline.
 
-    make gpu-test                                                              (the tests marked gpu, then this)
+    make gpu-test PART=bench                                                   (this, and more)
+    python benchmarks/gpu_bench.py                                             (this alone)
     python benchmarks/gpu_bench.py --device cpu --models test --runs 3 --out /tmp/smoke.json    (structure only)
 
 With ``--device cpu`` it runs the CPU's runtimes in the same way, to show that the program works; such figures are

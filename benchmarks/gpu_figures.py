@@ -1,13 +1,16 @@
 """The arithmetic of gpu_bench.py that needs no GPU: work of a model, floor, percentiles, names, the table."""
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_perception.model.vision_transformer import ViTConfig
+if TYPE_CHECKING:
+    from vit_perception.model.vision_transformer import ViTConfig
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -22,7 +25,7 @@ class Work:
     transfer_bytes: int
 
 
-def work_of(config: ViTConfig, size_px: tuple[int, int], batch: int, precision: str, parameters: int) -> Work:
+def work_of(config: "ViTConfig", size_px: tuple[int, int], batch: int, precision: str, parameters: int) -> Work:
     """The work of a ``batch`` of ``size_px`` images: uint8 pixels in, float32 features out, every weight read once.
 
     A multiply-add is two FLOP. Norms, softmax and activations are left out, so the floor stays a floor.
@@ -80,12 +83,14 @@ def against_baselines(rows: list[dict], baseline: str) -> list[dict]:
 
 
 def rounded(value: object) -> object:
-    """``value`` for a JSON file, its floats with five digits: more of them is noise."""
+    """``value`` for a JSON file, its floats with five digits: more of them is noise. NaN and infinity become texts."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else str(value)
+    return value
 
 
 def result_name(device: str) -> str:

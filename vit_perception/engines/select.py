@@ -101,7 +101,6 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     """
     from vit_perception.export.parity import parity_batch
     from vit_perception.export.reference import graph_of
-    from vit_perception.image.calibration import calibration_images
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
@@ -113,8 +112,13 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     carried = EngineFile.opened(settings.file) if settings.file else None
     settings = carried.narrowed(settings) if carried else settings
     preprocess = Preprocessor(loaded.card.rule)
-    # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
-    calibration = cache(partial(calibration_images, settings.calibration, preprocess)) if settings.calibration else None
+    calibration = None
+    if settings.calibration:
+        # What reads bags needs packages of its own, which a machine that only runs engines may lack.
+        from vit_perception.image.calibration import calibration_images
+
+        # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
+        calibration = cache(partial(calibration_images, settings.calibration, preprocess))
     source = EngineSource(graph_of(loaded, block, dense), batch, log, calibration=calibration, progress=progress,
                           check_memory=settings.check_memory, carried=carried)
     images = parity_batch(preprocess, batch)
