@@ -13,9 +13,9 @@ from test.engines.standin_tensorrt.faults import told
 
 VERSION = "10.13.0+standin"  # in every status, log line and cache key
 MAGIC = b"STAND-IN for TensorRT: no engine, but an ONNX graph that torch runs\n"
-OPERATORS = {"Add", "Cast", "Concat", "Conv", "Div", "Erf", "Gather", "Gemm", "LayerNormalization", "MatMul", "Mul", "Pow",
-             "ReduceMax", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Tanh", "Transpose",
-             "Unsqueeze"}  # what onnx_on_torch.py runs
+OPERATORS = {"Add", "Cast", "Concat", "Conv", "Div", "Erf", "Gather", "Gemm", "LayerNormalization", "MatMul", "Mul",
+             "Pow", "ReduceMax", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Tanh",
+             "Transpose", "Unsqueeze"}  # what onnx_on_torch.py runs
 DataType = enum.Enum("DataType", {"FLOAT": onnx.TensorProto.FLOAT, "UINT8": onnx.TensorProto.UINT8})
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
 NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
