@@ -29,15 +29,13 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-
-import pytest
-import torch
+from typing import TYPE_CHECKING
 
 from test.engines.standin_tensorrt.faults import FAULTS, VARIABLE
-from test.engines.standin_tensorrt.run_part import ALIGNMENT_BYTES, DEVICE_VARIABLE
-from vit_perception.engines import tensorrt_api
 from vit_perception.engines.tensorrt_api import Gpu
-from vit_perception.engines.tensorrt_engine import TensorrtEngine
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = Path(__file__).parent / "modules"
@@ -51,6 +49,9 @@ class CpuDevice:
         return self.block(shape)
 
     def block(self, shape):
+        import torch
+
+        from test.engines.standin_tensorrt.run_part import ALIGNMENT_BYTES
         sides = (shape,) if isinstance(shape, int) else tuple(shape)
         size = int(torch.Size(sides).numel())
         raw = torch.zeros(size + ALIGNMENT_BYTES, dtype=torch.uint8)
@@ -76,7 +77,7 @@ class CpuDevice:
 class Standin:
     """An installed stand-in; ``api`` is its module."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, api: ModuleType):
+    def __init__(self, patch: "pytest.MonkeyPatch", api: ModuleType):
         self._patch, self.api = patch, api
 
     def tell(self, *faults: str) -> None:
@@ -85,11 +86,17 @@ class Standin:
         self._patch.setenv(VARIABLE, ",".join(faults))
 
 
-def install(patch: pytest.MonkeyPatch, flavour: str = "tensorrt", device: str = "") -> Standin:
+def install(patch: "pytest.MonkeyPatch", flavour: str = "tensorrt", device: str = "") -> Standin:
     """Have ``import tensorrt`` (``flavour``) find the stand-in, until ``patch`` is undone.
 
     ``device`` is ``cpu`` or ``cuda``; ``""`` is the GPU where torch finds one.
     """
+    # Here, so that a process that only imports what stands in PYTHONPATH needs none of them.
+    import torch
+
+    from test.engines.standin_tensorrt.run_part import DEVICE_VARIABLE
+    from vit_perception.engines import tensorrt_api
+    from vit_perception.engines.tensorrt_engine import TensorrtEngine
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = str(MODULES / flavour)
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [folder, str(ROOT), os.environ.get("PYTHONPATH")])))

@@ -10,12 +10,15 @@ import json
 import math
 import os
 
-import onnx
-import torch
+from typing import TYPE_CHECKING
 
-from test.engines.standin_tensorrt.build_part import MAGIC, VERSION, ILogger, ITensor
+import onnx
+
+from test.engines.standin_tensorrt.build_part import MAGIC, VERSION, DataType, ILogger, ITensor
 from test.engines.standin_tensorrt.faults import told
-from test.engines.standin_tensorrt.onnx_on_torch import DTYPES, OnnxOnTorch
+
+if TYPE_CHECKING:
+    import torch
 
 DEVICE_VARIABLE = "STANDIN_TENSORRT_DEVICE"
 ALIGNMENT_BYTES = 256
@@ -23,8 +26,9 @@ TensorIOMode = enum.Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
 ExecutionContextAllocationStrategy = enum.Enum("ExecutionContextAllocationStrategy", ["STATIC", "USER_MANAGED"])
 
 
-def device() -> torch.device:
+def device() -> "torch.device":
     """Where the stand-in computes."""
+    import torch
     name = os.environ.get(DEVICE_VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
@@ -62,6 +66,7 @@ class Runtime:
 
 class ICudaEngine:
     def __init__(self, model: onnx.ModelProto, tf32: bool, logger: ILogger):
+        from test.engines.standin_tensorrt.onnx_on_torch import OnnxOnTorch
         self._logger, self._device = logger, device()
         self._ends = [(ITensor(one), TensorIOMode.INPUT) for one in model.graph.input]
         self._ends += [(ITensor(one), TensorIOMode.OUTPUT) for one in model.graph.output]
@@ -106,14 +111,14 @@ class IExecutionContext:
         assert memory % ALIGNMENT_BYTES == 0 and size >= self._engine.device_memory_size_v2, (memory, size)
         for name, (tensor, mode) in self._engine._named.items():
             if mode is TensorIOMode.INPUT:
-                self._scratch[name] = _at(memory, tensor.shape, torch.uint8, self._engine._device)
+                self._scratch[name] = _at(memory, tensor, self._engine._device)
                 memory += self._scratch[name].numel()
 
     def set_tensor_address(self, name, memory):
         if memory % ALIGNMENT_BYTES or told("address_refused"):
             return self._fail(f"stand-in: the address of {name}, {memory:#x}, is refused")
         tensor, _ = self._engine._named[name]
-        self._buffers[name] = _at(memory, tensor.shape, DTYPES[tensor.dtype.value], self._engine._device)
+        self._buffers[name] = _at(memory, tensor, self._engine._device)
         return True
 
     def execute_async_v3(self, stream_handle):
@@ -126,6 +131,7 @@ class IExecutionContext:
             if self._engine._device.type == "cpu":
                 self._queue()
             else:
+                import torch
                 with torch.cuda.stream(torch.cuda.ExternalStream(stream_handle, device=self._engine._device)):
                     self._fail_in_capture()
                     self._queue()
@@ -140,6 +146,7 @@ class IExecutionContext:
             self._buffers[name].copy_(result)
 
     def _fail_in_capture(self) -> None:
+        import torch
         if torch.cuda.is_current_stream_capturing():
             if told("enqueue_false_in_capture"):
                 raise RuntimeError("it does not run while a CUDA graph is recorded")
@@ -159,11 +166,13 @@ class _CudaMemory:
                                          "strides": None, "version": 3}
 
 
-def _at(address: int, shape: tuple[int, ...], dtype: torch.dtype, where: torch.device) -> torch.Tensor:
-    """The tensor that lies at ``address``: memory of the caller's, which has to outlive it."""
-    size_bytes = math.prod(shape) * dtype.itemsize
+def _at(address: int, tensor: ITensor, where: "torch.device") -> "torch.Tensor":
+    """What ``tensor`` describes, at ``address``: memory of the caller's, which has to outlive it."""
+    import torch
+    dtype = {DataType.FLOAT: torch.float32, DataType.UINT8: torch.uint8}[tensor.dtype]
+    size_bytes = math.prod(tensor.shape) * dtype.itemsize
     if where.type == "cpu":
         raw = torch.frombuffer((ctypes.c_uint8 * size_bytes).from_address(address), dtype=torch.uint8)
     else:
         raw = torch.as_tensor(_CudaMemory(address, size_bytes), device=where)
-    return raw.view(dtype).reshape(shape)
+    return raw.view(dtype).reshape(tensor.shape)
