@@ -183,7 +183,8 @@ def nested(levels):
     (nested(60), "a tuple of more than 1000 things"), (b"\x80\x02Nr\xff\xff\xff\x7f.", "the place 2147483647"),
     (b"\x80\x04\x95" + b"\xff" * 7 + b"\x7fN.", "a number of 63 bits"), (b"\x80\x02\x82\x01.", "the opcode EXT1"),
     (b"\x80\x02I1\n.", "the opcode INT"), (b"\x80\x02" + b"\x8a\x0b" + b"\x7f" * 11 + b".", "a number of 87 bits"),
-    (b"\x80\x02N", "exhausted"), (b"\x80\x02" + b"N0" * 500_001 + b".", "more than 1000000 opcodes")])
+    (b"\x80\x02N", "exhausted"), (b"\x80\x02" + b"N0" * 500_001 + b".", "more than 1000000 opcodes")],
+    ids=range(8))
 def test_pickles_that_take_memory_or_time(tmp_path, content, match):
     with pytest.raises(ValueError, match=match):
         pickle_end(content)
