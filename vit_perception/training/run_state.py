@@ -92,7 +92,8 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
     if not path.is_file():
         return None
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
