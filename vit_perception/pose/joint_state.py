@@ -130,7 +130,7 @@ class StateHistory:
                             max((around.status for around in found.values()), key=_BEST_FIRST.index),
                             max(around.skew_ns for around in found.values()))
 
-    def _held_where_it_wraps(self, around: Around[tuple[float, ...]]) -> Around[tuple[float, ...]]:
+    def _held_where_it_wraps(self, around: Around) -> Around:
         if self._position is None or around.before is None:
             return around
         step_rad = abs(around.after[self._position] - around.before[self._position])

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from vit_perception.errors import InvalidValue
 from vit_perception.types import NANOSECONDS_PER_SECOND, PoseStatus
@@ -19,7 +19,7 @@ MOST_KEPT_NS = round(MOST_KEPT_S * NANOSECONDS_PER_SECOND)
 Sample = TypeVar("Sample")
 
 
-class Around(NamedTuple, Generic[Sample]):
+class Around(NamedTuple):
     """Samples around a stamp: ``fraction`` (0 to 1) of the way from ``before`` to ``after``.
 
     Both are one sample where it is exact or ``held``, and None where it is ``missing``, as ``skew_ns`` is.
@@ -28,8 +28,9 @@ class Around(NamedTuple, Generic[Sample]):
 
     status: PoseStatus
     skew_ns: int | None
-    before: Sample | None
-    after: Sample | None
+    # Of the history's own type: Python 3.10 has no NamedTuple that is generic.
+    before: Any
+    after: Any
     fraction: float
     nearest_ns: int | None = None
 
@@ -100,7 +101,7 @@ class SampleHistory(Generic[Sample]):
         """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing better."""
         return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
 
-    def around(self, stamp_ns: int, max_skew_ns: int) -> Around[Sample]:
+    def around(self, stamp_ns: int, max_skew_ns: int) -> Around:
         """The two samples around ``stamp_ns``.
 
         Outside the samples the nearest one is held; so it is between two that are more than twice

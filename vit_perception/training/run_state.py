@@ -97,7 +97,8 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
         # torch would unpack what is packed, to any size; it packs nothing itself.
         with open_regular(path) as file:
             check_entries(open_zip(file, path).infolist(), path, path.stat().st_size, "stored")
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
