@@ -57,10 +57,11 @@ $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock torch-cpu.lock
 	@touch $@
 
 BINDINGS := $(wildcard requirements/tensorrt_bindings/*.txt)
-$(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock $(BINDINGS)
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock requirements/python310.lock tools/python310.py $(BINDINGS)
 	$(PIP) $(LOCKED) -r requirements/test.lock
 	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
 		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
+	$(RUN) tools/python310.py $(VENV)/python310
 	@touch $@
 
 .venv-parity/.ready: $(VENV)/.ready-test requirements/parity.lock requirements/parity-frameworks.lock

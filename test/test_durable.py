@@ -163,10 +163,12 @@ def test_nothing_in_the_package_opens_a_file_for_writing_but_here():
             if isinstance(node, ast.Call) and id(node) not in inside and _writes(node):
                 found.append(f"{path.relative_to(ROOT / 'vit_perception')}: {ast.unparse(node)[:60]}")
     # Into folders that are new and private: the engine cache's and the demo weights' unfinished ones, a temporary one;
-    # and the two writers that write_whole() calls.
+    # and the writers that write_whole() calls. And what is nobody's file: the kernel's, a pipe's descriptor.
     allowed = ("engines/cache.py", "engines/tensorrt_build.py", "checkpoints/demo_conversion.py",
                "bags/unpacking.py: open(name, 'xb')", "bags/shards.py: file.open('wb')",
-               "bags/shards.py: file.write_bytes(")
+               "bags/shards.py: file.write_bytes(", "engines/source.py: open(stored, 'xb')",
+               "engines/child.py: open('/proc/self/oom_score_adj', 'w'", "engines/child.py: open(answers, 'wb'",
+               "engines/engine_file.py: open(partial, 'wb')")
     assert [line for line in found if not line.startswith(allowed)] == []
 
 

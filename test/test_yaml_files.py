@@ -33,7 +33,8 @@ def test_aliases_that_a_library_writes_are_read():
 
 @pytest.mark.parametrize(("text", "said"), [
     (LAUGHS, "unfolds to more than"), (MERGES, "unfolds to more than"), ("- x\n" * 400_000, "unfolds to more than"),
-    ("a: &a [*a]", "line 1: an alias stands inside"), ("[" * 100_000, f"more than {MOST_DEPTH} levels"),
+    ("a: &a [*a]", "line 1: an alias stands inside"),
+    ("[" * 100_000, f"more than {MOST_DEPTH} levels|maximum nesting depth"),  # our bound, or a newer libyaml's
     ("- " * 100_000, f"more than {MOST_DEPTH} levels"), ("{a: " * 60, f"more than {MOST_DEPTH} levels"),
     ("a: *b", "undefined alias"), ("a: [", "is no YAML"), ("a: 2020-99-99", "is no YAML"),
     ("a: !!python/object/apply:os.system [ls]", "is no YAML"), ("[a]: {[b]: c}", "is no YAML"),

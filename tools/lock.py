@@ -3,8 +3,9 @@
     make lock
 
 Directly needed packages are pinned in requirements/*.txt by hand. All others are resolved anew, to the newest that fit,
-for Linux on x86-64 with CPython 3.11 and 3.12. A lock lists the wheels for these alone, and the source of what has no
-wheel. It names neither a registry nor this machine, so that a mirror which serves the same files will do.
+for Linux on x86-64 with CPython 3.11 and 3.12; python310.txt for 3.10. A lock lists the wheels for these alone, and the
+source of what has no wheel. It names neither a registry nor this machine, so that a mirror which serves the same files
+will do.
 """
 
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "requirements"
 ENVIRONMENT = ("sys_platform == 'linux' and platform_machine == 'x86_64' and implementation_name == 'cpython' "
-               "and python_full_version >= '3.11' and python_full_version < '3.13'")
+               "and python_full_version >= '3.{}' and python_full_version < '3.{}'")
+PYTHONS = (11, 12)  # of CPython 3
 ONE_PYTHON = re.compile(r"python_full_version == '(3\.1[12])\.\*'")
 # What only torch's CUDA build needs; its CPU build does without.
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
@@ -46,30 +48,32 @@ def main() -> int:
     write("test", ["test.txt"], without(test, runtime))
     write("parity-frameworks", ["parity-frameworks.txt"], without(resolve(["parity-frameworks.txt"], like=test), test))
     write("parity", ["parity.txt"], resolve(["parity.txt"], "--no-deps"))
+    write("python310", ["python310.txt"], resolve(["python310.txt"], pythons=(10,)))
     return 0
 
 
-def resolve(files: list[str], *options: str, like: Locked | None = None) -> Locked:
+def resolve(files: list[str], *options: str, like: Locked | None = None, pythons: tuple[int, ...] = PYTHONS) -> Locked:
     """What is installed for ``files``; of ``like`` are the versions that are taken where they fit."""
+    environment = ENVIRONMENT.format(pythons[0], pythons[-1] + 1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in files:
             shutil.copy(FOLDER / file, folder)
-        (folder / "pyproject.toml").write_text(f'[tool.uv]\nenvironments = ["{ENVIRONMENT}"]\n')
+        (folder / "pyproject.toml").write_text(f'[tool.uv]\nenvironments = ["{environment}"]\n')
         if like:
             (folder / "liked.txt").write_text("".join(
                 f"{name}=={version}" + (f" ; python_full_version == '{python}.*'" if python else "") + "\n"
                 for name, version, python in like))
             # uv keeps to the versions in the file that it is to write.
             shutil.copy(folder / "liked.txt", folder / "out.txt")
-        command = [sys.executable, "-m", "uv", "pip", "compile", *files, "--universal", "--python-version", "3.11",
-                   "--no-header", "--quiet", *options]
+        command = [sys.executable, "-m", "uv", "pip", "compile", *files, "--universal", "--python-version",
+                   f"3.{pythons[0]}", "--no-header", "--quiet", *options]
         subprocess.run([*command, "--output-file", "out.txt"], cwd=folder, check=True)
         # The same versions again, with the names of the files that the digests belong to.
         subprocess.run([*command, "--constraint", "out.txt", "--format", "pylock.toml", "--output-file", "pylock.toml"],
                        cwd=folder, check=True)
         packages = tomllib.loads((folder / "pylock.toml").read_text())["packages"]
-    return {(p["name"], p["version"], python_of(p.get("marker", ""))): digests_of(p) for p in packages}
+    return {(p["name"], p["version"], python_of(p.get("marker", ""))): digests_of(p, pythons) for p in packages}
 
 
 def python_of(marker: str) -> str:
@@ -78,22 +82,22 @@ def python_of(marker: str) -> str:
     return match[1] if match else ""
 
 
-def digests_of(package: dict) -> list[str]:
+def digests_of(package: dict, pythons: tuple[int, ...] = PYTHONS) -> list[str]:
     """Of the wheels that are for Linux on x86-64 and these Pythons; of the source where there is no such wheel."""
-    wheels = [wheel for wheel in package.get("wheels", ()) if fits(wheel["url"].rpartition("/")[2])]
+    wheels = [wheel for wheel in package.get("wheels", ()) if fits(wheel["url"].rpartition("/")[2], pythons)]
     files = wheels or [package["sdist"]]
     return sorted(file["hashes"]["sha256"] for file in files)
 
 
-def fits(wheel: str) -> bool:
-    """Whether CPython 3.11 or 3.12 on x86-64 Linux with glibc can take the file."""
+def fits(wheel: str, pythons: tuple[int, ...] = PYTHONS) -> bool:
+    """Whether one of these CPythons on x86-64 Linux with glibc can take the file."""
     python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
     if platform != "any" and not ("manylinux" in platform and "x86_64" in platform):
         return False
     oldest = re.fullmatch(r"cp3(\d+)", python)
     if abi == "abi3" and oldest:
-        return int(oldest[1]) <= 12
-    return python in ("cp311", "cp312") or "py3" in python.split(".")
+        return int(oldest[1]) <= pythons[-1]
+    return python in {f"cp3{minor}" for minor in pythons} or "py3" in python.split(".")
 
 
 def without(packages: Locked, *others: Iterable[Package]) -> Locked:

@@ -1,4 +1,4 @@
-"""Import every module of the package, torch and ROS being stubs where absent; print each failure, and how many worked."""
+"""Import every module of the package, with stubs of torch and ROS; print each failure, and how many worked."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Stubs of the packages that a light Python 3.10 lacks (torch, ROS): enough to import, they raise when they are used."""
+"""Stubs of the packages that a light Python 3.10 lacks (torch, ROS): enough to import; they raise when used."""
 
 import sys
 from importlib.abc import Loader, MetaPathFinder

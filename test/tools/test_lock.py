@@ -11,7 +11,8 @@ FOLDER = ROOT / "requirements"
 PIN = re.compile(r"^([\w.-]+)==(\S+)( ; python_version == '3\.1[12]')?$")
 # The locks that are installed for each list.
 LOCKS = {"runtime.txt": ("build", "runtime", "torch", "torch-cuda"), "test.txt": ("build", "runtime", "test"),
-         "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"), "parity.txt": ("parity",)}
+         "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"), "parity.txt": ("parity",),
+         "python310.txt": ("python310",)}
 
 
 def normal(name: str) -> str:
