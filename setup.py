@@ -17,6 +17,7 @@ setup(
         (f"share/{package_name}/examples", glob("examples/*.py")),
         (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),
     ],
+    python_requires=">=3.10",
     install_requires=["setuptools"],
     zip_safe=False,  # the parity pictures are read as files
     maintainer="vit_perception maintainers",

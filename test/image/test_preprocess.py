@@ -45,11 +45,16 @@ def differences(ours: torch.Tensor, theirs: np.ndarray) -> tuple[float, int]:
 def test_stretch_is_pillows_resize(size, interpolation):
     image_module = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     pixels = picture(size)
+    try:
+        preprocess = Preprocessor(ResizeRule((224, 224), interpolation=interpolation))
+    except ValueError as error:
+        assert interpolation == "lanczos" and "or a newer torch" in str(error)
+        pytest.skip(f"this torch has no lanczos, and says so: {error}")
     resampling = getattr(image_module.Resampling, interpolation.upper())
     # In two calls, because Pillow 13 changed the order of the two passes for portrait images.
     horizontal = image_module.fromarray(pixels).resize((224, size[0]), resampling)
     theirs = np.asarray(horizontal.resize((224, 224), resampling))
-    mean, worst = differences(Preprocessor(ResizeRule((224, 224), interpolation=interpolation))(rgb(pixels)), theirs)
+    mean, worst = differences(preprocess(rgb(pixels)), theirs)
     assert mean <= 0.05 and worst <= 2
 
 

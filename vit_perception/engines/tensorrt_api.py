@@ -102,11 +102,11 @@ def logger_of(api: ModuleType):
             elif severity == severities.WARNING:
                 self._warnings.append(message.strip())
 
-        def take_errors(self) -> str:
-            """The errors since the last call, the first one first, and forget them."""
+        def take_errors(self, without: str = "it gave no reason") -> str:
+            """The errors since the last call, the first one first, and forget them; ``without`` any, that text."""
             texts = list(dict.fromkeys(self._errors))
             self._errors.clear()
-            return "; ".join(texts) or "it gave no reason"
+            return "; ".join(texts) or without
 
         def take_warnings(self) -> list[str]:
             """The warnings since the last call, the first one first, and forget them."""

@@ -152,7 +152,8 @@ class TensorrtEngine(Engine):
             logger.take_errors()
             replay, why_not = self._device.record(partial(self._enqueue, api), self._stream)
             if replay is None:
-                why_not = f"{logger.take_errors()}; {why_not}"
+                if said := logger.take_errors(without=""):
+                    why_not = f"{said}; {why_not}"
                 self._stream = self._device.new_stream()  # a stream whose recording failed is of no use
         if replay is not None:
             self._replay = replay
