@@ -13,7 +13,7 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 .PHONY: setup test demo bench int8-bench load-bench parity soak gpu-test lock clean
 setup: $(VENV)/.ready
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 demo: $(VENV)/.ready
 	$(VENV)/bin/vit-perception demo
 load-bench: $(VENV)/.ready-test
