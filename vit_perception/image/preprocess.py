@@ -29,8 +29,8 @@ class Preprocessor:
             _resize(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), (2, 2), rule.interpolation)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise InvalidValue(f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot do "
-                               "antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch (2.13 does "
-                               "lanczos, 2.8 does not)") from error
+                               "antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch: 2.13 "
+                               "does lanczos, 2.8 does not") from error
 
     def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
         """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd shapes."""
