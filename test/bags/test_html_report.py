@@ -63,7 +63,7 @@ def test_a_hostile_label_neither_breaks_the_report_nor_gets_into_it(tmp_path, la
 
 
 def test_hostile_labels_do_not_break_the_log_of_rerun(tmp_path):
-    pytest.importorskip("rerun", reason="rerun-sdk is not installed: no .rrd to read back")
+    pytest.importorskip("rerun.chunk", reason="no rerun-sdk of 0.40 or newer: no .rrd to read back")
     from rerun.chunk import RrdReader
 
     with RerunLog(tmp_path / "out.rrd", "name \ud800\0") as log:

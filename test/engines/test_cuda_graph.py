@@ -67,7 +67,8 @@ def cuda(monkeypatch):
     for name, value in {"CUDAGraph": Graph, "current_stream": lambda device=None: made.stream, "stream": made.on,
                         "set_stream": made.set_stream, "graph_pool_handle": lambda: (7, len(made.begun)),
                         "synchronize": lambda device=None: None, "empty_cache": made.empty_cache,
-                        "device": lambda device: nullcontext()}.items():
+                        "device": lambda device: nullcontext(),
+                        "Stream": lambda *args, **kwargs: SimpleNamespace()}.items():
         monkeypatch.setattr(torch.cuda, name, value)
     for name, value in {"_cuda_endAllocateToPool": made.end, "_host_emptyCache": lambda: None}.items():
         monkeypatch.setattr(torch._C, name, value, raising=False)

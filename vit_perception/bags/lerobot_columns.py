@@ -14,6 +14,7 @@ CARRIED = ("episode_index", "frame_index", "task_index")
 _OURS = ("timestamp", "index")
 _NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
             "bool")
+_ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}  # where it differs from NumPy's
 # Columns that every shard has; those of a camera begin with its name and a dot.
 _TAKEN = ("source", "episode", "layout", "recorded_ns", "stamp_ns", "mask", "tokens", "embedding")
 
@@ -78,8 +79,6 @@ def _can_hold(declared: np.dtype, stored: np.dtype) -> bool:
 
 
 def _numpy_of(kind: Any) -> np.dtype | None:
-    try:
-        made = np.dtype(kind.to_pandas_dtype())
-    except (NotImplementedError, TypeError, AttributeError):
-        return None
-    return made if made.kind in "fiub" else None
+    """The NumPy type of an Arrow type; None for what is no number. Not through pyarrow, which may ask pandas for it."""
+    name = _ARROW_NAMES.get(str(kind), str(kind))
+    return np.dtype(name) if name in _NUMBERS else None
