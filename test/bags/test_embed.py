@@ -241,8 +241,7 @@ def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_pa
 
 
 @pytest.mark.parametrize("field, value", [("hidden_act", "quick_gelu"), ("num_attention_heads", 4), ("layer_norm_eps", 0.1)])
-def test_a_run_is_not_gone_on_with_by_a_model_of_the_same_weights_and_another_function(whole, tiny_classifier, tmp_path,
-                                                                                     field, value):
+def test_the_same_weights_as_another_function_do_not_go_on_with_a_run(whole, tiny_classifier, tmp_path, field, value):
     other = shutil.copytree(tiny_classifier, tmp_path / tiny_classifier.name)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {field: value}))

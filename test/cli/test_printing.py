@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from test.cli.test_cli import run
+from test.waiting import PROGRAM_S
 from vit_perception.cli.embed import drop_lines, skip_lines
 from vit_perception.cli.fit_report import print_unreadable
 from vit_perception.model.fit_head import Evaluation
@@ -38,6 +39,6 @@ def test_a_path_of_escapes_is_one_line_that_prints(subcommand, tmp_path):
 def test_a_terminal_without_utf8_does_not_end_a_command():
     program = ("from vit_perception.cli.main import main\n"
                "try:\n    main(['--help'])\nexcept SystemExit:\n    print('\\ud800 caf\\xe9')")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PROGRAM_S,
                           env={"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": ":".join(sys.path)})
     assert done.returncode == 0 and done.stdout.endswith("\\ud800 caf\\xe9\n"), done.stderr

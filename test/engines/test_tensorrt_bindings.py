@@ -17,6 +17,7 @@ import pytest
 
 from test.conftest import ROOT
 from test.engines import standin_tensorrt
+from test.waiting import PROGRAM_S
 from vit_perception.engines import tensorrt_api
 
 VERSIONS = ("10.3.0", "10.13.3.9", "11.4.0.106")  # JetPack 6, JetPack 7, pip
@@ -69,7 +70,7 @@ def libraries(tmp_path_factory):
         (folder / "empty.c").write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in FUNCTIONS))
         for library in LIBRARIES:
             subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{library}.{major}", "-o",
-                            str(folder / f"{library}.{major}"), str(folder / "empty.c")], check=True, timeout=60)
+                            str(folder / f"{library}.{major}"), str(folder / "empty.c")], check=True, timeout=PROGRAM_S)
         made[major] = folder
     return made
 
@@ -106,7 +107,7 @@ def documentation_of(names, version, libraries):
     major = version.partition(".")[0]
     stubs = ",".join(str(libraries[major] / f"{library}.{major}") for library in LIBRARIES)
     done = subprocess.run([sys.executable, "-c", INSPECT, str(bindings), stubs, json.dumps(sorted(names))],
-                          capture_output=True, text=True, timeout=120)
+                          capture_output=True, text=True, timeout=PROGRAM_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

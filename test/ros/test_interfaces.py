@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from test.conftest import ROOT
+from test.waiting import PROGRAM_S
 from vit_perception.bags.reader import BagError
 from vit_perception.ros.interfaces import INDEX, message_class
 
@@ -60,6 +61,6 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path):
     code = (f"import sys; sys.path.append({str(ROOT)!r})\nfrom vit_perception.ros.interfaces import message_class\n"
             "from vit_perception.bags.reader import BagError\nprint(message_class('shape_msgs/msg/Mesh').__module__)\n"
             "try:\n    message_class('evil/msg/Mesh')\nexcept BagError:\n    print('refused')")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PROGRAM_S)
     assert done.stdout.split() == ["shape_msgs.msg._mesh", "refused"], done.stderr
     assert not (tmp_path / "imported").exists()

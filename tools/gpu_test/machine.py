@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_bench import random_model
-from tools.gpu_test.note import LeftOut
+from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.engines import tensorrt_api
 from vit_perception.engines.engine import Engine, EngineSpec, ParityError
@@ -152,6 +152,12 @@ class Machine:
     def allocations(self) -> int:
         """How often torch has taken memory on the GPU so far."""
         return torch.cuda.memory_stats()["allocation.all.allocated"] if self.on_gpu else 0
+
+    def attempt_each(self, note: Note, one: Callable[["Machine", Note, Runtime, str, LoadedModel], None]) -> None:
+        """Run ``one`` on random weights for each runtime and precision. What it raises ends that one alone."""
+        loaded = self.random()
+        for runtime, precision in self.each():
+            note.attempt(f"{runtime.label} {precision}", partial(one, self, note, runtime, precision, loaded))
 
     def each(self, precisions: tuple[str, ...] = ()) -> Iterator[tuple[Runtime, str]]:
         """Each runtime with each precision that it has here, of ``precisions`` where some are named."""

@@ -12,9 +12,7 @@ RUNS = 5
 
 def run(machine: Machine, note: Note) -> None:
     """For each runtime and precision."""
-    loaded = machine.random()
-    for runtime, precision in machine.each():
-        note.attempt(f"{runtime.label} {precision}", partial(_one, machine, note, runtime, precision, loaded))
+    machine.attempt_each(note, _one)
 
 
 def _one(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:

@@ -1,7 +1,5 @@
 """Two inputs in turn: each gets its own outputs, wholly written, and nothing is allocated."""
 
-from functools import partial
-
 from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import Machine, Runtime
 from tools.gpu_test.note import Note
@@ -12,9 +10,7 @@ ROUNDS = 1000
 
 def run(machine: Machine, note: Note) -> None:
     """For each runtime and precision."""
-    loaded = machine.random()
-    for runtime, precision in machine.each():
-        note.attempt(f"{runtime.label} {precision}", partial(_one, machine, note, runtime, precision, loaded))
+    machine.attempt_each(note, _one)
 
 
 def _one(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
