@@ -27,7 +27,7 @@ def short_bag(tmp_path_factory):
 
 
 def test_the_rrd_and_the_report_hold_every_frame(short_bag, tiny_classifier, tmp_path):
-    pytest.importorskip("rerun", reason="rerun-sdk is not installed: no .rrd to read back")
+    pytest.importorskip("rerun.chunk", reason="no rerun-sdk of 0.40 or newer: no .rrd to read back")
     from rerun.chunk import RrdReader
 
     done = run("inspect", short_bag, "--out", tmp_path / "out", "--params", ROOT / "config/demo.yaml", "--checkpoint",

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from test.conftest import ROOT
+
+pytest.importorskip("tomllib", reason="tools/lock.py runs on CPython 3.11 and newer")
 from tools.lock import CPU_BUILDS, digests_of, fits, python_of
 
 FOLDER = ROOT / "requirements"
