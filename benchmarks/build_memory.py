@@ -1,6 +1,6 @@
 """Measure the most memory that an export and a build of TensorRT-RTX take at once, each in a process of its own, for
 ViT-S, B and L of random weights at 224 px. Needs no GPU. Writes benchmarks/results/build_memory.json, in which each row
-has what vit_perception.engines.memory asks for beside it.
+has what vit_perception.engines.building.memory asks for beside it.
 
     python benchmarks/build_memory.py      (some minutes)
 """
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from vit_perception.durable import write_whole
-from vit_perception.engines import memory, tensorrt_api
+from vit_perception.files.atomic import write_whole
+from vit_perception.engines.building import memory
+from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.source import export_apart
-from vit_perception.engines.tensorrt_build import BuildOptions, build_apart
-from vit_perception.heap import give_back_freed_memory
-from vit_perception.model.encoder_graph import EncoderGraph
+from vit_perception.engines.tensorrt.build import BuildOptions, build_apart
+from vit_perception.files.memory import give_back_freed_memory
+from vit_perception.engines.encoder_graph import EncoderGraph
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 

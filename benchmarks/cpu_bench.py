@@ -23,13 +23,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-from vit_perception.checkpoints.demo_weights import demo_weights_folder
+from vit_perception.checkpoints.demo.weights import demo_weights_folder
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.processes import Child, use_large_data_profile
-from vit_perception.durable import write_whole
+from vit_perception.files.atomic import write_whole
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import CameraSettings, EncoderSettings
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.config.settings import CameraSettings, EncoderSettings
 
 HERE = Path(__file__).resolve().parent
 LOW_HZ, HIGH_HZ = 5.0, 30.0

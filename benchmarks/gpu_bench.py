@@ -30,14 +30,14 @@ sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
 from benchmarks.gpu_figures import (Rates, against_baselines, busy, floor_ms, result_name, rounded, table,  # noqa: E402
                                     timing, work_of)
 from vit_perception.checkpoints.sources import LoadedModel  # noqa: E402
-from vit_perception.durable import write_whole  # noqa: E402
-from vit_perception.engines import cuda_fault  # noqa: E402
+from vit_perception.files.atomic import write_whole  # noqa: E402
+from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.engine import EngineError, EngineSpec, ParityError  # noqa: E402
 from vit_perception.engines.select import CANDIDATES, Candidate, open_verified  # noqa: E402
 from vit_perception.engines.source import EngineSource  # noqa: E402
 from vit_perception.engines.torch_engine import TorchEngine  # noqa: E402
-from vit_perception.export.parity import parity_batch  # noqa: E402
-from vit_perception.export.reference import graph_of  # noqa: E402
+from vit_perception.engines.parity_gate import parity_batch  # noqa: E402
+from vit_perception.engines.reference import graph_of  # noqa: E402
 from vit_perception.image.patch_geometry import ResizeRule  # noqa: E402
 from vit_perception.image.preprocess import Preprocessor  # noqa: E402
 from vit_perception.model.model_card import ModelCard  # noqa: E402

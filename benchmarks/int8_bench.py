@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception import telemetry
+from vit_perception.files import telemetry
 
 telemetry.off()
 import openvino  # noqa: E402
@@ -28,11 +28,11 @@ from vit_perception.engines.openvino_engine import linear_layer_types
 from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import read_cpu
-from vit_perception.export.parity import parity_batch
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import parity_batch
+from vit_perception.engines.reference import graph_of
 from vit_perception.image.calibration import calibration_images
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.settings import EngineSettings
+from vit_perception.config.settings import EngineSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDING = "data/demo/pick_place_train"

@@ -14,8 +14,8 @@ from demonstrations import actions_of, load_demonstrations
 from knn_policy import HORIZON_S
 from scipy.spatial.transform import Rotation
 
-from vit_perception.bags.reader import BagReader
-from vit_perception.pose.history import pose_of
+from vit_perception.recordings.reader import BagReader
+from vit_perception.streams.pose_history import pose_of
 
 
 def path_of(bag_path: str, topic: str) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 from demonstrations import Demonstrations, load_demonstrations, unit_blocks
 from scipy.spatial.transform import Rotation
 
-from vit_perception.durable import fresh_file
+from vit_perception.files.atomic import fresh_file
 from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation
 
 HORIZON_S = 0.5

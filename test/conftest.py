@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_perception import telemetry
+from vit_perception.files import telemetry
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_BAG, DEMO_BAG = (ROOT / "data/demo" / name for name in ("pick_place_train", "pick_place_demo"))

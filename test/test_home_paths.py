@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vit_perception.cli.main import SUBCOMMANDS
-from vit_perception.setting_checks import BadSetting, home_path
-from vit_perception.settings import (CameraSettings, EncoderSettings, EngineSettings, FusionSettings, ModelSettings,
+from vit_perception.config.checks import BadSetting, home_path
+from vit_perception.config.settings import (CameraSettings, EncoderSettings, EngineSettings, FusionSettings, ModelSettings,
                                      StateSettings)
 
 

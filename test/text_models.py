@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipModel, SiglipTextConfig
 
-from test.checkpoints.huggingface_models import randomised
+from test.checkpoints.huggingface.models import randomised
 
 VISION = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
           "image_size": 32, "patch_size": 8}

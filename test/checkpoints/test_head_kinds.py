@@ -11,7 +11,7 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.native import config_json, preprocessor_json
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.heads import Head, kind_of, load_head, save_head, scores_of, sigmoid
+from vit_perception.heads.classification import Head, kind_of, load_head, save_head, scores_of, sigmoid
 from vit_perception.model.vision_transformer import VisionTransformer
 from vit_perception.model.vit_config import ViTConfig
 
@@ -88,7 +88,7 @@ def test_labels_that_no_message_can_carry(folder, label):  # noqa: F811
 
 def test_the_digest_of_an_encoder_tells_what_no_tensor_tells(folder):  # noqa: F811
     """Activation, heads and epsilon change the features and not the weights' file."""
-    from vit_perception.export.reference import encoder_digest
+    from vit_perception.engines.reference import encoder_digest
 
     digests = set()
     for fields in ({}, {"hidden_act": "quick_gelu"}, {"num_attention_heads": 4}, {"layer_norm_eps": 1e-5}):

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
-from vit_perception.checkpoints.formats import read_tensors
+from vit_perception.checkpoints.files.formats import read_tensors
 from vit_perception.checkpoints.load_strict import build_strict, load_strict
-from vit_perception.durable import file_sha256
+from vit_perception.files.atomic import file_sha256
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 

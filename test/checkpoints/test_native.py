@@ -8,7 +8,7 @@ import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.native import FAMILY
-from vit_perception.checkpoints.recognise import family_of
+from vit_perception.checkpoints.families import family_of
 from vit_perception.checkpoints.sources import find, load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from test.checkpoints.test_huggingface_config import DINOV2, IMAGENET, VIT, preprocessing
+from test.checkpoints.huggingface.test_config import DINOV2, IMAGENET, VIT, preprocessing
 from test.checkpoints.test_sources import CONFIG, folder, tiny_weights, write_json  # noqa: F401 - a fixture
-from test.checkpoints.test_timm_vit import HIDDEN, WIDTH, tensors
-from test.checkpoints.test_timm_vit import folder as timm_folder
+from test.checkpoints.timm.test_vit import HIDDEN, WIDTH, tensors
+from test.checkpoints.timm.test_vit import folder as timm_folder
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule

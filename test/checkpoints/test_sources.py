@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from test.waiting import PROGRAM_S
 from vit_perception.checkpoints.load_strict import CheckpointError
-from vit_perception.durable import file_sha256
+from vit_perception.files.atomic import file_sha256
 from vit_perception.checkpoints.sources import load_checkpoint
 
 CONFIG = {"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -4,8 +4,8 @@ import pytest
 
 from test.cli.test_cli import run
 from vit_perception.cli.main import main
-from vit_perception.engines.engine_file import EngineFile
-from vit_perception.engines.memory import FreeMemory
+from vit_perception.engines.cache.engine_file import EngineFile
+from vit_perception.engines.building.memory import FreeMemory
 
 
 def test_engines_for_gpus_that_are_not_here_are_built_once(tiny_checkpoint, tmp_path):
@@ -75,7 +75,7 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(tiny_checkpoint
 def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(tiny_checkpoint, tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("vit_perception.engines.memory.free_memory", lambda: FreeMemory(0, 0, "/here"))
+    monkeypatch.setattr("vit_perception.engines.building.memory.free_memory", lambda: FreeMemory(0, 0, "/here"))
     arguments = ["build", "--checkpoint", str(tiny_checkpoint), "--backend", "tensorrt_rtx", "--precision", "fp16",
                  "--target", "8.9"]
     assert main(arguments) == 1

@@ -15,7 +15,7 @@ from test.waiting import PROGRAM_S, run_program
 from vit_perception.cli.doctor import found
 from vit_perception.cli.main import main
 from vit_perception.engines.select import CANDIDATES
-from vit_perception.model.heads import load_head
+from vit_perception.heads.classification import load_head
 
 
 def run(*arguments, **environment):

@@ -6,7 +6,7 @@ import pytest
 
 from test.conftest import DEMO_BAG, ROOT, TRAIN_BAG
 from vit_perception.cli.demo import check, make_room, parameters_of
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 
 
 def test_only_what_a_demo_wrote_is_removed(tmp_path):

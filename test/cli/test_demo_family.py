@@ -4,13 +4,13 @@ import json
 
 import transformers
 
-from test.bags.lossless import heard_whole, lossless
-from test.checkpoints.huggingface_models import STRETCH, WITH_MLP, randomised, saved
+from test.recordings.lossless import heard_whole, lossless
+from test.checkpoints.huggingface.models import STRETCH, WITH_MLP, randomised, saved
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
-from vit_perception.bags.reader import BagReader
+from vit_perception.recordings.reader import BagReader
 from vit_perception.cli.demo import CAMERAS
-from vit_perception.wire import Layout
+from vit_perception.wire.layout import Layout
 
 
 def test_one_line_switches_the_demo_to_another_family(tmp_path):

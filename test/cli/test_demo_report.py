@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vit_perception.bags.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
 from vit_perception.cli.demo_report import DemoRun, SentLog, accuracy_of, best_class, failures, summarise
 
 GOOD = {"frames_sent": 100, "frames_received": 100, "frames_published": 60, "frames_dropped": {"superseded": 39},

@@ -8,12 +8,12 @@ import yaml
 
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
-from vit_perception.bags.embed_journal import Journal
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.datasets.embed_journal import Journal
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli.embed import images_only, with_overrides
 from vit_perception.cli.main import main
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings, StateSettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings, StateSettings
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_only_a_full_disk_asks_for_room(pictures, tiny_checkpoint, tmp_path, cap
     def fails(*unused):
         raise OSError(number, "as the system says")
 
-    monkeypatch.setattr("vit_perception.bags.embed_journal.Journal.append", fails)
+    monkeypatch.setattr("vit_perception.datasets.embed_journal.Journal.append", fails)
     assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint),
                  "--backend", "torch", "--precision", "float32"]) == 1
     error = capsys.readouterr().err

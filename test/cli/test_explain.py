@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from test.cli.test_cli import run
 from test.conftest import ROOT
-from test.explain.test_inside import KINDS, model_of
+from test.viewing.test_model_inside import KINDS, model_of
 from test.text_models import siglip_folder, tokenizer
 from vit_perception.checkpoints.native import config_json, preprocessor_json
 from vit_perception.checkpoints.sources import load_checkpoint
@@ -17,10 +17,10 @@ from vit_perception.cli.explain import normalised, read_picture
 from vit_perception.cli.main import main
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.heads import Head, save_head
+from vit_perception.heads.classification import Head, save_head
 
 pytest.importorskip("matplotlib", reason="matplotlib draws the figure")
-PICTURE = ROOT / "vit_perception/export/parity_pictures/coffee.jpg"
+PICTURE = ROOT / "vit_perception/engines/parity_pictures/coffee.jpg"
 
 
 def test_a_classifier_shape_by_shape(tiny_classifier, tmp_path):

@@ -179,8 +179,8 @@ def test_a_head_that_cannot_be_saved_or_fitted_is_refused_before_any_encoding(pi
 
 
 def test_a_head_is_bound_to_the_network_size_that_it_was_fitted_on(pictures, tiny_checkpoint, tmp_path, capsys):
-    from vit_perception.pipeline import Pipeline
-    from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+    from vit_perception.pipeline.pipeline import Pipeline
+    from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
     options = ("--images", pictures, "--checkpoint", tiny_checkpoint, "--backend", "torch", "--out", tmp_path / "head")
     assert fit(*options, "--network-size", "28x42") == 0

@@ -8,12 +8,12 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from test.bags.test_reader import OTHER_TOOL
+from test.recordings.test_reader import OTHER_TOOL
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
 from test.waiting import PROGRAM_S
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 
 
 @pytest.fixture(scope="module")

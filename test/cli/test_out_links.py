@@ -8,16 +8,16 @@ import pytest
 
 from test.cli.test_fit import finetune
 from test.conftest import DEMO_BAG, ROOT
-from vit_perception.bags.embed_journal import Entry, Journal
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.shards import ColumnShard
-from vit_perception.bags.writer import BagWriter
+from vit_perception.datasets.embed_journal import Entry, Journal
+from vit_perception.recordings.reader import BagReader
+from vit_perception.datasets.shards import ColumnShard
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli.demo import WRITTEN, make_room
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
-from vit_perception.durable import NotPlain, kind_of
+from vit_perception.files.atomic import NotPlain, kind_of
 
-PICTURE = ROOT / "vit_perception/export/parity_pictures/coffee.jpg"
+PICTURE = ROOT / "vit_perception/engines/parity_pictures/coffee.jpg"
 RUN = {"file_format": "parquet"}
 
 

@@ -9,8 +9,8 @@ import pytest
 from test.cli.test_cli import run
 from test.waiting import PROGRAM_S
 from vit_perception.cli.embed import drop_lines, skip_lines
-from vit_perception.cli.fit_report import print_unreadable
-from vit_perception.model.fit_head import Evaluation
+from vit_perception.viewing.fit_report import print_unreadable
+from vit_perception.heads.fit import Evaluation
 
 NASTY = "\x1b[2J\x1b]0;owned\x07\0\ud800" + "m" * 100_000
 

@@ -11,10 +11,10 @@ from rosbags.rosbag1 import Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
-from test.bags.test_embed_memory import long_bag
+from test.datasets.test_embed_memory import long_bag
 from test.conftest import DEMO_BAG
 from test.waiting import PROGRAM_S
-from vit_perception.bags.reader import BagError, BagReader
+from vit_perception.recordings.reader import BagError, BagReader
 from vit_perception.cli.main import main
 
 ACCEPTED = "accepted: a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"

@@ -23,16 +23,16 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
-from test.bags.test_reader import OTHER_TOOL
+from test.recordings.test_reader import OTHER_TOOL
 from test.conftest import DEMO_BAG, ROOT
 from test.waiting import HANG_S, PROGRAM_S
-from vit_perception.bags.output_messages import offered_qos
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.datasets.output_messages import offered_qos
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
-from vit_perception.ros.bag_player import PLAY_QOS, recorded_qos
-from vit_perception.ros.replay_qos import is_latched, play_qos
+from vit_perception.ros.playback.bag_player import PLAY_QOS, recorded_qos
+from vit_perception.ros.playback.replay_qos import is_latched, play_qos
 
 POSES, WRIST = "/ee_pose", "/wrist/image/compressed"
 

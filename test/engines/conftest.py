@@ -6,8 +6,8 @@ import torch
 
 from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.engines.source import EngineSource
-from vit_perception.export.parity import parity_batch
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import parity_batch
+from vit_perception.engines.reference import graph_of
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.model_card import ModelCard

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.engines.build import build_ahead
+from vit_perception.engines.building.build import build_ahead
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt_buffers import TensorFacts, buffer_table
-from vit_perception.export.parity import ParityLimits, measure
-from vit_perception.export.reference import graph_key, graph_of
-from vit_perception.model.dense_head import DenseHeadSpec
+from vit_perception.engines.tensorrt.buffers import TensorFacts, buffer_table
+from vit_perception.engines.parity_gate import ParityLimits, measure
+from vit_perception.engines.reference import graph_key, graph_of
+from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
-from vit_perception.settings import EngineSettings
-from vit_perception.types import EncoderOutput
+from vit_perception.config.settings import EngineSettings
+from vit_perception.wire.records import EncoderOutput
 
 BLOCKS = (0, 2)
 

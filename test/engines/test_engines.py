@@ -14,8 +14,8 @@ from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.openvino_engine import OpenvinoEngine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu
-from vit_perception.export.parity import ParityLimits, measure, run_batches
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
+from vit_perception.engines.reference import graph_of
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
 needs_openvino, needs_onnxruntime, needs_nncf = (

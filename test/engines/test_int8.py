@@ -11,11 +11,11 @@ from vit_perception.engines.int8 import LEFT_OUT, int8_model, layer_groups
 from vit_perception.engines.openvino_engine import OpenvinoEngine, linear_layer_types
 from vit_perception.engines.select import open_engine, open_verified
 from vit_perception.engines.source import EngineSource
-from vit_perception.export.parity import measure, parity_batch, run_batches
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import measure, parity_batch, run_batches
+from vit_perception.engines.reference import graph_of
 from vit_perception.image.calibration import calibration_images
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.settings import BadSetting, EngineSettings
+from vit_perception.config.settings import BadSetting, EngineSettings
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 pytest.importorskip("nncf", reason="nncf is not installed")

@@ -9,7 +9,7 @@ from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.engines.select import open_engine
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
-from vit_perception.settings import EngineSettings
+from vit_perception.config.settings import EngineSettings
 
 FORMS = {
     "attention pooling": {"cls_token": False, "pooling": "map"},

@@ -14,7 +14,7 @@ from vit_perception.engines import onnxruntime_engine
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.select import CANDIDATES, available_backends, open_engine
-from vit_perception.settings import EngineSettings
+from vit_perception.config.settings import EngineSettings
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from vit_perception.engines import tensorrt_api
-from vit_perception.engines.cache import CacheError, discard
-from vit_perception.engines.cache_neighbours import what_changed
-from vit_perception.engines.gpus import Gpu
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.cache.store import CacheError, discard
+from vit_perception.engines.cache.neighbours import what_changed
+from vit_perception.engines.cuda.gpus import Gpu
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt_build import BuildOptions, cached_engine, engine_key, served_by
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine, engine_key, served_by
+from vit_perception.engines.reference import graph_of
 
 ORIN = Gpu("Orin", "8.7", 16, 61, 4096, True)
 OPTIONS = BuildOptions("tensorrt")

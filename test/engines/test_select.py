@@ -17,9 +17,9 @@ from vit_perception.engines.engine import BackendStatus, Engine, EngineError, En
 from vit_perception.engines.select import Candidate, available_backends, open_engine, open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.export.reference import graph_of
-from vit_perception.settings import EngineSettings
-from vit_perception.types import EncoderOutput
+from vit_perception.engines.reference import graph_of
+from vit_perception.config.settings import EngineSettings
+from vit_perception.wire.records import EncoderOutput
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vit_perception.engines.source import ONNX_NAME, EngineSource
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 
 
 def test_the_reference_is_computed_once_for_the_same_images(source):

@@ -9,7 +9,7 @@ import torch
 from vit_perception.engines.engine import EngineSpec
 from vit_perception.engines.select import open_engine, open_verified
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.settings import EngineSettings
+from vit_perception.config.settings import EngineSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float16")

@@ -21,7 +21,7 @@ from test.conftest import DEMO_BAG, ROOT, TRAIN_BAG
 from test.examples.test_actions import transformer_policy
 from test.waiting import status_of, wait_for_words
 from vit_perception.cli.processes import Child
-from vit_perception.wire import decode_tensor, mask_of
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 CAMERA_TOPIC, ENOUGH = "/wrist/image/compressed", 40
 PARAMETERS = {"camera_names": ["wrist"], "cameras.wrist.topic": CAMERA_TOPIC, "cameras.wrist.transport": "compressed",
@@ -108,7 +108,7 @@ def test_nearest_neighbours_do_better_than_the_mean(run, capsys):
 def test_the_published_target_is_the_pose_plus_the_logged_action(run):
     actions = [json.loads(line) for line in (run.folder / "actions.jsonl").read_text().splitlines()]
     targets = run.recorded["/knn_policy/target_pose"]
-    from vit_perception.bags.reader import BagReader
+    from vit_perception.recordings.reader import BagReader
     with BagReader(DEMO_BAG) as bag:
         path = sorted((stamp_ns, m.pose.position) for _, stamp_ns, m in bag.messages(["/ee_pose"]))
     stamps_ns = np.array([stamp_ns for stamp_ns, _ in path])

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from vit_perception.image.decode import ACCEPTED_ENCODINGS
-from vit_perception.wire import Layout, LayoutCamera, LayoutGroup, LayoutState, encode_tensor
+from vit_perception.wire.layout import Layout, LayoutCamera, LayoutGroup, LayoutState
+from vit_perception.wire.tensors import encode_tensor
 
 MAX_U32, MAX_I32 = 2**32 - 1, 2**31 - 1
 ODD_TEXT = st.one_of(st.text(max_size=12), st.sampled_from(["", "RGB8", "rgb8 ", "bgr", "8UC", "8UC2", "16UC1", "32FC1",

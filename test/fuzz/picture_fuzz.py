@@ -26,7 +26,7 @@ def decode_all(data: bytes) -> str:
     """What comes of one file: the reason of a BadInput, or ``decoded``."""
     from vit_perception.image import compressed
     from vit_perception.image.picture_files import as_camera_data
-    from vit_perception.types import BadInput
+    from vit_perception.wire.records import BadInput
 
     try:
         picture = compressed.checked_picture(as_camera_data(data), "fuzz")

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from test.fuzz import malformed
 
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.pipeline import Pipeline
-from vit_perception.pose.tokenizer import make_state_tokenizer, make_tokenizer
-from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.pose_inputs import PoseInputs
-from vit_perception.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings,
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
+from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.pose_wait import PoseInputs
+from vit_perception.config.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings,
                                      StateSettings)
-from vit_perception.types import BadInput
-from vit_perception.wire import Layout, decode_tensor, mask_of
+from vit_perception.wire.records import BadInput
+from vit_perception.wire.layout import Layout
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 # Messages of each kind; four to an example where the order of messages matters.
 WANTED = {"images": 8000, "compressed images": 6000, "poses": 4000, "joint states": 4000, "layouts": 2000,

@@ -10,12 +10,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from test.conftest import TRAIN_BAG
-from vit_perception.bags.reader import BagReader
+from vit_perception.recordings.reader import BagReader
 from vit_perception.image.calibration import calibration_images
 from vit_perception.image.decode import decode_compressed
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.settings import BadSetting
+from vit_perception.config.settings import BadSetting
 
 STORE = get_typestore(Stores.ROS2_KILTED)
 IMAGE = "sensor_msgs/msg/Image"

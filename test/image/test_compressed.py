@@ -15,9 +15,9 @@ from vit_perception.image import compressed
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.decode import decode_compressed
 from vit_perception.image.picture import MAX_PICTURE_BYTES
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
-PHOTO = cv2.imread(str(ROOT / "vit_perception/export/parity_pictures/coffee.jpg"))
+PHOTO = cv2.imread(str(ROOT / "vit_perception/engines/parity_pictures/coffee.jpg"))
 KINDS = {"baseline": [], "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 4],
          "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
          "4:2:0": [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111], "grey": []}

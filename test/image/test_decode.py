@@ -8,7 +8,7 @@ import pytest
 from test.image.image_messages import header, image
 
 from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_image, stamp_ns_of
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 RED, GREEN, BLUE, GREY = [200, 10, 20], [30, 210, 40], [50, 60, 220], [90, 90, 90]
 # 2 x 4 px, no two rows or columns alike.

@@ -9,7 +9,7 @@ import pytest
 from test.image.image_messages import compressed, header
 
 from vit_perception.image.decode import decode_compressed
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 # Left half red, right half blue, large enough that JPEG's blocks keep the colours pure.
 PICTURE = np.zeros((32, 64, 3), np.uint8)

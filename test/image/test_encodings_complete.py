@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from test.image.image_messages import compressed, image
 
 from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_compressed, decode_image
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 COLOURLESS = ("8UC2", *(f"{depth}C{n}" for depth in ("8S", "16U", "16S", "32S", "32F", "64F") for n in range(1, 5)))
 HEADER = Path(os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)[0]

@@ -2,7 +2,7 @@
 
 import os
 
-from vit_perception.bags.embed_sources import PicturesSource
+from vit_perception.datasets.embed_sources import PicturesSource
 from vit_perception.image.folder_files import files_below, hidden_below
 
 

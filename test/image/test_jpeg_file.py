@@ -11,7 +11,7 @@ from test.fuzz.picture_seeds import RGB, saved
 from vit_perception.image import compressed
 from vit_perception.image.compressed import decoded_pixels
 from vit_perception.image.jpeg_file import MAX_SCANS, MAX_SEGMENTS, checked_jpeg
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 
 def encoded(*flags: int, pixels: np.ndarray = RGB) -> bytes:

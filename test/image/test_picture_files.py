@@ -13,7 +13,7 @@ from vit_perception.image import picture_files
 from vit_perception.image.decode import decode_compressed
 from vit_perception.image.picture_files import (PICTURE_SUFFIXES, as_camera_data, compressed_file, picture_data,
                                                 picture_message, pictures_below)
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 BMP, WEBP = saved("BMP"), saved("WEBP", lossless=True)
 

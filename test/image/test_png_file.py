@@ -10,7 +10,7 @@ from test.fuzz.picture_seeds import ANCILLARY, DEPTHS, png, png_chunk, png_heade
 from vit_perception.image import png_file
 from vit_perception.image.compressed import decoded_pixels
 from vit_perception.image.png_file import SIGNATURE, checked_png
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 ROWS = bytes(24 * (1 + 3 * 40))
 HEADER = png_header(40, 24, 8, 2, 0)

@@ -11,7 +11,7 @@ from test.image.image_messages import image
 from vit_perception.image.decode import decode_image
 from vit_perception.image.patch_geometry import PatchGeometry, ResizeRule
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.types import BadInput, RgbImage
+from vit_perception.wire.records import BadInput, RgbImage
 
 SIZES = [(480, 640), (481, 641), (97, 301), (301, 97), (223, 225), (50, 37), (224, 224)]
 

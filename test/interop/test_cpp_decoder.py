@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from test.conftest import ROOT
-from vit_perception.wire import encode_mask, encode_tensor
+from vit_perception.wire.tensors import encode_mask, encode_tensor
 
 PREFIX = Path(os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)[0])
 COMPILER = shutil.which("g++") or shutil.which("c++")

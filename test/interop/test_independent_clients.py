@@ -17,12 +17,13 @@ import yaml
 from test.conftest import ROOT
 from test.waiting import status_of, wait_for_words
 from vit_perception.cli.processes import Child
-from vit_perception.pipeline import Pipeline
-from vit_perception.pose.history import pose_of
-from vit_perception.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, OutputSettings,
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.streams.pose_history import pose_of
+from vit_perception.config.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, OutputSettings,
                                      PoseSettings)
-from vit_perception.types import PoseAtImage
-from vit_perception.wire import Layout, decode_tensor, mask_of
+from vit_perception.wire.records import PoseAtImage
+from vit_perception.wire.layout import Layout
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 pytest.importorskip("cyclonedds", reason="CycloneDDS's Python binding is not installed: requirements/test.txt has it")
 HERE = Path(__file__).parent

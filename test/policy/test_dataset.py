@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from test.bags.test_embed import settings_of
-from test.bags.test_replay import looped
-from vit_perception.bags.embed import EmbedOptions, embed
-from vit_perception.bags.embed_sources import BagSource, PicturesSource
-from vit_perception.pipeline import Pipeline
+from test.datasets.test_embed import settings_of
+from test.datasets.test_encode_recording import looped
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_sources import BagSource, PicturesSource
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
-from vit_perception.settings import CameraSettings
+from vit_perception.config.settings import CameraSettings
 
 TOPIC = "/wrist/image/compressed"
 

@@ -9,7 +9,8 @@ import pytest
 from vit_perception.policy.continuity import checked_max_gap_ns
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation, ObservationWindow, check_layout
-from vit_perception.wire import Layout, LayoutCamera, LayoutGroup, LayoutState, encode_tensor
+from vit_perception.wire.layout import Layout, LayoutCamera, LayoutGroup, LayoutState
+from vit_perception.wire.tensors import encode_tensor
 
 MS = 1_000_000
 LAYOUT = Layout((LayoutGroup("wrist/cls", "cls", "wrist", 0, 1),

@@ -15,10 +15,10 @@ from test.waiting import PROGRAM_S
 ENVIRONMENT = ROOT / ".venv/python310"
 PYTHON = ENVIRONMENT / "bin/python"
 # Of the files that need neither torch nor ROS, those that take seconds.
-FILES = ("test_wire.py", "test_types.py", "test_settings.py", "test_errors.py", "test_durable.py", "test_yaml_files.py",
-         "test_regular_files.py", "test_private_cache.py", "model/test_model_card.py", "pose/test_history.py",
-         "pose/test_rotation.py", "pose/test_joint_state.py", "bags/test_recorded_qos.py", "bags/test_reader.py",
-         "bags/test_sqlite_file.py", "bags/test_mcap_chunks.py", "bags/test_mcap_file.py", "bags/test_bag_folder.py",
+FILES = ("wire/test_tensors.py", "wire/test_records.py", "config/test_settings.py", "files/test_errors.py", "files/test_atomic.py", "files/test_yaml_files.py",
+         "files/test_regular_files.py", "files/test_private_cache.py", "model/test_model_card.py", "streams/test_pose_history.py",
+         "streams/test_rotation.py", "streams/test_joint_history.py", "recordings/test_recorded_qos.py", "recordings/test_reader.py",
+         "recordings/test_sqlite_file.py", "recordings/test_mcap_chunks.py", "recordings/test_mcap_file.py", "recordings/test_bag_folder.py",
          "image/test_patch_geometry.py", "image/test_decode.py", "image/test_decode_messages.py",
          "image/test_decode_compressed.py", "image/test_encodings_complete.py", "image/test_compressed.py",
          "image/test_jpeg_file.py", "image/test_png_file.py", "image/test_picture_files.py")

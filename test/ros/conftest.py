@@ -13,7 +13,7 @@ from test.ros.sensor_messages import MILLISECOND_NS, image_message, stamped_pose
 from test.waiting import HANG_S, wait_until
 from vit_perception.ros.diagnostics import parse_accounts
 from vit_perception.ros.encoder_node import EncoderNode
-from vit_perception.ros.output_watcher import OutputWatcher
+from vit_perception.ros.playback.output_watcher import OutputWatcher
 
 
 @pytest.fixture(scope="session", autouse=True)

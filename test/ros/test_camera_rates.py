@@ -7,10 +7,10 @@ import time
 import pytest
 
 from test.waiting import wait_until
-from vit_perception.bags.image_groups import ImageGroups
-from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.pose_inputs import PoseInputs
-from vit_perception.ros.worker import EncoderWorker
+from vit_perception.streams.recorded_groups import ImageGroups
+from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.pose_wait import PoseInputs
+from vit_perception.pipeline.worker import EncoderWorker
 
 MS = 1_000_000
 START_NS = 10_000_000_000

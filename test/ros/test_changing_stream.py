@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from test.ros.conftest import CompressedImage, Image, image_message
-from vit_perception.pipeline import Pipeline
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros.messages import header_of
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
 STAMP_NS, FRAME_NS = 5_000_000_000, 100_000_000
 # (encoding, (height, width) in px, rows of `row_bytes` in data, row_bytes), in the order of sending.

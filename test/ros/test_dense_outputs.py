@@ -7,15 +7,15 @@ from sensor_msgs.msg import Image
 from torch.nn import functional
 from vision_msgs.msg import VisionInfo
 
-from test.checkpoints.dense_models import dpt_config, dpt_depth, randomise, save
+from test.checkpoints.dense.dense_models import dpt_config, dpt_depth, randomise, save
 from test.conftest import ROOT
 from test.ros.conftest import MILLISECOND_NS, image_message
-from test.test_pipeline_dense import open_pipeline, reference
+from test.pipeline.test_pipeline_dense import open_pipeline, reference
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.parameters import NODE, camera_specs
-from vit_perception.settings import ModelSettings
-from vit_perception.wire import decode_tensor
+from vit_perception.config.settings import ModelSettings
+from vit_perception.wire.tensors import decode_tensor
 
 STAMP_NS = 5_000_000_000
 

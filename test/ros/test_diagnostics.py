@@ -1,6 +1,6 @@
 """What `/diagnostics` says of the engine."""
 
-from test.test_pipeline import open_pipeline
+from test.pipeline.test_pipeline import open_pipeline
 from vit_perception.ros import diagnostics
 
 

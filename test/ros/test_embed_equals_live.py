@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG
-from vit_perception.bags.embed import EmbedOptions, embed
-from vit_perception.bags.embed_sources import BagSource
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
-from vit_perception.pipeline import Pipeline
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_sources import BagSource
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LiveDecoder, ObservationWindow
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
 
 CAMERAS = ("agentview", "wrist")
 FRAMES = 12
@@ -60,7 +60,7 @@ def live(rig, slice_of_the_demo):
 def send(robot, path, published):
     """A pair of images is sent when the one before has been published: every one is encoded, as in a bag."""
     from rclpy.serialization import deserialize_message
-    from vit_perception.ros.bag_player import message_class
+    from vit_perception.ros.playback.bag_player import message_class
 
     with BagReader(path) as bag:
         messages = list(bag.raw(list(bag.topics)))

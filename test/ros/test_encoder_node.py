@@ -9,13 +9,13 @@ from rclpy.parameter import Parameter
 from safetensors.numpy import save_file
 from sensor_msgs.msg import Image
 
-from test.fusion.fusion_weights import cross_attention_tensors, write_cross_attention
+from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
-from vit_perception.fusion.cross_attention import CrossAttention
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
-from vit_perception.types import PoseAtImage, TokenGroup, TokenSequence
-from vit_perception.wire import decode_tensor, mask_of
+from vit_perception.tokens.fuse_cross_attention import CrossAttention
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.wire.records import PoseAtImage, TokenGroup, TokenSequence
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}

@@ -14,17 +14,17 @@ import rclpy
 import yaml
 from rclpy.executors import SingleThreadedExecutor
 
-from test.bags.lossless import heard_whole, lossless
+from test.recordings.lossless import heard_whole, lossless
 from test.conftest import DEMO_BAG, ROOT
 from test.waiting import HANG_S, PROGRAM_S, status_of, wait_until
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.replay import replay
+from vit_perception.recordings.reader import BagReader
+from vit_perception.datasets.encode_recording import replay
 from vit_perception.cli.demo import wait_for_layout
 from vit_perception.cli.demo_report import DemoRun
 from vit_perception.cli.processes import Child
-from vit_perception.pipeline import Pipeline
-from vit_perception.ros.output_watcher import OutputWatcher
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.ros.playback.output_watcher import OutputWatcher
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings
 
 CAMERA_TOPIC = "/wrist/image/compressed"
 ENGINE = EngineSettings("openvino", "auto")

@@ -11,9 +11,9 @@ import rclpy
 import yaml
 from rclpy.parameter import Parameter
 
-from vit_perception.bags.recording_settings import settings_of_parameters
+from vit_perception.config.offline_settings import settings_of_parameters
 from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
-from vit_perception.settings import LOWEST_RATE_HZ, BadSetting
+from vit_perception.config.settings import LOWEST_RATE_HZ, BadSetting
 
 BASE = {"camera_names": ["cam"], "pose_names": ["arm"], "poses.arm.frame_id": "base", "state_names": ["body"],
         "states.body.joints": ["elbow"]}

@@ -18,7 +18,7 @@ from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
 from test.waiting import HANG_S, wait_until
 from vit_perception.cli.processes import Child
 from vit_perception.engines.engine import EngineError
-from vit_perception.pipeline import Pipeline
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros import encoder_node
 
 STAMP_NS = 5_000_000_000

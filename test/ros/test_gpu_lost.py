@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image
 from test.ros.conftest import image_message
 from test.waiting import status_of, wait_until
 from vit_perception.cli.processes import Child
-from vit_perception.engines.cuda_fault import EXIT_STATUS
+from vit_perception.engines.cuda.fault import EXIT_STATUS
 from vit_perception.ros.diagnostics import parse_accounts
 
 # While the file BROKEN is there, every engine's run raises what torch 2.8 and later raise; closing one never ends.

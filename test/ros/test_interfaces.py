@@ -7,7 +7,7 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import PROGRAM_S
-from vit_perception.bags.reader import BagError
+from vit_perception.recordings.reader import BagError
 from vit_perception.ros.interfaces import INDEX, message_class
 
 NO_MESSAGES = ["antigravity/msg/X", "this/msg/X", "idlelib.idle/msg/X", "venv.__main__/msg/X", "venv/__main__/X",
@@ -59,7 +59,7 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path):
             (tmp_path / file).write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Mesh: pass\n")
         (tmp_path / INDEX / package).write_text("msg/Mesh.msg\n")
     code = (f"import sys; sys.path.append({str(ROOT)!r})\nfrom vit_perception.ros.interfaces import message_class\n"
-            "from vit_perception.bags.reader import BagError\nprint(message_class('shape_msgs/msg/Mesh').__module__)\n"
+            "from vit_perception.recordings.reader import BagError\nprint(message_class('shape_msgs/msg/Mesh').__module__)\n"
             "try:\n    message_class('evil/msg/Mesh')\nexcept BagError:\n    print('refused')")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PROGRAM_S)
     assert done.stdout.split() == ["shape_msgs.msg._mesh", "refused"], done.stderr

@@ -7,7 +7,7 @@ from rclpy.parameter import Parameter
 
 from test.ros.conftest import MILLISECOND_NS, Image, image_message, stamped_pose
 from vit_perception.ros.parameters import NODE, camera_specs, pose_specs, state_specs
-from vit_perception.wire import mask_of
+from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "poses.arm.wait_s": 0.0}

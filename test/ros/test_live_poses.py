@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from test.ros.conftest import image_message, stamped_pose
-from vit_perception.pose.history import PoseHistory, pose_of
+from vit_perception.streams.pose_history import PoseHistory, pose_of
 
 RUNS, RUN_S = 20, 0.1
 PERIOD_NS = 10_000_000

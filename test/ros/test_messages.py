@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vit_perception.ros import messages
-from vit_perception.types import ClassScore, Pose
-from vit_perception.wire import decode_tensor
+from vit_perception.wire.records import ClassScore, Pose
+from vit_perception.wire.tensors import decode_tensor
 
 
 def test_a_stamp_goes_through_to_the_nanosecond():

@@ -5,7 +5,7 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
-from vit_perception.settings import BadSetting
+from vit_perception.config.settings import BadSetting
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from geometry_msgs.msg import PoseStamped, TransformStamped
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from test.ros.conftest import image_message, stamped_pose
-from vit_perception.ros import output_watcher
+from vit_perception.ros.playback import output_watcher
 from vit_perception.ros.qos import image_qos
 
 STAMP_NS = 5_000_000_000

@@ -10,13 +10,13 @@ from rclpy.serialization import serialize_message
 
 from test.conftest import DEMO_BAG, ROOT
 from test.ros.sensor_messages import MILLISECOND_NS, stamped_pose
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.recording_settings import read_parameters, settings_of_parameters, settings_of_recording
-from vit_perception.bags.writer import BagWriter
-from vit_perception.errors import InvalidValue
+from vit_perception.recordings.reader import BagReader
+from vit_perception.config.offline_settings import read_parameters, settings_of_parameters, settings_of_recording
+from vit_perception.recordings.writer import BagWriter
+from vit_perception.files.errors import InvalidValue
 from vit_perception.ros.encoder_node import EncoderNode
 from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
-from vit_perception.settings import BadSetting
+from vit_perception.config.settings import BadSetting
 
 # Where one value forbids another, or only some are accepted.
 GIVEN = {"camera_names": ["wrist"], "pose_names": ["arm"], "state_names": ["hand"], "states.hand.joints": ["a", "b"],

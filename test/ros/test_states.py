@@ -8,10 +8,10 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 
 from test.ros.conftest import MILLISECOND_NS, image_message
-from vit_perception.pose.tokenizer import make_state_tokenizer
+from vit_perception.tokens.tokenizer import make_state_tokenizer
 from vit_perception.ros.messages import header_of
-from vit_perception.settings import StateSettings
-from vit_perception.wire import mask_of
+from vit_perception.config.settings import StateSettings
+from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 5_000_000_000
 JOINTS = ["shoulder", "elbow", "gripper"]

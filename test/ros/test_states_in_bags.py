@@ -11,17 +11,17 @@ from rosbags.typesys import Stores, get_typestore
 
 from test.ros.conftest import MILLISECOND_NS, image_message
 from test.ros.test_states import joints_message
-from vit_perception.bags.embed import EmbedOptions, embed
-from vit_perception.bags.embed_sources import BagSource
-from vit_perception.bags.reader import BagReader, Undecodable
-from vit_perception.bags.replay import replay
-from vit_perception.bags.writer import BagWriter
-from vit_perception.pipeline import Pipeline
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_sources import BagSource
+from vit_perception.recordings.reader import BagReader, Undecodable
+from vit_perception.datasets.encode_recording import replay
+from vit_perception.recordings.writer import BagWriter
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.ros.bag_player import message_class
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, StateSettings
-from vit_perception.types import FrameResult
-from vit_perception.wire import decode_tensor, mask_of
+from vit_perception.ros.playback.bag_player import message_class
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, StateSettings
+from vit_perception.wire.records import FrameResult
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 STEP_NS, FRAMES = 50 * MILLISECOND_NS, 16
 BEGIN_NS = 5_000_000_000

@@ -15,7 +15,8 @@ from test.ros.conftest import MILLISECOND_NS, image_message
 from test.ros.test_faults import state_of
 from test.waiting import HANG_S, wait_for_words, wait_until
 from vit_perception.cli.processes import Child
-from vit_perception.ros import start, worker
+from vit_perception.pipeline import worker
+from vit_perception.ros import start
 
 STAMP_NS = 5_000_000_000
 PROGRAM = """

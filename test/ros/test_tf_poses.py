@@ -16,7 +16,7 @@ from test.ros.conftest import MILLISECOND_NS, image_message
 from vit_perception.ros import tf_poses
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.tf_poses import TfPoses
-from vit_perception.settings import PoseSettings
+from vit_perception.config.settings import PoseSettings
 
 STAMP_NS = 5_000_000_000
 TF_ARM = {"pose_names": ["arm"], "poses.arm.source": "tf", "poses.arm.base_frame": "base_link",

@@ -8,9 +8,9 @@ from rclpy.parameter import Parameter
 
 from test.ros.conftest import image_message
 from vit_perception.cli.processes import Child
-from vit_perception.pipeline import Pipeline
-from vit_perception.ros.camera_sync import MAX_PENDING
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.streams.camera_sync import MAX_PENDING
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
 RATES_HZ = {"overhead": 30, "left": 15, "right": 10}
 

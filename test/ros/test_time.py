@@ -6,7 +6,7 @@ from rosgraph_msgs.msg import Clock
 
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
 from vit_perception.ros.messages import header_of
-from vit_perception.wire import mask_of
+from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 50_000_000_000
 ARMS = {"pose_names": ["left_arm", "right_arm"]} | {

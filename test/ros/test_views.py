@@ -13,7 +13,7 @@ from vit_perception.engines.engine import Engine
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros import outputs
 from vit_perception.ros import views as view_thread
-from vit_perception.settings import PoseSettings
+from vit_perception.config.settings import PoseSettings
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}

@@ -5,7 +5,7 @@ from rclpy.parameter import Parameter
 
 from test.ros.conftest import image_message
 from test.text_models import siglip_folder
-from vit_perception.pipeline import Pipeline
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros.parameters import NodeParameters
 
 STAMP_NS = 7_000_000_000

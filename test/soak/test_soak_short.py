@@ -12,7 +12,7 @@ from tools.soak.hostile_pictures import crash_pictures, slow_pictures
 from tools.soak.observer import JUMP_NS, Ages, age_ns_of
 from tools.soak.robot import start_module
 from vit_perception.image.compressed import checked_picture
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 FAULTS = ("kill -9", "NaN poses", "camera killed, sync.policy mask", "the engine fails")
 

@@ -8,7 +8,7 @@ from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.training.augment import ASPECT_RATIOS, Augment, generator_of, jitter, random_crop
 from vit_perception.training.recipe import Recipe
-from vit_perception.types import RgbImage
+from vit_perception.wire.records import RgbImage
 
 RULE = ResizeRule((16, 16), "stretch")
 

@@ -33,8 +33,8 @@ def test_a_folder_of_pictures_is_labelled_by_its_subfolders(pictures, tiny_check
 
 
 def test_features_are_those_of_the_pipeline(pictures, tiny_checkpoint):
-    from vit_perception.pipeline import Pipeline
-    from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+    from vit_perception.pipeline.pipeline import Pipeline
+    from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
     made, _ = features(tiny_checkpoint, pictures)
     pipeline = Pipeline.open(EncoderSettings((CameraSettings("c", "files", "compressed"),),

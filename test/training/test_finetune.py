@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 from vit_perception.training.finetune import FineTuning, run
 from vit_perception.training.pictures import check_all, read_folder
 from vit_perception.training.recipe import Recipe

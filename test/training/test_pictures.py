@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG
-from vit_perception.bags.writer import BagWriter
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.training.pictures import check_all, decode, read_bag, read_folder, thin_classes
 
 
@@ -101,7 +101,7 @@ def test_raw_frames_of_a_bag_are_held_without_loss(tmp_path):
 
 
 def test_a_bag_without_labels_in_time_is_refused(tmp_path):
-    from vit_perception.bags.reader import BagReader
+    from vit_perception.recordings.reader import BagReader
 
     with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as copy:
         images = [m for m in bag.raw(["/wrist/image/compressed"])][:3]

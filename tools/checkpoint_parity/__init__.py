@@ -3,6 +3,6 @@
 ``make parity`` runs it. Each module named in ``__main__.GROUPS`` has ``rows() -> list[Row]``.
 """
 
-from vit_perception import telemetry
+from vit_perception.files import telemetry
 
 telemetry.off()  # before the families' code is imported

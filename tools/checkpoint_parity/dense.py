@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from test.checkpoints.dense_authors import anything_tensors
-from test.checkpoints.dense_models import randomise
+from test.checkpoints.dense.dense_authors import anything_tensors
+from test.checkpoints.dense.dense_models import randomise
 from tools.checkpoint_parity import torchvision_ops
 from tools.checkpoint_parity.rows import Row, normalised, odd_pictures, preprocessing_difference, rgb_image, timed
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-import vit_perception.export
+import vit_perception.engines
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.types import RgbImage
+from vit_perception.wire.records import RgbImage
 
 # What "equal" means: the largest absolute difference of any number, and the mean one of the pixels.
 LARGEST_DIFFERENCE, LARGEST_PIXEL_DIFFERENCE = 1e-4, 1.0
 # (height, width): smaller and larger than a network's input, upright and wide, and no multiples of anything.
 ODD_SIZES_PX = ((480, 640), (333, 501), (501, 333), (97, 143), (719, 1281))
-_PICTURES = Path(vit_perception.export.__file__).parent / "parity_pictures"
+_PICTURES = Path(vit_perception.engines.__file__).parent / "parity_pictures"
 
 
 @dataclass(frozen=True)

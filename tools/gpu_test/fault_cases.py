@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from tools.gpu_test.machine import Machine
-from vit_perception.engines import cuda_fault
+from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.engine import Engine
 from vit_perception.engines.select import open_engine
-from vit_perception.settings import EngineSettings
+from vit_perception.config.settings import EngineSettings
 
 CASES = ("assert", "address", "trap", "auto")
 _FRAMES = 100  # a fault is told by a later call than the one that caused it

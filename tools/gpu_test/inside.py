@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from vit_perception.engines import tensorrt_api
+from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.engine import Engine
-from vit_perception.engines.tensorrt_engine import TensorrtEngine
-from vit_perception.types import EncoderOutput
+from vit_perception.engines.tensorrt.engine import TensorrtEngine
+from vit_perception.wire.records import EncoderOutput
 
 Arrays = dict[str, np.ndarray]
 

@@ -15,14 +15,14 @@ import torch
 from benchmarks.gpu_bench import random_model
 from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
-from vit_perception.engines import tensorrt_api
+from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.engine import Engine, EngineSpec, ParityError
 from vit_perception.engines.select import open_verified
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt_engine import TensorrtEngine
+from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.export.parity import ParityReport, parity_batch
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import ParityReport, parity_batch
+from vit_perception.engines.reference import graph_of
 from vit_perception.image.preprocess import Preprocessor
 
 STAND_IN = "stand-in for tensorrt"  # torch computes: no figure of it is TensorRT's
@@ -137,7 +137,7 @@ class Machine:
 
     def memory(self) -> dict[str, int]:
         """Bytes in use: ``gpu`` of the whole device, ``torch`` of torch's allocator on it, ``host`` of this process."""
-        from vit_perception.heap import give_back_freed_memory
+        from vit_perception.files.memory import give_back_freed_memory
         gc.collect()
         give_back_freed_memory()
         pages = int(Path("/proc/self/statm").read_text().split()[1])

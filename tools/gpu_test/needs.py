@@ -16,5 +16,5 @@ def missing_packages(names: tuple[str, ...] = tuple(REQUIRED)) -> list[str]:
 
 def why_no_gpu() -> str:
     """``""`` where torch has a GPU, else one sentence. Starts CUDA in this process."""
-    from vit_perception.engines.tensorrt_api import find_gpu
+    from vit_perception.engines.tensorrt.api import find_gpu
     return find_gpu()[1]

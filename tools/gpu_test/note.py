@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.gpu_test.report import FAILED, PASSED, SKIPPED, write_json
-from vit_perception.engines.cuda_fault import GpuLost, lost
+from vit_perception.engines.cuda.fault import GpuLost, lost
 
 _MOST_TEXT = 4000
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from benchmarks.gpu_figures import result_name, rounded
-from vit_perception.durable import write_whole
+from vit_perception.files.atomic import write_whole
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 

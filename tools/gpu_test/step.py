@@ -13,8 +13,8 @@ from pathlib import Path
 from tools.gpu_test.needs import why_no_gpu
 from tools.gpu_test.note import Note
 from tools.gpu_test.report import write_json
-from vit_perception import telemetry
-from vit_perception.engines.cuda_fault import end_process
+from vit_perception.files import telemetry
+from vit_perception.engines.cuda.fault import end_process
 
 PACKAGES = ("torch", "numpy", "transformers", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "triton", "tensorrt",
             "tensorrt_cu12", "tensorrt_cu13", "tensorrt-rtx-cu13-bindings")

@@ -20,7 +20,7 @@ import yaml
 from tools.soak import report, schedule
 from tools.soak.robot import ROOT, Robot
 from vit_perception.cli.processes import use_large_data_profile
-from vit_perception.durable import write_whole
+from vit_perception.files.atomic import write_whole
 
 CORES = 2
 OPEN_TIMEOUT_S = 300.0

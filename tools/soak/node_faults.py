@@ -16,8 +16,8 @@ from lifecycle_msgs.msg import State, Transition
 from tools.soak.node import REASON
 from tools.soak.robot import NODE, ROOT, Robot, Unexpected, start_module
 from tools.soak.sensor_faults import Seen
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli.processes import Child
 
 STOP_S = 5.0

@@ -18,7 +18,7 @@ from tools.soak.processes import resident_mb
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.diagnostics import parse_accounts
 from vit_perception.ros.qos import LATCHED_QOS
-from vit_perception.wire import Layout
+from vit_perception.wire.layout import Layout
 
 # By how much the time jumps: ages are known whatever clock a stamp is of.
 JUMP_NS = 100_000_000_000

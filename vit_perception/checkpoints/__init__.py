@@ -1,1 +1,4 @@
-"""Checkpoint files of every family to the one model, strictly: nothing is skipped silently."""
+"""Files to model: one family per origin, loaded strictly.
+
+``files`` reads the formats; the other folders are named after the origin.
+"""

@@ -3,8 +3,8 @@
 import logging
 from typing import NamedTuple
 
-from vit_perception.checkpoints.found import PREPROCESSOR_FILE, Found
-from vit_perception.checkpoints.huggingface_processor import preprocessing_of
+from vit_perception.checkpoints.files.opened import PREPROCESSOR_FILE, Found
+from vit_perception.checkpoints.huggingface.processor import preprocessing_of
 from vit_perception.image.patch_geometry import ResizeRule
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 
 # More would push the first lines, which say what is wrong, off a screen.
 _MOST_LINES, _LONGEST_LINE = 40, 2000

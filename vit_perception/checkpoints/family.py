@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.formats import shape_of
-from vit_perception.checkpoints.found import Found
+from vit_perception.checkpoints.files.contents import shape_of
+from vit_perception.checkpoints.files.opened import Found
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.dense_head import DenseHeadSpec
+from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.model.vision_transformer import ViTConfig
 
 # A file's name for a tensor -> the model's. Several stand for a tensor that holds them stacked, in equal parts.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
-from vit_perception.durable import file_sha256
+from vit_perception.files.atomic import file_sha256
 from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
 
 _LOWEST_PRIORITY = 19

@@ -14,9 +14,9 @@ import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Family, Reading
-from vit_perception.checkpoints.found import CONFIG_FILE, PREPROCESSOR_FILE, Found
-from vit_perception.checkpoints.huggingface_config import license_of
-from vit_perception.errors import InvalidValue
+from vit_perception.checkpoints.files.opened import CONFIG_FILE, PREPROCESSOR_FILE, Found
+from vit_perception.checkpoints.huggingface.config import license_of
+from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.model_card import SCORES
 from vit_perception.model.vision_transformer import VisionTransformer

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_perception import telemetry
-from vit_perception.checkpoints.demo_weights import DEMO_NAME, demo_weights_folder
+from vit_perception.files import telemetry
+from vit_perception.checkpoints.demo.weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.family import DENSE, PROJECTION, Family, Reading, translate
-from vit_perception.checkpoints.found import Found, is_there, open_found, weights_in
+from vit_perception.checkpoints.files.opened import Found, is_there, open_found, weights_in
 from vit_perception.checkpoints.load_strict import build_strict, load_strict, sha256_in_background
-from vit_perception.checkpoints.recognise import AUTO, family_of, named_family
-from vit_perception.errors import InvalidValue
-from vit_perception.model.dense_head import DenseHeadSpec
-from vit_perception.model.heads import kind_of
+from vit_perception.checkpoints.families import AUTO, family_of, named_family
+from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.dense import DenseHeadSpec
+from vit_perception.heads.classification import kind_of
 from vit_perception.model.model_card import ModelCard
 from vit_perception.model.vision_transformer import VisionTransformer
-from vit_perception.setting_checks import home_path
+from vit_perception.config.checks import home_path
 
 ACCEPTED = "a folder or a file of weights (.safetensors, .bin, .pt, .pth, .npz, .h5), " \
            "hf://owner/name[@revision], or demo"
@@ -53,7 +53,7 @@ def load_checkpoint(checkpoint: str, family: str = AUTO) -> LoadedModel:
     """The model of a folder or weights file, ``hf://owner/name[@revision]`` (needs internet once), or ``demo``.
 
     ``family`` ``auto`` recognises it, by config.json and the names of the tensors; a name of
-    :data:`vit_perception.checkpoints.recognise.FAMILIES` is taken at its word. Raises CheckpointError, which names
+    :data:`vit_perception.checkpoints.families.FAMILIES` is taken at its word. Raises CheckpointError, which names
     the file and what is accepted; a checkpoint whose tensors do not all fit is refused.
     """
     if family != AUTO:

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
-from vit_perception.engines import tensorrt_api
-from vit_perception.engines.build import TO_BE_PROVEN, build_ahead
-from vit_perception.engines.engine_file import check_out, is_carried, write_engine_file
-from vit_perception.errors import InvalidValue
-from vit_perception.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
+from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
+from vit_perception.files.errors import InvalidValue
+from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 

@@ -19,16 +19,16 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.writer import BagWriter
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
 from vit_perception.cli.paths import user_path
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
-from vit_perception.durable import is_half_made, write_whole
-from vit_perception.errors import InvalidValue, OperationFailed
+from vit_perception.files.atomic import is_half_made, write_whole
+from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.parameter_files import ParameterFile
+from vit_perception.config.parameter_files import ParameterFile
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
 
@@ -127,7 +127,7 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    from vit_perception.ros.output_watcher import OutputWatcher
+    from vit_perception.ros.playback.output_watcher import OutputWatcher
 
     use_large_data_profile()
     # Nothing leaves this machine unless the user has said otherwise.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.bags.contact_sheet import CameraPanel, Moment, draw_sheet
-from vit_perception.bags.reader import BagReader
-from vit_perception.durable import write_whole
+from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.recordings.reader import BagReader
+from vit_perception.files.atomic import write_whole
 from vit_perception.image.decode import decode_compressed, stamp_ns_of
 from vit_perception.image.preprocess import Preprocessor
 

@@ -15,20 +15,20 @@ from rich.progress import (BarColumn, MofNCompleteColumn, Progress, ProgressColu
                            TimeRemainingColumn)
 from rich.text import Text
 
-from vit_perception.bags.embed import EmbedOptions, embed
-from vit_perception.bags.embed_columns import FEATURES
-from vit_perception.bags.embed_journal import check_out
-from vit_perception.bags.embed_sources import BagSource, PicturesSource, Source
-from vit_perception.bags.lerobot import LeRobotSource, is_lerobot
-from vit_perception.bags.output_messages import check_node_name
-from vit_perception.bags.recording_kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
-from vit_perception.bags.recording_settings import read_parameters, settings_of_recording
-from vit_perception.bags.shards import FORMATS
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_columns import FEATURES
+from vit_perception.datasets.embed_journal import check_out
+from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
+from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
+from vit_perception.datasets.output_messages import check_node_name
+from vit_perception.recordings.kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
+from vit_perception.config.offline_settings import read_parameters, settings_of_recording
+from vit_perception.datasets.shards import FORMATS
 from vit_perception.cli.paths import user_path
-from vit_perception.errors import InvalidValue, printable
-from vit_perception.parameter_files import DEFAULT_NODE
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
+from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.config.parameter_files import DEFAULT_NODE
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.config.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
 
 MEBIBYTE = 1 << 20
 SOURCES = ("rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data set (with "

@@ -13,20 +13,20 @@ import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.cli.paths import user_path
-from vit_perception.durable import REPLACEABLE, kind_of
-from vit_perception.errors import InvalidValue, printable
-from vit_perception.explain.figure import Story, draw_story
-from vit_perception.explain.inside import Inside, look_inside
-from vit_perception.explain.measures import position_similarity
-from vit_perception.export.reference import encoder_digest
+from vit_perception.files.atomic import REPLACEABLE, kind_of
+from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.viewing.figure import Story, draw_story
+from vit_perception.viewing.model_inside import Inside, look_inside
+from vit_perception.viewing.measures import position_similarity
+from vit_perception.engines.reference import encoder_digest
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.heads import Head, load_head, scores_of, top_classes
-from vit_perception.model.zero_shot import ZeroShotHead
-from vit_perception.settings import CameraSettings, EncoderSettings, ModelSettings, ZeroShotSettings
+from vit_perception.heads.classification import Head, load_head, scores_of, top_classes
+from vit_perception.heads.text_weights import ZeroShotHead
+from vit_perception.config.settings import CameraSettings, EncoderSettings, ModelSettings, ZeroShotSettings
 from vit_perception.training.pictures import decode
-from vit_perception.types import BadInput, ClassScore, RgbImage
-from vit_perception.zero_shot import zero_shot_heads
+from vit_perception.wire.records import BadInput, ClassScore, RgbImage
+from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 
 NO_CLASSES = "no classes: the model has no classifier; see --head and --labels"
 

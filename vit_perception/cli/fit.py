@@ -12,11 +12,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from vit_perception.cli import fit_finetune
-from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 from vit_perception.cli.paths import user_path
-from vit_perception.errors import InvalidValue, printable
-from vit_perception.model.fit_head import METHODS
-from vit_perception.model.heads import FEATURES
+from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.heads.fit import METHODS
+from vit_perception.heads.classification import FEATURES
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
 from vit_perception.training.probe import fit_probe, require_head_folder, save_probe

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.cli.fit_report import picture_progress, print_evaluations, print_unreadable
-from vit_perception.errors import InvalidValue
-from vit_perception.model.fit_head import Evaluation
+from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
+from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.fit import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
 from vit_perception.training.finetune import FineTuning, Outcome, Row
 from vit_perception.training.finetune import run as run_all

@@ -10,19 +10,19 @@ from importlib.util import find_spec
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vit_perception.bags.contact_sheet import draw_sheet
-from vit_perception.bags.html_report import ReportData, write_report
-from vit_perception.bags.inspect_frames import SHEET_ROWS, inspected
-from vit_perception.bags.reader import BagReader
-from vit_perception.bags.recording_kind import check_recording
-from vit_perception.bags.recording_settings import settings_of_recording
-from vit_perception.bags.replay import Dropped, Skips
-from vit_perception.bags.rerun_log import RerunLog, rerun_sdk
+from vit_perception.viewing.contact_sheet import draw_sheet
+from vit_perception.viewing.html_report import ReportData, write_report
+from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.kind import check_recording
+from vit_perception.config.offline_settings import settings_of_recording
+from vit_perception.datasets.encode_recording import Dropped, Skips
+from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
 from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, what_is_given, with_overrides
 from vit_perception.cli.paths import user_path
-from vit_perception.durable import write_whole
-from vit_perception.errors import InvalidValue
-from vit_perception.pipeline import Pipeline
+from vit_perception.files.atomic import write_whole
+from vit_perception.files.errors import InvalidValue
+from vit_perception.pipeline.pipeline import Pipeline
 
 FORMATS = ("auto", "rrd", "html", "both")
 

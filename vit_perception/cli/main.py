@@ -4,9 +4,9 @@ import argparse
 import importlib
 import sys
 
-from vit_perception import telemetry
-from vit_perception.engines import cuda_fault
-from vit_perception.errors import UserError, printable
+from vit_perception.files import telemetry
+from vit_perception.engines.cuda import fault as cuda_fault
+from vit_perception.files.errors import UserError, printable
 
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",

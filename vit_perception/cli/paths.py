@@ -3,8 +3,8 @@
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from vit_perception.errors import InvalidValue
-from vit_perception.setting_checks import home_path
+from vit_perception.files.errors import InvalidValue
+from vit_perception.config.checks import home_path
 
 
 def user_path(text: str) -> Path:

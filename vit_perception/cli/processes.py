@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vit_perception.durable import fresh_file
+from vit_perception.files.atomic import fresh_file
 
 PACKAGE = Path(__file__).resolve().parent.parent
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vit_perception.cli.paths import user_path
-from vit_perception.errors import printable
+from vit_perception.files.errors import printable
 
 SHOW_EVERY = 20
 MOST_LINES, LONGEST_LINE = 20, 500
@@ -41,7 +41,7 @@ def tell(what: str, lines: list[str]) -> None:
 
 def run(args: Namespace) -> int:
     from vit_perception.cli.processes import use_large_data_profile
-    from vit_perception.ros.bag_player import PlayOptions, parse_remaps, play_bag
+    from vit_perception.ros.playback.bag_player import PlayOptions, parse_remaps, play_bag
 
     options = PlayOptions(tuple(args.topics), parse_remaps(args.remap), args.rate, args.start, args.duration, args.loop,
                           args.clock, args.qos, args.wait_s)

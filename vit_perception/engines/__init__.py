@@ -1,1 +1,3 @@
-"""The runtimes that run the encoder, one file each, and how one is chosen."""
+"""Engines that run the encoder, one file per runtime; each imports its own runtime inside
+``open()``.
+"""

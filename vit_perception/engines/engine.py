@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_perception import telemetry
-from vit_perception.engines import cuda_fault
-from vit_perception.errors import OperationFailed
-from vit_perception.settings import BadSetting
-from vit_perception.types import EncoderOutput
+from vit_perception.files import telemetry
+from vit_perception.engines.cuda import fault as cuda_fault
+from vit_perception.files.errors import OperationFailed
+from vit_perception.config.settings import BadSetting
+from vit_perception.wire.records import EncoderOutput
 
 if TYPE_CHECKING:
     from vit_perception.engines.source import EngineSource

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception import telemetry
+from vit_perception.files import telemetry
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8_on_cpu import kernels_saturate
 from vit_perception.engines.source import EngineSource, digest_of_images

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception import telemetry
+from vit_perception.files import telemetry
 
 _DEVICE = "CPU"
 # A probe that is wrong by less than this did not saturate: two saturated products of 255 x 127 lose half of their sum.

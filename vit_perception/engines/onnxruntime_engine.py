@@ -11,7 +11,7 @@ import numpy as np
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import read_cpu
-from vit_perception.types import EncoderOutput
+from vit_perception.wire.records import EncoderOutput
 
 # The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that it refuses.
 _PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",),

@@ -10,7 +10,7 @@ import numpy as np
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.int8 import LEFT_OUT, int8_model
 from vit_perception.engines.source import EngineSource
-from vit_perception.types import EncoderOutput
+from vit_perception.wire.records import EncoderOutput
 
 _DEVICE = "CPU"
 # Our name, OpenVINO's capability, the value of its precision hint. What the CPU lacks is emulated or ignored.

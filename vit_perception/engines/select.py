@@ -11,19 +11,19 @@ from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from vit_perception.engines import cuda_fault
+from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec, ParityError
-from vit_perception.engines.engine_file import EngineFile
-from vit_perception.engines.gpus import accepted_indices, gpu_count
+from vit_perception.engines.cache.engine_file import EngineFile
+from vit_perception.engines.cuda.gpus import accepted_indices, gpu_count
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.verdicts import Verdicts
-from vit_perception.settings import BadSetting, EngineSettings
+from vit_perception.engines.cache.verdicts import Verdicts
+from vit_perception.config.settings import BadSetting, EngineSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vit_perception.checkpoints.sources import LoadedModel
-    from vit_perception.export.parity import ParityReport
+    from vit_perception.engines.parity_gate import ParityReport
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Candidate:
 _ONNXRUNTIME = ("vit_perception.engines.onnxruntime_engine", "OnnxruntimeEngine")
 # Fastest first: this is the order of `auto`.
 CANDIDATES = (
-    Candidate("tensorrt", "tensorrt", "vit_perception.engines.tensorrt_engine", "TensorrtEngine", ("tensorrt",)),
-    Candidate("tensorrt_rtx", "tensorrt_rtx", "vit_perception.engines.tensorrt_engine", "TensorrtEngine",
+    Candidate("tensorrt", "tensorrt", "vit_perception.engines.tensorrt.engine", "TensorrtEngine", ("tensorrt",)),
+    Candidate("tensorrt_rtx", "tensorrt_rtx", "vit_perception.engines.tensorrt.engine", "TensorrtEngine",
               ("tensorrt_rtx",)),
     Candidate("torch on CUDA", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cuda",)),
     Candidate("openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"),
@@ -99,8 +99,8 @@ def open_engine(settings: EngineSettings, loaded: "LoadedModel", batch: int, blo
     GpuLost, without a look at what is left, where the process can use the GPU no more: no CPU takes over from a GPU
     that has broken.
     """
-    from vit_perception.export.parity import parity_batch
-    from vit_perception.export.reference import graph_of
+    from vit_perception.engines.parity_gate import parity_batch
+    from vit_perception.engines.reference import graph_of
     from vit_perception.image.preprocess import Preprocessor
     if batch < 1:
         raise EngineError(f"the batch is {batch}; accepted: at least 1, the number of cameras")
@@ -192,7 +192,7 @@ def open_verified(engine: Engine, source: EngineSource, spec: EngineSpec, images
     Raises EngineError, with the engine closed, when it does not open or does not pass; the message has the
     figures and the limits.
     """
-    from vit_perception.export.parity import ParityLimits, measure, run_batches
+    from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
     engine.open(source, spec)
     try:
         outputs = run_batches(engine.infer, images, spec.batch)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_perception.engines import memory
-from vit_perception.engines.cache import cached, digest_of
-from vit_perception.engines.child import call_in_child
+from vit_perception.engines.building import memory
+from vit_perception.engines.cache.store import cached, digest_of
+from vit_perception.engines.building.child import call_in_child
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vit_perception.engines.engine_file import EngineFile
-    from vit_perception.types import EncoderOutput
+    from vit_perception.engines.cache.engine_file import EngineFile
+    from vit_perception.wire.records import EncoderOutput
 
 ONNX_NAME = "model.onnx"
 _GRAPH_NAME = "graph.pt"
@@ -33,7 +33,7 @@ def digest_of_images(images: np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class EngineSource:
-    """``graph``, a float32 :class:`~vit_perception.model.encoder_graph.EncoderGraph`, for ``batch`` images.
+    """``graph``, a float32 :class:`~vit_perception.engines.encoder_graph.EncoderGraph`, for ``batch`` images.
 
     ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds, ``progress`` (what is
     built, the part of it that is done, 0 to 1) of each percent; ``folder`` None is the usual cache. ``calibration``
@@ -57,7 +57,7 @@ class EngineSource:
     @cached_property
     def graph_key(self) -> dict:
         """What the graph's numbers depend on, whatever the batch and the software."""
-        from vit_perception.export.reference import graph_key
+        from vit_perception.engines.reference import graph_key
         return graph_key(self.graph)
 
     def key(self, precision: str = "float32", attention: str = "half") -> dict:
@@ -78,7 +78,7 @@ class EngineSource:
         Computed once: several engines are judged while ``auto`` looks for one. They go with this object, since a
         dense ViT-L's are 150 MB.
         """
-        from vit_perception.export.reference import reference_outputs
+        from vit_perception.engines.reference import reference_outputs
         name = digest_of_images(images)
         if name not in self._references:
             self._references[name] = reference_outputs(self.graph, images)
@@ -100,13 +100,13 @@ class EngineSource:
                                           self.log)
                 self.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
                 return
-            from vit_perception.export.onnx_export import export_onnx
+            from vit_perception.engines.onnx_export import export_onnx
             export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
 
         return self.cached(self.key(precision, attention), export) / ONNX_NAME
 
     def cached(self, key: dict, build: Callable[[Path], None]) -> Path:
-        """The cache's entry for ``key``, as :func:`vit_perception.engines.cache.cached`, noted in ``made``."""
+        """The cache's entry for ``key``, as :func:`vit_perception.engines.cache.store.cached`, noted in ``made``."""
         self.made.append(False)
 
         def build_and_say_so(folder: Path) -> None:
@@ -138,7 +138,7 @@ def _export(stored: Path, batch: int | None, path: Path, precision: str, attenti
     """What the child does."""
     import torch
 
-    from vit_perception.export.onnx_export import export_onnx
+    from vit_perception.engines.onnx_export import export_onnx
 
     # A file of ours, seconds old, in a folder that is this user's alone: not a checkpoint of somebody.
     graph = torch.load(stored, map_location="cpu", mmap=True, weights_only=False)

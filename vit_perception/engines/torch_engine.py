@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
-from vit_perception.engines.gpus import accepted_indices, described, named
+from vit_perception.engines.cuda.gpus import accepted_indices, described, named
 from vit_perception.engines.source import EngineSource
-from vit_perception.types import EncoderOutput
+from vit_perception.wire.records import EncoderOutput
 
 if TYPE_CHECKING:
-    from vit_perception.engines.torch_cuda_frame import CudaFrame
+    from vit_perception.engines.cuda.frame import CudaFrame
 
 # Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates it.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -78,7 +78,7 @@ class TorchEngine(Engine):
         if on_gpu:
             # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix products do not.
             self._graph.model.patch_embedding.unfolded = True
-            from vit_perception.engines.torch_cuda_frame import CudaFrame
+            from vit_perception.engines.cuda.frame import CudaFrame
             with torch.cuda.device(self._torch_device):  # pinned memory and the recording belong to the current GPU
                 self._replay = CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
             self.note = self._replay.note

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vit_perception.bags.reader import BagError, BagReader, Undecodable
+from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.picture_files import picture_message, pictures_below
-from vit_perception.settings import BadSetting
-from vit_perception.types import BadInput, RgbImage
+from vit_perception.config.settings import BadSetting
+from vit_perception.wire.records import BadInput, RgbImage
 
 if TYPE_CHECKING:
     from vit_perception.image.preprocess import Preprocessor

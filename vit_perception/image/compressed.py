@@ -9,7 +9,7 @@ from vit_perception.image.jpeg_file import checked_jpeg
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, PictureFile, damaged
 from vit_perception.image.png_file import SIGNATURE, checked_png
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 try:
     import simplejpeg

@@ -23,7 +23,7 @@ import numpy as np
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import as_camera_data
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
 
 # What decoders and numpy raise for a picture that they cannot read. Anything else is a defect of ours.
 DECODER_ERRORS = (cv2.error, ValueError, OverflowError, MemoryError, EOFError, struct.error, zlib.error)

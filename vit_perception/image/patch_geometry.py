@@ -13,7 +13,7 @@ torchvision's ``CenterCrop``, which rounds half to even, is another ``crop_round
 
 from dataclasses import dataclass
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 
 FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
 CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 MAX_COMPRESSED_EDGE_PX = 16384
 MAX_COMPRESSED_PX = 1 << 26  # 200 MB decoded

@@ -13,8 +13,8 @@ import numpy as np
 from vit_perception.image.folder_files import files_below
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, check_size, cut, damaged
-from vit_perception.regular_files import IrregularFile, check_itself, read_bounded
-from vit_perception.types import BadInput
+from vit_perception.files.regular_files import IrregularFile, check_itself, read_bounded
+from vit_perception.wire.records import BadInput
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # libwebp holds the canvas three times with four bytes a pixel before there are any pixels.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vit_perception.image.picture import PictureFile, check_size, cut, damaged
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ACCEPTED = "a whole PNG with a single picture"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizePlan, ResizeRule, plan_resize
-from vit_perception.types import BadInput, RgbImage
+from vit_perception.wire.records import BadInput, RgbImage
 
 # A 1 px high strip would be resized to gigabytes, by a rule that keeps the aspect ratio.
 MAX_RESIZED_PX = 1 << 26

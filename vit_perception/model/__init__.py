@@ -1,1 +1,1 @@
-"""One readable Vision Transformer, its sizes, its classification heads, and the graph that engines run."""
+"""One readable Vision Transformer, its sizes, and the card that travels with its weights."""

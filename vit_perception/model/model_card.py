@@ -1,14 +1,23 @@
 """What travels with a checkpoint's weights: its preprocessing, labels, licence and origin."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.heads import check_labels
 
 SCORES = ("softmax", "sigmoid")
+LONGEST_LABEL = 1000
+
+
+def check_labels(labels: Sequence[str], whose: str) -> None:
+    """Raise ValueError for class names that no message can carry: no texts, very long, or with halves of characters."""
+    for label in labels:
+        if not isinstance(label, str) or len(label) > LONGEST_LABEL or "\0" in label or \
+                any("\ud800" <= letter <= "\udfff" for letter in label):
+            raise InvalidValue(f"a label of {whose} is {label!r:.80}; accepted: a text of up to {LONGEST_LABEL} "
+                               "characters without NUL")
 
 
 class _Awaited:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.model.attention_pooling import AttentionPooling
 from vit_perception.model.layers import Block, PatchEmbedding
 from vit_perception.model.positions import resize_grid

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.model.layers import ACTIVATIONS
 from vit_perception.model.positions import INTERPOLATIONS
 

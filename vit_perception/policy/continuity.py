@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vit_perception.errors import InvalidValue, shown
+from vit_perception.files.errors import InvalidValue, shown
 
 MAX_GAP_S = 1.0
 _MOST_NS = (1 << 63) - 1

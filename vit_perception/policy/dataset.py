@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
-from vit_perception.wire import MEASURED, Layout, differing_fields
+from vit_perception.wire.layout import MEASURED, Layout, differing_fields
 
 
 class FeatureDataset(Dataset):

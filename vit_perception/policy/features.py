@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.errors import InvalidValue
-from vit_perception.safetensors_header import read_header
-from vit_perception.wire import Layout
+from vit_perception.files.errors import InvalidValue
+from vit_perception.files.safetensors_header import read_header
+from vit_perception.wire.layout import Layout
 
 FORMAT = "vit_perception.embed"
 READABLE = ("parquet", "safetensors")
@@ -66,7 +66,7 @@ class FeatureFiles:
 
     def verify(self) -> None:
         """Read every file and compare its checksum. Raises ValueError naming one that is damaged."""
-        from vit_perception.durable import file_sha256
+        from vit_perception.files.atomic import file_sha256
 
         for path, shard in zip(self._paths, self.manifest["shards"]):
             if (found := file_sha256(path)) != shard["sha256"]:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
-from vit_perception.wire import MEASURED, Layout, decode_tensor, differing_fields, mask_of
+from vit_perception.wire.layout import MEASURED, Layout, differing_fields
+from vit_perception.wire.tensors import decode_tensor, mask_of
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 MAX_PENDING = 10

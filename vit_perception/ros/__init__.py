@@ -1,1 +1,1 @@
-"""rclpy wiring: the only package that imports rclpy and message packages."""
+"""The only room that imports rclpy and message packages."""

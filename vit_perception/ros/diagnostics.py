@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from vit_perception.errors import printable
-from vit_perception.pipeline import Pipeline
-from vit_perception.pose.samples import how_far
-from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.latencies import WINDOW_S, StageLatencies, rate_hz
-from vit_perception.ros.pose_inputs import PoseAccount, PoseInputs
+from vit_perception.files.errors import printable
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.streams.sample_history import how_far
+from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.pipeline.latencies import WINDOW_S, StageLatencies, rate_hz
+from vit_perception.streams.pose_wait import PoseAccount, PoseInputs
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 NO_IMAGE = "no image lately"

@@ -1,7 +1,7 @@
 """The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring only.
 
 Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for inference; the worker's
-opens and runs the engine (:mod:`vit_perception.ros.worker`). One condition guards what they share: the images that
+opens and runs the engine (:mod:`vit_perception.pipeline.worker`). One condition guards what they share: the images that
 wait, the pose histories, and the books. A third thread makes pictures while somebody looks.
 """
 
@@ -13,21 +13,21 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rcl_interfaces.msg import SetParametersResult
 
-from vit_perception.errors import OperationFailed, told, traced
-from vit_perception.pipeline import Pipeline
+from vit_perception.files.errors import OperationFailed, told, traced
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros import diagnostics
-from vit_perception.ros.camera_sync import CameraSync, sync_of
+from vit_perception.streams.camera_sync import CameraSync, sync_of
 from vit_perception.ros.gpu_loss import REASON, GpuLoss
 from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
-from vit_perception.ros.pose_inputs import PoseInputs
+from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import tf2_module
-from vit_perception.ros.worker import ENDING_S, EncoderWorker, WorkerStuck
-from vit_perception.settings import BadSetting, EncoderSettings
-from vit_perception.types import FrameResult
+from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
+from vit_perception.config.settings import BadSetting, EncoderSettings
+from vit_perception.wire.records import FrameResult
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.engines.cuda_fault import EXIT_STATUS, GpuLost, lost
-from vit_perception.errors import printable
+from vit_perception.engines.cuda.fault import EXIT_STATUS, GpuLost, lost
+from vit_perception.files.errors import printable
 from vit_perception.ros import diagnostics
-from vit_perception.ros.camera_sync import CameraSync
+from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.ros.reporter import Reporter
 
 REASON = "gpu_lost"  # of the images that waited then

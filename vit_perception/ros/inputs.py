@@ -10,13 +10,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vit_perception.image.decode import stamp_ns_of
-from vit_perception.ros.camera_sync import CameraSync
-from vit_perception.ros.pose_inputs import PoseInputs
+from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.ros.qos import body_qos, image_qos
 from vit_perception.ros.tf_poses import TfPoses
-from vit_perception.ros.worker import Received
-from vit_perception.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
-from vit_perception.types import BadInput, check_frame_id
+from vit_perception.pipeline.worker import Received
+from vit_perception.config.settings import CameraSettings, EncoderSettings, PoseSettings, StateSettings
+from vit_perception.wire.records import BadInput, check_frame_id
 
 # Longer, and the stamp is of another clock than the node's: a bag's, or another machine's.
 LONGEST_TRANSPORT_MS = 10_000.0

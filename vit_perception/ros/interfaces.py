@@ -15,7 +15,7 @@ from pathlib import Path
 
 import rclpy
 
-from vit_perception.bags.reader import BagError
+from vit_perception.recordings.reader import BagError
 
 INDEX = "share/ament_index/resource_index/rosidl_interfaces"
 LONGEST_NAME = 255

@@ -10,9 +10,9 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis, VisionInfo
 
-from vit_perception.settings import StateSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND, ClassScore, JointState, Pose
-from vit_perception.wire import TensorFields, encode_labels, encode_mask, encode_tensor
+from vit_perception.config.settings import StateSettings
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, ClassScore, JointState, Pose
+from vit_perception.wire.tensors import TensorFields, encode_labels, encode_mask, encode_tensor
 
 
 def header_of(stamp_ns: int, frame_id: str) -> Header:

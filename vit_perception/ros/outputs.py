@@ -12,14 +12,14 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 from vision_msgs.msg import Classification, VisionInfo
 
-from vit_perception.image.views import PcaView, attention_view
-from vit_perception.pipeline import Pipeline
+from vit_perception.pipeline.feature_views import PcaView, attention_view
+from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros.messages import (classification_message, dense_message, header_of, mask_message, pose_message,
                                          state_message, tensor_message, view_message, vision_info_message)
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.views import ViewThread
-from vit_perception.types import CameraResult, FrameResult, RgbImage
-from vit_perception.wire import Layout
+from vit_perception.wire.records import CameraResult, FrameResult, RgbImage
+from vit_perception.wire.layout import Layout
 
 __all__ = ["LATCHED_QOS", "Outputs", "send"]
 

@@ -6,7 +6,8 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from vit_perception.settings import (BACKENDS, FUSIONS, LOWEST_RATE_HZ, MOST_DEVICE, OUTPUT_DTYPES, POSE_POLICIES,
+from vit_perception.config.settings import (BACKENDS, FUSIONS, LOWEST_RATE_HZ, MOST_DEVICE, OUTPUT_DTYPES,
+                                           POSE_POLICIES,
                                      POSE_SOURCES, PRECISIONS, PROVIDERS, STATE_FIELDS, SYNC_POLICIES, TOKENIZERS,
                                      TRANSPORTS)
 

@@ -10,7 +10,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from vit_perception.ros.parameter_specs import NODE, Spec, camera_specs, pose_specs, state_specs
 from vit_perception.ros.qos import check_overrides
-from vit_perception.settings import (BadSetting, CameraSettings, DenseSettings, EncoderSettings, EngineSettings,
+from vit_perception.config.settings import (BadSetting, CameraSettings, DenseSettings, EncoderSettings, EngineSettings,
                                      FusionSettings, ModelSettings, OutputSettings, PoseSettings, StateSettings,
                                      SyncSettings, ZeroShotSettings, check_name)
 

@@ -7,8 +7,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from vit_perception.errors import MOST_SHOWN, printable
-from vit_perception.settings import CameraSettings, PoseSettings, StateSettings
+from vit_perception.files.errors import MOST_SHOWN, printable
+from vit_perception.config.settings import CameraSettings, PoseSettings, StateSettings
 
 Source = CameraSettings | PoseSettings | StateSettings
 _MOST_NAMED = 3

@@ -5,7 +5,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from vit_perception.settings import BadSetting
+from vit_perception.config.settings import BadSetting
 
 PREFIX = "qos_overrides."
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)

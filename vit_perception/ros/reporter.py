@@ -6,10 +6,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.errors import OperationFailed, printable, told
+from vit_perception.files.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
 from vit_perception.ros.publishers import why_nothing_comes
-from vit_perception.settings import EncoderSettings
+from vit_perception.config.settings import EncoderSettings
 
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen

@@ -1,7 +1,7 @@
 """The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at, within 5 s.
 
 It ends by itself with exit status 75 where its process can use the GPU no more
-(:mod:`vit_perception.engines.cuda_fault`).
+(:mod:`vit_perception.engines.cuda.fault`).
 
     python -m vit_perception.ros.start --ros-args --params-file params.yaml -p autostart:=true
 
@@ -31,7 +31,7 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(sent, lambda *_: os._exit(0))
     import rclpy
 
-    from vit_perception import telemetry
+    from vit_perception.files import telemetry
     telemetry.off()
     from vit_perception.ros.encoder_node import EncoderNode
 
@@ -105,7 +105,7 @@ def _end(node: "EncoderNode | None") -> None:
     import rclpy
     from rclpy.signals import uninstall_signal_handlers
 
-    from vit_perception.engines.cuda_fault import end_process
+    from vit_perception.engines.cuda.fault import end_process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uninstall_signal_handlers()

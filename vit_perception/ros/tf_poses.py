@@ -14,10 +14,10 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 
-from vit_perception.errors import shown
-from vit_perception.pose.samples import JUMP_BACK_NS
-from vit_perception.settings import BadSetting, PoseSettings
-from vit_perception.types import NANOSECONDS_PER_SECOND, BadInput, check_frame_id
+from vit_perception.files.errors import shown
+from vit_perception.streams.sample_history import JUMP_BACK_NS
+from vit_perception.config.settings import BadSetting, PoseSettings
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, check_frame_id
 
 MOST_FRAMES = 10_000
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
-from vit_perception.errors import traced
+from vit_perception.files.errors import traced
 
 LONGEST_VIEW_S = 5.0  # a view takes a second at most; should one take longer, nobody waits for it
 

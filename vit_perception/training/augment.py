@@ -12,7 +12,7 @@ from torch import Tensor
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.training.recipe import Recipe
-from vit_perception.types import RgbImage
+from vit_perception.wire.records import RgbImage
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 _GREY = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601 luma

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from vit_perception.checkpoints.native import config_json, preprocessor_json
-from vit_perception.model.heads import kind_of
+from vit_perception.heads.classification import kind_of
 from vit_perception.training.run_state import write_whole
 from vit_perception.training.start import Start
 

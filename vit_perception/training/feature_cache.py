@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.private_cache import FILE_MODE, Untrusted, cache_root, opened_file, opened_folder
+from vit_perception.files.private_cache import FILE_MODE, Untrusted, cache_root, opened_file, opened_folder
 
 
 def feature_folder() -> Path:

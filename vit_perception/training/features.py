@@ -7,17 +7,17 @@ from types import TracebackType
 
 import numpy as np
 
-from vit_perception.bags.labelled import LabelledPicture
+from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.engines.build import fitted_to
-from vit_perception.errors import InvalidValue, OperationFailed
-from vit_perception.export.reference import encoder_digest
-from vit_perception.model.heads import features_of
-from vit_perception.pipeline import Pipeline
-from vit_perception.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
+from vit_perception.engines.building.build import fitted_to
+from vit_perception.files.errors import InvalidValue, OperationFailed
+from vit_perception.engines.reference import encoder_digest
+from vit_perception.heads.classification import features_of
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 from vit_perception.training.feature_cache import FeatureCache
 from vit_perception.training.pictures import Unreadable, content_sha256
-from vit_perception.types import BadInput
+from vit_perception.wire.records import BadInput
 
 
 @dataclass(frozen=True, eq=False)

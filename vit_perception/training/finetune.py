@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vit_perception.errors import InvalidValue, OperationFailed
+from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.fit_head import Evaluation, held_out
+from vit_perception.heads.fit import Evaluation, held_out
 from vit_perception.training.augment import Augment, generator_of
 from vit_perception.training.batches import batches, order_of
 from vit_perception.training.checkpoint_writer import write_description, write_weights

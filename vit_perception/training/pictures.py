@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.bags.labelled import LabelledPicture, labelled_folder, labelled_frames, left_out_of
-from vit_perception.bags.reader import ACCEPTED, BagError, BagReader
-from vit_perception.errors import InvalidValue
+from vit_perception.datasets.labelled import LabelledPicture, labelled_folder, labelled_frames, left_out_of
+from vit_perception.recordings.reader import ACCEPTED, BagError, BagReader
+from vit_perception.files.errors import InvalidValue
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import PICTURE_SUFFIXES
-from vit_perception.types import BadInput, RgbImage
+from vit_perception.wire.records import BadInput, RgbImage
 
 KEPT_DECODED_BYTES = 1 << 30
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from vit_perception.errors import InvalidValue
-from vit_perception.model.fit_head import Evaluation, evaluate, fit_head, held_out
-from vit_perception.model.heads import LABELS_FILE, WEIGHTS_FILE, FormerHead, Head, load_head, save_head
+from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.fit import Evaluation, evaluate, fit_head, held_out
+from vit_perception.heads.classification import LABELS_FILE, WEIGHTS_FILE, FormerHead, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
 from vit_perception.training.pictures import Source, Unreadable
 from vit_perception.training.run_state import OutputError, write_whole

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from vit_perception import durable
-from vit_perception.checkpoints.zip_files import check_entries, open_zip
-from vit_perception.errors import InvalidValue
-from vit_perception.regular_files import open_regular
+from vit_perception.files import atomic
+from vit_perception.checkpoints.files.zip_files import check_entries, open_zip
+from vit_perception.files.errors import InvalidValue
+from vit_perception.files.regular_files import open_regular
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
@@ -26,9 +26,9 @@ class OutputError(OSError):
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """As :func:`vit_perception.durable.write_whole`. Raises OutputError where the folder is read-only or full."""
+    """As :func:`vit_perception.files.atomic.write_whole`. Raises OutputError where the folder is read-only or full."""
     try:
-        durable.write_whole(path, write)
+        atomic.write_whole(path, write)
     except Exception as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
         raise OutputError(f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
                           "writable folder with room for the weights four times") from error
@@ -57,12 +57,12 @@ def only_run_in(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(durable.locked(folder / LOCK_FILE))
+            held.enter_context(atomic.locked(folder / LOCK_FILE))
         except BlockingIOError as error:
             raise OutputError(f"--out: another run writes to {folder}; accepted: a folder for each") from error
         except OSError as error:
             raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
-        durable.sweep(folder, _WRITTEN)
+        atomic.sweep(folder, _WRITTEN)
         yield
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer

@@ -32,7 +32,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 from test.engines.standin_tensorrt.faults import FAULTS, VARIABLE
-from vit_perception.engines.tensorrt_api import Gpu
+from vit_perception.engines.tensorrt.api import Gpu
 
 if TYPE_CHECKING:
     import pytest
@@ -95,8 +95,8 @@ def install(patch: "pytest.MonkeyPatch", flavour: str = "tensorrt", device: str 
     import torch
 
     from test.engines.standin_tensorrt.run_part import DEVICE_VARIABLE
-    from vit_perception.engines import tensorrt_api
-    from vit_perception.engines.tensorrt_engine import TensorrtEngine
+    from vit_perception.engines.tensorrt import api as tensorrt_api
+    from vit_perception.engines.tensorrt.engine import TensorrtEngine
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = str(MODULES / flavour)
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [folder, str(ROOT), os.environ.get("PYTHONPATH")])))

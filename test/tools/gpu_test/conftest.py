@@ -9,8 +9,8 @@ import torch
 from test.engines import standin_tensorrt
 from tools.gpu_test.machine import STAND_IN, Machine, Runtime
 from tools.gpu_test.note import Note
-from vit_perception.engines import cuda_graph, torch_cuda_frame
-from vit_perception.engines.tensorrt_engine import TensorrtEngine
+from vit_perception.engines.cuda import frame as torch_cuda_frame, graph as cuda_graph
+from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.engines.torch_engine import TorchEngine
 
 

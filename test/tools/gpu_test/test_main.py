@@ -73,6 +73,6 @@ def test_without_packages_for_bags_and_ros_an_engine_opens():
     done = run_program([sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({hidden}));"
                         "from benchmarks.gpu_bench import random_model;"
                         "from vit_perception.engines.select import open_engine;"
-                        "from vit_perception.settings import EngineSettings;"
+                        "from vit_perception.config.settings import EngineSettings;"
                         "print(open_engine(EngineSettings('torch'), random_model('test'), 1).engine)"], cwd=ROOT)
     assert done.returncode == 0 and done.stdout.startswith("torch "), done.stderr

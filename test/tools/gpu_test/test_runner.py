@@ -12,7 +12,7 @@ from tools.gpu_test.note import LeftOut, Note
 from tools.gpu_test.plan import BUDGET_S, Step
 from tools.gpu_test.report import Report
 from tools.gpu_test.runner import Settings, run_part
-from vit_perception.engines.cuda_fault import GpuLost
+from vit_perception.engines.cuda.fault import GpuLost
 
 
 def step(function, limit_s=120, **more):

@@ -12,10 +12,10 @@ from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import STAND_IN
 from tools.gpu_test.note import LeftOut
 from tools.gpu_test.steps import capture, cycles, graph, marked, memory, neighbour, outputs, speeds, threads, weights
-from vit_perception.export.parity import parity_batch
-from vit_perception.export.reference import graph_of
+from vit_perception.engines.parity_gate import parity_batch
+from vit_perception.engines.reference import graph_of
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.types import EncoderOutput
+from vit_perception.wire.records import EncoderOutput
 
 
 def checked(note, step, *arguments):

@@ -8,7 +8,7 @@ import torch
 from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import Machine
 from tools.gpu_test.note import Note
-from vit_perception.engines import cuda_graph
+from vit_perception.engines.cuda import graph as cuda_graph
 
 
 class Forced(Exception):

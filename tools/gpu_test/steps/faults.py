@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.gpu_test.machine import Machine
 from tools.gpu_test.note import Note
-from vit_perception.engines import cuda_fault
+from vit_perception.engines.cuda import fault as cuda_fault
 
 ROOT = Path(__file__).resolve().parents[3]
 _LIMIT_S = 75.0

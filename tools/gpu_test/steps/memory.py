@@ -12,7 +12,7 @@ from tools.gpu_test.inside import copies, differences
 from tools.gpu_test.machine import Machine, Runtime
 from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.durable import file_sha256
+from vit_perception.files.atomic import file_sha256
 from vit_perception.engines.engine import EngineError
 
 _LARGEST_BYTES, _SMALLEST_BYTES = 1 << 30, 1 << 18

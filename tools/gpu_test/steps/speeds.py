@@ -15,9 +15,9 @@ from tools.gpu_test.machine import Machine, Runtime
 from tools.gpu_test.needs import missing_packages
 from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.export.parity import measure, parity_batch, run_batches
+from vit_perception.engines.parity_gate import measure, parity_batch, run_batches
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.types import EncoderOutput
+from vit_perception.wire.records import EncoderOutput
 
 BATCHES, RUNS = (1, 3, 8), 200
 # (batch, mode of torch.compile): with reduce-overhead it records CUDA graphs as well.

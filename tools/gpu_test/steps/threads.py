@@ -11,7 +11,7 @@ from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import Machine, Opened, Runtime
 from tools.gpu_test.note import Note
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.engines import cuda_graph
+from vit_perception.engines.cuda import graph as cuda_graph
 
 RUNS, OPENINGS = 200, 3
 _BLOCK_BYTES = 12 << 20  # above 10 MB torch asks the driver for each size anew

@@ -14,9 +14,9 @@ from tools.gpu_test.machine import Machine, Runtime
 from tools.gpu_test.note import Note
 from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.engines.source import EngineSource
-from vit_perception.export.parity import parity_batch
+from vit_perception.engines.parity_gate import parity_batch
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.model.encoder_graph import EncoderGraph
+from vit_perception.engines.encoder_graph import EncoderGraph
 from vit_perception.model.layers import Attention, Block, explicit_attention
 
 FLOAT16_LARGEST = 65504.0

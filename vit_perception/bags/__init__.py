@@ -1,1 +1,0 @@
-"""rosbag2 files read and replayed through the pipeline, without ROS."""

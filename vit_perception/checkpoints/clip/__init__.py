@@ -1,0 +1,1 @@
+"""Checkpoints of OpenAI's CLIP and of OpenCLIP, with their text towers."""

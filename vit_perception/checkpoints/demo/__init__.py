@@ -1,0 +1,1 @@
+"""The small encoder that the demo needs, converted from a published checkpoint."""

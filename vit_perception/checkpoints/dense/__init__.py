@@ -1,0 +1,1 @@
+"""Checkpoints with a depth or segmentation head: DPT and Depth Anything."""

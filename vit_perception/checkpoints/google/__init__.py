@@ -1,0 +1,1 @@
+"""Checkpoints of Google Research's Vision Transformer (.npz)."""

@@ -1,0 +1,68 @@
+"""How settings check themselves: every error names the parameter as the user wrote it, its value, what is accepted."""
+
+import os
+import re
+
+from vit_perception.files.errors import InvalidValue, printable, shown
+
+# Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+
+
+class BadSetting(InvalidValue):
+    """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
+
+    def __init__(self, name: str, value: object, accepted: str):
+        super().__init__(f"parameter '{printable(name, 200)}' is {shown(value)}; accepted: {accepted}")
+        self.name = name
+
+
+def home_path(path: str) -> str:
+    """``path`` with a leading ``~`` or ``~user`` as that user's home folder.
+
+    Raises InvalidValue where there is no such user; a file of that name is ``./~user``.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = expanded.split("/")[0]
+        raise InvalidValue(f"{shown(path)} is in the home folder of {printable(user, 200)}, which is not known here; "
+                           f"accepted: a path, with ~ or ~user, or ./{printable(user, 200)} for a file of that name")
+    return expanded
+
+
+def expand_paths(settings: object, **parameters: str) -> None:
+    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by name of the field.
+
+    Raises BadSetting naming the parameter.
+    """
+    for field, parameter in parameters.items():
+        path = getattr(settings, field)
+        try:
+            object.__setattr__(settings, field, home_path(path))
+        except InvalidValue as error:
+            raise BadSetting(parameter, path, str(error).rpartition("accepted: ")[2]) from error
+
+
+def check_name(parameter: str, name: str) -> None:
+    """Raise BadSetting where a camera's or arm's ``name`` cannot be a segment of a topic."""
+    if not _NAME.match(name):
+        raise BadSetting(parameter, name, "a letter followed by letters, digits or underscores")
+
+
+def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    """Raise BadSetting where ``value`` is none of ``accepted``."""
+    if value not in accepted:
+        raise BadSetting(name, value, "one of " + ", ".join(accepted))
+
+
+def within(name: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """Raise BadSetting where ``value`` (in ``unit``) does not lie between ``low`` and ``high``."""
+    # NaN fails both comparisons, so it is refused too.
+    if not low <= value <= high:
+        raise BadSetting(name, value, f"{low:g} to {high:g}{' ' + unit if unit else ''}")
+
+
+def check_labels(name: str, labels: tuple[str, ...]) -> None:
+    """Raise BadSetting where a label is empty or there twice."""
+    if any(not label.strip() for label in labels) or len(set(labels)) != len(labels):
+        raise BadSetting(name, list(labels), "names that differ from each other, none of them empty")

@@ -1,0 +1,1 @@
+"""Recordings and data sets to features: ``embed``, LeRobot, and labelled pictures."""

@@ -1,0 +1,1 @@
+"""LeRobot data sets: their description, tables and videos, read with bounds."""

@@ -1,0 +1,132 @@
+"""The files that `embed` writes: one shard a file, in one of three formats. A shard is whole or not there."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from vit_perception.files.atomic import sync, working_folder, write_whole
+from vit_perception.datasets.embed_columns import Columns, FrameColumns
+from vit_perception.datasets.output_messages import OutputMessages, offered_qos
+from vit_perception.recordings.writer import BagWriter
+from vit_perception.wire.records import FrameResult
+from vit_perception.wire.layout import Layout
+
+FORMATS = ("parquet", "safetensors", "mcap")
+# Shuffled reading takes one row group at a time.
+ROW_GROUP_BYTES = 4 << 20
+
+
+class Shard(Protocol):
+    """One shard in the making: frames are added, then it is written. ``size_bytes`` grows with the frames."""
+
+    size_bytes: int
+
+    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+        """One frame; ``place`` holds index, source, episode, layout and recorded_ns."""
+
+    def write(self, path: Path) -> None:
+        """Put the shard at ``path``, whole. Raises OSError, leaving nothing, where it does not fit."""
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+
+
+class ColumnShard:
+    """Frames as columns, kept in memory until they are written as Parquet or safetensors."""
+
+    def __init__(self, columns: FrameColumns, file_format: str):
+        self._columns, self._format = columns, file_format
+        self._rows: list[Columns] = []
+        self.size_bytes = 0
+
+    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+        # Copies: the engine's arrays hold only until its next run.
+        row = {name: np.array(value, np.int64) for name, value in place.items()}
+        row |= {name: np.array(value) for name, value in self._columns.of(result, extras).items()}
+        self._rows.append(row)
+        self.size_bytes += sum(value.nbytes for value in row.values())
+
+    def write(self, path: Path) -> None:
+        stacked = self._stacked()
+        write_whole(path, lambda file: _WRITERS[self._format](file, stacked))
+
+    def _stacked(self) -> Columns:
+        """Every column with its leading axis; rows are let go as they are taken, so that both never are in memory."""
+        names = list(self._rows[0])
+        stacked = {name: np.stack([row.pop(name) for row in self._rows]) for name in names}
+        self._rows = []
+        return stacked
+
+    def abandon(self) -> None:
+        self._rows = []
+
+
+def _write_parquet(file: Path, columns: Columns) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({name: _arrow_of(values, pa) for name, values in columns.items()})
+    shapes = {name: ",".join(map(str, values.shape[1:])) for name, values in columns.items()}
+    table = table.replace_schema_metadata({f"shape.{name}": shape for name, shape in shapes.items()})
+    rows = len(next(iter(columns.values())))
+    row_bytes = sum(values.nbytes for values in columns.values()) // rows
+    # pyarrow would take a path with a colon for a URI.
+    with file.open("wb") as content:
+        # Features hardly compress, and dictionaries and statistics of them only cost.
+        pq.write_table(table, content, compression="none", use_dictionary=False,
+                       write_statistics=["stamp_ns", "index"], row_group_size=max(1, ROW_GROUP_BYTES // row_bytes))
+
+
+def _arrow_of(values: np.ndarray, pa: Any) -> Any:
+    flat = pa.array(values.reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def _write_safetensors(file: Path, columns: Columns) -> None:
+    from safetensors.numpy import save
+
+    file.write_bytes(save({name: np.ascontiguousarray(values) for name, values in columns.items()}))
+
+
+_WRITERS = {"parquet": _write_parquet, "safetensors": _write_safetensors}
+
+
+class BagShard:
+    """Frames as the node's own messages, streamed to a temporary bag of which the MCAP file is the shard."""
+
+    def __init__(self, messages: OutputMessages, folder: Path, name: str):
+        self._messages = messages
+        self._folder = working_folder(folder / name)
+        self._name = name
+        latched = messages.layout_topic
+        self._writer = BagWriter(self._folder / name, lambda topic: [offered_qos(topic == latched)])
+        self._writer.__enter__()
+        self._layout_id = ""
+        self.size_bytes = 0
+
+    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+        messages = list(self._messages.of_frame(result))
+        # At the head of each shard too, so that a file can be played by itself.
+        if layout.layout_id != self._layout_id:
+            self._layout_id = layout.layout_id
+            messages.insert(0, self._messages.of_layout(layout))
+        for message in messages:
+            self._writer.write(message.topic, message.type_name, message.data, place["recorded_ns"])
+            self.size_bytes += len(message.data)
+
+    def write(self, path: Path) -> None:
+        try:
+            self._writer.__exit__()
+            made = self._folder / self._name / f"{self._name}.mcap"
+            with open(made, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(made, path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        sync(path.parent)
+
+    def abandon(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)

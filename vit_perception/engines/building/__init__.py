@@ -1,0 +1,3 @@
+"""Building an engine: progress that a user can see, a bound on memory, and a child process that
+may fail.
+"""

@@ -1,0 +1,3 @@
+"""Engine files that were built once: stored, found again, checked, and explained when they do
+not fit.
+"""

@@ -1,1 +1,0 @@
-"""Model to ONNX, and the gate that every engine has to pass."""

@@ -1,1 +1,0 @@
-"""Image and pose tokens joined into one embedding."""

@@ -1,0 +1,1 @@
+"""What sits on the tokens of a Vision Transformer: classification, text and dense heads."""

@@ -1,0 +1,206 @@
+"""Classification heads fitted on encoder features (``vit-perception fit``), and what makes scores of logits.
+
+numpy only, so that a head is the same behind every engine.
+"""
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from vit_perception.files.atomic import write_whole
+from vit_perception.files.errors import MOST_SHOWN, InvalidValue, UserError, printable
+from vit_perception.files.regular_files import IrregularFile, check_regular, read_text_bounded
+from vit_perception.files.safetensors_header import read_header
+from vit_perception.model.model_card import check_labels
+from vit_perception.wire.records import ClassScore
+
+FEATURES = ("cls", "mean", "cls_mean")
+WEIGHTS_FILE, LABELS_FILE = "head.safetensors", "labels.json"
+_TENSORS = ("weight", "bias", "mean", "scale")
+# Raised when what is stored changes, or what the encoder's digest is made of.
+FORMAT = 2
+
+
+class FormerHead(InvalidValue):
+    """A head of an earlier version, for which nothing tells any more whether it fits the encoder."""
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float32."""
+    logits = np.asarray(logits, dtype=np.float32)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logistic sigmoid, float32: scores of classes that do not exclude each other (SigLIP)."""
+    return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float32)))
+
+
+def scores_of(logits: np.ndarray, kind: str) -> np.ndarray:
+    """Scores of ``logits`` by ``kind``, ``softmax`` or ``sigmoid``; float32."""
+    return sigmoid(logits) if kind == "sigmoid" else softmax(logits)
+
+
+def kind_of(classes: int, kind: str = "softmax") -> str:
+    """``kind``, but ``sigmoid`` for a single class: a softmax over one logit is 1, whatever the picture."""
+    return "sigmoid" if classes == 1 else kind
+
+
+def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
+    """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS first.
+
+    ``cls_token`` is (D,), ``patch_tokens`` (P, D). Raises ValueError for another ``feature``.
+    """
+    if feature not in FEATURES:
+        raise InvalidValue(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
+    if feature == "cls":
+        return cls_token
+    mean = patch_tokens.mean(axis=0)
+    return mean if feature == "mean" else np.concatenate([cls_token, mean])
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear classifier of K classes on standardised features of width F.
+
+    ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
+    scores = softmax(weight · (feature − mean) / scale + bias), with one class the sigmoid. ``encoder_sha256`` is the
+    digest of the encoder (weights, configuration, block, preprocessing) that it was fitted on, "" where unknown.
+    Raises ValueError naming what does not fit.
+    """
+
+    labels: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    feature: str = "cls"
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    encoder_sha256: str = ""
+
+    def __post_init__(self):
+        classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
+        defaults = {"mean": np.zeros(width), "scale": np.ones(width)}
+        shapes = {"weight": (classes, width), "bias": (classes,), "mean": (width,), "scale": (width,)}
+        if not classes:
+            raise InvalidValue("a head has no labels; accepted: at least one")
+        check_labels(self.labels, "a head")
+        if self.feature not in FEATURES:
+            raise InvalidValue(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
+        for name, shape in shapes.items():
+            given = getattr(self, name)
+            values = np.ascontiguousarray(defaults[name] if given is None else given, dtype=np.float32)
+            if values.shape != shape:
+                raise InvalidValue(f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} labels")
+            if not np.isfinite(values).all() or (name == "scale" and values.min() <= 0):
+                accepted = "finite numbers above 0" if name == "scale" else "finite numbers"
+                raise InvalidValue(f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}")
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    @property
+    def kind(self) -> str:
+        """What makes scores of its logits: ``softmax``, or ``sigmoid`` where it has one class."""
+        return kind_of(len(self.labels))
+
+    def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray) -> np.ndarray:
+        """Scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
+
+        Raises ValueError where the encoder's features are of another width than those the head was fitted on.
+        """
+        features = features_of(cls_token, patch_tokens, self.feature)
+        if features.shape != self.mean.shape:
+            raise InvalidValue(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
+                               f"this head: {len(self.mean)}, the width that it was fitted on")
+        return scores_of(self.weight @ ((features - self.mean) / self.scale) + self.bias, self.kind)
+
+
+def save_head(path: str | Path, head: Head) -> None:
+    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature, encoder)."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: getattr(head, name) for name in _TENSORS})
+    write_whole(folder / WEIGHTS_FILE, lambda file: file.write_bytes(weights))
+    fields = {"format": FORMAT, "labels": list(head.labels), "feature": head.feature,
+              "encoder_sha256": head.encoder_sha256}
+    text = json.dumps(fields, ensure_ascii=False, indent=1)
+    write_whole(folder / LABELS_FILE, lambda file: file.write_text(text + "\n", "utf-8"))
+
+
+def load_head(path: str | Path) -> Head:
+    """The head in the folder ``path``. Raises ValueError naming the file and what it must hold."""
+    weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
+    for file in (weights_path, labels_path):
+        try:
+            check_regular(file)
+        except FileNotFoundError as error:
+            raise InvalidValue(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
+                               f"{LABELS_FILE}") from error
+    fields = _fields_of(labels_path)
+    try:
+        header = read_header(weights_path)
+        if sorted(header.shapes) != sorted(_TENSORS):
+            raise InvalidValue(f"{weights_path} holds {', '.join(sorted(header.shapes))[:200]}; accepted: "
+                               f"{', '.join(_TENSORS)}")
+        tensors = load_file(weights_path)
+    except UserError:
+        raise
+    except Exception as error:  # the safetensors library has an exception class of its own for each broken header
+        raise InvalidValue(f"{weights_path}: {str(error)[:200]}; accepted: a safetensors file") from error
+    try:
+        return Head(tuple(fields["labels"]), feature=fields["feature"], encoder_sha256=fields.get("encoder_sha256", ""),
+                    **tensors)
+    except (ValueError, TypeError) as error:
+        raise InvalidValue(f"{path}: {error}") from error
+
+
+def _fields_of(path: Path) -> dict[str, Any]:
+    """The object in labels.json: ``labels`` is a list of texts, ``feature`` and ``encoder_sha256`` are texts."""
+    try:
+        fields = json.loads(read_text_bounded(path))
+        labels, digest = fields["labels"], fields.get("encoder_sha256", "")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise TypeError("labels are no list of strings")
+        if not isinstance(fields["feature"], str) or not isinstance(digest, str):
+            raise TypeError("feature or encoder_sha256 is no string")
+    except IrregularFile:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidValue(f'{path}: {error!r:.200}; accepted: {{"labels": [names], "feature": one of '
+                           f'{", ".join(FEATURES)}}}') from error
+    if digest and fields.get("format") != FORMAT:
+        raise FormerHead(f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose digest of "
+                         "the encoder leaves out the model's configuration, so that it would also fit another "
+                         f"encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`")
+    return fields
+
+
+def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:
+    """The ``k`` best classes (all where there are fewer), best first, by their names in ``labels``.
+
+    A name that several classes share is followed by ``#<index>`` for each of them. ``scores`` is (K,).
+    """
+    if len(scores) != len(labels):
+        raise ValueError(f"there are {len(scores)} scores and {len(labels)} labels; accepted: as many of each")
+    best = np.argsort(-scores, kind="stable")[:k]
+    names = distinct_names(tuple(labels))
+    return tuple(ClassScore(names[index], float(scores[index])) for index in best)
+
+
+@functools.lru_cache(maxsize=16)
+def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made twice.
+
+    What a message, a terminal or a report cannot take of a stranger's label is made visible; long ones are cut.
+    """
+    labels = tuple(printable(label, MOST_SHOWN, keep="") for label in labels)
+    count = Counter(labels)
+    names = tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))
+    return names if len(set(names)) == len(names) else tuple(f"{name}#{index}" for index, name in enumerate(labels))

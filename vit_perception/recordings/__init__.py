@@ -1,0 +1,1 @@
+"""Bags read and written, without ROS and without knowing what is in them."""

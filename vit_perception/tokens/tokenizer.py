@@ -1,0 +1,186 @@
+"""A pose, or a joint state -> one token of the encoder's width.
+
+A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns (6), column
+after column. A state is its joints' positions, velocities, or both, as
+:class:`vit_perception.wire.records.JointState` has them. Three kinds:
+
+``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p mod n with
+octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
+
+    wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 where K is 1)
+    token[2p]    = sqrt(2) * cos(2 * pi * x[j] / wavelength_k)
+    token[2p+1]  = sqrt(2) * sin(2 * pi * x[j] / wavelength_k)
+
+computed in float64 and rounded to float32; an odd D leaves the last sine out. An even D has a root mean
+square of exactly 1, and no token is all zero, which on the wire would mean a missing one. Positions are
+unambiguous within 8 m, joints within 8 rad, and 2 cm (about 1 degree) turns the fastest pair once. A width below
+2 n holds the first numbers only; a state of so many joints is refused. (Sines of geometric wavelengths: Vaswani et
+al., "Attention Is All You Need", 2017, section 3.5.)
+
+``linear``: a safetensors file with ``weight`` (D, n) and ``bias`` (D,): ``weight @ x + bias``.
+
+``mlp``: ``fc1.weight`` (H, n), ``fc1.bias`` (H,), ``fc2.weight`` (D, H), ``fc2.bias`` (D,):
+``fc2(gelu(fc1(x)))`` with the exact (erf) GELU.
+
+Both may hold ``mean`` (n,) and ``std`` (n,), together: then x is ``(x - mean) / std`` first.
+"""
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from vit_perception.files.errors import InvalidValue
+from vit_perception.streams.rotation import rotation_6d
+from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
+from vit_perception.config.settings import BadSetting, StateSettings
+from vit_perception.wire.records import Pose
+
+NUMBERS = 9
+LONGEST_WAVELENGTH, SHORTEST_WAVELENGTH = 8.0, 0.02
+
+LEARNED = ("linear", "mlp")
+
+
+def _weights(kind: str, count: int) -> Shapes:
+    if kind == "linear":
+        return {"weight": ("D", count), "bias": ("D",)}
+    return {"fc1.weight": ("H", count), "fc1.bias": ("H",), "fc2.weight": ("D", "H"), "fc2.bias": ("D",)}
+
+
+class Tokenizer(Protocol):
+    """``weights_sha256`` is '' where there are no weights."""
+
+    kind: str
+    width: int
+    weights_sha256: str
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        ...
+
+
+class PoseTokenizer(Tokenizer, Protocol):
+    """A tokenizer of n = 9 numbers."""
+
+    def tokens(self, pose: Pose) -> np.ndarray:
+        """(1, width) float32."""
+        ...
+
+
+def pose_numbers(pose: Pose) -> np.ndarray:
+    """The 9 numbers of a pose, (9,) float64."""
+    return np.concatenate([pose.position_m, rotation_6d(pose.quaternion_xyzw)])
+
+
+class FourierTokenizer:
+    """Sines and cosines; the formula is in the module's docstring."""
+
+    kind = "fourier"
+    weights_sha256 = ""
+
+    def __init__(self, width: int, count: int = NUMBERS):
+        self.width = width
+        pair = np.arange(math.ceil(width / 2))
+        octaves = math.ceil(len(pair) / count)
+        wavelengths = LONGEST_WAVELENGTH * (SHORTEST_WAVELENGTH / LONGEST_WAVELENGTH) ** (
+            (pair // count) / max(1, octaves - 1))
+        self._number = pair % count
+        self._radians_per_unit = 2.0 * math.pi / wavelengths
+
+    def tokens(self, pose: Pose) -> np.ndarray:
+        """(1, width) float32."""
+        return self.encode(pose_numbers(pose))
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        angles = numbers[self._number] * self._radians_per_unit
+        pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
+        return pairs.reshape(1, -1)[:, :self.width].astype(np.float32)
+
+
+class LearnedTokenizer:
+    """``linear`` or ``mlp`` from a file; names and shapes are in the module's docstring."""
+
+    def __init__(self, kind: str, width: int, weights_path: str, count: int = NUMBERS):
+        """Raises BadWeights for a file that is not exactly as documented, or of another width."""
+        self.kind, self.width = kind, width
+        file = read_weights(weights_path)
+        normalisation: Shapes = {"mean": (count,), "std": (count,)}
+        given = [name for name in normalisation if name in file.tensors]
+        if len(given) == 1:
+            raise BadWeights(f"{weights_path}: there is {given[0]} alone; accepted: mean and std together, or neither")
+        found = check_shapes(file, _weights(kind, count), normalisation)["D"]
+        if found != width:
+            raise BadWeights(f"{weights_path}: tokens of width {found}; accepted: {width}, the encoder's")
+        self.weights_sha256 = file.sha256
+        self._layers = _folded(file, kind)
+
+    def tokens(self, pose: Pose) -> np.ndarray:
+        """(1, width) float32."""
+        return self.encode(pose_numbers(pose))
+
+    def encode(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float64 to (1, width) float32."""
+        hidden = numbers.astype(np.float32)
+        for index, (weight, bias) in enumerate(self._layers):
+            hidden = _gelu(hidden) if index else hidden
+            # einsum runs on this thread; torch and BLAS would wait for others, 8 ms on a busy CPU.
+            hidden = np.einsum("ij,j->i", weight, hidden) + bias
+        return hidden[None]
+
+
+def _gelu(values: np.ndarray) -> np.ndarray:
+    """x * P(X <= x) for a standard normal X, exactly (Hendrycks & Gimpel, 2016). numpy has no erf."""
+    erf = np.fromiter(map(math.erf, (values * math.sqrt(0.5)).tolist()), np.float32, len(values))
+    return values * (0.5 + 0.5 * erf)
+
+
+def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(weight, bias) of each layer, with mean and std folded into the first: the call has less to do."""
+    prefixes = ("",) if kind == "linear" else ("fc1.", "fc2.")
+    layers = [(file.tensors[p + "weight"].astype(np.float64), file.tensors[p + "bias"].astype(np.float64))
+              for p in prefixes]
+    if "std" in file.tensors:
+        mean, std = file.tensors["mean"].astype(np.float64), file.tensors["std"].astype(np.float64)
+        if (std <= 0).any():
+            raise BadWeights(f"{file.path}: std holds {std.min():g}; accepted: values above zero")
+        weight, bias = layers[0]
+        layers[0] = weight / std, bias - (weight / std) @ mean
+    return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
+
+
+def make_tokenizer(kind: str, width: int, weights_path: str = "") -> PoseTokenizer:
+    """The tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
+
+    Raises ValueError for an unknown kind, a width below 1, or linear and mlp without a file: untrained weights
+    give noise, so there is no default. Raises BadWeights (a ValueError) for a file that does not fit.
+    """
+    return _make(kind, width, weights_path, NUMBERS, "poses.tokenizer", "poses.tokenizer_weights")
+
+
+def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokenizer:
+    """The tokenizer of ``state``'s numbers, as :func:`make_tokenizer`.
+
+    Raises BadSetting where ``fourier`` would have to leave numbers out.
+    """
+    count = len(state.joints) * len(state.fields)
+    if kind == "fourier" and 2 * count > width:
+        raise BadSetting(f"states.{state.name}.joints", list(state.joints),
+                         f"at most {width // 2 // len(state.fields)} joints with the fields {', '.join(state.fields)}: "
+                         f"a token of {width} channels has a cosine and a sine for {width // 2} numbers")
+    return _make(kind, width, state.tokenizer_weights, count, "states.tokenizer",
+                 f"states.{state.name}.tokenizer_weights")
+
+
+def _make(kind: str, width: int, weights_path: str, count: int, parameter: str,
+          weights_parameter: str) -> PoseTokenizer:
+    if width < 1:
+        raise InvalidValue(f"width is {width}; accepted: the encoder's token width, 1 or more")
+    if kind == "fourier":
+        return FourierTokenizer(width, count)
+    if kind not in LEARNED:
+        raise InvalidValue(f"{parameter} is {kind!r}; accepted: fourier, {', '.join(LEARNED)}")
+    if not weights_path:
+        raise InvalidValue(f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights")
+    return LearnedTokenizer(kind, width, weights_path, count)

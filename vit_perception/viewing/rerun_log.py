@@ -1,0 +1,85 @@
+"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
+
+import re
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_perception.files import telemetry
+from vit_perception.viewing.contact_sheet import CameraPanel
+from vit_perception.viewing.inspect_frames import InspectedFrame
+from vit_perception.files.atomic import sweep, whole_file
+from vit_perception.files.errors import MOST_SHOWN, printable
+from vit_perception.pipeline.feature_views import PcaView
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND
+
+JPEG_QUALITY = 85
+
+
+def rerun_sdk() -> Any:
+    """The module ``rerun``. Raises ImportError with the pip command."""
+    telemetry.off()
+    try:
+        import rerun
+    except ImportError as error:
+        raise ImportError("an .rrd file needs rerun-sdk: pip install rerun-sdk") from error
+    return rerun
+
+
+class RerunLog:
+    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the timeline ``stamp``.
+
+    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
+    ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the block ends without an error, whole.
+    Raises ImportError with the pip command.
+    """
+
+    def __init__(self, path: Path, name: str):
+        self._rerun = rerun_sdk()
+        # Its id is its own: the viewer merges recordings of one id.
+        self._recording = self._rerun.RecordingStream("vit_perception")
+        sweep(path.parent, re.escape(path.name))  # gigabytes that a killed run has left
+        self._file = whole_file(path)
+        self._recording.save(self._file.__enter__())
+        self._recording.send_recording_name(printable(name, MOST_SHOWN, keep=""))
+        self._pca: dict[str, PcaView] = {}
+        self._paths: dict[str, array] = {}  # x y z one behind the other, in the viewer's own precision
+
+    def __enter__(self) -> "RerunLog":
+        return self
+
+    def __exit__(self, *error) -> None:
+        for arm, path in self._paths.items():
+            positions = np.frombuffer(path, np.float32).reshape(-1, 3)
+            self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([positions]), static=True)
+        self._recording.flush()
+        self._recording.disconnect()
+        self._file.__exit__(*error)
+
+    def add(self, frame: InspectedFrame) -> None:
+        """Log one frame; nothing of it is kept but the positions."""
+        rerun, recording = self._rerun, self._recording
+        recording.set_time("stamp", timestamp=frame.stamp_ns / NANOSECONDS_PER_SECOND)
+        for name, panel in frame.panels.items():
+            self._add_panel(name, panel)
+        for name, scores in frame.scores.items():
+            for label, score in scores.items():
+                # In parts, so that a slash in a label makes no folder.
+                recording.log([name, "score", printable(label, MOST_SHOWN, keep="")], rerun.Scalars(score))
+        for arm, (position_m, quaternion_xyzw) in frame.poses.items():
+            self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
+            recording.log(f"{arm}/hand", rerun.Transform3D(translation=position_m,
+                                                           rotation=rerun.Quaternion(xyzw=quaternion_xyzw)),
+                          rerun.TransformAxes3D(0.1))
+        for name, numbers in frame.states.items():
+            for k, number in enumerate(numbers):
+                recording.log(f"{name}/{k}", rerun.Scalars(float(number)))
+        for stage, value in frame.latency_ms.items():
+            recording.log(f"latency_ms/{stage}", rerun.Scalars(value))
+
+    def _add_panel(self, name: str, panel: CameraPanel) -> None:
+        pca = self._pca.setdefault(name, PcaView())(panel.patch_tokens, panel.grid, panel.rgb.shape[:2])
+        for view, pixels in (("image", panel.rgb), ("pca", pca), ("attention", panel.attention)):
+            self._recording.log(f"{name}/{view}", self._rerun.Image(pixels).compress(jpeg_quality=JPEG_QUALITY))

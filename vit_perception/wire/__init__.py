@@ -1,0 +1,42 @@
+"""What a policy node imports: tensors to Image fields and back, and the layout that explains them.
+
+It needs numpy alone, and no ROS. ``docs/wire_format.md`` says the same for other languages.
+"""
+
+from vit_perception.wire.layout import (
+    MEASURED,
+    SCHEMA_VERSION,
+    Layout,
+    LayoutCamera,
+    LayoutDense,
+    LayoutGroup,
+    LayoutState,
+    differing_fields,
+)
+from vit_perception.wire.records import BadInput
+from vit_perception.wire.tensors import (
+    TensorFields,
+    decode_tensor,
+    encode_labels,
+    encode_mask,
+    encode_tensor,
+    mask_of,
+)
+
+__all__ = [
+    "MEASURED",
+    "SCHEMA_VERSION",
+    "BadInput",
+    "Layout",
+    "LayoutCamera",
+    "LayoutDense",
+    "LayoutGroup",
+    "LayoutState",
+    "TensorFields",
+    "decode_tensor",
+    "differing_fields",
+    "encode_labels",
+    "encode_mask",
+    "encode_tensor",
+    "mask_of",
+]
