@@ -23,8 +23,11 @@ WIDTH_PX, HEIGHT_PX = 640, 480
 def pictures() -> list[array.array]:
     """The parity pictures at camera size: natural images, as bytes ready to send."""
     folder = resources.files("vit_perception.engines") / "parity_pictures"
-    read = [cv2.imdecode(np.frombuffer(f.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-            for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name.endswith(".jpg")]
+    read = [
+        cv2.imdecode(np.frombuffer(f.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        for f in sorted(folder.iterdir(), key=lambda f: f.name)
+        if f.name.endswith(".jpg")
+    ]
     return [array.array("B", cv2.resize(p, (WIDTH_PX, HEIGHT_PX)).tobytes()) for p in read]
 
 

@@ -1,4 +1,6 @@
-"""The arithmetic of gpu_bench.py that needs no GPU: work of a model, floor, percentiles, names, the table."""
+"""The arithmetic of gpu_bench.py that needs no GPU: work of a model, floor, percentiles, names, the
+table.
+"""
 
 import math
 import re
@@ -17,18 +19,23 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Work:
-    """What one run has to do: ``flop`` in matrix products, ``weight_bytes`` to read, ``transfer_bytes`` host to GPU
-    and back."""
+    """What one run has to do: ``flop`` in matrix products, ``weight_bytes`` to read,
+    ``transfer_bytes`` host to GPU and back.
+    """
 
     flop: int
     weight_bytes: int
     transfer_bytes: int
 
 
-def work_of(config: "ViTConfig", size_px: tuple[int, int], batch: int, precision: str, parameters: int) -> Work:
-    """The work of a ``batch`` of ``size_px`` images: uint8 pixels in, float32 features out, every weight read once.
+def work_of(
+    config: "ViTConfig", size_px: tuple[int, int], batch: int, precision: str, parameters: int
+) -> Work:
+    """The work of a ``batch`` of ``size_px`` images: uint8 pixels in, float32 features out, every
+    weight read once.
 
-    A multiply-add is two FLOP. Norms, softmax and activations are left out, so the floor stays a floor.
+    A multiply-add is two FLOP. Norms, softmax and activations are left out, so the floor stays a
+    floor.
     """
     rows, columns = config.grid_of(*size_px)
     patches = rows * columns
@@ -38,14 +45,18 @@ def work_of(config: "ViTConfig", size_px: tuple[int, int], batch: int, precision
     embedding = 2 * patches * 3 * config.patch_size_px**2 * config.width
     pixels = 3 * size_px[0] * size_px[1]
     features = 4 * ((1 + patches) * config.width + config.heads * patches)
-    return Work(batch * (config.depth * block + embedding), parameters * ITEM_BYTES[precision],
-                batch * (pixels + features))
+    return Work(
+        batch * (config.depth * block + embedding),
+        parameters * ITEM_BYTES[precision],
+        batch * (pixels + features),
+    )
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine was measured to do: FLOP a second in ``precision``, bytes a second on the device and over
-    the bus between host and device."""
+    """What this machine was measured to do: FLOP a second in ``precision``, bytes a second on the
+    device and over the bus between host and device.
+    """
 
     flop_s: float
     device_bytes_s: float
@@ -53,17 +64,29 @@ class Rates:
 
 
 def floor_ms(work: Work, rates: Rates) -> dict[str, float]:
-    """The least time that the run can take: the larger of arithmetic and reading the weights, and the transfers."""
-    compute, weights = 1e3 * work.flop / rates.flop_s, 1e3 * work.weight_bytes / rates.device_bytes_s
+    """The least time that the run can take: the larger of arithmetic and reading the weights, and
+    the transfers.
+    """
+    compute, weights = (
+        1e3 * work.flop / rates.flop_s,
+        1e3 * work.weight_bytes / rates.device_bytes_s,
+    )
     transfers = 1e3 * work.transfer_bytes / rates.transfer_bytes_s
-    return {"compute_ms": compute, "weights_ms": weights, "transfers_ms": transfers,
-            "floor_ms": max(compute, weights) + transfers}
+    return {
+        "compute_ms": compute,
+        "weights_ms": weights,
+        "transfers_ms": transfers,
+        "floor_ms": max(compute, weights) + transfers,
+    }
 
 
 def timing(times_ms: Sequence[float], batch: int) -> dict[str, float]:
     """p50, p99 and images a second of runs of ``batch`` images."""
-    return {"p50_ms": statistics.median(times_ms), "p99_ms": float(np.percentile(times_ms, 99)),
-            "images_per_s": 1e3 * batch * len(times_ms) / sum(times_ms)}
+    return {
+        "p50_ms": statistics.median(times_ms),
+        "p99_ms": float(np.percentile(times_ms, 99)),
+        "images_per_s": 1e3 * batch * len(times_ms) / sum(times_ms),
+    }
 
 
 def busy(intervals: Iterable[tuple[float, float]]) -> float:
@@ -76,14 +99,30 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def against_baselines(rows: list[dict], baseline: str) -> list[dict]:
-    """``rows`` of one model and batch, each with how many times faster it is than the ``baseline`` runtime's rows."""
-    medians = {row["precision"]: row["p50_ms"] for row in rows if row["runtime"] == baseline and "p50_ms" in row}
-    return [row | {f"times_eager_{precision}": p50_ms / row["p50_ms"] for precision, p50_ms in medians.items()}
-            if "p50_ms" in row else row for row in rows]
+    """``rows`` of one model and batch, each with how many times faster it is than the ``baseline``
+    runtime's rows.
+    """
+    medians = {
+        row["precision"]: row["p50_ms"]
+        for row in rows
+        if row["runtime"] == baseline and "p50_ms" in row
+    }
+    return [
+        row
+        | {
+            f"times_eager_{precision}": p50_ms / row["p50_ms"]
+            for precision, p50_ms in medians.items()
+        }
+        if "p50_ms" in row
+        else row
+        for row in rows
+    ]
 
 
 def rounded(value: object) -> object:
-    """``value`` for a JSON file, its floats with five digits: more of them is noise. NaN and infinity become texts."""
+    """``value`` for a JSON file, its floats with five digits: more of them is noise. NaN and
+    infinity become texts.
+    """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -100,8 +139,20 @@ def result_name(device: str) -> str:
 
 def table(rows: list[dict]) -> str:
     """The figures as a Markdown table, for people."""
-    columns = ("model", "batch", "runtime", "precision", "p50_ms", "p99_ms", "images_per_s", "floor_ms", "min_cosine",
-               "memory_mb", "host_us", "why_not")
+    columns = (
+        "model",
+        "batch",
+        "runtime",
+        "precision",
+        "p50_ms",
+        "p99_ms",
+        "images_per_s",
+        "floor_ms",
+        "min_cosine",
+        "memory_mb",
+        "host_us",
+        "why_not",
+    )
     shown = [[_text(row.get(column)) for column in columns] for row in rows]
     lines = [columns, ["---"] * len(columns), *shown]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,9 +1,11 @@
-"""What people write today, to compare with: rclpy + transformers, eager float32, a queue of 10, all in the callback.
+"""What people write today, to compare with: rclpy + transformers, eager float32, a queue of 10, all
+in the callback.
 
 Fair where it costs little: the result goes out as bytes in an Image, not as a list of floats.
 """
 
 import array
+import contextlib
 import sys
 
 import cv2
@@ -17,7 +19,9 @@ from transformers import AutoImageProcessor, AutoModel
 
 
 class NaiveNode(Node):
-    """Subscribes /naive/image, publishes the last hidden state (tokens, channels) on /naive/tokens."""
+    """Subscribes /naive/image, publishes the last hidden state (tokens, channels) on
+    /naive/tokens.
+    """
 
     def __init__(self, checkpoint: str):
         super().__init__("naive_encoder")
@@ -32,15 +36,18 @@ class NaiveNode(Node):
         with torch.no_grad():
             inputs = self.processor(images=rgb, return_tensors="pt")
             tokens = self.model(**inputs).last_hidden_state[0].numpy()
-        result = Image(header=message.header, height=tokens.shape[0], width=tokens.shape[1], encoding="32FC1",
-                       step=4 * tokens.shape[1])
+        result = Image(
+            header=message.header,
+            height=tokens.shape[0],
+            width=tokens.shape[1],
+            encoding="32FC1",
+            step=4 * tokens.shape[1],
+        )
         result.data = array.array("B", tokens.tobytes())
         self.publisher.publish(result)
 
 
 if __name__ == "__main__":
     rclpy.init()
-    try:
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(NaiveNode(sys.argv[1]))
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass

@@ -1,7 +1,8 @@
-"""What both k-NN scripts need: actions out of a path of poses, and the demonstrations in a folder of `embed`.
+"""What both k-NN scripts need: actions out of a path of poses, and the demonstrations in a folder
+of `embed`.
 
-An action is what the end effector did within the horizon after a moment, (6,): how far it went (m) and how it turned
-(rotation vector in rad), both in the axes of the poses' own frame.
+An action is what the end effector did within the horizon after a moment, (6,): how far it went (m)
+and how it turned (rotation vector in rad), both in the axes of the poses' own frame.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,14 @@ def episode_starts(stamps_ns: np.ndarray, positions_m: np.ndarray) -> np.ndarray
     """Indices at which a new episode begins: 0, and wherever the arm jumps or time goes back."""
     steps_s = np.diff(stamps_ns) * 1e-9
     leaps_m = np.linalg.norm(np.diff(positions_m, axis=0), axis=1)
-    return np.flatnonzero(np.concatenate([[True], (steps_s <= 0) | (leaps_m > MAX_SPEED_M_S * steps_s)]))
+    return np.flatnonzero(
+        np.concatenate([[True], (steps_s <= 0) | (leaps_m > MAX_SPEED_M_S * steps_s)])
+    )
 
 
-def actions_of(path_ns: np.ndarray, poses: np.ndarray, stamps_ns: np.ndarray, horizon_s: float) -> np.ndarray:
+def actions_of(
+    path_ns: np.ndarray, poses: np.ndarray, stamps_ns: np.ndarray, horizon_s: float
+) -> np.ndarray:
     """The actions (n, 6) at ``stamps_ns`` (n,); NaN where the episode ends within the horizon.
 
     ``poses`` (m, 7): position in m, quaternion xyzw, at ``path_ns`` (m,) ns.
@@ -46,8 +51,9 @@ def actions_of(path_ns: np.ndarray, poses: np.ndarray, stamps_ns: np.ndarray, ho
 
 
 def unit_blocks(embedding: np.ndarray, width: int) -> np.ndarray:
-    """``embedding`` (..., blocks · width) with each block (a camera's CLS token, a pose token) made unit length, so
-    that none of them rules the distance."""
+    """``embedding`` (..., blocks · width) with each block (a camera's CLS token, a pose token) made
+    unit length, so that none of them rules the distance.
+    """
     blocks = embedding.astype(np.float64).reshape(*embedding.shape[:-1], -1, width)
     lengths = np.linalg.norm(blocks, axis=-1, keepdims=True)
     return (blocks / np.where(lengths > 0, lengths, 1)).reshape(embedding.shape)
@@ -55,7 +61,9 @@ def unit_blocks(embedding: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Demonstrations:
-    """``features`` (n, L), ``actions`` (n, 6), ``episodes`` (n,) numbers; ``layouts``: what the features are."""
+    """``features`` (n, L), ``actions`` (n, 6), ``episodes`` (n,) numbers; ``layouts``: what the
+    features are.
+    """
 
     features: np.ndarray
     actions: np.ndarray
@@ -67,15 +75,24 @@ def load_demonstrations(folder: str, horizon_s: float) -> Demonstrations:
     """Every frame of `vit-perception embed --features embedding` that has its horizon before it."""
     data = FeatureDataset(folder)
     if not data.arms or "embedding" not in data.files.columns:
-        raise SystemExit(f"{folder} has no embeddings with a pose; make it with: vit-perception embed BAG "
-                         f"--out {folder} --features embedding")
+        raise SystemExit(
+            f"{folder} has no embeddings with a pose; make it with: vit-perception embed BAG "
+            f"--out {folder} --features embedding"
+        )
     items = [data[i] for i in range(len(data))]
     poses = np.stack([item["poses"][data.arms[0]][0].numpy() for item in items])
     known = ~np.isnan(poses).any(axis=1)
     items, poses = [item for item, k in zip(items, known) if k], poses[known]
     stamps_ns = np.array([int(item["stamps_ns"][0]) for item in items])
     actions = actions_of(stamps_ns, poses, stamps_ns, horizon_s)
-    episodes = np.searchsorted(episode_starts(stamps_ns, poses[:, :3]), np.arange(len(items)), side="right") - 1
-    features = unit_blocks(np.stack([item["embedding"][0].numpy() for item in items]), data.layouts[0].width)
+    episodes = (
+        np.searchsorted(
+            episode_starts(stamps_ns, poses[:, :3]), np.arange(len(items)), side="right"
+        )
+        - 1
+    )
+    features = unit_blocks(
+        np.stack([item["embedding"][0].numpy() for item in items]), data.layouts[0].width
+    )
     usable = ~np.isnan(actions).any(axis=1)
     return Demonstrations(features[usable], actions[usable], episodes[usable], data.layouts)

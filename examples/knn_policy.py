@@ -1,13 +1,15 @@
 """Imitation by nearest neighbours: do what was done when things looked like now.
 
-After Pari et al., "The Surprising Effectiveness of Representation Learning for Visual Imitation" (VINN, 2021): no
-training, only the encoder's features of demonstrations and the actions that followed them.
+After Pari et al., "The Surprising Effectiveness of Representation Learning for Visual Imitation"
+(VINN, 2021): no training, only the encoder's features of demonstrations and the actions that
+followed them.
 
-    vit-perception embed data/demo/pick_place_train --out features --features embedding --params config/demo.yaml
-    python examples/knn_policy.py features
+    vit-perception embed data/demo/pick_place_train --out features --features embedding --params
+    config/demo.yaml python examples/knn_policy.py features
 
-listens to the encoder's ~/embedding, and publishes the pose that the end effector should have `--horizon-s` later on
-/knn_policy/target_pose, with the image's stamp. `--log FILE` also writes each action as a line of JSON.
+listens to the encoder's ~/embedding, and publishes the pose that the end effector should have
+`--horizon-s` later on /knn_policy/target_pose, with the image's stamp. `--log FILE` also writes
+each action as a line of JSON.
 """
 
 import argparse
@@ -29,7 +31,9 @@ SHARPNESS = 3.0
 
 
 class KnnPolicy:
-    """``k`` neighbours by Euclidean distance, weighted by exp(-SHARPNESS · distance / their mean distance)."""
+    """``k`` neighbours by Euclidean distance, weighted by exp(-SHARPNESS · distance / their mean
+    distance).
+    """
 
     def __init__(self, features: np.ndarray, actions: np.ndarray, k: int):
         self.features, self.actions, self.k = features, actions, min(k, len(features))
@@ -37,22 +41,34 @@ class KnnPolicy:
     def act(self, feature: np.ndarray) -> np.ndarray:
         """The action (6,) for a feature (L,)."""
         distances = np.linalg.norm(self.features - feature, axis=1)
-        nearest = np.argpartition(distances, self.k - 1)[:self.k]
+        nearest = np.argpartition(distances, self.k - 1)[: self.k]
         weights = np.exp(-SHARPNESS * distances[nearest] / max(distances[nearest].mean(), 1e-12))
         return weights @ self.actions[nearest] / weights.sum()
 
 
 def choose_k(demos: Demonstrations) -> int:
-    """The k with the least error (m) when each demonstration in turn is left out and predicted by the others."""
+    """The k with the least error (m) when each demonstration in turn is left out and predicted by
+    the others.
+    """
     if len(np.unique(demos.episodes)) < 2:
         return 5
     errors_m = {}
     for k in CANDIDATES:
-        errors_m[k] = np.mean([
-            np.linalg.norm(KnnPolicy(demos.features[demos.episodes != e], demos.actions[demos.episodes != e], k)
-                           .act(feature)[:3] - action[:3])
-            for e, feature, action in zip(demos.episodes, demos.features, demos.actions)])
-    print("left-out error by k: " + ", ".join(f"{k}: {100 * error:.2f} cm" for k, error in errors_m.items()))
+        errors_m[k] = np.mean(
+            [
+                np.linalg.norm(
+                    KnnPolicy(
+                        demos.features[demos.episodes != e], demos.actions[demos.episodes != e], k
+                    ).act(feature)[:3]
+                    - action[:3]
+                )
+                for e, feature, action in zip(demos.episodes, demos.features, demos.actions)
+            ]
+        )
+    print(
+        "left-out error by k: "
+        + ", ".join(f"{k}: {100 * error:.2f} cm" for k, error in errors_m.items())
+    )
     return min(errors_m, key=errors_m.get)
 
 
@@ -78,15 +94,25 @@ class KnnNode:
         from sensor_msgs.msg import Image, JointState
         from std_msgs.msg import String
 
-        kinds = {"sensor_msgs/msg/Image": Image, "geometry_msgs/msg/PoseStamped": PoseStamped,
-                 "std_msgs/msg/String": String, "sensor_msgs/msg/JointState": JointState}
+        kinds = {
+            "sensor_msgs/msg/Image": Image,
+            "geometry_msgs/msg/PoseStamped": PoseStamped,
+            "std_msgs/msg/String": String,
+            "sensor_msgs/msg/JointState": JointState,
+        }
         for topic, kind in self._decoder.topics.items():
             if topic not in self._subscribed:
                 self._subscribed.add(topic)
                 latched = topic == self._decoder.layout_topic
-                qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL if latched
-                                 else DurabilityPolicy.VOLATILE)
-                self.node.create_subscription(kinds[kind], topic, lambda m, t=topic: self._on_message(t, m), qos)
+                qos = QoSProfile(
+                    depth=10,
+                    durability=DurabilityPolicy.TRANSIENT_LOCAL
+                    if latched
+                    else DurabilityPolicy.VOLATILE,
+                )
+                self.node.create_subscription(
+                    kinds[kind], topic, lambda m, t=topic: self._on_message(t, m), qos
+                )
 
     def _on_message(self, topic: str, message) -> None:
         observation = self._decoder.add(topic, message)
@@ -117,25 +143,39 @@ class KnnNode:
         self._publisher.publish(message)
         self.acted += 1
         if self._log:
-            print(json.dumps({"stamp_ns": stamp_ns, "action": action.tolist()}), file=self._log, flush=True)
+            print(
+                json.dumps({"stamp_ns": stamp_ns, "action": action.tolist()}),
+                file=self._log,
+                flush=True,
+            )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("features", help="folder of `vit-perception embed --features embedding`")
-    parser.add_argument("--node", default="/vit_encoder", help="the encoder's full name (default: %(default)s)")
+    parser.add_argument(
+        "--node", default="/vit_encoder", help="the encoder's full name (default: %(default)s)"
+    )
     parser.add_argument("--horizon-s", type=float, default=HORIZON_S, help="(default: %(default)s)")
     parser.add_argument("--log", type=Path, help="file for one line of JSON an action")
     args = parser.parse_args()
     demos = load_demonstrations(args.features, args.horizon_s)
     k = choose_k(demos)
-    print(f"{len(demos.features)} moments of {len(np.unique(demos.episodes))} demonstrations, k = {k}")
+    print(
+        f"{len(demos.features)} moments of {len(np.unique(demos.episodes))} demonstrations, k = {k}"
+    )
 
     import rclpy
     from rclpy.executors import ExternalShutdownException
+
     rclpy.init()
-    runner = KnnNode(KnnPolicy(demos.features, demos.actions, k),
-                     LiveDecoder(args.node, expected=demos.layouts, embedding=True), args.log)
+    runner = KnnNode(
+        KnnPolicy(demos.features, demos.actions, k),
+        LiveDecoder(args.node, expected=demos.layouts, embedding=True),
+        args.log,
+    )
     print("listening", flush=True)
     failed = False
     try:

@@ -1,16 +1,18 @@
 """The start of a learned policy: a torch transformer decoder that looks at the encoder's tokens.
 
-    python examples/transformer_policy.py                # random weights: shows the plumbing and the latency
-    python examples/transformer_policy.py --weights policy.safetensors
+    python examples/transformer_policy.py                # random weights: shows the plumbing and
+    the latency python examples/transformer_policy.py --weights policy.safetensors
 
-Learned queries, one for each of the next `--steps` actions, attend to ~/tokens; ~/token_mask (missing cameras and arms)
-becomes memory_key_padding_mask, so that what is missing has no influence. The action chunk (steps × 7: position and
-quaternion, as an ACT-like policy has it) goes out as a tensor on /transformer_policy/actions. Nothing here is trained:
-the weights are the policy author's.
+Learned queries, one for each of the next `--steps` actions, attend to ~/tokens; ~/token_mask
+(missing cameras and arms) becomes memory_key_padding_mask, so that what is missing has no
+influence. The action chunk (steps × 7: position and quaternion, as an ACT-like policy has it) goes
+out as a tensor on /transformer_policy/actions. Nothing here is trained: the weights are the policy
+author's.
 """
 
 import argparse
 import array
+import contextlib
 import signal
 import time
 from collections import deque
@@ -27,13 +29,19 @@ ACTION_WIDTH = 7
 
 
 class TransformerPolicy(nn.Module):
-    """``tokens`` (batch, N, D) and ``mask`` (batch, N), True where valid -> actions (batch, steps, 7)."""
+    """``tokens`` (batch, N, D) and ``mask`` (batch, N), True where valid -> actions (batch, steps,
+    7).
+    """
 
-    def __init__(self, token_width: int, steps: int = 8, width: int = 128, layers: int = 2, heads: int = 4):
+    def __init__(
+        self, token_width: int, steps: int = 8, width: int = 128, layers: int = 2, heads: int = 4
+    ):
         super().__init__()
         self.project = nn.Linear(token_width, width)
         self.queries = nn.Parameter(torch.randn(steps, width) * 0.02)
-        layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
+        layer = nn.TransformerDecoderLayer(
+            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.decoder = nn.TransformerDecoder(layer, layers)
         self.head = nn.Linear(width, ACTION_WIDTH)
 
@@ -45,7 +53,9 @@ class TransformerPolicy(nn.Module):
 
 
 def load_policy(token_width: int, steps: int, weights: Path | None) -> TransformerPolicy:
-    """The policy for tokens of ``token_width``, with ``weights`` (safetensors) or, without, the same random ones."""
+    """The policy for tokens of ``token_width``, with ``weights`` (safetensors) or, without, the
+    same random ones.
+    """
     torch.manual_seed(0)
     policy = TransformerPolicy(token_width, steps).eval()
     if weights:
@@ -56,13 +66,15 @@ def load_policy(token_width: int, steps: int, weights: Path | None) -> Transform
 
 
 class PolicyNode:
-    """Tokens in, action chunk out, newest observation first; prints its latency every few seconds."""
+    """Tokens in, action chunk out, newest observation first; prints its latency every few
+    seconds.
+    """
 
     def __init__(self, encoder: str, steps: int, weights: Path | None):
         import rclpy
+        from rclpy.qos import DurabilityPolicy, QoSProfile
         from sensor_msgs.msg import Image
         from std_msgs.msg import String
-        from rclpy.qos import DurabilityPolicy, QoSProfile
 
         self.node = rclpy.create_node("transformer_policy")
         self._steps, self._weights = steps, weights
@@ -76,7 +88,9 @@ class PolicyNode:
         self.node.create_subscription(String, self._decoder.layout_topic, self._on_layout, latched)
         self._tokens_topic = f"{encoder}/tokens"
         # Depth 1: what is older than the newest has no use.
-        self.node.create_subscription(Image, self._tokens_topic, self._on_tokens, QoSProfile(depth=1))
+        self.node.create_subscription(
+            Image, self._tokens_topic, self._on_tokens, QoSProfile(depth=1)
+        )
         self.node.create_timer(2.0, self._print_latency)
 
     def _on_layout(self, message) -> None:
@@ -85,9 +99,13 @@ class PolicyNode:
         layout = self._decoder.layout
         if before is None or before.width != layout.width:
             self._policy = load_policy(layout.width, self._steps, self._weights)
-            with torch.inference_mode():  # the first run takes longest: now, not with the first image
-                self._policy(torch.zeros(1, layout.token_count, layout.width),
-                             torch.ones(1, layout.token_count, dtype=torch.bool))
+            with (
+                torch.inference_mode()
+            ):  # the first run takes longest: now, not with the first image
+                self._policy(
+                    torch.zeros(1, layout.token_count, layout.width),
+                    torch.ones(1, layout.token_count, dtype=torch.bool),
+                )
             names = ", ".join(group.name for group in layout.groups)
             print(f"{layout.token_count} tokens of {layout.width}: {names}", flush=True)
 
@@ -110,8 +128,13 @@ class PolicyNode:
         from sensor_msgs.msg import Image
 
         fields = encode_tensor(actions)
-        message = Image(header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
-                        step=fields.step)
+        message = Image(
+            header=header,
+            height=fields.height,
+            width=fields.width,
+            encoding=fields.encoding,
+            step=fields.step,
+        )
         message.data = array.array("B", fields.data)
         self._publisher.publish(message)
 
@@ -122,21 +145,28 @@ class PolicyNode:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--node", default="/vit_encoder", help="the encoder's full name (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=8, help="actions in a chunk (default: %(default)s)")
-    parser.add_argument("--weights", type=Path, help="safetensors file of the policy's weights (default: random)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--node", default="/vit_encoder", help="the encoder's full name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=8, help="actions in a chunk (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="safetensors file of the policy's weights (default: random)"
+    )
     args = parser.parse_args()
 
     import rclpy
     from rclpy.executors import ExternalShutdownException
+
     rclpy.init()
     runner = PolicyNode(args.node, args.steps, args.weights)
     print("listening", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(runner.node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     runner._print_latency()
     rclpy.try_shutdown()

@@ -11,15 +11,22 @@ import pytest
 from vit_perception.files import telemetry
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAIN_BAG, DEMO_BAG = (ROOT / "data/demo" / name for name in ("pick_place_train", "pick_place_demo"))
-SAFE_DOMAINS = range(10, 100)  # above 101 the ports of a domain meet those that Linux gives to clients
+TRAIN_BAG, DEMO_BAG = (
+    ROOT / "data/demo" / name for name in ("pick_place_train", "pick_place_demo")
+)
+SAFE_DOMAINS = range(
+    10, 100
+)  # above 101 the ports of a domain meet those that Linux gives to clients
 
 
 def claim_domain():
-    """An open file that holds a domain which no other test run on this machine uses; released when this one ends."""
+    """An open file that holds a domain which no other test run on this machine uses; released when
+    this one ends.
+    """
     for domain in SAFE_DOMAINS:
         path = Path(tempfile.gettempdir()) / f"vit_perception_test_domain_{domain}"
-        # Everybody may write to that folder: a link of somebody else's is not followed, and nothing is emptied.
+        # Everybody may write to that folder: a link of somebody else's is not followed, and nothing
+        # is emptied.
         lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,7 +35,9 @@ def claim_domain():
             continue
         os.environ["ROS_DOMAIN_ID"] = str(domain)
         return lock
-    raise RuntimeError(f"all ROS domains from {SAFE_DOMAINS.start} to {SAFE_DOMAINS.stop - 1} are in use by tests")
+    raise RuntimeError(
+        f"all ROS domains from {SAFE_DOMAINS.start} to {SAFE_DOMAINS.stop - 1} are in use by tests"
+    )
 
 
 # Before anything imports a library that reports its use.
@@ -42,13 +51,17 @@ os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdd
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
-    """A random DINOv2 of 2 blocks, 64 wide, on 56 x 56 px (a grid of 4 x 4), saved by transformers."""
+    """A random DINOv2 of 2 blocks, 64 wide, on 56 x 56 px (a grid of 4 x 4), saved by
+    transformers.
+    """
     import torch
     from transformers import Dinov2Config, Dinov2Model
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tiny_dinov2")
-    config = Dinov2Config(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14)
+    config = Dinov2Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14
+    )
     Dinov2Model(config).save_pretrained(folder)
     write_preprocessing(folder, 56)
     return folder
@@ -63,8 +76,17 @@ def tiny_classifier(tmp_path_factory) -> Path:
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("tiny_vit")
     labels = dict(enumerate(["cup", "crane", "can", "crane", "robot"]))
-    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32,
-                       patch_size=16, id2label=labels, label2id={v: k for k, v in labels.items()}, num_labels=5)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=16,
+        id2label=labels,
+        label2id={v: k for k, v in labels.items()},
+        num_labels=5,
+    )
     ViTForImageClassification(config).save_pretrained(folder)
     write_preprocessing(folder, 32)
     return folder
@@ -72,8 +94,20 @@ def tiny_classifier(tmp_path_factory) -> Path:
 
 def write_preprocessing(folder: Path, side_px: int) -> None:
     """The preprocessor_config.json of a processor that resizes and crops to a square."""
-    (folder / "preprocessor_config.json").write_text(json.dumps({
-        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": side_px},
-        "resample": 3, "do_center_crop": True, "crop_size": {"height": side_px, "width": side_px}, "do_rescale": True,
-        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225]}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "BitImageProcessor",
+                "do_resize": True,
+                "size": {"shortest_edge": side_px},
+                "resample": 3,
+                "do_center_crop": True,
+                "crop_size": {"height": side_px, "width": side_px},
+                "do_rescale": True,
+                "rescale_factor": 1 / 255,
+                "do_normalize": True,
+                "image_mean": [0.485, 0.456, 0.406],
+                "image_std": [0.229, 0.224, 0.225],
+            }
+        )
+    )

@@ -14,7 +14,9 @@ def texts_of_the_code() -> str:
     for path in (ROOT / "vit_perception").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(v.value if isinstance(v, ast.Constant) else "…" for v in node.values))
+                found.append(
+                    "".join(v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return "\n".join(found)
@@ -22,11 +24,17 @@ def texts_of_the_code() -> str:
 
 def test_the_symptoms_on_a_jetson_are_texts_of_the_code():
     table = (ROOT / "docs/jetson.md").read_text().split("## What breaks first")[1].split("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][
+        2:
+    ]
     assert len(rows) > 10 and all(len(row) == 4 for row in rows)
     known = texts_of_the_code()
     for who, text, *_ in rows:
         if who not in OTHERS:
             quoted = re.search("`([^`]+)`", text)[1]
-            missing = [part for part in map(str.strip, quoted.split("…")) if len(part) > 2 and part not in known]
+            missing = [
+                part
+                for part in map(str.strip, quoted.split("…"))
+                if len(part) > 2 and part not in known
+            ]
             assert not missing, f"{quoted!r}: no text of the code has {missing}"

@@ -1,4 +1,5 @@
-"""Make an editable install visible to ROS: pip installs no share/ files and no lib/<package>/ executables then.
+"""Make an editable install visible to ROS: pip installs no share/ files and no lib/<package>/
+executables then.
 
 Links package.xml, launch/, config/ and the ament index marker into the environment, as
 ``colcon build --symlink-install`` does, and the scripts where ``ros2 run`` looks for them.
@@ -20,7 +21,10 @@ def link(at: Path, target: Path) -> None:
 
 def main() -> None:
     prefix = Path(sys.prefix)
-    link(prefix / "share/ament_index/resource_index/packages" / PACKAGE, SOURCE / "resource" / PACKAGE)
+    link(
+        prefix / "share/ament_index/resource_index/packages" / PACKAGE,
+        SOURCE / "resource" / PACKAGE,
+    )
     for name in ("package.xml", "launch", "config"):
         link(prefix / "share" / PACKAGE / name, SOURCE / name)
     for script in ("encoder_node", "vit-perception"):

@@ -1,11 +1,12 @@
-"""Write requirements/*.lock: every package that is installed, with its version and the digests of its files.
+"""Write requirements/*.lock: every package that is installed, with its version and the digests of
+its files.
 
     make lock
 
-Directly needed packages are pinned in requirements/*.txt by hand. All others are resolved anew, to the newest that fit,
-for Linux on x86-64 with CPython 3.11 and 3.12; python310.txt for 3.10. A lock lists the wheels for these alone, and the
-source of what has no wheel. It names neither a registry nor this machine, so that a mirror which serves the same files
-will do.
+Directly needed packages are pinned in requirements/*.txt by hand. All others are resolved anew, to
+the newest that fit, for Linux on x86-64 with CPython 3.11 and 3.12; python310.txt for 3.10. A lock
+lists the wheels for these alone, and the source of what has no wheel. It names neither a registry
+nor this machine, so that a mirror which serves the same files will do.
 """
 
 import re
@@ -13,23 +14,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import tomllib
+
 FOLDER = Path(__file__).resolve().parent.parent / "requirements"
-ENVIRONMENT = ("sys_platform == 'linux' and platform_machine == 'x86_64' and implementation_name == 'cpython' "
-               "and python_full_version >= '3.{}' and python_full_version < '3.{}'")
+ENVIRONMENT = (
+    "sys_platform == 'linux' and platform_machine == 'x86_64' and implementation_name == 'cpython' "
+    "and python_full_version >= '3.{}' and python_full_version < '3.{}'"
+)
 PYTHONS = (11, 12)  # of CPython 3
 ONE_PYTHON = re.compile(r"python_full_version == '(3\.1[12])\.\*'")
 # What only torch's CUDA build needs; its CPU build does without.
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
-# torch's own builds without CUDA, as its makers publish them. PyPI has none; a mirror or a folder of wheels may.
-CPU_BUILDS = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # CPython 3.11
-                         "4ca4a9394b0c771238a4f73590fdbbc4debad85ed0fa63d026ae1b085da7d6e2")}  # CPython 3.12
+# torch's own builds without CUDA, as its makers publish them. PyPI has none; a mirror or a folder
+# of wheels may.
+CPU_BUILDS = {
+    "2.13.0": (
+        "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # CPython 3.11
+        "4ca4a9394b0c771238a4f73590fdbbc4debad85ed0fa63d026ae1b085da7d6e2",
+    )
+}  # CPython 3.12
 HEADER = "# Written by `make lock`, from {}. Do not edit.\n"
 
-Package = tuple[str, str, str]  # name, version, and "3.11" or "3.12" where it is for that Python alone
+Package = tuple[
+    str, str, str
+]  # name, version, and "3.11" or "3.12" where it is for that Python alone
 Locked = dict[Package, list[str]]  # the digests of the files
 
 
@@ -46,14 +57,22 @@ def main() -> int:
     write("torch-cpu", ["runtime.txt"], cpu)
     write("torch-cuda", ["runtime.txt"], cuda)
     write("test", ["test.txt"], without(test, runtime))
-    write("parity-frameworks", ["parity-frameworks.txt"], without(resolve(["parity-frameworks.txt"], like=test), test))
+    write(
+        "parity-frameworks",
+        ["parity-frameworks.txt"],
+        without(resolve(["parity-frameworks.txt"], like=test), test),
+    )
     write("parity", ["parity.txt"], resolve(["parity.txt"], "--no-deps"))
     write("python310", ["python310.txt"], resolve(["python310.txt"], pythons=(10,)))
     return 0
 
 
-def resolve(files: list[str], *options: str, like: Locked | None = None, pythons: tuple[int, ...] = PYTHONS) -> Locked:
-    """What is installed for ``files``; of ``like`` are the versions that are taken where they fit."""
+def resolve(
+    files: list[str], *options: str, like: Locked | None = None, pythons: tuple[int, ...] = PYTHONS
+) -> Locked:
+    """What is installed for ``files``; of ``like`` are the versions that are taken where they
+    fit.
+    """
     environment = ENVIRONMENT.format(pythons[0], pythons[-1] + 1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -61,19 +80,50 @@ def resolve(files: list[str], *options: str, like: Locked | None = None, pythons
             shutil.copy(FOLDER / file, folder)
         (folder / "pyproject.toml").write_text(f'[tool.uv]\nenvironments = ["{environment}"]\n')
         if like:
-            (folder / "liked.txt").write_text("".join(
-                f"{name}=={version}" + (f" ; python_full_version == '{python}.*'" if python else "") + "\n"
-                for name, version, python in like))
+            (folder / "liked.txt").write_text(
+                "".join(
+                    f"{name}=={version}"
+                    + (f" ; python_full_version == '{python}.*'" if python else "")
+                    + "\n"
+                    for name, version, python in like
+                )
+            )
             # uv keeps to the versions in the file that it is to write.
             shutil.copy(folder / "liked.txt", folder / "out.txt")
-        command = [sys.executable, "-m", "uv", "pip", "compile", *files, "--universal", "--python-version",
-                   f"3.{pythons[0]}", "--no-header", "--quiet", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            *files,
+            "--universal",
+            "--python-version",
+            f"3.{pythons[0]}",
+            "--no-header",
+            "--quiet",
+            *options,
+        ]
         subprocess.run([*command, "--output-file", "out.txt"], cwd=folder, check=True)
         # The same versions again, with the names of the files that the digests belong to.
-        subprocess.run([*command, "--constraint", "out.txt", "--format", "pylock.toml", "--output-file", "pylock.toml"],
-                       cwd=folder, check=True)
+        subprocess.run(
+            [
+                *command,
+                "--constraint",
+                "out.txt",
+                "--format",
+                "pylock.toml",
+                "--output-file",
+                "pylock.toml",
+            ],
+            cwd=folder,
+            check=True,
+        )
         packages = tomllib.loads((folder / "pylock.toml").read_text())["packages"]
-    return {(p["name"], p["version"], python_of(p.get("marker", ""))): digests_of(p, pythons) for p in packages}
+    return {
+        (p["name"], p["version"], python_of(p.get("marker", ""))): digests_of(p, pythons)
+        for p in packages
+    }
 
 
 def python_of(marker: str) -> str:
@@ -83,8 +133,14 @@ def python_of(marker: str) -> str:
 
 
 def digests_of(package: dict, pythons: tuple[int, ...] = PYTHONS) -> list[str]:
-    """Of the wheels that are for Linux on x86-64 and these Pythons; of the source where there is no such wheel."""
-    wheels = [wheel for wheel in package.get("wheels", ()) if fits(wheel["url"].rpartition("/")[2], pythons)]
+    """Of the wheels that are for Linux on x86-64 and these Pythons; of the source where there is no
+    such wheel.
+    """
+    wheels = [
+        wheel
+        for wheel in package.get("wheels", ())
+        if fits(wheel["url"].rpartition("/")[2], pythons)
+    ]
     files = wheels or [package["sdist"]]
     return sorted(file["hashes"]["sha256"] for file in files)
 

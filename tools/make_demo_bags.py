@@ -5,17 +5,17 @@ Writes ``pick_place_train/`` and ``pick_place_demo/`` (rosbag2 directories, MCAP
 Each holds several short episodes of robosuite's ``PickPlaceCan``, one after another in time:
 
     /agentview/image/compressed  sensor_msgs/msg/CompressedImage   20 Hz   JPEG, 320x240
-    /wrist/image/compressed      sensor_msgs/msg/CompressedImage   20 Hz   JPEG, 320x240
-    /ee_pose                     geometry_msgs/msg/PoseStamped    100 Hz   read 3 ms off the images
-    /task_stage                  std_msgs/msg/String               20 Hz   reach, grasp, carry, place
+    /wrist/image/compressed      sensor_msgs/msg/CompressedImage   20 Hz   JPEG, 320x240 /ee_pose
+    geometry_msgs/msg/PoseStamped    100 Hz   read 3 ms off the images /task_stage
+    std_msgs/msg/String               20 Hz   reach, grasp, carry, place
 
 Stamps are simulated time and log times equal the stamps. No episode of the demo bag shares a seed
 with the train bag.
 
 Install, in a virtual environment of its own because robosuite needs numpy 1 (Debian or Ubuntu):
 
-    sudo apt install libosmesa6 libgl1
-    pip install robosuite==1.5.2 mujoco==3.8.1 "numpy<2" rosbags==0.11.9 opencv-python-headless==4.11.0.86
+    sudo apt install libosmesa6 libgl1 pip install robosuite==1.5.2 mujoco==3.8.1 "numpy<2"
+    rosbags==0.11.9 opencv-python-headless==4.11.0.86
 
 Run from the repository root; takes about one minute on one core, no GPU:
 
@@ -34,7 +34,7 @@ import shutil
 from pathlib import Path
 
 # Read when mujoco is imported: render in software, so that neither a display nor a GPU is needed.
-os.environ.setdefault('MUJOCO_GL', 'osmesa')
+os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 import cv2
 import numpy as np
@@ -54,13 +54,16 @@ PHYSICS_STEP_MS = 1
 
 IMAGE_WIDTH_PX, IMAGE_HEIGHT_PX = 320, 240
 JPEG_QUALITY = 80
-CAMERAS = {'agentview': 'agentview', 'wrist': 'robot0_eye_in_hand'}  # topic prefix: camera of robosuite
+CAMERAS = {
+    "agentview": "agentview",
+    "wrist": "robot0_eye_in_hand",
+}  # topic prefix: camera of robosuite
 
 # Name of the bag: (stamp of the first image in seconds, seed of each episode).
 # The seeds for training spread the can over its bin and turn the gripper both ways.
 BAGS = {
-    'pick_place_train': (1000, (3, 6, 9, 12)),
-    'pick_place_demo': (2000, (102, 103)),
+    "pick_place_train": (1000, (3, 6, 9, 12)),
+    "pick_place_demo": (2000, (102, 103)),
 }
 
 # Stages. Distances in metres.
@@ -88,12 +91,12 @@ def task_stage(gripper_to_can_m, can_lift_m, can_to_target_m):
     can_to_target_m: horizontal distance from the can to where it is to be let go.
     """
     if can_to_target_m < PLACE_DISTANCE_M:
-        return 'place'
+        return "place"
     if can_lift_m > LIFTED_HEIGHT_M:
-        return 'carry'
+        return "carry"
     if gripper_to_can_m < GRASP_DISTANCE_M:
-        return 'grasp'
-    return 'reach'
+        return "grasp"
+    return "reach"
 
 
 def plan(can_m, bin_m, yaw_rad):
@@ -115,7 +118,7 @@ def plan(can_m, bin_m, yaw_rad):
 def actions(start_m, start_rotation, segments):
     """Yield one action per image period: smooth moves (minimum jerk) from one point to the next."""
     for goal_m, yaw_rad, gripper, duration_s in segments:
-        goal_rotation = Rotation.from_euler('z', yaw_rad) * DOWN
+        goal_rotation = Rotation.from_euler("z", yaw_rad) * DOWN
         turn = Slerp([0.0, 1.0], Rotation.concatenate([start_rotation, goal_rotation]))
         steps = round(1000 * duration_s / IMAGE_PERIOD_MS)
         for x in np.arange(1, steps + 1) / steps:
@@ -130,24 +133,32 @@ class Simulation:
     def __init__(self, seed):
         """Build the scene; the seed decides where the can stands and how the arm starts."""
         macros.SIMULATION_TIMESTEP = PHYSICS_STEP_MS / 1000
-        controller = load_composite_controller_config(robot='Panda')
+        controller = load_composite_controller_config(robot="Panda")
         # Follow given poses closely, instead of adding small steps to wherever the arm got to.
-        controller['body_parts']['right'].update(input_type='absolute', input_ref_frame='world', kp=800)
+        controller["body_parts"]["right"].update(
+            input_type="absolute", input_ref_frame="world", kp=800
+        )
         np.random.seed(seed)
         self.env = robosuite.make(
-            'PickPlaceCan', robots='Panda', controller_configs=controller, seed=seed,
-            control_freq=1000 / IMAGE_PERIOD_MS, has_renderer=False, has_offscreen_renderer=True,
-            use_camera_obs=False)
+            "PickPlaceCan",
+            robots="Panda",
+            controller_configs=controller,
+            seed=seed,
+            control_freq=1000 / IMAGE_PERIOD_MS,
+            has_renderer=False,
+            has_offscreen_renderer=True,
+            use_camera_obs=False,
+        )
         self.env.reset()
         self.sim = self.env.sim
         # The tiles of the floor would take a third of the bytes of every picture.
-        floor = self.sim.model.geom_name2id('floor')
+        floor = self.sim.model.geom_name2id("floor")
         self.sim.model.geom_matid[floor] = -1
         self.sim.model.geom_rgba[floor] = [0.55, 0.55, 0.53, 1.0]
 
         self.robot = self.env.robots[0]
-        self.site = self.robot.eef_site_id['right']
-        self.can_body = self.env.obj_body_id['Can']
+        self.site = self.robot.eef_site_id["right"]
+        self.can_body = self.env.obj_body_id["Can"]
         self.sim.forward()
         self.first_can_m = self.can_m()
         self.bin_m = self.env.target_bin_placements[self.env.object_id].copy()
@@ -166,10 +177,10 @@ class Simulation:
     def end_effector(self):
         """Return position (m) and quaternion (xyzw), as robot0_eef_pos and robot0_eef_quat do.
 
-        The position is that of the grip site between the fingers; the orientation is the hand's, which
-        the grip site's differs from by a fixed quarter turn about z.
+        The position is that of the grip site between the fingers; the orientation is the hand's,
+        which the grip site's differs from by a fixed quarter turn about z.
         """
-        w, x, y, z = self.sim.data.get_body_xquat(self.robot.robot_model.eef_name['right'])
+        w, x, y, z = self.sim.data.get_body_xquat(self.robot.robot_model.eef_name["right"])
         return self.sim.data.site_xpos[self.site].copy(), np.array([x, y, z, w])
 
     def on_physics_step(self, action, policy_step=False):
@@ -182,15 +193,17 @@ class Simulation:
         self.readings = []
         observation = self.env.step(action)[0]
         # robosuite observes before the last integration: its values are those of the last reading.
-        assert np.array_equal(observation['robot0_eef_pos'], self.readings[-1][1])
-        assert np.array_equal(observation['robot0_eef_quat'], self.readings[-1][2])
+        assert np.array_equal(observation["robot0_eef_pos"], self.readings[-1][1])
+        assert np.array_equal(observation["robot0_eef_quat"], self.readings[-1][2])
         return self.readings
 
     def image(self, camera):
         """Render a picture (RGB)."""
-        picture = self.sim.render(camera_name=camera, width=IMAGE_WIDTH_PX, height=IMAGE_HEIGHT_PX)[::-1]
+        picture = self.sim.render(camera_name=camera, width=IMAGE_WIDTH_PX, height=IMAGE_HEIGHT_PX)[
+            ::-1
+        ]
         if picture.std() < 10:
-            raise RuntimeError(f'{camera} rendered an empty picture')
+            raise RuntimeError(f"{camera} rendered an empty picture")
         return picture
 
     def stage(self):
@@ -199,7 +212,8 @@ class Simulation:
         return task_stage(
             gripper_to_can_m=np.linalg.norm(self.end_effector()[0] - can_m),
             can_lift_m=can_m[2] - self.first_can_m[2],
-            can_to_target_m=np.linalg.norm((self.bin_m - can_m)[:2]))
+            can_to_target_m=np.linalg.norm((self.bin_m - can_m)[:2]),
+        )
 
 
 class Recorder:
@@ -209,10 +223,17 @@ class Recorder:
         """Declare the topics."""
         self.writer = writer
         self.store = get_typestore(Stores.ROS2_JAZZY)
-        topics = {f'/{name}/image/compressed': 'sensor_msgs/msg/CompressedImage' for name in CAMERAS}
-        topics |= {'/ee_pose': 'geometry_msgs/msg/PoseStamped', '/task_stage': 'std_msgs/msg/String'}
+        topics = {
+            f"/{name}/image/compressed": "sensor_msgs/msg/CompressedImage" for name in CAMERAS
+        }
+        topics |= {
+            "/ee_pose": "geometry_msgs/msg/PoseStamped",
+            "/task_stage": "std_msgs/msg/String",
+        }
         self.connections = {
-            topic: writer.add_connection(topic, kind, typestore=self.store) for topic, kind in topics.items()}
+            topic: writer.add_connection(topic, kind, typestore=self.store)
+            for topic, kind in topics.items()
+        }
 
     def write(self, topic, stamp_ms, **fields):
         """Write a message whose log time is its stamp."""
@@ -223,25 +244,35 @@ class Recorder:
 
     def header(self, stamp_ms, frame_id):
         """Return a std_msgs/msg/Header."""
-        time = self.store.types['builtin_interfaces/msg/Time'](
-            sec=stamp_ms // 1000, nanosec=stamp_ms % 1000 * 1_000_000)
-        return self.store.types['std_msgs/msg/Header'](stamp=time, frame_id=frame_id)
+        time = self.store.types["builtin_interfaces/msg/Time"](
+            sec=stamp_ms // 1000, nanosec=stamp_ms % 1000 * 1_000_000
+        )
+        return self.store.types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
 
     def image(self, name, stamp_ms, picture):
         """Write a picture (RGB) as JPEG."""
-        done, jpeg = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [
-            cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+        done, jpeg = cv2.imencode(
+            ".jpg",
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+        )
         assert done
-        self.write(f'/{name}/image/compressed', stamp_ms, format='jpeg', data=jpeg.ravel(),
-                   header=self.header(stamp_ms, f'{name}_optical_frame'))
+        self.write(
+            f"/{name}/image/compressed",
+            stamp_ms,
+            format="jpeg",
+            data=jpeg.ravel(),
+            header=self.header(stamp_ms, f"{name}_optical_frame"),
+        )
 
     def pose(self, stamp_ms, position_m, quaternion_xyzw):
         """Write the pose of the end effector."""
         types = self.store.types
-        pose = types['geometry_msgs/msg/Pose'](
-            position=types['geometry_msgs/msg/Point'](*map(float, position_m)),
-            orientation=types['geometry_msgs/msg/Quaternion'](*map(float, quaternion_xyzw)))
-        self.write('/ee_pose', stamp_ms, header=self.header(stamp_ms, 'world'), pose=pose)
+        pose = types["geometry_msgs/msg/Pose"](
+            position=types["geometry_msgs/msg/Point"](*map(float, position_m)),
+            orientation=types["geometry_msgs/msg/Quaternion"](*map(float, quaternion_xyzw)),
+        )
+        self.write("/ee_pose", stamp_ms, header=self.header(stamp_ms, "world"), pose=pose)
 
 
 def record_episode(recorder, seed, start_ms):
@@ -250,7 +281,9 @@ def record_episode(recorder, seed, start_ms):
     yaw_rad = np.random.default_rng(seed).uniform(-MAX_YAW_RAD, MAX_YAW_RAD)
     segments = plan(simulation.first_can_m, simulation.bin_m, yaw_rad)
     start_m = simulation.end_effector()[0]
-    start_rotation = Rotation.from_matrix(simulation.sim.data.site_xmat[simulation.site].reshape(3, 3))
+    start_rotation = Rotation.from_matrix(
+        simulation.sim.data.site_xmat[simulation.site].reshape(3, 3)
+    )
     stages = []
     stamp_ms = start_ms
     for action in actions(start_m, start_rotation, segments):
@@ -259,24 +292,24 @@ def record_episode(recorder, seed, start_ms):
         for name, camera in CAMERAS.items():
             recorder.image(name, stamp_ms, simulation.image(camera))
         stages.append(simulation.stage())
-        recorder.write('/task_stage', stamp_ms, data=stages[-1])
+        recorder.write("/task_stage", stamp_ms, data=stages[-1])
         for time_s, position_m, quaternion_xyzw in simulation.step(action):
             since_ms = round(1000 * time_s) - (stamp_ms - start_ms)
             if since_ms % POSE_PERIOD_MS == POSE_OFFSET_MS:
                 recorder.pose(stamp_ms + since_ms, position_m, quaternion_xyzw)
         stamp_ms += IMAGE_PERIOD_MS
     if not simulation.env._check_success():
-        raise RuntimeError(f'seed {seed}: the can is not in its bin, so choose another seed')
+        raise RuntimeError(f"seed {seed}: the can is not in its bin, so choose another seed")
     simulation.env.close()
     counts = {stage: stages.count(stage) for stage in dict.fromkeys(stages)}
-    print(f'seed {seed}: yaw {yaw_rad:+.2f} rad,', counts)
+    print(f"seed {seed}: yaw {yaw_rad:+.2f} rad,", counts)
     return stamp_ms
 
 
 def main():
     """Record both bags."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=Path, default=Path('data/demo'), help='folder for both bags')
+    parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder for both bags")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for name, (start_s, seeds) in BAGS.items():
@@ -289,8 +322,8 @@ def main():
             for seed in seeds:
                 stamp_ms = record_episode(recorder, seed, stamp_ms)
         size_mb = sum(file.stat().st_size for file in path.iterdir()) / 1e6
-        print(f'{path}: {len(seeds)} episodes, {stamp_ms / 1000 - start_s:.2f} s, {size_mb:.2f} MB')
+        print(f"{path}: {len(seeds)} episodes, {stamp_ms / 1000 - start_s:.2f} s, {size_mb:.2f} MB")
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

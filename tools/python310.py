@@ -1,9 +1,10 @@
-"""Make an environment of the oldest Python and NumPy that a robot has, for test/python310: CPython 3.10, NumPy 1.26.
+"""Make an environment of the oldest Python and NumPy that a robot has, for test/python310: CPython
+3.10, NumPy 1.26.
 
     python tools/python310.py FOLDER
 
-Takes $PYTHON310, python3.10 on the PATH, or one beside the Python that runs this (pyenv). Where there is none, it says
-so and leaves FOLDER/why_not.txt, and the tests are skipped.
+Takes $PYTHON310, python3.10 on the PATH, or one beside the Python that runs this (pyenv). Where
+there is none, it says so and leaves FOLDER/why_not.txt, and the tests are skipped.
 """
 
 import os
@@ -20,13 +21,26 @@ def main(folder: Path) -> int:
     python = next(filter(is_python310, candidates()), None)
     if python is None:
         folder.mkdir(parents=True)
-        why_not = "no CPython 3.10 here: tests on it are skipped; PYTHON310=/path/to/python3.10 names one"
+        why_not = (
+            "no CPython 3.10 here: tests on it are skipped; PYTHON310=/path/to/python3.10 names one"
+        )
         (folder / "why_not.txt").write_text(f"{why_not}\n")
         print(why_not)
         return 0
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    return subprocess.run([str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
-                           "--require-hashes", "-r", str(LOCK)]).returncode
+    return subprocess.run(
+        [
+            str(folder / "bin/python"),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            str(LOCK),
+        ]
+    ).returncode
 
 
 def candidates() -> list[str]:
@@ -36,12 +50,18 @@ def candidates() -> list[str]:
 
 
 def is_python310(command: str) -> bool:
-    """Whether ``command`` runs and is one; pyenv's commands are there for Pythons that are switched off, too."""
+    """Whether ``command`` runs and is one; pyenv's commands are there for Pythons that are switched
+    off, too.
+    """
     if not command:
         return False
     try:
-        asked = subprocess.run([command, "-c", "import sys, venv; print(*sys.version_info[:2])"], capture_output=True,
-                               text=True, timeout=60)
+        asked = subprocess.run(
+            [command, "-c", "import sys, venv; print(*sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0 and asked.stdout.split() == ["3", "10"]

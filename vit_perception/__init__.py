@@ -2,14 +2,15 @@
 
 The flow, as code in :mod:`vit_perception.pipeline.pipeline`::
 
-    Image ─ decode ─ preprocess ─┐                                   ┌─ patch_features, cls_token (per camera)
-    Image ─ decode ─ preprocess ─┴─ ONE batched encoder run ─ heads ─┼─ classification (per camera)
-    PoseStamped or TF ─ history ─ pose at the image stamp ─ token ───┼─ fusion ─ tokens, embedding
-    JointState ──────── history ─ joints at the image stamp ─ token ─┘
+    Image ─ decode ─ preprocess ─┐                         ┌─ patch_features, cls_token
+    Image ─ decode ─ preprocess ─┴─ ONE encoder run ─ heads ┼─ classification
+    PoseStamped or TF ─ history ─ pose at the stamp ─ token ┼─ fusion ─ tokens, embedding
+    JointState ──────── history ─ joints at stamp ─── token ┘
 
-Imports point one way: each room imports only rooms that stand before it in this list, and a test holds that::
+Imports point one way: each room imports only rooms that stand before it in this list, and a test
+holds that::
 
-    files         the base class of errors for users; atomic files, caches, locks; files of others read with bounds
+    files         errors for users, atomic files, caches, locks; other people's files, with bounds
     wire          what policy authors import: tensors <-> bytes, layout, frame records; numpy only
     recordings    bags read and written, without ROS and without knowing what is in them
     policy        observations live (numpy only) and as a torch data set, without ROS
@@ -28,7 +29,8 @@ Imports point one way: each room imports only rooms that stand before it in this
     ros           the only room that imports rclpy and message packages
     cli           the console script ``vit-perception``
 
-This file imports nothing, so that ``import vit_perception.wire.tensors`` costs a policy node nothing but numpy.
+This file imports nothing, so that ``import vit_perception.wire.tensors`` costs a policy node
+nothing but numpy.
 """
 
 __version__ = "0.1.0"

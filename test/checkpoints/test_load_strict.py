@@ -43,12 +43,17 @@ def test_missing_unexpected_and_misshaped_stand_side_by_side():
     given["final_norm.weight"] = norm
     given["cls_token"] = torch.zeros(1, 1, 16)
     message = refusal(given, unexpected={"decoder.bias": (3,)})
-    assert message.startswith("model.safetensors does not fit the model: 1 missing, 2 unexpected, 1 mis-shaped")
+    assert message.startswith(
+        "model.safetensors does not fit the model: 1 missing, 2 unexpected, 1 mis-shaped"
+    )
     rows = [[cell.strip() for cell in line.split("|")] for line in message.splitlines()[1:]]
-    assert rows == [["missing in the file", "unexpected in the file"],
-                    ["norm.weight (32,)", "final_norm.weight (32,)"], ["", "decoder.bias (3,)"],
-                    ["mis-shaped: the model's", "the file's"],
-                    ["cls_token (1, 1, 32)", "cls_token (1, 1, 16)"]]
+    assert rows == [
+        ["missing in the file", "unexpected in the file"],
+        ["norm.weight (32,)", "final_norm.weight (32,)"],
+        ["", "decoder.bias (3,)"],
+        ["mis-shaped: the model's", "the file's"],
+        ["cls_token (1, 1, 32)", "cls_token (1, 1, 16)"],
+    ]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -88,7 +93,9 @@ def test_a_hostile_pickle_is_refused_unopened(tmp_path):
     torch.save({"norm.weight": Hostile(trap)}, tmp_path / "pytorch_model.bin")
     (tmp_path / "plain.bin").write_bytes(pickle.dumps(Hostile(trap), protocol=2))
     for name in ("pytorch_model.bin", "plain.bin"):
-        with pytest.raises(CheckpointError, match=f"{name}: .*accepted: a torch file of nothing but tensors"):
+        with pytest.raises(
+            CheckpointError, match=f"{name}: .*accepted: a torch file of nothing but tensors"
+        ):
             read_tensors(tmp_path / name)
     assert not trap.exists()
 
@@ -109,22 +116,37 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path, keep):
     path = tmp_path / "model.safetensors"
     save_file(weights(), path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match="model.safetensors: .*accepted: a whole safetensors file"):
+    with pytest.raises(
+        CheckpointError, match="model.safetensors: .*accepted: a whole safetensors file"
+    ):
         read_tensors(path)
 
 
 def test_another_suffix_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="ends in '.ckpt'; accepted: .safetensors, .bin, .pt, .pth, .npz, .h5"):
+    with pytest.raises(
+        CheckpointError, match="ends in '.ckpt'; accepted: .safetensors, .bin, .pt, .pth, .npz, .h5"
+    ):
         read_tensors(tmp_path / "weights.ckpt")
 
 
 def test_columns_and_digest(tmp_path):
     assert side_by_side("a", [], "b", []) == []
-    assert side_by_side("left", ["x"], "right", ["y", "z"]) == ["  left | right", "  x    | y", "       | z"]
+    assert side_by_side("left", ["x"], "right", ["y", "z"]) == [
+        "  left | right",
+        "  x    | y",
+        "       | z",
+    ]
     (tmp_path / "file").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        file_sha256(tmp_path / "file")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_of_many_missing_tensors_the_first_are_printed_and_how_many_more():
     lines = side_by_side("missing", [f"a{index}" for index in range(1000)], "unexpected", ["b"])
-    assert len(lines) == 42 and lines[40].split() == ["a39", "|"] and lines[41].split()[:3] == ["and", "960", "more"]
+    assert (
+        len(lines) == 42
+        and lines[40].split() == ["a39", "|"]
+        and lines[41].split()[:3] == ["and", "960", "more"]
+    )

@@ -1,4 +1,6 @@
-"""The folder that a fine-tuning run writes: what goes out comes back, and what does not fit is named."""
+"""The folder that a fine-tuning run writes: what goes out comes back, and what does not fit is
+named.
+"""
 
 import json
 from dataclasses import replace
@@ -7,8 +9,8 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.native import FAMILY
 from vit_perception.checkpoints.families import family_of
+from vit_perception.checkpoints.native import FAMILY
 from vit_perception.checkpoints.sources import find, load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
@@ -20,39 +22,77 @@ RULE = ResizeRule((48, 64), "pad", interpolation="bilinear", pad_value_rgb=(1, 2
 
 def write(folder, **changes):
     config = replace(VARIANTS["test"], pooling="mean", head="linear", classes=3, **changes)
-    start = Start(fresh(config, 0), ("can", "cup", "töpfe"), RULE, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "demo", "ab",
-                  "apache-2.0", "new")
+    start = Start(
+        fresh(config, 0),
+        ("can", "cup", "töpfe"),
+        RULE,
+        (0.1, 0.2, 0.3),
+        (0.4, 0.5, 0.6),
+        "demo",
+        "ab",
+        "apache-2.0",
+        "new",
+    )
     write_description(folder, start)
     write_weights(folder, start)
     return start
 
 
-@pytest.mark.parametrize("changes", [{}, {"activation": "swiglu", "position_interpolation": "bilinear"},
-                                     {"cls_token": False, "rope_theta": 100.0, "position_embedding": "none"},
-                                     {"norm_pooled": True, "qkv_bias": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"activation": "swiglu", "position_interpolation": "bilinear"},
+        {"cls_token": False, "rope_theta": 100.0, "position_embedding": "none"},
+        {"norm_pooled": True, "qkv_bias": False},
+    ],
+)
 def test_what_goes_out_comes_back(tmp_path, changes):
     start = write(tmp_path, **changes)
     loaded = load_checkpoint(str(tmp_path))
     assert loaded.model.config == start.model.config
     card = loaded.card
     assert (card.family, card.license, card.scores) == ("vit_perception", "apache-2.0", "softmax")
-    assert (card.rule, card.mean, card.std, card.labels) == (RULE, start.mean, start.std, start.labels)
+    assert (card.rule, card.mean, card.std, card.labels) == (
+        RULE,
+        start.mean,
+        start.std,
+        start.labels,
+    )
     images = torch.rand(1, 3, 48, 64)
     assert torch.equal(loaded.model(images).logits, start.model.eval()(images).logits)
     assert family_of(find(str(tmp_path))) is FAMILY
 
 
-@pytest.mark.parametrize("file, path, value, said", [
-    ("config.json", ["format"], 2, "format is 2; accepted: 1"),
-    ("config.json", ["model", "width"], 33, "heads of the model is 4; accepted: a divisor of the width 33"),
-    ("config.json", ["model", "wings"], 2, "model has the fields wings; accepted: "),
-    ("config.json", ["model"], None, "model is None"),
-    ("config.json", ["labels"], ["can"], r"labels is \['can'\]; accepted: a list of 3 names"),
-    ("config.json", ["scores"], "votes", "scores is 'votes'"),
-    ("preprocessor_config.json", ["rule", "fit"], "squeeze", "fit is 'squeeze'"),
-    ("preprocessor_config.json", ["image_std"], [1, 2], r"image_std is \[1, 2\]; accepted: three numbers"),
-    ("preprocessor_config.json", ["rule"], {}, "rule: .*network_size_px.*; accepted: the fields of ResizeRule"),
-])
+@pytest.mark.parametrize(
+    "file, path, value, said",
+    [
+        ("config.json", ["format"], 2, "format is 2; accepted: 1"),
+        (
+            "config.json",
+            ["model", "width"],
+            33,
+            "heads of the model is 4; accepted: a divisor of the width 33",
+        ),
+        ("config.json", ["model", "wings"], 2, "model has the fields wings; accepted: "),
+        ("config.json", ["model"], None, "model is None"),
+        ("config.json", ["labels"], ["can"], r"labels is \['can'\]; accepted: a list of 3 names"),
+        ("config.json", ["scores"], "votes", "scores is 'votes'"),
+        ("preprocessor_config.json", ["rule", "fit"], "squeeze", "fit is 'squeeze'"),
+        (
+            "preprocessor_config.json",
+            ["image_std"],
+            [1, 2],
+            r"image_std is \[1, 2\]; accepted: three numbers",
+        ),
+        (
+            "preprocessor_config.json",
+            ["rule"],
+            {},
+            "rule: .*network_size_px.*; accepted: the fields of ResizeRule",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named_with_its_file(tmp_path, file, path, value, said):
     write(tmp_path)
     fields = json.loads((tmp_path / file).read_text())

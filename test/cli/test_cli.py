@@ -19,29 +19,50 @@ from vit_perception.heads.classification import load_head
 
 
 def run(*arguments, **environment):
-    return subprocess.run([sys.executable, "-m", "vit_perception.cli.main", *map(str, arguments)], text=True,
-                          capture_output=True, timeout=PROGRAM_S, env=os.environ | environment)
+    return subprocess.run(
+        [sys.executable, "-m", "vit_perception.cli.main", *map(str, arguments)],
+        text=True,
+        capture_output=True,
+        timeout=PROGRAM_S,
+        env=os.environ | environment,
+    )
 
 
 def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     done = run("doctor")
-    runtimes = done.stdout[done.stdout.index("runtimes, in the order"):].split("\n\n")[0].splitlines()[1:]
+    runtimes = (
+        done.stdout[done.stdout.index("runtimes, in the order") :].split("\n\n")[0].splitlines()[1:]
+    )
     for candidate, line in zip(CANDIDATES, runtimes, strict=True):
-        assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
-    assert done.returncode == 0 and "openvino" in done.stdout and "fastdds_large_data.xml" in done.stdout
-    assert re.search(r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE)
+        assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), (
+            line
+        )
+    assert (
+        done.returncode == 0
+        and "openvino" in done.stdout
+        and "fastdds_large_data.xml" in done.stdout
+    )
+    assert re.search(
+        r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE
+    )
     assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
     assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
 
 
 def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    for name, code in {"of_cuda": "raise ImportError('libcudss.so.0: cannot open shared object file')",
-                       "of_numpy": "raise AttributeError('_ARRAY_API not found')", "half": "import absent"}.items():
+    for name, code in {
+        "of_cuda": "raise ImportError('libcudss.so.0: cannot open shared object file')",
+        "of_numpy": "raise AttributeError('_ARRAY_API not found')",
+        "half": "import absent",
+    }.items():
         (tmp_path / f"{name}.py").write_text(code)
     assert found("of_cuda") == ("", "does not load: libcudss.so.0: cannot open shared object file")
     assert found("of_numpy") == ("", "does not load: _ARRAY_API not found")
-    assert found("half") == ("", "does not load: No module named 'absent'") and found("absent") == ("", "not installed")
+    assert found("half") == ("", "does not load: No module named 'absent'") and found("absent") == (
+        "",
+        "not installed",
+    )
 
 
 LOSES_THE_GPU = """
@@ -60,22 +81,56 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("runs, words", [(0, ["build", "--backend", "torch"]),
-                                         (6, ["embed", DEMO_BAG, "--backend", "torch"])],
-                         ids=["while it opens", "in the middle"])
-def test_a_tool_that_loses_the_gpu_says_so_in_a_line_and_ends_with_75(tmp_path, tiny_checkpoint, runs, words):
-    options = {"build": ["--precision", "fp32"], "embed": ["--precision", "float32", "--out", tmp_path / "features"]}
-    done = run_program([sys.executable, "-c", LOSES_THE_GPU, runs, *words, *options[words[0]],
-                        "--checkpoint", tiny_checkpoint])
+@pytest.mark.parametrize(
+    "runs, words",
+    [(0, ["build", "--backend", "torch"]), (6, ["embed", DEMO_BAG, "--backend", "torch"])],
+    ids=["while it opens", "in the middle"],
+)
+def test_a_tool_that_loses_the_gpu_says_so_in_a_line_and_ends_with_75(
+    tmp_path, tiny_checkpoint, runs, words
+):
+    options = {
+        "build": ["--precision", "fp32"],
+        "embed": ["--precision", "float32", "--out", tmp_path / "features"],
+    }
+    done = run_program(
+        [
+            sys.executable,
+            "-c",
+            LOSES_THE_GPU,
+            runs,
+            *words,
+            *options[words[0]],
+            "--checkpoint",
+            tiny_checkpoint,
+        ]
+    )
     assert done.returncode == 75, done.stderr
     said = [line for line in done.stderr.splitlines() if "CUDA error" in line]
-    assert len(said) == 1 and said[0].startswith(f"vit-perception {words[0]}: the GPU is lost to this process (CUDA")
+    assert len(said) == 1 and said[0].startswith(
+        f"vit-perception {words[0]}: the GPU is lost to this process (CUDA"
+    )
     assert said[0].endswith("Exit status 75: start it again") and "Traceback" not in done.stderr
 
 
 def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
-    done = run("fit", "--bag", TRAIN_BAG, "--topic", "/wrist/image/compressed", "--test-bag", DEMO_BAG, "--every", 4,
-               "--out", tmp_path / "head", "--checkpoint", tiny_checkpoint, "--backend", "torch")
+    done = run(
+        "fit",
+        "--bag",
+        TRAIN_BAG,
+        "--topic",
+        "/wrist/image/compressed",
+        "--test-bag",
+        DEMO_BAG,
+        "--every",
+        4,
+        "--out",
+        tmp_path / "head",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--backend",
+        "torch",
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "head/report.json").read_text())
     assert report["labels"] == ["carry", "grasp", "place", "reach"] and report["pictures"] == 75
@@ -85,7 +140,10 @@ def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
     # Random weights tell places apart all the same; chance on these four is about 0.3.
     assert report["test_bag"]["accuracy"] > 0.5
     head = load_head(tmp_path / "head")
-    assert head.labels == ("carry", "grasp", "place", "reach") and head.encoder_sha256 == report["encoder_sha256"]
+    assert (
+        head.labels == ("carry", "grasp", "place", "reach")
+        and head.encoder_sha256 == report["encoder_sha256"]
+    )
 
 
 def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):
@@ -94,22 +152,53 @@ def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):
         for k in range(8):
             noise = np.random.default_rng(k).integers(-20, 20, (40, 60, 3)) + level
             cv2.imwrite(str(tmp_path / "pictures" / label / f"{k}.jpg"), noise.astype(np.uint8))
-    done = run("fit", "--images", tmp_path / "pictures", "--out", tmp_path / "head", "--checkpoint", tiny_checkpoint,
-               "--backend", "torch", "--method", "nearest_mean", "--feature", "cls")
+    done = run(
+        "fit",
+        "--images",
+        tmp_path / "pictures",
+        "--out",
+        tmp_path / "head",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--backend",
+        "torch",
+        "--method",
+        "nearest_mean",
+        "--feature",
+        "cls",
+    )
     assert done.returncode == 0, done.stderr
     assert "held out: accuracy 1.000 of 4 pictures" in done.stdout
 
 
 def test_what_is_wrong_is_one_line_on_stderr(tmp_path, capsys):
     for arguments, expected in (
-            (("fit", "--bag", DEMO_BAG, "--out", tmp_path), "--bag needs --topic"),
-            (("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path), "no topic /nope; there are: /agent"),
-            (("fit", "--images", tmp_path, "--out", tmp_path), "holds no pictures"),
-            (("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path), "no bag at /no/bag"),
-            (("fit", "--bag", DEMO_BAG, "--topic", "/wrist/image/compressed", "--out", tmp_path, "--checkpoint", "/no/model"),
-             "/no/model")):
+        (("fit", "--bag", DEMO_BAG, "--out", tmp_path), "--bag needs --topic"),
+        (
+            ("fit", "--bag", DEMO_BAG, "--topic", "/nope", "--out", tmp_path),
+            "no topic /nope; there are: /agent",
+        ),
+        (("fit", "--images", tmp_path, "--out", tmp_path), "holds no pictures"),
+        (("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path), "no bag at /no/bag"),
+        (
+            (
+                "fit",
+                "--bag",
+                DEMO_BAG,
+                "--topic",
+                "/wrist/image/compressed",
+                "--out",
+                tmp_path,
+                "--checkpoint",
+                "/no/model",
+            ),
+            "/no/model",
+        ),
+    ):
         assert main([*map(str, arguments)]) == 1
         assert expected in (said := capsys.readouterr().err) and said.count("\n") == 1
     done = run("fit", "--bag", "/no/bag", "--topic", "/a", "--out", tmp_path)
-    assert done.returncode == 1 and "no bag at /no/bag" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert (
+        done.returncode == 1 and "no bag at /no/bag" in done.stderr and done.stderr.count("\n") == 1
+    ), done.stderr
     assert run("dance").returncode == 2

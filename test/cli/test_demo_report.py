@@ -7,24 +7,48 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vit_perception.cli.demo_report import (
+    DemoRun,
+    SentLog,
+    accuracy_of,
+    best_class,
+    failures,
+    summarise,
+)
 from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
-from vit_perception.cli.demo_report import DemoRun, SentLog, accuracy_of, best_class, failures, summarise
 
-GOOD = {"frames_sent": 100, "frames_received": 100, "frames_published": 60, "frames_dropped": {"superseded": 39},
-        "frames_pending": 1, "groups_published": 30, "classification": {"accuracy": 0.95}}
+GOOD = {
+    "frames_sent": 100,
+    "frames_received": 100,
+    "frames_published": 60,
+    "frames_dropped": {"superseded": 39},
+    "frames_pending": 1,
+    "groups_published": 30,
+    "classification": {"accuracy": 0.95},
+}
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({}, None), ({"frames_received": 98}, "98 of 100"), ({"frames_published": 59}, "99 accounted for"),
-    ({"groups_published": 0}, "no tokens"), ({"classification": {"accuracy": 0.89}}, "0.89"),
-    ({"classification": {"accuracy": None}}, "None")])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({}, None),
+        ({"frames_received": 98}, "98 of 100"),
+        ({"frames_published": 59}, "99 accounted for"),
+        ({"groups_published": 0}, "no tokens"),
+        ({"classification": {"accuracy": 0.89}}, "0.89"),
+        ({"classification": {"accuracy": None}}, "None"),
+    ],
+)
 def test_a_broken_promise_is_said(changes, said):
     found = failures(GOOD | changes)
     assert (not found) if said is None else any(said in text for text in found)
 
 
 def test_the_stage_is_the_best_of_the_mean_of_the_cameras():
-    assert best_class({"a": {"x": 0.6, "y": 0.4}, "b": {"y": 0.9, "x": 0.1}}) == ("y", pytest.approx(0.65))
+    assert best_class({"a": {"x": 0.6, "y": 0.4}, "b": {"y": 0.9, "x": 0.1}}) == (
+        "y",
+        pytest.approx(0.65),
+    )
 
 
 def test_summary_counts_by_hand(tmp_path):
@@ -32,28 +56,44 @@ def test_summary_counts_by_hand(tmp_path):
     with open(log.path, "w") as file:
         for stamp_ns, sent_ns in ((100, 5_000_000), (200, 6_000_000)):
             for topic in ("/a/image/compressed", "/b/image/compressed", "/ee_pose"):
-                file.write(json.dumps({"topic": topic, "stamp_ns": stamp_ns, "sent_ns": sent_ns}) + "\n")
+                file.write(
+                    json.dumps({"topic": topic, "stamp_ns": stamp_ns, "sent_ns": sent_ns}) + "\n"
+                )
         file.write('{"topic": "/a/im')  # still being written
     first = {"a": {"x": 0.9, "y": 0.1}, "b": {"y": 0.6, "x": 0.4}}
     second = {"a": {"y": 0.8, "x": 0.2}, "b": {"x": 0.9, "y": 0.1}}
-    frames = {100: SimpleNamespace(received_ns=15_000_000, classes=first),
-              200: SimpleNamespace(received_ns=36_000_000, classes=second)}
+    frames = {
+        100: SimpleNamespace(received_ns=15_000_000, classes=first),
+        200: SimpleNamespace(received_ns=36_000_000, classes=second),
+    }
     cameras = [SimpleNamespace(name=n, labels=("x", "y")) for n in "ab"]
     layout = SimpleNamespace(cameras=cameras, runtime="r 1", precision="p", min_cosine=0.9999)
     books = {n: Counter({"received": 2, "published": 2, "pending": 0}) for n in "ab"}
-    demo = DemoRun(tmp_path, log, [], 0, 1.0, {100: "x", 200: "y"}, frames, layout, books, "3.00 / 7.00")
+    demo = DemoRun(
+        tmp_path, log, [], 0, 1.0, {100: "x", 200: "y"}, frames, layout, books, "3.00 / 7.00"
+    )
     summary = summarise(demo)
-    assert summary["frames_sent"] == 4 and summary["frames_published"] == 4 and summary["groups_published"] == 2
+    assert (
+        summary["frames_sent"] == 4
+        and summary["frames_published"] == 4
+        and summary["groups_published"] == 2
+    )
     assert summary["latency_ms"] == {"p50": 20.0, "p99": 29.8}
-    assert summary["classification"] == {"accuracy": 0.5, "accuracy_by_camera": {"a": 1.0, "b": 0.0},
-                                         "labels": ["x", "y"]}
+    assert summary["classification"] == {
+        "accuracy": 0.5,
+        "accuracy_by_camera": {"a": 1.0, "b": 0.0},
+        "labels": ["x", "y"],
+    }
     assert summary["pose_skew_ms"] == {"p50": 3.0, "max": 7.0} and accuracy_of(demo, ["a"]) == 1.0
 
 
 def test_the_sheet_shows_each_camera_thrice():
     rng = np.random.default_rng(0)
     rgb, attention = np.full((56, 56, 3), 200, np.uint8), np.full((56, 56, 3), 30, np.uint8)
-    panels = [CameraPanel(n, rgb, rng.normal(size=(16, 8)), (4, 4), attention, "x", 0.5) for n in ("left", "right")]
+    panels = [
+        CameraPanel(n, rgb, rng.normal(size=(16, 8)), (4, 4), attention, "x", 0.5)
+        for n in ("left", "right")
+    ]
     moments = [Moment(1.0, "x", "x", 0.7, tuple(panels)), Moment(2.0, "y", "x", 0.6, tuple(panels))]
     sheet = np.asarray(draw_sheet(moments, "t"))
     for colour in (200, 30):

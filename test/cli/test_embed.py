@@ -1,4 +1,6 @@
-"""`vit-perception embed` as a user types it: what is wrong is one line, before the model is loaded where it can be."""
+"""`vit-perception embed` as a user types it: what is wrong is one line, before the model is loaded
+where it can be.
+"""
 
 import json
 from argparse import Namespace
@@ -8,12 +10,18 @@ import yaml
 
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
+from vit_perception.cli.embed import images_only, with_overrides
+from vit_perception.cli.main import main
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    PoseSettings,
+    StateSettings,
+)
 from vit_perception.datasets.embed_journal import Journal
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
-from vit_perception.cli.embed import images_only, with_overrides
-from vit_perception.cli.main import main
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, PoseSettings, StateSettings
 
 
 @pytest.fixture
@@ -27,30 +35,66 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(pictures, tiny_classifier, tmp_path):
-    cameras = (CameraSettings("wrist", "/w", "raw", labels=("a", "b")), CameraSettings("far", "/f", head="head"))
-    given = EncoderSettings(cameras, (PoseSettings("arm", "/p", "world"),), "require",
-                            states=(StateSettings("hand", "joint_states", ("a",)),), state_policy="require")
-    made = images_only(given, (CameraSettings("wrist", "key", "compressed"), CameraSettings("new", "other")))
-    assert made.cameras == (CameraSettings("wrist", "key", "compressed", labels=("a", "b")),
-                            CameraSettings("new", "other"))
+def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
+    pictures, tiny_classifier, tmp_path
+):
+    cameras = (
+        CameraSettings("wrist", "/w", "raw", labels=("a", "b")),
+        CameraSettings("far", "/f", head="head"),
+    )
+    given = EncoderSettings(
+        cameras,
+        (PoseSettings("arm", "/p", "world"),),
+        "require",
+        states=(StateSettings("hand", "joint_states", ("a",)),),
+        state_policy="require",
+    )
+    made = images_only(
+        given, (CameraSettings("wrist", "key", "compressed"), CameraSettings("new", "other"))
+    )
+    assert made.cameras == (
+        CameraSettings("wrist", "key", "compressed", labels=("a", "b")),
+        CameraSettings("new", "other"),
+    )
     assert not made.poses and not made.states
 
-    params = {"camera_names": ["wrist"], "state_names": ["hand"], "states": {"policy": "require", "hand.joints": ["a"]},
-              "cameras.wrist.labels": ["a", "b", "c", "d", "e"]}
+    params = {
+        "camera_names": ["wrist"],
+        "state_names": ["hand"],
+        "states": {"policy": "require", "hand.joints": ["a"]},
+        "cameras.wrist.labels": ["a", "b", "c", "d", "e"],
+    }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}))
-    status = main(["embed", str(pictures), "--out", str(tmp_path / "out"), "--params", str(tmp_path / "p.yaml"),
-                   "--checkpoint", str(tiny_classifier), "--backend", "torch", "--precision", "float32"])
+    status = main(
+        [
+            "embed",
+            str(pictures),
+            "--out",
+            str(tmp_path / "out"),
+            "--params",
+            str(tmp_path / "p.yaml"),
+            "--checkpoint",
+            str(tiny_classifier),
+            "--backend",
+            "torch",
+            "--precision",
+            "float32",
+        ]
+    )
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert status == 0 and manifest["frames"] == 3
     assert manifest["layouts"][-1]["cameras"][0]["labels"] == ["a", "b", "c", "d", "e"]
 
 
 def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_file():
-    robot = EncoderSettings((CameraSettings("a", "/a"),), engine=EngineSettings("tensorrt", file="/robot/engine"))
+    robot = EncoderSettings(
+        (CameraSettings("a", "/a"),), engine=EngineSettings("tensorrt", file="/robot/engine")
+    )
 
     def engine(**given):
-        return with_overrides(robot, Namespace(**{"backend": "", "precision": "", "checkpoint": "", **given})).engine
+        return with_overrides(
+            robot, Namespace(**{"backend": "", "precision": "", "checkpoint": "", **given})
+        ).engine
 
     assert engine() == robot.engine
     assert engine(backend="openvino") == EngineSettings("openvino")
@@ -60,43 +104,96 @@ def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_fil
 def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):
     with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
         for message in bag.raw(["/wrist/image/compressed"], stop_ns=bag.start_ns + 300_000_000):
-            out.write(message.topic, message.type_name, message.data[:-40] + bytes(40), message.stamp_ns)
-    given = [tmp_path / "bag", "--checkpoint", tiny_checkpoint, "--backend", "torch", "--precision", "float32"]
+            out.write(
+                message.topic, message.type_name, message.data[:-40] + bytes(40), message.stamp_ns
+            )
+    given = [
+        tmp_path / "bag",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--backend",
+        "torch",
+        "--precision",
+        "float32",
+    ]
     done = run("embed", *given, "--out", tmp_path / "out")
     assert done.returncode == 1 and "no frame came out" in done.stderr
     assert "short_data, the first: camera" in done.stdout and "end marker" in done.stdout
     done = run("inspect", *given, "--out", tmp_path / "look")
-    assert done.returncode == 1 and "short_data, the first: " in done.stderr and "end marker" in done.stderr
+    assert (
+        done.returncode == 1
+        and "short_data, the first: " in done.stderr
+        and "end marker" in done.stderr
+    )
     assert not list((tmp_path / "look").glob("*")) and not list((tmp_path / "look").glob(".*"))
 
 
 def test_what_was_left_out_is_said_each_time(tiny_checkpoint, tmp_path, capsys):
     with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
-        for message in bag.raw(["/wrist/image/compressed", "/ee_pose"], stop_ns=bag.start_ns + 300_000_000):
+        for message in bag.raw(
+            ["/wrist/image/compressed", "/ee_pose"], stop_ns=bag.start_ns + 300_000_000
+        ):
             cut = message.topic == "/ee_pose" and message.stamp_ns > bag.start_ns + 200_000_000
-            out.write(message.topic, message.type_name, message.data[:20] if cut else message.data, message.stamp_ns)
-    given = [str(g) for g in (tmp_path / "bag", "--checkpoint", tiny_checkpoint, "--backend", "torch", "--precision",
-                              "float32", "--out")]
+            out.write(
+                message.topic,
+                message.type_name,
+                message.data[:20] if cut else message.data,
+                message.stamp_ns,
+            )
+    given = [
+        str(g)
+        for g in (
+            tmp_path / "bag",
+            "--checkpoint",
+            tiny_checkpoint,
+            "--backend",
+            "torch",
+            "--precision",
+            "float32",
+            "--out",
+        )
+    ]
     lines = []
     for _ in range(2):  # the second finds everything done
         assert main(["embed", *given, str(tmp_path / "out")]) == 0
         lines.append(capsys.readouterr().out.splitlines()[-2:])
     assert lines[0] == lines[1] and lines[0][0].startswith("6 frames in 1 files")
-    assert "left out: 10 undecodable of /ee_pose, the first: a message of /ee_pose at " in lines[0][1]
+    assert (
+        "left out: 10 undecodable of /ee_pose, the first: a message of /ee_pose at " in lines[0][1]
+    )
     assert main(["inspect", *given, str(tmp_path / "look"), "--format", "html"]) == 0
     assert lines[0][1] in capsys.readouterr().out
-    assert "<th>left out beside</th><td>10 undecodable of /ee_pose</td>" in (tmp_path / "look/report.html").read_text()
+    assert (
+        "<th>left out beside</th><td>10 undecodable of /ee_pose</td>"
+        in (tmp_path / "look/report.html").read_text()
+    )
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["--shard-mb", "nan"], "--shard-mb is nan; accepted: more than 0"),
-    (["--shard-mb", "inf"], "--shard-mb is inf; accepted: more than 0"),
-    (["--node", "foo bar", "--format", "mcap"], "--node is 'foo bar'; accepted: a node's full name"),
-    (["--shard-frames", "0"], "--shard-frames is 0; accepted: 1 or more"),
-    (["--params", "{own}/nope.yaml"], "--params: there is no {own}/nope.yaml; accepted: a parameter file of the node"),
-    (["--period-s", "nan"], "--period-s is nan; accepted: 1e-9"),
-    (["--checkpoint", "nope", "--out", "{own}"], "holds other files (.env); accepted: a new or an empty folder"),
-    (["--checkpoint", "nope", "--out", "{own}/.env"], "is a file; accepted: a new or an empty folder")])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--shard-mb", "nan"], "--shard-mb is nan; accepted: more than 0"),
+        (["--shard-mb", "inf"], "--shard-mb is inf; accepted: more than 0"),
+        (
+            ["--node", "foo bar", "--format", "mcap"],
+            "--node is 'foo bar'; accepted: a node's full name",
+        ),
+        (["--shard-frames", "0"], "--shard-frames is 0; accepted: 1 or more"),
+        (
+            ["--params", "{own}/nope.yaml"],
+            "--params: there is no {own}/nope.yaml; accepted: a parameter file of the node",
+        ),
+        (["--period-s", "nan"], "--period-s is nan; accepted: 1e-9"),
+        (
+            ["--checkpoint", "nope", "--out", "{own}"],
+            "holds other files (.env); accepted: a new or an empty folder",
+        ),
+        (
+            ["--checkpoint", "nope", "--out", "{own}/.env"],
+            "is a file; accepted: a new or an empty folder",
+        ),
+    ],
+)
 def test_options_that_cannot_be_are_named(pictures, tmp_path, capsys, arguments, said):
     (tmp_path / "own").mkdir()
     (tmp_path / "own/.env").write_text("mine")
@@ -119,20 +216,51 @@ def test_a_bag_without_its_metadata_is_told_from_pictures(tmp_path, capsys, subc
 
 
 @pytest.mark.parametrize("number, room", [(28, True), (13, False)])
-def test_only_a_full_disk_asks_for_room(pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch, number, room):
+def test_only_a_full_disk_asks_for_room(
+    pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch, number, room
+):
     def fails(*unused):
         raise OSError(number, "as the system says")
 
     monkeypatch.setattr("vit_perception.datasets.embed_journal.Journal.append", fails)
-    assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint),
-                 "--backend", "torch", "--precision", "float32"]) == 1
+    assert (
+        main(
+            [
+                "embed",
+                str(pictures),
+                "--out",
+                str(tmp_path / "out"),
+                "--checkpoint",
+                str(tiny_checkpoint),
+                "--backend",
+                "torch",
+                "--precision",
+                "float32",
+            ]
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert "as the system says" in error and ("make room" in error) == room
 
 
-def test_ctrl_c_says_how_to_go_on_and_it_does(pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-    given = ["embed", str(pictures), "--out", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint), "--backend",
-             "torch", "--precision", "float32", "--shard-frames", "1"]
+def test_ctrl_c_says_how_to_go_on_and_it_does(
+    pictures, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    given = [
+        "embed",
+        str(pictures),
+        "--out",
+        str(tmp_path / "out"),
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "--backend",
+        "torch",
+        "--precision",
+        "float32",
+        "--shard-frames",
+        "1",
+    ]
     whole, shards = Journal.append, []
 
     def interrupted(journal, entry):

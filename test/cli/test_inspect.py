@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from test.recordings.test_reader import OTHER_TOOL
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
+from test.recordings.test_reader import OTHER_TOOL
 from test.waiting import PROGRAM_S
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
@@ -30,8 +30,22 @@ def test_the_rrd_and_the_report_hold_every_frame(short_bag, tiny_classifier, tmp
     pytest.importorskip("rerun.chunk", reason="no rerun-sdk of 0.40 or newer: no .rrd to read back")
     from rerun.chunk import RrdReader
 
-    done = run("inspect", short_bag, "--out", tmp_path / "out", "--params", ROOT / "config/demo.yaml", "--checkpoint",
-               tiny_classifier, "--backend", "torch", "--precision", "float32", "--format", "both")
+    done = run(
+        "inspect",
+        short_bag,
+        "--out",
+        tmp_path / "out",
+        "--params",
+        ROOT / "config/demo.yaml",
+        "--checkpoint",
+        tiny_classifier,
+        "--backend",
+        "torch",
+        "--precision",
+        "float32",
+        "--format",
+        "both",
+    )
     assert done.returncode == 0 and "20 frames; written:" in done.stdout, done.stdout + done.stderr
     counts: dict[str, int] = {}
     for chunk in RrdReader(str(tmp_path / "out/short_bag.rrd")).stream().to_chunks():
@@ -56,14 +70,39 @@ def test_the_rrd_and_the_report_hold_every_frame(short_bag, tiny_classifier, tmp
 
 
 def test_without_rerun_there_is_a_report_and_a_line_that_says_so(tiny_checkpoint, tmp_path):
-    program = ("import sys; sys.modules['rerun'] = None; import importlib.util as u; find = u.find_spec; "
-               "u.find_spec = lambda name, *a: None if name == 'rerun' else find(name, *a); "
-               "from vit_perception.cli.main import main; sys.exit(main(sys.argv[1:]))")
-    given = [OTHER_TOOL / "other_tool_lz4.mcap", "--checkpoint", tiny_checkpoint, "--backend", "torch"]
-    for wanted, status, said in (("auto", 0, "no .rrd: rerun-sdk is not installed (pip install rerun-sdk)"),
-                                 ("rrd", 1, "an .rrd file needs rerun-sdk: pip install rerun-sdk")):
-        done = subprocess.run([sys.executable, "-c", program, "inspect", *map(str, given), "--out", tmp_path / wanted,
-                               "--format", wanted], capture_output=True, text=True, timeout=PROGRAM_S, cwd=ROOT)
+    program = (
+        "import sys; sys.modules['rerun'] = None; import importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *a: None if name == 'rerun' else find(name, *a); "
+        "from vit_perception.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    given = [
+        OTHER_TOOL / "other_tool_lz4.mcap",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--backend",
+        "torch",
+    ]
+    for wanted, status, said in (
+        ("auto", 0, "no .rrd: rerun-sdk is not installed (pip install rerun-sdk)"),
+        ("rrd", 1, "an .rrd file needs rerun-sdk: pip install rerun-sdk"),
+    ):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                program,
+                "inspect",
+                *map(str, given),
+                "--out",
+                tmp_path / wanted,
+                "--format",
+                wanted,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_S,
+            cwd=ROOT,
+        )
         assert done.returncode == status and said in done.stderr, done.stderr
     assert (tmp_path / "auto/report.html").exists() and not list((tmp_path / "rrd").glob("*"))
 
@@ -78,6 +117,14 @@ def test_a_bag_without_images_is_named(tmp_path):
 
 def test_a_checkpoint_that_is_none_leaves_nothing(tmp_path):
     pytest.importorskip("rerun", reason="rerun-sdk is not installed: there is no .rrd to leave")
-    done = run("inspect", OTHER_TOOL / "other_tool_lz4.mcap", "--out", tmp_path / "out", "--checkpoint", "nope",
-               "--format", "rrd")
+    done = run(
+        "inspect",
+        OTHER_TOOL / "other_tool_lz4.mcap",
+        "--out",
+        tmp_path / "out",
+        "--checkpoint",
+        "nope",
+        "--format",
+        "rrd",
+    )
     assert done.returncode == 1 and "nope" in done.stderr and not list(tmp_path.rglob("*.rrd*"))

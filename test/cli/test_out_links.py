@@ -8,14 +8,14 @@ import pytest
 
 from test.cli.test_fit import finetune
 from test.conftest import DEMO_BAG, ROOT
-from vit_perception.datasets.embed_journal import Entry, Journal
-from vit_perception.recordings.reader import BagReader
-from vit_perception.datasets.shards import ColumnShard
-from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli.demo import WRITTEN, make_room
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
+from vit_perception.datasets.embed_journal import Entry, Journal
+from vit_perception.datasets.shards import ColumnShard
 from vit_perception.files.atomic import NotPlain, kind_of
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 
 PICTURE = ROOT / "vit_perception/engines/parity_pictures/coffee.jpg"
 RUN = {"file_format": "parquet"}
@@ -23,7 +23,9 @@ RUN = {"file_format": "parquet"}
 
 @pytest.fixture
 def planted(tmp_path):
-    """``planted(folder, names)`` puts links there; afterwards their targets have to be as they were."""
+    """``planted(folder, names)`` puts links there; afterwards their targets have to be as they
+    were.
+    """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     targets = []
@@ -52,7 +54,10 @@ def pictures(tmp_path):
     for label, level in (("dark", 30), ("bright", 220)):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for k in range(4):
-            cv2.imwrite(str(tmp_path / "pictures" / label / f"{k}.png"), np.full((32, 32, 3), level + k, np.uint8))
+            cv2.imwrite(
+                str(tmp_path / "pictures" / label / f"{k}.png"),
+                np.full((32, 32, 3), level + k, np.uint8),
+            )
     return tmp_path / "pictures"
 
 
@@ -63,10 +68,32 @@ def test_inspect(planted, tmp_path, tiny_checkpoint, file_format):
     with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "short") as short:
         for message in bag.raw(["/wrist/image/compressed"], stop_ns=bag.start_ns + 300_000_000):
             short.write(message.topic, message.type_name, message.data, message.stamp_ns)
-    out = planted(tmp_path / "out", "report.html", "contact_sheet.png", ".report.html.partial",
-                  *(("short.rrd", ".short.rrd.partial") if file_format == "both" else ()))
-    assert main(["inspect", str(tmp_path / "short"), "--out", str(out), "--checkpoint", str(tiny_checkpoint),
-                 "--backend", "torch", "--precision", "float32", "--format", file_format]) == 0
+    out = planted(
+        tmp_path / "out",
+        "report.html",
+        "contact_sheet.png",
+        ".report.html.partial",
+        *(("short.rrd", ".short.rrd.partial") if file_format == "both" else ()),
+    )
+    assert (
+        main(
+            [
+                "inspect",
+                str(tmp_path / "short"),
+                "--out",
+                str(out),
+                "--checkpoint",
+                str(tiny_checkpoint),
+                "--backend",
+                "torch",
+                "--precision",
+                "float32",
+                "--format",
+                file_format,
+            ]
+        )
+        == 0
+    )
     assert kind_of(out / "report.html") == kind_of(out / "contact_sheet.png") == "a file"
     assert file_format == "html" or kind_of(out / "short.rrd") == "a file"
     assert "<!doctype html>" in (out / "report.html").read_text()
@@ -74,7 +101,10 @@ def test_inspect(planted, tmp_path, tiny_checkpoint, file_format):
 
 def test_explain(planted, tmp_path, tiny_classifier):
     out = planted(tmp_path / "out", "figure.png") / "figure.png"
-    assert main(["explain", str(PICTURE), "--checkpoint", str(tiny_classifier), "--out", str(out)]) == 0
+    assert (
+        main(["explain", str(PICTURE), "--checkpoint", str(tiny_classifier), "--out", str(out)])
+        == 0
+    )
     assert kind_of(out) == "a file" and cv2.imread(str(out)) is not None
 
 
@@ -83,32 +113,70 @@ def test_explain_says_at_once_that_a_pipe_or_a_folder_is_no_picture(tmp_path, ca
     out = tmp_path / "figure.png"
     os.mkfifo(out) if kind == "a pipe" else out.mkdir()
     assert main(["explain", str(PICTURE), "--checkpoint", "/nowhere", "--out", str(out)]) == 1
-    assert f"--out is {out}, {kind}; accepted: a file" in capsys.readouterr().err and kind_of(out) == kind
+    assert (
+        f"--out is {out}, {kind}; accepted: a file" in capsys.readouterr().err
+        and kind_of(out) == kind
+    )
 
 
-def test_fit_that_is_refused_does_not_empty_what_its_lock_points_to(planted, tmp_path, pictures, capsys):
+def test_fit_that_is_refused_does_not_empty_what_its_lock_points_to(
+    planted, tmp_path, pictures, capsys
+):
     out = planted(tmp_path / "out", "run.lock")
     assert main(["fit", *finetune("--images", pictures, out=out, epochs=1)]) == 1
-    assert f"--out: {out} cannot be written: {out}/run.lock is a symbolic link" in capsys.readouterr().err
+    assert (
+        f"--out: {out} cannot be written: {out}/run.lock is a symbolic link"
+        in capsys.readouterr().err
+    )
     assert [p.name for p in out.iterdir()] == ["run.lock"]
 
 
-def test_fit_of_a_head_over_a_head_whose_files_are_links(planted, tmp_path, pictures, tiny_checkpoint):
-    arguments = ["fit", "--images", str(pictures), "--checkpoint", str(tiny_checkpoint), "--backend", "torch", "--out",
-                 str(tmp_path / "head")]
+def test_fit_of_a_head_over_a_head_whose_files_are_links(
+    planted, tmp_path, pictures, tiny_checkpoint
+):
+    arguments = [
+        "fit",
+        "--images",
+        str(pictures),
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "--backend",
+        "torch",
+        "--out",
+        str(tmp_path / "head"),
+    ]
     assert main(arguments) == 0
     for name in ("labels.json", "report.json"):
         planted(tmp_path / "head", name, content=(tmp_path / "head" / name).read_text())
     assert main(arguments) == 0
-    assert {kind_of(tmp_path / "head" / name) for name in ("labels.json", "report.json")} == {"a file"}
+    assert {kind_of(tmp_path / "head" / name) for name in ("labels.json", "report.json")} == {
+        "a file"
+    }
 
 
 def test_the_folder_that_the_user_names_may_be_a_link(tmp_path, pictures, tiny_checkpoint):
     (tmp_path / "disk").mkdir()
     (tmp_path / "head").symlink_to(tmp_path / "disk")
-    assert main(["fit", "--images", str(pictures), "--checkpoint", str(tiny_checkpoint), "--backend", "torch", "--out",
-                 str(tmp_path / "head")]) == 0
-    assert kind_of(tmp_path / "head") == "a symbolic link" and (tmp_path / "disk/head.safetensors").is_file()
+    assert (
+        main(
+            [
+                "fit",
+                "--images",
+                str(pictures),
+                "--checkpoint",
+                str(tiny_checkpoint),
+                "--backend",
+                "torch",
+                "--out",
+                str(tmp_path / "head"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        kind_of(tmp_path / "head") == "a symbolic link"
+        and (tmp_path / "disk/head.safetensors").is_file()
+    )
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link"])

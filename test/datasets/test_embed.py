@@ -14,26 +14,38 @@ from PIL import Image
 
 from test.conftest import DEMO_BAG, ROOT
 from test.waiting import PROGRAM_S
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+    PoseSettings,
+)
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import COLUMNS_VERSION
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource
-from vit_perception.recordings.reader import BagReader
 from vit_perception.datasets.encode_recording import replay
-from vit_perception.recordings.writer import BagWriter
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 
-CAMERAS = tuple(CameraSettings(n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist"))
+CAMERAS = tuple(
+    CameraSettings(n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist")
+)
 FORMATS = ("parquet", "safetensors", "mcap")
 
 
 def settings_of(checkpoint, cameras=CAMERAS, arms=(PoseSettings("arm", "/ee_pose", "world"),)):
     # One thread: on a loaded machine two that wait for each other are many times slower.
-    return EncoderSettings(cameras, arms, model=ModelSettings(str(checkpoint)),
-                           engine=EngineSettings("torch", "float32", threads=1))
+    return EncoderSettings(
+        cameras,
+        arms,
+        model=ModelSettings(str(checkpoint)),
+        engine=EngineSettings("torch", "float32", threads=1),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +60,12 @@ def whole(pipeline, tmp_path_factory):
     """The demo bag embedded without a break, a folder a format."""
     folder = tmp_path_factory.mktemp("whole")
     for kind in FORMATS:
-        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], folder / kind, EmbedOptions(kind, shard_frames=16))
+        embed(
+            pipeline,
+            [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+            folder / kind,
+            EmbedOptions(kind, shard_frames=16),
+        )
     return folder
 
 
@@ -57,8 +74,21 @@ def test_columns_hold_what_the_pipeline_gives(pipeline, whole, kind):
     files = FeatureFiles(whole / kind)
     files.verify()
     labels = files.layouts[0].cameras[0].labels
-    names = ("stamp_ns", "tokens", "mask", "embedding", "wrist.cls", "wrist.stamp_ns", "wrist.class_index",
-             "wrist.score", "arm.pose", "arm.pose_status", "arm.skew_ns", "index", "recorded_ns")
+    names = (
+        "stamp_ns",
+        "tokens",
+        "mask",
+        "embedding",
+        "wrist.cls",
+        "wrist.stamp_ns",
+        "wrist.class_index",
+        "wrist.score",
+        "arm.pose",
+        "arm.pose_status",
+        "arm.skew_ns",
+        "index",
+        "recorded_ns",
+    )
     with BagReader(DEMO_BAG) as bag:
         for index, result in enumerate(replay(pipeline, bag)):
             row = files.row(index, names)
@@ -68,7 +98,9 @@ def test_columns_hold_what_the_pipeline_gives(pipeline, whole, kind):
             np.testing.assert_array_equal(row["tokens"], result.sequence.tokens)
             np.testing.assert_array_equal(row["embedding"], result.embedding)
             np.testing.assert_array_equal(row["wrist.cls"], wrist.cls_token)
-            np.testing.assert_array_equal(row["arm.pose"], [*arm.pose.position_m, *arm.pose.quaternion_xyzw])
+            np.testing.assert_array_equal(
+                row["arm.pose"], [*arm.pose.position_m, *arm.pose.quaternion_xyzw]
+            )
             assert ("missing", "held", "interpolated")[row["arm.pose_status"]] == arm.status
             scored = [(labels[k], s) for k, s in zip(row["wrist.class_index"], row["wrist.score"])]
             assert scored == [(c.class_id, c.score) for c in wrist.classes]
@@ -78,16 +110,28 @@ def test_columns_hold_what_the_pipeline_gives(pipeline, whole, kind):
 def test_the_manifest_names_source_model_and_engine(pipeline, whole):
     manifest = json.loads((whole / "parquet/manifest.json").read_text())
     run = manifest["run"]
-    assert manifest["complete"] and manifest["frames"] == sum(s["frames"] for s in manifest["shards"]) == 150
-    assert run["encoder_sha256"] == pipeline.encoder_sha256 and run["weights_sha256"] == pipeline.card.weights_sha256
-    assert run["runtime"] == pipeline.engine.runtime and run["sources"][0]["name"] == "pick_place_demo"
+    assert (
+        manifest["complete"]
+        and manifest["frames"] == sum(s["frames"] for s in manifest["shards"]) == 150
+    )
+    assert (
+        run["encoder_sha256"] == pipeline.encoder_sha256
+        and run["weights_sha256"] == pipeline.card.weights_sha256
+    )
+    assert (
+        run["runtime"] == pipeline.engine.runtime and run["sources"][0]["name"] == "pick_place_demo"
+    )
     assert [layout["layout_id"] for layout in manifest["layouts"]] == [
-        layout.layout_id for layout in FeatureFiles(whole / "parquet").layouts]
+        layout.layout_id for layout in FeatureFiles(whole / "parquet").layouts
+    ]
 
 
 def test_the_bag_is_one_recording_of_several_files(whole):
     with BagReader(whole / "mcap") as bag:
-        assert bag.count("/vit_encoder/tokens") == 150 and len(list((whole / "mcap").glob("*.mcap"))) == 10
+        assert (
+            bag.count("/vit_encoder/tokens") == 150
+            and len(list((whole / "mcap").glob("*.mcap"))) == 10
+        )
         headers = [m.header.stamp for _, _, m in bag.messages(["/vit_encoder/tokens"])]
         stamps = [stamp.sec * 10**9 + stamp.nanosec for stamp in headers]
         (qos,) = set(map(str, (q.durability for q in bag.qos_of("/vit_encoder/layout"))))
@@ -135,14 +179,19 @@ KILLED = textwrap.dedent("""
             break
         kills += 1
     print(kills, os.WEXITSTATUS(status))
-""")
+""")  # noqa: E501
 
 
 def run_killed(checkpoint, out, kind, limit=0, seed=0, bag=DEMO_BAG):
     """(kills, exit status of the last run) of real processes that embed ``bag`` to ``out``."""
     given = [str(given) for given in (checkpoint, out, kind, limit, seed, bag)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *given], capture_output=True, text=True, timeout=PROGRAM_S,
-                          cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *given],
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_S,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     return tuple(map(int, done.stdout.split()))
 
@@ -152,25 +201,35 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_killed_at_random_points_it_ends_with_the_very_same_files(whole, tiny_classifier, tmp_path, kind):
+def test_killed_at_random_points_it_ends_with_the_very_same_files(
+    whole, tiny_classifier, tmp_path, kind
+):
     kills, status = run_killed(tiny_classifier, tmp_path / "out", kind, seed=FORMATS.index(kind))
     assert (kills, status) == (4, 0)
     made, expected = contents(tmp_path / "out"), contents(whole / kind)
     journals = made.pop("journal.jsonl"), expected.pop("journal.jsonl")
     assert made == expected
     assert [json.loads(line)["file"] for line in journals[0].splitlines()] == [
-        json.loads(line)["file"] for line in journals[1].splitlines()]
+        json.loads(line)["file"] for line in journals[1].splitlines()
+    ]
 
 
-@pytest.mark.parametrize("kind, limit", [("parquet", 200), ("parquet", 15_000), ("safetensors", 15_000),
-                                         ("mcap", 15_000)])
-def test_a_full_disk_leaves_whole_shards_and_it_goes_on_when_there_is_room(pipeline, whole, tiny_classifier, tmp_path,
-                                                                           kind, limit):
+@pytest.mark.parametrize(
+    "kind, limit",
+    [("parquet", 200), ("parquet", 15_000), ("safetensors", 15_000), ("mcap", 15_000)],
+)
+def test_a_full_disk_leaves_whole_shards_and_it_goes_on_when_there_is_room(
+    pipeline, whole, tiny_classifier, tmp_path, kind, limit
+):
     kills, status = run_killed(tiny_classifier, tmp_path / "out", kind, limit)
     assert (kills, status) == (0, 27)  # EFBIG, as a full disk is told by the limit on a file's size
     assert not list((tmp_path / "out").glob("features*"))
-    manifest = embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], tmp_path / "out",
-                     EmbedOptions(kind, shard_frames=16))
+    manifest = embed(
+        pipeline,
+        [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+        tmp_path / "out",
+        EmbedOptions(kind, shard_frames=16),
+    )
     assert manifest["frames"] == 150 and contents(tmp_path / "out") == contents(whole / kind)
 
 
@@ -185,12 +244,20 @@ def test_a_shard_without_its_line_and_half_a_line_are_made_anew(pipeline, whole,
     (out / "journal.jsonl").write_text("".join(lines[:6]) + lines[6][:100])
     (out / ".features_000007.parquet.partial").write_bytes(b"half")
     done = []
-    embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions("parquet", shard_frames=16), done.append)
+    embed(
+        pipeline,
+        [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+        out,
+        EmbedOptions("parquet", shard_frames=16),
+        done.append,
+    )
     assert contents(out) == expected and done[0] == 96 and sum(done) == 150
 
 
 @pytest.mark.parametrize("kind", ["parquet", "mcap"])
-def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(pipeline, whole, tmp_path, kind):
+def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(
+    pipeline, whole, tmp_path, kind
+):
     out = tmp_path / "out"
     shutil.copytree(whole / kind, out)
     expected = contents(out)
@@ -201,9 +268,19 @@ def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(pi
     (out / "journal.jsonl").write_text("".join(lines[:6]))
     before, opened = pipeline.layout(), pipeline.opened
     try:
-        pipeline.opened = replace(opened, report=replace(opened.report, cls_cosine=opened.report.cls_cosine - 3e-6))
-        assert pipeline.layout().min_cosine != before.min_cosine and pipeline.layout().layout_id == before.layout_id
-        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions(kind, shard_frames=16))
+        pipeline.opened = replace(
+            opened, report=replace(opened.report, cls_cosine=opened.report.cls_cosine - 3e-6)
+        )
+        assert (
+            pipeline.layout().min_cosine != before.min_cosine
+            and pipeline.layout().layout_id == before.layout_id
+        )
+        embed(
+            pipeline,
+            [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+            out,
+            EmbedOptions(kind, shard_frames=16),
+        )
     finally:
         pipeline.opened = opened
     assert contents(out) == expected
@@ -212,43 +289,88 @@ def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(pi
 
 
 def test_columns_that_change_get_another_version(whole):
-    """Whoever changes what is expected here adds one to COLUMNS_VERSION: runs begun before are then refused."""
+    """Whoever changes what is expected here adds one to COLUMNS_VERSION: runs begun before are then
+    refused.
+    """
     files = FeatureFiles(whole / "parquet")
     row = files.row(0, files.columns)
     found = {name: f"{value.dtype} {len(value.shape)}" for name, value in row.items()}
-    classes = {f"{camera}.{name}": kind for camera in ("agentview", "wrist") for name, kind in (
-        ("cls", "float32 1"), ("class_index", "int32 1"), ("score", "float64 1"), ("stamp_ns", "int64 0"))}
-    assert (COLUMNS_VERSION, found) == (2, classes | {
-        "index": "int64 0", "source": "int64 0", "episode": "int64 0", "layout": "int64 0", "recorded_ns": "int64 0",
-        "stamp_ns": "int64 0", "mask": "bool 1", "tokens": "float32 2", "embedding": "float32 1", "arm.pose": "float64 1",
-        "arm.pose_status": "int8 0", "arm.skew_ns": "int64 0"})
+    classes = {
+        f"{camera}.{name}": kind
+        for camera in ("agentview", "wrist")
+        for name, kind in (
+            ("cls", "float32 1"),
+            ("class_index", "int32 1"),
+            ("score", "float64 1"),
+            ("stamp_ns", "int64 0"),
+        )
+    }
+    assert (COLUMNS_VERSION, found) == (
+        2,
+        classes
+        | {
+            "index": "int64 0",
+            "source": "int64 0",
+            "episode": "int64 0",
+            "layout": "int64 0",
+            "recorded_ns": "int64 0",
+            "stamp_ns": "int64 0",
+            "mask": "bool 1",
+            "tokens": "float32 2",
+            "embedding": "float32 1",
+            "arm.pose": "float64 1",
+            "arm.pose_status": "int8 0",
+            "arm.skew_ns": "int64 0",
+        },
+    )
     run = json.loads((whole / "parquet/manifest.json").read_text())["run"]
     assert (run["columns_version"], run["graph_version"]) == (COLUMNS_VERSION, GRAPH_VERSION)
 
 
 def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_path):
     source = BagSource(DEMO_BAG, CAMERAS[0].topic)
-    with pytest.raises(ValueError, match="begun with other settings.*shard_frames is 7 where 16 is expected"):
+    with pytest.raises(
+        ValueError, match="begun with other settings.*shard_frames is 7 where 16 is expected"
+    ):
         embed(pipeline, [source], whole / "parquet", EmbedOptions("parquet", shard_frames=7))
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files .notes.txt.; accepted: a new or an empty folder"):
+    with pytest.raises(
+        ValueError, match="holds other files .notes.txt.; accepted: a new or an empty folder"
+    ):
         embed(pipeline, [source], tmp_path, EmbedOptions("parquet"))
     with pytest.raises(ValueError, match="is being written by another process"):
-        embed(pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16),
-              lambda n: embed(pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16)))
+        embed(
+            pipeline,
+            [source],
+            tmp_path / "new",
+            EmbedOptions("parquet", shard_frames=16),
+            lambda n: embed(
+                pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16)
+            ),
+        )
     with pytest.raises(ValueError, match="--format is 'csv'; accepted: parquet, safetensors, mcap"):
         EmbedOptions("csv")
 
 
-@pytest.mark.parametrize("field, value", [("hidden_act", "quick_gelu"), ("num_attention_heads", 4), ("layer_norm_eps", 0.1)])
-def test_the_same_weights_as_another_function_do_not_go_on_with_a_run(whole, tiny_classifier, tmp_path, field, value):
+@pytest.mark.parametrize(
+    "field, value",
+    [("hidden_act", "quick_gelu"), ("num_attention_heads", 4), ("layer_norm_eps", 0.1)],
+)
+def test_the_same_weights_as_another_function_do_not_go_on_with_a_run(
+    whole, tiny_classifier, tmp_path, field, value
+):
     other = shutil.copytree(tiny_classifier, tmp_path / tiny_classifier.name)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {field: value}))
     out = shutil.copytree(whole / "parquet", tmp_path / "out")
     changed = Pipeline.open(settings_of(other))
     with pytest.raises(ValueError, match="begun with other settings.*encoder_sha256 is"):
-        embed(changed, [BagSource(DEMO_BAG, CAMERAS[0].topic)], out, EmbedOptions("parquet", shard_frames=16))
+        embed(
+            changed,
+            [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+            out,
+            EmbedOptions("parquet", shard_frames=16),
+        )
     changed.close()
     assert contents(out) == contents(whole / "parquet")
 
@@ -257,22 +379,37 @@ def test_a_missing_shard_is_named(pipeline, whole, tmp_path):
     shutil.copytree(whole / "parquet", tmp_path / "out")
     (tmp_path / "out/features_000003.parquet").unlink()
     with pytest.raises(ValueError, match="features_000003.parquet is missing or not of"):
-        embed(pipeline, [BagSource(DEMO_BAG, CAMERAS[0].topic)], tmp_path / "out",
-              EmbedOptions("parquet", shard_frames=16))
+        embed(
+            pipeline,
+            [BagSource(DEMO_BAG, CAMERAS[0].topic)],
+            tmp_path / "out",
+            EmbedOptions("parquet", shard_frames=16),
+        )
 
 
 def test_damaged_images_are_counted_and_two_bags_are_two_episodes(pipeline, tmp_path):
     for name, length in (("one", 40), ("two", 70)):
         with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / name) as copy:
             for k, message in enumerate(bag.raw([c.topic for c in CAMERAS] + ["/ee_pose"])):
-                data = message.data[:-40] + bytes(40) if message.topic == CAMERAS[1].topic and k > 30 else message.data
+                data = (
+                    message.data[:-40] + bytes(40)
+                    if message.topic == CAMERAS[1].topic and k > 30
+                    else message.data
+                )
                 copy.write(message.topic, message.type_name, data, message.stamp_ns)
                 if k == length:
                     break
-    manifest = embed(pipeline, [BagSource(tmp_path / n, CAMERAS[0].topic) for n in ("one", "two")], tmp_path / "out",
-                     EmbedOptions("safetensors"))
+    manifest = embed(
+        pipeline,
+        [BagSource(tmp_path / n, CAMERAS[0].topic) for n in ("one", "two")],
+        tmp_path / "out",
+        EmbedOptions("safetensors"),
+    )
     files = FeatureFiles(tmp_path / "out")
-    assert manifest["dropped"] == {"short_data": 6, "unmatched": 1} and len(files) == manifest["frames"] == 10
+    assert (
+        manifest["dropped"] == {"short_data": 6, "unmatched": 1}
+        and len(files) == manifest["frames"] == 10
+    )
     assert "camera wrist" in manifest["drop_texts"]["short_data"] and manifest["skipped"] == []
     assert files.episode.tolist() == [0] * 5 + [1] * 5
 
@@ -285,16 +422,32 @@ def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_pa
     (tmp_path / "pictures/c.png").write_bytes(b"no picture")
     for name in ("d.bmp", "e.webp", ".hidden.png"):
         Image.new("RGB", (60, 40), (10, 200, 30)).save(tmp_path / "pictures" / name)
-    (tmp_path / "pictures/f.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
-    single = Pipeline.open(settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ()))
+    (tmp_path / "pictures/f.jpg").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"
+    )
+    single = Pipeline.open(
+        settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ())
+    )
     source = PicturesSource(tmp_path / "pictures", "camera")
     manifest = embed(single, [source], tmp_path / "out", EmbedOptions("parquet"))
     single.close()
     files = FeatureFiles(tmp_path / "out")
-    assert manifest["run"]["sources"][0]["names"] == ["a/1.jpg", "a/3.png", "b/2.png", "c.png", "d.bmp", "e.webp",
-                                                      "f.jpg"]
+    assert manifest["run"]["sources"][0]["names"] == [
+        "a/1.jpg",
+        "a/3.png",
+        "b/2.png",
+        "c.png",
+        "d.bmp",
+        "e.webp",
+        "f.jpg",
+    ]
     assert files.stamp_ns.tolist() == [k * 10**8 for k in (1, 2, 3, 5, 6)]
-    assert manifest["dropped"] == {"encoding": 1, "file": 1} and "git lfs pull" in manifest["drop_texts"]["file"]
-    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [(30, 50)] + [(40, 60)] * 4
+    assert (
+        manifest["dropped"] == {"encoding": 1, "file": 1}
+        and "git lfs pull" in manifest["drop_texts"]["file"]
+    )
+    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [
+        (30, 50)
+    ] + [(40, 60)] * 4
     with pytest.raises(ValueError, match="holds no pictures"):
         PicturesSource(tmp_path / "out", "camera")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from test.datasets.test_embed import CAMERAS, contents, pipeline, run_killed, settings_of  # noqa: F401 - a fixture
 from test.conftest import DEMO_BAG
+from test.datasets.test_embed import CAMERAS, contents, pipeline, run_killed, settings_of  # noqa: F401
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
-from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 
 POSES = "/ee_pose"
 OPTIONS = EmbedOptions("parquet", shard_frames=16)
@@ -22,10 +22,12 @@ OPTIONS = EmbedOptions("parquet", shard_frames=16)
 
 @pytest.fixture(scope="module")
 def spoiled(tmp_path_factory):
-    """The demo bag; every 40th wrist image without its end, every 50th pose NaN and every 90th cut, the last too."""
+    """The demo bag; every 40th wrist image without its end, every 50th pose NaN and every 90th cut,
+    the last too.
+    """
     path = tmp_path_factory.mktemp("spoiled") / "spoiled"
     with BagReader(DEMO_BAG) as bag, BagWriter(path) as out:
-        seen = {topic: 0 for topic in bag.topics}
+        seen = dict.fromkeys(bag.topics, 0)
         last = bag.count(POSES)
         for message in bag.raw([CAMERAS[0].topic, CAMERAS[1].topic, POSES]):
             seen[message.topic] += 1
@@ -35,13 +37,15 @@ def spoiled(tmp_path_factory):
             elif message.topic == POSES and (number % 90 == 0 or number == last):
                 data = data[:20]
             elif message.topic == POSES and number % 50 == 0:
-                data = data[:-56] + struct.pack("<7d", float("nan"), *struct.unpack("<6d", data[-48:]))
+                data = data[:-56] + struct.pack(
+                    "<7d", float("nan"), *struct.unpack("<6d", data[-48:])
+                )
             out.write(message.topic, message.type_name, data, message.stamp_ns)
     return path
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(pipeline, spoiled, tmp_path_factory):  # noqa: F811 - the fixture
+def uninterrupted(pipeline, spoiled, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
     embed(pipeline, [BagSource(spoiled, CAMERAS[0].topic)], out, OPTIONS)
     return out
@@ -53,17 +57,23 @@ def test_every_message_is_in_the_manifest(uninterrupted, spoiled):
         images, poses = bag.count(CAMERAS[1].topic), bag.count(POSES)
     cut = poses // 90 + (poses % 90 != 0)
     unusable = [number for number in range(50, poses, 50) if number % 90]
-    assert manifest["frames"] == images - images // 40 and manifest["dropped"] == {"short_data": images // 40}
+    assert manifest["frames"] == images - images // 40 and manifest["dropped"] == {
+        "short_data": images // 40
+    }
     assert "end marker" in manifest["drop_texts"]["short_data"]
     rows = {row["reason"]: row for row in manifest["skipped"]}
-    assert len(rows) == len(manifest["skipped"]) == 2 and {row["topic"] for row in rows.values()} == {POSES}
+    assert len(rows) == len(manifest["skipped"]) == 2 and {
+        row["topic"] for row in rows.values()
+    } == {POSES}
     counts = sorted(row["count"] for row in rows.values())
     assert counts == sorted([cut, len(unusable)]) and rows["undecodable"]["count"] == cut
-    assert str(spoiled.parent) not in json.dumps(manifest) and all(row["first"] for row in rows.values())
+    assert str(spoiled.parent) not in json.dumps(manifest) and all(
+        row["first"] for row in rows.values()
+    )
 
 
 @pytest.mark.parametrize("at", [1, 16, 17, 39, 40, 41, 80, 149])
-def test_interrupted_anywhere_it_says_the_same(pipeline, uninterrupted, spoiled, tmp_path, at):  # noqa: F811
+def test_interrupted_anywhere_it_says_the_same(pipeline, uninterrupted, spoiled, tmp_path, at):
     done = 0
 
     def stops(results):
@@ -78,7 +88,9 @@ def test_interrupted_anywhere_it_says_the_same(pipeline, uninterrupted, spoiled,
     assert contents(tmp_path / "out") == contents(uninterrupted)
 
 
-def test_killed_at_random_points_it_says_the_same(uninterrupted, spoiled, tiny_classifier, tmp_path):
+def test_killed_at_random_points_it_says_the_same(
+    uninterrupted, spoiled, tiny_classifier, tmp_path
+):
     kills, status = run_killed(tiny_classifier, tmp_path / "out", "parquet", seed=3, bag=spoiled)
     assert status == 0 and kills >= 2 and contents(tmp_path / "out") == contents(uninterrupted)
 
@@ -92,10 +104,13 @@ def test_images_in_whose_place_a_camera_is_masked_are_counted(tiny_checkpoint, s
     files = FeatureFiles(tmp_path / "out")
     missing = [k for k in range(150) if not files.row(k, ("wrist.stamp_ns",))["wrist.stamp_ns"]]
     assert manifest["frames"] == 150 and manifest["dropped"] == {}
-    assert rows[CAMERAS[1].topic]["count"] == len(missing) == 3 and "camera wrist" in rows[CAMERAS[1].topic]["first"]
+    assert (
+        rows[CAMERAS[1].topic]["count"] == len(missing) == 3
+        and "camera wrist" in rows[CAMERAS[1].topic]["first"]
+    )
 
 
-def test_a_folder_with_a_colon_is_a_folder(pipeline, spoiled, uninterrupted, tmp_path, monkeypatch):  # noqa: F811
+def test_a_folder_with_a_colon_is_a_folder(pipeline, spoiled, uninterrupted, tmp_path, monkeypatch):
     """Regression: pyarrow took such a path for a URI, when a whole shard had been encoded."""
     monkeypatch.chdir(tmp_path)
     manifest = embed(pipeline, [BagSource(spoiled, CAMERAS[0].topic)], Path("run:3"), OPTIONS)

@@ -27,7 +27,13 @@ def users_own(folder):
     (folder / ".git").mkdir()
     (folder / ".git/config").write_text("mine")
     (folder / "features_000001").mkdir()
-    for name in (".env", ".notes.partial", "policy.pt", "features_000001.safetensors", "metadata.yaml"):
+    for name in (
+        ".env",
+        ".notes.partial",
+        "policy.pt",
+        "features_000001.safetensors",
+        "metadata.yaml",
+    ):
         (folder / name).write_text("mine")
     (folder / ".features_000009.partial").symlink_to(folder / ".git")
 
@@ -36,7 +42,9 @@ def users_own(folder):
 def test_a_folder_with_anything_in_it_is_not_taken(tmp_path, name):
     (tmp_path / name).mkdir()
     for take in (check_out, lambda out: Journal(out, RUN)):
-        with pytest.raises(ValueError, match="holds other files .*; accepted: a new or an empty folder"):
+        with pytest.raises(
+            ValueError, match="holds other files .*; accepted: a new or an empty folder"
+        ):
             take(tmp_path)
     assert names(tmp_path) == [name]
 
@@ -45,8 +53,12 @@ def test_what_a_killed_run_left_half_made_goes_and_all_else_stays(begun):
     users_own(begun)
     kept = names(begun)
     (begun / ".features_000001.partial/features_000001").mkdir(parents=True)
-    for name in ("features_000001.parquet", ".features_000001.parquet.partial", ".manifest.json.partial",
-                 ".manifest.json.0123456789abcdef.partial"):
+    for name in (
+        "features_000001.parquet",
+        ".features_000001.parquet.partial",
+        ".manifest.json.partial",
+        ".manifest.json.0123456789abcdef.partial",
+    ):
         (begun / name).write_bytes(b"half")
     (working_folder(begun / "features_000001") / "features_000001").mkdir()
     with open(begun / "journal.jsonl", "a") as file:
@@ -81,7 +93,9 @@ def test_a_run_that_was_killed_before_its_manifest_begins_anew(tmp_path):
 def test_a_damaged_manifest_or_journal_is_named(begun, text):
     manifest = (begun / "manifest.json").read_text()
     (begun / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"--out: .*manifest.json is (damaged|not of).*accepted: a new folder"):
+    with pytest.raises(
+        ValueError, match=r"--out: .*manifest.json is (damaged|not of).*accepted: a new folder"
+    ):
         check_out(begun)
     (begun / "manifest.json").write_text(manifest)
     (begun / "journal.jsonl").write_text('{"what": 1}\n')
@@ -95,13 +109,23 @@ def test_a_file_is_no_folder(tmp_path):
         Journal(tmp_path / "file", RUN)
 
 
-@pytest.mark.parametrize("here, said", [
-    ({"columns_version": 2, "graph_version": 1}, "columns_version is not said there and 2 here"),
-    ({"graph_version": 3}, "graph_version is not said there and 3 here")])
+@pytest.mark.parametrize(
+    "here, said",
+    [
+        (
+            {"columns_version": 2, "graph_version": 1},
+            "columns_version is not said there and 2 here",
+        ),
+        ({"graph_version": 3}, "graph_version is not said there and 3 here"),
+    ],
+)
 def test_a_run_of_another_version_is_not_gone_on_with(begun, here, said):
     """One that was begun before there were versions, too; of what is there nothing is touched."""
     before = {name: (begun / name).lstat().st_mtime_ns for name in names(begun)}
-    with pytest.raises(ValueError, match=f"begun by another version of vit_perception .{said}.*accepted: a new folder"):
+    with pytest.raises(
+        ValueError,
+        match=f"begun by another version of vit_perception .{said}.*accepted: a new folder",
+    ):
         Journal(begun, RUN | here)
     assert {name: (begun / name).lstat().st_mtime_ns for name in names(begun)} == before
 

@@ -9,10 +9,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from test.datasets.test_embed import settings_of
+from vit_perception.config.settings import CameraSettings, PoseSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.config.settings import CameraSettings, PoseSettings
 
 CAMERA, ARM = CameraSettings("camera", "/image"), PoseSettings("arm", "/ee_pose", "world")
 PERIOD_NS = 250_000_000
@@ -29,8 +29,13 @@ def pipeline(tiny_checkpoint):
 
 
 def long_bag(path, plugin, frames):
-    """An image of 24 x 24 px and five poses every 0.25 s, of MCAP each in a chunk, as large images are."""
-    store, writer = get_typestore(Stores.ROS2_KILTED), Writer(path, version=9, storage_plugin=plugin)
+    """An image of 24 x 24 px and five poses every 0.25 s, of MCAP each in a chunk, as large images
+    are.
+    """
+    store, writer = (
+        get_typestore(Stores.ROS2_KILTED),
+        Writer(path, version=9, storage_plugin=plugin),
+    )
     types, pixels = store.types, np.random.default_rng(0).integers(0, 256, 24 * 24 * 3, np.uint8)
 
     def header(stamp_ns):
@@ -40,21 +45,29 @@ def long_bag(path, plugin, frames):
     with writer:
         image = writer.add_connection(CAMERA.topic, "sensor_msgs/msg/Image", typestore=store)
         pose = writer.add_connection(ARM.topic, "geometry_msgs/msg/PoseStamped", typestore=store)
-        place = types["geometry_msgs/msg/Pose"](types["geometry_msgs/msg/Point"](0.1, 0.2, 0.3),
-                                                types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0))
+        place = types["geometry_msgs/msg/Pose"](
+            types["geometry_msgs/msg/Point"](0.1, 0.2, 0.3),
+            types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0),
+        )
         for frame in range(frames):
             stamp_ns = 10**12 + frame * PERIOD_NS
             message = types[image.msgtype](header(stamp_ns), 24, 24, "rgb8", 0, 72, pixels)
             writer.write(image, stamp_ns, store.serialize_cdr(message, image.msgtype))
             for part in range(5):
                 at_ns = stamp_ns + part * PERIOD_NS // 5
-                writer.write(pose, at_ns, store.serialize_cdr(types[pose.msgtype](header(at_ns), place), pose.msgtype))
+                writer.write(
+                    pose,
+                    at_ns,
+                    store.serialize_cdr(types[pose.msgtype](header(at_ns), place), pose.msgtype),
+                )
             if plugin is StoragePlugin.MCAP:
                 writer.storage.close_chunk()
     return path
 
 
-@pytest.mark.parametrize("plugin, kind", [(StoragePlugin.MCAP, "parquet"), (StoragePlugin.SQLITE3, "mcap")])
+@pytest.mark.parametrize(
+    "plugin, kind", [(StoragePlugin.MCAP, "parquet"), (StoragePlugin.SQLITE3, "mcap")]
+)
 def test_embed_holds_no_more_behind_more_frames(pipeline, tmp_path, plugin, kind):
     """200 frames more: their rows alone would be a megabyte, and so would their open chunks."""
     held, done = {}, 0
@@ -69,11 +82,18 @@ def test_embed_holds_no_more_behind_more_frames(pipeline, tmp_path, plugin, kind
     bag = long_bag(tmp_path / "bag", plugin, LATE + 10)
     tracemalloc.start()
     try:
-        manifest = embed(pipeline, [BagSource(bag, CAMERA.topic)], tmp_path / "out",
-                         EmbedOptions(kind, ("tokens",), shard_frames=SHARD_FRAMES), measure)
+        manifest = embed(
+            pipeline,
+            [BagSource(bag, CAMERA.topic)],
+            tmp_path / "out",
+            EmbedOptions(kind, ("tokens",), shard_frames=SHARD_FRAMES),
+            measure,
+        )
     finally:
         tracemalloc.stop()
     grown = held[LATE] - held[EARLY]
     # A shard's line in the journal stays: 2.5 kB for 20 frames here, for 1,000 by default.
     shards = (LATE - EARLY) // SHARD_FRAMES
-    assert manifest["frames"] == LATE + 10 and grown < 5000 * shards, f"{held} bytes: {grown / shards:.0f} a shard"
+    assert manifest["frames"] == LATE + 10 and grown < 5000 * shards, (
+        f"{held} bytes: {grown / shards:.0f} a shard"
+    )

@@ -1,4 +1,6 @@
-"""The graph that engines get equals the model behind the usual normalisation, and holds nothing it should not."""
+"""The graph that engines get equals the model behind the usual normalisation, and holds nothing it
+should not.
+"""
 
 import dataclasses
 
@@ -30,7 +32,9 @@ def pictures(size, batch=2):
 
 
 def normalised(images):
-    return (images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    return (images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[
+        :, None, None
+    ]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 72), (16, 8), (128, 96)])
@@ -99,10 +103,12 @@ def test_half_precision_runs_and_gives_float32(model):
 
 
 def test_folding_leaves_no_subnormal_float16_weights(model):
-    """Folding 1 / (255 std) whole put 45 % of DINOv2's weights below 2^-14; those are flushed on some devices."""
+    """Folding 1 / (255 std) whole put 45 % of DINOv2's weights below 2^-14; those are flushed on
+    some devices.
+    """
     weight = EncoderGraph(model, MEAN, STD, (64, 64)).model.patch_embedding.projection.weight
     before = model.patch_embedding.projection.weight
-    assert (weight.abs() < 2 ** -14).float().mean() <= (before.abs() < 2 ** -14).float().mean() + 1e-3
+    assert (weight.abs() < 2**-14).float().mean() <= (before.abs() < 2**-14).float().mean() + 1e-3
 
 
 def test_the_exported_program_is_free_of_resizing_and_fused_attention(model):

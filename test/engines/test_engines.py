@@ -1,4 +1,6 @@
-"""The runtimes that run on a CPU, on the tiny model: what the base class promises, and that they compute the model."""
+"""The runtimes that run on a CPU, on the tiny model: what the base class promises, and that they
+compute the model.
+"""
 
 import importlib.util
 import os
@@ -12,18 +14,21 @@ import torch
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.openvino_engine import OpenvinoEngine
-from vit_perception.engines.source import EngineSource
-from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
 from vit_perception.engines.reference import graph_of
+from vit_perception.engines.source import EngineSource
+from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
 needs_openvino, needs_onnxruntime, needs_nncf = (
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
-    for name in ("openvino", "onnxruntime", "nncf"))
-ENGINES = [pytest.param(lambda: TorchEngine("cpu"), id="torch"),
-           pytest.param(OpenvinoEngine, id="openvino", marks=[needs_openvino, needs_nncf]),
-           pytest.param(OnnxruntimeEngine, id="onnxruntime", marks=needs_onnxruntime)]
+    for name in ("openvino", "onnxruntime", "nncf")
+)
+ENGINES = [
+    pytest.param(lambda: TorchEngine("cpu"), id="torch"),
+    pytest.param(OpenvinoEngine, id="openvino", marks=[needs_openvino, needs_nncf]),
+    pytest.param(OnnxruntimeEngine, id="onnxruntime", marks=needs_onnxruntime),
+]
 
 
 @pytest.fixture(params=ENGINES)
@@ -42,7 +47,9 @@ def engine(make, source):
 def test_it_computes_the_reference_model(engine, source, pictures):
     report = measure(run_batches(engine.infer, pictures, 2), source.reference(pictures))
     assert report.tokens_l2 < 1e-4 and report.attention_l2 < 1e-4 and report.finite, report
-    assert engine.precision == "float32" and engine.device and engine.runtime.split()[0] == engine.name
+    assert (
+        engine.precision == "float32" and engine.device and engine.runtime.split()[0] == engine.name
+    )
 
 
 def test_each_native_precision_passes_the_gate_and_is_what_is_reported(make, source, pictures):
@@ -61,7 +68,9 @@ def test_shapes_and_dtypes_of_the_outputs(engine, pictures):
     assert output.patch_tokens.shape == (2, 64, 32)
     assert output.cls_attention.shape == (2, 4, 64)
     assert output.logits is None
-    assert {a.dtype for a in (output.cls_token, output.patch_tokens, output.cls_attention)} == {np.dtype("float32")}
+    assert {a.dtype for a in (output.cls_token, output.patch_tokens, output.cls_attention)} == {
+        np.dtype("float32")
+    }
 
 
 def test_the_input_may_be_overwritten_and_an_earlier_result_repeats(engine, pictures):
@@ -73,11 +82,17 @@ def test_the_input_may_be_overwritten_and_an_earlier_result_repeats(engine, pict
     np.testing.assert_array_equal(engine.infer(pictures[:2]).cls_token, first)
 
 
-@pytest.mark.parametrize("images, message", [
-    (np.zeros((1, 3, 64, 64), np.uint8), r"uint8 \(1, 3, 64, 64\); accepted: uint8 \(2, 3, 64, 64\)"),
-    (np.zeros((2, 3, 64, 64), np.float32), "images are float32"),
-    (np.zeros((2, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2), "C-contiguous"),
-])
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (
+            np.zeros((1, 3, 64, 64), np.uint8),
+            r"uint8 \(1, 3, 64, 64\); accepted: uint8 \(2, 3, 64, 64\)",
+        ),
+        (np.zeros((2, 3, 64, 64), np.float32), "images are float32"),
+        (np.zeros((2, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2), "C-contiguous"),
+    ],
+)
 def test_a_wrong_input_is_refused(engine, images, message):
     with pytest.raises(EngineError, match=message):
         engine.infer(images)
@@ -103,7 +118,9 @@ def test_it_can_be_opened_again_after_close_but_not_while_open(engine, source, p
 
 def test_a_precision_that_the_device_lacks_is_refused_with_what_it_has(make, source):
     engine = make()
-    missing = next(p for p in ("float16", "bfloat16", "int4") if p not in engine.status().precisions)
+    missing = next(
+        p for p in ("float16", "bfloat16", "int4") if p not in engine.status().precisions
+    )
     with pytest.raises(EngineError, match=f"does not run '{missing}' on .*; accepted: .*float32"):
         engine.open(source, replace(SPEC, precision=missing))
 
@@ -126,6 +143,7 @@ def test_an_engine_that_fails_half_way_is_closed_and_says_why(make, pictures):
 
 def test_torch_uses_the_threads_of_the_spec_and_gives_them_back(source, pictures):
     import torch
+
     before = torch.get_num_threads()
     engine = TorchEngine("cpu")
     engine.open(source, replace(SPEC, threads=1))
@@ -137,6 +155,7 @@ def test_torch_uses_the_threads_of_the_spec_and_gives_them_back(source, pictures
 
 def test_half_precision_leaves_the_reference_graph_alone(source):
     import torch
+
     engine = TorchEngine("cpu")
     if "bfloat16" not in engine.status().precisions:
         pytest.skip("this CPU has no bfloat16 instructions")
@@ -146,14 +165,22 @@ def test_half_precision_leaves_the_reference_graph_alone(source):
 
 @needs_openvino
 @pytest.mark.parametrize("precision, layer_type", [("float32", "f32"), ("bfloat16", "bf16")])
-def test_openvino_runs_its_matrix_products_in_the_precision_that_is_reported(source, precision, layer_type):
-    """Regression: an option that lies. The compiled model's layers are asked, not the option that was set."""
+def test_openvino_runs_its_matrix_products_in_the_precision_that_is_reported(
+    source, precision, layer_type
+):
+    """Regression: an option that lies. The compiled model's layers are asked, not the option that
+    was set.
+    """
     engine = OpenvinoEngine()
     if precision not in engine.status().precisions:
         pytest.skip(f"openvino has no {precision} on this CPU")
     engine.open(source, replace(SPEC, precision=precision))
     layers = engine._request.get_compiled_model().get_runtime_model().get_ops()
-    products = [op.get_rt_info() for op in layers if op.get_rt_info()["layerType"].astype(str) == "FullyConnected"]
+    products = [
+        op.get_rt_info()
+        for op in layers
+        if op.get_rt_info()["layerType"].astype(str) == "FullyConnected"
+    ]
     assert products
     assert {info["runtimePrecision"].astype(str) for info in products} == {layer_type}
     engine.close()
@@ -172,7 +199,10 @@ def test_openvino_fuses_attention(source):
 
 def test_read_cpu_of_x86_arm_and_nothing(tmp_path):
     x86, arm = tmp_path / "x86", tmp_path / "arm"
-    x86.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx512_bf16\n\nmodel name\t: Other\n")
+    x86.write_text(
+        "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx512_bf16\n\nmodel name\t: "
+        "Other\n"
+    )
     arm.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
     assert read_cpu(x86) == ("Some CPU", frozenset({"fpu", "avx512_bf16"}))
     assert read_cpu(arm)[1] == frozenset({"fp", "asimd", "bf16"})
@@ -180,10 +210,12 @@ def test_read_cpu_of_x86_arm_and_nothing(tmp_path):
 
 
 def test_a_gpu_that_was_lost_does_not_hide_why(loaded, monkeypatch):
-    """Regression: after a fault every CUDA call fails, the one in close() too, and its error replaced the cause.
+    """Regression: after a fault every CUDA call fails, the one in close() too, and its error
+    replaced the cause.
 
     The fault is simulated: no test can lose a GPU.
     """
+
     class Faulty(TorchEngine):
         def _open(self, source, spec):
             super()._open(source, spec)

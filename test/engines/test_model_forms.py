@@ -1,4 +1,6 @@
-"""Engines open, and agree, with models that have no CLS token, turn their patches, or end in two heads."""
+"""Engines open, and agree, with models that have no CLS token, turn their patches, or end in two
+heads.
+"""
 
 from dataclasses import replace
 
@@ -6,10 +8,10 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.select import open_engine
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
-from vit_perception.config.settings import EngineSettings
 
 FORMS = {
     "attention pooling": {"cls_token": False, "pooling": "map"},
@@ -26,7 +28,9 @@ def test_it_opens_and_passes_the_gate(loaded, pictures, form, backend):
         pytest.importorskip(backend, reason=f"{backend} is not installed")
     torch.manual_seed(0)
     model = VisionTransformer(replace(VARIANTS["test"], **FORMS[form])).eval().requires_grad_(False)
-    opened = open_engine(EngineSettings(backend=backend, precision="float32"), LoadedModel(model, loaded.card), 2)
+    opened = open_engine(
+        EngineSettings(backend=backend, precision="float32"), LoadedModel(model, loaded.card), 2
+    )
     try:
         output = opened.engine.infer(pictures[:2])
         assert output.cls_attention.shape == (2, 4, 64)

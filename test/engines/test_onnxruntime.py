@@ -10,11 +10,11 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import PROGRAM_S
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import onnxruntime_engine
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.select import CANDIDATES, available_backends, open_engine
-from vit_perception.config.settings import EngineSettings
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
@@ -34,7 +34,9 @@ def test_it_writes_into_the_same_arrays_each_time(source, pictures):
     first = engine.infer(pictures[:2])
     kept = first.patch_tokens.copy()
     second = engine.infer(pictures[2:4])
-    assert second.patch_tokens is first.patch_tokens and np.abs(kept - second.patch_tokens).max() > 0.1
+    assert (
+        second.patch_tokens is first.patch_tokens and np.abs(kept - second.patch_tokens).max() > 0.1
+    )
     engine.close()
 
 
@@ -45,36 +47,48 @@ def test_threads_are_those_of_the_spec(source):
     engine.close()
 
 
-@pytest.mark.parametrize("provider, name", [("cuda", "CUDAExecutionProvider"),
-                                            ("tensorrt", "TensorrtExecutionProvider")])
+@pytest.mark.parametrize(
+    "provider, name", [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")]
+)
 def test_a_provider_that_this_build_lacks_is_an_error_that_says_what_it_has(loaded, provider, name):
     if name in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime has {name}")
-    with pytest.raises(EngineError, match=f"no {name}, only .*CPUExecutionProvider; the package onnxruntime-gpu"):
+    with pytest.raises(
+        EngineError, match=f"no {name}, only .*CPUExecutionProvider; the package onnxruntime-gpu"
+    ):
         open_engine(EngineSettings("onnxruntime", provider=provider), loaded, batch=1)
 
 
 def test_a_fallback_to_the_cpu_is_refused(source, monkeypatch):
-    """A provider that is built in and takes no layer of this model: ONNX Runtime itself would run it on the CPU."""
+    """A provider that is built in and takes no layer of this model: ONNX Runtime itself would run
+    it on the CPU.
+    """
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has no provider that is built in and cannot run the model")
     monkeypatch.setitem(onnxruntime_engine._PROVIDERS, "cuda", ("AzureExecutionProvider",))
     engine = OnnxruntimeEngine("cuda")
-    with pytest.raises(EngineError, match="onnxruntime float32: .*fallback to CPU EP has been explicitly disabled"):
+    with pytest.raises(
+        EngineError, match="onnxruntime float32: .*fallback to CPU EP has been explicitly disabled"
+    ):
         engine.open(source, SPEC)
     with pytest.raises(EngineError, match="not open"):
         engine.infer(np.zeros((2, 3, 64, 64), np.uint8))
 
 
 def test_a_session_that_ends_up_on_another_provider_is_refused(source, monkeypatch):
-    """ONNX Runtime's own fallback, when a GPU provider's libraries do not load, is a CPU session and a warning."""
+    """ONNX Runtime's own fallback, when a GPU provider's libraries do not load, is a CPU session
+    and a warning.
+    """
+
     class FallsBack(onnxruntime.InferenceSession):
         def __init__(self, path, options, providers):
             super().__init__(path, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", FallsBack)
-    with pytest.raises(EngineError, match="fell back to CPUExecutionProvider: CUDAExecutionProvider does not start"):
+    with pytest.raises(
+        EngineError, match="fell back to CPUExecutionProvider: CUDAExecutionProvider does not start"
+    ):
         OnnxruntimeEngine("cuda").open(source, SPEC)
 
 
@@ -82,7 +96,9 @@ def test_auto_and_the_cpu_setting_never_try_the_gpu_providers():
     for settings in (EngineSettings(), EngineSettings("onnxruntime")):
         labels = [c.label for c in CANDIDATES if c.allowed_by(settings)]
         assert [label for label in labels if label.startswith("onnxruntime")] == ["onnxruntime"]
-    named = [c.label for c in CANDIDATES if c.allowed_by(EngineSettings("onnxruntime", provider="cuda"))]
+    named = [
+        c.label for c in CANDIDATES if c.allowed_by(EngineSettings("onnxruntime", provider="cuda"))
+    ]
     assert named == ["onnxruntime on CUDA"]
     order = [c.label for c in CANDIDATES]
     assert order.index("openvino") < order.index("onnxruntime") < order.index("torch on the CPU")
@@ -103,6 +119,11 @@ from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 status = OnnxruntimeEngine().status()
 assert status.why_not == "Python package onnxruntime is not installed", status
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PROGRAM_S,
-                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_S,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert run.returncode == 0, run.stderr

@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vit_perception.engines.parity_gate import PICTURES, ParityLimits, measure, parity_batch, run_batches
+from vit_perception.engines.parity_gate import (
+    PICTURES,
+    ParityLimits,
+    measure,
+    parity_batch,
+    run_batches,
+)
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.wire.records import EncoderOutput
@@ -36,14 +42,21 @@ def rotated(vectors, cosine):
 def test_equal_outputs_pass_with_perfect_figures(reference):
     report = measure(reference, reference)
     assert report.min_cosine == pytest.approx(1) and report.worst_patch_cosine == pytest.approx(1)
-    assert (report.tokens_l2, report.attention_l2, report.logits_l2, report.finite) == (0, 0, 0, True)
+    assert (report.tokens_l2, report.attention_l2, report.logits_l2, report.finite) == (
+        0,
+        0,
+        0,
+        True,
+    )
     assert report.pictures == 4 and report.failures(LIMITS) == []
 
 
 @pytest.mark.parametrize("cosine, passes", [(0.9995, True), (0.9985, False)])
 def test_min_cosine_is_the_lower_of_cls_and_mean_patch(reference, cosine, passes):
     cls_off = measure(replace(reference, cls_token=rotated(reference.cls_token, cosine)), reference)
-    patches_off = measure(replace(reference, patch_tokens=rotated(reference.patch_tokens, cosine)), reference)
+    patches_off = measure(
+        replace(reference, patch_tokens=rotated(reference.patch_tokens, cosine)), reference
+    )
     for report, name in ((cls_off, "CLS cosine"), (patches_off, "mean patch cosine")):
         assert report.min_cosine == pytest.approx(cosine, abs=1e-6)
         failures = report.failures(LIMITS)
@@ -66,12 +79,19 @@ def test_one_bad_patch_fails_though_the_mean_passes(reference):
     assert report.failures(LIMITS) == ["worst patch cosine 0.98500 is below 0.99"]
 
 
-@pytest.mark.parametrize("field, name", [("cls_token", "tokens"), ("patch_tokens", "tokens"), ("logits", "logits"),
-                                         ("cls_attention", "CLS attention")])
+@pytest.mark.parametrize(
+    "field, name",
+    [
+        ("cls_token", "tokens"),
+        ("patch_tokens", "tokens"),
+        ("logits", "logits"),
+        ("cls_attention", "CLS attention"),
+    ],
+)
 def test_scale_which_the_cosine_does_not_see_fails_by_l2(reference, field, name):
     report = measure(replace(reference, **{field: getattr(reference, field) * 1.25}), reference)
     assert report.min_cosine == pytest.approx(1)
-    failure, = report.failures(LIMITS)
+    (failure,) = report.failures(LIMITS)
     assert failure.startswith(f"relative L2 of the {name} 0.2500 is above")
 
 
@@ -103,7 +123,10 @@ def test_limits_by_precision_and_setting():
         assert (limits.min_cosine, limits.relative_l2) == (0.999, 0.05)
         assert limits.worst_patch_cosine == pytest.approx(0.99)
     int8 = ParityLimits.for_precision("int8")
-    assert (int8.min_cosine, int8.relative_l2) == (0.99, 0.15) and int8.worst_patch_cosine == pytest.approx(0.9)
+    assert (int8.min_cosine, int8.relative_l2) == (
+        0.99,
+        0.15,
+    ) and int8.worst_patch_cosine == pytest.approx(0.9)
     assert ParityLimits.for_precision("float16", 0.9999).worst_patch_cosine == pytest.approx(0.999)
 
 
@@ -118,13 +141,19 @@ def test_the_pictures_are_small_and_their_licences_are_listed():
 @pytest.mark.parametrize("batch, count", [(1, 4), (2, 4), (3, 6), (4, 4), (5, 5), (8, 8), (16, 16)])
 def test_every_slot_has_a_picture_and_all_differ(batch, count):
     images = parity_batch(Preprocessor(ResizeRule((48, 32), fit="crop")), batch)
-    assert images.shape == (count, 3, 48, 32) and images.dtype == np.uint8 and images.flags.c_contiguous
+    assert (
+        images.shape == (count, 3, 48, 32)
+        and images.dtype == np.uint8
+        and images.flags.c_contiguous
+    )
     assert len({image.tobytes() for image in images}) == count
     assert min(image.std() for image in images) > 20  # natural pictures, none flat
 
 
 def test_run_batches_copies_what_the_engine_owns():
-    owned = EncoderOutput(*(np.zeros(shape, np.float32) for shape in ((2, 4), (2, 3, 4), (2, 1, 3))))
+    owned = EncoderOutput(
+        *(np.zeros(shape, np.float32) for shape in ((2, 4), (2, 3, 4), (2, 1, 3)))
+    )
 
     def infer(images):
         owned.cls_token[:] = images[:, 0, 0, :1]

@@ -1,6 +1,8 @@
-"""Engines of a Jetson whose power mode switches multiprocessors off, and what is said when no engine fits.
+"""Engines of a Jetson whose power mode switches multiprocessors off, and what is said when no
+engine fits.
 
-The cache itself makes its entries; only the engine in them is none, and the version of TensorRT is given.
+The cache itself makes its entries; only the engine in them is none, and the version of TensorRT is
+given.
 """
 
 import json
@@ -10,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.cache.store import CacheError, discard
 from vit_perception.engines.cache.neighbours import what_changed
+from vit_perception.engines.cache.store import CacheError, discard
 from vit_perception.engines.cuda.gpus import Gpu
-from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine, engine_key, served_by
 from vit_perception.engines.reference import graph_of
+from vit_perception.engines.source import EngineSource
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine, engine_key, served_by
 
 ORIN = Gpu("Orin", "8.7", 16, 61, 4096, True)
 OPTIONS = BuildOptions("tensorrt")
@@ -38,7 +40,9 @@ class Watched(EngineSource):
 @pytest.fixture
 def jetson(source, tmp_path, monkeypatch):
     """A source with an empty cache; its log is ``lines``."""
-    monkeypatch.setattr(tensorrt_api, "load_api", lambda flavour: SimpleNamespace(__version__=VERSION))
+    monkeypatch.setattr(
+        tensorrt_api, "load_api", lambda flavour: SimpleNamespace(__version__=VERSION)
+    )
     lines = []
     made = Watched(source.graph, 2, lines.append, tmp_path)
     object.__setattr__(made, "lines", lines)
@@ -51,8 +55,10 @@ def key_for(source, gpu, version=VERSION, precision="float16", attention="half")
 
 def built(source, gpu, **different):
     """The folder of an engine that was built on ``gpu``."""
+
     def build(folder):
         (folder / "model.engine").write_bytes(b"plan")
+
     return source.cached(key_for(source, gpu, **different), build)
 
 
@@ -63,11 +69,15 @@ def found(source, gpu):
 
 
 def test_a_power_mode_with_more_multiprocessors_builds_nothing(jetson):
-    """Regression: nvpmodel to MAXN had the node build for minutes, with a good engine in the cache."""
+    """Regression: nvpmodel to MAXN had the node build for minutes, with a good engine in the
+    cache.
+    """
     entry = built(jetson, replace(ORIN, multiprocessors=8))
     jetson.made.clear()
     assert found(jetson, ORIN) == entry and jetson.made == [False]
-    assert "built while 8 multiprocessors of the GPU were active, and 16 are now" in jetson.lines[-1]
+    assert (
+        "built while 8 multiprocessors of the GPU were active, and 16 are now" in jetson.lines[-1]
+    )
     assert f"remove {entry}" in jetson.lines[-1]
 
 
@@ -112,7 +122,9 @@ def test_an_engine_that_the_runtime_refuses_makes_room_for_the_next_smaller_mode
     assert found(jetson, ORIN) == six
 
 
-@pytest.mark.parametrize("count, serves", [(16, True), (8, True), (17, False), (0, False), ("8", False), (None, False)])
+@pytest.mark.parametrize(
+    "count, serves", [(16, True), (8, True), (17, False), (0, False), ("8", False), (None, False)]
+)
 def test_a_carried_engine_serves_a_mode_with_as_many_or_more_multiprocessors(jetson, count, serves):
     key = key_for(jetson, ORIN)
     built_for = {**key, "gpu": {**key["gpu"], "multiprocessors": count}}
@@ -122,31 +134,46 @@ def test_a_carried_engine_serves_a_mode_with_as_many_or_more_multiprocessors(jet
 def test_an_engine_that_others_can_write_is_refused_with_the_cure(jetson):
     entry = built(jetson, replace(ORIN, multiprocessors=8))
     os.chmod(entry / "model.engine", 0o666)
-    with pytest.raises(CacheError, match="the engine cache is not used: .*may be written by others.*chmod"):
+    with pytest.raises(
+        CacheError, match="the engine cache is not used: .*may be written by others.*chmod"
+    ):
         cached_engine(jetson, "float16", "half", OPTIONS, ORIN)
 
 
-@pytest.mark.parametrize("gpu, version, said", [
-    (ORIN, "10.13.3", "runtime is 'tensorrt 10.3.0', here 'tensorrt 10.13.3'"),
-    (replace(ORIN, name="Thor", compute_capability="11.0"), VERSION,
-     "gpu.name is 'Orin', here 'Thor'; gpu.compute_capability is '8.7', here '11.0'"),
-    (replace(ORIN, l2_cache_kib=2048), VERSION, "gpu.l2_cache_kib is 4096, here 2048"),
-])
+@pytest.mark.parametrize(
+    "gpu, version, said",
+    [
+        (ORIN, "10.13.3", "runtime is 'tensorrt 10.3.0', here 'tensorrt 10.13.3'"),
+        (
+            replace(ORIN, name="Thor", compute_capability="11.0"),
+            VERSION,
+            "gpu.name is 'Orin', here 'Thor'; gpu.compute_capability is '8.7', here '11.0'",
+        ),
+        (replace(ORIN, l2_cache_kib=2048), VERSION, "gpu.l2_cache_kib is 4096, here 2048"),
+    ],
+)
 def test_what_changed_names_the_part_of_the_key(jetson, gpu, version, said):
     entry = built(jetson, ORIN)
     text = what_changed(key_for(jetson, gpu, version), jetson.folder)
-    assert text == (f"no engine in {jetson.folder} fits; the nearest of the same encoder is {entry.name}, where {said}")
+    assert text == (
+        f"no engine in {jetson.folder} fits; the nearest of the same encoder is {entry.name}, "
+        f"where {said}"
+    )
 
 
 def test_what_changed_names_another_number_of_cameras_or_way_to_build(jetson):
     built(jetson, ORIN)
     three = EngineSource(jetson.graph, 3, folder=jetson.folder)
     assert what_changed(key_for(three, ORIN), jetson.folder).endswith("where batch is 2, here 3")
-    key = engine_key(jetson, "float16", "half", BuildOptions("tensorrt", workspace_bytes=1), VERSION, ORIN)
+    key = engine_key(
+        jetson, "float16", "half", BuildOptions("tensorrt", workspace_bytes=1), VERSION, ORIN
+    )
     assert what_changed(key, jetson.folder).endswith(f"where workspace_bytes is {1 << 30}, here 1")
 
 
-def test_the_nearest_engine_is_named_and_those_of_other_encoders_and_precisions_are_not(jetson, loaded):
+def test_the_nearest_engine_is_named_and_those_of_other_encoders_and_precisions_are_not(
+    jetson, loaded
+):
     far = built(jetson, replace(ORIN, name="Thor"), version="10.1.0")
     near = built(jetson, ORIN, version="10.1.0")
     built(jetson, ORIN, precision="bfloat16")
@@ -165,21 +192,30 @@ def hostile(name, content):
         entry.mkdir(mode=0o700)
         (entry / "key.json").write_bytes(content)
         os.chmod(entry / "key.json", 0o600)
+
     return write
 
 
 def test_what_lies_in_the_cache_is_read_within_bounds_and_explains_nothing_else(jetson):
     key = key_for(jetson, ORIN)
     folder = jetson.folder
-    for write in (hostile("a", b"["), hostile("b", b"[" * 50_000), hostile("c", b"[]"), hostile("d", b" " * 100_000),
-                  hostile("e", b"\xff"), hostile("f", b'{"gpu": ' + b"1" * 5000 + b"}"),
-                  hostile("h", b'{"kind": ' + b"[" * 900 + b"]" * 900 + b"}")):
+    for write in (
+        hostile("a", b"["),
+        hostile("b", b"[" * 50_000),
+        hostile("c", b"[]"),
+        hostile("d", b" " * 100_000),
+        hostile("e", b"\xff"),
+        hostile("f", b'{"gpu": ' + b"1" * 5000 + b"}"),
+        hostile("h", b'{"kind": ' + b"[" * 900 + b"]" * 900 + b"}"),
+    ):
         write(folder)
     os.mkfifo(folder / "pipe")
     (folder / "a" / "key.json").unlink()
     os.mkfifo(folder / "a" / "key.json", 0o600)  # its reader would wait for ever
     assert what_changed(key, folder) == "" == what_changed(key, folder / "nowhere")
-    hostile("g", json.dumps({**key, **{f"\x1b[2J{i}": "\x07" * 1000 for i in range(10)}}).encode())(folder)
+    hostile("g", json.dumps({**key, **{f"\x1b[2J{i}": "\x07" * 1000 for i in range(10)}}).encode())(
+        folder
+    )
     text = what_changed(key, folder)
     assert "encoder is g, where " in text and text.endswith("2 more")
     assert "\x1b" not in text and "\x07" not in text and len(text) < 4000

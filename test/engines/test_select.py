@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from test.waiting import PROGRAM_S
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import Candidate, available_backends, open_engine, open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.engines.reference import graph_of
-from vit_perception.config.settings import EngineSettings
 from vit_perception.wire.records import EncoderOutput
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -26,7 +26,9 @@ SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
 
 
 class NoisyTorchEngine(TorchEngine):
-    """torch with every weight moved by 5 % of its tensor's spread: a wrong engine that looks right."""
+    """torch with every weight moved by 5 % of its tensor's spread: a wrong engine that looks
+    right.
+    """
 
     def _open(self, source, spec):
         super()._open(source, spec)
@@ -34,7 +36,9 @@ class NoisyTorchEngine(TorchEngine):
         with torch.no_grad():
             for parameter in self._graph.parameters():
                 if parameter.numel() > 1:
-                    parameter += 0.05 * parameter.std() * torch.randn(parameter.shape, generator=generator)
+                    parameter += (
+                        0.05 * parameter.std() * torch.randn(parameter.shape, generator=generator)
+                    )
 
 
 class ChangedTorchEngine(TorchEngine):
@@ -46,8 +50,12 @@ class ChangedTorchEngine(TorchEngine):
 
     def _run(self, images):
         output = super()._run(images)
-        return EncoderOutput(*(self._change(a.copy()) for a in (output.cls_token, output.patch_tokens,
-                                                                output.cls_attention)))
+        return EncoderOutput(
+            *(
+                self._change(a.copy())
+                for a in (output.cls_token, output.patch_tokens, output.cls_attention)
+            )
+        )
 
 
 class MissingEngine(Engine):
@@ -87,13 +95,22 @@ class BrokenEngine(TorchEngine):
 
 
 def test_what_breaks_is_a_warning_and_what_is_missing_is_not(loaded, monkeypatch):
-    monkeypatch.setattr(select, "CANDIDATES", (
-        MISSING, Candidate("broken", "torch", __name__, "BrokenEngine", ("cpu",)), TORCH_CPU))
+    monkeypatch.setattr(
+        select,
+        "CANDIDATES",
+        (MISSING, Candidate("broken", "torch", __name__, "BrokenEngine", ("cpu",)), TORCH_CPU),
+    )
     lines = []
     opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines.append)
     opened.engine.close()
-    missing, broken = (next(line for line in lines if name in line) for name in ("missing", "broken"))
-    assert missing.startswith("missing is not used") and broken.startswith("WARNING: broken") and "KeyError" in broken
+    missing, broken = (
+        next(line for line in lines if name in line) for name in ("missing", "broken")
+    )
+    assert (
+        missing.startswith("missing is not used")
+        and broken.startswith("WARNING: broken")
+        and "KeyError" in broken
+    )
 
 
 def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
@@ -103,7 +120,9 @@ def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
     assert opened.engine.name in first.name and opened.engine.precision == first.precisions[0]
     assert opened.report.min_cosine > 0.999 and opened.report.pictures == 4
     assert "CLS cosine" in log[-1] and opened.engine.precision in log[-1]
-    assert [label for label, _ in opened.tried] == [b.name for b in available_backends()[:len(opened.tried)]]
+    assert [label for label, _ in opened.tried] == [
+        b.name for b in available_backends()[: len(opened.tried)]
+    ]
     opened.engine.close()
 
 
@@ -120,19 +139,25 @@ def test_auto_goes_past_a_missing_and_a_failing_backend_and_says_why(loaded, can
 
 def test_a_named_backend_that_is_missing_is_an_error_with_the_reason(loaded, candidates):
     candidates(MISSING, TORCH_CPU)
-    with pytest.raises(EngineError, match="engine.backend 'openvino'.*missing: Python package somewhere is not"):
+    with pytest.raises(
+        EngineError, match="engine.backend 'openvino'.*missing: Python package somewhere is not"
+    ):
         open_engine(EngineSettings("openvino"), loaded, batch=1)
 
 
 def test_a_named_backend_that_fails_the_gate_is_an_error_with_the_figures(loaded, candidates):
     candidates(NOISY, TORCH_CPU)
-    with pytest.raises(EngineError, match=r"CLS cosine 0\.\d+ is below 0\.999.*worst of 4 pictures"):
+    with pytest.raises(
+        EngineError, match=r"CLS cosine 0\.\d+ is below 0\.999.*worst of 4 pictures"
+    ):
         open_engine(EngineSettings("openvino", "float32"), loaded, batch=1)
 
 
 def test_a_stricter_min_cosine_is_held(loaded):
     with pytest.raises(EngineError, match="is below 1"):
-        open_engine(EngineSettings("torch", "bfloat16", min_cosine=1.0), _with_bfloat16(loaded), batch=1)
+        open_engine(
+            EngineSettings("torch", "bfloat16", min_cosine=1.0), _with_bfloat16(loaded), batch=1
+        )
 
 
 def _with_bfloat16(loaded):
@@ -141,18 +166,26 @@ def _with_bfloat16(loaded):
     return loaded
 
 
-def test_a_named_precision_that_the_device_lacks_is_an_error_that_says_what_it_has(loaded, candidates):
+def test_a_named_precision_that_the_device_lacks_is_an_error_that_says_what_it_has(
+    loaded, candidates
+):
     candidates(TORCH_CPU)
-    with pytest.raises(EngineError, match="torch does not run 'float16' on .*; accepted: .*float32"):
+    with pytest.raises(
+        EngineError, match="torch does not run 'float16' on .*; accepted: .*float32"
+    ):
         open_engine(EngineSettings("torch", "float16"), loaded, batch=1)
 
 
-@pytest.mark.parametrize("change, expected", [
-    (lambda a: a * 1.2, "relative L2 of the tokens"),
-    (lambda a: a * np.nan, "NaN"),
-    (lambda a: a[::-1], "CLS cosine"),
-    (lambda a: np.concatenate([a[:1], a[:1]]), "CLS cosine"),
-], ids=["scaled", "nan", "batch order swapped", "second slot shows the first"])
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda a: a * 1.2, "relative L2 of the tokens"),
+        (lambda a: a * np.nan, "NaN"),
+        (lambda a: a[::-1], "CLS cosine"),
+        (lambda a: np.concatenate([a[:1], a[:1]]), "CLS cosine"),
+    ],
+    ids=["scaled", "nan", "batch order swapped", "second slot shows the first"],
+)
 def test_the_gate_refuses_and_closes_a_wrong_engine(source, pictures, change, expected):
     engine = ChangedTorchEngine(change)
     with pytest.raises(EngineError, match=expected):
@@ -166,7 +199,9 @@ def test_the_gate_refuses_an_engine_of_another_graph(loaded, source, pictures):
     other = copy.deepcopy(loaded.model)
     with torch.no_grad():
         for parameter in other.blocks[1].parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(5)
+            )
     other_source = EngineSource(graph_of(replace(loaded, model=other)), 2)
 
     class OpensTheOther(TorchEngine):
@@ -178,20 +213,30 @@ def test_the_gate_refuses_an_engine_of_another_graph(loaded, source, pictures):
     assert other_source.graph_digest != source.graph_digest
 
 
-@pytest.mark.parametrize("batch, block, message", [(0, -1, "the batch is 0"), (1, 3, "model.block is 3; accepted: -3"),
-                                                   (1, -4, "model.block is -4")])
+@pytest.mark.parametrize(
+    "batch, block, message",
+    [
+        (0, -1, "the batch is 0"),
+        (1, 3, "model.block is 3; accepted: -3"),
+        (1, -4, "model.block is -4"),
+    ],
+)
 def test_a_wrong_batch_or_block_is_named(loaded, batch, block, message):
     with pytest.raises(EngineError, match=message):
         open_engine(EngineSettings(), loaded, batch, block)
 
 
 def test_an_earlier_block_gives_other_tokens(loaded, pictures):
-    last, first = (open_engine(EngineSettings("torch", "float32"), loaded, 2, block) for block in (-1, 0))
+    last, first = (
+        open_engine(EngineSettings("torch", "float32"), loaded, 2, block) for block in (-1, 0)
+    )
     tokens = last.engine.infer(pictures[:2]).patch_tokens
     assert not np.allclose(tokens, first.engine.infer(pictures[:2]).patch_tokens, atol=1e-2)
 
 
-def test_the_cache_that_cannot_be_written_is_an_error_for_a_named_backend(loaded, monkeypatch, tmp_path):
+def test_the_cache_that_cannot_be_written_is_an_error_for_a_named_backend(
+    loaded, monkeypatch, tmp_path
+):
     pytest.importorskip("openvino", reason="openvino is not installed")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -208,8 +253,14 @@ assert "torch" not in sys.modules, "torch was imported"
 missing = [b for b in select.available_backends() if b.name == "openvino"][0]
 assert not missing.found and missing.why_not, missing
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=PROGRAM_S,
-                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PROGRAM_S,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -217,6 +268,7 @@ def test_the_demo_model_passes_in_the_engine_that_auto_chooses(monkeypatch, cach
     """Real weights on real pictures: the figures that a user would see."""
     from vit_perception.checkpoints.load_strict import CheckpointError
     from vit_perception.checkpoints.sources import load_checkpoint
+
     monkeypatch.delenv("XDG_CACHE_HOME")  # the demo's weights are in the user's cache
     try:
         demo = load_checkpoint("demo")
@@ -224,5 +276,7 @@ def test_the_demo_model_passes_in_the_engine_that_auto_chooses(monkeypatch, cach
         pytest.skip(f"the demo's weights are not to be had here: {error}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
     opened = open_engine(EngineSettings(), demo, batch=1)
-    assert opened.report.min_cosine > 0.9995 and opened.report.worst_patch_cosine > 0.995, str(opened.report)
+    assert opened.report.min_cosine > 0.9995 and opened.report.worst_patch_cosine > 0.995, str(
+        opened.report
+    )
     opened.engine.close()

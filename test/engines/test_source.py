@@ -1,4 +1,6 @@
-"""What an engine is opened from: the reference outputs are computed once, and end with it; exports in a process apart."""
+"""What an engine is opened from: the reference outputs are computed once, and end with it; exports
+in a process apart.
+"""
 
 import copy
 import gc
@@ -34,10 +36,18 @@ def test_reference_outputs_end_with_their_source(source, pictures):
 
 def test_an_export_in_a_process_apart_is_the_one_that_is_made_here(source, tmp_path):
     def exported(apart):
-        path = EngineSource(source.graph, 2, folder=tmp_path / str(apart)).onnx_file("float16", apart=apart)
-        assert {file.name for file in path.parent.iterdir()} == {ONNX_NAME, f"{ONNX_NAME}.data", "key.json",
-                                                                 "sha256.json"}
-        return onnx.load(path, load_external_data=False).graph, path.with_name(f"{ONNX_NAME}.data").read_bytes()
+        path = EngineSource(source.graph, 2, folder=tmp_path / str(apart)).onnx_file(
+            "float16", apart=apart
+        )
+        assert {file.name for file in path.parent.iterdir()} == {
+            ONNX_NAME,
+            f"{ONNX_NAME}.data",
+            "key.json",
+            "sha256.json",
+        }
+        return onnx.load(path, load_external_data=False).graph, path.with_name(
+            f"{ONNX_NAME}.data"
+        ).read_bytes()
 
     (here, weights_here), (there, weights_there) = exported(False), exported(True)
     assert [node.op_type for node in here.node] == [node.op_type for node in there.node]
@@ -48,6 +58,8 @@ def test_what_an_export_apart_refuses_is_refused_here_and_leaves_nothing(source,
     graph = copy.deepcopy(source.graph)
     with torch.no_grad():
         graph.model.blocks[1].norm_attention.weight[3] = 1e6
-    with pytest.raises(InvalidValue, match="holds 1e.06, which float16 cannot .its largest is 65504"):
+    with pytest.raises(
+        InvalidValue, match="holds 1e.06, which float16 cannot .its largest is 65504"
+    ):
         EngineSource(graph, 2, folder=tmp_path).onnx_file("float16", apart=True)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]

@@ -1,4 +1,6 @@
-"""torch on a GPU: the CUDA graph computes the model, reuses its buffers, and allocates nothing. Needs no ROS."""
+"""torch on a GPU: the CUDA graph computes the model, reuses its buffers, and allocates nothing.
+Needs no ROS.
+"""
 
 from dataclasses import replace
 
@@ -6,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.engine import EngineSpec
 from vit_perception.engines.select import open_engine, open_verified
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.config.settings import EngineSettings
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float16")
 
 
@@ -30,14 +35,18 @@ def precisions():
 def test_each_native_precision_passes_the_gate(source, pictures):
     assert precisions()[0] == "float16" and "float32" in precisions()
     for precision in precisions():
-        engine, report = open_verified(TorchEngine("cuda"), source, replace(SPEC, precision=precision), pictures)
+        engine, report = open_verified(
+            TorchEngine("cuda"), source, replace(SPEC, precision=precision), pictures
+        )
         assert engine.precision == precision and report.finite
         assert engine.device == torch.cuda.get_device_name()
         engine.close()
 
 
 def test_replays_follow_the_input_and_repeat(engine, pictures):
-    """A graph that kept the input of its capture, or read it before the upload, would give one answer to all."""
+    """A graph that kept the input of its capture, or read it before the upload, would give one
+    answer to all.
+    """
     first = engine.infer(pictures[:2]).patch_tokens.copy()
     other = engine.infer(pictures[2:4]).patch_tokens.copy()
     assert np.abs(first - other).max() > 0.1
@@ -51,7 +60,9 @@ def test_a_replay_equals_the_plain_model(engine, source, pictures):
     with torch.no_grad():
         plain = engine._graph(torch.from_numpy(pictures[:2]).cuda())
     for name, expected in zip(source.graph.output_names, plain, strict=True):
-        np.testing.assert_allclose(getattr(outputs, name), expected.cpu().numpy(), atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(outputs, name), expected.cpu().numpy(), atol=1e-3, err_msg=name
+        )
 
 
 def test_the_input_may_be_overwritten_once_it_has_run(engine, pictures):

@@ -25,7 +25,9 @@ def path(seconds: np.ndarray, x_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Along x, turning about z by 0.1 rad a second."""
     poses = np.zeros((len(seconds), 7))
     poses[:, 0] = x_m
-    poses[:, 3:] = Rotation.from_rotvec(np.stack([0 * seconds, 0 * seconds, 0.1 * seconds], axis=1)).as_quat()
+    poses[:, 3:] = Rotation.from_rotvec(
+        np.stack([0 * seconds, 0 * seconds, 0.1 * seconds], axis=1)
+    ).as_quat()
     return START_NS + np.round(seconds * 1e9).astype(np.int64), poses
 
 
@@ -36,7 +38,9 @@ def test_an_action_is_the_way_and_the_turn_within_the_horizon():
     actions = demonstrations.actions_of(path_ns, poses, at_ns, 0.5)
     np.testing.assert_allclose(actions, [[0.1, 0, 0, 0, 0, 0.05]] * 3, atol=1e-7)
     # The path ends at 2.95 s: a horizon that ends after it has no action.
-    assert np.isnan(demonstrations.actions_of(path_ns, poses, START_NS + np.array([2_500_000_000]), 0.5)).all()
+    assert np.isnan(
+        demonstrations.actions_of(path_ns, poses, START_NS + np.array([2_500_000_000]), 0.5)
+    ).all()
 
 
 def test_no_action_spans_a_scene_that_was_set_up_anew():
@@ -46,7 +50,10 @@ def test_no_action_spans_a_scene_that_was_set_up_anew():
     assert demonstrations.episode_starts(path_ns, poses[:, :3]).tolist() == [0, 20]
     actions = demonstrations.actions_of(path_ns, poses, path_ns, 0.5)
     assert np.isnan(actions[10:20]).all() and np.isnan(actions[30:]).all()
-    assert not np.isnan(actions[:10]).any() and np.abs(actions[:, 1][~np.isnan(actions[:, 1])]).max() < 1e-9
+    assert (
+        not np.isnan(actions[:10]).any()
+        and np.abs(actions[:, 1][~np.isnan(actions[:, 1])]).max() < 1e-9
+    )
 
 
 def test_the_nearest_demonstrations_are_averaged_by_weight():
@@ -57,8 +64,11 @@ def test_the_nearest_demonstrations_are_averaged_by_weight():
     # Distances 0.25 and 0.75, mean 0.5: weights exp(-1.5) and exp(-4.5).
     near, far = np.exp(-1.5), np.exp(-4.5)
     assert knn_policy.KnnPolicy(features, actions, 2).act(np.array([0.25]))[0] == pytest.approx(
-        (near * 1 + far * 2) / (near + far))
-    assert knn_policy.KnnPolicy(features, actions, 2).act(np.array([0.0]))[0] == pytest.approx(1, abs=0.003)
+        (near * 1 + far * 2) / (near + far)
+    )
+    assert knn_policy.KnnPolicy(features, actions, 2).act(np.array([0.0]))[0] == pytest.approx(
+        1, abs=0.003
+    )
 
 
 def test_every_block_of_an_embedding_counts_alike():

@@ -1,7 +1,9 @@
-"""The example policies as processes beside the real node, on the demo bags over DDS, with real weights.
+"""The example policies as processes beside the real node, on the demo bags over DDS, with real
+weights.
 
-The k-NN policy has the training bag's demonstrations (every second image, to be quick) and must do better on the other
-bag than the mean of the demonstrations does; the transformer's actions must be those of its tokens.
+The k-NN policy has the training bag's demonstrations (every second image, to be quick) and must do
+better on the other bag than the mean of the demonstrations does; the transformer's actions must be
+those of its tokens.
 """
 
 import json
@@ -24,16 +26,31 @@ from vit_perception.cli.processes import Child
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 CAMERA_TOPIC, ENOUGH = "/wrist/image/compressed", 40
-PARAMETERS = {"camera_names": ["wrist"], "cameras.wrist.topic": CAMERA_TOPIC, "cameras.wrist.transport": "compressed",
-              "pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "world",
-              "poses.arm.wait_s": 1.0, "model.checkpoint": "demo", "engine.backend": "openvino", "autostart": True}
+PARAMETERS = {
+    "camera_names": ["wrist"],
+    "cameras.wrist.topic": CAMERA_TOPIC,
+    "cameras.wrist.transport": "compressed",
+    "pose_names": ["arm"],
+    "poses.arm.topic": "/ee_pose",
+    "poses.arm.frame_id": "world",
+    "poses.arm.wait_s": 1.0,
+    "model.checkpoint": "demo",
+    "engine.backend": "openvino",
+    "autostart": True,
+}
 
 
 def thinned(bag: Path, out: Path, every: int) -> None:
     """A copy of ``bag`` with one image in ``every`` of the wrist camera, and all poses."""
-    with AnyReader([bag]) as reader, Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with (
+        AnyReader([bag]) as reader,
+        Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
         chosen = [c for c in reader.connections if c.topic in (CAMERA_TOPIC, "/ee_pose")]
-        connections = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore) for c in chosen}
+        connections = {
+            c.topic: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore)
+            for c in chosen
+        }
         seen = 0
         for connection, stamp_ns, data in reader.messages(connections=chosen):
             seen += connection.topic == CAMERA_TOPIC
@@ -54,31 +71,74 @@ def run(tmp_path_factory):
         return started[-1]
 
     try:
-        embed = child("embed", "-m", "vit_perception.cli.main", "embed", str(folder / "train"), "--out",
-                      str(folder / "features"), "--features", "embedding", "--params", str(folder / "node.yaml"))
+        embed = child(
+            "embed",
+            "-m",
+            "vit_perception.cli.main",
+            "embed",
+            str(folder / "train"),
+            "--out",
+            str(folder / "features"),
+            "--features",
+            "embedding",
+            "--params",
+            str(folder / "node.yaml"),
+        )
         assert status_of(embed) == 0, embed.tail()
-        node = child("node", "-m", "vit_perception.ros.start", "--ros-args", "--params-file",
-                     str(folder / "node.yaml"))
-        knn = child("knn", str(ROOT / "examples/knn_policy.py"), str(folder / "features"), "--log",
-                    str(folder / "actions.jsonl"))
+        node = child(
+            "node",
+            "-m",
+            "vit_perception.ros.start",
+            "--ros-args",
+            "--params-file",
+            str(folder / "node.yaml"),
+        )
+        knn = child(
+            "knn",
+            str(ROOT / "examples/knn_policy.py"),
+            str(folder / "features"),
+            "--log",
+            str(folder / "actions.jsonl"),
+        )
         transformer = child("transformer", str(ROOT / "examples/transformer_policy.py"))
         image = "sensor_msgs/msg/Image"
-        recorder = child("recorder", str(ROOT / "test/interop/bag_recorder.py"), str(folder / "bag"),
-                         f"/vit_encoder/tokens={image}", f"/transformer_policy/actions={image}",
-                         "/knn_policy/target_pose=geometry_msgs/msg/PoseStamped")
+        recorder = child(
+            "recorder",
+            str(ROOT / "test/interop/bag_recorder.py"),
+            str(folder / "bag"),
+            f"/vit_encoder/tokens={image}",
+            f"/transformer_policy/actions={image}",
+            "/knn_policy/target_pose=geometry_msgs/msg/PoseStamped",
+        )
         wait_for_words(node, "active, listening")
         wait_for_words(knn, "listening")
         wait_for_words(transformer, "258 tokens of 384: wrist/cls, wrist/patch, arm/pose")
         wait_for_words(recorder, "recording")
         acted = 0
         while acted < ENOUGH:  # a slow machine needs several passes
-            player = child("player", "-m", "vit_perception.cli.main", "replay", str(DEMO_BAG), "--topics", CAMERA_TOPIC,
-                           "/ee_pose", "--wait-s", "120", "--rate", "0.5")
+            player = child(
+                "player",
+                "-m",
+                "vit_perception.cli.main",
+                "replay",
+                str(DEMO_BAG),
+                "--topics",
+                CAMERA_TOPIC,
+                "/ee_pose",
+                "--wait-s",
+                "120",
+                "--rate",
+                "0.5",
+            )
             assert status_of(player) == 0, player.tail()
             before, acted = acted, len((folder / "actions.jsonl").read_text().splitlines())
             assert acted > before, knn.tail()
-        for each, sent in ((knn, signal.SIGINT), (transformer, signal.SIGINT), (recorder, signal.SIGTERM),
-                           (node, signal.SIGINT)):
+        for each, sent in (
+            (knn, signal.SIGINT),
+            (transformer, signal.SIGINT),
+            (recorder, signal.SIGTERM),
+            (node, signal.SIGINT),
+        ):
             assert each.stop(sent=sent) == 0, each.tail()
     finally:
         for each in started:
@@ -93,8 +153,16 @@ def run(tmp_path_factory):
 
 
 def test_nearest_neighbours_do_better_than_the_mean(run, capsys):
-    error = Child([sys.executable, str(ROOT / "examples/action_error.py"), str(run.folder / "features"),
-                   str(run.folder / "actions.jsonl"), str(DEMO_BAG)], run.folder / "error.log")
+    error = Child(
+        [
+            sys.executable,
+            str(ROOT / "examples/action_error.py"),
+            str(run.folder / "features"),
+            str(run.folder / "actions.jsonl"),
+            str(DEMO_BAG),
+        ],
+        run.folder / "error.log",
+    )
     assert status_of(error) == 0, error.tail()
     found = json.loads(error.log.read_text())
     with capsys.disabled():
@@ -109,6 +177,7 @@ def test_the_published_target_is_the_pose_plus_the_logged_action(run):
     actions = [json.loads(line) for line in (run.folder / "actions.jsonl").read_text().splitlines()]
     targets = run.recorded["/knn_policy/target_pose"]
     from vit_perception.recordings.reader import BagReader
+
     with BagReader(DEMO_BAG) as bag:
         path = sorted((stamp_ns, m.pose.position) for _, stamp_ns, m in bag.messages(["/ee_pose"]))
     stamps_ns = np.array([stamp_ns for stamp_ns, _ in path])
@@ -117,10 +186,14 @@ def test_the_published_target_is_the_pose_plus_the_logged_action(run):
         target = targets.get(action["stamp_ns"])
         if target is None or action["stamp_ns"] < stamps_ns[0]:
             continue
-        at = [np.interp(action["stamp_ns"], stamps_ns, [getattr(p, axis) for _, p in path]) for axis in "xyz"]
+        at = [
+            np.interp(action["stamp_ns"], stamps_ns, [getattr(p, axis) for _, p in path])
+            for axis in "xyz"
+        ]
         assert target.header.frame_id == "world"
         p, q = target.pose.position, target.pose.orientation
-        # At an episode's first image the pose is interpolated across the leap from the one before, as the node has it.
+        # At an episode's first image the pose is interpolated across the leap from the one before,
+        # as the node has it.
         np.testing.assert_allclose([p.x, p.y, p.z], np.add(at, action["action"][:3]), atol=1e-6)
         assert abs(np.linalg.norm([q.x, q.y, q.z, q.w]) - 1) < 1e-9
         compared += 1
@@ -128,7 +201,9 @@ def test_the_published_target_is_the_pose_plus_the_logged_action(run):
 
 
 def test_the_transformers_actions_are_those_of_the_tokens_it_was_sent(run):
-    tokens, actions = (run.recorded[topic] for topic in ("/vit_encoder/tokens", "/transformer_policy/actions"))
+    tokens, actions = (
+        run.recorded[topic] for topic in ("/vit_encoder/tokens", "/transformer_policy/actions")
+    )
     policy = transformer_policy.load_policy(384, 8, None)
     compared = 0
     for stamp_ns, message in list(actions.items())[:20]:
@@ -137,7 +212,9 @@ def test_the_transformers_actions_are_those_of_the_tokens_it_was_sent(run):
         assert message.header.frame_id == tokens[stamp_ns].header.frame_id
         values = decode_tensor(tokens[stamp_ns])
         with torch.inference_mode():
-            expected = policy(torch.from_numpy(np.array(values))[None], torch.from_numpy(mask_of(values))[None])[0]
+            expected = policy(
+                torch.from_numpy(np.array(values))[None], torch.from_numpy(mask_of(values))[None]
+            )[0]
         np.testing.assert_allclose(decode_tensor(message), expected.numpy(), rtol=1e-4, atol=1e-5)
         compared += 1
     assert compared >= 10

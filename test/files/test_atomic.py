@@ -1,4 +1,6 @@
-"""Writing and locking: whole files under names that nobody can guess, and no link is ever followed."""
+"""Writing and locking: whole files under names that nobody can guess, and no link is ever
+followed.
+"""
 
 import ast
 import os
@@ -11,8 +13,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from test.conftest import ROOT
-from vit_perception.files.atomic import (NotPlain, fresh_file, is_half_made, kind_of, locked, open_plain, sweep, whole_file,
-                                    write_whole)
+from vit_perception.files.atomic import (
+    NotPlain,
+    fresh_file,
+    is_half_made,
+    kind_of,
+    locked,
+    open_plain,
+    sweep,
+    whole_file,
+    write_whole,
+)
 
 ELSEWHERE = "somebody else's"
 
@@ -49,7 +60,9 @@ def test_temporary_names_differ_from_write_to_write_and_are_never_there_before(o
     names = set()
     for _ in range(3):
         write_whole(out / "x", lambda file: (names.add(file.name), file.write_text("x")))
-    assert len(names) == 3 and all(re.fullmatch(r"\.x\.[0-9a-f]{16}\.partial", name) for name in names)
+    assert len(names) == 3 and all(
+        re.fullmatch(r"\.x\.[0-9a-f]{16}\.partial", name) for name in names
+    )
 
 
 def test_a_temporary_file_that_was_exchanged_for_a_link_is_refused(out, target):
@@ -98,24 +111,19 @@ def test_a_file_that_grows_is_new_and_a_link_in_its_place_is_refused(out, target
 
 def test_a_lock_empties_nothing_and_follows_no_link(out, target):
     (out / "run.lock").write_text("content")
-    with locked(out / "run.lock"):
-        with pytest.raises(BlockingIOError):
-            with locked(out / "run.lock"):
-                pass
+    with locked(out / "run.lock"), pytest.raises(BlockingIOError), locked(out / "run.lock"):
+        pass
     assert (out / "run.lock").read_text() == "content"
     for number, kind in enumerate(("link", "hard link")):
         link(out / f"{number}.lock", target, kind)
-        with pytest.raises(NotPlain, match="link"):
-            with locked(out / f"{number}.lock"):
-                pass
+        with pytest.raises(NotPlain, match="link"), locked(out / f"{number}.lock"):
+            pass
     os.mkfifo(out / "pipe.lock")
-    with pytest.raises(NotPlain, match="is a pipe"):
-        with locked(out / "pipe.lock"):
-            pass
+    with pytest.raises(NotPlain, match="is a pipe"), locked(out / "pipe.lock"):
+        pass
     (out / "dangling.lock").symlink_to(out / "made")
-    with pytest.raises(NotPlain):
-        with locked(out / "dangling.lock"):
-            pass
+    with pytest.raises(NotPlain), locked(out / "dangling.lock"):
+        pass
     assert target.read_text() == ELSEWHERE and not (out / "made").exists()
 
 
@@ -131,12 +139,20 @@ def test_reading_waits_for_no_pipe_and_follows_no_link(out, target):
 
 
 def test_only_what_killed_processes_left_is_swept(out, target):
-    killed = [sys.executable, "-c", "import os, sys; from pathlib import Path; from vit_perception.files.atomic import "
-              "write_whole; write_whole(Path(sys.argv[1]), lambda file: os.kill(os.getpid(), 9))", str(out / "a.json")]
+    killed = [
+        sys.executable,
+        "-c",
+        "import os, sys; from pathlib import Path; from vit_perception.files.atomic import "
+        "write_whole; write_whole(Path(sys.argv[1]), lambda file: os.kill(os.getpid(), 9))",
+        str(out / "a.json"),
+    ]
     assert subprocess.run(killed).returncode == -9
     (left,) = out.iterdir()
     assert is_half_made(left, r"a\.json") and not is_half_made(left, r"b\.json")
-    mine = [out / name for name in (".a.json.xyz.partial", "a.json.0123456789abcdef.partial", ".notes.partial")]
+    mine = [
+        out / name
+        for name in (".a.json.xyz.partial", "a.json.0123456789abcdef.partial", ".notes.partial")
+    ]
     for file in mine:
         file.write_text("mine")
     link(out / ".a.json.0000000000000000.partial", target, "link")
@@ -146,30 +162,47 @@ def test_only_what_killed_processes_left_is_swept(out, target):
         assert alive.exists() and not left.exists()
         alive.write_text("{}")
     assert target.read_text() == ELSEWHERE and all(file.exists() for file in mine)
-    assert {p.name for p in out.iterdir()} == {"a.json", *(file.name for file in mine),
-                                               ".a.json.0000000000000000.partial", ".a.json.1111111111111111.partial"}
+    assert {p.name for p in out.iterdir()} == {
+        "a.json",
+        *(file.name for file in mine),
+        ".a.json.0000000000000000.partial",
+        ".a.json.1111111111111111.partial",
+    }
 
 
 def test_nothing_in_the_package_opens_a_file_for_writing_but_here():
-    """Read from the source: what writes goes through this module, or into a folder that was made for it alone."""
+    """Read from the source: what writes goes through this module, or into a folder that was made
+    for it alone.
+    """
     here = {"atomic.py", "private_cache.py"}
     found = []
     for path in sorted((ROOT / "vit_perception").rglob("*.py")):
         if path.name in here:
             continue
         tree = ast.parse(path.read_text())
-        inside = {id(n) for node in ast.walk(tree) if isinstance(node, ast.Lambda) for n in ast.walk(node)}
+        inside = {
+            id(n) for node in ast.walk(tree) if isinstance(node, ast.Lambda) for n in ast.walk(node)
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and id(node) not in inside and _writes(node):
-                found.append(f"{path.relative_to(ROOT / 'vit_perception')}: {ast.unparse(node)[:60]}")
-    # Into folders that are new and private: the engine cache's and the demo weights' unfinished ones, a temporary one;
-    # and the writers that write_whole() calls. And what is nobody's file: the kernel's, a pipe's descriptor.
-    allowed = ("engines/cache/store.py", "engines/tensorrt/build.py", "checkpoints/demo/conversion.py",
-               "recordings/unpacking.py: open(name, 'xb')", "datasets/shards.py: file.open('wb')",
-               "datasets/shards.py: file.write_bytes(", "engines/source.py: open(stored, 'xb')",
-               "engines/building/child.py: open('/proc/self/oom_score_adj', 'w'",
-               "engines/building/child.py: open(answers, 'wb'",
-               "engines/cache/engine_file.py: open(partial, 'wb')")
+                found.append(
+                    f"{path.relative_to(ROOT / 'vit_perception')}: {ast.unparse(node)[:60]}"
+                )
+    # Into folders that are new and private: the engine cache's and the demo weights' unfinished
+    # ones, a temporary one; and the writers that write_whole() calls. And what is nobody's file:
+    # the kernel's, a pipe's descriptor.
+    allowed = (
+        "engines/cache/store.py",
+        "engines/tensorrt/build.py",
+        "checkpoints/demo/conversion.py",
+        "recordings/unpacking.py: open(name, 'xb')",
+        "datasets/shards.py: file.open('wb')",
+        "datasets/shards.py: file.write_bytes(",
+        "engines/source.py: open(stored, 'xb')",
+        "engines/building/child.py: open('/proc/self/oom_score_adj', 'w'",
+        "engines/building/child.py: open(answers, 'wb'",
+        "engines/cache/engine_file.py: open(partial, 'wb')",
+    )
     assert [line for line in found if not line.startswith(allowed)] == []
 
 
@@ -177,8 +210,11 @@ def _writes(call) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if name in ("write_text", "write_bytes", "savefig", "touch", "imwrite", "print_png"):
         return True
-    modes = [a.value for a in (*call.args, *(k.value for k in call.keywords if k.arg == "mode"))
-             if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    modes = [
+        a.value
+        for a in (*call.args, *(k.value for k in call.keywords if k.arg == "mode"))
+        if isinstance(a, ast.Constant) and isinstance(a.value, str)
+    ]
     if call.args and ast.unparse(call.args[0]).startswith("open_plain("):
         return False
     return name == "open" and any(re.fullmatch(r"[rwaxbt+]*[wax+][bt+]*", mode) for mode in modes)

@@ -2,32 +2,76 @@
 
 import pytest
 
-from vit_perception.files.errors import MOST_SAID, InvalidValue, OperationFailed, UserError, printable, shown, told, traced
+from vit_perception.files.errors import (
+    MOST_SAID,
+    InvalidValue,
+    OperationFailed,
+    UserError,
+    printable,
+    shown,
+    told,
+    traced,
+)
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07a\x00b\ud800c\u202ed\x9b31m"
 
 
-@pytest.mark.parametrize("value", ["x" * 30_000_000, b"x" * 30_000_000, ["y" * 1_000_000] * 100, [0] * 1_000_000,
-                                   {"k" * 100_000: ["z" * 100_000]}, ESCAPES * 10_000, 10**5000, (1.5,) * 100_000],
-                         ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 30_000_000,
+        b"x" * 30_000_000,
+        ["y" * 1_000_000] * 100,
+        [0] * 1_000_000,
+        {"k" * 100_000: ["z" * 100_000]},
+        ESCAPES * 10_000,
+        10**5000,
+        (1.5,) * 100_000,
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_value_is_shown_short(value):
     assert len(shown(value)) < 1600
 
 
 def test_what_is_short_is_shown_as_it_is():
-    assert [shown(v) for v in ("wrist", 0.5, None, ["a", "b"], {"a": 1}, b"a", float("nan"))] == \
-        ["'wrist'", "0.5", "None", "['a', 'b']", "{'a': 1}", "b'a'", "nan"]
+    assert [shown(v) for v in ("wrist", 0.5, None, ["a", "b"], {"a": 1}, b"a", float("nan"))] == [
+        "'wrist'",
+        "0.5",
+        "None",
+        "['a', 'b']",
+        "{'a': 1}",
+        "b'a'",
+        "nan",
+    ]
 
 
 def test_of_a_long_value_its_length_is_said():
-    assert shown("x" * 300).endswith("... (300 characters)") and shown([1] * 30).endswith("(30 entries)")
+    assert shown("x" * 300).endswith("... (300 characters)") and shown([1] * 30).endswith(
+        "(30 entries)"
+    )
 
 
-@pytest.mark.parametrize("say", [printable, shown, lambda text: shown([text]), lambda text: str(UserError(text)),
-                                 lambda text: f"{InvalidValue(text)}", lambda text: str(OperationFailed(text))])
+@pytest.mark.parametrize(
+    "say",
+    [
+        printable,
+        shown,
+        lambda text: shown([text]),
+        lambda text: str(UserError(text)),
+        lambda text: f"{InvalidValue(text)}",
+        lambda text: str(OperationFailed(text)),
+    ],
+)
 def test_terminal_escapes_nul_and_surrogates_are_made_visible(say):
     said = say(ESCAPES)
-    assert said.isprintable() and "\\x1b[2J" in said and "\\x00" in said and "\\ud800" in said and "\\u202e" in said
+    assert (
+        said.isprintable()
+        and "\\x1b[2J" in said
+        and "\\x00" in said
+        and "\\ud800" in said
+        and "\\u202e" in said
+    )
     said.encode()
 
 
@@ -46,8 +90,11 @@ def deep(levels, message):
     raise ZeroDivisionError(message)
 
 
-@pytest.mark.parametrize("message", ["division by zero", "x" * 1_000_000, ESCAPES * 1000],
-                         ids=["short", "long", "escapes"])
+@pytest.mark.parametrize(
+    "message",
+    ["division by zero", "x" * 1_000_000, ESCAPES * 1000],
+    ids=["short", "long", "escapes"],
+)
 def test_of_a_long_traceback_the_end_is_kept(message):
     """Regression: it was cut from behind, so that neither the line nor the error could be read."""
     with pytest.raises(ZeroDivisionError) as caught:
@@ -64,4 +111,6 @@ def test_an_error_for_the_user_is_told_in_a_line_and_a_defect_with_its_lines():
         assert told(error) == "no device"
     with pytest.raises(KeyError) as caught:
         {}["absent"]
-    assert told(caught.value).startswith("Traceback") and told(caught.value).endswith("KeyError: 'absent'")
+    assert told(caught.value).startswith("Traceback") and told(caught.value).endswith(
+        "KeyError: 'absent'"
+    )

@@ -1,4 +1,6 @@
-"""What loading took comes back to the system. (A node that was configured again had grown by 50 MB.)"""
+"""What loading took comes back to the system. (A node that was configured again had grown by 50
+MB.)
+"""
 
 import platform
 from pathlib import Path
@@ -10,13 +12,19 @@ from vit_perception.files.memory import give_back_freed_memory
 
 
 def resident_mb() -> float:
-    line = next(li for li in Path("/proc/self/status").read_text().splitlines() if li.startswith("VmRSS:"))
+    line = next(
+        li for li in Path("/proc/self/status").read_text().splitlines() if li.startswith("VmRSS:")
+    )
     return int(line.split()[1]) / 1e3
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc, the one that this is for")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="the C library is not glibc, the one that this is for"
+)
 def test_freed_memory_below_what_is_still_used_goes_back():
-    blocks = [np.ones(8_000) for _ in range(2_000)]  # 64 kB each: of the heap, not mapped one by one
+    blocks = [
+        np.ones(8_000) for _ in range(2_000)
+    ]  # 64 kB each: of the heap, not mapped one by one
     used = blocks[::20]
     begin_mb = resident_mb()
     del blocks

@@ -7,7 +7,13 @@ import sqlite3
 import numpy as np
 import pytest
 
-from vit_perception.engines.cache.store import CacheError, cached, digest_of, read_checked, write_checked
+from vit_perception.engines.cache.store import (
+    CacheError,
+    cached,
+    digest_of,
+    read_checked,
+    write_checked,
+)
 from vit_perception.files.private_cache import Untrusted, cache_root, make_folder, opened_folder
 from vit_perception.training.feature_cache import FeatureCache
 
@@ -33,8 +39,12 @@ def made():
 
 
 def refused(named, why):
-    """That the cache is refused, naming what, why and the cure, and that nothing is built or deleted."""
-    with pytest.raises(CacheError, match=f"{re.escape(str(named))}.*{why}.*accepted.*XDG_CACHE_HOME"):
+    """That the cache is refused, naming what, why and the cure, and that nothing is built or
+    deleted.
+    """
+    with pytest.raises(
+        CacheError, match=f"{re.escape(str(named))}.*{why}.*accepted.*XDG_CACHE_HOME"
+    ):
         cached(KEY, lambda folder: pytest.fail("built"), lambda text: None)
     assert os.path.lexists(named)
 
@@ -124,8 +134,11 @@ def test_links_pipes_and_devices_in_an_entry_are_refused(cache, tmp_path, kind):
         os.link(target, tmp_path / "second")
     else:
         target.rename(tmp_path / "model.onnx")
-        {"link": lambda: target.symlink_to(tmp_path / "model.onnx"), "pipe": lambda: os.mkfifo(target),
-         "device": lambda: target.symlink_to("/dev/zero")}[kind]()
+        {
+            "link": lambda: target.symlink_to(tmp_path / "model.onnx"),
+            "pipe": lambda: os.mkfifo(target),
+            "device": lambda: target.symlink_to("/dev/zero"),
+        }[kind]()
     refused(target, "a second name" if kind == "hard link" else "is a (pipe|symbolic link)")
 
 
@@ -207,7 +220,6 @@ def test_a_cache_below_the_tilde_is_below_home(monkeypatch, tmp_path):
 
 
 def test_a_missing_folder_is_no_fault_of_trust(cache):
-    with pytest.raises(FileNotFoundError):
-        with opened_folder(cache):
-            pass
+    with pytest.raises(FileNotFoundError), opened_folder(cache):
+        pass
     assert not issubclass(Untrusted, OSError)

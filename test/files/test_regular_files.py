@@ -5,15 +5,23 @@ import socket
 
 import pytest
 
-from vit_perception.files.regular_files import (IrregularFile, check_itself, check_regular, open_regular, read_bounded,
-                                          read_text_bounded)
+from vit_perception.files.regular_files import (
+    IrregularFile,
+    check_itself,
+    check_regular,
+    open_regular,
+    read_bounded,
+    read_text_bounded,
+)
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a1' * 32}\nsize 88229444\n"
 READERS = [check_regular, check_itself, open_regular, read_bounded, read_text_bounded]
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("kind", ["a FIFO", "a folder", "a socket", "a device", "a device behind a link"])
+@pytest.mark.parametrize(
+    "kind", ["a FIFO", "a folder", "a socket", "a device", "a device behind a link"]
+)
 def test_what_is_no_file(tmp_path, monkeypatch, read, kind):
     monkeypatch.chdir(tmp_path)  # a socket's name is short
     if kind == "a FIFO":
@@ -26,7 +34,10 @@ def test_what_is_no_file(tmp_path, monkeypatch, read, kind):
     else:
         os.symlink("/dev/zero", "odd")
     name = "/dev/zero" if kind == "a device" else "odd"
-    with pytest.raises(IrregularFile, match=f"^{name} is {kind.removesuffix(' behind a link')}; accepted: a regular"):
+    with pytest.raises(
+        IrregularFile,
+        match=f"^{name} is {kind.removesuffix(' behind a link')}; accepted: a regular",
+    ):
         read(name)
 
 
@@ -58,15 +69,26 @@ def test_a_file_that_says_it_is_empty_and_is_not():
         read_bounded("/proc/self/maps", 100)
 
 
-@pytest.mark.parametrize("content, kind", [
-    (POINTER, "a Git LFS pointer"), (f"\ufeff{POINTER}", "a Git LFS pointer"),
-    ("/annex/objects/MD5E-s31390--f50d7ac4c6b9031379986bc362fcefb2.pt\n", "a git-annex pointer"),
-    ("\n <!DOCTYPE html><html>Sign in</html>", "an HTML page"), ("<HTML><body>", "an HTML page"),
-    ('<?xml version="1.0"?><Error><Code>AccessDenied</Code>', "an XML page")])
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (POINTER, "a Git LFS pointer"),
+        (f"\ufeff{POINTER}", "a Git LFS pointer"),
+        (
+            "/annex/objects/MD5E-s31390--f50d7ac4c6b9031379986bc362fcefb2.pt\n",
+            "a git-annex pointer",
+        ),
+        ("\n <!DOCTYPE html><html>Sign in</html>", "an HTML page"),
+        ("<HTML><body>", "an HTML page"),
+        ('<?xml version="1.0"?><Error><Code>AccessDenied</Code>', "an XML page"),
+    ],
+)
 @pytest.mark.parametrize("read", [check_itself, read_text_bounded])
 def test_stand_ins_are_named(tmp_path, content, kind, read):
     (tmp_path / "model").write_text(content, encoding="utf-8")
-    with pytest.raises(IrregularFile, match=f"model is {kind}, not the file itself; accepted: the file itself"):
+    with pytest.raises(
+        IrregularFile, match=f"model is {kind}, not the file itself; accepted: the file itself"
+    ):
         read(tmp_path / "model")
 
 

@@ -1,4 +1,6 @@
-"""Nothing is reported to anybody: tools and engines run with every network call watched, in a home of their own."""
+"""Nothing is reported to anybody: tools and engines run with every network call watched, in a home
+of their own.
+"""
 
 import os
 import shutil
@@ -12,8 +14,8 @@ from test.conftest import ROOT
 from test.text_models import clip_folder
 from vit_perception.files.telemetry import SWITCHES
 
-# Put before the C library: notes what leaves the machine or asks for an address. glibc's own resolver is behind
-# getaddrinfo, and its calls cannot be seen from here.
+# Put before the C library: notes what leaves the machine or asks for an address. glibc's own
+# resolver is behind getaddrinfo, and its calls cannot be seen from here.
 WATCHER = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,7 +46,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     return ((int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))
             dlsym(RTLD_NEXT, "getaddrinfo"))(name, service, hints, result);
 }
-"""
+"""  # noqa: E501
 ENGINES = """
 import sys
 from pathlib import Path
@@ -84,7 +86,7 @@ from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 settings = EncoderSettings((CameraSettings("a", "/a"),), model=ModelSettings(sys.argv[1]),
                            zero_shot=ZeroShotSettings(("a cup", "a can")))
 print("labels:", zero_shot_heads(settings, load_checkpoint(sys.argv[1]))["a"].labels)
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +96,39 @@ def watcher(tmp_path_factory):
         pytest.skip("no C compiler: network calls cannot be watched")
     folder = tmp_path_factory.mktemp("watcher")
     (folder / "watcher.c").write_text(WATCHER)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "watcher.so", folder / "watcher.c", "-ldl"],
-                   check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", folder / "watcher.so", folder / "watcher.c", "-ldl"],
+        check=True,
+    )
     return folder / "watcher.so"
 
 
 @pytest.fixture
 def watched(watcher, tmp_path):
-    """``watched(program, *arguments)``: what it printed, the network calls it made, the files it left in its home."""
+    """``watched(program, *arguments)``: what it printed, the network calls it made, the files it
+    left in its home.
+    """
+
     def run(program, *arguments):
         home, calls = tmp_path / "home", tmp_path / "calls"
         home.mkdir()
-        environment = {name: value for name, value in os.environ.items()
-                       if name not in SWITCHES and not name.startswith(("XDG_", "PYTEST"))}
-        environment |= {"HOME": str(home), "LD_PRELOAD": str(watcher), "WATCHED": str(calls), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], env=environment, text=True,
-                              capture_output=True)
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in SWITCHES and not name.startswith(("XDG_", "PYTEST"))
+        }
+        environment |= {
+            "HOME": str(home),
+            "LD_PRELOAD": str(watcher),
+            "WATCHED": str(calls),
+            "PYTHONPATH": str(ROOT),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env=environment,
+            text=True,
+            capture_output=True,
+        )
         assert done.returncode == 0, done.stderr
         left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
         return done.stdout, calls.read_text().splitlines() if calls.exists() else [], left
@@ -118,9 +137,11 @@ def watched(watcher, tmp_path):
 
 
 def test_the_watcher_sees_connections_and_lookups(watched):
-    program = ("import socket\nopened = socket.create_server(('127.0.0.1', 0))\n"
-               "socket.create_connection(('localhost', opened.getsockname()[1]))\n"
-               "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))")
+    program = (
+        "import socket\nopened = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(('localhost', opened.getsockname()[1]))\n"
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))"
+    )
     _, calls, _ = watched(program)
     assert "getaddrinfo localhost family 0" in calls
     assert {call.split()[0] for call in calls} == {"getaddrinfo", "connect", "sendto"}
@@ -131,7 +152,9 @@ def test_engines_and_quantisation_reach_for_no_network_and_leave_no_ids(watched,
         pytest.importorskip(package)
     said, calls, left = watched(ENGINES, tiny_checkpoint)
     assert "int8:" in said and calls == []
-    assert left and {Path(name).parts[:3] for name in left} == {(".cache", "vit_perception", "engines")}
+    assert left and {Path(name).parts[:3] for name in left} == {
+        (".cache", "vit_perception", "engines")
+    }
 
 
 def test_doctor_and_a_recording_for_rerun_reach_for_no_network(watched, tmp_path):

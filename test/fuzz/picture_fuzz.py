@@ -1,7 +1,8 @@
 """Wrong pictures through the gate and every decoder behind it, in child processes that may die.
 
-``python -m test.fuzz.picture_fuzz --seconds 3600`` runs for an hour; the short form is a test. A finding is a child
-that ended by a signal, ran out of memory or time, printed something, or let another exception than BadInput out.
+``python -m test.fuzz.picture_fuzz --seconds 3600`` runs for an hour; the short form is a test. A
+finding is a child that ended by a signal, ran out of memory or time, printed something, or let
+another exception than BadInput out.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from pathlib import Path
 from test.conftest import ROOT
 
 ADDRESS_SPACE_BYTES, SECONDS_OF_CPU = 4 << 30, 120
-LONGEST_S = 1.0  # for pictures of a few thousand pixels, also on a machine that is busy: ten times what was ever seen
+# for pictures of a few thousand pixels, also on a machine that is busy: ten times what was ever
+# seen
+LONGEST_S = 1.0
 
 
 def decode_all(data: bytes) -> str:
@@ -38,7 +41,10 @@ def decode_all(data: bytes) -> str:
             try:
                 with quiet(decode is compressed._opencv and picture.kind == "jpeg"):
                     pixels = decode(picture, grey)
-                assert pixels.dtype == "uint8" and pixels.shape == (picture.height, picture.width, 3)[:3 - grey]
+                assert (
+                    pixels.dtype == "uint8"
+                    and pixels.shape == (picture.height, picture.width, 3)[: 3 - grey]
+                )
                 outcomes.append("decoded")
             except BadInput as error:
                 outcomes.append(f"decoder: {error.reason}")
@@ -64,8 +70,11 @@ class quiet:
 
 
 def child(seed: int, count: int, last_input: Path) -> None:
-    """``count`` files from ``seed`` on; the one in work lies in ``last_input``. Prints what came of them as JSON."""
+    """``count`` files from ``seed`` on; the one in work lies in ``last_input``. Prints what came of
+    them as JSON.
+    """
     from test.fuzz.picture_mutations import KINDS
+
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_CPU, SECONDS_OF_CPU))
     rng, seen = random.Random(seed), Counter()
@@ -86,7 +95,8 @@ def child(seed: int, count: int, last_input: Path) -> None:
 
 
 def run_children(seed: int, count: int, seconds: float, found: Path) -> tuple[Counter, list[str]]:
-    """Children of ``count`` files each until ``seconds`` are over, at least one: what came of the files, the findings.
+    """Children of ``count`` files each until ``seconds`` are over, at least one: what came of the
+    files, the findings.
 
     The file at which a child ended is put into the folder ``found``.
     """
@@ -94,15 +104,19 @@ def run_children(seed: int, count: int, seconds: float, found: Path) -> tuple[Co
     with tempfile.NamedTemporaryFile() as last:
         while True:
             command = [sys.executable, "-m", "test.fuzz.picture_fuzz", "--child", last.name]
-            done = subprocess.run([*command, "--seed", str(seed), "--count", str(count)], cwd=ROOT,
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "--seed", str(seed), "--count", str(count)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
             if done.returncode == 0 and not done.stderr:
                 seen.update(json.loads(done.stdout))
             else:
                 content = Path(last.name).read_bytes()
                 found.mkdir(parents=True, exist_ok=True)
                 file = found / f"seed_{seed}"
-                file.write_bytes(content[8:8 + int.from_bytes(content[:8], "big")])
+                file.write_bytes(content[8 : 8 + int.from_bytes(content[:8], "big")])
                 findings.append(f"{file}: exit status {done.returncode}: {done.stderr[-600:]}")
                 print(findings[-1], flush=True)
             seed += 1

@@ -1,7 +1,7 @@
 """Tens of thousands of malformed messages through the functions that the node runs on them.
 
-Whatever comes: no exception but BadInput, which says what would be accepted; no image that the books lose; and what
-is taken can be worked with.
+Whatever comes: no exception but BadInput, which says what would be accepted; no image that the
+books lose; and what is taken can be worked with.
 """
 
 import threading
@@ -11,37 +11,59 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test.fuzz import malformed
 
+from test.fuzz import malformed
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+    PoseSettings,
+    StateSettings,
+)
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.pose_wait import PoseInputs
-from vit_perception.config.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings,
-                                     StateSettings)
-from vit_perception.wire.records import BadInput
+from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.records import BadInput
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 # Messages of each kind; four to an example where the order of messages matters.
-WANTED = {"images": 8000, "compressed images": 6000, "poses": 4000, "joint states": 4000, "layouts": 2000,
-          "tensors": 2000}
+WANTED = {
+    "images": 8000,
+    "compressed images": 6000,
+    "poses": 4000,
+    "joint states": 4000,
+    "layouts": 2000,
+    "tensors": 2000,
+}
 SEEN: dict[str, Counter] = {kind: Counter() for kind in WANTED}
 REASONS = {"stamp", "frame", "size", "short_data", "encoding", "decode"}
 
 
 def runs(kind: str, messages_each: int = 1):
     """Derandomized, so that every run tests the same; more with ``--hypothesis-seed`` by hand."""
-    return settings(max_examples=WANTED[kind] // messages_each, deadline=None, derandomize=True, database=None,
-                    suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=WANTED[kind] // messages_each,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint):
     cameras = (CameraSettings("raw", "/raw", "raw"), CameraSettings("file", "/file", "compressed"))
-    opened = Pipeline.open(EncoderSettings(cameras, model=ModelSettings(str(tiny_checkpoint)),
-                                           engine=EngineSettings("torch", "float32")))
+    opened = Pipeline.open(
+        EncoderSettings(
+            cameras,
+            model=ModelSettings(str(tiny_checkpoint)),
+            engine=EngineSettings("torch", "float32"),
+        )
+    )
     yield opened
     opened.close()
 
@@ -76,7 +98,9 @@ def run_stream(pipeline: Pipeline, camera: str, kind: str, messages: list) -> No
                 assert not prepared.batch[row].any()
             else:
                 pixels = prepared.images[name].pixels
-                assert pixels.dtype == np.uint8 and pixels.shape[2:] == (3,) and min(pixels.shape) > 0
+                assert (
+                    pixels.dtype == np.uint8 and pixels.shape[2:] == (3,) and min(pixels.shape) > 0
+                )
                 if kind == "images":
                     assert prepared.images[name].size == (taken.height, taken.width)
                 SEEN[kind]["taken"] += 1
@@ -119,11 +143,17 @@ def test_poses(messages):
         found = inputs.poses_at(stamp_ns_of(message.header))["arm"]
         assert found.pose is None or np.isfinite(TOKENIZER.tokens(found.pose)).all()
     account = inputs.accounts["arm"]
-    assert account.received == len(messages) == sum(account.refused.values()) + sum(account.statuses.values())
+    assert (
+        account.received
+        == len(messages)
+        == sum(account.refused.values()) + sum(account.statuses.values())
+    )
     SEEN["poses"]["all"] += len(messages)
 
 
-STATE = StateSettings("body", "/joint_states", ("elbow", "shoulder"), ("position", "velocity"), wait_s=0.0)
+STATE = StateSettings(
+    "body", "/joint_states", ("elbow", "shoulder"), ("position", "velocity"), wait_s=0.0
+)
 STATE_TOKENIZER = make_state_tokenizer("fourier", 64, STATE)
 
 
@@ -135,13 +165,21 @@ def test_joint_states(messages):
         try:
             inputs.add(STATE, message)
         except BadInput as error:
-            checked(error, "joint states", {"stamp", "frame", "other_joints", "joints", "length", "nan", "magnitude"})
+            checked(
+                error,
+                "joint states",
+                {"stamp", "frame", "other_joints", "joints", "length", "nan", "magnitude"},
+            )
             continue
         SEEN["joint states"]["taken"] += 1
         found = inputs.body_at(stamp_ns_of(message.header)).states["body"]
         assert found.state is None or np.isfinite(STATE_TOKENIZER.encode(found.state.numbers)).all()
     account = inputs.accounts["body"]
-    assert account.received == len(messages) == sum(account.refused.values()) + sum(account.statuses.values())
+    assert (
+        account.received
+        == len(messages)
+        == sum(account.refused.values()) + sum(account.statuses.values())
+    )
     SEEN["joint states"]["all"] += len(messages)
 
 
@@ -158,7 +196,10 @@ def test_layouts(text):
     SEEN["layouts"]["taken"] += 1
     tokens = np.broadcast_to(np.float32(0), (layout.token_count, layout.width))
     parts = layout.split(tokens)
-    assert sum(map(len, parts.values())) == layout.token_count and Layout.from_json(layout.to_json()) == layout
+    assert (
+        sum(map(len, parts.values())) == layout.token_count
+        and Layout.from_json(layout.to_json()) == layout
+    )
 
 
 @runs("tensors")
@@ -172,7 +213,9 @@ def test_tensors(message):
         SEEN["tensors"]["refused"] += 1
         return
     SEEN["tensors"]["taken"] += 1
-    assert tensor.shape == (message.height, message.width) and len(mask_of(tensor)) == message.height
+    assert (
+        tensor.shape == (message.height, message.width) and len(mask_of(tensor)) == message.height
+    )
 
 
 def test_enough_was_tried(request, capsys):

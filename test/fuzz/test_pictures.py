@@ -1,4 +1,6 @@
-"""The short form of the picture fuzzer: a child process with limits that must neither die nor print anything."""
+"""The short form of the picture fuzzer: a child process with limits that must neither die nor print
+anything.
+"""
 
 from test.fuzz.picture_fuzz import run_children
 

@@ -1,4 +1,6 @@
-"""Classification heads: scores by hand, the folder on disk, names of classes, and what is refused."""
+"""Classification heads: scores by hand, the folder on disk, names of classes, and what is
+refused.
+"""
 
 import json
 
@@ -6,15 +8,27 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vit_perception.heads.classification import Head, features_of, load_head, save_head, softmax, top_classes
+from vit_perception.heads.classification import (
+    Head,
+    features_of,
+    load_head,
+    save_head,
+    softmax,
+    top_classes,
+)
 from vit_perception.wire.records import ClassScore
 
 CLS, PATCHES = np.array([1.0, 2.0], np.float32), np.array([[0.0, 2.0], [4.0, 6.0]], np.float32)
 
 
 def small_head(**changes) -> Head:
-    fields = {"labels": ("cup", "can"), "weight": np.array([[1.0, 0.0], [0.0, 1.0]]), "bias": np.array([0.0, 0.5]),
-              "mean": np.array([1.0, 0.0]), "scale": np.array([1.0, 2.0])}
+    fields = {
+        "labels": ("cup", "can"),
+        "weight": np.array([[1.0, 0.0], [0.0, 1.0]]),
+        "bias": np.array([0.0, 0.5]),
+        "mean": np.array([1.0, 0.0]),
+        "scale": np.array([1.0, 2.0]),
+    }
     return Head(**{**fields, **changes})
 
 
@@ -40,7 +54,9 @@ def test_scores_by_hand():
 
 def test_mean_and_scale_default_to_nothing():
     plain = small_head(mean=None, scale=None)
-    assert plain.scores(CLS, PATCHES).tolist() == pytest.approx(softmax(np.array([1.0, 2.5])).tolist())
+    assert plain.scores(CLS, PATCHES).tolist() == pytest.approx(
+        softmax(np.array([1.0, 2.5])).tolist()
+    )
 
 
 def test_features_of_another_width_are_refused():
@@ -50,14 +66,20 @@ def test_features_of_another_width_are_refused():
         small_head(feature="cls_mean").scores(CLS, PATCHES)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"labels": ()}, "no labels"),
-    ({"feature": "max"}, "feature of a head is 'max'"),
-    ({"bias": np.zeros(3)}, r"bias of a head has shape \(3,\); accepted: \(2,\) for 2 labels"),
-    ({"weight": np.zeros(2)}, "weight of a head has shape"),
-    ({"scale": np.array([1.0, 0.0])}, "scale of a head holds 0.0 to 1.0; accepted: finite numbers above 0"),
-    ({"weight": np.full((2, 2), np.nan)}, "weight of a head holds nan"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"labels": ()}, "no labels"),
+        ({"feature": "max"}, "feature of a head is 'max'"),
+        ({"bias": np.zeros(3)}, r"bias of a head has shape \(3,\); accepted: \(2,\) for 2 labels"),
+        ({"weight": np.zeros(2)}, "weight of a head has shape"),
+        (
+            {"scale": np.array([1.0, 0.0])},
+            "scale of a head holds 0.0 to 1.0; accepted: finite numbers above 0",
+        ),
+        ({"weight": np.full((2, 2), np.nan)}, "weight of a head holds nan"),
+    ],
+)
 def test_a_bad_head_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_head(**changes)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vit_perception.heads.fit import evaluate, fit_head, held_out
 from vit_perception.heads.classification import load_head, save_head
+from vit_perception.heads.fit import evaluate, fit_head, held_out
 
 
 def clusters(classes: int, count: int = 40, seed: int = 0):
@@ -10,7 +10,9 @@ def clusters(classes: int, count: int = 40, seed: int = 0):
     rng = np.random.default_rng(seed)
     centres = 4 * np.eye(8)[:classes]
     labels = [f"class{k % classes}" for k in range(count)]
-    features = np.stack([centres[k % classes] + rng.normal(0, 0.5, 8) for k in range(count)]).astype(np.float32)
+    features = np.stack(
+        [centres[k % classes] + rng.normal(0, 0.5, 8) for k in range(count)]
+    ).astype(np.float32)
     return features, labels
 
 
@@ -46,7 +48,9 @@ def test_nearest_mean_is_the_nearest_mean():
     unit = (features - features.mean(0)) / (features.std(0) + 1e-6)
     means = np.stack([unit[np.array(labels) == name].mean(0) for name in head.labels])
     nearest = [head.labels[k] for k in ((unit[:, None] - means) ** 2).sum(-1).argmin(1)]
-    predicted = [head.labels[head.scores(f, np.zeros((1, 8), np.float32)).argmax()] for f in features]
+    predicted = [
+        head.labels[head.scores(f, np.zeros((1, 8), np.float32)).argmax()] for f in features
+    ]
     assert predicted == nearest
 
 

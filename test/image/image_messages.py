@@ -9,13 +9,25 @@ def header(sec: int = 12, nanosec: int = 345, frame_id: str = "wrist_optical") -
     return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
 
 
-def image(encoding: str, size: tuple[int, int], rows: np.ndarray | list, pad: int = 0,
-          is_bigendian: int = 0) -> SimpleNamespace:
+def image(
+    encoding: str,
+    size: tuple[int, int],
+    rows: np.ndarray | list,
+    pad: int = 0,
+    is_bigendian: int = 0,
+) -> SimpleNamespace:
     """``rows`` is one row of bytes per row of the picture; ``pad`` bytes of 0xAB follow each."""
     rows = np.asarray(rows, np.uint8)
     padded = np.pad(rows, ((0, 0), (0, pad)), constant_values=0xAB)
-    return SimpleNamespace(header=header(), height=size[0], width=size[1], encoding=encoding,
-                           is_bigendian=is_bigendian, step=padded.shape[1], data=padded.tobytes())
+    return SimpleNamespace(
+        header=header(),
+        height=size[0],
+        width=size[1],
+        encoding=encoding,
+        is_bigendian=is_bigendian,
+        step=padded.shape[1],
+        data=padded.tobytes(),
+    )
 
 
 def compressed(image_format: str, data: bytes) -> SimpleNamespace:

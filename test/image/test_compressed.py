@@ -1,4 +1,6 @@
-"""From bytes to pixels: damage inside a JPEG, a decoder that gives another size, and silence on stderr."""
+"""From bytes to pixels: damage inside a JPEG, a decoder that gives another size, and silence on
+stderr.
+"""
 
 import subprocess
 import sys
@@ -7,10 +9,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+
 from test.conftest import ROOT
 from test.fuzz.picture_seeds import jpegs, png, pngs
 from test.image.image_messages import compressed as message
-
 from vit_perception.image import compressed
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.decode import decode_compressed
@@ -18,9 +20,13 @@ from vit_perception.image.picture import MAX_PICTURE_BYTES
 from vit_perception.wire.records import BadInput
 
 PHOTO = cv2.imread(str(ROOT / "vit_perception/engines/parity_pictures/coffee.jpg"))
-KINDS = {"baseline": [], "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 4],
-         "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
-         "4:2:0": [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111], "grey": []}
+KINDS = {
+    "baseline": [],
+    "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 4],
+    "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+    "4:2:0": [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111],
+    "grey": [],
+}
 
 
 def photo(kind: str) -> bytes:
@@ -29,14 +35,21 @@ def photo(kind: str) -> bytes:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """What a bad link, a bad disk or a bad driver leaves of the middle of the picture; the end marker stays."""
+    """What a bad link, a bad disk or a bad driver leaves of the middle of the picture; the end
+    marker stays.
+    """
     middle = (data.index(b"\xff\xda") + len(data)) // 2
-    return {"1000 bytes lost": data[:middle] + data[middle + 1000:], "half lost": data[:middle] + b"\xff\xd9",
-            "1000 bytes twice": data[:middle] + data[middle - 1000:middle] + data[middle:],
-            "a restart where none belongs": data[:middle] + b"\xff\xd3" + data[middle:]}
+    return {
+        "1000 bytes lost": data[:middle] + data[middle + 1000 :],
+        "half lost": data[:middle] + b"\xff\xd9",
+        "1000 bytes twice": data[:middle] + data[middle - 1000 : middle] + data[middle:],
+        "a restart where none belongs": data[:middle] + b"\xff\xd3" + data[middle:],
+    }
 
 
-needs_simplejpeg = pytest.mark.skipif(compressed.simplejpeg is None, reason="simplejpeg is not installed")
+needs_simplejpeg = pytest.mark.skipif(
+    compressed.simplejpeg is None, reason="simplejpeg is not installed"
+)
 
 
 @needs_simplejpeg
@@ -66,7 +79,9 @@ def test_without_simplejpeg_it_goes_on_and_says_once_what_is_not_seen(monkeypatc
     monkeypatch.setattr(compressed, "_told", [])
     for _ in range(3):
         pixels = decode_compressed(message("jpeg", photo("baseline"))).pixels
-    np.testing.assert_array_equal(pixels[..., ::-1], cv2.imdecode(np.frombuffer(photo("baseline"), np.uint8), 1))
+    np.testing.assert_array_equal(
+        pixels[..., ::-1], cv2.imdecode(np.frombuffer(photo("baseline"), np.uint8), 1)
+    )
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and "pip install simplejpeg" in said[0] and "damaged inside" in said[0]
 
@@ -74,7 +89,9 @@ def test_without_simplejpeg_it_goes_on_and_says_once_what_is_not_seen(monkeypatc
 @pytest.mark.parametrize("data", [png(2, 8, 0), photo("baseline")], ids=["png", "jpeg"])
 def test_a_decoder_that_gives_another_size_than_the_file_declares_is_not_believed(data):
     picture = checked_picture(data, "")
-    with pytest.raises(BadInput, match=f"declares {picture.height + 8} x {picture.width} px and decodes to"):
+    with pytest.raises(
+        BadInput, match=f"declares {picture.height + 8} x {picture.width} px and decodes to"
+    ):
         decoded_pixels(replace(picture, height=picture.height + 8))
 
 
@@ -117,9 +134,12 @@ def taken(height, width):
         return False
 print(taken(100, 100), taken(16385, 4), taken(16384, 4), taken(4, 501), taken(4, 500))
 print(sorted(name for name in os.environ if name.startswith("OPENCV_IO")))
-"""
+"""  # noqa: E501
 
 
 def test_opencv_has_the_limits_as_well_and_the_environment_is_left_as_it_was():
     done = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.splitlines() == ["True False True False True", "['OPENCV_IO_MAX_IMAGE_WIDTH']"], done.stderr
+    assert done.stdout.splitlines() == [
+        "True False True False True",
+        "['OPENCV_IO_MAX_IMAGE_WIDTH']",
+    ], done.stderr

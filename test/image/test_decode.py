@@ -5,20 +5,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test.image.image_messages import header, image
 
+from test.image.image_messages import header, image
 from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_image, stamp_ns_of
 from vit_perception.wire.records import BadInput
 
 RED, GREEN, BLUE, GREY = [200, 10, 20], [30, 210, 40], [50, 60, 220], [90, 90, 90]
 # 2 x 4 px, no two rows or columns alike.
-PICTURE = np.array([[RED, GREEN, BLUE, GREY],
-                    [[1, 2, 3], [4, 5, 6], [7, 8, 9], [250, 251, 252]]], np.uint8)
+PICTURE = np.array(
+    [[RED, GREEN, BLUE, GREY], [[1, 2, 3], [4, 5, 6], [7, 8, 9], [250, 251, 252]]], np.uint8
+)
 LUMINANCE = np.array([[0, 50, 100, 255], [1, 2, 3, 4]], np.uint8)
 
 
 def bytes_of(samples: np.ndarray, dtype: str = "u1") -> np.ndarray:
-    """(H, W, C) samples as rows of bytes; 16-bit ones are 256 * sample + 77, whose high byte is the sample."""
+    """(H, W, C) samples as rows of bytes; 16-bit ones are 256 * sample + 77, whose high byte is the
+    sample.
+    """
     if dtype != "u1":
         samples = (samples.astype(np.uint16) * 256 + 77).astype(dtype)
     return np.frombuffer(samples.tobytes(), np.uint8).reshape(len(samples), -1)
@@ -29,16 +32,31 @@ def with_alpha(samples: np.ndarray) -> np.ndarray:
 
 
 COLOUR_ROWS = {
-    "rgb8": bytes_of(PICTURE), "bgr8": bytes_of(PICTURE[..., ::-1]), "8UC3": bytes_of(PICTURE[..., ::-1]),
-    "rgba8": bytes_of(with_alpha(PICTURE)), "bgra8": bytes_of(with_alpha(PICTURE[..., ::-1])),
+    "rgb8": bytes_of(PICTURE),
+    "bgr8": bytes_of(PICTURE[..., ::-1]),
+    "8UC3": bytes_of(PICTURE[..., ::-1]),
+    "rgba8": bytes_of(with_alpha(PICTURE)),
+    "bgra8": bytes_of(with_alpha(PICTURE[..., ::-1])),
     "8UC4": bytes_of(with_alpha(PICTURE[..., ::-1])),
-    "rgb16": bytes_of(PICTURE, "<u2"), "bgr16": bytes_of(PICTURE[..., ::-1], "<u2"),
-    "rgba16": bytes_of(with_alpha(PICTURE), "<u2"), "bgra16": bytes_of(with_alpha(PICTURE[..., ::-1]), "<u2"),
+    "rgb16": bytes_of(PICTURE, "<u2"),
+    "bgr16": bytes_of(PICTURE[..., ::-1], "<u2"),
+    "rgba16": bytes_of(with_alpha(PICTURE), "<u2"),
+    "bgra16": bytes_of(with_alpha(PICTURE[..., ::-1]), "<u2"),
 }
-GREY_ROWS = {"mono8": bytes_of(LUMINANCE), "8UC1": bytes_of(LUMINANCE), "mono16": bytes_of(LUMINANCE, "<u2")}
+GREY_ROWS = {
+    "mono8": bytes_of(LUMINANCE),
+    "8UC1": bytes_of(LUMINANCE),
+    "mono16": bytes_of(LUMINANCE, "<u2"),
+}
 
-# (Y, U, V) of pure colours in ITU-R BT.601 with limited range, from the standard's table of colour bars.
-YUV_BARS = {"red": (81, 90, 240), "green": (145, 54, 34), "blue": (41, 240, 110), "white": (235, 128, 128)}
+# (Y, U, V) of pure colours in ITU-R BT.601 with limited range, from the standard's table of colour
+# bars.
+YUV_BARS = {
+    "red": (81, 90, 240),
+    "green": (145, 54, 34),
+    "blue": (41, 240, 110),
+    "white": (235, 128, 128),
+}
 RGB_BARS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
@@ -47,7 +65,11 @@ def test_colour_has_the_values_written_down(encoding):
     decoded = decode_image(image(encoding, (2, 4), COLOUR_ROWS[encoding]))
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.tolist() == PICTURE.tolist()
-    assert (decoded.stamp_ns, decoded.frame_id, decoded.size) == (12_000_000_345, "wrist_optical", (2, 4))
+    assert (decoded.stamp_ns, decoded.frame_id, decoded.size) == (
+        12_000_000_345,
+        "wrist_optical",
+        (2, 4),
+    )
 
 
 @pytest.mark.parametrize("encoding", GREY_ROWS)
@@ -60,17 +82,23 @@ def test_grey_is_repeated_over_the_channels(encoding):
 def test_big_endian_samples_give_the_same_picture(encoding):
     channels = {"mono": 1, "baye": 1, "rgba": 4, "bgra": 4}.get(encoding[:4], 3)
     samples = np.random.default_rng(3).integers(0, 1 << 16, (4, 6 * channels), np.uint16)
-    little, big = (np.frombuffer(samples.astype(t).tobytes(), np.uint8).reshape(4, -1) for t in ("<u2", ">u2"))
+    little, big = (
+        np.frombuffer(samples.astype(t).tobytes(), np.uint8).reshape(4, -1) for t in ("<u2", ">u2")
+    )
     expected = decode_image(image(encoding, (4, 6), little)).pixels
     assert len(np.unique(expected)) > 10
-    np.testing.assert_array_equal(decode_image(image(encoding, (4, 6), big, is_bigendian=1)).pixels, expected)
+    np.testing.assert_array_equal(
+        decode_image(image(encoding, (4, 6), big, is_bigendian=1)).pixels, expected
+    )
 
 
 @pytest.mark.parametrize("bits", ["8", "16"])
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 def test_bayer_mosaic_of_one_colour_gives_that_colour(pattern, bits):
     level = dict(zip("rgb", RED))
-    tile = np.array([[level[pattern[0]], level[pattern[1]]], [level[pattern[2]], level[pattern[3]]]], np.uint8)
+    tile = np.array(
+        [[level[pattern[0]], level[pattern[1]]], [level[pattern[2]], level[pattern[3]]]], np.uint8
+    )
     rows = bytes_of(np.tile(tile, (3, 4)), "u1" if bits == "8" else "<u2")
     decoded = decode_image(image(f"bayer_{pattern}{bits}", (6, 8), rows))
     assert np.unique(decoded.pixels.reshape(-1, 3), axis=0).tolist() == [RED]
@@ -95,11 +123,16 @@ def yuv422_rows(order: str) -> list[list[int]]:
     return rows
 
 
-@pytest.mark.parametrize("encoding, order", [("yuv422", "uyvy"), ("uyvy", "uyvy"), ("yuv422_yuy2", "yuyv"),
-                                             ("yuyv", "yuyv")])
+@pytest.mark.parametrize(
+    "encoding, order",
+    [("yuv422", "uyvy"), ("uyvy", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")],
+)
 def test_yuv422_gives_the_colour_bars(encoding, order):
     pixels = decode_image(image(encoding, (2, 4), yuv422_rows(order))).pixels.astype(int)
-    expected = [[RGB_BARS[name] for name in names for _ in range(2)] for names in (("red", "green"), ("blue", "white"))]
+    expected = [
+        [RGB_BARS[name] for name in names for _ in range(2)]
+        for names in (("red", "green"), ("blue", "white"))
+    ]
     assert np.abs(pixels - expected).max() <= 2
 
 
@@ -114,7 +147,9 @@ def test_yuv420_gives_the_colour_bars(encoding, order):
 
 def nv24_rows(rows: list[list[str]]) -> np.ndarray:
     luma = [[YUV_BARS[name][0] for name in row] for row in rows]
-    chroma = np.array([[YUV_BARS[name][1:] for name in row] for row in rows]).reshape(len(rows) * 2, -1)
+    chroma = np.array([[YUV_BARS[name][1:] for name in row] for row in rows]).reshape(
+        len(rows) * 2, -1
+    )
     return np.concatenate([luma, chroma])
 
 
@@ -127,22 +162,42 @@ def test_nv24_has_a_colour_of_its_own_for_every_pixel():
 def test_nv24_and_yuyv_use_one_yuv_formula():
     rng = np.random.default_rng(5)
     pairs = rng.integers(0, 256, (4, 3, 4), np.uint8)  # Y0 U Y1 V
-    luma, chroma = pairs[..., 0::2].reshape(4, 6), np.repeat(pairs[..., 1::2], 2, axis=1).reshape(8, 6)
-    np.testing.assert_array_equal(decode_image(image("nv24", (4, 6), np.concatenate([luma, chroma]))).pixels,
-                                  decode_image(image("yuyv", (4, 6), pairs.reshape(4, 12))).pixels)
+    luma, chroma = (
+        pairs[..., 0::2].reshape(4, 6),
+        np.repeat(pairs[..., 1::2], 2, axis=1).reshape(8, 6),
+    )
+    np.testing.assert_array_equal(
+        decode_image(image("nv24", (4, 6), np.concatenate([luma, chroma]))).pixels,
+        decode_image(image("yuyv", (4, 6), pairs.reshape(4, 12))).pixels,
+    )
 
 
 def random_rows(encoding: str, height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(hash_of(encoding))
     if encoding in ("nv12", "nv21", "nv24"):
-        return rng.integers(0, 256, (height * (6 if encoding == "nv24" else 3) // 2, width), np.uint8)
-    samples = {"rgba": 4, "bgra": 4, "8UC4": 4, "rgb8": 3, "bgr8": 3, "rgb1": 3, "bgr1": 3, "8UC3": 3,
-               "yuv4": 2, "uyvy": 2, "yuyv": 2}.get(encoding[:4], 1)
-    return rng.integers(0, 256, (height, width * samples * (2 if encoding.endswith("16") else 1)), np.uint8)
+        return rng.integers(
+            0, 256, (height * (6 if encoding == "nv24" else 3) // 2, width), np.uint8
+        )
+    samples = {
+        "rgba": 4,
+        "bgra": 4,
+        "8UC4": 4,
+        "rgb8": 3,
+        "bgr8": 3,
+        "rgb1": 3,
+        "bgr1": 3,
+        "8UC3": 3,
+        "yuv4": 2,
+        "uyvy": 2,
+        "yuyv": 2,
+    }.get(encoding[:4], 1)
+    return rng.integers(
+        0, 256, (height, width * samples * (2 if encoding.endswith("16") else 1)), np.uint8
+    )
 
 
 def hash_of(text: str) -> int:
-    return sum(ord(letter) * 31 ** i for i, letter in enumerate(text)) % (1 << 32)
+    return sum(ord(letter) * 31**i for i, letter in enumerate(text)) % (1 << 32)
 
 
 @pytest.mark.parametrize("pad", [1, 2, 37])
@@ -171,8 +226,16 @@ def test_colour_is_a_view_of_the_message(encoding, pad):
     assert np.shares_memory(decode_image(message).pixels, message.data)
 
 
-@pytest.mark.parametrize("data_type", [bytes, bytearray, memoryview, lambda b: array.array("B", b),
-                                       lambda b: np.frombuffer(b, np.uint8)])
+@pytest.mark.parametrize(
+    "data_type",
+    [
+        bytes,
+        bytearray,
+        memoryview,
+        lambda b: array.array("B", b),
+        lambda b: np.frombuffer(b, np.uint8),
+    ],
+)
 def test_any_kind_of_data_buffer(data_type):
     message = image("bgr8", (2, 4), COLOUR_ROWS["bgr8"])
     message.data = data_type(message.data)
@@ -185,11 +248,15 @@ def refusal(message: SimpleNamespace) -> BadInput:
     return caught.value
 
 
-@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "8UC2", "64FC3", "rgb9", "", "bayer_rggb12"])
+@pytest.mark.parametrize(
+    "encoding", ["16UC1", "32FC1", "8UC2", "64FC3", "rgb9", "", "bayer_rggb12"]
+)
 def test_unknown_encoding_is_refused_with_the_accepted_ones(encoding):
     error = refusal(image(encoding, (2, 4), GREY_ROWS["mono8"]))
     assert error.reason == "encoding"
-    assert repr(encoding) in str(error) and all(name in str(error) for name in ("bgr8", "nv24", "bayer_grbg16"))
+    assert repr(encoding) in str(error) and all(
+        name in str(error) for name in ("bgr8", "nv24", "bayer_grbg16")
+    )
 
 
 @pytest.mark.parametrize("encoding", ACCEPTED_ENCODINGS)
@@ -215,9 +282,15 @@ def test_zero_size_is_refused(size):
     assert refusal(image("rgb8", size, COLOUR_ROWS["rgb8"])).reason == "size"
 
 
-@pytest.mark.parametrize("encoding, size, accepted", [
-    ("yuyv", (2, 3), "even width"), ("nv12", (3, 4), "even height"), ("nv21", (4, 3), "even height"),
-    ("bayer_rggb8", (2, 4), "3 x 3")])
+@pytest.mark.parametrize(
+    "encoding, size, accepted",
+    [
+        ("yuyv", (2, 3), "even width"),
+        ("nv12", (3, 4), "even height"),
+        ("nv21", (4, 3), "even height"),
+        ("bayer_rggb8", (2, 4), "3 x 3"),
+    ],
+)
 def test_sizes_that_an_encoding_cannot_have(encoding, size, accepted):
     """Below 3 px OpenCV's demosaicing returns black instead of an error."""
     error = refusal(image(encoding, size, np.zeros((6, 8))))

@@ -1,4 +1,6 @@
-"""JPEG and PNG messages: formats by the words of CompressedImage.msg, damage, and sizes that would not fit."""
+"""JPEG and PNG messages: formats by the words of CompressedImage.msg, damage, and sizes that would
+not fit.
+"""
 
 import struct
 import zlib
@@ -6,8 +8,8 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from test.image.image_messages import compressed, header
 
+from test.image.image_messages import compressed, header
 from vit_perception.image.decode import decode_compressed
 from vit_perception.wire.records import BadInput
 
@@ -23,22 +25,40 @@ def encoded(extension: str, rgb: np.ndarray = PICTURE) -> bytes:
 JPEG, PNG = encoded(".jpg"), encoded(".png")
 
 
-@pytest.mark.parametrize("image_format", ["jpeg", "jpg", "", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed bgr8",
-                                          "yuv422; jpeg compressed bgr8", "8UC3; jpeg compressed bgr8"])
+@pytest.mark.parametrize(
+    "image_format",
+    [
+        "jpeg",
+        "jpg",
+        "",
+        "bgr8; jpeg compressed bgr8",
+        "rgb8; jpeg compressed bgr8",
+        "yuv422; jpeg compressed bgr8",
+        "8UC3; jpeg compressed bgr8",
+    ],
+)
 def test_jpeg(image_format):
     decoded = decode_compressed(compressed(image_format, JPEG))
     assert np.abs(decoded.pixels.astype(int) - PICTURE).mean() < 2
-    assert (decoded.size, decoded.stamp_ns, decoded.frame_id) == ((32, 64), 12_000_000_345, "wrist_optical")
+    assert (decoded.size, decoded.stamp_ns, decoded.frame_id) == (
+        (32, 64),
+        12_000_000_345,
+        "wrist_optical",
+    )
 
 
-@pytest.mark.parametrize("image_format", ["png", "bgr8; png compressed bgr8", "rgb8; png compressed bgr8"])
+@pytest.mark.parametrize(
+    "image_format", ["png", "bgr8; png compressed bgr8", "rgb8; png compressed bgr8"]
+)
 def test_png_is_exact(image_format):
     np.testing.assert_array_equal(decode_compressed(compressed(image_format, PNG)).pixels, PICTURE)
 
 
 def test_a_file_that_says_compressed_rgb8_holds_red_and_blue_swapped():
     data = encoded(".png", PICTURE[..., ::-1])
-    np.testing.assert_array_equal(decode_compressed(compressed("rgb8; png compressed rgb8", data)).pixels, PICTURE)
+    np.testing.assert_array_equal(
+        decode_compressed(compressed("rgb8; png compressed rgb8", data)).pixels, PICTURE
+    )
 
 
 def test_grey_and_alpha_become_three_channels():
@@ -52,7 +72,9 @@ def test_grey_and_alpha_become_three_channels():
 
 def test_a_bayer_mosaic_in_a_png_is_demosaiced():
     mosaic = np.tile(np.array([[200, 100], [100, 50]], np.uint8), (4, 4))
-    pixels = decode_compressed(compressed("bayer_rggb8; png compressed ", encoded(".png", mosaic))).pixels
+    pixels = decode_compressed(
+        compressed("bayer_rggb8; png compressed ", encoded(".png", mosaic))
+    ).pixels
     assert np.unique(pixels.reshape(-1, 3), axis=0).tolist() == [[200, 100, 50]]
 
 
@@ -70,8 +92,15 @@ def refusal(image_format: str, data: bytes) -> BadInput:
     return caught.value
 
 
-@pytest.mark.parametrize("image_format", ["16UC1; compressedDepth", "16UC1; compressedDepth png",
-                                          "32FC1; compressedDepth rvl", "16UC1; png compressed "])
+@pytest.mark.parametrize(
+    "image_format",
+    [
+        "16UC1; compressedDepth",
+        "16UC1; compressedDepth png",
+        "32FC1; compressedDepth rvl",
+        "16UC1; png compressed ",
+    ],
+)
 def test_depth_is_refused_by_name(image_format):
     error = refusal(image_format, PNG)
     assert error.reason == "encoding" and image_format in str(error) and "depth" in str(error)
@@ -86,7 +115,7 @@ def test_other_files_are_refused(data):
 @pytest.mark.parametrize("data, kept", [(JPEG, 0.99), (JPEG, 0.6), (PNG, 0.9), (PNG, 0.5)])
 def test_a_cut_file_is_short_data(data, kept):
     """OpenCV 4 fills the rest of a cut JPEG with grey and returns it as a picture."""
-    assert refusal("jpeg", data[:int(len(data) * kept)]).reason == "short_data"
+    assert refusal("jpeg", data[: int(len(data) * kept)]).reason == "short_data"
 
 
 @pytest.mark.parametrize("kept", [4, 20, 100])
@@ -96,13 +125,13 @@ def test_a_jpeg_cut_in_its_headers_does_not_decode(kept):
 
 def test_a_damaged_png_does_not_decode():
     start = PNG.index(b"IDAT") + 4
-    assert refusal("png", PNG[:start] + bytes(20) + PNG[start + 20:]).reason == "decode"
+    assert refusal("png", PNG[:start] + bytes(20) + PNG[start + 20 :]).reason == "decode"
 
 
 def test_a_png_chunk_longer_than_the_file_is_refused_before_it_is_decoded():
     """OpenCV 5 allocates the length that the chunk declares: 10 s for a file of 259 bytes."""
     start = PNG.index(b"IDAT") - 4
-    assert refusal("png", PNG[:start] + b"\xf0" + PNG[start + 1:]).reason == "short_data"
+    assert refusal("png", PNG[:start] + b"\xf0" + PNG[start + 1 :]).reason == "short_data"
 
 
 def test_a_small_file_that_declares_gigabytes_is_refused_before_it_is_decoded():
@@ -114,8 +143,8 @@ def test_a_small_file_that_declares_gigabytes_is_refused_before_it_is_decoded():
     bomb = PNG[:8] + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + PNG[33:]
     assert refusal("png", bomb).reason == "size"
     frame = JPEG.index(b"\xff\xc0") + 5
-    assert refusal("jpeg", JPEG[:frame] + b"\xea\x60\xea\x60" + JPEG[frame + 4:]).reason == "size"
-    assert refusal("jpeg", JPEG[:frame] + b"\0\0\0\0" + JPEG[frame + 4:]).reason == "size"
+    assert refusal("jpeg", JPEG[:frame] + b"\xea\x60\xea\x60" + JPEG[frame + 4 :]).reason == "size"
+    assert refusal("jpeg", JPEG[:frame] + b"\0\0\0\0" + JPEG[frame + 4 :]).reason == "size"
 
 
 def test_no_damage_escapes_as_another_exception():

@@ -7,8 +7,17 @@ from vit_perception.image.folder_files import files_below, hidden_below
 
 
 def test_hidden_files_and_those_of_programs_are_left_out_and_links_are_not_walked(tmp_path):
-    names = ["b.jpg", "a/c.jpg", ".hidden.jpg", "._b.jpg", ".ipynb_checkpoints/b-checkpoint.jpg", "a/@eaDir/c.jpg",
-             "__MACOSX/b.jpg", "~$b.jpg", "Thumbs.db"]
+    names = [
+        "b.jpg",
+        "a/c.jpg",
+        ".hidden.jpg",
+        "._b.jpg",
+        ".ipynb_checkpoints/b-checkpoint.jpg",
+        "a/@eaDir/c.jpg",
+        "__MACOSX/b.jpg",
+        "~$b.jpg",
+        "Thumbs.db",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")

@@ -1,9 +1,16 @@
-"""Sizes and offsets worked out by hand, patch <-> source round trips, and rules that are refused."""
+"""Sizes and offsets worked out by hand, patch <-> source round trips, and rules that are
+refused.
+"""
 
 import numpy as np
 import pytest
 
-from vit_perception.image.patch_geometry import CUT_FROM_SQUARE, PatchGeometry, ResizeRule, plan_resize
+from vit_perception.image.patch_geometry import (
+    CUT_FROM_SQUARE,
+    PatchGeometry,
+    ResizeRule,
+    plan_resize,
+)
 
 RULES = {
     "stretch": ResizeRule((224, 224), "stretch"),
@@ -19,22 +26,26 @@ RULES = {
 SOURCES = [(480, 640), (481, 641), (97, 301), (301, 97), (224, 224), (1080, 1920), (30, 31), (1, 1)]
 
 
-@pytest.mark.parametrize("rule, source, resized, top_left", [
-    ("stretch", (480, 640), (224, 224), (0, 0)),
-    # int(256 * 641 / 481) = 341; (256 - 224) // 2 = 16; (341 - 224) // 2 = 58
-    ("crop 256", (481, 641), (256, 341), (-16, -58)),
-    ("crop 256", (641, 481), (341, 256), (-58, -16)),
-    ("crop", (480, 640), (224, 298), (0, -37)),
-    # The height is the tighter axis: 448 / 640 > 224 / 480, so the width is exact and 480 * 0.7 = 336.
-    ("crop wide", (480, 640), (336, 448), (-56, 0)),
-    ("crop wide", (100, 400), (224, 896), (0, -224)),
-    ("stretch crop", (480, 640), (256, 256), (-16, -16)),
-    ("stretch corner", (480, 640), (384, 384), (0, 0)),
-    ("pad", (480, 640), (168, 224), (28, 0)),
-    ("pad", (301, 97), (224, 72), (0, 76)),
-    ("pad wide", (480, 640), (224, 299), (0, 74)),
-    ("pad", (1, 1000), (1, 224), (111, 0)),
-])
+@pytest.mark.parametrize(
+    "rule, source, resized, top_left",
+    [
+        ("stretch", (480, 640), (224, 224), (0, 0)),
+        # int(256 * 641 / 481) = 341; (256 - 224) // 2 = 16; (341 - 224) // 2 = 58
+        ("crop 256", (481, 641), (256, 341), (-16, -58)),
+        ("crop 256", (641, 481), (341, 256), (-58, -16)),
+        ("crop", (480, 640), (224, 298), (0, -37)),
+        # The height is the tighter axis: 448 / 640 > 224 / 480, so the width is exact and 480 * 0.7
+        # = 336.
+        ("crop wide", (480, 640), (336, 448), (-56, 0)),
+        ("crop wide", (100, 400), (224, 896), (0, -224)),
+        ("stretch crop", (480, 640), (256, 256), (-16, -16)),
+        ("stretch corner", (480, 640), (384, 384), (0, 0)),
+        ("pad", (480, 640), (168, 224), (28, 0)),
+        ("pad", (301, 97), (224, 72), (0, 76)),
+        ("pad wide", (480, 640), (224, 299), (0, 74)),
+        ("pad", (1, 1000), (1, 224), (111, 0)),
+    ],
+)
 def test_sizes_worked_out_by_hand(rule, source, resized, top_left):
     plan = plan_resize(RULES[rule], source)
     assert (plan.resized_size_px, plan.top_left_px) == (resized, top_left)
@@ -42,7 +53,9 @@ def test_sizes_worked_out_by_hand(rule, source, resized, top_left):
     assert plan.offset_px == top_left
 
 
-@pytest.mark.parametrize("surplus, down, half_even", [(1, 0, 0), (3, 1, 2), (5, 2, 2), (7, 3, 4), (8, 4, 4)])
+@pytest.mark.parametrize(
+    "surplus, down, half_even", [(1, 0, 0), (3, 1, 2), (5, 2, 2), (7, 3, 4), (8, 4, 4)]
+)
 def test_half_a_pixel_before_the_crop_is_cut_or_rounded_half_to_even(surplus, down, half_even):
     for rounding, expected in (("down", down), ("half_even", half_even)):
         rule = ResizeRule((10, 10), "crop", 10 + surplus, crop_rounding=rounding)
@@ -82,7 +95,7 @@ def test_every_patch_centre_leads_back_to_its_patch(rule, source):
         else:
             assert RULES[rule].fit == "pad" and geometry.patch_at(y, x) is None
     # Without padding, every patch sees the source.
-    assert seen == rows * columns or RULES[rule].fit == "pad" and seen > 0
+    assert seen == rows * columns or (RULES[rule].fit == "pad" and seen > 0)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -109,7 +122,9 @@ def test_neighbouring_boxes_share_their_edge():
     assert geometry.patch_box_in_source(14)[0] == bottom
 
 
-@pytest.mark.parametrize("y, x", [(-0.1, 5), (5, -0.1), (480, 5), (5, 640), (float("nan"), 5), (5, float("nan"))])
+@pytest.mark.parametrize(
+    "y, x", [(-0.1, 5), (5, -0.1), (480, 5), (5, 640), (float("nan"), 5), (5, float("nan"))]
+)
 def test_a_point_outside_the_source_has_no_patch(y, x):
     assert PatchGeometry(plan_resize(RULES["stretch"], (480, 640)), 14).patch_at(y, x) is None
 
@@ -120,23 +135,32 @@ def test_a_patch_that_does_not_exist(index):
         PatchGeometry(plan_resize(RULES["stretch"], (480, 640)), 14).patch_box_in_source(index)
 
 
-@pytest.mark.parametrize("fields, name", [
-    ({"network_size_px": (224,)}, "network_size_px"), ({"network_size_px": (0, 224)}, "network_size_px"),
-    ({"network_size_px": (224.5, 224)}, "network_size_px"), ({"network_size_px": 224}, "network_size_px"),
-    ({"fit": "squash"}, "fit"), ({"interpolation": "area"}, "interpolation"),
-    ({"fit": "crop", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
-    ({"fit": "stretch", "resize_shortest_edge_px": 256}, "resize_shortest_edge_px"),
-    ({"fit": "stretch_crop"}, "resize_shortest_edge_px"),
-    ({"fit": "stretch_corner", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
-    ({"pad_value_rgb": (0, 0, 256)}, "pad_value_rgb"), ({"pad_value_rgb": (0, 0)}, "pad_value_rgb"),
-])
+@pytest.mark.parametrize(
+    "fields, name",
+    [
+        ({"network_size_px": (224,)}, "network_size_px"),
+        ({"network_size_px": (0, 224)}, "network_size_px"),
+        ({"network_size_px": (224.5, 224)}, "network_size_px"),
+        ({"network_size_px": 224}, "network_size_px"),
+        ({"fit": "squash"}, "fit"),
+        ({"interpolation": "area"}, "interpolation"),
+        ({"fit": "crop", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
+        ({"fit": "stretch", "resize_shortest_edge_px": 256}, "resize_shortest_edge_px"),
+        ({"fit": "stretch_crop"}, "resize_shortest_edge_px"),
+        ({"fit": "stretch_corner", "resize_shortest_edge_px": 223}, "resize_shortest_edge_px"),
+        ({"pad_value_rgb": (0, 0, 256)}, "pad_value_rgb"),
+        ({"pad_value_rgb": (0, 0)}, "pad_value_rgb"),
+    ],
+)
 def test_a_bad_rule_names_the_field_and_what_is_accepted(fields, name):
     with pytest.raises(ValueError, match=f"{name} is .*accepted"):
         ResizeRule(**{"network_size_px": (224, 224), **fields})
 
 
 def test_a_rule_from_json_equals_the_one_in_code():
-    assert ResizeRule([224, 224], pad_value_rgb=[1, 2, 3]) == ResizeRule((224, 224), pad_value_rgb=(1, 2, 3))
+    assert ResizeRule([224, 224], pad_value_rgb=[1, 2, 3]) == ResizeRule(
+        (224, 224), pad_value_rgb=(1, 2, 3)
+    )
     assert hash(ResizeRule([224, 224])) == hash(ResizeRule((224, 224)))
 
 

@@ -5,14 +5,20 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+
 from test.fuzz.picture_seeds import RGB, bmps, saved, webps
 from test.image.image_messages import compressed as message
 from test.image.image_messages import header
-
 from vit_perception.image import picture_files
 from vit_perception.image.decode import decode_compressed
-from vit_perception.image.picture_files import (PICTURE_SUFFIXES, as_camera_data, compressed_file, picture_data,
-                                                picture_message, pictures_below)
+from vit_perception.image.picture_files import (
+    PICTURE_SUFFIXES,
+    as_camera_data,
+    compressed_file,
+    picture_data,
+    picture_message,
+    pictures_below,
+)
 from vit_perception.wire.records import BadInput
 
 BMP, WEBP = saved("BMP"), saved("WEBP", lossless=True)
@@ -56,14 +62,27 @@ def test_kinds_that_are_not_taken_are_named():
     assert "the chunk" in str(refusal(WEBP[:12] + b"ABCD" + WEBP[16:]))
 
 
-@pytest.mark.parametrize("data", [BMP[:-1], BMP[:29], BMP[:2], WEBP[:-2], WEBP[:20], WEBP[:12]], ids=range(6))
+@pytest.mark.parametrize(
+    "data", [BMP[:-1], BMP[:29], BMP[:2], WEBP[:-2], WEBP[:20], WEBP[:12]], ids=range(6)
+)
 def test_a_cut_file_is_short_data(data):
     assert refusal(data).reason == "short_data"
 
 
-@pytest.mark.parametrize("size", [b"\xff\xff\xff\x7f\1\0\0\0", b"\1\0\0\0\0\0\0\x80", bytes(8),
-                                  b"\0\x40\0\0\1\x40\0\0", b"\0\0\0\x80\1\0\0\0"], ids=range(5))
-def test_a_bmp_that_declares_gigabytes_or_nothing_is_refused_before_it_is_decoded(size, monkeypatch):
+@pytest.mark.parametrize(
+    "size",
+    [
+        b"\xff\xff\xff\x7f\1\0\0\0",
+        b"\1\0\0\0\0\0\0\x80",
+        bytes(8),
+        b"\0\x40\0\0\1\x40\0\0",
+        b"\0\0\0\x80\1\0\0\0",
+    ],
+    ids=range(5),
+)
+def test_a_bmp_that_declares_gigabytes_or_nothing_is_refused_before_it_is_decoded(
+    size, monkeypatch
+):
     monkeypatch.setattr(picture_files, "_pillow_pixels", lambda data: pytest.fail("decoded"))
     assert refusal(BMP[:18] + size + BMP[26:]).reason == "size"
 
@@ -93,23 +112,45 @@ def test_no_damage_escapes_as_another_exception(data, capfd):
 
 
 def test_the_list_has_every_ending_and_leaves_out_what_is_hidden(tmp_path):
-    for name in ("a/1.JPG", "a/2.jpeg", "3.png", "4.bmp", "5.WebP", "6.txt", "._1.jpg", ".ipynb_checkpoints/1.jpg"):
+    for name in (
+        "a/1.JPG",
+        "a/2.jpeg",
+        "3.png",
+        "4.bmp",
+        "5.WebP",
+        "6.txt",
+        "._1.jpg",
+        ".ipynb_checkpoints/1.jpg",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     os.mkfifo(tmp_path / "7.jpg")
     (tmp_path / "8.jpg").mkdir()
-    assert [str(f.relative_to(tmp_path)) for f in pictures_below(tmp_path)] == ["3.png", "4.bmp", "5.WebP", "a/1.JPG",
-                                                                                "a/2.jpeg"]
+    assert [str(f.relative_to(tmp_path)) for f in pictures_below(tmp_path)] == [
+        "3.png",
+        "4.bmp",
+        "5.WebP",
+        "a/1.JPG",
+        "a/2.jpeg",
+    ]
     hidden = tmp_path / ".ipynb_checkpoints"
     assert pictures_below(hidden) == [hidden / "1.jpg"]
     assert PICTURE_SUFFIXES == (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-@pytest.mark.parametrize("make, what", [(os.mkfifo, "a FIFO"), (os.mkdir, "a folder"), (lambda p: None, "No such file"),
-                                        (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"),
-                                         "git lfs pull")])
+@pytest.mark.parametrize(
+    "make, what",
+    [
+        (os.mkfifo, "a FIFO"),
+        (os.mkdir, "a folder"),
+        (lambda p: None, "No such file"),
+        (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    ],
+)
 def test_what_is_no_picture_is_named_and_nothing_waits_for_it(tmp_path, make, what):
     make(tmp_path / "a.jpg")
     with pytest.raises(BadInput, match="accepted: ") as caught:
         picture_data(tmp_path / "a.jpg")
-    assert caught.value.reason == "file" and what in str(caught.value) and "a.jpg" in str(caught.value)
+    assert (
+        caught.value.reason == "file" and what in str(caught.value) and "a.jpg" in str(caught.value)
+    )

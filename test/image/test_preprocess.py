@@ -1,4 +1,6 @@
-"""The pixels that reach the network: against Pillow, against Hugging Face's processors, and against the geometry."""
+"""The pixels that reach the network: against Pillow, against Hugging Face's processors, and against
+the geometry.
+"""
 
 import warnings
 
@@ -6,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test.image.image_messages import image
 
+from test.image.image_messages import image
 from vit_perception.image.decode import decode_image
 from vit_perception.image.patch_geometry import PatchGeometry, ResizeRule
 from vit_perception.image.preprocess import Preprocessor
@@ -17,12 +19,14 @@ SIZES = [(480, 640), (481, 641), (97, 301), (301, 97), (223, 225), (50, 37), (22
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Waves and edges from coarse to fine, (H, W, 3) uint8: every frequency that a resize can get wrong."""
+    """Waves and edges from coarse to fine, (H, W, 3) uint8: every frequency that a resize can get
+    wrong.
+    """
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size[0], :size[1]] / max(size)
+    y, x = np.mgrid[: size[0], : size[1]] / max(size)
     waves = [np.sin(2 * np.pi * (f * x * (c + 1) + f * f * y)) for c, f in enumerate((3, 9, 31))]
     channels = np.stack(waves, axis=-1) * 80 + 127
-    channels[size[0] // 3:size[0] // 2, size[1] // 4:size[1] // 2] = (250, 5, 128)
+    channels[size[0] // 3 : size[0] // 2, size[1] // 4 : size[1] // 2] = (250, 5, 128)
     return np.clip(channels + rng.normal(0, 20, channels.shape), 0, 255).astype(np.uint8)
 
 
@@ -64,12 +68,22 @@ def hugging_face_processors():
     bit = pytest.importorskip("transformers.models.bit.image_processing_pil_bit", reason=absent)
     raw = {"do_rescale": False, "do_normalize": False}
     square = {"height": 224, "width": 224}
-    yield (ResizeRule((224, 224), "stretch", interpolation="bilinear"),
-           vit.ViTImageProcessorPil(size=square, resample=2, **raw))
-    yield (ResizeRule((224, 224), "crop", 256), bit.BitImageProcessorPil(size={"shortest_edge": 256}, crop_size=square,
-                                                                        do_center_crop=True, resample=3, **raw))
-    yield (ResizeRule((224, 224), "crop"), bit.BitImageProcessorPil(size={"shortest_edge": 224}, crop_size=square,
-                                                                   do_center_crop=True, resample=3, **raw))
+    yield (
+        ResizeRule((224, 224), "stretch", interpolation="bilinear"),
+        vit.ViTImageProcessorPil(size=square, resample=2, **raw),
+    )
+    yield (
+        ResizeRule((224, 224), "crop", 256),
+        bit.BitImageProcessorPil(
+            size={"shortest_edge": 256}, crop_size=square, do_center_crop=True, resample=3, **raw
+        ),
+    )
+    yield (
+        ResizeRule((224, 224), "crop"),
+        bit.BitImageProcessorPil(
+            size={"shortest_edge": 224}, crop_size=square, do_center_crop=True, resample=3, **raw
+        ),
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -79,7 +93,8 @@ def test_hugging_face_processors_give_the_same_pixels(size):
     for rule, processor in hugging_face_processors():
         theirs = processor(pixels, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
         mean, worst = differences(Preprocessor(rule)(rgb(pixels)), theirs)
-        # A portrait image by Pillow 13: the passes in the other order, see test_stretch_is_pillows_resize.
+        # A portrait image by Pillow 13: the passes in the other order, see
+        # test_stretch_is_pillows_resize.
         mean_limit, worst_limit = (0.3, 16) if size[0] > size[1] else (0.05, 2)
         assert mean <= mean_limit and worst <= worst_limit, (rule, mean, worst)
         shifted, _ = differences(Preprocessor(rule)(rgb(pixels)), np.roll(theirs, 1, axis=1))
@@ -92,7 +107,7 @@ def test_the_memory_order_of_the_source_does_not_matter(encoding, pad):
     pixels = picture((60, 80))
     samples = np.dstack([pixels, pixels[..., :1]]) if "a" in encoding else pixels
     if encoding.startswith("bgr"):
-        samples = samples[..., [2, 1, 0, 3][:samples.shape[2]]]
+        samples = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
     if encoding.endswith("16"):
         samples = (samples.astype("<u2") << 8) + 99
     rows = np.frombuffer(np.ascontiguousarray(samples).tobytes(), np.uint8).reshape(60, -1)
@@ -100,11 +115,15 @@ def test_the_memory_order_of_the_source_does_not_matter(encoding, pad):
     expected = preprocess(rgb(pixels))
     decoded = decode_image(image(encoding, (60, 80), rows, pad=pad))
     assert torch.equal(preprocess(decoded), expected)
-    assert expected.is_contiguous() and expected.dtype == torch.uint8 and expected.shape == (3, 28, 42)
+    assert (
+        expected.is_contiguous() and expected.dtype == torch.uint8 and expected.shape == (3, 28, 42)
+    )
 
 
 def test_read_only_pixels_are_neither_copied_nor_warned_about():
-    """torch.from_numpy warns once per process about a read-only array: on a robot, about every kind of message."""
+    """torch.from_numpy warns once per process about a read-only array: on a robot, about every kind
+    of message.
+    """
     pixels = picture((60, 80))
     pixels.flags.writeable = False
     before = pixels.copy()
@@ -141,10 +160,17 @@ def test_padding_has_its_colour_and_the_picture_lies_between():
 
 
 @pytest.mark.parametrize("size", [(480, 640), (481, 641), (97, 301), (301, 97)])
-@pytest.mark.parametrize("rule", [
-    ResizeRule((112, 112)), ResizeRule((112, 112), "crop"), ResizeRule((112, 140), "crop"),
-    ResizeRule((112, 112), "crop", 128), ResizeRule((112, 112), "pad")],
-    ids=["stretch", "crop", "crop wide", "crop 128", "pad"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ResizeRule((112, 112)),
+        ResizeRule((112, 112), "crop"),
+        ResizeRule((112, 140), "crop"),
+        ResizeRule((112, 112), "crop", 128),
+        ResizeRule((112, 112), "pad"),
+    ],
+    ids=["stretch", "crop", "crop wide", "crop 128", "pad"],
+)
 def test_a_rectangle_drawn_in_the_source_lights_the_patch_of_the_geometry(rule, size):
     preprocess = Preprocessor(rule)
     geometry = PatchGeometry(preprocess.plan(size), 14)
@@ -155,7 +181,7 @@ def test_a_rectangle_drawn_in_the_source_lights_the_patch_of_the_geometry(rule, 
         if top < 0 or left < 0 or bottom > size[0] or right > size[1]:
             continue
         pixels = np.zeros((*size, 3), np.uint8)
-        pixels[round(top):round(bottom), round(left):round(right)] = 255
+        pixels[round(top) : round(bottom), round(left) : round(right)] = 255
         network = preprocess(rgb(pixels))[0].numpy().astype(float)
         brightness = network.reshape(rows, 14, columns, 14).mean(axis=(1, 3)).reshape(-1)
         assert brightness.argmax() == index and brightness[index] > 215
@@ -176,13 +202,17 @@ def test_a_strip_that_would_become_gigabytes_is_refused():
     assert caught.value.reason == "size"
     # The other fits bound the resized size by the network's.
     for fit in ("stretch", "pad"):
-        assert Preprocessor(ResizeRule((224, 224), fit))(rgb(np.zeros((1, 9000, 3), np.uint8))).shape == (3, 224, 224)
+        assert Preprocessor(ResizeRule((224, 224), fit))(
+            rgb(np.zeros((1, 9000, 3), np.uint8))
+        ).shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_aliased_bilinear_is_opencvs_linear_resize(size):
     pixels = picture(size)
-    ours = Preprocessor(ResizeRule((224, 224), interpolation="bilinear_aliased"))(rgb(pixels)).numpy()
+    ours = Preprocessor(ResizeRule((224, 224), interpolation="bilinear_aliased"))(
+        rgb(pixels)
+    ).numpy()
     theirs = cv2.resize(pixels, (224, 224), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
     difference = np.abs(ours.astype(int) - theirs)
     assert difference.max() <= 1 and difference.mean() < 0.5

@@ -1,6 +1,8 @@
-"""Record topics of the node as they come, CDR bytes untouched, into a rosbag2 bag: ``bag_recorder.py BAG TOPIC=TYPE..``
+"""Record topics of the node as they come, CDR bytes untouched, into a rosbag2 bag:
+``bag_recorder.py BAG TOPIC=TYPE..``
 
-Ends with SIGTERM. Neither deserialises nor imports vit_perception: what is in the bag is what was on the wire.
+Ends with SIGTERM. Neither deserialises nor imports vit_perception: what is in the bag is what was
+on the wire.
 """
 
 import importlib
@@ -35,12 +37,22 @@ def main(bag: str, topics: dict[str, str]) -> None:
     with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for topic, kind in topics.items():
             connection = writer.add_connection(topic, kind, typestore=typestore)
-            durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.endswith("layout") else DurabilityPolicy.VOLATILE
+            durability = (
+                DurabilityPolicy.TRANSIENT_LOCAL
+                if topic.endswith("layout")
+                else DurabilityPolicy.VOLATILE
+            )
             package, _, name = kind.split("/")
             kind = getattr(importlib.import_module(f"{package}.msg"), name)
-            subscriptions.append(node.create_subscription(
-                kind, topic, lambda data, c=connection: write(c, data), QoSProfile(depth=1000, durability=durability),
-                raw=True))
+            subscriptions.append(
+                node.create_subscription(
+                    kind,
+                    topic,
+                    lambda data, c=connection: write(c, data),
+                    QoSProfile(depth=1000, durability=durability),
+                    raw=True,
+                )
+            )
         while going and not all(one.get_publisher_count() for one in subscriptions):
             rclpy.spin_once(node, timeout_sec=0.1)
         print("recording", flush=True)

@@ -1,9 +1,11 @@
-"""A policy's side and a robot's side that share no code with the package, nor with ROS: CycloneDDS's Python binding.
+"""A policy's side and a robot's side that share no code with the package, nor with ROS:
+CycloneDDS's Python binding.
 
     python test/interop/cyclone_client.py DOMAIN FRAMES OUT.npz
 
-Sends FRAMES images and poses to the node as a robot would, waits for the layout and for tokens, mask and embedding of
-each, and writes down what it read: nothing of vit_perception or of rclpy is imported here.
+Sends FRAMES images and poses to the node as a robot would, waits for the layout and for tokens,
+mask and embedding of each, and writes down what it read: nothing of vit_perception or of rclpy is
+imported here.
 """
 
 import json
@@ -15,18 +17,20 @@ from dataclasses import dataclass
 import numpy as np
 
 # One machine, no multicast: as ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST has it.
-os.environ["CYCLONEDDS_URI"] = """<CycloneDDS><Domain><General><AllowMulticast>false</AllowMulticast>
+os.environ[
+    "CYCLONEDDS_URI"
+] = """<CycloneDDS><Domain><General><AllowMulticast>false</AllowMulticast>
 <Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces></General>
 <Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>40</MaxAutoParticipantIndex>
 <Peers><Peer Address="127.0.0.1"/></Peers></Discovery></Domain></CycloneDDS>"""
 
-from cyclonedds.core import Policy, Qos  # noqa: E402
-from cyclonedds.domain import DomainParticipant  # noqa: E402
-from cyclonedds.idl import IdlStruct, annotations, types  # noqa: E402
-from cyclonedds.pub import DataWriter  # noqa: E402
-from cyclonedds.sub import DataReader  # noqa: E402
-from cyclonedds.topic import Topic  # noqa: E402
-from cyclonedds.util import duration  # noqa: E402
+from cyclonedds.core import Policy, Qos
+from cyclonedds.domain import DomainParticipant
+from cyclonedds.idl import IdlStruct, annotations, types
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+from cyclonedds.util import duration
 
 
 @dataclass
@@ -121,10 +125,14 @@ def wait_for(done, what: str, timeout_s: float = 120.0):
 def main(domain: int, frames: int, out: str) -> None:
     participant = DomainParticipant(domain)
     latched = Qos(RELIABLE, XCDR1, Policy.Durability.TransientLocal, Policy.History.KeepLast(1))
-    layouts = DataReader(participant, Topic(participant, "rt/vit_encoder/layout", Text), qos=latched)
+    layouts = DataReader(
+        participant, Topic(participant, "rt/vit_encoder/layout", Text), qos=latched
+    )
     qos = Qos(RELIABLE, XCDR1, Policy.Durability.Volatile, Policy.History.KeepLast(10))
-    readers = {name: DataReader(participant, Topic(participant, f"rt/vit_encoder/{name}", Image), qos=qos)
-               for name in OUTPUTS}
+    readers = {
+        name: DataReader(participant, Topic(participant, f"rt/vit_encoder/{name}", Image), qos=qos)
+        for name in OUTPUTS
+    }
     images = DataWriter(participant, Topic(participant, "rt/wrist/image", Image), qos=qos)
     poses = DataWriter(participant, Topic(participant, "rt/ee_pose", PoseStamped), qos=qos)
     layout = json.loads(wait_for(lambda: layouts.take(1), "layout")[0].data)
@@ -137,10 +145,15 @@ def main(domain: int, frames: int, out: str) -> None:
         header = Header(Time(FIRST_SEC + index, 7), "camera")
         pose = Pose(Point(0.1 * index, 0.2, 0.3), Quaternion(0, 0, 0, 1))
         poses.write(PoseStamped(Header(header.stamp, "base_link"), pose))
-        images.write(Image(header, HEIGHT_PX, WIDTH_PX, "rgb8", 0, 3 * WIDTH_PX, picture(index).tobytes()))
+        images.write(
+            Image(header, HEIGHT_PX, WIDTH_PX, "rgb8", 0, 3 * WIDTH_PX, picture(index).tobytes())
+        )
         for name, reader in readers.items():
             message = wait_for(lambda: reader.take(1), f"{name} of frame {index}")[0]
-            assert (message.header.stamp.sec, message.header.frame_id) == (FIRST_SEC + index, "camera"), message.header
+            assert (message.header.stamp.sec, message.header.frame_id) == (
+                FIRST_SEC + index,
+                "camera",
+            ), message.header
             read[f"{name}.{index}"] = value_of(message)
     np.savez(out, **read)
 

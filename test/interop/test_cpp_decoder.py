@@ -1,4 +1,6 @@
-"""examples/cpp against the message headers, run on what our encoder wrote: the numbers must be the same."""
+"""examples/cpp against the message headers, run on what our encoder wrote: the numbers must be the
+same.
+"""
 
 import os
 import shutil
@@ -17,7 +19,9 @@ COMPILER = shutil.which("g++") or shutil.which("c++")
 if COMPILER is None:
     pytest.skip("no C++ compiler (g++) on the path", allow_module_level=True)
 if not (PREFIX / "include/sensor_msgs/sensor_msgs/msg/image.hpp").is_file():
-    pytest.skip(f"no C++ headers of sensor_msgs below AMENT_PREFIX_PATH ({PREFIX})", allow_module_level=True)
+    pytest.skip(
+        f"no C++ headers of sensor_msgs below AMENT_PREFIX_PATH ({PREFIX})", allow_module_level=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +29,29 @@ def program(tmp_path_factory) -> Path:
     """examples/cpp/decode_tokens.cpp, built as a package would build it, warnings being errors."""
     built = tmp_path_factory.mktemp("cpp") / "decode_tokens"
     # One folder a package below include/, and fastcdr's own.
-    includes = [f"-isystem{path}" for path in sorted((PREFIX / "include").iterdir()) if path.is_dir()]
-    command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
-               str(ROOT / "examples/cpp/decode_tokens.cpp"), f"-I{ROOT / 'examples/cpp'}", *includes,
-               f"-isystem{PREFIX / 'include'}", "-o", str(built),
-               f"-L{PREFIX / 'lib'}", f"-Wl,-rpath,{PREFIX / 'lib'}", f"-Wl,-rpath-link,{PREFIX / 'lib'}",
-               "-lsensor_msgs__rosidl_typesupport_fastrtps_cpp", "-lfastcdr"]
+    includes = [
+        f"-isystem{path}" for path in sorted((PREFIX / "include").iterdir()) if path.is_dir()
+    ]
+    command = [
+        COMPILER,
+        "-std=c++17",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Werror",
+        str(ROOT / "examples/cpp/decode_tokens.cpp"),
+        f"-I{ROOT / 'examples/cpp'}",
+        *includes,
+        f"-isystem{PREFIX / 'include'}",
+        "-o",
+        str(built),
+        f"-L{PREFIX / 'lib'}",
+        f"-Wl,-rpath,{PREFIX / 'lib'}",
+        f"-Wl,-rpath-link,{PREFIX / 'lib'}",
+        "-lsensor_msgs__rosidl_typesupport_fastrtps_cpp",
+        "-lfastcdr",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-4000:]
     return built
@@ -39,6 +60,7 @@ def program(tmp_path_factory) -> Path:
 def cdr_of(fields, **changes) -> bytes:
     """A sensor_msgs/Image in CDR, by rosbags."""
     from rosbags.typesys import Stores, get_typestore
+
     typestore = get_typestore(Stores.ROS2_KILTED)
     types = typestore.types
     values = fields._asdict() | {"data": np.frombuffer(fields.data, np.uint8)} | changes
@@ -50,9 +72,14 @@ def cdr_of(fields, **changes) -> bytes:
 
 def run(program: Path, folder: Path, cdr: bytes) -> SimpleNamespace:
     (folder / "message.cdr").write_bytes(cdr)
-    result = subprocess.run([str(program), str(folder / "message.cdr")], capture_output=True, text=True)
-    return SimpleNamespace(code=result.returncode, error=result.stderr,
-                           lines=[line.split() for line in result.stdout.splitlines()])
+    result = subprocess.run(
+        [str(program), str(folder / "message.cdr")], capture_output=True, text=True
+    )
+    return SimpleNamespace(
+        code=result.returncode,
+        error=result.stderr,
+        lines=[line.split() for line in result.stdout.splitlines()],
+    )
 
 
 TOKENS = np.random.default_rng(0).normal(0, 3, (9, 384)).astype(np.float32)
@@ -66,9 +93,13 @@ def test_tokens_read_in_cpp_equal_those_that_were_encoded(program, tmp_path, dty
     assert read.code == 0, read.error
     assert read.lines[0] == ["12", "345", "camera", "9", "384"]
     sent = TOKENS.astype(dtype).astype(np.float64)
-    assert [line[0] for line in read.lines[1:]] == ["0" if row in (2, 8) else "1" for row in range(9)]
+    assert [line[0] for line in read.lines[1:]] == [
+        "0" if row in (2, 8) else "1" for row in range(9)
+    ]
     # The sum one by one, in the order of the channels: equal to the last bit.
-    assert [float(line[1]) for line in read.lines[1:]] == [float(np.cumsum(row)[-1]) for row in sent]
+    assert [float(line[1]) for line in read.lines[1:]] == [
+        float(np.cumsum(row)[-1]) for row in sent
+    ]
     assert [float(line[2]) for line in read.lines[1:]] == sent[:, -1].tolist()
 
 
@@ -79,9 +110,12 @@ def test_the_mask_reads_as_numbers(program, tmp_path):
 
 def test_what_does_not_fit_is_refused_by_name(program, tmp_path):
     fields = encode_tensor(TOKENS)
-    for changes, said in (({"encoding": "rgb8"}, "encoding is 'rgb8'; accepted: 32FC1"),
-                          ({"step": 3}, "step 3 does not fit"), ({"height": 10}, "10 x 384"),
-                          ({"is_bigendian": 1}, "accepted: little-endian")):
+    for changes, said in (
+        ({"encoding": "rgb8"}, "encoding is 'rgb8'; accepted: 32FC1"),
+        ({"step": 3}, "step 3 does not fit"),
+        ({"height": 10}, "10 x 384"),
+        ({"is_bigendian": 1}, "accepted: little-endian"),
+    ):
         read = run(program, tmp_path, cdr_of(fields, **changes))
         assert read.code == 1 and said in read.error, (changes, read.error)
 

@@ -1,7 +1,8 @@
-"""The node as other software sees it: CycloneDDS's Python binding sends and reads, rosbags reads a recording of it.
+"""The node as other software sees it: CycloneDDS's Python binding sends and reads, rosbags reads a
+recording of it.
 
-Three processes. Whatever they read is held equal to what our decoder reads and to what the pipeline makes of the
-images.
+Three processes. Whatever they read is held equal to what our decoder reads and to what the pipeline
+makes of the images.
 """
 
 import json
@@ -17,52 +18,102 @@ import yaml
 from test.conftest import ROOT
 from test.waiting import status_of, wait_for_words
 from vit_perception.cli.processes import Child
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+    OutputSettings,
+    PoseSettings,
+)
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.pose_history import pose_of
-from vit_perception.config.settings import (CameraSettings, EncoderSettings, EngineSettings, ModelSettings, OutputSettings,
-                                     PoseSettings)
-from vit_perception.wire.records import PoseAtImage
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.records import PoseAtImage
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
-pytest.importorskip("cyclonedds", reason="CycloneDDS's Python binding is not installed: requirements/test.txt has it")
+pytest.importorskip(
+    "cyclonedds",
+    reason="CycloneDDS's Python binding is not installed: requirements/test.txt has it",
+)
 HERE = Path(__file__).parent
 FRAMES = 5
-TOPICS = {"/vit_encoder/tokens": "sensor_msgs/msg/Image", "/vit_encoder/token_mask": "sensor_msgs/msg/Image",
-          "/vit_encoder/embedding": "sensor_msgs/msg/Image", "/vit_encoder/wrist/cls_token": "sensor_msgs/msg/Image",
-          "/vit_encoder/layout": "std_msgs/msg/String",
-          "/vit_encoder/arm/pose_at_image": "geometry_msgs/msg/PoseStamped"}
+TOPICS = {
+    "/vit_encoder/tokens": "sensor_msgs/msg/Image",
+    "/vit_encoder/token_mask": "sensor_msgs/msg/Image",
+    "/vit_encoder/embedding": "sensor_msgs/msg/Image",
+    "/vit_encoder/wrist/cls_token": "sensor_msgs/msg/Image",
+    "/vit_encoder/layout": "std_msgs/msg/String",
+    "/vit_encoder/arm/pose_at_image": "geometry_msgs/msg/PoseStamped",
+}
 
 
 def settings_with(checkpoint: Path, dtype: str) -> EncoderSettings:
-    return EncoderSettings((CameraSettings("wrist", "/wrist/image"),), (PoseSettings("arm", "/ee_pose", "base_link"),),
-                           model=ModelSettings(str(checkpoint)), engine=EngineSettings("torch", "float32"),
-                           output=OutputSettings(dtype=dtype))
+    return EncoderSettings(
+        (CameraSettings("wrist", "/wrist/image"),),
+        (PoseSettings("arm", "/ee_pose", "base_link"),),
+        model=ModelSettings(str(checkpoint)),
+        engine=EngineSettings("torch", "float32"),
+        output=OutputSettings(dtype=dtype),
+    )
 
 
 def parameters_of(settings: EncoderSettings) -> dict:
-    return {"camera_names": ["wrist"], "cameras.wrist.topic": "/wrist/image", "pose_names": ["arm"],
-            "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "poses.arm.wait_s": 1.0,
-            "autostart": True, "model.checkpoint": settings.model.checkpoint, "engine.backend": "torch",
-            "engine.precision": "float32", "output_dtype": settings.output.dtype}
+    return {
+        "camera_names": ["wrist"],
+        "cameras.wrist.topic": "/wrist/image",
+        "pose_names": ["arm"],
+        "poses.arm.topic": "/ee_pose",
+        "poses.arm.frame_id": "base_link",
+        "poses.arm.wait_s": 1.0,
+        "autostart": True,
+        "model.checkpoint": settings.model.checkpoint,
+        "engine.backend": "torch",
+        "engine.precision": "float32",
+        "output_dtype": settings.output.dtype,
+    }
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def exchange(request, tiny_checkpoint, tmp_path_factory):
-    """What CycloneDDS read, the bag of the same frames, and the pipeline that says what should be in both."""
+    """What CycloneDDS read, the bag of the same frames, and the pipeline that says what should be
+    in both.
+    """
     folder = tmp_path_factory.mktemp("clients")
     settings = settings_with(tiny_checkpoint, request.param)
-    (folder / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters_of(settings)}}))
-    node = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", str(folder / "node.yaml"),
-                        log=folder / "node.log")
-    recorder = Child([sys.executable, str(HERE / "bag_recorder.py"), str(folder / "bag"),
-                      *(f"{topic}={kind}" for topic, kind in TOPICS.items())], folder / "recorder.log")
+    (folder / "node.yaml").write_text(
+        yaml.safe_dump({"/**": {"ros__parameters": parameters_of(settings)}})
+    )
+    node = Child.module(
+        "vit_perception.ros.start",
+        "--ros-args",
+        "--params-file",
+        str(folder / "node.yaml"),
+        log=folder / "node.log",
+    )
+    recorder = Child(
+        [
+            sys.executable,
+            str(HERE / "bag_recorder.py"),
+            str(folder / "bag"),
+            *(f"{topic}={kind}" for topic, kind in TOPICS.items()),
+        ],
+        folder / "recorder.log",
+    )
     client = None
     try:
         wait_for_words(node, "active, listening")
         wait_for_words(recorder, "recording")
-        client = Child([sys.executable, str(HERE / "cyclone_client.py"), os.environ["ROS_DOMAIN_ID"], str(FRAMES),
-                        str(folder / "read.npz")], folder / "client.log")
+        client = Child(
+            [
+                sys.executable,
+                str(HERE / "cyclone_client.py"),
+                os.environ["ROS_DOMAIN_ID"],
+                str(FRAMES),
+                str(folder / "read.npz"),
+            ],
+            folder / "client.log",
+        )
         assert status_of(client) == 0, client.tail()
         # A message of each topic and frame, and a layout before the first image and one behind it.
         wait_for_words(recorder, f"{FRAMES * (len(TOPICS) - 1) + 2} messages")
@@ -73,8 +124,12 @@ def exchange(request, tiny_checkpoint, tmp_path_factory):
             if child is not None:
                 child.kill()
     pipeline = Pipeline.open(settings)
-    yield SimpleNamespace(read=dict(np.load(folder / "read.npz")), bag=folder / "bag", pipeline=pipeline,
-                          dtype=request.param)
+    yield SimpleNamespace(
+        read=dict(np.load(folder / "read.npz")),
+        bag=folder / "bag",
+        pipeline=pipeline,
+        dtype=request.param,
+    )
     pipeline.close()
 
 
@@ -89,16 +144,32 @@ def expected_results(exchange) -> list:
     for index in range(FRAMES):
         stamp = SimpleNamespace(sec=cyclone_client.FIRST_SEC + index, nanosec=7)
         pixels = cyclone_client.picture(index)
-        image = SimpleNamespace(header=SimpleNamespace(stamp=stamp, frame_id="camera"), height=pixels.shape[0],
-                                width=pixels.shape[1], encoding="rgb8", is_bigendian=0, step=3 * pixels.shape[1],
-                                data=pixels.tobytes())
-        pose = pose_of(SimpleNamespace(
-            header=SimpleNamespace(stamp=stamp, frame_id="base_link"),
-            pose=SimpleNamespace(position=SimpleNamespace(x=0.1 * index, y=0.2, z=0.3),
-                                 orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0))))
+        image = SimpleNamespace(
+            header=SimpleNamespace(stamp=stamp, frame_id="camera"),
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            encoding="rgb8",
+            is_bigendian=0,
+            step=3 * pixels.shape[1],
+            data=pixels.tobytes(),
+        )
+        pose = pose_of(
+            SimpleNamespace(
+                header=SimpleNamespace(stamp=stamp, frame_id="base_link"),
+                pose=SimpleNamespace(
+                    position=SimpleNamespace(x=0.1 * index, y=0.2, z=0.3),
+                    orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
+                ),
+            )
+        )
         prepared = exchange.pipeline.prepare({"wrist": image})
-        results.append(exchange.pipeline.assemble(prepared, exchange.pipeline.encode(prepared),
-                                                 {"arm": PoseAtImage(pose, "interpolated", 0)}))
+        results.append(
+            exchange.pipeline.assemble(
+                prepared,
+                exchange.pipeline.encode(prepared),
+                {"arm": PoseAtImage(pose, "interpolated", 0)},
+            )
+        )
     return results
 
 
@@ -113,14 +184,18 @@ def test_cyclonedds_reads_what_the_pipeline_made_of_what_cyclonedds_sent(exchang
         np.testing.assert_array_equal(tokens, result.sequence.tokens.astype(exchange.dtype))
         np.testing.assert_array_equal(mask[0] == 255, result.sequence.mask)
         np.testing.assert_array_equal(mask_of(tokens), result.sequence.mask)
-        np.testing.assert_array_equal(exchange.read[f"embedding.{index}"][0], result.embedding.astype(exchange.dtype))
-        np.testing.assert_array_equal(exchange.read[f"wrist/cls_token.{index}"],
-                                      layout.split(tokens)["wrist/cls"])
+        np.testing.assert_array_equal(
+            exchange.read[f"embedding.{index}"][0], result.embedding.astype(exchange.dtype)
+        )
+        np.testing.assert_array_equal(
+            exchange.read[f"wrist/cls_token.{index}"], layout.split(tokens)["wrist/cls"]
+        )
         assert layout.split(tokens)["arm/pose"].any()
 
 
 def test_rosbags_reads_the_same_from_a_recording(exchange):
     from rosbags.highlevel import AnyReader
+
     counted = dict.fromkeys(TOPICS, 0)
     with AnyReader([exchange.bag]) as reader:
         assert {c.topic: c.msgtype for c in reader.connections} == TOPICS
@@ -140,7 +215,9 @@ def test_rosbags_reads_the_same_from_a_recording(exchange):
                 np.testing.assert_array_equal(decode_tensor(message), by_client)
                 assert message.header.stamp.nanosec == 7 and message.header.frame_id == "camera"
     # The layout comes again with the first image's size.
-    assert counted.pop("/vit_encoder/layout") == 2 and json.loads(newest)["cameras"][0]["source_size_px"] == [48, 64]
+    assert counted.pop("/vit_encoder/layout") == 2 and json.loads(newest)["cameras"][0][
+        "source_size_px"
+    ] == [48, 64]
     assert set(counted.values()) == {FRAMES}
 
 

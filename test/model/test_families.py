@@ -1,39 +1,71 @@
-"""The model's switches against transformers' own models, with random weights and names mapped by hand."""
+"""The model's switches against transformers' own models, with random weights and names mapped by
+hand.
+"""
 
 import re
 
 import pytest
 import torch
-from transformers import (CLIPVisionConfig, CLIPVisionModel, DeiTConfig, DeiTForImageClassificationWithTeacher,
-                          Dinov2WithRegistersConfig, Dinov2WithRegistersModel, DINOv3ViTConfig, DINOv3ViTModel,
-                          SiglipVisionConfig, SiglipVisionModel)
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from vit_perception.checkpoints.load_strict import build_strict
 from vit_perception.model.vision_transformer import ViTConfig
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
-         "_attn_implementation": "eager"}
-OURS = {"width": 32, "depth": 3, "heads": 4, "mlp_width": 48, "patch_size_px": 8, "image_size_px": (32, 32)}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+    "_attn_implementation": "eager",
+}
+OURS = {
+    "width": 32,
+    "depth": 3,
+    "heads": 4,
+    "mlp_width": 48,
+    "patch_size_px": 8,
+    "image_size_px": (32, 32),
+}
 # Ends of names, as the modules of all these models have them, in the order in which they are tried.
 RENAMED = [
-    (r"^(deit|clip|vision_model|model)\.", ""), (r"^(encoder\.layers?|encoder\.block|layers?)\.(\d+)\.", r"blocks.\2."),
+    (r"^(deit|clip|vision_model|model)\.", ""),
+    (r"^(encoder\.layers?|encoder\.block|layers?)\.(\d+)\.", r"blocks.\2."),
     (r"^embeddings\.(cls_token|distillation_token|register_tokens)", r"\1"),
-    (r"^embeddings\.class_embedding", "cls_token"), (r"^embeddings\.position_embeddings?(\.weight)?$",
-                                                     "position_embedding"),
+    (r"^embeddings\.class_embedding", "cls_token"),
+    (r"^embeddings\.position_embeddings?(\.weight)?$", "position_embedding"),
     (r"^embeddings\.patch_embeddings?(\.projection)?\.", "patch_embedding.projection."),
-    (r"\.self_attn\.|\.attention\.attention\.", ".attention."), (r"\.attention\.(output\.dense|o_proj|out_proj)\.",
-                                                                 ".attention.output."),
-    (r"\.(query|q_proj)\.", ".query."), (r"\.(key|k_proj)\.", ".key."), (r"\.(value|v_proj)\.", ".value."),
+    (r"\.self_attn\.|\.attention\.attention\.", ".attention."),
+    (r"\.attention\.(output\.dense|o_proj|out_proj)\.", ".attention.output."),
+    (r"\.(query|q_proj)\.", ".query."),
+    (r"\.(key|k_proj)\.", ".key."),
+    (r"\.(value|v_proj)\.", ".value."),
     (r"\.(norm1|layernorm_before|layer_norm1)\.", ".norm_attention."),
     (r"\.(norm2|layernorm_after|layer_norm2)\.", ".norm_mlp."),
-    (r"\.layer_scale1\.lambda1", ".scale_attention.factor"), (r"\.layer_scale2\.lambda1", ".scale_mlp.factor"),
-    (r"\.(mlp\.fc1|intermediate\.dense|mlp\.up_proj)\.", ".mlp.up."), (r"\.mlp\.gate_proj\.", ".mlp.gate."),
+    (r"\.layer_scale1\.lambda1", ".scale_attention.factor"),
+    (r"\.layer_scale2\.lambda1", ".scale_mlp.factor"),
+    (r"\.(mlp\.fc1|intermediate\.dense|mlp\.up_proj)\.", ".mlp.up."),
+    (r"\.mlp\.gate_proj\.", ".mlp.gate."),
     (r"\.(mlp\.fc2|mlp\.down_proj|output\.dense)\.", ".mlp.down."),
-    (r"^(layernorm|post_layernorm|norm)\.", "norm."), (r"^pre_layrnorm\.", "norm_before."),
-    (r"^head\.layernorm\.", "attention_pooling.norm."), (r"^head\.mlp\.", "attention_pooling.mlp."),
+    (r"^(layernorm|post_layernorm|norm)\.", "norm."),
+    (r"^pre_layrnorm\.", "norm_before."),
+    (r"^head\.layernorm\.", "attention_pooling.norm."),
+    (r"^head\.mlp\.", "attention_pooling.mlp."),
     (r"^head\.(probe|attention)", r"attention_pooling.\1"),
     (r"attention_pooling\.attention\.out_proj", "attention_pooling.attention.output"),
-    (r"^cls_classifier", "head"), (r"^distillation_classifier", "head_distillation"),
+    (r"^cls_classifier", "head"),
+    (r"^distillation_classifier", "head_distillation"),
 ]
 
 
@@ -41,8 +73,10 @@ def randomised(module_class, config):
     torch.manual_seed(0)
     model = module_class(config).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
-        one = "norm" in name and name.endswith("weight") or "layer_scale" in name
-        parameter.normal_(mean=float(one), std=parameter[0].numel() ** -0.5 if parameter.ndim == 2 else 0.2)
+        one = ("norm" in name and name.endswith("weight")) or "layer_scale" in name
+        parameter.normal_(
+            mean=float(one), std=parameter[0].numel() ** -0.5 if parameter.ndim == 2 else 0.2
+        )
     return model
 
 
@@ -85,22 +119,45 @@ def all_close(found):
 
 
 def test_dinov2_with_registers_is_interpolated_with_antialias():
-    theirs = randomised(Dinov2WithRegistersModel, Dinov2WithRegistersConfig(
-        **SIZES, mlp_ratio=2, num_register_tokens=4))
-    config = ViTConfig(**{**OURS, "mlp_width": 64}, layer_scale=True, register_tokens=4,
-                       position_interpolation="bicubic_antialias")
+    theirs = randomised(
+        Dinov2WithRegistersModel,
+        Dinov2WithRegistersConfig(**SIZES, mlp_ratio=2, num_register_tokens=4),
+    )
+    config = ViTConfig(
+        **{**OURS, "mlp_width": 64},
+        layer_scale=True,
+        register_tokens=4,
+        position_interpolation="bicubic_antialias",
+    )
     all_close(differences(ours_of(theirs, config), lambda x: theirs(x).last_hidden_state, 5))
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_dinov3_with_rope_on_any_grid(gated):
-    theirs = randomised(DINOv3ViTModel, DINOv3ViTConfig(
-        **SIZES, intermediate_size=48, num_register_tokens=4, use_gated_mlp=gated,
-        hidden_act="silu" if gated else "gelu", rope_theta=100.0))
-    config = ViTConfig(**OURS, layer_scale=True, register_tokens=4, position_embedding="none", rope_theta=100.0,
-                       norm_eps=1e-5, activation="swiglu" if gated else "gelu")
+    theirs = randomised(
+        DINOv3ViTModel,
+        DINOv3ViTConfig(
+            **SIZES,
+            intermediate_size=48,
+            num_register_tokens=4,
+            use_gated_mlp=gated,
+            hidden_act="silu" if gated else "gelu",
+            rope_theta=100.0,
+        ),
+    )
+    config = ViTConfig(
+        **OURS,
+        layer_scale=True,
+        register_tokens=4,
+        position_embedding="none",
+        rope_theta=100.0,
+        norm_eps=1e-5,
+        activation="swiglu" if gated else "gelu",
+    )
     ours = ours_of(theirs, config)
-    all_close(differences(ours, lambda x: theirs(x).last_hidden_state, 5, ((32, 32), (48, 24), (8, 64))))
+    all_close(
+        differences(ours, lambda x: theirs(x).last_hidden_state, 5, ((32, 32), (48, 24), (8, 64)))
+    )
     images = torch.randn(1, 3, 48, 24)
     attention = theirs(images, output_attentions=True).attentions[-1][:, :, 0, 5:]
     assert (ours(images).cls_attention - attention).abs().max() <= 1e-5
@@ -130,13 +187,20 @@ def test_siglip_has_no_cls_token_and_pools_by_attention():
         assert out.pooled is out.cls_token
         pooling = (theirs if hasattr(theirs, "head") else theirs.vision_model).head.attention
         probe = ours.attention_pooling.probe.expand(2, -1, -1)
-        _, weights = pooling(probe, expected.last_hidden_state, expected.last_hidden_state,
-                             average_attn_weights=False)
+        _, weights = pooling(
+            probe,
+            expected.last_hidden_state,
+            expected.last_hidden_state,
+            average_attn_weights=False,
+        )
         assert (out.cls_attention - weights[:, :, 0]).abs().max() <= 1e-5
 
 
 def test_deit_averages_the_heads_of_its_two_tokens():
-    theirs = randomised(DeiTForImageClassificationWithTeacher, DeiTConfig(**SIZES, intermediate_size=48, num_labels=7))
+    theirs = randomised(
+        DeiTForImageClassificationWithTeacher,
+        DeiTConfig(**SIZES, intermediate_size=48, num_labels=7),
+    )
     config = ViTConfig(**OURS, distillation_token=True, norm_eps=1e-12, head="distilled", classes=7)
     ours = ours_of(theirs, config)
     for size in ((32, 32), (48, 24)):

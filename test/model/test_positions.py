@@ -1,4 +1,6 @@
-"""Each family's way to resize a position embedding, by the library or the formula that the family uses."""
+"""Each family's way to resize a position embedding, by the library or the formula that the family
+uses.
+"""
 
 import math
 
@@ -35,9 +37,15 @@ def test_metas_adds_a_tenth_to_the_size(grid):
     assert torch.allclose(resize_grid(given, grid, "bicubic_offset"), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name, options", [
-    ("bicubic", {"mode": "bicubic"}), ("bicubic_antialias", {"mode": "bicubic", "antialias": True}),
-    ("bilinear", {"mode": "bilinear"}), ("bilinear_antialias", {"mode": "bilinear", "antialias": True})])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("bicubic", {"mode": "bicubic"}),
+        ("bicubic_antialias", {"mode": "bicubic", "antialias": True}),
+        ("bilinear", {"mode": "bilinear"}),
+        ("bilinear_antialias", {"mode": "bilinear", "antialias": True}),
+    ],
+)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_the_others_are_torchs_with_edges_aligned(name, options, grid):
     expected = functional.interpolate(learned(), size=grid, align_corners=False, **options)

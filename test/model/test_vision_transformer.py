@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vit_perception.model.layers import Attention, PatchEmbedding, SwiGlu, explicit_attention, gelu_tanh, quick_gelu
+from vit_perception.model.layers import (
+    Attention,
+    PatchEmbedding,
+    SwiGlu,
+    explicit_attention,
+    gelu_tanh,
+    quick_gelu,
+)
 from vit_perception.model.variants import VARIANTS
-from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
+from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
 
 TEST = VARIANTS["test"]
 
@@ -73,7 +80,11 @@ def test_activations_at_hand_computed_points():
 
 def test_swiglu_by_hand():
     layer = SwiGlu(1, 1)
-    for part, weight, bias in ((layer.gate, 2.0, 0.0), (layer.up, 3.0, 1.0), (layer.down, 1.0, 0.5)):
+    for part, weight, bias in (
+        (layer.gate, 2.0, 0.0),
+        (layer.up, 3.0, 1.0),
+        (layer.down, 1.0, 0.5),
+    ):
         part.weight.data.fill_(weight)
         part.bias.data.fill_(bias)
     # x = 1: gate 2, silu(2) = 2 / (1 + e^-2) = 1.761594; up 4; product 7.046377; down adds 0.5.
@@ -104,13 +115,16 @@ def test_cls_attention_leaves_out_cls_and_register_columns():
 
 def test_positions_follow_the_grid_and_not_its_transpose():
     model = random_model()
-    ramp = torch.arange(8.0)[:, None].expand(8, 8).reshape(1, 64, 1)  # the row's index in every channel
+    ramp = (
+        torch.arange(8.0)[:, None].expand(8, 8).reshape(1, 64, 1)
+    )  # the row's index in every channel
     model.position_embedding[:, 1:] = ramp
     wide = model.positions_for((8, 16))[0, 1:, 0].unflatten(0, (8, 16))
     assert torch.allclose(wide, torch.arange(8.0)[:, None].expand(8, 16), atol=1e-5)
     tall = model.positions_for((16, 8))[0, 1:, 0].unflatten(0, (16, 8))
-    # Pixel edges aligned: row i of 16 lies at (i + 0.5) / 2 - 0.5 of 8. Away from the border torch's bicubic
-    # bends a ramp by 0.047; corners aligned, or 0.1 added to the size, it would be off by more.
+    # Pixel edges aligned: row i of 16 lies at (i + 0.5) / 2 - 0.5 of 8. Away from the border
+    # torch's bicubic bends a ramp by 0.047; corners aligned, or 0.1 added to the size, it would be
+    # off by more.
     at = (torch.arange(4.0, 12) + 0.5) / 2 - 0.5
     assert torch.allclose(tall[4:12], at[:, None].expand(8, 8), atol=0.048)
     assert torch.equal(model.positions_for((8, 8)), model.position_embedding)
@@ -146,19 +160,30 @@ def test_poolings_and_heads():
     images = torch.randn(2, 3, 64, 64)
     for pooling, width in (("cls", 32), ("mean", 32), ("max", 32), ("cls_mean", 64)):
         for head in ("linear", "linear_tanh_linear"):
-            out = random_model(dataclasses.replace(TEST, pooling=pooling, head=head, classes=7))(images)
+            out = random_model(dataclasses.replace(TEST, pooling=pooling, head=head, classes=7))(
+                images
+            )
             assert out.pooled.shape == (2, width)
             assert out.logits.shape == (2, 7)
         mean, most = out.patch_tokens.mean(1), out.patch_tokens.amax(1)
-        expected = {"cls": out.cls_token, "mean": mean, "max": most, "cls_mean": torch.cat([out.cls_token, mean], 1)}
+        expected = {
+            "cls": out.cls_token,
+            "mean": mean,
+            "max": most,
+            "cls_mean": torch.cat([out.cls_token, mean], 1),
+        }
         assert torch.equal(out.pooled, expected[pooling])
 
 
 def test_the_head_sees_pooled():
-    model = random_model(dataclasses.replace(TEST, pooling="cls_mean", head="linear_tanh_linear", classes=7))
+    model = random_model(
+        dataclasses.replace(TEST, pooling="cls_mean", head="linear_tanh_linear", classes=7)
+    )
     out = model(torch.randn(1, 3, 64, 64))
     hidden = torch.tanh(out.pooled @ model.head[0].weight.T + model.head[0].bias)
-    assert torch.allclose(out.logits, hidden @ model.head[2].weight.T + model.head[2].bias, atol=1e-5)
+    assert torch.allclose(
+        out.logits, hidden @ model.head[2].weight.T + model.head[2].bias, atol=1e-5
+    )
 
 
 def test_the_norm_before_the_blocks_is_applied():
@@ -171,7 +196,9 @@ def test_the_norm_before_the_blocks_is_applied():
 
 def test_a_norm_behind_the_pooling_leaves_the_tokens_as_they_are():
     """timm's fc_norm."""
-    model = random_model(dataclasses.replace(TEST, pooling="mean", norm_pooled=True, head="linear", classes=3))
+    model = random_model(
+        dataclasses.replace(TEST, pooling="mean", norm_pooled=True, head="linear", classes=3)
+    )
     images = torch.randn(2, 3, 64, 64)
     out, raw = model(images), model.intermediate(images, [-1])[0]
     assert torch.equal(out.patch_tokens, raw[:, 3:]) and torch.equal(out.cls_token, raw[:, 0])
@@ -193,7 +220,9 @@ def test_registers_stand_behind_the_distillation_token_and_have_no_position():
     model = random_model(dataclasses.replace(TEST, distillation_token=True))
     assert model.position_embedding.shape == (1, 66, 32) and model.first_patch == 4
     tokens = model.embed(torch.randn(1, 3, 64, 64))
-    assert torch.allclose(tokens[0, 1], model.distillation_token[0, 0] + model.position_embedding[0, 1])
+    assert torch.allclose(
+        tokens[0, 1], model.distillation_token[0, 0] + model.position_embedding[0, 1]
+    )
     assert torch.equal(tokens[:, 2:4], model.register_tokens)
 
 
@@ -212,38 +241,75 @@ def test_intermediate_blocks_in_the_order_asked_for():
 
 
 def test_the_hidden_width_of_a_head_may_differ():
-    head = random_model(dataclasses.replace(TEST, head="linear_tanh_linear", classes=7, head_hidden_width=20)).head
+    head = random_model(
+        dataclasses.replace(TEST, head="linear_tanh_linear", classes=7, head_hidden_width=20)
+    ).head
     assert (head[0].out_features, head[2].in_features) == (20, 20)
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"cls_token": False}, "pooling of the model is 'cls'; accepted: mean, max or map for a model without a CLS"),
-    ({"cls_token": False, "pooling": "mean", "distillation_token": True}, "distillation_token of the model is True"),
-    ({"head": "distilled", "classes": 2}, "head of the model is 'distilled'; accepted: .* needs a distillation token"),
-    ({"pooling": "map", "norm_pooled": True}, "norm_pooled of the model is True; accepted: False with the pooling map"),
-    ({"pooling": "map", "activation": "swiglu"}, "pooling of the model is 'map'"),
-    ({"head_hidden_width": 9}, "head_hidden_width of the model is 9; accepted: .*linear_tanh_linear"),
-    ({"rope_theta": 0.5}, "rope_theta of the model is 0.5"), ({"heads": 16, "rope_theta": 100.0}, "multiple of 4"),
-    ({"position_embedding": "sine"}, "position_embedding of the model is 'sine'; accepted: one of learned, none"),
-    ({"position_interpolation": "area"}, "position_interpolation of the model is 'area'; accepted: one of bicubic"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (
+            {"cls_token": False},
+            "pooling of the model is 'cls'; accepted: mean, max or map for a model without a CLS",
+        ),
+        (
+            {"cls_token": False, "pooling": "mean", "distillation_token": True},
+            "distillation_token of the model is True",
+        ),
+        (
+            {"head": "distilled", "classes": 2},
+            "head of the model is 'distilled'; accepted: .* needs a distillation token",
+        ),
+        (
+            {"pooling": "map", "norm_pooled": True},
+            "norm_pooled of the model is True; accepted: False with the pooling map",
+        ),
+        ({"pooling": "map", "activation": "swiglu"}, "pooling of the model is 'map'"),
+        (
+            {"head_hidden_width": 9},
+            "head_hidden_width of the model is 9; accepted: .*linear_tanh_linear",
+        ),
+        ({"rope_theta": 0.5}, "rope_theta of the model is 0.5"),
+        ({"heads": 16, "rope_theta": 100.0}, "multiple of 4"),
+        (
+            {"position_embedding": "sine"},
+            "position_embedding of the model is 'sine'; accepted: one of learned, none",
+        ),
+        (
+            {"position_interpolation": "area"},
+            "position_interpolation of the model is 'area'; accepted: one of bicubic",
+        ),
+    ],
+)
 def test_parts_that_do_not_go_together_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TEST, **fields)
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
-    with pytest.raises(ValueError, match="60 x 64 px; accepted: both sides multiples of the patch size 8"):
+    with pytest.raises(
+        ValueError, match="60 x 64 px; accepted: both sides multiples of the patch size 8"
+    ):
         random_model()(torch.zeros(1, 3, 60, 64))
 
 
-@pytest.mark.parametrize("field, value, accepted", [
-    ("heads", 5, "divisor of the width 32"), ("image_size_px", (60, 64), "multiples of the patch size 8"),
-    ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"), ("pooling", "median", "cls, mean, max, map, cls_mean"),
-    ("head", "mlp", "none, linear"), ("classes", 3, "0 without a head"), ("depth", 0, "at least 1"),
-    ("width", 32.0, "an integer"), ("norm_eps", 0.0, "between 0 and 1"),
-    ("register_tokens", -1, "at least 0"),
-])
+@pytest.mark.parametrize(
+    "field, value, accepted",
+    [
+        ("heads", 5, "divisor of the width 32"),
+        ("image_size_px", (60, 64), "multiples of the patch size 8"),
+        ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"),
+        ("pooling", "median", "cls, mean, max, map, cls_mean"),
+        ("head", "mlp", "none, linear"),
+        ("classes", 3, "0 without a head"),
+        ("depth", 0, "at least 1"),
+        ("width", 32.0, "an integer"),
+        ("norm_eps", 0.0, "between 0 and 1"),
+        ("register_tokens", -1, "at least 0"),
+    ],
+)
 def test_a_bad_config_names_the_field_its_value_and_what_is_accepted(field, value, accepted):
     with pytest.raises(ValueError) as error:
         dataclasses.replace(TEST, **{field: value})

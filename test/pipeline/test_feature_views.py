@@ -15,7 +15,9 @@ def test_pca_gives_like_tokens_like_colours_and_keeps_them():
     assert np.abs(first[index == 0].mean(0) - first[index == 2].mean(0)).max() > 60
     view(tokens, (4, 4), (4, 4))
     learned = view(tokens, (4, 4), (4, 4))
-    view(rng.normal(size=(16, 32)), (4, 4), (4, 4))  # learning is over: another picture changes nothing
+    view(
+        rng.normal(size=(16, 32)), (4, 4), (4, 4)
+    )  # learning is over: another picture changes nothing
     np.testing.assert_array_equal(view(tokens, (4, 4), (4, 4)), learned)
 
 

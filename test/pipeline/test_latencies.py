@@ -16,4 +16,7 @@ def test_latencies_are_shown_as_their_median_and_their_99th_percentile():
     latencies = StageLatencies()
     for ms in range(101):
         latencies.add({"infer": float(ms), "publish": 2.0})
-    assert latencies.summary() == {"latency_ms.infer": "50.00 / 99.00", "latency_ms.publish": "2.00 / 2.00"}
+    assert latencies.summary() == {
+        "latency_ms.infer": "50.00 / 99.00",
+        "latency_ms.publish": "2.00 / 2.00",
+    }

@@ -1,9 +1,12 @@
-"""Stubs of the packages that a light Python 3.10 lacks (torch, ROS): enough to import; they raise when used."""
+"""Stubs of the packages that a light Python 3.10 lacks (torch, ROS): enough to import; they raise
+when used.
+"""
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ClassVar
 
 # Called while modules are imported: decorators and constants.
 AT_IMPORT = {"no_grad", "inference_mode", "tensor", "QoSProfile", "Clock"}
@@ -28,7 +31,7 @@ def stub(name: str) -> type:
 
 
 class StubModule(ModuleType):
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -39,13 +42,19 @@ class StubModule(ModuleType):
 
 
 class Stubs(MetaPathFinder, Loader):
-    """Finds every module of the ``packages``, last of all finders: what is installed is the real one."""
+    """Finds every module of the ``packages``, last of all finders: what is installed is the real
+    one.
+    """
 
     def __init__(self, packages: set[str]):
         self.packages = packages
 
     def find_spec(self, name, path=None, target=None):
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in self.packages else None
+        return (
+            ModuleSpec(name, self, is_package=True)
+            if name.partition(".")[0] in self.packages
+            else None
+        )
 
     def create_module(self, spec):
         return StubModule(spec.name)

@@ -13,8 +13,8 @@ from rosbags.rosbag2.reader import zstd
 from rosbags.typesys import Stores, get_typestore
 
 from test.recordings import mcap_parts as m
-from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 from vit_perception.files.errors import InvalidValue
+from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 
 STORE, T0, ROUNDS = get_typestore(Stores.ROS2_KILTED), 1_700_000_000_000_000_000, 250
 TEXT, JOINTS = "std_msgs/msg/String", "sensor_msgs/msg/JointState"
@@ -52,15 +52,17 @@ def spoiled(data: bytes, chance: random.Random) -> bytes:
             case 0:
                 data[at] ^= 1 << chance.randrange(8)
             case 1:
-                data[at:at + length] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * length
+                data[at : at + length] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * length
             case 2:
-                data[at:at + 8] = struct.pack("<Q", chance.choice((0, 1, 1 << 31, 1 << 40, 1 << 63, (1 << 64) - 1, at)))
+                data[at : at + 8] = struct.pack(
+                    "<Q", chance.choice((0, 1, 1 << 31, 1 << 40, 1 << 63, (1 << 64) - 1, at))
+                )
             case 3:
-                del data[at:at + chance.randint(1, 64)]
+                del data[at : at + chance.randint(1, 64)]
             case 4:
-                data[at:at] = data[at:at + chance.randint(1, 64)]
+                data[at:at] = data[at : at + chance.randint(1, 64)]
             case 5:
-                data = data[:max(1, at)]
+                data = data[: max(1, at)]
     return bytes(data)
 
 
@@ -75,18 +77,29 @@ def read_all(path) -> int:
                     bag.qos_of(topic)
             found = [m for _, _, m in bag.messages(topics, tell=topics)]
             raw = list(bag.raw(topics, bag.start_ns, bag.end_ns))
-            assert all(m.text.isprintable() and len(m.text) < 1500 for m in found if isinstance(m, Undecodable))
+            assert all(
+                m.text.isprintable() and len(m.text) < 1500
+                for m in found
+                if isinstance(m, Undecodable)
+            )
             return len(found) + len(raw)
     except BagError as error:
         assert "\n" not in str(error) and len(str(error)) < 1500
         return 0
 
 
-@pytest.mark.parametrize(("plugin", "mode"), [
-    (StoragePlugin.MCAP, CompressionMode.NONE), (StoragePlugin.MCAP, CompressionMode.STORAGE),
-    (StoragePlugin.MCAP, CompressionMode.MESSAGE), (StoragePlugin.MCAP, CompressionMode.FILE),
-    (StoragePlugin.SQLITE3, CompressionMode.NONE), (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
-    (StoragePlugin.SQLITE3, CompressionMode.FILE)])
+@pytest.mark.parametrize(
+    ("plugin", "mode"),
+    [
+        (StoragePlugin.MCAP, CompressionMode.NONE),
+        (StoragePlugin.MCAP, CompressionMode.STORAGE),
+        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+        (StoragePlugin.MCAP, CompressionMode.FILE),
+        (StoragePlugin.SQLITE3, CompressionMode.NONE),
+        (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
+        (StoragePlugin.SQLITE3, CompressionMode.FILE),
+    ],
+)
 def test_a_spoiled_file_is_read_or_refused(tmp_path, plugin, mode):
     folder = recorded(tmp_path / "bag", plugin, mode)
     (file,) = (path for path in folder.iterdir() if path.name != "metadata.yaml")
@@ -126,10 +139,22 @@ def test_a_spoiled_file_without_checksums_is_read_or_refused(tmp_path, compressi
 
 
 def test_spoiled_rows_are_counted_or_refused(tmp_path):
-    """Every cell of every table with every kind of value, which SQLite keeps whatever the column says."""
-    values = ["NULL", "-1", "9223372036854775807", "1e300", "'text'", "x'00ff'", "char(27) || '[2J'"]
+    """Every cell of every table with every kind of value, which SQLite keeps whatever the column
+    says.
+    """
+    values = [
+        "NULL",
+        "-1",
+        "9223372036854775807",
+        "1e300",
+        "'text'",
+        "x'00ff'",
+        "char(27) || '[2J'",
+    ]
     for table in ("topics", "messages", "message_definitions", "schema"):
-        file = recorded(tmp_path / table, StoragePlugin.SQLITE3, CompressionMode.NONE) / f"{table}.db3"
+        file = (
+            recorded(tmp_path / table, StoragePlugin.SQLITE3, CompressionMode.NONE) / f"{table}.db3"
+        )
         connection = sqlite3.connect(file)
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         connection.execute(f"CREATE TABLE loose ({', '.join(columns)})")  # no types, no constraints
@@ -137,7 +162,9 @@ def test_spoiled_rows_are_counted_or_refused(tmp_path):
         connection.execute(f"DROP TABLE {table}")
         connection.execute(f"ALTER TABLE loose RENAME TO {table}")
         for column in columns:
-            (before,) = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = 1").fetchone()
+            (before,) = connection.execute(
+                f"SELECT {column} FROM {table} WHERE rowid = 1"
+            ).fetchone()
             for value in values:
                 connection.execute(f"UPDATE {table} SET {column} = {value} WHERE rowid = 1")
                 connection.commit()

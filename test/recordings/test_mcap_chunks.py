@@ -12,13 +12,19 @@ from vit_perception.recordings.mcap_chunks import Chunk, ChunkIndex
 from vit_perception.recordings.reader import BagReader
 
 TEXT = "std_msgs/msg/String"
-# Times of the messages of each chunk: out of order within one, overlapping with others, equal, and far apart.
+# Times of the messages of each chunk: out of order within one, overlapping with others, equal, and
+# far apart.
 CHUNKS = [[10, 30, 20], [15, 15, 35], [40], [5, 60], [41, 41], [35, 30], [1000]]
 
 
 def written(path, chunks, indexed=True):
-    """A bag with these chunks; messages of two topics by turns, each of which says where it stands."""
-    store, writer = get_typestore(Stores.ROS2_KILTED), Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+    """A bag with these chunks; messages of two topics by turns, each of which says where it
+    stands.
+    """
+    store, writer = (
+        get_typestore(Stores.ROS2_KILTED),
+        Writer(path, version=9, storage_plugin=StoragePlugin.MCAP),
+    )
     with writer:
         topics = [writer.add_connection(f"/{name}", TEXT, typestore=store) for name in "ab"]
         for number, times_ns in enumerate(chunks):
@@ -34,7 +40,10 @@ def written(path, chunks, indexed=True):
 def library_s(path, topics, *span_ns):
     with Reader(path) as reader:
         wanted = [c for c in reader.connections if c.topic in topics]
-        return [(c.topic, time_ns, bytes(data)) for c, time_ns, data in reader.messages(wanted, *span_ns)]
+        return [
+            (c.topic, time_ns, bytes(data))
+            for c, time_ns, data in reader.messages(wanted, *span_ns)
+        ]
 
 
 def read(path, topics, *span_ns):
@@ -51,8 +60,11 @@ def test_messages_and_their_order_are_the_library_s(tmp_path, topics, span_ns, o
     messages = read(path, topics, *span_ns)
     assert messages == library_s(path, topics, *span_ns) and (messages or span_ns == (2000, None))
     with Reader(path) as theirs, BagReader(path) as ours:
-        assert (ours.start_ns, ours.end_ns, ours.count("/a") + ours.count("/b")) == (
-            theirs.start_time, theirs.end_time, theirs.message_count) == (5, 1001, 14)
+        assert (
+            (ours.start_ns, ours.end_ns, ours.count("/a") + ours.count("/b"))
+            == (theirs.start_time, theirs.end_time, theirs.message_count)
+            == (5, 1001, 14)
+        )
 
 
 def test_chunks_without_message_indices_are_read(tmp_path):
@@ -79,7 +91,9 @@ def test_only_chunks_that_overlap_are_open_at_once(tmp_path, monkeypatch):
 
 
 def test_a_chunk_costs_100_bytes(tmp_path):
-    """Of 3,000 chunks of two topics: 76 bytes each in the index, and as much again where arrays grow."""
+    """Of 3,000 chunks of two topics: 76 bytes each in the index, and as much again where arrays
+    grow.
+    """
     path = written(tmp_path / "bag", [[2 * k, 2 * k + 1] for k in range(3000)])
 
     def traced(messages):
@@ -99,8 +113,11 @@ def test_a_chunk_costs_100_bytes(tmp_path):
 def test_an_index_gives_its_chunks_back():
     index = ChunkIndex()
     assert not len(index)
-    chunks = [Chunk(30, 40, 8, 20, 10, 100, "zstd", (1, 2)), Chunk(10, 50, 28, 20, 10, 5, "", ()),
-              Chunk(2**63 - 1, 0, 48, 20, 10, 7, "lz4", (3,))]
+    chunks = [
+        Chunk(30, 40, 8, 20, 10, 100, "zstd", (1, 2)),
+        Chunk(10, 50, 28, 20, 10, 5, "", ()),
+        Chunk(2**63 - 1, 0, 48, 20, 10, 7, "lz4", (3,)),
+    ]
     for chunk in chunks:
         index.append(chunk)
     assert [index[k] for k in range(len(index))] == chunks and index.unpacked_bytes == 112

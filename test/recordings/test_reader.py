@@ -16,16 +16,24 @@ OTHER_TOOL = Path(__file__).parent / "recordings"
 @pytest.fixture(scope="module")
 def truth():
     with BagReader(DEMO_BAG) as bag:
-        return [(m.topic, m.type_name, m.stamp_ns, m.data) for m in bag.raw(TOPICS, stop_ns=bag.start_ns + 200_000_000)]
+        return [
+            (m.topic, m.type_name, m.stamp_ns, m.data)
+            for m in bag.raw(TOPICS, stop_ns=bag.start_ns + 200_000_000)
+        ]
 
 
 def written(path, truth, plugin, mode, version=9):
     """The messages as rosbags itself writes them."""
-    writer, store = Writer(path, version=version, storage_plugin=plugin), get_typestore(Stores.ROS2_KILTED)
+    writer, store = (
+        Writer(path, version=version, storage_plugin=plugin),
+        get_typestore(Stores.ROS2_KILTED),
+    )
     if mode is not CompressionMode.NONE:
         writer.set_compression(mode, CompressionFormat.ZSTD)
     with writer:
-        connections = {t: writer.add_connection(t, kind, typestore=store) for t, kind in {m[:2] for m in truth}}
+        connections = {
+            t: writer.add_connection(t, kind, typestore=store) for t, kind in {m[:2] for m in truth}
+        }
         for topic, _, stamp_ns, data in truth:
             writer.write(connections[topic], stamp_ns, data)
     return path
@@ -61,7 +69,7 @@ def test_a_damaged_bag_is_named(truth, tmp_path):
         path = written(tmp_path / mode.name, truth, StoragePlugin.MCAP, mode)
         (file,) = path.glob("*.mcap*")
         content = bytearray(file.read_bytes())
-        content[len(content) // 2:] = bytes(len(content) - len(content) // 2)
+        content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
         file.write_bytes(content)
         with pytest.raises(BagError, match=f"{path}.* is no readable bag: "):
             BagReader(path)

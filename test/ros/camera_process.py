@@ -1,4 +1,6 @@
-"""A camera as a process of its own: python camera_process.py TOPIC RATE_HZ SEED. The same picture, stamped now."""
+"""A camera as a process of its own: python camera_process.py TOPIC RATE_HZ SEED. The same picture,
+stamped now.
+"""
 
 import signal
 import sys
@@ -16,7 +18,9 @@ def main(topic: str, rate_hz: float, seed: int) -> None:
     rclpy.init()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     node = rclpy.create_node(f"camera_{seed}")
-    publisher = node.create_publisher(Image, topic, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+    publisher = node.create_publisher(
+        Image, topic, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
     message = image_message(1, seed)
     due_s = time.monotonic()
     while rclpy.ok():

@@ -11,12 +11,19 @@ from vit_perception.ros.messages import header_of
 MILLISECOND_NS = 1_000_000
 
 
-def image_message(stamp_ns: int, seed: int = 0, size_px: tuple[int, int] = (48, 64), encoding: str = "bgr8") -> Image:
+def image_message(
+    stamp_ns: int, seed: int = 0, size_px: tuple[int, int] = (48, 64), encoding: str = "bgr8"
+) -> Image:
     """A picture of noise with the fields of a camera driver."""
     height, width = size_px
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    message = Image(header=header_of(stamp_ns, "camera_optical_frame"), height=height, width=width, encoding=encoding,
-                    step=3 * width)
+    message = Image(
+        header=header_of(stamp_ns, "camera_optical_frame"),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=3 * width,
+    )
     message.data = array.array("B", pixels.tobytes())
     return message
 

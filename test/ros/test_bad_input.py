@@ -1,4 +1,6 @@
-"""DESIGN §8, case by case: the frame is dropped and counted, the node goes on; bad set-up fails configure."""
+"""DESIGN §8, case by case: the frame is dropped and counted, the node goes on; bad set-up fails
+configure.
+"""
 
 import array
 import math
@@ -33,7 +35,10 @@ def named(message, frame_id):
 
 BAD_IMAGES = {
     "unknown encoding": ("encoding", lambda m: changed(m, encoding="thermal12")),
-    "short data": ("short_data", lambda m: changed(m, data=array.array("B", m.data.tobytes()[:100]))),
+    "short data": (
+        "short_data",
+        lambda m: changed(m, data=array.array("B", m.data.tobytes()[:100])),
+    ),
     "zero size": ("size", lambda m: changed(m, height=0)),
     "step too small": ("size", lambda m: changed(m, step=3)),
     "stamp of 0": ("stamp", stampless),
@@ -57,9 +62,16 @@ def test_a_bad_image_is_dropped_and_counted_and_the_next_one_is_published(rig, c
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
 
 
-@pytest.mark.parametrize("format_name, data, reason", [
-    ("jpeg", b"this is no JPEG", "encoding"), ("jpeg", b"", "encoding"), ("jpeg", JPEG[: len(JPEG) // 2], "short_data"),
-    ("jpeg", JPEG[:12], "decode"), ("16UC1; compressedDepth", JPEG, "encoding")])
+@pytest.mark.parametrize(
+    "format_name, data, reason",
+    [
+        ("jpeg", b"this is no JPEG", "encoding"),
+        ("jpeg", b"", "encoding"),
+        ("jpeg", JPEG[: len(JPEG) // 2], "short_data"),
+        ("jpeg", JPEG[:12], "decode"),
+        ("16UC1; compressedDepth", JPEG, "encoding"),
+    ],
+)
 def test_a_bad_compressed_image(rig, format_name, data, reason):
     robot = rig(cameras__wrist__transport="compressed")
     robot.activate()
@@ -86,21 +98,33 @@ def spoiled_pose(case):
     return message
 
 
-@pytest.mark.parametrize("case, reason", [("nan", "nan"), ("zero quaternion", "quaternion"), ("stamp of 0", "stamp"),
-                                          ("frame id of a megabyte", "frame"), ("wrong frame", "frame"),
-                                          ("unnormalised quaternion", "quaternion")])
+@pytest.mark.parametrize(
+    "case, reason",
+    [
+        ("nan", "nan"),
+        ("zero quaternion", "quaternion"),
+        ("stamp of 0", "stamp"),
+        ("frame id of a megabyte", "frame"),
+        ("wrong frame", "frame"),
+        ("unnormalised quaternion", "quaternion"),
+    ],
+)
 def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, case, reason):
     robot = rig(**ARM)
     robot.activate()
     robot.publish("/ee_pose", spoiled_pose(case))
-    robot.until(lambda: sum(robot.node._poses.accounts["arm"].refused.values()) == 1, what="the refusal")
+    robot.until(
+        lambda: sum(robot.node._poses.accounts["arm"].refused.values()) == 1, what="the refusal"
+    )
     robot.publish("/wrist/image", image_message(STAMP_NS))
     assert not robot.tester.layout.split(robot.frame(STAMP_NS).tokens)["arm/pose"].any()
     robot.accounts("wrist", published=1)
     assert robot.diagnostic("arm arm")[f"refused.{reason}"] == "1"
     robot.feel("/ee_pose", stamped_pose(STAMP_NS + MILLISECOND_NS))
     robot.publish("/wrist/image", image_message(STAMP_NS + MILLISECOND_NS))
-    assert robot.tester.layout.split(robot.frame(STAMP_NS + MILLISECOND_NS).tokens)["arm/pose"].any()
+    assert robot.tester.layout.split(robot.frame(STAMP_NS + MILLISECOND_NS).tokens)[
+        "arm/pose"
+    ].any()
 
 
 BAD_PARAMETERS = {
@@ -120,15 +144,19 @@ BAD_PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", BAD_PARAMETERS)
-def test_a_bad_parameter_fails_configure_and_a_second_one_after_the_fix_works(rig, capfd, name, tiny_checkpoint):
+def test_a_bad_parameter_fails_configure_and_a_second_one_after_the_fix_works(
+    rig, capfd, name, tiny_checkpoint
+):
     bad, good, accepted = BAD_PARAMETERS[name]
     robot = rig(**{name: bad})
     assert robot.node.trigger_configure().name == "FAILURE"
     said = next(line for line in capfd.readouterr().err.splitlines() if "configure failed" in line)
     assert str(bad[0] if isinstance(bad, list) else bad) in said and accepted in said
     heard = robot.tester
-    errors = robot.until(lambda: [s.message for s in getattr(heard.diagnostics, "status", ()) if s.level == b"\x02"],
-                         what="a diagnosis")
+    errors = robot.until(
+        lambda: [s.message for s in getattr(heard.diagnostics, "status", ()) if s.level == b"\x02"],
+        what="a diagnosis",
+    )
     assert accepted in errors[0]
     fixed = str(tiny_checkpoint) if good is None else good
     assert robot.node.set_parameters([Parameter(name, value=fixed)])[0].successful
@@ -137,12 +165,21 @@ def test_a_bad_parameter_fails_configure_and_a_second_one_after_the_fix_works(ri
     robot.frame(STAMP_NS)
 
 
-@pytest.mark.parametrize("name, bad, good", [
-    ("poses.arm.wait_s", 5.0, 0.1), ("poses.arm.max_skew_s", "abc", 0.05), ("cameras.wrist.transport", 3, "raw"),
-    ("cameras.wrist.topic", "bad topic!", "/wrist/image"), ("poses.arm.topic", "/a//b", "/ee_pose"),
-    ("poses.arm.frame_id", "", "base_link")])
+@pytest.mark.parametrize(
+    "name, bad, good",
+    [
+        ("poses.arm.wait_s", 5.0, 0.1),
+        ("poses.arm.max_skew_s", "abc", 0.05),
+        ("cameras.wrist.transport", 3, "raw"),
+        ("cameras.wrist.topic", "bad topic!", "/wrist/image"),
+        ("poses.arm.topic", "/a//b", "/ee_pose"),
+        ("poses.arm.frame_id", "", "base_link"),
+    ],
+)
 def test_a_bad_parameter_of_one_camera_or_arm_fails_configure_too(rig, capfd, name, bad, good):
-    """Found by a reader: values of a wrong type silently became the default, bad topics wedged the node."""
+    """Found by a reader: values of a wrong type silently became the default, bad topics wedged the
+    node.
+    """
     robot = rig(**(ARM | {name: bad}))
     assert robot.node.trigger_configure().name == "FAILURE"
     assert f"'{name}' is {bad!r}" in capfd.readouterr().err
@@ -169,7 +206,9 @@ def test_an_activate_that_fails_leaves_a_node_that_can_be_activated(rig, monkeyp
     monkeypatch.setattr(robot.node, "create_subscription", broken)
     assert robot.node.trigger_activate().name == "FAILURE"
     assert "activate failed" in capfd.readouterr().err
-    robot.until(lambda: not robot.node.count_subscribers("/wrist/image"), what="the end of the subscription")
+    robot.until(
+        lambda: not robot.node.count_subscribers("/wrist/image"), what="the end of the subscription"
+    )
     monkeypatch.undo()
     assert robot.node.trigger_activate().name == "SUCCESS"
     robot.publish("/wrist/image", image_message(STAMP_NS))

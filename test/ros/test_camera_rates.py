@@ -1,5 +1,6 @@
-"""Cameras of different rates: the node pairs the nearest images, as a bag does, and waits for one no longer than the
-slop."""
+"""Cameras of different rates: the node pairs the nearest images, as a bag does, and waits for one
+no longer than the slop.
+"""
 
 import threading
 import time
@@ -7,10 +8,10 @@ import time
 import pytest
 
 from test.waiting import wait_until
-from vit_perception.streams.recorded_groups import ImageGroups
+from vit_perception.pipeline.worker import EncoderWorker
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.pose_wait import PoseInputs
-from vit_perception.pipeline.worker import EncoderWorker
+from vit_perception.streams.recorded_groups import ImageGroups
 
 MS = 1_000_000
 START_NS = 10_000_000_000
@@ -28,7 +29,9 @@ def sent(rates_hz, delays_ms, phases_ms=(0, 0, 0), seconds=2):
 
 
 def lively(images):
-    """Groups of a node that encodes in no time, and how long each was put off: taken as soon as there is one."""
+    """Groups of a node that encodes in no time, and how long each was put off: taken as soon as
+    there is one.
+    """
     cameras = sorted({camera for _, camera, _ in images})
     sync = CameraSync(cameras, SLOP_NS, "wait", 10**12, 0)
     groups, waits_ms = [], []
@@ -47,7 +50,9 @@ def lively(images):
         sync.add(camera, stamp_ns, (stamp_ns, arrived_ns), arrived_ns)
         take(arrived_ns)
     for camera, account in sync.accounts.items():
-        assert account.received == account.published + sum(account.dropped.values()) + sync.pending(camera)
+        assert account.received == account.published + sum(account.dropped.values()) + sync.pending(
+            camera
+        )
         assert account.in_flight == 0
     return groups, waits_ms
 
@@ -59,20 +64,37 @@ def recorded(images):
     return [{camera: member[0] for camera, member in group.items()} for group in groups]
 
 
-@pytest.mark.parametrize("rates_hz, delays_ms, phases_ms", [
-    ((10, 30), (0, 1), (0, 0)), ((10, 30), (1, 0), (0, 0)), ((10, 30), (0, 20), (0, 0)), ((10, 30), (40, 0), (0, 0)),
-    ((30, 10), (0, 1), (0, 0)), ((30, 10), (1, 0), (0, 0)), ((10, 30), (0, 1), (0, 10)), ((10, 30), (1, 0), (0, 20)),
-    ((30, 15, 10), (0, 1, 2), (0, 0, 0)), ((30, 15, 10), (2, 1, 0), (0, 0, 0)), ((30, 30), (0, 1), (0, 10)),
-    ((30, 30), (1, 0), (12, 0))])
+@pytest.mark.parametrize(
+    "rates_hz, delays_ms, phases_ms",
+    [
+        ((10, 30), (0, 1), (0, 0)),
+        ((10, 30), (1, 0), (0, 0)),
+        ((10, 30), (0, 20), (0, 0)),
+        ((10, 30), (40, 0), (0, 0)),
+        ((30, 10), (0, 1), (0, 0)),
+        ((30, 10), (1, 0), (0, 0)),
+        ((10, 30), (0, 1), (0, 10)),
+        ((10, 30), (1, 0), (0, 20)),
+        ((30, 15, 10), (0, 1, 2), (0, 0, 0)),
+        ((30, 15, 10), (2, 1, 0), (0, 0, 0)),
+        ((30, 30), (0, 1), (0, 10)),
+        ((30, 30), (1, 0), (12, 0)),
+    ],
+)
 def test_the_node_pairs_what_a_bag_pairs(rates_hz, delays_ms, phases_ms):
     images = sent(rates_hz, delays_ms, phases_ms)
     groups, waits_ms = lively(images)
     truth = recorded(images)
-    # At the very start no camera's rate is known; at the end the bag may wait for an image that never comes.
+    # At the very start no camera's rate is known; at the end the bag may wait for an image that
+    # never comes.
     assert len(truth) >= 2 * min(rates_hz) - 3
-    assert [g for g in groups if g["a"] > START_NS + 250 * MS][:len(truth) - 8] == [
-        g for g in truth if g["a"] > START_NS + 250 * MS][:len(truth) - 8]
-    assert all(max(g.values()) - min(g.values()) <= 500 * MS // sorted(rates_hz)[1] + MS for g in groups[3:])
+    assert [g for g in groups if g["a"] > START_NS + 250 * MS][: len(truth) - 8] == [
+        g for g in truth if g["a"] > START_NS + 250 * MS
+    ][: len(truth) - 8]
+    assert all(
+        max(g.values()) - min(g.values()) <= 500 * MS // sorted(rates_hz)[1] + MS
+        for g in groups[3:]
+    )
     assert max(waits_ms) <= max(delays_ms)  # the nearer image came, and was taken with it
 
 
@@ -119,7 +141,12 @@ def test_the_worker_wakes_when_the_wait_is_over():
     class Opened:
         settings = Settings
 
-    worker = Loop(changed, lambda result: None, lambda camera, text: None, lambda error: taken.append((0, error)))
+    worker = Loop(
+        changed,
+        lambda result: None,
+        lambda camera, text: None,
+        lambda error: taken.append((0, error)),
+    )
     sync, slop_ns = CameraSync(["a", "b"], 20 * MS, "wait", 10**12, time.monotonic_ns()), 20 * MS
     with changed:
         for stamp_ms in (60, 75, 90):

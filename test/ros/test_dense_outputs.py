@@ -9,12 +9,12 @@ from vision_msgs.msg import VisionInfo
 
 from test.checkpoints.dense.dense_models import dpt_config, dpt_depth, randomise, save
 from test.conftest import ROOT
-from test.ros.conftest import MILLISECOND_NS, image_message
 from test.pipeline.test_pipeline_dense import open_pipeline, reference
-from vit_perception.image.decode import stamp_ns_of
-from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
-from vit_perception.ros.parameters import NODE, camera_specs
+from test.ros.conftest import MILLISECOND_NS, image_message
 from vit_perception.config.settings import ModelSettings
+from vit_perception.image.decode import stamp_ns_of
+from vit_perception.ros.parameters import NODE, camera_specs
+from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.wire.tensors import decode_tensor
 
 STAMP_NS = 5_000_000_000
@@ -26,7 +26,9 @@ def depth(tmp_path_factory):
 
 
 def collect(robot, kind, topic, qos=tensor_qos()) -> list:
-    """The messages of a topic as they come, by a subscription of the tester that the node knows of."""
+    """The messages of a topic as they come, by a subscription of the tester that the node knows
+    of.
+    """
     got = []
     robot.tester.create_subscription(kind, topic, got.append, qos)
     robot.matched()
@@ -44,14 +46,22 @@ def test_depth_is_the_torch_reference_frame_for_frame(rig, depth):
         message = image_message(stamp_ns, seed=number)
         robot.publish("/wrist/image", message)
         robot.frame(stamp_ns)
-        found = robot.until(lambda: [m for m in got if stamp_ns_of(m.header) == stamp_ns], what="depth")[0]
+        found = robot.until(
+            lambda: [m for m in got if stamp_ns_of(m.header) == stamp_ns], what="depth"
+        )[0]
         assert (found.encoding, found.height, found.width, found.step) == ("32FC1", 48, 64, 256)
         assert found.header == message.header
-        wanted = functional.interpolate(reference(model, pipeline, message)[None], (48, 64), mode="bicubic")[0, 0]
+        wanted = functional.interpolate(
+            reference(model, pipeline, message)[None], (48, 64), mode="bicubic"
+        )[0, 0]
         np.testing.assert_allclose(decode_tensor(found), wanted.numpy(), atol=1e-4)
     assert len(got) == 3
     layout = robot.tester.layout
-    assert (layout.dense.kind, layout.dense.quantity, layout.dense.unit) == ("depth", "relative_inverse_depth", "")
+    assert (layout.dense.kind, layout.dense.quantity, layout.dense.unit) == (
+        "depth",
+        "relative_inverse_depth",
+        "",
+    )
     pipeline.close()
 
 
@@ -61,7 +71,9 @@ def test_it_is_computed_only_while_somebody_subscribes(rig, depth, monkeypatch):
     robot.activate()
     runs = []
     module = robot.node._pipeline.dense.spec.module
-    monkeypatch.setattr(module, "forward", lambda *a, made=module.forward: runs.append(1) or made(*a))
+    monkeypatch.setattr(
+        module, "forward", lambda *a, made=module.forward: runs.append(1) or made(*a)
+    )
     robot.publish("/wrist/image", image_message(STAMP_NS))
     robot.frame(STAMP_NS)
     assert not runs
@@ -73,7 +85,10 @@ def test_it_is_computed_only_while_somebody_subscribes(rig, depth, monkeypatch):
 
 def test_segmentation_comes_with_its_latched_info(rig, tmp_path):
     from transformers import DPTForSemanticSegmentation
-    model = randomise(DPTForSemanticSegmentation(dpt_config(id2label={0: "wall", 1: "floor", 2: "can"})), 0)
+
+    model = randomise(
+        DPTForSemanticSegmentation(dpt_config(id2label={0: "wall", 1: "floor", 2: "can"})), 0
+    )
     folder = save(model, tmp_path, {"height": 32, "width": 32})
     robot = rig(model__checkpoint=str(folder), dense__enabled=True)
     robot.activate()
@@ -82,7 +97,12 @@ def test_segmentation_comes_with_its_latched_info(rig, tmp_path):
     image = image_message(STAMP_NS, seed=1)
     robot.publish("/wrist/image", image)
     found = robot.until(lambda: got, what="segmentation")[0]
-    assert (found.encoding, found.height, found.width, found.header) == ("mono8", 48, 64, image.header)
+    assert (found.encoding, found.height, found.width, found.header) == (
+        "mono8",
+        48,
+        64,
+        image.header,
+    )
     pipeline = open_pipeline(folder, cameras=("wrist",))
     prepared = pipeline.prepare({"wrist": image})
     camera = pipeline.assemble(prepared, pipeline.encode(prepared), {}).cameras["wrist"]
@@ -98,7 +118,10 @@ def test_off_there_is_no_such_topic(rig, depth):
     robot = rig(model__checkpoint=str(depth[1]))
     robot.activate()
     names = [name for name, _ in robot.node.get_topic_names_and_types()]
-    assert not [n for n in names if "depth" in n or "segmentation" in n] and "/vit_encoder/wrist/cls_token" in names
+    assert (
+        not [n for n in names if "depth" in n or "segmentation" in n]
+        and "/vit_encoder/wrist/cls_token" in names
+    )
 
 
 def test_a_checkpoint_without_the_head_fails_configure(rig):

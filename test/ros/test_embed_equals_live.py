@@ -1,4 +1,6 @@
-"""Bag = live: what `embed` writes for a bag is what the node publishes for it over DDS, byte for byte."""
+"""Bag = live: what `embed` writes for a bag is what the node publishes for it over DDS, byte for
+byte.
+"""
 
 import importlib
 
@@ -6,14 +8,20 @@ import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+    PoseSettings,
+)
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
-from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LiveDecoder, ObservationWindow
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 
 CAMERAS = ("agentview", "wrist")
 FRAMES = 12
@@ -25,41 +33,77 @@ def slice_of_the_demo(tmp_path_factory):
     path = tmp_path_factory.mktemp("slice") / "bag"
     with BagReader(DEMO_BAG) as bag, BagWriter(path) as out:
         topics = [f"/{c}/image/compressed" for c in CAMERAS] + ["/ee_pose"]
-        for message in bag.raw(topics, bag.start_ns + 500_000_000, bag.start_ns + 500_000_000 + FRAMES * 50_000_000):
+        for message in bag.raw(
+            topics, bag.start_ns + 500_000_000, bag.start_ns + 500_000_000 + FRAMES * 50_000_000
+        ):
             out.write(message.topic, message.type_name, message.data, message.stamp_ns)
     return path
 
 
 @pytest.fixture
 def live(rig, slice_of_the_demo):
-    """(topic, CDR bytes) of everything that the node publishes for the slice, one image pair at a time."""
-    parameters = {f"cameras__{c}__{k}": v for c in CAMERAS
-                  for k, v in (("topic", f"/{c}/image/compressed"), ("transport", "compressed"))}
-    robot = rig(camera_names=list(CAMERAS), pose_names=["arm"], poses__arm__topic="/ee_pose",
-                poses__arm__frame_id="world", poses__arm__wait_s=1.0, **parameters)
+    """(topic, CDR bytes) of everything that the node publishes for the slice, one image pair at a
+    time.
+    """
+    parameters = {
+        f"cameras__{c}__{k}": v
+        for c in CAMERAS
+        for k, v in (("topic", f"/{c}/image/compressed"), ("transport", "compressed"))
+    }
+    robot = rig(
+        camera_names=list(CAMERAS),
+        pose_names=["arm"],
+        poses__arm__topic="/ee_pose",
+        poses__arm__frame_id="world",
+        poses__arm__wait_s=1.0,
+        **parameters,
+    )
     heard: list[tuple[str, bytes]] = []
     robot.activate()
-    names = ["tokens", "token_mask", "embedding", "arm/pose_at_image",
-             *(f"{c}/{t}" for c in CAMERAS for t in ("cls_token", "patch_features"))]
+    names = [
+        "tokens",
+        "token_mask",
+        "embedding",
+        "arm/pose_at_image",
+        *(f"{c}/{t}" for c in CAMERAS for t in ("cls_token", "patch_features")),
+    ]
     kinds = {"arm/pose_at_image": ("geometry_msgs", "PoseStamped")}
     for name in names:
         package, kind = kinds.get(name, ("sensor_msgs", "Image"))
         robot.tester.create_subscription(
-            getattr(importlib.import_module(f"{package}.msg"), kind), f"/vit_encoder/{name}",
-            lambda data, topic=f"/vit_encoder/{name}": heard.append((topic, data)), 100, raw=True)
-    publishers = [p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in names]
+            getattr(importlib.import_module(f"{package}.msg"), kind),
+            f"/vit_encoder/{name}",
+            lambda data, topic=f"/vit_encoder/{name}": heard.append((topic, data)),
+            100,
+            raw=True,
+        )
+    publishers = [
+        p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in names
+    ]
     # The watcher of the rig listens to some of them too.
-    robot.until(lambda: all(p.get_subscription_count() >= 1 + (p.topic_name.endswith(("/tokens", "at_image")))
-                            for p in publishers), what="the subscriptions")
+    robot.until(
+        lambda: all(
+            p.get_subscription_count() >= 1 + (p.topic_name.endswith(("/tokens", "at_image")))
+            for p in publishers
+        ),
+        what="the subscriptions",
+    )
     robot.matched()
-    send(robot, slice_of_the_demo, lambda: len({data for topic, data in heard if topic.endswith("/tokens")}))
+    send(
+        robot,
+        slice_of_the_demo,
+        lambda: len({data for topic, data in heard if topic.endswith("/tokens")}),
+    )
     robot.until(lambda: len(heard) >= FRAMES * len(names), what=f"all of {len(names)} topics")
     return heard, robot.tester.layout
 
 
 def send(robot, path, published):
-    """A pair of images is sent when the one before has been published: every one is encoded, as in a bag."""
+    """A pair of images is sent when the one before has been published: every one is encoded, as in
+    a bag.
+    """
     from rclpy.serialization import deserialize_message
+
     from vit_perception.ros.playback.bag_player import message_class
 
     with BagReader(path) as bag:
@@ -74,17 +118,24 @@ def send(robot, path, published):
             pose = poses.pop(0)
             robot.feel(pose.topic, deserialize_message(pose.data, message_class(pose.type_name)))
         for message in pair:
-            robot.publish(message.topic, deserialize_message(message.data, message_class(message.type_name)))
+            robot.publish(
+                message.topic, deserialize_message(message.data, message_class(message.type_name))
+            )
         robot.until(lambda: published() == count + 1, what=f"frame {count}")
 
 
 def settings_of(tiny_checkpoint):
-    return EncoderSettings(tuple(CameraSettings(c, f"/{c}/image/compressed", "compressed") for c in CAMERAS),
-                           (PoseSettings("arm", "/ee_pose", "world"),), model=ModelSettings(str(tiny_checkpoint)),
-                           engine=EngineSettings("torch", "float32"))
+    return EncoderSettings(
+        tuple(CameraSettings(c, f"/{c}/image/compressed", "compressed") for c in CAMERAS),
+        (PoseSettings("arm", "/ee_pose", "world"),),
+        model=ModelSettings(str(tiny_checkpoint)),
+        engine=EngineSettings("torch", "float32"),
+    )
 
 
-def test_embedded_bags_and_columns_equal_what_the_node_published(live, slice_of_the_demo, tiny_checkpoint, tmp_path):
+def test_embedded_bags_and_columns_equal_what_the_node_published(
+    live, slice_of_the_demo, tiny_checkpoint, tmp_path
+):
     heard, layout = live
     pipeline = Pipeline.open(settings_of(tiny_checkpoint))
     source = BagSource(slice_of_the_demo, "/wrist/image/compressed")
@@ -93,7 +144,9 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(live, slice_of_
         assert manifest["frames"] == FRAMES and len(manifest["shards"]) == 3
     pipeline.close()
     with BagReader(tmp_path / "mcap") as bag:
-        written = [(m.topic, m.data) for m in bag.raw(list(bag.topics)) if m.topic != "/vit_encoder/layout"]
+        written = [
+            (m.topic, m.data) for m in bag.raw(list(bag.topics)) if m.topic != "/vit_encoder/layout"
+        ]
         layouts = {m.data for _, _, m in bag.messages(["/vit_encoder/layout"])}
         decoded = [(topic, message) for topic, _, message in bag.messages(list(bag.topics))]
     assert len(written) == FRAMES * 8 and sorted(written) == sorted(heard)
@@ -103,7 +156,11 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(live, slice_of_
     decoder, window = LiveDecoder(expected=data.layouts, embedding=True), ObservationWindow(3, 2)
     observations = [o for topic, message in decoded if (o := decoder.add(topic, message))]
     windows = [w for o in observations if (w := window.add(o))]
-    assert len(observations) == FRAMES and len(windows) == len(data) == FRAMES - 4 and decoder.incomplete == 0
+    assert (
+        len(observations) == FRAMES
+        and len(windows) == len(data) == FRAMES - 4
+        and decoder.incomplete == 0
+    )
     for one, item in zip(windows, (data[k] for k in range(len(data)))):
         for name in ("tokens", "mask", "stamps_ns", "embedding"):
             np.testing.assert_array_equal(one[name], item[name].numpy())

@@ -9,11 +9,17 @@ from rclpy.parameter import Parameter
 from safetensors.numpy import save_file
 from sensor_msgs.msg import Image
 
-from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
 from test.ros.conftest import MILLISECOND_NS, image_message, stamped_pose
-from vit_perception.tokens.fuse_cross_attention import CrossAttention
+from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+    PoseSettings,
+)
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings, PoseSettings
+from vit_perception.tokens.fuse_cross_attention import CrossAttention
 from vit_perception.wire.records import PoseAtImage, TokenGroup, TokenSequence
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
@@ -23,9 +29,14 @@ ARM_SETTINGS = PoseSettings("arm", "/ee_pose", "base_link")
 
 
 def pipeline_of(checkpoint, cameras, arms=()):
-    return Pipeline.open(EncoderSettings(tuple(CameraSettings(c, f"/{c}/image") for c in cameras), tuple(arms),
-                                         model=ModelSettings(str(checkpoint)),
-                                         engine=EngineSettings("torch", "float32")))
+    return Pipeline.open(
+        EncoderSettings(
+            tuple(CameraSettings(c, f"/{c}/image") for c in cameras),
+            tuple(arms),
+            model=ModelSettings(str(checkpoint)),
+            engine=EngineSettings("torch", "float32"),
+        )
+    )
 
 
 def test_features_stamps_and_pose_are_the_pipelines_own(rig, tiny_checkpoint):
@@ -48,15 +59,21 @@ def test_features_stamps_and_pose_are_the_pipelines_own(rig, tiny_checkpoint):
     np.testing.assert_array_equal(groups["wrist/cls"], encoded.cls_token)
     np.testing.assert_array_equal(groups["wrist/patch"], encoded.patch_tokens[0])
     assert groups["arm/pose"].any() and mask_of(frame.tokens).all()
-    assert layout.group("wrist/patch").grid == (4, 4) and layout.token_count == 1 + 16 + 1 and layout.width == 64
+    assert (
+        layout.group("wrist/patch").grid == (4, 4)
+        and layout.token_count == 1 + 16 + 1
+        and layout.width == 64
+    )
     pipeline.close()
 
 
 def test_three_cameras_and_two_arms_in_one_run(rig, tiny_checkpoint):
     names = ["overhead", "left", "right"]
     arms = {"pose_names": ["left_arm", "right_arm"]} | {
-        f"poses.{arm}.{key}": value for arm in ("left_arm", "right_arm")
-        for key, value in (("topic", f"/{arm}/pose"), ("frame_id", "base_link"), ("wait_s", 1.0))}
+        f"poses.{arm}.{key}": value
+        for arm in ("left_arm", "right_arm")
+        for key, value in (("topic", f"/{arm}/pose"), ("frame_id", "base_link"), ("wait_s", 1.0))
+    }
     robot = rig(camera_names=names, **{f"cameras.{n}.topic": f"/{n}/image" for n in names}, **arms)
     robot.activate()
     images = {n: image_message(STAMP_NS + k * MILLISECOND_NS, seed=k) for k, n in enumerate(names)}
@@ -71,15 +88,27 @@ def test_three_cameras_and_two_arms_in_one_run(rig, tiny_checkpoint):
     for row, name in enumerate(names):
         np.testing.assert_array_equal(groups[f"{name}/patch"], encoded.patch_tokens[row])
         robot.accounts(name, received=1, published=1, pending=0)
-    assert list(groups) == ["overhead/cls", "overhead/patch", "left/cls", "left/patch", "right/cls", "right/patch",
-                            "left_arm/pose", "right_arm/pose"]
+    assert list(groups) == [
+        "overhead/cls",
+        "overhead/patch",
+        "left/cls",
+        "left/patch",
+        "right/cls",
+        "right/patch",
+        "left_arm/pose",
+        "right_arm/pose",
+    ]
     assert not np.array_equal(groups["left_arm/pose"], groups["right_arm/pose"])
     pipeline.close()
 
 
 def test_a_camera_that_is_silent_is_masked_and_comes_back(rig):
-    robot = rig(camera_names=["a", "b"], sync__policy="mask", sync__silent_after_s=0.3,
-                **{"cameras.a.topic": "/a", "cameras.b.topic": "/b"})
+    robot = rig(
+        camera_names=["a", "b"],
+        sync__policy="mask",
+        sync__silent_after_s=0.3,
+        **{"cameras.a.topic": "/a", "cameras.b.topic": "/b"},
+    )
     robot.activate()
     robot.publish("/a", image_message(STAMP_NS))
     frame = robot.frame(STAMP_NS)
@@ -87,7 +116,9 @@ def test_a_camera_that_is_silent_is_masked_and_comes_back(rig):
     assert groups["a/cls"].any() and not groups["b/cls"].any() and not groups["b/patch"].any()
     # From now on nobody is silent, however long it takes to send one image after the other.
     assert robot.node.set_parameters([Parameter("sync.silent_after_s", value=60.0)])[0].successful
-    robot.publish("/b", image_message(STAMP_NS + MILLISECOND_NS))  # back, alone: its publisher was just discovered
+    robot.publish(
+        "/b", image_message(STAMP_NS + MILLISECOND_NS)
+    )  # back, alone: its publisher was just discovered
     later = STAMP_NS + 100 * MILLISECOND_NS
     for camera in ("/a", "/b"):
         robot.publish(camera, image_message(later))
@@ -117,7 +148,10 @@ def test_a_pose_that_stopped_is_held_and_counted(rig):
     pose = robot.until(lambda: frame.poses.get("arm"))
     assert pose.pose.position.x == pytest.approx(0.7) and pose.header.stamp.nanosec == 0
     robot.accounts("wrist", published=1)
-    assert robot.diagnostic("arm arm")["held"] == "1" and robot.diagnostic("arm arm")["skew_ms"] == "30.00 / 30.00"
+    assert (
+        robot.diagnostic("arm arm")["held"] == "1"
+        and robot.diagnostic("arm arm")["skew_ms"] == "30.00 / 30.00"
+    )
 
 
 def test_classification_and_mask_and_embedding(rig, tiny_classifier):
@@ -142,14 +176,19 @@ def test_the_layout_learns_the_geometry_from_the_first_image(rig):
     first = robot.tester.layout.layout_id
     robot.publish("/wrist/image", image_message(STAMP_NS, size_px=(48, 64)))
     robot.frame(STAMP_NS)
-    layout = robot.until(lambda: robot.tester.layout if robot.tester.layout.layout_id != first else None)
+    layout = robot.until(
+        lambda: robot.tester.layout if robot.tester.layout.layout_id != first else None
+    )
     camera = layout.cameras[0]
     assert camera.source_size_px == (48, 64) and camera.frame_id == "camera_optical_frame"
     assert camera.frame_id == "camera_optical_frame"
     second = image_message(STAMP_NS + MILLISECOND_NS)
     second.header.frame_id = "renamed_optical_frame"
     robot.publish("/wrist/image", second)
-    robot.until(lambda: robot.tester.layout.cameras[0].frame_id == "renamed_optical_frame", what="a new layout")
+    robot.until(
+        lambda: robot.tester.layout.cameras[0].frame_id == "renamed_optical_frame",
+        what="a new layout",
+    )
     assert camera.scale == pytest.approx((56 / 48, 74 / 64)) and camera.offset_px == (0.0, -9.0)
 
 
@@ -160,7 +199,9 @@ def test_the_newest_frame_wins_and_every_frame_is_accounted_for(rig):
         robot.publish("/wrist/image", image_message(STAMP_NS + k * MILLISECOND_NS, seed=k % 3))
         time.sleep(0.004)
     robot.frame(STAMP_NS + 59 * MILLISECOND_NS)
-    received = robot.node._sync.accounts["wrist"].received  # the last one has come, so these are all
+    received = robot.node._sync.accounts[
+        "wrist"
+    ].received  # the last one has come, so these are all
     books = robot.accounts("wrist", received=received, pending=0)
     assert 1 <= books["published"] <= received <= 60
     assert books["dropped.superseded"] == received - books["published"]
@@ -189,7 +230,9 @@ def test_lifecycle_can_be_cycled_and_the_books_start_anew(rig):
     robot.publish("/wrist/image", image_message(STAMP_NS))
     robot.frame(STAMP_NS)
     assert robot.node.trigger_deactivate().name == "SUCCESS"
-    robot.until(lambda: not robot.node.count_subscribers("/wrist/image"), what="the end of the subscription")
+    robot.until(
+        lambda: not robot.node.count_subscribers("/wrist/image"), what="the end of the subscription"
+    )
     assert robot.node.trigger_activate().name == "SUCCESS"
     robot.until(lambda: robot.node.count_subscribers("/wrist/image") == 1)
     robot._publishers.clear()
@@ -208,33 +251,51 @@ def test_a_bag_that_loops_goes_on(rig):
         robot.feel("/ee_pose", stamped_pose(stamp_ns, x_m=stamp_ns / 1e9))
         robot.publish("/wrist/image", image_message(stamp_ns))
         frame = robot.frame(stamp_ns)
-        assert robot.until(lambda: frame.poses.get("arm")).pose.position.x == pytest.approx(stamp_ns / 1e9)
+        assert robot.until(lambda: frame.poses.get("arm")).pose.position.x == pytest.approx(
+            stamp_ns / 1e9
+        )
 
 
 def test_pipeline_requires_poses_by_policy(tiny_checkpoint):
     pipeline = pipeline_of(tiny_checkpoint, ["wrist"], [ARM_SETTINGS])
     prepared = pipeline.prepare({"wrist": image_message(STAMP_NS)})
-    result = pipeline.assemble(prepared, pipeline.encode(prepared), {"arm": PoseAtImage(None, "missing", None)})
+    result = pipeline.assemble(
+        prepared, pipeline.encode(prepared), {"arm": PoseAtImage(None, "missing", None)}
+    )
     assert not result.sequence.mask[-1] and result.sequence.mask[:-1].all()
     pipeline.close()
 
 
 def test_trained_tokenizer_and_cross_attention_fuse_what_goes_out(rig, tmp_path, tiny_checkpoint):
-    tokenizer = {"weight": np.full((64, 9), 0.1, np.float32), "bias": np.arange(64, dtype=np.float32)}
+    tokenizer = {
+        "weight": np.full((64, 9), 0.1, np.float32),
+        "bias": np.arange(64, dtype=np.float32),
+    }
     save_file(tokenizer, tmp_path / "tokenizer.safetensors")
-    fusion_file = write_cross_attention(tmp_path / "fusion.safetensors", cross_attention_tensors(64))
-    robot = rig(**ARM, poses__arm__wait_s=1.0, poses__tokenizer="linear", fusion__kind="cross_attention",
-                poses__tokenizer_weights=str(tmp_path / "tokenizer.safetensors"), fusion__weights=fusion_file)
+    fusion_file = write_cross_attention(
+        tmp_path / "fusion.safetensors", cross_attention_tensors(64)
+    )
+    robot = rig(
+        **ARM,
+        poses__arm__wait_s=1.0,
+        poses__tokenizer="linear",
+        fusion__kind="cross_attention",
+        poses__tokenizer_weights=str(tmp_path / "tokenizer.safetensors"),
+        fusion__weights=fusion_file,
+    )
     embeddings = []
     robot.tester.create_subscription(Image, "/vit_encoder/embedding", embeddings.append, 5)
     robot.activate()
     robot.feel("/ee_pose", stamped_pose(STAMP_NS, x_m=1.0))
     robot.publish("/wrist/image", image_message(STAMP_NS))
     frame, layout = robot.frame(STAMP_NS), robot.tester.layout
-    # Position (1, 0, 0.5) and the first two columns of no rotation, (1, 0, 0) and (0, 1, 0), add up to 3.5.
-    np.testing.assert_allclose(layout.split(frame.tokens)["arm/pose"][0], np.arange(64) + 0.35, rtol=1e-6)
+    # Position (1, 0, 0.5) and the first two columns of no rotation, (1, 0, 0) and (0, 1, 0), add up
+    # to 3.5.
+    np.testing.assert_allclose(
+        layout.split(frame.tokens)["arm/pose"][0], np.arange(64) + 0.35, rtol=1e-6
+    )
     (embedding,) = robot.until(lambda: embeddings)
-    groups = [TokenGroup(g.kind, g.source, frame.tokens[g.start:g.stop]) for g in layout.groups]
+    groups = [TokenGroup(g.kind, g.source, frame.tokens[g.start : g.stop]) for g in layout.groups]
     expected = CrossAttention(fusion_file, 64).embedding(TokenSequence.of(groups))
     np.testing.assert_allclose(decode_tensor(embedding)[0], expected, atol=1e-5)
     assert layout.fusion == "cross_attention" and layout.embedding_width == len(expected) == 128
@@ -250,11 +311,16 @@ def test_an_arm_without_poses_and_a_silent_camera_are_said(rig, capfd):
         statuses = getattr(robot.tester.diagnostics, "status", ())
         return {s.name.split(": ")[1]: (s.level, s.message) for s in statuses}
 
-    robot.until(lambda: levels().get("camera wrist", (b"\x00",))[0] == b"\x02", what="the camera's silence")
+    robot.until(
+        lambda: levels().get("camera wrist", (b"\x00",))[0] == b"\x02", what="the camera's silence"
+    )
     assert levels()["arm arm"][1].startswith("no pose has come")
     assert "/wrist/image: no image lately" in capfd.readouterr().err
     robot.feel("/ee_pose", stamped_pose(STAMP_NS))
     robot.publish("/wrist/image", image_message(STAMP_NS))
     robot.until(lambda: levels()["arm arm"] == (b"\x00", "receiving"), what="the arm's recovery")
     robot.publish("/wrist/image", image_message(STAMP_NS + 200 * MILLISECOND_NS))
-    robot.until(lambda: "the nearest is 0.200 s before it" in levels()["arm arm"][1], what="the arm's trouble")
+    robot.until(
+        lambda: "the nearest is 0.200 s before it" in levels()["arm arm"][1],
+        what="the arm's trouble",
+    )

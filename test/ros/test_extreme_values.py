@@ -1,4 +1,5 @@
-"""Every numeric parameter at the ends of its type: refused by name, or a number that is finite and within its bounds.
+"""Every numeric parameter at the ends of its type: refused by name, or a number that is finite and
+within its bounds.
 
 Both readers: the node's, and that of parameter files.
 """
@@ -12,15 +13,29 @@ import yaml
 from rclpy.parameter import Parameter
 
 from vit_perception.config.offline_settings import settings_of_parameters
-from vit_perception.ros.parameters import NODE, NodeParameters, camera_specs, pose_specs, state_specs
 from vit_perception.config.settings import LOWEST_RATE_HZ, BadSetting
+from vit_perception.ros.parameters import (
+    NODE,
+    NodeParameters,
+    camera_specs,
+    pose_specs,
+    state_specs,
+)
 
-BASE = {"camera_names": ["cam"], "pose_names": ["arm"], "poses.arm.frame_id": "base", "state_names": ["body"],
-        "states.body.joints": ["elbow"]}
+BASE = {
+    "camera_names": ["cam"],
+    "pose_names": ["arm"],
+    "poses.arm.frame_id": "base",
+    "state_names": ["body"],
+    "states.body.joints": ["elbow"],
+}
 FLOATS = (1e-300, 5e-324, -1.0, -5e-324, math.nan, math.inf, -math.inf, 1e300, 2.0**63)
-INTEGERS = (-1, 2**31, 2**63 - 1, -2**63, 0)
-SPECS = {spec.name: spec for spec in (*NODE, *camera_specs("cam"), *pose_specs("arm"), *state_specs("body"))
-         if type(spec.default) in (int, float)}
+INTEGERS = (-1, 2**31, 2**63 - 1, -(2**63), 0)
+SPECS = {
+    spec.name: spec
+    for spec in (*NODE, *camera_specs("cam"), *pose_specs("arm"), *state_specs("body"))
+    if type(spec.default) in (int, float)
+}
 
 
 def value_in(settings, name: str):
@@ -28,14 +43,19 @@ def value_in(settings, name: str):
     *groups, last = name.split(".")
     held = settings
     for group in groups:
-        held = {"arm": settings.poses[0], "body": settings.states[0], "cam": settings.cameras[0]}.get(group) or getattr(
-            settings, group)
+        held = {
+            "arm": settings.poses[0],
+            "body": settings.states[0],
+            "cam": settings.cameras[0],
+        }.get(group) or getattr(settings, group)
     return getattr(held if groups else settings.output, last)
 
 
 def by_the_node(name, value):
-    node = rclpy.create_node("extreme", parameter_overrides=[Parameter(k, value=v) for k, v in
-                                                             (BASE | {name: value}).items()])
+    node = rclpy.create_node(
+        "extreme",
+        parameter_overrides=[Parameter(k, value=v) for k, v in (BASE | {name: value}).items()],
+    )
     try:
         return NodeParameters(node).read()
     finally:
@@ -63,8 +83,11 @@ def test_an_extreme_value_is_refused_by_name_or_harmless(name, tmp_path):
                 assert math.isfinite(held) and spec.low <= held <= spec.high, f"{name} holds {held}"
                 assert name != "max_rate_hz" or held == 0 or held >= LOWEST_RATE_HZ
                 said.append(held)
-        # ROS reads a number in a file that float64 holds only roughly (below 2e-308) as a text, and so do the tools.
+        # ROS reads a number in a file that float64 holds only roughly (below 2e-308) as a text, and
+        # so do the tools.
         rough = 0 < abs(value) < sys.float_info.min
-        assert said[0] == said[1] or rough, f"{name} {value}: the node {said[0]}, the tools {said[1]}"
+        assert said[0] == said[1] or rough, (
+            f"{name} {value}: the node {said[0]}, the tools {said[1]}"
+        )
         refused += said[0] == "refused"
     assert refused >= 2

@@ -1,4 +1,6 @@
-"""A GPU that the node can use no more: it says so, counts its images, ends with 75, and works when started again."""
+"""A GPU that the node can use no more: it says so, counts its images, ends with 75, and works when
+started again.
+"""
 
 import sys
 import time
@@ -16,7 +18,8 @@ from vit_perception.cli.processes import Child
 from vit_perception.engines.cuda.fault import EXIT_STATUS
 from vit_perception.ros.diagnostics import parse_accounts
 
-# While the file BROKEN is there, every engine's run raises what torch 2.8 and later raise; closing one never ends.
+# While the file BROKEN is there, every engine's run raises what torch 2.8 and later raise; closing
+# one never ends.
 PROGRAM = """
 import ctypes, sys, torch
 from pathlib import Path
@@ -43,7 +46,7 @@ break_runs(openvino_engine.OpenvinoEngine)
 if hang_at_the_end:
     reporter.Reporter.wait_until_sent = hang
 raise SystemExit(start.main())
-"""
+"""  # noqa: E501
 NAME = "/gpu_lost"
 
 
@@ -58,13 +61,34 @@ def node(tmp_path, tiny_checkpoint, broken):
     made = []
 
     def begin(backend="torch", at_the_end=""):
-        parameters = {"camera_names": ["wrist"], "cameras.wrist.topic": f"{NAME}/image", "autostart": True,
-                      "model.checkpoint": str(tiny_checkpoint), "engine.backend": backend,
-                      "engine.precision": "float32"}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-        made.append(Child([sys.executable, "-c", PROGRAM, str(broken), at_the_end, "--ros-args", "--params-file",
-                           str(tmp_path / "params.yaml"), "-r", f"__node:={NAME[1:]}"],
-                          tmp_path / f"node{len(made)}.log"))
+        parameters = {
+            "camera_names": ["wrist"],
+            "cameras.wrist.topic": f"{NAME}/image",
+            "autostart": True,
+            "model.checkpoint": str(tiny_checkpoint),
+            "engine.backend": backend,
+            "engine.precision": "float32",
+        }
+        (tmp_path / "params.yaml").write_text(
+            yaml.safe_dump({"/**": {"ros__parameters": parameters}})
+        )
+        made.append(
+            Child(
+                [
+                    sys.executable,
+                    "-c",
+                    PROGRAM,
+                    str(broken),
+                    at_the_end,
+                    "--ros-args",
+                    "--params-file",
+                    str(tmp_path / "params.yaml"),
+                    "-r",
+                    f"__node:={NAME[1:]}",
+                ],
+                tmp_path / f"node{len(made)}.log",
+            )
+        )
         return made[-1]
 
     yield begin
@@ -103,7 +127,9 @@ def watcher():
     made.node.destroy_node()
 
 
-def test_a_lost_gpu_ends_the_node_with_75_and_a_line_and_started_again_it_works(node, watcher, broken):
+def test_a_lost_gpu_ends_the_node_with_75_and_a_line_and_started_again_it_works(
+    node, watcher, broken
+):
     first = node()
     watcher.until(lambda: len(watcher.tokens) >= 2, "two frames", first)
     broken.touch()
@@ -111,19 +137,34 @@ def test_a_lost_gpu_ends_the_node_with_75_and_a_line_and_started_again_it_works(
     assert first.stop() == EXIT_STATUS == 75
     said = first.log.read_text()
     fatal = [line for line in said.splitlines() if "FATAL" in line]
-    assert len(fatal) == 1 and "CUDA error 700, an illegal memory access was encountered" in fatal[0]
-    assert "ends with exit status 75, to be started again" in fatal[0] and "dropped (engine_error 1" in fatal[0]
+    assert (
+        len(fatal) == 1 and "CUDA error 700, an illegal memory access was encountered" in fatal[0]
+    )
+    assert (
+        "ends with exit status 75, to be started again" in fatal[0]
+        and "dropped (engine_error 1" in fatal[0]
+    )
     assert "Traceback" not in said and "it hangs" not in said and "without waiting" not in said
 
-    wait_until(lambda: [s for s in watcher.diagnostics[-1].status if b"\x02" == s.level and "status 75" in s.message],
-               "the last diagnostics", step=lambda: watcher.executor.spin_once(timeout_sec=0.05))
+    wait_until(
+        lambda: [
+            s
+            for s in watcher.diagnostics[-1].status
+            if s.level == b"\x02" and "status 75" in s.message
+        ],
+        "the last diagnostics",
+        step=lambda: watcher.executor.spin_once(timeout_sec=0.05),
+    )
     books = parse_accounts(watcher.diagnostics[-1])["wrist"]
     dropped = sum(n for reason, n in books.items() if reason.startswith("dropped."))
     assert books["received"] == books["published"] + dropped and books["pending"] == 0
     assert books["dropped.engine_error"] == 1 and books["published"] >= 2
     # It has taken leave: nobody has to wait for a lease before it is started again.
-    wait_until(lambda: not watcher.node.count_publishers(f"{NAME}/tokens"), "the end of its topics",
-               step=lambda: watcher.executor.spin_once(timeout_sec=0.05))
+    wait_until(
+        lambda: not watcher.node.count_publishers(f"{NAME}/tokens"),
+        "the end of its topics",
+        step=lambda: watcher.executor.spin_once(timeout_sec=0.05),
+    )
 
     broken.unlink()
     watcher.tokens.clear()
@@ -137,7 +178,11 @@ def test_auto_takes_no_other_engine_after_a_gpu_is_lost_while_it_opens(node, bro
     child = node(backend="auto")
     assert status_of(child) == 75
     said = child.log.read_text()
-    assert said.count("FATAL") == 1 and "Images: none was received" in said and "configured:" not in said
+    assert (
+        said.count("FATAL") == 1
+        and "Images: none was received" in said
+        and "configured:" not in said
+    )
     assert "onnxruntime" not in said and "it hangs" not in said and "Traceback" not in said
 
 

@@ -1,4 +1,5 @@
-"""Pictures that crashed, filled or held up the node: each is a counted drop, and the next good one is published.
+"""Pictures that crashed, filled or held up the node: each is a counted drop, and the next good one
+is published.
 
 It takes a second for each: that is how often the node's books go out.
 """
@@ -7,11 +8,11 @@ import array
 
 import cv2
 import numpy as np
+
 from test.fuzz.picture_seeds import png, png_chunk
 from test.image.test_compressed import damages, photo
 from test.image.test_jpeg_file import progressive, scan
 from test.ros.conftest import MILLISECOND_NS, CompressedImage
-
 from vit_perception.ros.messages import header_of
 
 STAMP_NS = 5_000_000_000
@@ -21,8 +22,12 @@ HOSTILE = {
     "an animation": ("decode", png(6, 8, 0, (b"acTL", b"fcTL", b"fdAT"))),
     "an end of 4 GB": ("short_data", png(2, 8, 0).replace(END, b"\xff\xff\xff\xf0IEND")),
     "thousands of scans": ("decode", progressive(scan(0, 0, 0, 0), *[scan(1, 63, 0, 0)] * 5000)),
-    "a marker without length": ("size", GOOD.replace(b"\x00\x30\x00\x40", b"\x7d\x00\x7d\x00").replace(
-        b"\xff\xdb", b"\xff\x01\xff\xdb", 1)),
+    "a marker without length": (
+        "size",
+        GOOD.replace(b"\x00\x30\x00\x40", b"\x7d\x00\x7d\x00").replace(
+            b"\xff\xdb", b"\xff\x01\xff\xdb", 1
+        ),
+    ),
     "half lost": ("decode", damages(photo("baseline"))["half lost"]),
 }
 
@@ -42,7 +47,10 @@ def test_hostile_pictures_are_counted_drops(rig, capfd):
     robot.accounts("wrist", received=len(HOSTILE) + 1, published=1, pending=0, **counts)
     printed = capfd.readouterr().err
     # The node's own warning names what libjpeg found; the libraries themselves print nothing.
-    assert "Corrupt JPEG" not in printed.replace("does not decode: Corrupt JPEG", "") and "libpng" not in printed
+    assert (
+        "Corrupt JPEG" not in printed.replace("does not decode: Corrupt JPEG", "")
+        and "libpng" not in printed
+    )
 
 
 def send(robot, stamp_ns: int, data: bytes) -> None:

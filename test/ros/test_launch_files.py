@@ -23,15 +23,21 @@ STARTED = r"process started with pid \[(\d+)\]"
 
 def declared_arguments(file: Path) -> list[str]:
     """The names in the calls of DeclareLaunchArgument."""
-    return [node.args[0].value for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DeclareLaunchArgument"]
+    return [
+        node.args[0].value
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DeclareLaunchArgument"
+    ]
 
 
 @pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
 def test_every_launch_argument_is_in_the_readme(file):
     told = (ROOT / "README.md").read_text().split("## On a robot")[1].split("## Topics")[0]
     names = declared_arguments(file)
-    assert len(names) >= 2 and [n for n in names if f"`{n}`" not in told and f"`{n}:=" not in told] == []
+    assert (
+        len(names) >= 2
+        and [n for n in names if f"`{n}`" not in told and f"`{n}:=" not in told] == []
+    )
 
 
 def what_is_missing() -> str:
@@ -50,12 +56,18 @@ needs_launch = pytest.mark.skipif(bool(what_is_missing()), reason=what_is_missin
 
 
 class Launch(Child):
-    """``ros2 launch vit_perception file arguments``; ``extra_path`` is a folder of modules for every Python in it."""
+    """``ros2 launch vit_perception file arguments``; ``extra_path`` is a folder of modules for
+    every Python in it.
+    """
 
     def __init__(self, log: Path, file: str, extra_path: Path | None = None, **arguments):
         words = [f"{name}:={value}" for name, value in arguments.items()]
-        paths = os.pathsep.join(filter(None, [str(extra_path or ""), os.environ.get("PYTHONPATH", "")]))
-        super().__init__(["ros2", "launch", "vit_perception", file, *words], log, {"PYTHONPATH": paths})
+        paths = os.pathsep.join(
+            filter(None, [str(extra_path or ""), os.environ.get("PYTHONPATH", "")])
+        )
+        super().__init__(
+            ["ros2", "launch", "vit_perception", file, *words], log, {"PYTHONPATH": paths}
+        )
 
     def pids(self) -> list[int]:
         """Of the processes that it has started, the oldest first."""
@@ -75,15 +87,33 @@ class Launch(Child):
 @pytest.fixture
 def parameters(tiny_checkpoint, tmp_path) -> Path:
     file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {
-        "camera_names": ["wrist"], "cameras.wrist.topic": "/wrist/image", "model.checkpoint": str(tiny_checkpoint),
-        "engine.backend": "torch", "engine.precision": "float32"}}}))
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "/**": {
+                    "ros__parameters": {
+                        "camera_names": ["wrist"],
+                        "cameras.wrist.topic": "/wrist/image",
+                        "model.checkpoint": str(tiny_checkpoint),
+                        "engine.backend": "torch",
+                        "engine.precision": "float32",
+                    }
+                }
+            }
+        )
+    )
     return file
 
 
 @needs_launch
 def test_a_killed_node_is_started_again_and_ctrl_c_ends_it_for_good(tmp_path, parameters):
-    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn="true", respawn_delay=1.5)
+    robot = Launch(
+        tmp_path / "log",
+        "vit_encoder.launch.py",
+        params_file=parameters,
+        respawn="true",
+        respawn_delay=1.5,
+    )
     robot.until("active, listening")
     os.kill(robot.pids()[0], signal.SIGKILL)
     killed_s = time.monotonic()
@@ -93,10 +123,13 @@ def test_a_killed_node_is_started_again_and_ctrl_c_ends_it_for_good(tmp_path, pa
     os.kill(robot.pid, signal.SIGINT)
     assert robot.ended() == 0
     said = robot.log.read_text()
-    assert len(robot.pids()) == 2 and said.count("finished cleanly") == 1 and "escalating" not in said
+    assert (
+        len(robot.pids()) == 2 and said.count("finished cleanly") == 1 and "escalating" not in said
+    )
 
 
-# Python imports it by itself at its start. While the file BROKEN is beside it, torch as an engine fails for good.
+# Python imports it by itself at its start. While the file BROKEN is beside it, torch as an engine
+# fails for good.
 SITECUSTOMIZE = """
 import importlib.util, sys
 from pathlib import Path
@@ -124,24 +157,37 @@ sys.meta_path.insert(0, Finder())
 
 
 @needs_launch
-def test_a_node_that_has_lost_the_gpu_ends_with_75_and_is_started_again_and_activated(tmp_path, parameters):
+def test_a_node_that_has_lost_the_gpu_ends_with_75_and_is_started_again_and_activated(
+    tmp_path, parameters
+):
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "sitecustomize.py").write_text(SITECUSTOMIZE)
     (modules / "BROKEN").touch()
-    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", modules, params_file=parameters, respawn="true",
-                   respawn_delay=1.5)
+    robot = Launch(
+        tmp_path / "log",
+        "vit_encoder.launch.py",
+        modules,
+        params_file=parameters,
+        respawn="true",
+        respawn_delay=1.5,
+    )
     robot.until(r"process has died \[pid \d+, exit code 75")
     (modules / "BROKEN").unlink()
     robot.until("active, listening")
-    assert len(robot.pids()) >= 2 and "CUDA error 719, unspecified launch failure" in robot.log.read_text()
+    assert (
+        len(robot.pids()) >= 2
+        and "CUDA error 719, unspecified launch failure" in robot.log.read_text()
+    )
     os.kill(robot.pid, signal.SIGINT)
     assert robot.ended() == 0
 
 
 @needs_launch
 def test_without_respawn_a_killed_node_stays_away(tmp_path, parameters):
-    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn_delay=0)
+    robot = Launch(
+        tmp_path / "log", "vit_encoder.launch.py", params_file=parameters, respawn_delay=0
+    )
     robot.until(STARTED)
     os.kill(robot.pids()[0], signal.SIGKILL)
     robot.ended()
@@ -149,8 +195,10 @@ def test_without_respawn_a_killed_node_stays_away(tmp_path, parameters):
 
 
 @needs_launch
-@pytest.mark.parametrize("argument, value", [("respawn_delay", "soon"), ("respawn_delay", "-1"),
-                                             ("params_file", "/nowhere/params.yaml")])
+@pytest.mark.parametrize(
+    "argument, value",
+    [("respawn_delay", "soon"), ("respawn_delay", "-1"), ("params_file", "/nowhere/params.yaml")],
+)
 def test_a_bad_argument_is_named_and_nothing_starts(tmp_path, argument, value):
     robot = Launch(tmp_path / "log", "vit_encoder.launch.py", **{argument: value})
     assert robot.ended() == 1 and not robot.pids()
@@ -172,4 +220,6 @@ def test_the_demo_fails_with_its_player(tmp_path):
     demo = Launch(tmp_path / "log", "demo.launch.py", bag=tmp_path / "no_bag")
     assert demo.ended() == 1
     said = demo.log.read_text()
-    assert "no bag at" in said and "with exit status 1" in said and said.count("finished cleanly") == 1
+    assert (
+        "no bag at" in said and "with exit status 1" in said and said.count("finished cleanly") == 1
+    )

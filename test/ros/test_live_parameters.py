@@ -1,4 +1,6 @@
-"""Parameters that change while the node is active: checked, in force from one frame to the next; the others say why."""
+"""Parameters that change while the node is active: checked, in force from one frame to the next;
+the others say why.
+"""
 
 import numpy as np
 import pytest
@@ -10,12 +12,19 @@ from vit_perception.ros.parameters import NODE, camera_specs, pose_specs, state_
 from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 5_000_000_000
-ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link", "poses.arm.wait_s": 0.0}
+ARM = {
+    "pose_names": ["arm"],
+    "poses.arm.topic": "/ee_pose",
+    "poses.arm.frame_id": "base_link",
+    "poses.arm.wait_s": 0.0,
+}
 NAMES = [f"class {k}" for k in range(5)]
 
 
 def set_to(robot, **values):
-    return robot.node.set_parameters_atomically([Parameter(k.replace("__", "."), value=v) for k, v in values.items()])
+    return robot.node.set_parameters_atomically(
+        [Parameter(k.replace("__", "."), value=v) for k, v in values.items()]
+    )
 
 
 def shown(robot, k: int):
@@ -33,24 +42,37 @@ def test_outputs_change_from_one_frame_to_the_next(rig, tiny_classifier):
     assert len(scores) == 5 and first.tokens.dtype == np.float32
     before = robot.tester.layout.layout_id
     assert set_to(robot, top_k=2, output_dtype="float16", cameras__wrist__labels=NAMES).successful
-    layout = robot.until(lambda: robot.tester.layout if robot.tester.layout.layout_id != before else None)
+    layout = robot.until(
+        lambda: robot.tester.layout if robot.tester.layout.layout_id != before else None
+    )
     assert layout.dtype == "float16" and layout.cameras[0].labels == tuple(NAMES)
     second = shown(robot, 2)
     renamed = robot.until(lambda: second.classes.get("wrist"))
     assert second.tokens.dtype == np.float16 and list(renamed.values()) == list(scores.values())[:2]
     assert set(renamed) <= set(NAMES)
-    threshold = list(scores.values())[0] - 1e-6
+    threshold = next(iter(scores.values())) - 1e-6
     assert set_to(robot, min_score=float(threshold), top_k=5).successful
     third = shown(robot, 3)
     assert len(robot.until(lambda: third.classes.get("wrist"))) == 1
     assert set_to(robot, cameras__wrist__labels=[""]).successful
-    robot.until(lambda: robot.tester.layout.cameras[0].labels[0] == "cup", what="the checkpoint's own labels")
+    robot.until(
+        lambda: robot.tester.layout.cameras[0].labels[0] == "cup",
+        what="the checkpoint's own labels",
+    )
 
 
-@pytest.mark.parametrize("name, value, words", [
-    ("cameras.wrist.labels", ["a", "b"], "5 names, one a class"), ("top_k", 0, "1"), ("min_score", 1.5, "1"),
-    ("output_dtype", "int8", "float32, float16"), ("sync.policy", "hope", "wait, mask"),
-    ("poses.arm.max_skew_s", 9.0, ""), ("poses.policy", "drop", "mask, require")])
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("cameras.wrist.labels", ["a", "b"], "5 names, one a class"),
+        ("top_k", 0, "1"),
+        ("min_score", 1.5, "1"),
+        ("output_dtype", "int8", "float32, float16"),
+        ("sync.policy", "hope", "wait, mask"),
+        ("poses.arm.max_skew_s", 9.0, ""),
+        ("poses.policy", "drop", "mask, require"),
+    ],
+)
 def test_a_value_that_is_not_accepted_changes_nothing(rig, tiny_classifier, name, value, words):
     robot = rig(**ARM, model__checkpoint=str(tiny_classifier))
     robot.activate()
@@ -75,7 +97,11 @@ def test_policies_and_waits_change_while_it_runs(rig):
 
 
 def test_the_sync_policy_changes_while_a_camera_is_silent(rig):
-    robot = rig(camera_names=["a", "b"], sync__silent_after_s=0.1, **{"cameras.a.topic": "/a", "cameras.b.topic": "/b"})
+    robot = rig(
+        camera_names=["a", "b"],
+        sync__silent_after_s=0.1,
+        **{"cameras.a.topic": "/a", "cameras.b.topic": "/b"},
+    )
     robot.activate()
     robot.publish("/a", image_message(STAMP_NS))
     robot.accounts("a", received=1, pending=1)
@@ -88,7 +114,9 @@ def test_views_are_switched_off_and_on(rig):
     seen = []
     robot.tester.create_subscription(Image, "/vit_encoder/wrist/attention_view", seen.append, 5)
     robot.activate()
-    robot.until(lambda: robot.node._outputs._cameras["wrist"]["attention_view"].get_subscription_count())
+    robot.until(
+        lambda: robot.node._outputs._cameras["wrist"]["attention_view"].get_subscription_count()
+    )
     shown(robot, 1)
     assert not seen
     assert set_to(robot, views=True).successful
@@ -101,11 +129,17 @@ def test_what_is_fixed_says_why_and_can_be_set_after_cleanup(rig):
     robot.activate()
     specs = (*NODE, *camera_specs("wrist"), *pose_specs("arm"), *state_specs("body"))
     fixed = [spec for spec in specs if spec.fixed]
-    assert len(fixed) > 20 and {"top_k", "views", "poses.policy", "sync.slop_s"}.isdisjoint(s.name for s in fixed)
+    assert len(fixed) > 20 and {"top_k", "views", "poses.policy", "sync.slop_s"}.isdisjoint(
+        s.name for s in fixed
+    )
     for spec in fixed:
         value = robot.node._settings_source.value(spec.name)
-        result = robot.node.set_parameters([Parameter(spec.name, value=value or (["x"] if value == [] else value))])[0]
-        assert not result.successful and spec.fixed in result.reason and "cleanup" in result.reason, spec.name
+        result = robot.node.set_parameters(
+            [Parameter(spec.name, value=value or (["x"] if value == [] else value))]
+        )[0]
+        assert (
+            not result.successful and spec.fixed in result.reason and "cleanup" in result.reason
+        ), spec.name
         assert spec.fixed in robot.node.describe_parameter(spec.name).description
     robot.node.trigger_deactivate()
     robot.node.trigger_cleanup()
@@ -129,8 +163,17 @@ def test_ros2_param_set_reaches_an_active_node(rig):
     robot.activate()
     client = robot.tester.create_client(SetParameters, "/vit_encoder/set_parameters")
     robot.until(client.service_is_ready, what="the service")
-    request = SetParameters.Request(parameters=[Parameter(n, value=v).to_parameter_msg() for n, v in (
-        ("output_dtype", "float16"), ("max_rate_hz", 50.0), ("model.block", 0), ("no_such", 1))])
+    request = SetParameters.Request(
+        parameters=[
+            Parameter(n, value=v).to_parameter_msg()
+            for n, v in (
+                ("output_dtype", "float16"),
+                ("max_rate_hz", 50.0),
+                ("model.block", 0),
+                ("no_such", 1),
+            )
+        ]
+    )
     done = client.call_async(request)
     k = 0
     while not done.done():

@@ -1,4 +1,6 @@
-"""Some hundred malformed messages over DDS through a running node: it lives, and its books hold to the frame."""
+"""Some hundred malformed messages over DDS through a running node: it lives, and its books hold to
+the frame.
+"""
 
 import array
 import time
@@ -30,11 +32,16 @@ def filled(message, fields: SimpleNamespace):
 
 
 def done_with(message, condition) -> None:
-    """One message at a time: a best-effort queue that overflows would be no fault of the message."""
+    """One message at a time: a best-effort queue that overflows would be no fault of the
+    message.
+    """
     wait_until(condition, f"the end of {message}", step=lambda: time.sleep(0.0005))
 
 
-KINDS = {"raw": (malformed.images(), Image), "compressed": (malformed.compressed_images(), CompressedImage)}
+KINDS = {
+    "raw": (malformed.images(), Image),
+    "compressed": (malformed.compressed_images(), CompressedImage),
+}
 
 
 @pytest.mark.parametrize("transport", KINDS)
@@ -45,8 +52,14 @@ def test_the_node_survives_malformed_images_and_accounts_for_each(rig, transport
     sync = robot.node._sync
     books, sent = sync.accounts["wrist"], 0
 
-    @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(messages=st.lists(strategy, min_size=20, max_size=20))
     def send(messages):
         nonlocal sent
@@ -58,7 +71,9 @@ def test_the_node_survives_malformed_images_and_accounts_for_each(rig, transport
     send()
     good = image_message(LAST_NS)
     if transport == "compressed":
-        good = CompressedImage(header=good.header, format="jpeg", data=array.array("B", malformed.FILES[0]))
+        good = CompressedImage(
+            header=good.header, format="jpeg", data=array.array("B", malformed.FILES[0])
+        )
     robot.publish("/wrist/image", good)
     robot.frame(LAST_NS)
     said = robot.accounts("wrist", received=sent + 1, pending=0)
@@ -71,8 +86,14 @@ def test_the_node_survives_malformed_poses_and_counts_each(rig):
     account = robot.node._poses.accounts["arm"]
     sent = 0
 
-    @settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(messages=st.lists(malformed.poses(), min_size=20, max_size=20))
     def send(messages):
         nonlocal sent

@@ -28,7 +28,12 @@ def test_the_policy_snippet_prints_tokens(rig, tmp_path):
         robot.publish("/wrist/image", image_message(stamp_ns := next(stamps_ns)))
         robot.frame(stamp_ns)
 
-    wait_until(lambda: "wrist/patch" in policy.tail() or policy.returncode is not None, "tokens", policy.tail, show)
+    wait_until(
+        lambda: "wrist/patch" in policy.tail() or policy.returncode is not None,
+        "tokens",
+        policy.tail,
+        show,
+    )
     said = policy.tail()
     policy.stop(sent=signal.SIGKILL)
     assert " {'wrist/cls': (1, 64), 'wrist/patch': (16, 64)} 17 valid" in said, said
@@ -50,9 +55,13 @@ def test_links_and_pictures_exist():
 
 def test_every_parameter_is_in_the_table():
     table = README.split("## Parameters")[1].split("## Bad input")[0]
-    names = [s.name for s in (*NODE, *camera_specs("<name>"), *pose_specs("<name>"),
-                              *state_specs("<name>"))]
-    missing = [n for n in names if f"`{n}`" not in table and f"`.{n.rsplit('.', 1)[-1]}`" not in table]
+    names = [
+        s.name
+        for s in (*NODE, *camera_specs("<name>"), *pose_specs("<name>"), *state_specs("<name>"))
+    ]
+    missing = [
+        n for n in names if f"`{n}`" not in table and f"`.{n.rsplit('.', 1)[-1]}`" not in table
+    ]
     assert not missing
 
 

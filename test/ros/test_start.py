@@ -1,4 +1,5 @@
-"""Ctrl-C before the node is active: its imports take seconds, and an engine may take minutes to build.
+"""Ctrl-C before the node is active: its imports take seconds, and an engine may take minutes to
+build.
 
 launch sends it when the bag's player fails at once, and insists with SIGTERM after 5 s.
 """
@@ -14,7 +15,9 @@ from test.waiting import HANG_S, handles, status_of, wait_for_words, wait_until
 from vit_perception.cli.processes import Child
 
 
-@pytest.mark.parametrize("after_s, sent", [(0.0, signal.SIGINT), (0.3, signal.SIGTERM), (1.0, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "after_s, sent", [(0.0, signal.SIGINT), (0.3, signal.SIGTERM), (1.0, signal.SIGINT)]
+)
 def test_a_signal_during_the_imports_ends_with_0_and_no_traceback(tmp_path, after_s, sent):
     node = Child.module("vit_perception.ros.start", log=tmp_path / "node.log")
     # Before that, it is Python that a signal ends.
@@ -26,20 +29,33 @@ def test_a_signal_during_the_imports_ends_with_0_and_no_traceback(tmp_path, afte
 
 @pytest.fixture
 def hanging_checkpoint(tiny_checkpoint, tmp_path):
-    """One that never ends to load, as from a network share that has gone: one of its files is a pipe."""
+    """One that never ends to load, as from a network share that has gone: one of its files is a
+    pipe.
+    """
     folder = tmp_path / "checkpoint"
     shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("config.json"))
     os.mkfifo(folder / "config.json")
     return folder
 
 
-@pytest.mark.parametrize("sent", [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM]],
-                         ids=["one", "two", "SIGTERM"])
-def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(tmp_path, hanging_checkpoint, sent):
-    parameters = {"autostart": "true", "camera_names": "[wrist]", "cameras.wrist.topic": "/wrist/image",
-                  "model.checkpoint": str(hanging_checkpoint)}
+@pytest.mark.parametrize(
+    "sent",
+    [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM]],
+    ids=["one", "two", "SIGTERM"],
+)
+def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(
+    tmp_path, hanging_checkpoint, sent
+):
+    parameters = {
+        "autostart": "true",
+        "camera_names": "[wrist]",
+        "cameras.wrist.topic": "/wrist/image",
+        "model.checkpoint": str(hanging_checkpoint),
+    }
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    node = Child.module("vit_perception.ros.start", "--ros-args", *options, log=tmp_path / "node.log")
+    node = Child.module(
+        "vit_perception.ros.start", "--ros-args", *options, log=tmp_path / "node.log"
+    )
     wait_for_words(node, "loading checkpoint")
     time.sleep(0.5)
     assert node.returncode is None, node.tail()
@@ -52,6 +68,11 @@ def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(tmp_path, 
 
 def test_arguments_that_ros_cannot_read_end_it_with_an_error(tmp_path):
     """Regression: it ended with 0, as if it had been told to."""
-    node = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", "/no/file.yaml",
-                        log=tmp_path / "node.log")
+    node = Child.module(
+        "vit_perception.ros.start",
+        "--ros-args",
+        "--params-file",
+        "/no/file.yaml",
+        log=tmp_path / "node.log",
+    )
     assert status_of(node) == 1 and "/no/file.yaml" in node.log.read_text(), node.tail()

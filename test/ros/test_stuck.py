@@ -1,4 +1,6 @@
-"""A worker that does not come back: nothing waits for it longer than is documented, and no second one is begun."""
+"""A worker that does not come back: nothing waits for it longer than is documented, and no second
+one is begun.
+"""
 
 import signal
 import sys
@@ -32,23 +34,46 @@ def hang(*arguments, **options):
 {where} = hang
 raise SystemExit(start.main())
 """
-STAGES = {"decode": ("pipeline.decode_image", "prepare of camera wrist"),
-          "infer": ("pipeline.Pipeline.encode", "encode"),
-          "build": ("pipeline.open_engine", "open (loading checkpoint"),
-          "close": ("pipeline.Pipeline.close", "closing the engine")}
+STAGES = {
+    "decode": ("pipeline.decode_image", "prepare of camera wrist"),
+    "infer": ("pipeline.Pipeline.encode", "encode"),
+    "build": ("pipeline.open_engine", "open (loading checkpoint"),
+    "close": ("pipeline.Pipeline.close", "closing the engine"),
+}
 
 
 @pytest.fixture
 def hanging_node(tmp_path, tiny_checkpoint):
-    """``hanging_node(stage)``: the node in a process of its own, told to be active, whose worker hangs at ``stage``."""
-    parameters = {"camera_names": ["wrist"], "cameras.wrist.topic": "/stuck/image", "autostart": True,
-                  "model.checkpoint": str(tiny_checkpoint), "engine.backend": "torch", "engine.precision": "float32"}
+    """``hanging_node(stage)``: the node in a process of its own, told to be active, whose worker
+    hangs at ``stage``.
+    """
+    parameters = {
+        "camera_names": ["wrist"],
+        "cameras.wrist.topic": "/stuck/image",
+        "autostart": True,
+        "model.checkpoint": str(tiny_checkpoint),
+        "engine.backend": "torch",
+        "engine.precision": "float32",
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     made = []
 
     def begin(stage):
-        made.append(Child([sys.executable, "-c", PROGRAM.format(where=STAGES[stage][0]), "--ros-args", "--params-file",
-                           str(tmp_path / "params.yaml"), "-r", "__node:=stuck"], tmp_path / "node.log"))
+        made.append(
+            Child(
+                [
+                    sys.executable,
+                    "-c",
+                    PROGRAM.format(where=STAGES[stage][0]),
+                    "--ros-args",
+                    "--params-file",
+                    str(tmp_path / "params.yaml"),
+                    "-r",
+                    "__node:=stuck",
+                ],
+                tmp_path / "node.log",
+            )
+        )
         return made[-1]
 
     yield begin
@@ -56,12 +81,23 @@ def hanging_node(tmp_path, tiny_checkpoint):
         child.kill()
 
 
-@pytest.mark.parametrize("stage, sent", [("decode", signal.SIGTERM), ("infer", signal.SIGINT),
-                                         ("infer", signal.SIGTERM), ("build", signal.SIGTERM),
-                                         ("close", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    "stage, sent",
+    [
+        ("decode", signal.SIGTERM),
+        ("infer", signal.SIGINT),
+        ("infer", signal.SIGTERM),
+        ("build", signal.SIGTERM),
+        ("close", signal.SIGTERM),
+    ],
+)
 def test_a_signal_ends_a_node_whose_worker_hangs_and_it_says_where(hanging_node, stage, sent):
     """Regression: it waited for the worker, 86 s for one picture and for ever for an engine."""
-    node, tester, executor = hanging_node(stage), rclpy.create_node("stuck_tester"), SingleThreadedExecutor()
+    node, tester, executor = (
+        hanging_node(stage),
+        rclpy.create_node("stuck_tester"),
+        SingleThreadedExecutor(),
+    )
     executor.add_node(tester)
     images = tester.create_publisher(Image, "/stuck/image", 5)
 
@@ -70,10 +106,16 @@ def test_a_signal_ends_a_node_whose_worker_hangs_and_it_says_where(hanging_node,
         executor.spin_once(timeout_sec=0.05)
 
     words = "active, listening" if stage == "close" else "now it hangs"
-    wait_until(lambda: words in node.log.read_text() or node.returncode is not None, words, node.tail, show_images)
+    wait_until(
+        lambda: words in node.log.read_text() or node.returncode is not None,
+        words,
+        node.tail,
+        show_images,
+    )
     executor.shutdown()
     tester.destroy_node()
-    # The node ends by its own: were the limit reached, it would be killed, and the status another one.
+    # The node ends by its own: were the limit reached, it would be killed, and the status another
+    # one.
     assert node.stop(timeout_s=HANG_S, sent=sent) == 0, node.tail()
     said = node.log.read_text()
     assert f"ends without waiting any longer, the worker being at: {STAGES[stage][1]}" in said
@@ -94,11 +136,17 @@ make = encoder_node.EncoderNode.__init__
 encoder_node.EncoderNode.__init__ = lambda self: (make(self), print("it is there", flush=True))[0]
 raise SystemExit(start.main())
 """
-    node = Child([sys.executable, "-c", program, "--ros-args", "-r", "__node:=hanging"], tmp_path / "node.log")
+    node = Child(
+        [sys.executable, "-c", program, "--ros-args", "-r", "__node:=hanging"],
+        tmp_path / "node.log",
+    )
     wait_for_words(node, "it is there")
     assert node.stop(timeout_s=HANG_S, sent=signal.SIGTERM) == 0, node.tail()
     said = node.log.read_text()
-    assert "now it hangs" in said and "ends without waiting any longer, the worker being at: nothing" in said
+    assert (
+        "now it hangs" in said
+        and "ends without waiting any longer, the worker being at: nothing" in said
+    )
 
 
 def test_the_limits_leave_the_documented_5_s():
@@ -129,7 +177,10 @@ def test_deactivate_fails_by_name_while_the_worker_hangs_and_succeeds_after(stuc
     robot, go = stuck
     assert robot.node.trigger_deactivate().name == "FAILURE" and state_of(robot.node) == "active"
     said = capfd.readouterr().err
-    assert "deactivate failed: the worker has not come back from: encode, for" in said and "Traceback" not in said
+    assert (
+        "deactivate failed: the worker has not come back from: encode, for" in said
+        and "Traceback" not in said
+    )
     robot.until(lambda: "stuck: encode" in str(robot.tester.diagnostics), what="the diagnostics")
     go.set()
     robot.until(lambda: robot.node.trigger_deactivate().name == "SUCCESS", what="the deactivation")
@@ -148,9 +199,15 @@ def test_nothing_is_configured_or_activated_while_an_old_worker_lives(rig, monke
     monkeypatch.setattr(old, "close", lambda: (go.wait(HANG_S), close()))
     monkeypatch.setattr(worker, "STOP_S", 0.3)
     assert robot.node.trigger_cleanup().name == "FAILURE" and state_of(robot.node) == "inactive"
-    assert "cleanup failed: the worker has not come back from: closing the engine" in capfd.readouterr().err
+    assert (
+        "cleanup failed: the worker has not come back from: closing the engine"
+        in capfd.readouterr().err
+    )
     assert robot.node.trigger_activate().name == "FAILURE"
-    assert "activate failed: the worker has not come back from: closing the engine" in capfd.readouterr().err
+    assert (
+        "activate failed: the worker has not come back from: closing the engine"
+        in capfd.readouterr().err
+    )
     assert robot.node.on_configure(None).name == "FAILURE"
     assert "configure failed: the worker has not come back" in capfd.readouterr().err
     go.set()
@@ -164,7 +221,9 @@ def test_nothing_is_configured_or_activated_while_an_old_worker_lives(rig, monke
 
 
 def test_a_signal_at_any_time_of_the_start_ends_with_0(tmp_path):
-    """Regression: between the imports and the end of rclpy.init SIGTERM had its default, and ended it with -15."""
+    """Regression: between the imports and the end of rclpy.init SIGTERM had its default, and ended
+    it with -15.
+    """
     program = """
 import os, signal, rclpy
 from vit_perception.ros import start

@@ -1,6 +1,7 @@
 """Poses from TF: the same interpolation, books and jumps as from a topic.
 
-Each test runs on tf2_ros where that is installed, and everywhere on a stand-in that shows the node's own logic.
+Each test runs on tf2_ros where that is installed, and everywhere on a stand-in that shows the
+node's own logic.
 """
 
 import sys
@@ -13,21 +14,28 @@ from rclpy.parameter import Parameter
 
 from test.ros import tf2_stand_in
 from test.ros.conftest import MILLISECOND_NS, image_message
+from vit_perception.config.settings import PoseSettings
 from vit_perception.ros import tf_poses
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.tf_poses import TfPoses
-from vit_perception.config.settings import PoseSettings
 
 STAMP_NS = 5_000_000_000
-TF_ARM = {"pose_names": ["arm"], "poses.arm.source": "tf", "poses.arm.base_frame": "base_link",
-          "poses.arm.ee_frame": "tool0", "poses.arm.wait_s": 0.5}
+TF_ARM = {
+    "pose_names": ["arm"],
+    "poses.arm.source": "tf",
+    "poses.arm.base_frame": "base_link",
+    "poses.arm.ee_frame": "tool0",
+    "poses.arm.wait_s": 0.5,
+}
 ARM = PoseSettings("arm", "", source="tf", base_frame="base_link", ee_frame="tool0")
 
 
 @pytest.fixture(params=["tf2_ros", "stand-in"])
 def tf2(request, monkeypatch):
     if request.param == "tf2_ros":
-        return pytest.importorskip("tf2_ros", reason="tf2_ros is not installed (it is not among the ROS wheels)")
+        return pytest.importorskip(
+            "tf2_ros", reason="tf2_ros is not installed (it is not among the ROS wheels)"
+        )
     monkeypatch.setitem(sys.modules, "tf2_ros", tf2_stand_in.module())
     return sys.modules["tf2_ros"]
 
@@ -46,21 +54,32 @@ class Samples:
 
     def __init__(self, node):
         self.given, self.why, self.said = [], [], []
-        self.tf = TfPoses(node, [ARM], lambda arm, m: self.given.append(m), lambda arm, text: self.why.append(text),
-                          lambda topic, text: self.said.append(f"{topic}: {text}"))
-        self.tf._listener.static_callback(SimpleNamespace(transforms=[moved("flange", "tool0", 0, 0.0, z_m=0.1)]))
+        self.tf = TfPoses(
+            node,
+            [ARM],
+            lambda arm, m: self.given.append(m),
+            lambda arm, text: self.why.append(text),
+            lambda topic, text: self.said.append(f"{topic}: {text}"),
+        )
+        self.tf._listener.static_callback(
+            SimpleNamespace(transforms=[moved("flange", "tool0", 0, 0.0, z_m=0.1)])
+        )
 
     def hear(self, *transforms):
         self.tf._listener.callback(SimpleNamespace(transforms=transforms))
 
     @property
     def found(self):
-        return [(m.header.stamp.sec * 10**9 + m.header.stamp.nanosec, round(m.pose.position.x, 9)) for m in self.given]
+        return [
+            (m.header.stamp.sec * 10**9 + m.header.stamp.nanosec, round(m.pose.position.x, 9))
+            for m in self.given
+        ]
 
 
 @pytest.fixture
 def samples(tf2):
     import rclpy
+
     node = rclpy.create_node("tf_under_test")
     made = Samples(node)
     yield made
@@ -70,7 +89,9 @@ def samples(tf2):
 
 def test_the_chain_is_sampled_once_at_each_new_time(samples):
     samples.hear(moved("base_link", "flange", STAMP_NS, 0.5))
-    samples.hear(moved("base_link", "flange", STAMP_NS, 0.5), moved("elsewhere", "wheel", STAMP_NS + 1, 9.0))
+    samples.hear(
+        moved("base_link", "flange", STAMP_NS, 0.5), moved("elsewhere", "wheel", STAMP_NS + 1, 9.0)
+    )
     samples.hear(moved("base_link", "flange", STAMP_NS + 10, 0.6))
     assert samples.found == [(STAMP_NS, 0.5), (STAMP_NS + 10, 0.6)]
     pose = samples.given[0]
@@ -80,9 +101,12 @@ def test_the_chain_is_sampled_once_at_each_new_time(samples):
 
 def test_an_unknown_frame_is_explained(tf2):
     import rclpy
+
     node, why = rclpy.create_node("tf_unknown"), []
     arm = PoseSettings("arm", "", source="tf", base_frame="base_link", ee_frame="no_such_tool")
-    tf = TfPoses(node, [arm], lambda arm, m: None, lambda arm, text: why.append(text), lambda *_: None)
+    tf = TfPoses(
+        node, [arm], lambda arm, m: None, lambda arm, text: why.append(text), lambda *_: None
+    )
     tf._listener.callback(SimpleNamespace(transforms=[moved("base_link", "flange", STAMP_NS, 0.0)]))
     assert "no_such_tool" in why[-1]
     tf.destroy()
@@ -102,7 +126,9 @@ def test_a_loop_forgets_the_pass_before_and_goes_on(samples):
     for k in range(30):
         samples.hear(moved("base_link", "flange", STAMP_NS + k * 10**9, 0.1))
     del samples.given[:]
-    samples.hear(moved("base_link", "flange", STAMP_NS, 0.7))  # tf2 alone would ignore it: older than its cache
+    samples.hear(
+        moved("base_link", "flange", STAMP_NS, 0.7)
+    )  # tf2 alone would ignore it: older than its cache
     assert samples.found == [(STAMP_NS, 0.7)]
     samples.tf.forget_after(STAMP_NS)  # the images' jump comes second: nothing is lost
     samples.hear(moved("base_link", "flange", STAMP_NS + 20, 0.9))
@@ -117,7 +143,9 @@ def test_through_the_node_it_is_interpolated_held_and_missed_as_a_topics(rig, tf
     listener = robot.node._inputs._tf._listener
 
     def hear(*transforms, static=False):
-        (listener.static_callback if static else listener.callback)(SimpleNamespace(transforms=transforms))
+        (listener.static_callback if static else listener.callback)(
+            SimpleNamespace(transforms=transforms)
+        )
 
     hear(moved("flange", "tool0", 0, 0.0, z_m=0.1), static=True)
     for ms, x_m in ((-4, 0.0), (6, 1.0)):
@@ -132,28 +160,44 @@ def test_through_the_node_it_is_interpolated_held_and_missed_as_a_topics(rig, tf
         robot.frame(STAMP_NS + ms * MILLISECOND_NS)
     robot.accounts("wrist", published=3)
     figures = robot.diagnostic("arm arm")
-    assert [figures[k] for k in ("received", "interpolated", "held", "missing")] == ["2", "1", "1", "1"]
+    assert [figures[k] for k in ("received", "interpolated", "held", "missing")] == [
+        "2",
+        "1",
+        "1",
+        "1",
+    ]
 
 
 def test_two_half_turns_are_slerped(rig):
     """Over DDS, with tf2's own listener: 0 and 90 degrees about z, 45 at the image."""
-    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not installed (it is not among the ROS wheels)")
+    tf2_ros = pytest.importorskip(
+        "tf2_ros", reason="tf2_ros is not installed (it is not among the ROS wheels)"
+    )
     robot = rig(**TF_ARM)
     robot.activate()
-    fixed, moving = tf2_ros.StaticTransformBroadcaster(robot.tester), tf2_ros.TransformBroadcaster(robot.tester)
-    robot.until(lambda: robot.tester.count_subscribers("/tf") and moving.pub_tf.get_subscription_count())
+    fixed, moving = (
+        tf2_ros.StaticTransformBroadcaster(robot.tester),
+        tf2_ros.TransformBroadcaster(robot.tester),
+    )
+    robot.until(
+        lambda: robot.tester.count_subscribers("/tf") and moving.pub_tf.get_subscription_count()
+    )
     fixed.sendTransform(moved("flange", "tool0", 0, 0.0))
     half = np.sqrt(0.5)
     moving.sendTransform(moved("base_link", "flange", STAMP_NS - 10**7, 0.0))
     arms = robot.node._poses.accounts
     robot.until(lambda: arms["arm"].received == 1, what="a sample")
-    moving.sendTransform(moved("base_link", "flange", STAMP_NS + 10**7, 1.0, quaternion=(0.0, 0.0, half, half)))
+    moving.sendTransform(
+        moved("base_link", "flange", STAMP_NS + 10**7, 1.0, quaternion=(0.0, 0.0, half, half))
+    )
     robot.until(lambda: robot.node._poses.accounts["arm"].received == 2, what="two samples")
     robot.publish("/wrist/image", image_message(STAMP_NS))
     frame = robot.frame(STAMP_NS)
     pose = robot.until(lambda: frame.poses.get("arm")).pose
     assert pose.position.x == pytest.approx(0.5)
-    assert [pose.orientation.z, pose.orientation.w] == pytest.approx([np.sin(np.pi / 8), np.cos(np.pi / 8)])
+    assert [pose.orientation.z, pose.orientation.w] == pytest.approx(
+        [np.sin(np.pi / 8), np.cos(np.pi / 8)]
+    )
 
 
 def test_without_tf2_configure_says_what_to_install(rig, monkeypatch, capfd):
@@ -163,13 +207,22 @@ def test_without_tf2_configure_says_what_to_install(rig, monkeypatch, capfd):
     said = capfd.readouterr().err
     assert "parameter 'poses.arm.source' is 'tf'" in said and "tf2-ros-py" in said
     assert "loading checkpoint" not in said
-    changes = {"poses.arm.source": "topic", "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}
-    assert all(r.successful for r in robot.node.set_parameters([Parameter(k, value=v) for k, v in changes.items()]))
+    changes = {
+        "poses.arm.source": "topic",
+        "poses.arm.topic": "/ee_pose",
+        "poses.arm.frame_id": "base_link",
+    }
+    assert all(
+        r.successful
+        for r in robot.node.set_parameters([Parameter(k, value=v) for k, v in changes.items()])
+    )
     assert robot.node.trigger_configure().name == "SUCCESS"
 
 
-@pytest.mark.parametrize("name, value", [("base_frame", ""), ("ee_frame", ""), ("ee_frame", "base_link"),
-                                         ("source", "gps")])
+@pytest.mark.parametrize(
+    "name, value",
+    [("base_frame", ""), ("ee_frame", ""), ("ee_frame", "base_link"), ("source", "gps")],
+)
 def test_what_tf_needs_is_asked_for(rig, capfd, name, value):
     robot = rig(**(TF_ARM | {f"poses.arm.{name}": value}))
     assert robot.node.trigger_configure().name == "FAILURE"
@@ -182,7 +235,11 @@ def test_frames_without_end_are_passed_over_and_counted(samples, monkeypatch):
     for k in range(100):
         samples.hear(moved("base_link", f"wheel{k}", STAMP_NS, 1.0))
         samples.hear(moved("base_link", "w" * 1000 + str(k), STAMP_NS, 1.0))
-    assert len(samples.tf._newest_ns) < 20 and samples.tf.passed_over > 180 and max(map(len, samples.said)) < 800
+    assert (
+        len(samples.tf._newest_ns) < 20
+        and samples.tf.passed_over > 180
+        and max(map(len, samples.said)) < 800
+    )
     assert f"{samples.tf.passed_over} transforms have been passed over" in samples.said[-1]
     samples.hear(moved("base_link", "flange", STAMP_NS, 0.5))
     assert samples.found == [(STAMP_NS, 0.5)]

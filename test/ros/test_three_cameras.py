@@ -1,4 +1,6 @@
-"""Three camera processes of different rates; one is killed and started again under each policy. Real DDS."""
+"""Three camera processes of different rates; one is killed and started again under each policy.
+Real DDS.
+"""
 
 import sys
 
@@ -8,21 +10,34 @@ from rclpy.parameter import Parameter
 
 from test.ros.conftest import image_message
 from vit_perception.cli.processes import Child
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+)
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import MAX_PENDING
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
 RATES_HZ = {"overhead": 30, "left": 15, "right": 10}
 
 
 @pytest.fixture
 def start(tmp_path):
-    """``start(camera)`` begins to send its picture, which differs from the others'; returns the process."""
+    """``start(camera)`` begins to send its picture, which differs from the others'; returns the
+    process.
+    """
     made = []
 
     def begin(camera):
-        command = [sys.executable, "-m", "test.ros.camera_process", f"/{camera}/image", str(RATES_HZ[camera]),
-                   str(list(RATES_HZ).index(camera))]
+        command = [
+            sys.executable,
+            "-m",
+            "test.ros.camera_process",
+            f"/{camera}/image",
+            str(RATES_HZ[camera]),
+            str(list(RATES_HZ).index(camera)),
+        ]
         made.append(Child(command, tmp_path / f"{camera}{len(made)}.log"))
         return made[-1]
 
@@ -34,8 +49,11 @@ def start(tmp_path):
 @pytest.fixture
 def reference(tiny_checkpoint):
     """What each camera's picture gives, by group name."""
-    settings = EncoderSettings(tuple(CameraSettings(n, f"/{n}") for n in RATES_HZ),
-                               model=ModelSettings(str(tiny_checkpoint)), engine=EngineSettings("torch", "float32"))
+    settings = EncoderSettings(
+        tuple(CameraSettings(n, f"/{n}") for n in RATES_HZ),
+        model=ModelSettings(str(tiny_checkpoint)),
+        engine=EngineSettings("torch", "float32"),
+    )
     pipeline = Pipeline.open(settings)
     prepared = pipeline.prepare({n: image_message(1, seed) for seed, n in enumerate(RATES_HZ)})
     result = pipeline.assemble(prepared, pipeline.encode(prepared), {})
@@ -50,12 +68,20 @@ class Robot:
         self.rig, self.reference = rig, reference
 
     def _frames(self) -> list[set[str]]:
-        return [self._present(f.tokens) for f in list(self.rig.tester.frames.values()) if f.tokens is not None]
+        return [
+            self._present(f.tokens)
+            for f in list(self.rig.tester.frames.values())
+            if f.tokens is not None
+        ]
 
     def next_frames(self, count: int) -> list[set[str]]:
-        """The cameras in each of the next ``count`` frames or more; none shows another camera's picture."""
+        """The cameras in each of the next ``count`` frames or more; none shows another camera's
+        picture.
+        """
         self.rig.tester.frames.clear()
-        return self.rig.until(lambda: len(frames := self._frames()) >= count and frames, what=f"{count} frames")
+        return self.rig.until(
+            lambda: len(frames := self._frames()) >= count and frames, what=f"{count} frames"
+        )
 
     def frames_during(self, camera: str, images: int) -> list[set[str]]:
         """The cameras in each frame while the node receives so many images of ``camera``."""
@@ -68,7 +94,10 @@ class Robot:
     def _present(self, tokens) -> set[str]:
         groups, present = self.rig.tester.layout.split(tokens), set()
         for camera in RATES_HZ:
-            parts = [(groups[f"{camera}/{kind}"], self.reference[f"{camera}/{kind}"]) for kind in ("cls", "patch")]
+            parts = [
+                (groups[f"{camera}/{kind}"], self.reference[f"{camera}/{kind}"])
+                for kind in ("cls", "patch")
+            ]
             if any(part.any() for part, _ in parts):
                 present.add(camera)
                 for part, expected in parts:
@@ -77,27 +106,41 @@ class Robot:
 
     def whole_again(self) -> None:
         self.rig.tester.frames.clear()
-        self.rig.until(lambda: any(len(present) == 3 for present in self._frames()), what="a frame of all cameras")
+        self.rig.until(
+            lambda: any(len(present) == 3 for present in self._frames()),
+            what="a frame of all cameras",
+        )
 
     def silent(self, camera: str) -> None:
         """Wait until the node says so, and has done with the last images of ``camera``."""
         self.rig.tester.diagnostics = None
-        self.rig.until(lambda: any(s.name.endswith(f"camera {camera}") and s.level == b"\x02"
-                                   for s in getattr(self.rig.tester.diagnostics, "status", ())), what="ERROR")
+        self.rig.until(
+            lambda: any(
+                s.name.endswith(f"camera {camera}") and s.level == b"\x02"
+                for s in getattr(self.rig.tester.diagnostics, "status", ())
+            ),
+            what="ERROR",
+        )
         self.frames_during("overhead", MAX_PENDING + 1)
 
 
 def test_a_killed_camera_stops_or_masks_the_output_and_comes_back_by_itself(rig, start, reference):
     # Longer than a busy machine keeps a camera's process from sending.
-    one = rig(camera_names=list(RATES_HZ), sync__slop_s=0.05, sync__silent_after_s=2.0,
-              **{f"cameras.{n}.topic": f"/{n}/image" for n in RATES_HZ})
+    one = rig(
+        camera_names=list(RATES_HZ),
+        sync__slop_s=0.05,
+        sync__silent_after_s=2.0,
+        **{f"cameras.{n}.topic": f"/{n}/image" for n in RATES_HZ},
+    )
     one.activate()
     robot = Robot(one, reference)
     left = {name: start(name) for name in RATES_HZ}["left"]
     robot.whole_again()
     assert all(len(f) == 3 for f in robot.next_frames(10))
     books = one.node._sync.accounts
-    assert books["overhead"].published <= books["right"].received  # one of the slowest camera's in each
+    assert (
+        books["overhead"].published <= books["right"].received
+    )  # one of the slowest camera's in each
 
     left.kill()
     robot.silent("left")
@@ -115,14 +158,21 @@ def test_a_killed_camera_stops_or_masks_the_output_and_comes_back_by_itself(rig,
     start("left")
     robot.whole_again()
     one.tester.diagnostics = None
-    for camera, rate_hz in RATES_HZ.items():
+    for camera in RATES_HZ:
         books = one.accounts(camera)
-        assert books["published"] and not set(books) - {"received", "published", "pending", "dropped.superseded",
-                                                        "dropped.unmatched"}
+        assert books["published"] and not set(books) - {
+            "received",
+            "published",
+            "pending",
+            "dropped.superseded",
+            "dropped.unmatched",
+        }
     figures = one.diagnostic("camera overhead")
     assert float(figures["rate_hz"]) > 0 and float(figures["age_s"]) >= 0
-    p50_ms = {stage: float(figures[f"latency_ms.{stage}"].split(" / ")[0])
-              for stage in ("receive", "decode", "preprocess", "queue", "age")}
+    p50_ms = {
+        stage: float(figures[f"latency_ms.{stage}"].split(" / ")[0])
+        for stage in ("receive", "decode", "preprocess", "queue", "age")
+    }
     assert min(p50_ms.values()) >= 0 and max(p50_ms["queue"], p50_ms["receive"]) <= p50_ms["age"]
     assert {"latency_ms.infer", "latency_ms.publish"} <= set(one.diagnostic(": latency"))
     assert float(one.diagnostic(": process")["rss_mb"]) > 50

@@ -1,4 +1,6 @@
-"""Time as a robot has it: simulated clocks, steps, loops, and poses that are slow, late, or stop."""
+"""Time as a robot has it: simulated clocks, steps, loops, and poses that are slow, late, or
+stop.
+"""
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 50_000_000_000
 ARMS = {"pose_names": ["left_arm", "right_arm"]} | {
-    f"poses.{arm}.{key}": value for arm in ("left_arm", "right_arm")
-    for key, value in (("topic", f"/{arm}/pose"), ("frame_id", "base_link"), ("wait_s", 0.0))}
+    f"poses.{arm}.{key}": value
+    for arm in ("left_arm", "right_arm")
+    for key, value in (("topic", f"/{arm}/pose"), ("frame_id", "base_link"), ("wait_s", 0.0))
+}
 
 
 def at(ms: float) -> int:
@@ -24,13 +28,17 @@ def show(robot, stamp_ns):
 
 
 def test_simulated_time_with_and_without_a_clock(rig):
-    """Without /clock the node's time stands at 0: frames, books and diagnostics go on. With it, latencies are in it."""
+    """Without /clock the node's time stands at 0: frames, books and diagnostics go on. With it,
+    latencies are in it.
+    """
     robot = rig(use_sim_time=True)
     robot.activate()
     show(robot, at(0))
     robot.accounts("wrist", received=1, published=1)
     assert robot.tester.diagnostics.header.stamp.sec == 0
-    assert "latency_ms.receive" not in robot.diagnostic("camera wrist")  # its stamp is of no clock that runs
+    assert "latency_ms.receive" not in robot.diagnostic(
+        "camera wrist"
+    )  # its stamp is of no clock that runs
     robot.publish("/clock", Clock(clock=header_of(at(20), "").stamp))
     robot.until(lambda: robot.node.get_clock().now().nanoseconds == at(20), what="the clock")
     show(robot, at(1))
@@ -41,16 +49,29 @@ def test_simulated_time_with_and_without_a_clock(rig):
 
 
 def test_a_clock_that_steps_back_and_forward_loses_no_frame_uncounted(rig):
-    """An hour forward, back again, and back by half a second: images, poses and clock together, as NTP does it."""
+    """An hour forward, back again, and back by half a second: images, poses and clock together, as
+    NTP does it.
+    """
     robot = rig(**ARMS, use_sim_time=True)
     robot.activate()
     # ms, and the reason where the frame is dropped
-    steps = [(0, ""), (33, ""), (3_600_033, ""), (3_600_066, ""), (99, ""), (132, ""), (-368, "late"), (165, "")]
+    steps = [
+        (0, ""),
+        (33, ""),
+        (3_600_033, ""),
+        (3_600_066, ""),
+        (99, ""),
+        (132, ""),
+        (-368, "late"),
+        (165, ""),
+    ]
     for index, (ms, reason) in enumerate(steps):
         robot.publish("/clock", Clock(clock=header_of(at(ms), "").stamp))
         for arm, x_m in (("left_arm", ms / 1000), ("right_arm", -ms / 1000)):
             robot.publish(f"/{arm}/pose", stamped_pose(at(ms), x_m=x_m))
-        robot.until(lambda: all(a.received == index + 1 for a in robot.node._poses.accounts.values()))
+        robot.until(
+            lambda: all(a.received == index + 1 for a in robot.node._poses.accounts.values())
+        )
         if reason:
             robot.publish("/wrist/image", image_message(at(ms)))
             robot.until(lambda: robot.node._sync.accounts["wrist"].received == index + 1)
@@ -59,7 +80,9 @@ def test_a_clock_that_steps_back_and_forward_loses_no_frame_uncounted(rig):
         robot.until(lambda: len(frame.poses) == 2)
         x_m = [frame.poses[arm].pose.position.x for arm in ("left_arm", "right_arm")]
         assert x_m == [ms / 1000, -ms / 1000]
-    robot.accounts("wrist", received=len(steps), published=len(steps) - 1, dropped__late=1, pending=0)
+    robot.accounts(
+        "wrist", received=len(steps), published=len(steps) - 1, dropped__late=1, pending=0
+    )
 
 
 def test_late_and_out_of_order_images_never_go_back_in_time(rig):
@@ -111,5 +134,7 @@ def test_an_arm_that_stops_is_held_then_masked_while_the_other_goes_on_and_comes
     assert masks == expected and [False, True] in masks
     robot.accounts("wrist", published=len(masks))
     figures = robot.diagnostic("arm left_arm")
-    assert (figures["held"], figures["missing"]) == ("2", "3") and robot.diagnostic("arm right_arm")["missing"] == "0"
+    assert (figures["held"], figures["missing"]) == ("2", "3") and robot.diagnostic(
+        "arm right_arm"
+    )["missing"] == "0"
     assert np.isclose(float(figures["skew_ms"].split(" / ")[1]), 50)

@@ -9,11 +9,11 @@ from sensor_msgs.msg import Image
 
 from test.ros.conftest import MILLISECOND_NS, image_message
 from test.waiting import HANG_S
+from vit_perception.config.settings import PoseSettings
 from vit_perception.engines.engine import Engine
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros import outputs
 from vit_perception.ros import views as view_thread
-from vit_perception.config.settings import PoseSettings
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}
@@ -24,11 +24,17 @@ def test_views_are_published_to_who_looks(rig):
     robot = rig()
     seen = {}
     for view in ("feature_view", "attention_view"):
-        robot.tester.create_subscription(Image, f"/vit_encoder/wrist/{view}",
-                                         lambda m, v=view: seen.__setitem__(v, m), 5)
+        robot.tester.create_subscription(
+            Image, f"/vit_encoder/wrist/{view}", lambda m, v=view: seen.__setitem__(v, m), 5
+        )
     robot.activate()
-    robot.until(lambda: all(p.get_subscription_count() for n, p in robot.node._outputs._cameras["wrist"].items()
-                            if n.endswith("view")))
+    robot.until(
+        lambda: all(
+            p.get_subscription_count()
+            for n, p in robot.node._outputs._cameras["wrist"].items()
+            if n.endswith("view")
+        )
+    )
     robot.publish("/wrist/image", image_message(STAMP_NS))
     robot.until(lambda: len(seen) == 2, what="both views")
     for message in seen.values():
@@ -38,7 +44,10 @@ def test_views_are_published_to_who_looks(rig):
 
 @pytest.fixture
 def blocked_view(monkeypatch):
-    """Views that are not made until ``go`` is set; ``begun`` says that one was asked for, ``seen`` of what."""
+    """Views that are not made until ``go`` is set; ``begun`` says that one was asked for, ``seen``
+    of what.
+    """
+
     class Blocked:
         begun, go, seen = threading.Event(), threading.Event(), []
 
@@ -53,7 +62,9 @@ def blocked_view(monkeypatch):
     Blocked.go.set()
 
 
-def test_tokens_go_out_before_a_view_is_made_and_later_frames_wait_for_none(rig, blocked_view, monkeypatch):
+def test_tokens_go_out_before_a_view_is_made_and_later_frames_wait_for_none(
+    rig, blocked_view, monkeypatch
+):
     robot, views, infer, kept = rig(), [], Engine.infer, []
 
     def infer_into_one_buffer(engine, images):
@@ -94,5 +105,8 @@ def test_a_view_in_the_making_is_not_sent_after(rig, blocked_view, transition, m
     if transition == "cleanup":
         assert robot.node.trigger_cleanup().name == "SUCCESS"
     blocked_view.go.set()
-    robot.until(lambda: not any(t.name == "views" for t in threading.enumerate()), what="the end of the thread")
+    robot.until(
+        lambda: not any(t.name == "views" for t in threading.enumerate()),
+        what="the end of the thread",
+    )
     assert not views and "Traceback" not in capfd.readouterr().err

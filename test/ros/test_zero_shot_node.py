@@ -1,4 +1,6 @@
-"""The live node with labels: classifications of the pipeline's own, a refusal, and other labels after it."""
+"""The live node with labels: classifications of the pipeline's own, a refusal, and other labels
+after it.
+"""
 
 import pytest
 from rclpy.parameter import Parameter
@@ -14,9 +16,15 @@ STAMP_NS = 7_000_000_000
 def test_classes_by_their_names_on_the_topic(rig, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     siglip_folder(tmp_path / "model")
-    each = rig(**{"model__checkpoint": str(tmp_path / "model"), "zero_shot__labels": ["cup", "red can", "tray"],
-                  "model__block": 0, "top_k": 2})
-    assert each.node.trigger_configure().name == "FAILURE"  # texts are aligned with the last block only
+    each = rig(
+        model__checkpoint=str(tmp_path / "model"),
+        zero_shot__labels=["cup", "red can", "tray"],
+        model__block=0,
+        top_k=2,
+    )
+    assert (
+        each.node.trigger_configure().name == "FAILURE"
+    )  # texts are aligned with the last block only
     each.node.set_parameters([Parameter("model.block", value=-1)])
     each.activate()
     [camera] = each.tester.layout.cameras

@@ -1,5 +1,7 @@
-"""What the node uses of tf2_ros, for chains without rotation: where tf2_ros is not installed, tests of the node's own
-logic run on this. Names, arguments and errors are those of tf2_ros 0.36 to 0.41; it proves nothing about tf2."""
+"""What the node uses of tf2_ros, for chains without rotation: where tf2_ros is not installed, tests
+of the node's own logic run on this. Names, arguments and errors are those of tf2_ros 0.36 to 0.41;
+it proves nothing about tf2.
+"""
 
 from types import ModuleType, SimpleNamespace
 
@@ -27,7 +29,9 @@ class Buffer:
 
     def _put(self, transform, stamp):
         moved = transform.transform.translation
-        samples = self._links.setdefault(transform.child_frame_id, (transform.header.frame_id, {}))[1]
+        samples = self._links.setdefault(transform.child_frame_id, (transform.header.frame_id, {}))[
+            1
+        ]
         newest = max((s for s in samples if s is not None), default=0)
         if stamp is None or stamp >= newest - 10 * 10**9:  # older than the cache is ignored
             samples[stamp] = np.array([moved.x, moved.y, moved.z])
@@ -39,7 +43,9 @@ class Buffer:
         links = []
         while source != target:
             if source not in self._links:
-                raise TransformException(f'"{source}" passed to lookupTransform argument does not exist')
+                raise TransformException(
+                    f'"{source}" passed to lookupTransform argument does not exist'
+                )
             source, samples = self._links[source]
             links.append(samples)
         return links
@@ -52,8 +58,14 @@ class Buffer:
         total = np.zeros(3)
         for samples in self._chain(target, source):
             stamps = sorted(s for s in samples if s is not None)
-            total += samples[None] if None in samples else [
-                np.interp(time.nanoseconds, stamps, [samples[s][k] for s in stamps]) for k in range(3)]
+            total += (
+                samples[None]
+                if None in samples
+                else [
+                    np.interp(time.nanoseconds, stamps, [samples[s][k] for s in stamps])
+                    for k in range(3)
+                ]
+            )
         found = TransformStamped(child_frame_id=source)
         found.header.frame_id, found.header.stamp = target, time.to_msg()
         moved = found.transform.translation
@@ -66,7 +78,9 @@ class TransformListener:
 
     def __init__(self, buffer, node):
         self.buffer = buffer
-        self.tf_sub, self.tf_static_sub = (SimpleNamespace(topic_name=t) for t in ("/tf", "/tf_static"))
+        self.tf_sub, self.tf_static_sub = (
+            SimpleNamespace(topic_name=t) for t in ("/tf", "/tf_static")
+        )
 
     def callback(self, data):
         for transform in data.transforms:
@@ -83,5 +97,9 @@ class TransformListener:
 def module() -> ModuleType:
     """A module with these names."""
     made = ModuleType("tf2_ros")
-    made.Buffer, made.TransformListener, made.TransformException = Buffer, TransformListener, TransformException
+    made.Buffer, made.TransformListener, made.TransformException = (
+        Buffer,
+        TransformListener,
+        TransformException,
+    )
     return made

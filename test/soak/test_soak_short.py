@@ -1,4 +1,6 @@
-"""The soak in its short form: real processes, a tiny model, and a few of the faults; and how it judges."""
+"""The soak in its short form: real processes, a tiny model, and a few of the faults; and how it
+judges.
+"""
 
 import json
 from dataclasses import replace
@@ -18,35 +20,69 @@ FAULTS = ("kill -9", "NaN poses", "camera killed, sync.policy mask", "the engine
 
 
 def test_the_node_holds_up_under_load_and_faults(tiny_checkpoint, tmp_path):
-    soak = start_module("tools.soak", "--seconds", "0", "--checkpoint", str(tiny_checkpoint),
-                        "-p", "engine.backend=torch", "-p", "engine.precision=float32", "-p", "engine.threads=1",
-                        "--faults", *FAULTS, "--age-limit", "none", "--out", str(tmp_path / "soak.json"),
-                        log=tmp_path / "soak.log")
+    soak = start_module(
+        "tools.soak",
+        "--seconds",
+        "0",
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "-p",
+        "engine.backend=torch",
+        "-p",
+        "engine.precision=float32",
+        "-p",
+        "engine.threads=1",
+        "--faults",
+        *FAULTS,
+        "--age-limit",
+        "none",
+        "--out",
+        str(tmp_path / "soak.json"),
+        log=tmp_path / "soak.log",
+    )
     assert status_of(soak) == 0, soak.tail(60)
     result = json.loads((tmp_path / "soak.json").read_text())
     assert not result["failed"] and result["accounts_checked"] and not result["accounts_wrong"]
-    assert len(result["faults"]) == len(FAULTS) and all(fault["passed"] for fault in result["faults"])
+    assert len(result["faults"]) == len(FAULTS) and all(
+        fault["passed"] for fault in result["faults"]
+    )
     assert len(result["faults"]) + len(result["left_out"]) == len(schedule.all_faults())
     for figures in result["cameras"].values():
-        assert figures["received"] == figures["published"] + sum(figures["dropped"].values()) + figures["pending"]
+        assert (
+            figures["received"]
+            == figures["published"] + sum(figures["dropped"].values()) + figures["pending"]
+        )
         assert figures["published"] and 0 <= figures["received"] <= figures["sent"]
-    assert result["ages"]["frames"] and set(result["cpu_percent"]) >= {"node", "overhead", "left_arm"}
+    assert result["ages"]["frames"] and set(result["cpu_percent"]) >= {
+        "node",
+        "overhead",
+        "left_arm",
+    }
 
 
 def test_what_fails_is_said_and_what_does_not_fit_is_left_out():
     faults = schedule.all_faults()
     chosen, left_out = chosen_faults(parse(["--seconds", "600"]), open_s=8.0)
     assert [f.name for f in chosen] == [f.name for f in faults] and not left_out
-    chosen, left_out = chosen_faults(parse(["--seconds", "30", "--faults", "NaN", "SIGINT"]), open_s=20.0)
+    chosen, left_out = chosen_faults(
+        parse(["--seconds", "30", "--faults", "NaN", "SIGINT"]), open_s=20.0
+    )
     assert [f.name for f in chosen] == ["NaN poses"] and len(left_out) == len(faults) - 1
 
     outcome = schedule.Outcome("a fault", True, "this", "this", 0.5, 1.0, 2.0)
     camera = {"received": 7, "published": 3, "dropped": {"superseded": 3}, "pending": 1}
-    good = {"accounts_wrong": [], "cameras": {"wrist": camera}, "ages": {"frames": 3, "over_two_engine_runs": 0},
-            "memory": {"judged": True, "growth_percent": 0.4}}
+    good = {
+        "accounts_wrong": [],
+        "cameras": {"wrist": camera},
+        "ages": {"frames": 3, "over_two_engine_runs": 0},
+        "memory": {"judged": True, "growth_percent": 0.4},
+    }
     assert report.failures([outcome], good, "engine") == []
-    bad = good | {"cameras": {"wrist": camera | {"pending": 0}}, "memory": {"judged": True, "growth_percent": 1.2},
-                  "ages": {"frames": 3, "over_two_engine_runs": 1, "worst_over_two_engine_runs_ms": 9.5}}
+    bad = good | {
+        "cameras": {"wrist": camera | {"pending": 0}},
+        "memory": {"judged": True, "growth_percent": 1.2},
+        "ages": {"frames": 3, "over_two_engine_runs": 1, "worst_over_two_engine_runs_ms": 9.5},
+    }
     failed = report.failures([replace(outcome, passed=False)], bad, "engine")
     assert len(failed) == 4 and "received 7 is not published 3 + dropped 3 + pending 0" in failed[1]
     assert "1.2 %" in failed[2] and "1 of 3 frames were older" in failed[3]
@@ -54,9 +90,15 @@ def test_what_fails_is_said_and_what_does_not_fit_is_left_out():
 
 def test_memory_is_weighed_over_the_longest_life():
     samples = [(float(t), 1, 100.0 + t) for t in range(50)]
-    samples += [(float(t), 2, 200.0 if t < 90 else 300.0 if t < 200 else 303.0) for t in range(60, 360)]
+    samples += [
+        (float(t), 2, 200.0 if t < 90 else 300.0 if t < 200 else 303.0) for t in range(60, 360)
+    ]
     figures = report.memory_figures(samples)
-    assert (figures["first_mb"], figures["last_mb"], figures["growth_percent"]) == (300.0, 303.0, 1.0)
+    assert (figures["first_mb"], figures["last_mb"], figures["growth_percent"]) == (
+        300.0,
+        303.0,
+        1.0,
+    )
     assert figures["judged"] and not report.memory_figures(samples[:50])["judged"]
 
 
@@ -67,18 +109,36 @@ def test_an_age_is_held_against_the_run_that_the_next_diagnostics_tell():
         ages.add(age_ms)
     ages.judge({"infer": 50.0, "decode": 30.0, "publish": 20.0})
     assert (ages.over["engine"], ages.over["worker"], ages.worst["engine"]) == (2, 1, 101.0)
-    assert [(age_ms, limit_ms) for _, age_ms, limit_ms in ages.too_old] == [(130.0, 120.0), (221.0, 120.0)]
+    assert [(age_ms, limit_ms) for _, age_ms, limit_ms in ages.too_old] == [
+        (130.0, 120.0),
+        (221.0, 120.0),
+    ]
 
 
 def test_hostile_pictures_floods_and_parameters_leave_the_accounts_exact(tiny_checkpoint, tmp_path):
     """About twenty seconds: each of the four attacks once, against a live node."""
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "page.jpg").write_bytes(b"<html>not a picture</html>")
-    attack = start_module("tools.soak.hostile", "--seconds", "0", "--extra", str(tmp_path / "extra"),
-                          "--checkpoint", str(tiny_checkpoint), "-p", "engine.backend=torch",
-                          "-p", "engine.precision=float32", "-p", "engine.threads=1", log=tmp_path / "hostile.log")
+    attack = start_module(
+        "tools.soak.hostile",
+        "--seconds",
+        "0",
+        "--extra",
+        str(tmp_path / "extra"),
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "-p",
+        "engine.backend=torch",
+        "-p",
+        "engine.precision=float32",
+        "-p",
+        "engine.threads=1",
+        log=tmp_path / "hostile.log",
+    )
     assert status_of(attack) == 0, attack.tail(60)
-    assert "4 rounds" in attack.tail(60) and "hostile_parameters: 6 values refused" in attack.tail(60)
+    assert "4 rounds" in attack.tail(60) and "hostile_parameters: 6 values refused" in attack.tail(
+        60
+    )
 
 
 def test_every_hostile_picture_is_refused_before_it_is_decoded():

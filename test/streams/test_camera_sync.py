@@ -9,7 +9,9 @@ def sync_of(*cameras, policy="wait", slop_ms=10):
 
 def balanced(sync, camera):
     account = sync.accounts[camera]
-    return account.received == account.published + sum(account.dropped.values()) + sync.pending(camera)
+    return account.received == account.published + sum(account.dropped.values()) + sync.pending(
+        camera
+    )
 
 
 def test_one_camera_the_newest_wins():
@@ -118,7 +120,11 @@ def test_how_far_stamps_are_apart_is_told_of_cameras_that_send():
     sync = CameraSync(("left", "right", "top"), 20_000_000, "wait", 500_000_000, 0)
     sync.add("left", 5_000_000_000, "l", 10)
     sync.add("right", 1005_000_000_000, "r", 10)
-    assert sync.apart_ns("right", 20) == {"left": 1000_000_000_000} and sync.apart_ns("top", 20) == {}
+    assert (
+        sync.apart_ns("right", 20) == {"left": 1000_000_000_000} and sync.apart_ns("top", 20) == {}
+    )
     sync.add("right", 1006_000_000_000, "r", 1_000_000_000)
-    assert sync.apart_ns("right", 1_000_000_000) == {}  # the left one has fallen silent: its last stamp is merely old
+    assert (
+        sync.apart_ns("right", 1_000_000_000) == {}
+    )  # the left one has fallen silent: its last stamp is merely old
     assert sync.apart_ns("left", 1_000_000_000) == {"right": -1001_000_000_000}

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test.streams.pose_messages import pose_at, pose_message
 
+from test.streams.pose_messages import pose_at, pose_message
 from vit_perception.streams import sample_history
 from vit_perception.streams.pose_history import PoseHistory, pose_of
 from vit_perception.wire.records import BadInput
@@ -29,13 +29,20 @@ def refusal(message, *expected) -> BadInput:
 
 def test_a_message_becomes_a_pose():
     pose = pose_of(pose_message((1, 2, 3), (0, 0.6, 0, 0.8)), "base")
-    assert pose.position_m.tolist() == [1, 2, 3] and pose.quaternion_xyzw.tolist() == [0, 0.6, 0, 0.8]
+    assert pose.position_m.tolist() == [1, 2, 3] and pose.quaternion_xyzw.tolist() == [
+        0,
+        0.6,
+        0,
+        0.8,
+    ]
     assert (pose.stamp_ns, pose.frame_id) == (5 * SECOND + 7, "base")
     assert pose.position_m.dtype == pose.quaternion_xyzw.dtype == np.float64
 
 
 def test_rclpys_own_message_becomes_a_pose():
-    geometry = pytest.importorskip("geometry_msgs.msg", reason="rclpy's message classes are not installed")
+    geometry = pytest.importorskip(
+        "geometry_msgs.msg", reason="rclpy's message classes are not installed"
+    )
     message = geometry.PoseStamped()
     message.header.stamp.sec, message.header.frame_id = 5, "base"
     message.pose.position.y, message.pose.orientation.w = 0.25, 1.0
@@ -48,12 +55,22 @@ def test_rounding_in_the_quaternion_is_removed():
     assert np.linalg.norm(pose.quaternion_xyzw) == pytest.approx(1, abs=1e-15)
 
 
-@pytest.mark.parametrize("position, quaternion", [
-    ((float("nan"), 0, 0), (0, 0, 0, 1)), ((0, float("inf"), 0), (0, 0, 0, 1)), ((0, 0, 0), (0, 0, float("nan"), 1)),
-    ((0, 0, 0), (0, float("-inf"), 0, 1))])
+@pytest.mark.parametrize(
+    "position, quaternion",
+    [
+        ((float("nan"), 0, 0), (0, 0, 0, 1)),
+        ((0, float("inf"), 0), (0, 0, 0, 1)),
+        ((0, 0, 0), (0, 0, float("nan"), 1)),
+        ((0, 0, 0), (0, float("-inf"), 0, 1)),
+    ],
+)
 def test_numbers_that_are_not_finite_are_refused(position, quaternion):
     error = refusal(pose_message(position, quaternion))
-    assert error.reason == "nan" and ("nan" in str(error) or "inf" in str(error)) and "finite" in str(error)
+    assert (
+        error.reason == "nan"
+        and ("nan" in str(error) or "inf" in str(error))
+        and "finite" in str(error)
+    )
 
 
 @pytest.mark.parametrize("position", [(1.1e6, 0, 0), (0, -1e39, 0), (0, 0, 1e300)])
@@ -63,8 +80,16 @@ def test_a_position_beyond_any_robot_is_refused(position):
     assert error.reason == "position" and "accepted: up to 1e+06 m" in str(error)
 
 
-@pytest.mark.parametrize("quaternion, norm", [((0, 0, 0, 0), "0"), ((0, 0, 0, 2), "2"), ((0, 0, 0.6, 0.79), "0.992"),
-                                              ((1e200, 0, 0, 0), "1e+200"), ((0, 0, 0, 1.0011), "1.0011")])
+@pytest.mark.parametrize(
+    "quaternion, norm",
+    [
+        ((0, 0, 0, 0), "0"),
+        ((0, 0, 0, 2), "2"),
+        ((0, 0, 0.6, 0.79), "0.992"),
+        ((1e200, 0, 0, 0), "1e+200"),
+        ((0, 0, 0, 1.0011), "1.0011"),
+    ],
+)
 def test_a_quaternion_that_is_not_unit_is_refused(quaternion, norm):
     error = refusal(pose_message(quaternion=quaternion))
     assert error.reason == "quaternion" and f"norm {norm}" in str(error)
@@ -86,22 +111,32 @@ def test_between_two_samples_position_is_linear_and_rotation_slerped():
     assert (found.status, found.skew_ns) == ("interpolated", 10 * MS)
     assert (found.pose.stamp_ns, found.pose.frame_id) == (START + 10 * MS, "base")
     np.testing.assert_allclose(found.pose.position_m, [1, 0, 1])
-    np.testing.assert_allclose(found.pose.quaternion_xyzw, pose_at(0, 0, 10).quaternion_xyzw, atol=1e-15)
+    np.testing.assert_allclose(
+        found.pose.quaternion_xyzw, pose_at(0, 0, 10).quaternion_xyzw, atol=1e-15
+    )
 
 
 def test_a_sample_at_the_stamp_is_taken_as_it_is():
     exact = pose_at(START + 10 * MS, 1.25, 30)
-    found = history_of(pose_at(START), exact, pose_at(START + 20 * MS, 9)).lookup(START + 10 * MS, 0)
+    found = history_of(pose_at(START), exact, pose_at(START + 20 * MS, 9)).lookup(
+        START + 10 * MS, 0
+    )
     assert (found.status, found.skew_ns) == ("interpolated", 0)
     assert found.pose.position_m.tolist() == exact.position_m.tolist()
 
 
-@pytest.mark.parametrize("stamp, sample_x", [(START - 50 * MS, 1.0), (START - 1, 1.0), (START + 11 * MS, 2.0),
-                                             (START + 60 * MS, 2.0)])
+@pytest.mark.parametrize(
+    "stamp, sample_x",
+    [(START - 50 * MS, 1.0), (START - 1, 1.0), (START + 11 * MS, 2.0), (START + 60 * MS, 2.0)],
+)
 def test_outside_the_samples_the_nearest_is_held_at_the_images_stamp(stamp, sample_x):
     history = history_of(pose_at(START, 1.0), pose_at(START + 10 * MS, 2.0))
     found = history.lookup(stamp, MAX_SKEW)
-    assert (found.status, found.pose.stamp_ns, found.pose.position_m[0]) == ("held", stamp, sample_x)
+    assert (found.status, found.pose.stamp_ns, found.pose.position_m[0]) == (
+        "held",
+        stamp,
+        sample_x,
+    )
     assert found.skew_ns == max(START - stamp, stamp - START - 10 * MS)
 
 
@@ -117,7 +152,9 @@ def test_nothing_is_known_of_an_empty_history():
 
 
 def test_a_gap_in_the_stream_is_not_bridged():
-    """The arm may have been anywhere in between; near either end of the gap the sample there is held."""
+    """The arm may have been anywhere in between; near either end of the gap the sample there is
+    held.
+    """
     history = history_of(pose_at(START, 0.0), pose_at(START + SECOND, 10.0))
     assert history.lookup(START + 500 * MS, MAX_SKEW).status == "missing"
     near = history.lookup(START + 40 * MS, MAX_SKEW)
@@ -137,7 +174,10 @@ def test_late_and_repeated_samples():
         shuffled.add(in_order[index])
     assert len(shuffled) == 50
     for stamp in range(START - 20 * MS, START + 520 * MS, 3 * MS):
-        ours, theirs = shuffled.lookup(stamp, MAX_SKEW), history_of(*in_order).lookup(stamp, MAX_SKEW)
+        ours, theirs = (
+            shuffled.lookup(stamp, MAX_SKEW),
+            history_of(*in_order).lookup(stamp, MAX_SKEW),
+        )
         assert (ours.status, ours.skew_ns) == (theirs.status, theirs.skew_ns)
         if ours.pose is not None:
             assert ours.pose.position_m.tolist() == theirs.pose.position_m.tolist()
@@ -178,7 +218,9 @@ def test_a_late_sample_is_no_jump_back(late_ns, kept):
 
 
 def test_a_stamp_from_the_future_does_not_stop_the_history_for_good():
-    history = history_of(pose_at(START), pose_at(START + 10 ** 6 * SECOND), pose_at(START + 10 * MS, 3.0))
+    history = history_of(
+        pose_at(START), pose_at(START + 10**6 * SECOND), pose_at(START + 10 * MS, 3.0)
+    )
     assert history.lookup(START + 10 * MS, 0).pose.position_m[0] == 3.0
 
 
@@ -196,7 +238,9 @@ def test_a_history_without_a_length_is_refused(keep_s):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_live_gives_what_the_bag_gives(seed):
-    """100 Hz of poses come 0 to 30 ms late and in their order; the node waits for a sample that covers the image."""
+    """100 Hz of poses come 0 to 30 ms late and in their order; the node waits for a sample that
+    covers the image.
+    """
     rng = np.random.default_rng(seed)
     stamps = START + np.arange(400) * 10 * MS + rng.integers(-2 * MS, 2 * MS, 400)
     poses = [pose_at(int(s), float(rng.normal()), float(rng.uniform(-180, 180))) for s in stamps]

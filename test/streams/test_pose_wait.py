@@ -8,11 +8,11 @@ import pytest
 
 from test.ros.conftest import MILLISECOND_NS, stamped_pose
 from test.waiting import HANG_S
-from vit_perception.streams.pose_history import PoseHistory, pose_of
+from vit_perception.config.settings import PoseSettings
 from vit_perception.streams import pose_wait
 from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.pose_history import PoseHistory, pose_of
 from vit_perception.streams.pose_wait import PoseInputs
-from vit_perception.config.settings import PoseSettings
 from vit_perception.wire.records import BadInput
 
 ARM = PoseSettings("arm", "/pose", "base_link", wait_s=0.2)
@@ -21,7 +21,9 @@ SPEED = 2  # of the deliveries, to be quick
 
 
 class Noting(threading.Condition):
-    """A condition that notes how long it is to wait at the most; with ``patient`` it waits for as long as it takes."""
+    """A condition that notes how long it is to wait at the most; with ``patient`` it waits for as
+    long as it takes.
+    """
 
     def __init__(self, patient: bool = False):
         super().__init__()
@@ -34,7 +36,9 @@ class Noting(threading.Condition):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_live_poses_equal_the_bags_when_they_come_up_to_30_ms_late(seed, monkeypatch):
-    """100 Hz poses, each delayed by 0 to 30 ms without overtaking; an image every 20 ms is looked up at once."""
+    """100 Hz poses, each delayed by 0 to 30 ms without overtaking; an image every 20 ms is looked
+    up at once.
+    """
     # A busy machine may deliver them much later: they are waited for all the same.
     monkeypatch.setattr(pose_wait, "SILENT_S", HANG_S)
     rng = np.random.default_rng(seed)
@@ -62,11 +66,16 @@ def test_live_poses_equal_the_bags_when_they_come_up_to_30_ms_late(seed, monkeyp
         assert ours.status == truth.status == "interpolated" and ours.skew_ns == truth.skew_ns
         np.testing.assert_array_equal(ours.pose.position_m, truth.pose.position_m)
     thread.join()
-    assert live.accounts["arm"].statuses == {"interpolated": 9} and live.accounts["arm"].received == 25
+    assert (
+        live.accounts["arm"].statuses == {"interpolated": 9} and live.accounts["arm"].received == 25
+    )
 
 
 def test_the_pose_of_an_image_that_took_five_seconds_is_still_there():
-    live, sync = PoseInputs([ARM], threading.Condition()), CameraSync(["a", "b"], 0, "wait", 10**12, 0)
+    live, sync = (
+        PoseInputs([ARM], threading.Condition()),
+        CameraSync(["a", "b"], 0, "wait", 10**12, 0),
+    )
     live.keep_for(sync.oldest_ns)
     for k in range(600):
         live.add(ARM, stamped_pose(START_NS + k * 10 * MILLISECOND_NS, x_m=float(k)))
@@ -128,7 +137,9 @@ def test_a_refused_pose_is_counted_and_said():
 
 def test_images_that_jumped_back_see_no_pose_of_the_pass_before():
     """Found by a reader: a looped bag gave the first pass's pose, marked interpolated."""
-    live = PoseInputs([PoseSettings("arm", "/pose", "base_link", wait_s=0.0)], threading.Condition())
+    live = PoseInputs(
+        [PoseSettings("arm", "/pose", "base_link", wait_s=0.0)], threading.Condition()
+    )
     for k in range(200):
         live.add(ARM, stamped_pose(START_NS + k * 10 * MILLISECOND_NS))
     live.forget_after(START_NS + 500 * MILLISECOND_NS)

@@ -16,7 +16,9 @@ def about(axis: list[float], degrees: float) -> np.ndarray:
 
 
 def angle_between(a: np.ndarray, b: np.ndarray) -> float:
-    """Degrees between two rotations. From both sine and cosine: acos alone is blind to small angles."""
+    """Degrees between two rotations. From both sine and cosine: acos alone is blind to small
+    angles.
+    """
     near, far = sorted((np.linalg.norm(a - b), np.linalg.norm(a + b)))
     return np.degrees(4 * np.arctan2(near, far))
 
@@ -26,14 +28,20 @@ def random_quaternions(count: int, seed: int = 0) -> np.ndarray:
     return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("quaternion, matrix", [
-    ([0, 0, 0, 1], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
-    ([HALF, 0, 0, HALF], [[1, 0, 0], [0, 0, -1], [0, 1, 0]]),      # 90 degrees about x: y goes to z
-    ([0, HALF, 0, HALF], [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]),      # about y: z goes to x
-    ([0, 0, HALF, HALF], [[0, -1, 0], [1, 0, 0], [0, 0, 1]]),      # about z: x goes to y
-    ([1, 0, 0, 0], [[1, 0, 0], [0, -1, 0], [0, 0, -1]]),
-    ([0.5, 0.5, 0.5, 0.5], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]),     # 120 degrees about (1, 1, 1): x to y to z
-])
+@pytest.mark.parametrize(
+    "quaternion, matrix",
+    [
+        ([0, 0, 0, 1], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        ([HALF, 0, 0, HALF], [[1, 0, 0], [0, 0, -1], [0, 1, 0]]),  # 90 degrees about x: y goes to z
+        ([0, HALF, 0, HALF], [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]),  # about y: z goes to x
+        ([0, 0, HALF, HALF], [[0, -1, 0], [1, 0, 0], [0, 0, 1]]),  # about z: x goes to y
+        ([1, 0, 0, 0], [[1, 0, 0], [0, -1, 0], [0, 0, -1]]),
+        (
+            [0.5, 0.5, 0.5, 0.5],
+            [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+        ),  # 120 degrees about (1, 1, 1): x to y to z
+    ],
+)
 def test_matrices_worked_out_by_hand(quaternion, matrix):
     np.testing.assert_allclose(rotation_matrix(np.array(quaternion, float)), matrix, atol=1e-15)
 
@@ -48,21 +56,27 @@ def test_every_matrix_is_a_rotation_and_blind_to_the_sign():
 
 def test_6d_is_two_columns_one_after_the_other():
     # 90 degrees about z: the columns of the matrix are (0, 1, 0), (-1, 0, 0), (0, 0, 1).
-    np.testing.assert_allclose(rotation_6d(np.array([0, 0, HALF, HALF])), [0, 1, 0, -1, 0, 0], atol=1e-15)
+    np.testing.assert_allclose(
+        rotation_6d(np.array([0, 0, HALF, HALF])), [0, 1, 0, -1, 0, 0], atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("degrees", [1e-7, 1e-4, 0.01, 1, 90, 179, 180])
 def test_slerp_turns_at_constant_speed(degrees):
     end = about([1, 2, 3], degrees)
     for fraction in (0.0, 0.1, 0.25, 0.5, 0.9, 1.0):
-        np.testing.assert_allclose(slerp(IDENTITY, end, fraction), about([1, 2, 3], fraction * degrees), atol=1e-12)
+        np.testing.assert_allclose(
+            slerp(IDENTITY, end, fraction), about([1, 2, 3], fraction * degrees), atol=1e-12
+        )
 
 
 def test_slerp_takes_the_shorter_way_round():
     """-q is the same rotation as q; blending towards it without a flip turns the long way."""
     end = about([0, 0, 1], 40)
     np.testing.assert_allclose(slerp(IDENTITY, -end, 0.5), about([0, 0, 1], 20), atol=1e-12)
-    np.testing.assert_allclose(slerp(IDENTITY, about([0, 0, 1], 300), 0.5), -about([0, 0, 1], 330), atol=1e-12)
+    np.testing.assert_allclose(
+        slerp(IDENTITY, about([0, 0, 1], 300), 0.5), -about([0, 0, 1], 330), atol=1e-12
+    )
 
 
 def test_slerp_of_any_pair_is_unit_and_halves_the_angle():
@@ -70,7 +84,9 @@ def test_slerp_of_any_pair_is_unit_and_halves_the_angle():
     for start, end in zip(quaternions[:100], quaternions[100:]):
         middle = slerp(start, end, 0.5)
         assert np.linalg.norm(middle) == pytest.approx(1, abs=1e-14)
-        assert angle_between(start, middle) == pytest.approx(angle_between(start, end) / 2, abs=1e-9)
+        assert angle_between(start, middle) == pytest.approx(
+            angle_between(start, end) / 2, abs=1e-9
+        )
         assert angle_between(slerp(end, start, 0.7), slerp(start, end, 0.3)) < 1e-6
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vit_perception.tokens.fuse_concat import Concat
-from vit_perception.tokens.fuse import make_fusion
 from vit_perception.config.settings import FusionSettings
+from vit_perception.tokens.fuse import make_fusion
+from vit_perception.tokens.fuse_concat import Concat
 from vit_perception.wire.records import TokenGroup, TokenSequence
 
 
@@ -14,15 +14,26 @@ def group(kind: str, source: str, rows: list[list[float]], valid: bool = True) -
 
 
 def sequence(wrist: bool = True, left: bool = True) -> TokenSequence:
-    return TokenSequence.of([
-        group("cls", "wrist", [[1, 2]], wrist), group("patch", "wrist", [[90, 91], [92, 93]], wrist),
-        group("cls", "scene", [[3, 4]]), group("patch", "scene", [[94, 95], [96, 97]]),
-        group("pose", "left", [[5, 6]], left), group("pose", "right", [[7, 8]])])
+    return TokenSequence.of(
+        [
+            group("cls", "wrist", [[1, 2]], wrist),
+            group("patch", "wrist", [[90, 91], [92, 93]], wrist),
+            group("cls", "scene", [[3, 4]]),
+            group("patch", "scene", [[94, 95], [96, 97]]),
+            group("pose", "left", [[5, 6]], left),
+            group("pose", "right", [[7, 8]]),
+        ]
+    )
 
 
-@pytest.mark.parametrize("wrist, left, expected", [
-    (True, True, [1, 2, 3, 4, 5, 6, 7, 8]), (False, True, [0, 0, 3, 4, 5, 6, 7, 8]),
-    (True, False, [1, 2, 3, 4, 0, 0, 7, 8])])
+@pytest.mark.parametrize(
+    "wrist, left, expected",
+    [
+        (True, True, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (False, True, [0, 0, 3, 4, 5, 6, 7, 8]),
+        (True, False, [1, 2, 3, 4, 0, 0, 7, 8]),
+    ],
+)
 def test_cls_tokens_then_pose_tokens_with_zeros_for_what_is_missing(wrist, left, expected):
     tokens = sequence(wrist, left)
     embedding = Concat().embedding(tokens)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
 
-from vit_perception.tokens.fuse_cross_attention import CrossAttention
-from vit_perception.tokens.fuse import make_fusion
+from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
 from vit_perception.config.settings import FusionSettings
+from vit_perception.tokens.fuse import make_fusion
+from vit_perception.tokens.fuse_cross_attention import CrossAttention
 from vit_perception.wire.records import TokenGroup, TokenSequence
 
 WIDTH, QUERIES, LAYERS, HEADS = 16, 3, 2, 4
@@ -21,15 +21,24 @@ class Layer(torch.nn.Module):
 
     def __init__(self, hidden: int):
         super().__init__()
-        self.norm_queries, self.norm_tokens, self.norm_mlp = (torch.nn.LayerNorm(WIDTH) for _ in range(3))
+        self.norm_queries, self.norm_tokens, self.norm_mlp = (
+            torch.nn.LayerNorm(WIDTH) for _ in range(3)
+        )
         self.attention = torch.nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         self.mlp = torch.nn.Sequential()
         self.mlp.fc1, self.mlp.fc2 = torch.nn.Linear(WIDTH, hidden), torch.nn.Linear(hidden, WIDTH)
 
     def forward(self, queries, tokens, missing):
         tokens = self.norm_tokens(tokens)
-        queries = queries + self.attention(self.norm_queries(queries), tokens, tokens, key_padding_mask=missing)[0]
-        return queries + self.mlp.fc2(torch.nn.functional.gelu(self.mlp.fc1(self.norm_mlp(queries))))
+        queries = (
+            queries
+            + self.attention(self.norm_queries(queries), tokens, tokens, key_padding_mask=missing)[
+                0
+            ]
+        )
+        return queries + self.mlp.fc2(
+            torch.nn.functional.gelu(self.mlp.fc1(self.norm_mlp(queries)))
+        )
 
 
 class Reference(torch.nn.Module):
@@ -52,9 +61,14 @@ def sequence(seed: int = 0, wrist: bool = True, left: bool = True) -> TokenSeque
     def tokens(count: int) -> np.ndarray:
         return rng.normal(size=(count, WIDTH)).astype(np.float32)
 
-    return TokenSequence.of([TokenGroup("cls", "wrist", tokens(1), wrist),
-                             TokenGroup("patch", "wrist", tokens(9), wrist),
-                             TokenGroup("cls", "scene", tokens(1)), TokenGroup("pose", "left", tokens(1), left)])
+    return TokenSequence.of(
+        [
+            TokenGroup("cls", "wrist", tokens(1), wrist),
+            TokenGroup("patch", "wrist", tokens(9), wrist),
+            TokenGroup("cls", "scene", tokens(1)),
+            TokenGroup("pose", "left", tokens(1), left),
+        ]
+    )
 
 
 @pytest.fixture(name="tensors")
@@ -67,14 +81,18 @@ def fusion_fixture(tensors, tmp_path):
     return CrossAttention(write_cross_attention(tmp_path / "fusion.safetensors", tensors), WIDTH)
 
 
-@pytest.mark.parametrize("seed, wrist, left", [(0, True, True), (1, True, True), (2, False, True), (3, True, False),
-                                               (4, False, False)])
+@pytest.mark.parametrize(
+    "seed, wrist, left",
+    [(0, True, True), (1, True, True), (2, False, True), (3, True, False), (4, False, False)],
+)
 def test_the_embedding_is_that_of_torchs_multihead_attention(fusion, tensors, seed, wrist, left):
     reference = Reference([24, 25])
     reference.load_state_dict(tensors)
     tokens = sequence(seed, wrist, left)
     with torch.no_grad():
-        expected = reference.eval()(torch.from_numpy(tokens.tokens), torch.from_numpy(tokens.mask)).numpy()
+        expected = reference.eval()(
+            torch.from_numpy(tokens.tokens), torch.from_numpy(tokens.mask)
+        ).numpy()
     embedding = fusion.embedding(tokens)
     assert embedding.shape == (QUERIES * WIDTH,) and embedding.dtype == np.float32
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
@@ -103,13 +121,17 @@ def test_what_a_missing_source_would_have_said_does_not_matter(fusion):
 
 
 def test_with_everything_missing_the_embedding_is_zeros(fusion):
-    tokens = TokenSequence.of([TokenGroup("cls", "wrist", np.ones((1, WIDTH), np.float32), valid=False)])
+    tokens = TokenSequence.of(
+        [TokenGroup("cls", "wrist", np.ones((1, WIDTH), np.float32), valid=False)]
+    )
     assert fusion.embedding(tokens).tolist() == [0.0] * (QUERIES * WIDTH)
 
 
 def test_tokens_of_another_width_are_refused(fusion):
     with pytest.raises(ValueError, match="8 wide; accepted: 16"):
-        fusion.embedding(TokenSequence.of([TokenGroup("cls", "wrist", np.ones((1, 8), np.float32))]))
+        fusion.embedding(
+            TokenSequence.of([TokenGroup("cls", "wrist", np.ones((1, 8), np.float32))])
+        )
 
 
 def without(name: str):
@@ -120,31 +142,56 @@ def replaced(name: str, value: torch.Tensor):
     return lambda tensors: tensors.update({name: value})
 
 
-@pytest.mark.parametrize("change, words", [
-    (without("queries"), ["missing queries (Q, 16)"]),
-    (without("layers.0.mlp.fc1.bias"), ["missing layers.0.mlp.fc1.bias (M0,)"]),
-    (without("norm.bias"), ["missing norm.bias (16,)"]),
-    (replaced("extra", torch.zeros(3)), ["unexpected extra (3,)"]),
-    (replaced("queries", torch.zeros(3, 8)), ["queries is (3, 8)", "(Q, 16)"]),
-    (replaced("queries", torch.zeros(0, 16)), ["queries is (0, 16)", "empty"]),
-    (replaced("layers.1.attention.in_proj_weight", torch.zeros(16, 16)), ["in_proj_weight is (16, 16)", "(48, 16)"]),
-    (replaced("layers.1.mlp.fc2.weight", torch.zeros(16, 24)), ["layers.1.mlp.fc2.weight is (16, 24)", "(16, 25)"]),
-    (replaced("norm.weight", torch.full((16,), float("inf"))), ["norm.weight holds inf", "finite"]),
-    (replaced("norm.weight", torch.ones(16, dtype=torch.bfloat16)), ["norm.weight is BF16", "F32"]),
-    (replaced("layers.3.norm_mlp.bias", torch.zeros(16)), ["missing layers.2.norm_queries.weight"]),
-    (replaced("layers.999999.norm_mlp.bias", torch.zeros(16)), ["highest layer is 999999", "without gaps"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (without("queries"), ["missing queries (Q, 16)"]),
+        (without("layers.0.mlp.fc1.bias"), ["missing layers.0.mlp.fc1.bias (M0,)"]),
+        (without("norm.bias"), ["missing norm.bias (16,)"]),
+        (replaced("extra", torch.zeros(3)), ["unexpected extra (3,)"]),
+        (replaced("queries", torch.zeros(3, 8)), ["queries is (3, 8)", "(Q, 16)"]),
+        (replaced("queries", torch.zeros(0, 16)), ["queries is (0, 16)", "empty"]),
+        (
+            replaced("layers.1.attention.in_proj_weight", torch.zeros(16, 16)),
+            ["in_proj_weight is (16, 16)", "(48, 16)"],
+        ),
+        (
+            replaced("layers.1.mlp.fc2.weight", torch.zeros(16, 24)),
+            ["layers.1.mlp.fc2.weight is (16, 24)", "(16, 25)"],
+        ),
+        (
+            replaced("norm.weight", torch.full((16,), float("inf"))),
+            ["norm.weight holds inf", "finite"],
+        ),
+        (
+            replaced("norm.weight", torch.ones(16, dtype=torch.bfloat16)),
+            ["norm.weight is BF16", "F32"],
+        ),
+        (
+            replaced("layers.3.norm_mlp.bias", torch.zeros(16)),
+            ["missing layers.2.norm_queries.weight"],
+        ),
+        (
+            replaced("layers.999999.norm_mlp.bias", torch.zeros(16)),
+            ["highest layer is 999999", "without gaps"],
+        ),
+    ],
+)
 def test_a_file_that_is_not_as_documented_is_refused(tensors, tmp_path, change, words):
     change(tensors)
     with pytest.raises(ValueError) as caught:
         CrossAttention(write_cross_attention(tmp_path / "fusion.safetensors", tensors), WIDTH)
-    assert all(word in str(caught.value) for word in ["fusion.safetensors", *words]), str(caught.value)
+    assert all(word in str(caught.value) for word in ["fusion.safetensors", *words]), str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("heads", [None, "0", "3", "-4", "four", ""])
 def test_heads_must_divide_the_width(tensors, tmp_path, heads):
     with pytest.raises(ValueError, match="metadata 'heads' is .*a divisor of the width, 16"):
-        CrossAttention(write_cross_attention(tmp_path / "fusion.safetensors", tensors, heads), WIDTH)
+        CrossAttention(
+            write_cross_attention(tmp_path / "fusion.safetensors", tensors, heads), WIDTH
+        )
 
 
 def test_weights_of_another_width_are_refused(tensors, tmp_path):

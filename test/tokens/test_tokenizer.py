@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from test.streams.pose_messages import pose_at
 
+from test.streams.pose_messages import pose_at
 from vit_perception.tokens.tokenizer import make_tokenizer, pose_numbers
 from vit_perception.wire.records import Pose
 
@@ -24,9 +24,15 @@ def random_pose(seed: int = 0) -> Pose:
 
 
 def tensors_of(kind: str) -> dict[str, np.ndarray]:
-    shapes = {"linear": {"weight": (WIDTH, 9), "bias": (WIDTH,)},
-              "mlp": {"fc1.weight": (HIDDEN, 9), "fc1.bias": (HIDDEN,), "fc2.weight": (WIDTH, HIDDEN),
-                      "fc2.bias": (WIDTH,)}}[kind]
+    shapes = {
+        "linear": {"weight": (WIDTH, 9), "bias": (WIDTH,)},
+        "mlp": {
+            "fc1.weight": (HIDDEN, 9),
+            "fc1.bias": (HIDDEN,),
+            "fc2.weight": (WIDTH, HIDDEN),
+            "fc2.bias": (WIDTH,),
+        },
+    }[kind]
     return {name: RNG.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -56,11 +62,13 @@ def test_fourier_follows_the_documented_formula(width):
     token = make_tokenizer("fourier", width).tokens(pose)
     assert token.shape == (1, width) and token.dtype == np.float32
     np.testing.assert_allclose(token[0], expected[:width], atol=1e-6)
-    assert width % 2 or np.sqrt(np.mean(token ** 2)) == pytest.approx(1, abs=1e-6)
+    assert width % 2 or np.sqrt(np.mean(token**2)) == pytest.approx(1, abs=1e-6)
 
 
 def test_fourier_pins_its_values():
-    """A policy is trained on these numbers: a change of the formula is a break of the wire format."""
+    """A policy is trained on these numbers: a change of the formula is a break of the wire
+    format.
+    """
     token = make_tokenizer("fourier", 36).tokens(pose_at(1, 0.5, 90))[0]
     # x = 0.5 m at the wavelength 8 m: sqrt(2) * (cos, sin)(pi / 8); and 25 whole turns at 2 cm.
     np.testing.assert_allclose(token[:2], [1.3065630, 0.5411961], atol=1e-6)
@@ -75,7 +83,9 @@ def test_a_fourier_token_is_never_all_zero(width):
     tokenizer = make_tokenizer("fourier", width)
     for seed in range(50):
         assert tokenizer.tokens(random_pose(seed)).any()
-    assert tokenizer.tokens(Pose(np.array([2.0, 2.0, 2.0]), np.array([0.0, 0, 0, 1]), 1, "base")).any()
+    assert tokenizer.tokens(
+        Pose(np.array([2.0, 2.0, 2.0]), np.array([0.0, 0, 0, 1]), 1, "base")
+    ).any()
     assert tokenizer.tokens(Pose(np.zeros(3), np.array([0.0, 0, 0, 1]), 1, "base")).any()
 
 
@@ -83,7 +93,9 @@ def test_fourier_tokens_tell_poses_apart():
     """1 mm and 0.1 degree move the token, and the further away the pose, the further the token."""
     tokenizer = make_tokenizer("fourier", 384)
     origin = tokenizer.tokens(pose_at(1, 0.3, 20))
-    near, turned, far = (tokenizer.tokens(pose_at(1, *at)) for at in ((0.301, 20), (0.3, 20.1), (0.4, 20)))
+    near, turned, far = (
+        tokenizer.tokens(pose_at(1, *at)) for at in ((0.301, 20), (0.3, 20.1), (0.4, 20))
+    )
     assert 0.1 < np.linalg.norm(near - origin) < np.linalg.norm(far - origin)
     assert np.linalg.norm(turned - origin) > 0.1
     assert (tokenizer.kind, tokenizer.width, tokenizer.weights_sha256) == ("fourier", 384, "")
@@ -96,7 +108,9 @@ def reference_module(kind: str, tensors: dict[str, np.ndarray]) -> torch.nn.Modu
         module = torch.nn.Sequential()
         module.fc1, module.gelu = torch.nn.Linear(9, HIDDEN), torch.nn.GELU()
         module.fc2 = torch.nn.Linear(HIDDEN, WIDTH)
-    module.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items() if name not in ("mean", "std")})
+    module.load_state_dict(
+        {name: torch.from_numpy(t) for name, t in tensors.items() if name not in ("mean", "std")}
+    )
     return module
 
 
@@ -105,7 +119,10 @@ def reference_module(kind: str, tensors: dict[str, np.ndarray]) -> torch.nn.Modu
 def test_learned_tokens_are_those_of_torch_modules(kind, normalised, tmp_path):
     tensors = tensors_of(kind)
     if normalised:
-        tensors.update(mean=RNG.normal(size=9).astype(np.float32), std=RNG.uniform(0.1, 2, 9).astype(np.float32))
+        tensors.update(
+            mean=RNG.normal(size=9).astype(np.float32),
+            std=RNG.uniform(0.1, 2, 9).astype(np.float32),
+        )
     path = written(tmp_path, tensors)
     tokenizer = make_tokenizer(kind, WIDTH, path)
     for seed in range(5):
@@ -114,7 +131,9 @@ def test_learned_tokens_are_those_of_torch_modules(kind, normalised, tmp_path):
         if normalised:
             numbers = (numbers - tensors["mean"]) / tensors["std"]
         with torch.no_grad():
-            expected = reference_module(kind, tensors)(torch.tensor(numbers, dtype=torch.float32)[None]).numpy()
+            expected = reference_module(kind, tensors)(
+                torch.tensor(numbers, dtype=torch.float32)[None]
+            ).numpy()
         token = tokenizer.tokens(pose)
         assert token.shape == (1, WIDTH) and token.dtype == np.float32
         np.testing.assert_allclose(token, expected, atol=2e-5)
@@ -133,19 +152,31 @@ def damage(name: str, value) -> dict[str, np.ndarray]:
     return {**tensors_of("mlp"), name: value}
 
 
-@pytest.mark.parametrize("tensors, words", [
-    ({k: v for k, v in tensors_of("mlp").items() if k != "fc2.bias"}, ["missing fc2.bias (D,)"]),
-    (damage("fc3.weight", np.zeros((2, 2), np.float32)), ["unexpected fc3.weight (2, 2)"]),
-    (damage("fc1.weight", np.zeros((HIDDEN, 7), np.float32)), ["fc1.weight is (20, 7)", "(H, 9)"]),
-    (damage("fc1.bias", np.zeros(HIDDEN + 1, np.float32)), ["fc1.bias is (21,)", "(20,)"]),
-    (damage("fc2.bias", np.zeros((WIDTH, 1), np.float32)), ["fc2.bias is (32, 1)", "(32,)"]),
-    (damage("fc1.bias", np.full(HIDDEN, np.nan, np.float32)), ["fc1.bias holds nan", "finite"]),
-    (damage("fc2.weight", np.zeros((WIDTH, HIDDEN), np.int32)), ["fc2.weight is I32", "F32"]),
-    (damage("mean", np.zeros(9, np.float32)), ["mean alone", "mean and std together"]),
-    ({**damage("mean", np.zeros(9, np.float32)), "std": np.zeros(9, np.float32)}, ["std holds 0", "above zero"]),
-    ({}, ["missing fc1.weight (H, 9)", "missing fc2.bias"]),
-    (tensors_of("linear"), ["missing fc1.weight", "unexpected weight (32, 9)"]),
-])
+@pytest.mark.parametrize(
+    "tensors, words",
+    [
+        (
+            {k: v for k, v in tensors_of("mlp").items() if k != "fc2.bias"},
+            ["missing fc2.bias (D,)"],
+        ),
+        (damage("fc3.weight", np.zeros((2, 2), np.float32)), ["unexpected fc3.weight (2, 2)"]),
+        (
+            damage("fc1.weight", np.zeros((HIDDEN, 7), np.float32)),
+            ["fc1.weight is (20, 7)", "(H, 9)"],
+        ),
+        (damage("fc1.bias", np.zeros(HIDDEN + 1, np.float32)), ["fc1.bias is (21,)", "(20,)"]),
+        (damage("fc2.bias", np.zeros((WIDTH, 1), np.float32)), ["fc2.bias is (32, 1)", "(32,)"]),
+        (damage("fc1.bias", np.full(HIDDEN, np.nan, np.float32)), ["fc1.bias holds nan", "finite"]),
+        (damage("fc2.weight", np.zeros((WIDTH, HIDDEN), np.int32)), ["fc2.weight is I32", "F32"]),
+        (damage("mean", np.zeros(9, np.float32)), ["mean alone", "mean and std together"]),
+        (
+            {**damage("mean", np.zeros(9, np.float32)), "std": np.zeros(9, np.float32)},
+            ["std holds 0", "above zero"],
+        ),
+        ({}, ["missing fc1.weight (H, 9)", "missing fc2.bias"]),
+        (tensors_of("linear"), ["missing fc1.weight", "unexpected weight (32, 9)"]),
+    ],
+)
 def test_a_file_that_is_not_as_documented_is_refused(tensors, words, tmp_path):
     with pytest.raises(ValueError) as caught:
         make_tokenizer("mlp", WIDTH, written(tmp_path, tensors))
@@ -170,7 +201,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         make_tokenizer("linear", WIDTH, str(tmp_path / "absent.safetensors"))
 
 
-@pytest.mark.parametrize("kind, width, words", [("cubic", 8, "fourier, linear, mlp"), ("fourier", 0, "1 or more")])
+@pytest.mark.parametrize(
+    "kind, width, words", [("cubic", 8, "fourier, linear, mlp"), ("fourier", 0, "1 or more")]
+)
 def test_unknown_kinds_and_widths_are_refused(kind, width, words):
     with pytest.raises(ValueError, match=words):
         make_tokenizer(kind, width)
@@ -179,7 +212,11 @@ def test_unknown_kinds_and_widths_are_refused(kind, width, words):
 @pytest.mark.parametrize("kind", ["fourier", "linear", "mlp"])
 def test_a_token_costs_little(kind, tmp_path):
     path = written(tmp_path, tensors_of(kind)) if kind != "fourier" else ""
-    tokenizer, pose, module = make_tokenizer(kind, WIDTH, path), random_pose(), torch.nn.Linear(9, WIDTH)
+    tokenizer, pose, module = (
+        make_tokenizer(kind, WIDTH, path),
+        random_pose(),
+        torch.nn.Linear(9, WIDTH),
+    )
     times_s, module_times_s = [], []
     for _ in range(200):
         start_s = time.perf_counter()

@@ -1,4 +1,6 @@
-"""The tool behind `make parity`: what counts as a fault, the table, and the comparison itself on a model of its own."""
+"""The tool behind `make parity`: what counts as a fault, the table, and the comparison itself on a
+model of its own.
+"""
 
 import math
 
@@ -14,9 +16,17 @@ from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
 
-@pytest.mark.parametrize("fields, faults", [
-    ({"tokens": 1e-4, "preprocessing": 1.0}, 0), ({"tokens": 2e-4}, 1), ({"logits": math.nan}, 1),
-    ({"tokens": 1.0, "logits": 1.0, "preprocessing": 1.1}, 3), ({}, 1), ({"preprocessing": 0.1}, 1)])
+@pytest.mark.parametrize(
+    "fields, faults",
+    [
+        ({"tokens": 1e-4, "preprocessing": 1.0}, 0),
+        ({"tokens": 2e-4}, 1),
+        ({"logits": math.nan}, 1),
+        ({"tokens": 1.0, "logits": 1.0, "preprocessing": 1.1}, 3),
+        ({}, 1),
+        ({"preprocessing": 0.1}, 1),
+    ],
+)
 def test_what_is_out_of_bounds_or_not_compared_is_a_fault(fields, faults):
     assert len(Row("timm", "vit", "timm 1", **fields).faults()) == faults
 
@@ -24,7 +34,10 @@ def test_what_is_out_of_bounds_or_not_compared_is_a_fault(fields, faults):
 def test_rows_survive_the_file_and_stand_in_the_document_between_its_markers(tmp_path):
     rows = [Row("timm", "vit_tiny", "timm 1", tokens=2.5e-06, load_s=0.5, note="one block")]
     write_json(tmp_path / "rows.json", {"timm": rows})
-    assert read_json(tmp_path / "rows.json") == {"timm": rows} and read_json(tmp_path / "none.json") == {}
+    assert (
+        read_json(tmp_path / "rows.json") == {"timm": rows}
+        and read_json(tmp_path / "none.json") == {}
+    )
     document = tmp_path / "doc.md"
     document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     write_into(document, table(rows))
@@ -43,7 +56,9 @@ def checkpoint(tmp_path):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     (tmp_path / "config.json").write_text(config_json(config, ()))
     rule = ResizeRule(config.image_size_px)
-    (tmp_path / "preprocessor_config.json").write_text(preprocessor_json(rule, (0.5,) * 3, (0.5,) * 3))
+    (tmp_path / "preprocessor_config.json").write_text(
+        preprocessor_json(rule, (0.5,) * 3, (0.5,) * 3)
+    )
     return tmp_path, model
 
 
@@ -56,7 +71,9 @@ def test_a_difference_is_measured_as_large_as_it_is(checkpoint, off):
             return {"cls_token": model(torch.from_numpy(images)).cls_token.numpy() + off}
 
     side = model.config.image_size_px[0]
-    row = compare("vit_perception", "test", folder, Origin("itself", run, lambda p: grey(p, side)), warm=False)
+    row = compare(
+        "vit_perception", "test", folder, Origin("itself", run, lambda p: grey(p, side)), warm=False
+    )
     assert row.tokens == pytest.approx(off, abs=1e-6) and row.logits is None
     assert row.preprocessing > 1  # a grey picture is not the picture
 

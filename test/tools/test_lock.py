@@ -1,4 +1,6 @@
-"""The locks hold what requirements/*.txt ask for, every file with a digest, and name no registry."""
+"""The locks hold what requirements/*.txt ask for, every file with a digest, and name no
+registry.
+"""
 
 import re
 
@@ -12,9 +14,13 @@ from tools.lock import CPU_BUILDS, digests_of, fits, python_of
 FOLDER = ROOT / "requirements"
 PIN = re.compile(r"^([\w.-]+)==(\S+)( ; python_version == '3\.1[12]')?$")
 # The locks that are installed for each list.
-LOCKS = {"runtime.txt": ("build", "runtime", "torch", "torch-cuda"), "test.txt": ("build", "runtime", "test"),
-         "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"), "parity.txt": ("parity",),
-         "python310.txt": ("python310",)}
+LOCKS = {
+    "runtime.txt": ("build", "runtime", "torch", "torch-cuda"),
+    "test.txt": ("build", "runtime", "test"),
+    "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"),
+    "parity.txt": ("parity",),
+    "python310.txt": ("python310",),
+}
 
 
 def normal(name: str) -> str:
@@ -39,18 +45,27 @@ def test_a_lock_has_what_its_list_asks_for(listed):
     locked: dict[str, set[str]] = {}
     for lock in LOCKS[listed]:
         for name, versions in pins_of(lock).items():
-            locked[name] = versions if listed.startswith("parity") and lock.startswith("parity") else \
-                locked.get(name, set()) | versions
+            locked[name] = (
+                versions
+                if listed.startswith("parity") and lock.startswith("parity")
+                else locked.get(name, set()) | versions
+            )
     asked = [re.sub(r"\s*(#.*)?$", "", line) for line in (FOLDER / listed).read_text().splitlines()]
     asked = [line.split("==") for line in asked if line]
-    assert asked and all(locked.get(normal(name)) == {version} for name, version in asked), \
-        [(name, version, locked.get(normal(name))) for name, version in asked
-         if locked.get(normal(name)) != {version}]
+    assert asked and all(locked.get(normal(name)) == {version} for name, version in asked), [
+        (name, version, locked.get(normal(name)))
+        for name, version in asked
+        if locked.get(normal(name)) != {version}
+    ]
 
 
-@pytest.mark.parametrize("path", sorted(p for p in FOLDER.rglob("*") if p.is_file()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in FOLDER.rglob("*") if p.is_file()), ids=lambda path: path.name
+)
 def test_no_list_names_a_registry_or_a_machine(path):
-    assert not re.search(r"https?:|file:|index-url|find-links|/(home|root|tmp|work|opt)/", path.read_text())
+    assert not re.search(
+        r"https?:|file:|index-url|find-links|/(home|root|tmp|work|opt)/", path.read_text()
+    )
 
 
 def test_both_builds_of_torch_are_locked_at_one_version():
@@ -59,22 +74,35 @@ def test_both_builds_of_torch_are_locked_at_one_version():
     assert not any(name.startswith("nvidia") for name in (*pins_of("runtime"), *pins_of("test")))
 
 
-@pytest.mark.parametrize("wheel, wanted", [
-    ("numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", True),
-    ("numpy-2.4.6-cp313-cp313-manylinux_2_28_x86_64.whl", False),
-    ("numpy-2.4.6-cp312-cp312-musllinux_1_2_x86_64.whl", False),
-    ("numpy-2.4.6-cp312-cp312-manylinux_2_28_aarch64.whl", False),
-    ("numpy-2.4.6-cp312-cp312-win_amd64.whl", False),
-    ("safetensors-0.8.0-cp310-abi3-manylinux_2_17_x86_64.whl", True),
-    ("x-1-cp313-abi3-manylinux_2_17_x86_64.whl", False),
-    ("typer-0.29.2-py3-none-any.whl", True), ("six-1-py2.py3-none-any.whl", True), ("old-1-py2-none-any.whl", False)])
+@pytest.mark.parametrize(
+    "wheel, wanted",
+    [
+        ("numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", True),
+        ("numpy-2.4.6-cp313-cp313-manylinux_2_28_x86_64.whl", False),
+        ("numpy-2.4.6-cp312-cp312-musllinux_1_2_x86_64.whl", False),
+        ("numpy-2.4.6-cp312-cp312-manylinux_2_28_aarch64.whl", False),
+        ("numpy-2.4.6-cp312-cp312-win_amd64.whl", False),
+        ("safetensors-0.8.0-cp310-abi3-manylinux_2_17_x86_64.whl", True),
+        ("x-1-cp313-abi3-manylinux_2_17_x86_64.whl", False),
+        ("typer-0.29.2-py3-none-any.whl", True),
+        ("six-1-py2.py3-none-any.whl", True),
+        ("old-1-py2-none-any.whl", False),
+    ],
+)
 def test_only_wheels_that_can_be_installed_are_locked(wheel, wanted):
     assert fits(wheel) is wanted
 
 
 def test_a_package_without_such_a_wheel_is_locked_by_its_source():
-    package = {"sdist": {"hashes": {"sha256": "source"}}, "wheels": [
-        {"url": "https://x/a-1-cp313-cp313-manylinux_2_28_x86_64.whl", "hashes": {"sha256": "wheel"}}]}
+    package = {
+        "sdist": {"hashes": {"sha256": "source"}},
+        "wheels": [
+            {
+                "url": "https://x/a-1-cp313-cp313-manylinux_2_28_x86_64.whl",
+                "hashes": {"sha256": "wheel"},
+            }
+        ],
+    }
     assert digests_of(package) == ["source"]
     assert python_of("python_full_version == '3.12.*' and sys_platform == 'linux'") == "3.12"
     assert python_of("python_full_version >= '3.11' and python_full_version < '3.13'") == ""

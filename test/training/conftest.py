@@ -15,7 +15,10 @@ def write_digits(folder: Path, count: int) -> Path:
     digits = load_digits()
     for index, (picture, label) in enumerate(zip(digits.images[:count], digits.target)):
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / str(label) / f"{index:04d}.png"), np.clip(picture * 16, 0, 255).astype(np.uint8))
+        cv2.imwrite(
+            str(folder / str(label) / f"{index:04d}.png"),
+            np.clip(picture * 16, 0, 255).astype(np.uint8),
+        )
     return folder
 
 

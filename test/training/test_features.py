@@ -16,7 +16,10 @@ def pictures(tmp_path, monkeypatch):
     for label, level in (("dark", 20), ("bright", 200)):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for k in range(3):
-            cv2.imwrite(str(tmp_path / "pictures" / label / f"{k}.png"), np.full((20, 30, 3), level + k, np.uint8))
+            cv2.imwrite(
+                str(tmp_path / "pictures" / label / f"{k}.png"),
+                np.full((20, 30, 3), level + k, np.uint8),
+            )
     return tmp_path / "pictures"
 
 
@@ -33,12 +36,22 @@ def test_a_folder_of_pictures_is_labelled_by_its_subfolders(pictures, tiny_check
 
 
 def test_features_are_those_of_the_pipeline(pictures, tiny_checkpoint):
+    from vit_perception.config.settings import (
+        CameraSettings,
+        EncoderSettings,
+        EngineSettings,
+        ModelSettings,
+    )
     from vit_perception.pipeline.pipeline import Pipeline
-    from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
     made, _ = features(tiny_checkpoint, pictures)
-    pipeline = Pipeline.open(EncoderSettings((CameraSettings("c", "files", "compressed"),),
-                                             model=ModelSettings(str(tiny_checkpoint)), engine=EngineSettings("torch")))
+    pipeline = Pipeline.open(
+        EncoderSettings(
+            (CameraSettings("c", "files", "compressed"),),
+            model=ModelSettings(str(tiny_checkpoint)),
+            engine=EngineSettings("torch"),
+        )
+    )
     prepared = pipeline.prepare({"c": read_folder(pictures).pictures[4].message})
     output = pipeline.encode(prepared)
     expected = np.concatenate([output.cls_token[0], output.patch_tokens[0].mean(axis=0)])
@@ -48,7 +61,9 @@ def test_features_are_those_of_the_pipeline(pictures, tiny_checkpoint):
     pipeline.close()
 
 
-def test_a_second_fit_takes_its_features_from_the_cache_without_an_engine(pictures, tiny_checkpoint):
+def test_a_second_fit_takes_its_features_from_the_cache_without_an_engine(
+    pictures, tiny_checkpoint
+):
     first, opened = features(tiny_checkpoint, pictures)
     assert opened and first.from_cache == 0
     (pictures / "dark").rename(pictures / "unlit")  # the content counts, not the name
@@ -80,8 +95,9 @@ def test_unreadable_pictures_are_named_and_counted(pictures, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("damage", ["a file", "no database", "other width"])
-def test_a_cache_that_cannot_be_used_is_said_and_the_features_come_all_the_same(pictures, tiny_checkpoint, tmp_path,
-                                                                               damage):
+def test_a_cache_that_cannot_be_used_is_said_and_the_features_come_all_the_same(
+    pictures, tiny_checkpoint, tmp_path, damage
+):
     said = []
     expected, _ = features(tiny_checkpoint, pictures)
     (file,) = (tmp_path / "cache/vit_perception/features").glob("*.sqlite")

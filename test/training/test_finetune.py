@@ -11,8 +11,13 @@ import pytest
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+)
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 from vit_perception.training.finetune import FineTuning, run
 from vit_perception.training.pictures import check_all, read_folder
 from vit_perception.training.recipe import Recipe
@@ -53,8 +58,11 @@ def test_digits_are_learned_from_scratch_and_the_node_sees_what_training_saw(dig
     # The best epoch was chosen on the same pictures; the last one was not chosen at all.
     assert outcome.history[-1]["held_out_accuracy"] >= 0.96
     assert time.process_time() - started_s < 60
-    settings = EncoderSettings((CameraSettings("camera", "files", "compressed"),), model=ModelSettings(str(tmp_path)),
-                               engine=EngineSettings("torch", "float32"))
+    settings = EncoderSettings(
+        (CameraSettings("camera", "files", "compressed"),),
+        model=ModelSettings(str(tmp_path)),
+        engine=EngineSettings("torch", "float32"),
+    )
     pipeline = Pipeline.open(settings)
     assert pipeline.card.family == "vit_perception" and pipeline.card.labels == tuple("0123456789")
     right = []
@@ -114,20 +122,27 @@ def test_a_run_is_not_taken_up_with_other_pictures_labels_or_numbers(tmp_path, c
         next((folder / "3").iterdir()).unlink()
     else:
         recipe["epochs"] = 2
-    said = {"label": "labels: '0, 1, 2, 3, 4.* now", "picture": "pictures: 40 then, 39 now",
-            "recipe": "epochs: 1 then, 2 now"}[change]
+    said = {
+        "label": "labels: '0, 1, 2, 3, 4.* now",
+        "picture": "pictures: 40 then, 39 now",
+        "recipe": "epochs: 1 then, 2 now",
+    }[change]
     with pytest.raises(ValueError, match=f"(?s)is another run.*{said}"):
         run(tuning_of(folder, Recipe(**recipe)), out, True)
 
 
-def test_a_run_is_not_taken_up_with_a_model_of_the_same_weights_and_another_function(few_digits, tiny_classifier, tmp_path):
+def test_a_run_is_not_taken_up_with_a_model_of_the_same_weights_and_another_function(
+    few_digits, tiny_classifier, tmp_path
+):
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(tiny_classifier, checkpoint)
     pictures = check_all(read_folder(few_digits).pictures)
     labels = tuple(sorted(set(pictures.labels)))
 
     def tuning():
-        return FineTuning(start_from_checkpoint(str(checkpoint), labels, None, 0), pictures, Recipe(epochs=1))
+        return FineTuning(
+            start_from_checkpoint(str(checkpoint), labels, None, 0), pictures, Recipe(epochs=1)
+        )
 
     out = made(tmp_path / "out")
     run(tuning(), out, False)
@@ -146,7 +161,12 @@ def test_it_stops_when_nothing_gets_better_and_keeps_the_best(few_digits, tmp_pa
     def epoch(number, advance):
         with torch.no_grad():
             tuning.model.head.bias.fill_(float(number))
-        return {"epoch": number, "held_out_accuracy": next(accuracies), "held_out_loss": 1.0, "seconds": 0.0}
+        return {
+            "epoch": number,
+            "held_out_accuracy": next(accuracies),
+            "held_out_loss": 1.0,
+            "seconds": 0.0,
+        }
 
     tuning.epoch = epoch
     outcome = run(tuning, tmp_path, False, lambda row, best: best_weights.append(best))
@@ -184,11 +204,18 @@ def test_a_class_of_one_picture_is_trained_on_and_none_in_all_is_refused(few_dig
         FineTuning(start, one_each, Recipe())
 
 
-def test_a_start_from_a_checkpoint_keeps_its_encoder_and_a_fitting_head(tiny_checkpoint, tiny_classifier):
+def test_a_start_from_a_checkpoint_keeps_its_encoder_and_a_fitting_head(
+    tiny_checkpoint, tiny_classifier
+):
     given = load_checkpoint(str(tiny_checkpoint))
     start = start_from_checkpoint(str(tiny_checkpoint), ("can", "cup"), None, 0)
     config = start.model.config
-    assert (config.pooling, config.head, config.classes, start.head) == ("cls_mean", "linear", 2, "new")
+    assert (config.pooling, config.head, config.classes, start.head) == (
+        "cls_mean",
+        "linear",
+        2,
+        "new",
+    )
     assert start.rule == given.card.rule and start.mean == given.card.mean
     mine, theirs = start.model.state_dict(), given.model.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -198,7 +225,9 @@ def test_a_start_from_a_checkpoint_keeps_its_encoder_and_a_fitting_head(tiny_che
     classifier = load_checkpoint(str(tiny_classifier))
     kept = start_from_checkpoint(str(tiny_classifier), classifier.card.labels, None, 0)
     assert kept.head == "that of the checkpoint"
-    assert torch.equal(kept.model.state_dict()["head.weight"], classifier.model.state_dict()["head.weight"])
+    assert torch.equal(
+        kept.model.state_dict()["head.weight"], classifier.model.state_dict()["head.weight"]
+    )
     other = start_from_checkpoint(str(tiny_classifier), ("a", "b"), None, 0)
     assert other.head == "new" and other.model.config.pooling == classifier.model.config.pooling
 
@@ -225,8 +254,12 @@ def test_the_evaluation_counts_truth_by_row(few_digits):
     tuning.model = _always(3)
     evaluation, loss = tuning.evaluate(tuning.pictures, range(50))
     assert evaluation.confusion[:, 3].sum() == evaluation.confusion.sum() == 50
-    assert evaluation.confusion[3, 3] == tuning.pictures.labels[:50].count("3") and loss == pytest.approx(
-        -np.mean([10.0 if la == "3" else 0.0 for la in tuning.pictures.labels[:50]]) + math.log(9 + math.e ** 10))
+    assert evaluation.confusion[3, 3] == tuning.pictures.labels[:50].count(
+        "3"
+    ) and loss == pytest.approx(
+        -np.mean([10.0 if la == "3" else 0.0 for la in tuning.pictures.labels[:50]])
+        + math.log(9 + math.e**10)
+    )
 
 
 def _always(index):

@@ -5,8 +5,15 @@ import zipfile
 import pytest
 import torch
 
-from vit_perception.training.run_state import (OutputError, load_state, only_run_in, require_new_or_resume,
-                                               require_room, save_state, write_whole)
+from vit_perception.training.run_state import (
+    OutputError,
+    load_state,
+    only_run_in,
+    require_new_or_resume,
+    require_room,
+    save_state,
+    write_whole,
+)
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -23,6 +30,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_full_device_is_said(tmp_path):
     """/dev/full is a device that is always full."""
+
     def to_full(path):
         path.unlink()
         path.symlink_to("/dev/full")
@@ -48,10 +56,14 @@ def test_written_files_are_readable_as_the_umask_says(tmp_path):
 def test_a_state_comes_back_only_to_the_run_that_it_is_of(tmp_path):
     identity = {"epochs": 3, "labels": "can, cup"}
     assert load_state(tmp_path, identity) is None
-    save_state(tmp_path, {"identity": identity, "history": [{"epoch": 1}], "model": {"w": torch.ones(2)}})
+    save_state(
+        tmp_path, {"identity": identity, "history": [{"epoch": 1}], "model": {"w": torch.ones(2)}}
+    )
     state = load_state(tmp_path, identity)
     assert state["history"] == [{"epoch": 1}] and torch.equal(state["model"]["w"], torch.ones(2))
-    with pytest.raises(ValueError, match=r"is another run.*\n  labels: 'can, cup' then, 'can, cup, pot' now") as error:
+    with pytest.raises(
+        ValueError, match=r"is another run.*\n  labels: 'can, cup' then, 'can, cup, pot' now"
+    ) as error:
         load_state(tmp_path, identity | {"labels": "can, cup, pot"})
     assert "epochs" not in str(error.value).splitlines()[1]
 
@@ -63,7 +75,10 @@ def test_a_damaged_or_hostile_state_is_refused(tmp_path, damage):
     if damage == "hostile":
         torch.save({"format": 1, "identity": Hostile(tmp_path / "ran")}, file)
     elif damage == "packed":
-        with zipfile.ZipFile(file) as stored, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+        with (
+            zipfile.ZipFile(file) as stored,
+            zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed,
+        ):
             for name in stored.namelist():
                 packed.writestr(name, stored.read(name))
         (tmp_path / "packed").rename(file)
@@ -86,10 +101,9 @@ class Hostile:
 
 def test_two_runs_never_share_a_folder_and_leftovers_of_a_kill_are_removed(tmp_path):
     out = tmp_path / "new" / "out"
-    with only_run_in(out):
-        with pytest.raises(OutputError, match="another run writes to"):
-            with only_run_in(out):
-                pass
+    with only_run_in(out), pytest.raises(OutputError, match="another run writes to"):
+        with only_run_in(out):
+            pass
     (out / ".model.safetensors.partial").write_text("half")
     (out / ".film.mkv.partial").write_text("somebody else's")
     with only_run_in(out):
@@ -101,7 +115,9 @@ def test_two_runs_never_share_a_folder_and_leftovers_of_a_kill_are_removed(tmp_p
 
 def test_what_is_in_the_folder_is_never_written_over(tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(ValueError, match="--out: .* holds thesis.txt; accepted: a new or an empty folder$"):
+    with pytest.raises(
+        ValueError, match="--out: .* holds thesis.txt; accepted: a new or an empty folder$"
+    ):
         require_new_or_resume(tmp_path, resume=False)
     with pytest.raises(ValueError, match="--resume: .* holds thesis.txt and no run_state.pt"):
         require_new_or_resume(tmp_path, resume=True)
@@ -117,5 +133,7 @@ def test_a_folder_that_cannot_be_made_and_a_disk_that_is_too_small_are_said_firs
         with only_run_in(tmp_path / "file" / "out"):
             pass
     require_room(tmp_path, 1000)
-    with pytest.raises(OutputError, match=r"MB free; accepted: \d+ MB, for a model of 1000000000.0 M parameters"):
-        require_room(tmp_path, 10 ** 15)
+    with pytest.raises(
+        OutputError, match=r"MB free; accepted: \d+ MB, for a model of 1000000000.0 M parameters"
+    ):
+        require_room(tmp_path, 10**15)

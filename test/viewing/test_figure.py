@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from test.viewing.test_model_inside import KINDS, model_of
-from vit_perception.viewing.figure import Story, chosen_places, columns_for, cut_out, draw_story, map_of_maps
-from vit_perception.viewing.model_inside import look_inside
+from vit_perception.viewing.figure import (
+    Story,
+    chosen_places,
+    columns_for,
+    cut_out,
+    draw_story,
+    map_of_maps,
+)
 from vit_perception.viewing.measures import PositionSimilarity, position_similarity
+from vit_perception.viewing.model_inside import look_inside
 from vit_perception.wire.records import ClassScore
 
 
@@ -19,7 +26,15 @@ def test_a_figure_of_every_kind_of_model(kind, tmp_path):
     positions = None if kind == "mean" else position_similarity(model, inside.grid)
     pictures = []
     for score in (0.2, 0.9) if kind == "mean" else (0.2,):
-        story = Story("tiny", "", rgb, 8, inside, positions, (ClassScore("cup", score),) if kind == "mean" else ())
+        story = Story(
+            "tiny",
+            "",
+            rgb,
+            8,
+            inside,
+            positions,
+            (ClassScore("cup", score),) if kind == "mean" else (),
+        )
         draw_story(story, tmp_path / "figure.png", 2)
         pictures.append(cv2.imread(str(tmp_path / "figure.png")))
     assert pictures[0].shape[1] == 1260 and pictures[0].std() > 10
@@ -31,7 +46,7 @@ def test_patches_are_cut_out_unchanged():
     rgb = np.random.default_rng(0).integers(0, 200, (16, 24, 3), np.uint8)
     sheet = cut_out(rgb, 8)  # 20 times as large: 160 px a patch, 17 px between
     assert sheet.shape == (2 * 177 - 17, 3 * 177 - 17, 3)
-    assert np.array_equal(sheet[177:177 + 160:20, 354:354 + 160:20], rgb[8:, 16:])
+    assert np.array_equal(sheet[177 : 177 + 160 : 20, 354 : 354 + 160 : 20], rgb[8:, 16:])
     assert (sheet[160:177] == 250).all() and (sheet[:, 160:177] == 250).all()
 
 
@@ -43,5 +58,7 @@ def test_maps_stand_where_their_patches_are():
 
 
 def test_few_of_many_are_chosen():
-    assert chosen_places(37).tolist() == [0, 6, 12, 18, 24, 30, 36] and chosen_places(3).tolist() == [0, 1, 2]
+    assert chosen_places(37).tolist() == [0, 6, 12, 18, 24, 30, 36] and chosen_places(
+        3
+    ).tolist() == [0, 1, 2]
     assert [columns_for(heads) for heads in (3, 8, 12, 16, 20, 24)] == [3, 8, 6, 8, 7, 8]

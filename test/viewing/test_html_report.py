@@ -6,13 +6,20 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vit_perception.viewing.contact_sheet import CameraPanel, draw_sheet
-from vit_perception.viewing.html_report import MOST_KEPT, Curves, Line, ReportData, chart, write_report
-from vit_perception.viewing.inspect_frames import InspectedFrame
 from vit_perception.datasets.encode_recording import Dropped
-from vit_perception.viewing.rerun_log import RerunLog
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.heads.classification import distinct_names
+from vit_perception.viewing.contact_sheet import CameraPanel, draw_sheet
+from vit_perception.viewing.html_report import (
+    MOST_KEPT,
+    Curves,
+    Line,
+    ReportData,
+    chart,
+    write_report,
+)
+from vit_perception.viewing.inspect_frames import InspectedFrame
+from vit_perception.viewing.rerun_log import RerunLog
 from vit_perception.wire.layout import Layout, LayoutCamera, LayoutGroup
 
 
@@ -37,14 +44,30 @@ def test_a_short_recording_is_kept_whole():
     assert f"median {(MOST_KEPT - 1) / 2:.3g}" in chart(curves)
 
 
-HOSTILE = ("null\0byte", "half \ud800 of a pair", "m" * 1_000_000, "\x1b[2J\x1b]0;owned\x07", "\u202etxt.exe",
-           "<script>alert(1)</script>", "'><img src=x onerror=alert(1)>", "a/b\n&amp;")
+HOSTILE = (
+    "null\0byte",
+    "half \ud800 of a pair",
+    "m" * 1_000_000,
+    "\x1b[2J\x1b]0;owned\x07",
+    "\u202etxt.exe",
+    "<script>alert(1)</script>",
+    "'><img src=x onerror=alert(1)>",
+    "a/b\n&amp;",
+)
 
 
 def hostile_frame(labels):
     rgb = np.zeros((28, 28, 3), np.uint8)
     panel = CameraPanel("wrist", rgb, np.ones((4, 8), np.float32), (2, 2), rgb, labels[0], 0.5)
-    return InspectedFrame(5_000_000_000, 0.0, {"wrist": panel}, {"wrist": {label: 0.5 for label in labels}}, {}, {}, {})
+    return InspectedFrame(
+        5_000_000_000,
+        0.0,
+        {"wrist": panel},
+        {"wrist": dict.fromkeys(labels, 0.5)},
+        {},
+        {},
+        {},
+    )
 
 
 @pytest.mark.parametrize("label", HOSTILE, ids=range(len(HOSTILE)))
@@ -68,17 +91,39 @@ def test_hostile_labels_do_not_break_the_log_of_rerun(tmp_path):
 
     with RerunLog(tmp_path / "out.rrd", "name \ud800\0") as log:
         log.add(hostile_frame(HOSTILE))
-    paths = {str(chunk.entity_path) for chunk in RrdReader(str(tmp_path / "out.rrd")).stream().to_chunks()}
+    paths = {
+        str(chunk.entity_path)
+        for chunk in RrdReader(str(tmp_path / "out.rrd")).stream().to_chunks()
+    }
     scores = [path for path in paths if path.startswith("/wrist/score/")]
-    assert len(scores) == len(HOSTILE) and max(map(len, paths)) < 1000 and "".join(paths).isprintable()
+    assert (
+        len(scores) == len(HOSTILE) and max(map(len, paths)) < 1000 and "".join(paths).isprintable()
+    )
 
 
 def test_hostile_labels_go_through_the_layout_as_names_that_print():
     names = distinct_names(HOSTILE)
     camera = LayoutCamera("wrist", "optical", "crop", (28, 28), 14, labels=names)
-    layout = Layout((LayoutGroup("wrist/cls", "cls", "wrist", 0, 1),), (camera,), width=4, dtype="float32",
-                    model="tiny", weights_sha256="aa", encoder_sha256="bb", block=1, runtime="torch",
-                    precision="float32", min_cosine=1.0, fusion="concat", embedding_width=4)
+    layout = Layout(
+        (LayoutGroup("wrist/cls", "cls", "wrist", 0, 1),),
+        (camera,),
+        width=4,
+        dtype="float32",
+        model="tiny",
+        weights_sha256="aa",
+        encoder_sha256="bb",
+        block=1,
+        runtime="torch",
+        precision="float32",
+        min_cosine=1.0,
+        fusion="concat",
+        embedding_width=4,
+    )
     text = layout.to_json()
-    assert len(text) < 10_000 and text.isascii() and text.isprintable() and Layout.from_json(text) == layout
+    assert (
+        len(text) < 10_000
+        and text.isascii()
+        and text.isprintable()
+        and Layout.from_json(text) == layout
+    )
     assert all(name.isprintable() for name in names) and len(set(names)) == len(HOSTILE)

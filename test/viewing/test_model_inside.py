@@ -3,19 +3,41 @@
 import pytest
 import torch
 
-from vit_perception.viewing.model_inside import look_inside
 from vit_perception.heads.dense import DenseHeadSpec
-from vit_perception.model.vision_transformer import ViTConfig, VisionTransformer
+from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
+from vit_perception.viewing.model_inside import look_inside
 
-SIZES = {"width": 32, "depth": 3, "heads": 4, "mlp_width": 48, "patch_size_px": 8, "image_size_px": (32, 32)}
-# What differs from a CLS token with learned positions and no head; who asks; tokens in the blocks, for 6 x 3 patches.
+SIZES = {
+    "width": 32,
+    "depth": 3,
+    "heads": 4,
+    "mlp_width": 48,
+    "patch_size_px": 8,
+    "image_size_px": (32, 32),
+}
+# What differs from a CLS token with learned positions and no head; who asks; tokens in the blocks,
+# for 6 x 3 patches.
 KINDS = {
-    "plain": ({}, "CLS token", 19), "registers": ({"register_tokens": 4}, "CLS token", 23),
-    "rope": ({"position_embedding": "none", "rope_theta": 100.0, "register_tokens": 4}, "CLS token", 23),
+    "plain": ({}, "CLS token", 19),
+    "registers": ({"register_tokens": 4}, "CLS token", 23),
+    "rope": (
+        {"position_embedding": "none", "rope_theta": 100.0, "register_tokens": 4},
+        "CLS token",
+        23,
+    ),
     "distilled": ({"distillation_token": True, "head": "distilled", "classes": 7}, "CLS token", 20),
     "map": ({"cls_token": False, "pooling": "map"}, "probe", 18),
-    "mean": ({"cls_token": False, "pooling": "mean", "norm_pooled": True, "head": "linear", "classes": 5},
-             "all patches", 18),
+    "mean": (
+        {
+            "cls_token": False,
+            "pooling": "mean",
+            "norm_pooled": True,
+            "head": "linear",
+            "classes": 5,
+        },
+        "all patches",
+        18,
+    ),
     "clip": ({"norm_before_blocks": True}, "CLS token", 19),
     "cls_mean": ({"pooling": "cls_mean", "head": "linear", "classes": 5}, "CLS token", 19),
 }
@@ -34,23 +56,55 @@ def shapes_of(inside):
 
 
 def common(tokens):
-    return {"network input": (1, 3, 48, 24), "patches": (1, 18, 192), "embedding": (1, 18, 32),
-            "block 1 · q, k, v": (1, tokens, 32), "block 1 · attention": (1, 4, tokens, tokens),
-            "block 1 · MLP": (1, tokens, 48), "blocks 0 – 2": (1, tokens, 32), "final norm": (1, tokens, 32),
-            "patch tokens": (1, 18, 32)}
+    return {
+        "network input": (1, 3, 48, 24),
+        "patches": (1, 18, 192),
+        "embedding": (1, 18, 32),
+        "block 1 · q, k, v": (1, tokens, 32),
+        "block 1 · attention": (1, 4, tokens, tokens),
+        "block 1 · MLP": (1, tokens, 48),
+        "blocks 0 – 2": (1, tokens, 32),
+        "final norm": (1, tokens, 32),
+        "patch tokens": (1, 18, 32),
+    }
 
 
 OWN = {
     "plain": {"+ CLS": (1, 19, 32), "+ position": (1, 19, 32), "CLS token": (1, 32)},
-    "registers": {"+ CLS": (1, 19, 32), "+ position": (1, 19, 32), "+ registers": (1, 23, 32), "CLS token": (1, 32)},
-    "rope": {"+ CLS": (1, 19, 32), "+ registers": (1, 23, 32), "RoPE": (23, 8), "CLS token": (1, 32)},
-    "distilled": {"+ CLS, distillation": (1, 20, 32), "+ position": (1, 20, 32), "CLS token": (1, 32),
-                  "pooled": (1, 32), "logits": (1, 7)},
+    "registers": {
+        "+ CLS": (1, 19, 32),
+        "+ position": (1, 19, 32),
+        "+ registers": (1, 23, 32),
+        "CLS token": (1, 32),
+    },
+    "rope": {
+        "+ CLS": (1, 19, 32),
+        "+ registers": (1, 23, 32),
+        "RoPE": (23, 8),
+        "CLS token": (1, 32),
+    },
+    "distilled": {
+        "+ CLS, distillation": (1, 20, 32),
+        "+ position": (1, 20, 32),
+        "CLS token": (1, 32),
+        "pooled": (1, 32),
+        "logits": (1, 7),
+    },
     "map": {"+ position": (1, 18, 32), "attention pooling": (1, 32), "pooled": (1, 32)},
     "mean": {"+ position": (1, 18, 32), "final norm": (1, 32), "pooled": (1, 32), "logits": (1, 5)},
-    "clip": {"+ CLS": (1, 19, 32), "+ position": (1, 19, 32), "norm before blocks": (1, 19, 32), "CLS token": (1, 32)},
-    "cls_mean": {"+ CLS": (1, 19, 32), "+ position": (1, 19, 32), "CLS token": (1, 32), "pooled": (1, 64),
-                 "logits": (1, 5)},
+    "clip": {
+        "+ CLS": (1, 19, 32),
+        "+ position": (1, 19, 32),
+        "norm before blocks": (1, 19, 32),
+        "CLS token": (1, 32),
+    },
+    "cls_mean": {
+        "+ CLS": (1, 19, 32),
+        "+ position": (1, 19, 32),
+        "CLS token": (1, 32),
+        "pooled": (1, 64),
+        "logits": (1, 5),
+    },
 }
 
 
@@ -72,10 +126,12 @@ def test_every_step_has_the_shape_that_is_worked_out_by_hand(kind):
 def test_all_weights_have_the_models_own_cls_row(kind):
     model, images = model_of(**KINDS[kind][0]), torch.randn(1, 3, 48, 24)
     seen = []
-    model.blocks[1].attention.register_forward_hook(lambda module, args, out: seen.append(module.weights(*args[::2])))
+    model.blocks[1].attention.register_forward_hook(
+        lambda module, args, out: seen.append(module.weights(*args[::2]))
+    )
     row = model(images, 1).cls_attention
     assert torch.allclose(seen[0].sum(dim=-1), torch.ones(1, 4, len(seen[0][0, 0])))
-    assert torch.allclose(seen[0][:, :, 0, model.first_patch:], row, atol=1e-6)
+    assert torch.allclose(seen[0][:, :, 0, model.first_patch :], row, atol=1e-6)
     assert torch.equal(torch.from_numpy(look_inside(model, images, 1).attention), row[0])
 
 
@@ -93,7 +149,9 @@ def test_a_dense_head_is_a_step_too():
 
     dense = DenseHeadSpec("depth", (0, 2), Head(), quantity="depth")
     inside = look_inside(model_of(), torch.randn(1, 3, 48, 24), dense=dense)
-    assert inside.steps[-1].shape == (1, 6, 3) and inside.steps[-1].what == "dense head on blocks 0, 2"
+    assert (
+        inside.steps[-1].shape == (1, 6, 3) and inside.steps[-1].what == "dense head on blocks 0, 2"
+    )
 
 
 def test_another_block_is_refused():

@@ -6,17 +6,48 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vit_perception.wire.records import TokenGroup, TokenSequence
 from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup, LayoutState
-from vit_perception.wire.tensors import decode_tensor, encode_labels, encode_mask, encode_tensor, mask_of
+from vit_perception.wire.records import TokenGroup, TokenSequence
+from vit_perception.wire.tensors import (
+    decode_tensor,
+    encode_labels,
+    encode_mask,
+    encode_tensor,
+    mask_of,
+)
 
 LAYOUT = Layout(
-    groups=(LayoutGroup("wrist/cls", "cls", "wrist", 0, 1), LayoutGroup("wrist/patch", "patch", "wrist", 1, 5, (2, 2)),
-            LayoutGroup("arm/pose", "pose", "arm", 5, 6)),
-    cameras=(LayoutCamera("wrist", "optical", "crop", (28, 28), 14, (480, 640), (0.5, 0.5), (0.0, -2.0), ("a", "b")),),
-    width=3, dtype="float32", model="tiny", weights_sha256="00", encoder_sha256="11", block=11,
-    runtime="torch 2", precision="float32", min_cosine=1.0,
-    fusion="concat", embedding_width=6, states=(LayoutState("body", ("elbow", "gripper"), ("position",)),))
+    groups=(
+        LayoutGroup("wrist/cls", "cls", "wrist", 0, 1),
+        LayoutGroup("wrist/patch", "patch", "wrist", 1, 5, (2, 2)),
+        LayoutGroup("arm/pose", "pose", "arm", 5, 6),
+    ),
+    cameras=(
+        LayoutCamera(
+            "wrist",
+            "optical",
+            "crop",
+            (28, 28),
+            14,
+            (480, 640),
+            (0.5, 0.5),
+            (0.0, -2.0),
+            ("a", "b"),
+        ),
+    ),
+    width=3,
+    dtype="float32",
+    model="tiny",
+    weights_sha256="00",
+    encoder_sha256="11",
+    block=11,
+    runtime="torch 2",
+    precision="float32",
+    min_cosine=1.0,
+    fusion="concat",
+    embedding_width=6,
+    states=(LayoutState("body", ("elbow", "gripper"), ("position",)),),
+)
 
 
 def message(fields, **changes):
@@ -33,7 +64,9 @@ def test_a_tensor_survives_the_wire(dtype):
 
 def test_the_bytes_are_little_endian_row_major_float32():
     """By hand: 1.0 is 00 00 80 3f, 2.0 is 00 00 00 40 (IEEE 754, little-endian)."""
-    assert encode_tensor(np.array([[1.0], [2.0]])).data.tobytes() == bytes.fromhex("0000803f" "00000040")
+    assert encode_tensor(np.array([[1.0], [2.0]])).data.tobytes() == bytes.fromhex(
+        "0000803f00000040"
+    )
 
 
 def test_decoding_does_not_copy():
@@ -47,12 +80,21 @@ def test_padded_and_big_endian_messages_decode():
     rows = np.arange(6, dtype=">f4").reshape(2, 3)
     padded = np.zeros((2, 5), ">f4")
     padded[:, :3] = rows
-    fields = SimpleNamespace(height=2, width=3, encoding="32FC1", is_bigendian=1, step=20, data=padded.tobytes())
+    fields = SimpleNamespace(
+        height=2, width=3, encoding="32FC1", is_bigendian=1, step=20, data=padded.tobytes()
+    )
     np.testing.assert_array_equal(decode_tensor(fields), rows)
 
 
-@pytest.mark.parametrize("changes, word", [({"encoding": "rgb8"}, "rgb8"), ({"step": 4}, "step 4"),
-                                           ({"height": 9}, "9 x 3"), ({"step": 13}, "step 13")])
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"encoding": "rgb8"}, "rgb8"),
+        ({"step": 4}, "step 4"),
+        ({"height": 9}, "9 x 3"),
+        ({"step": 13}, "step 13"),
+    ],
+)
 def test_a_message_that_does_not_fit_is_refused(changes, word):
     with pytest.raises(ValueError, match=word):
         decode_tensor(message(encode_tensor(np.ones((4, 3))), **changes))
@@ -71,8 +113,12 @@ def test_what_float16_cannot_hold_is_refused_instead_of_sent_as_infinity():
 
 
 def test_the_mask_travels_with_the_tokens():
-    sequence = TokenSequence.of([TokenGroup("cls", "a", np.ones((1, 3), np.float32)),
-                                 TokenGroup("pose", "b", np.full((2, 3), 5, np.float32), valid=False)])
+    sequence = TokenSequence.of(
+        [
+            TokenGroup("cls", "a", np.ones((1, 3), np.float32)),
+            TokenGroup("pose", "b", np.full((2, 3), 5, np.float32), valid=False),
+        ]
+    )
     assert sequence.mask.tolist() == [True, False, False]
     assert mask_of(sequence.tokens).tolist() == [True, False, False]
     fields = encode_mask(sequence.mask)
@@ -84,7 +130,9 @@ def test_the_layout_survives_json_and_splits():
     assert again == LAYOUT and again.layout_id == LAYOUT.layout_id and again.token_count == 6
     tokens = np.arange(18).reshape(6, 3)
     groups = again.split(tokens)
-    assert groups["wrist/patch"].tolist() == tokens[1:5].tolist() and np.shares_memory(groups["arm/pose"], tokens)
+    assert groups["wrist/patch"].tolist() == tokens[1:5].tolist() and np.shares_memory(
+        groups["arm/pose"], tokens
+    )
 
 
 def test_two_layouts_that_differ_have_two_ids():
@@ -96,7 +144,10 @@ def test_two_layouts_that_differ_have_two_ids():
 def test_what_is_measured_is_no_part_of_the_id():
     """The same model on the same engine is measured a little differently at each start."""
     again = replace(LAYOUT, min_cosine=0.999991)
-    assert again.layout_id == LAYOUT.layout_id and json.loads(again.to_json())["min_cosine"] == 0.999991
+    assert (
+        again.layout_id == LAYOUT.layout_id
+        and json.loads(again.to_json())["min_cosine"] == 0.999991
+    )
 
 
 def test_another_schema_or_a_wrong_name_is_refused():
@@ -108,7 +159,9 @@ def test_another_schema_or_a_wrong_name_is_refused():
         LAYOUT.split(np.ones((5, 3)))
 
 
-@pytest.mark.parametrize("dtype, encoding, step", [(np.uint8, "mono8", 3), (np.uint16, "mono16", 6)])
+@pytest.mark.parametrize(
+    "dtype, encoding, step", [(np.uint8, "mono8", 3), (np.uint16, "mono16", 6)]
+)
 def test_labels_survive_the_wire(dtype, encoding, step):
     labels = (np.arange(6).reshape(2, 3) * 40).astype(dtype)
     fields = encode_labels(labels)
@@ -120,23 +173,51 @@ def test_labels_survive_the_wire(dtype, encoding, step):
 
 def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
     """A layout without one has the keys and the id that it had before there were any."""
-    assert "dense" not in json.loads(LAYOUT.to_json()) and Layout.from_json(LAYOUT.to_json()) == LAYOUT
+    assert (
+        "dense" not in json.loads(LAYOUT.to_json()) and Layout.from_json(LAYOUT.to_json()) == LAYOUT
+    )
     dense = LayoutDense("segmentation", "class", "", (2, 5), ("wall", "floor"), 255)
     layout = replace(LAYOUT, dense=dense)
     back = Layout.from_json(layout.to_json())
     assert back == layout and back.dense == dense and back.layout_id != LAYOUT.layout_id
-    before = {name: value for name, value in asdict(LAYOUT).items() if name not in ("dense", "min_cosine")}
+    before = {
+        name: value for name, value in asdict(LAYOUT).items() if name not in ("dense", "min_cosine")
+    }
     del before["states"][0]["continuous"]
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
     assert LAYOUT.layout_id == digest
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"width": "8"}, "layout.width is '8'"), ({"groups": None}, "layout.groups is None"),
-    ({"dtype": "float64"}, "accepted: float32, float16"), ({"min_cosine": float("nan")}, "layout.min_cosine is nan"),
-    ({"cameras": [{"name": "wrist"}]}, "layout.cameras[0] lacks frame_id"), ({"block": True}, "layout.block is True"),
-    ({"groups": [{"name": "a", "kind": "cls", "source": "a", "start": 1, "stop": 2}]}, "accepted: start 0"),
-    ({"groups": [{"name": "a", "kind": "patch", "source": "a", "start": 0, "stop": 3, "grid": [2, 2]}]}, "as many")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"width": "8"}, "layout.width is '8'"),
+        ({"groups": None}, "layout.groups is None"),
+        ({"dtype": "float64"}, "accepted: float32, float16"),
+        ({"min_cosine": float("nan")}, "layout.min_cosine is nan"),
+        ({"cameras": [{"name": "wrist"}]}, "layout.cameras[0] lacks frame_id"),
+        ({"block": True}, "layout.block is True"),
+        (
+            {"groups": [{"name": "a", "kind": "cls", "source": "a", "start": 1, "stop": 2}]},
+            "accepted: start 0",
+        ),
+        (
+            {
+                "groups": [
+                    {
+                        "name": "a",
+                        "kind": "patch",
+                        "source": "a",
+                        "start": 0,
+                        "stop": 3,
+                        "grid": [2, 2],
+                    }
+                ]
+            },
+            "as many",
+        ),
+    ],
+)
 def test_a_layout_that_contradicts_itself_is_refused_by_key_and_value(change, said):
     with pytest.raises(ValueError, match="accepted") as caught:
         Layout.from_json(json.dumps(json.loads(LAYOUT.to_json()) | change))
@@ -156,7 +237,9 @@ def test_keys_of_a_later_version_of_this_schema_are_passed_over():
 
 
 def test_continuous_joints_are_in_the_layout_only_where_there_are_some():
-    """What a position means must not change under a policy; and layouts of before keep their ids."""
+    """What a position means must not change under a policy; and layouts of before keep their
+    ids.
+    """
     endless = replace(LAYOUT, states=(replace(LAYOUT.states[0], continuous=("elbow",)),))
     assert "continuous" not in LAYOUT.to_json() and endless.layout_id != LAYOUT.layout_id
     assert Layout.from_json(endless.to_json()) == endless

@@ -1,5 +1,6 @@
-"""``python -m tools.checkpoint_parity [GROUP ...]``: fill the table of docs/checkpoints.md; 1 where a row is out of
-bounds or a group fails. Where groups are named only these are run, and the others' rows stay as they were.
+"""``python -m tools.checkpoint_parity [GROUP ...]``: fill the table of docs/checkpoints.md; 1 where
+a row is out of bounds or a group fails. Where groups are named only these are run, and the others'
+rows stay as they were.
 """
 
 import argparse
@@ -20,8 +21,12 @@ DOCUMENT, RESULTS = ROOT / "docs/checkpoints.md", ROOT / "benchmarks/results/che
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.checkpoint_parity", description=__doc__)
-    parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help=", ".join(GROUPS))
-    parser.add_argument("--json", type=Path, help="run the one GROUP here and write its rows to this file")
+    parser.add_argument(
+        "groups", nargs="*", choices=[[], *GROUPS], metavar="GROUP", help=", ".join(GROUPS)
+    )
+    parser.add_argument(
+        "--json", type=Path, help="run the one GROUP here and write its rows to this file"
+    )
     arguments = parser.parse_args()
     if arguments.json is not None:
         module = importlib.import_module(f"tools.checkpoint_parity.{arguments.groups[0]}")
@@ -39,9 +44,11 @@ def main() -> int:
     rows = _in_order({group: kept[group] for group in arguments.groups or GROUPS})
     print(table(rows))
     faults = [f"{row.family} {row.what}: {fault}" for row in rows for fault in row.faults()]
-    print("\n".join([*faults, *(f"{group}: failed, see above" for group in failed)]) or
-          f"{len(rows)} rows, all within bounds: tokens and logits {LARGEST_DIFFERENCE:g}, pixels "
-          f"{LARGEST_PIXEL_DIFFERENCE:g}/255")
+    print(
+        "\n".join([*faults, *(f"{group}: failed, see above" for group in failed)])
+        or f"{len(rows)} rows, all within bounds: tokens and logits {LARGEST_DIFFERENCE:g}, pixels "
+        f"{LARGEST_PIXEL_DIFFERENCE:g}/255"
+    )
     return 1 if faults or failed else 0
 
 
@@ -50,12 +57,22 @@ def _in_order(groups: dict[str, list[Row]]) -> list[Row]:
 
 
 def _run_apart(group: str) -> list[Row]:
-    """A group's rows, from a process of its own: the frameworks of different origins do not share one well."""
+    """A group's rows, from a process of its own: the frameworks of different origins do not share
+    one well.
+    """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "rows.json"
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
-        run = subprocess.run([sys.executable, "-m", "tools.checkpoint_parity", group, "--json", str(result)], cwd=ROOT,
-                             env=environment)
+        environment = {
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "JAX_PLATFORMS": "cpu",
+            "HF_HUB_OFFLINE": "1",
+        }
+        run = subprocess.run(
+            [sys.executable, "-m", "tools.checkpoint_parity", group, "--json", str(result)],
+            cwd=ROOT,
+            env=environment,
+        )
         if run.returncode or not result.exists():
             return []
         return read_json(result)[group]

@@ -8,7 +8,16 @@ from pathlib import Path
 from tools.checkpoint_parity.rows import Row
 
 BEGIN, END = "<!-- parity: begin -->", "<!-- parity: end -->"
-_TITLES = ("family", "what", "its origin", "tokens", "logits", "pixels", "load s, here / origin", "note")
+_TITLES = (
+    "family",
+    "what",
+    "its origin",
+    "tokens",
+    "logits",
+    "pixels",
+    "load s, here / origin",
+    "note",
+)
 
 
 def table(rows: list[Row]) -> str:
@@ -16,13 +25,27 @@ def table(rows: list[Row]) -> str:
     lines = [_line(_TITLES), _line(["---"] * len(_TITLES))]
     for row in rows:
         loads = f"{_number(row.load_s, '.2f')} / {_number(row.origin_load_s, '.2f')}"
-        lines.append(_line([row.family, row.what, row.origin, _number(row.tokens, ".1e"), _number(row.logits, ".1e"),
-                            _number(row.preprocessing, ".3f"), loads, row.note]))
+        lines.append(
+            _line(
+                [
+                    row.family,
+                    row.what,
+                    row.origin,
+                    _number(row.tokens, ".1e"),
+                    _number(row.logits, ".1e"),
+                    _number(row.preprocessing, ".3f"),
+                    loads,
+                    row.note,
+                ]
+            )
+        )
     return "\n".join(lines)
 
 
 def write_into(path: Path, text: str) -> None:
-    """Put ``text`` between the two markers in ``path``. Raises ValueError where it does not hold both."""
+    """Put ``text`` between the two markers in ``path``. Raises ValueError where it does not hold
+    both.
+    """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -11,9 +11,9 @@ from tools.checkpoint_parity import torchvision_ops
 from tools.checkpoint_parity.rows import Origin, Row, compare, randomise, timed
 
 torchvision_ops.declare()
-import timm  # noqa: E402
-from timm.data import create_transform, resolve_data_config  # noqa: E402
-from timm.models import save_for_hf  # noqa: E402
+import timm
+from timm.data import create_transform, resolve_data_config
+from timm.models import save_for_hf
 
 # (architecture, arguments, another input size in px or None)
 MODELS = (
@@ -53,11 +53,23 @@ def _row(architecture: str, arguments: dict, other_size_px: tuple[int, int] | No
     with tempfile.TemporaryDirectory() as folder:
         save_for_hf(made, folder, model_args=arguments, safe_serialization="both")
         (Path(folder) / "pytorch_model.bin").unlink()
-        model, load_s = timed(lambda: timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), warm=False)
+        model, load_s = timed(
+            lambda: timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), warm=False
+        )
         transform = create_transform(**resolve_data_config({}, model=model))
-        origin = Origin(f"timm {timm.__version__}", lambda images: _run(model, images, architecture),
-                        lambda picture: transform(picture).numpy(), load_s)
-        row = compare("timm", architecture, Path(folder), origin, sizes_px=(other_size_px,) if other_size_px else ())
+        origin = Origin(
+            f"timm {timm.__version__}",
+            lambda images: _run(model, images, architecture),
+            lambda picture: transform(picture).numpy(),
+            load_s,
+        )
+        row = compare(
+            "timm",
+            architecture,
+            Path(folder),
+            origin,
+            sizes_px=(other_size_px,) if other_size_px else (),
+        )
     depth = f"{arguments['depth']} blocks" if "depth" in arguments else ""
     return replace(row, note=depth)
 
@@ -65,11 +77,15 @@ def _row(architecture: str, arguments: dict, other_size_px: tuple[int, int] | No
 @torch.inference_mode()
 def _run(model: torch.nn.Module, images: np.ndarray, architecture: str) -> dict[str, np.ndarray]:
     tokens = model.forward_features(torch.from_numpy(images))
-    outputs = {"patch_tokens": tokens[:, model.num_prefix_tokens:]}
+    outputs = {"patch_tokens": tokens[:, model.num_prefix_tokens :]}
     if getattr(model, "cls_token", None) is not None:
         outputs["cls_token"] = tokens[:, 0]
-    if "distilled" not in architecture:  # there it is the mean of two tokens, each of which has a head
+    if (
+        "distilled" not in architecture
+    ):  # there it is the mean of two tokens, each of which has a head
         outputs["pooled"] = model.forward_head(tokens, pre_logits=True)
     if model.num_classes:
-        outputs["projected" if "clip_quickgelu" in architecture else "logits"] = model.forward_head(tokens)
+        outputs["projected" if "clip_quickgelu" in architecture else "logits"] = model.forward_head(
+            tokens
+        )
     return {name: value.numpy() for name, value in outputs.items()}

@@ -1,8 +1,8 @@
 """Lets torchvision be imported beside a torch that its compiled part was not built for.
 
-PyPI's torchvision is built for CUDA's torch; beside the CPU build its library of box operators does not load, and
-the import then fails where it describes two of them. Declaring their names first is enough. Nothing here uses them:
-image transforms on Pillow images are Python.
+PyPI's torchvision is built for CUDA's torch; beside the CPU build its library of box operators does
+not load, and the import then fails where it describes two of them. Declaring their names first is
+enough. Nothing here uses them: image transforms on Pillow images are Python.
 """
 
 import torch

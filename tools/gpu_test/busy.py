@@ -1,6 +1,8 @@
-"""A process that keeps the GPU busy with matrix products, as a policy on the same GPU does: ``--device cuda``.
+"""A process that keeps the GPU busy with matrix products, as a policy on the same GPU does:
+``--device cuda``.
 
-For each line on its input it prints, as JSON, how long its steps have taken since the last one. It ends with its input.
+For each line on its input it prints, as JSON, how long its steps have taken since the last one. It
+ends with its input.
 """
 
 import argparse
@@ -22,7 +24,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     on_gpu = parser.parse_args(arguments).device == "cuda"
     side, dtype = (4096, torch.float16) if on_gpu else (64, torch.float32)
-    left, right = (torch.randn(side, side, device="cuda" if on_gpu else "cpu", dtype=dtype) for _ in range(2))
+    left, right = (
+        torch.randn(side, side, device="cuda" if on_gpu else "cpu", dtype=dtype) for _ in range(2)
+    )
     times_ms: list[float] = []
 
     def step() -> None:
@@ -42,8 +46,15 @@ def main(arguments: list[str]) -> int:
             if not sys.stdin.readline():
                 return 0
             figures = timing(times_ms, 1)
-            print(json.dumps({"steps": len(times_ms), **{name: figures[name] for name in ("p50_ms", "p99_ms")}}),
-                  flush=True)
+            print(
+                json.dumps(
+                    {
+                        "steps": len(times_ms),
+                        **{name: figures[name] for name in ("p50_ms", "p99_ms")},
+                    }
+                ),
+                flush=True,
+            )
             times_ms.clear()
 
 

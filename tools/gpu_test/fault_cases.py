@@ -1,7 +1,8 @@
-"""Programs that break the GPU for their own process: ``python -m tools.gpu_test.fault_cases CASE --device cuda``.
+"""Programs that break the GPU for their own process: ``python -m tools.gpu_test.fault_cases CASE
+--device cuda``.
 
-The process has to end with ``cuda_fault.EXIT_STATUS``; it ends with 0 where nobody noticed the fault. On a CPU the
-engine only says what CUDA would.
+The process has to end with ``cuda_fault.EXIT_STATUS``; it ends with 0 where nobody noticed the
+fault. On a CPU the engine only says what CUDA would.
 """
 
 import argparse
@@ -9,16 +10,17 @@ import ctypes
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from tools.gpu_test.machine import Machine
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.engine import Engine
 from vit_perception.engines.select import open_engine
-from vit_perception.config.settings import EngineSettings
 
 CASES = ("assert", "address", "trap", "auto")
 _FRAMES = 100  # a fault is told by a later call than the one that caused it
@@ -52,16 +54,20 @@ def break_gpu(case: str) -> None:
     torch.zeros(1, device="cuda")  # so that torch's context is there, and this thread's
     driver = ctypes.CDLL("libcuda.so.1")
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
-    for name, *arguments in (("cuModuleLoadData", ctypes.byref(module), kernel(case)),
-                             ("cuModuleGetFunction", ctypes.byref(function), module, b"broken"),
-                             ("cuLaunchKernel", function, 1, 1, 1, 1, 1, 1, 0, None, None, None)):
+    for name, *arguments in (
+        ("cuModuleLoadData", ctypes.byref(module), kernel(case)),
+        ("cuModuleGetFunction", ctypes.byref(function), module, b"broken"),
+        ("cuLaunchKernel", function, 1, 1, 1, 1, 1, 1, 0, None, None, None),
+    ):
         code = getattr(driver, name)(*arguments)
         if code:
             raise SystemExit(f"{name} gives {code}: the fault cannot be made")
 
 
 def run(case: str, machine: Machine) -> int:
-    """Break the GPU under an open engine, and go on as if nothing were; 0 where that is possible."""
+    """Break the GPU under an open engine, and go on as if nothing were; 0 where that is
+    possible.
+    """
     loaded, runtime = machine.random(), machine.real_runtimes[0]
     with machine.opened(runtime, loaded, 2, "float32") as opened:
         images = opened.two[0]
@@ -72,11 +78,11 @@ def run(case: str, machine: Machine) -> int:
         else:
             _say_it_is_broken(opened.engine)
         if case == "auto":
-            try:
+            with suppress(cuda_fault.GpuLost):  # as a program would that does not know better
                 opened.engine.infer(images)
-            except cuda_fault.GpuLost:
-                pass  # as a program would that does not know better
-            other = open_engine(EngineSettings("auto" if machine.on_gpu else "torch"), loaded, 2).engine
+            other = open_engine(
+                EngineSettings("auto" if machine.on_gpu else "torch"), loaded, 2
+            ).engine
             print(f"{other.runtime} on {other.device} took over", flush=True)
             return 0
         for _ in range(_FRAMES):

@@ -1,4 +1,6 @@
-"""A look into an open engine: its graph, the same frame without it, its buffers, and the frame's three stages."""
+"""A look into an open engine: its graph, the same frame without it, its buffers, and the frame's
+three stages.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.engine import Engine
+from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.wire.records import EncoderOutput
 
@@ -25,15 +27,18 @@ class Inside:
         return False
 
     def eager_frame(self, images: np.ndarray) -> EncoderOutput:
-        """The same frame as :meth:`Engine.infer`, its kernels launched one by one; the arrays are the engine's."""
+        """The same frame as :meth:`Engine.infer`, its kernels launched one by one; the arrays are
+        the engine's.
+        """
         return self.engine.infer(images)
 
     def poison(self) -> None:
         """Fill every output with NaN, on the GPU and on the host."""
 
     def stages(self) -> dict[str, Callable[[], object]]:
-        """``upload``, ``compute`` and ``download`` of a frame; each queues its part on :meth:`stream`, and waits for
-        nothing."""
+        """``upload``, ``compute`` and ``download`` of a frame; each queues its part on
+        :meth:`stream`, and waits for nothing.
+        """
         return {}
 
     def stream(self) -> "torch.cuda.Stream | None":
@@ -54,7 +59,8 @@ class InsideFrame(Inside):
     def eager_frame(self, images: np.ndarray) -> EncoderOutput:
         frame = self._frame
         np.copyto(frame._pinned_array, images)
-        # On the frame's own stream: each stream has a workspace of cuBLAS, which may choose kernels by it.
+        # On the frame's own stream: each stream has a workspace of cuBLAS, which may choose kernels
+        # by it.
         with torch.cuda.stream(frame._stream), torch.no_grad():
             frame._images.copy_(frame._pinned, non_blocking=True)
             # Not frame._compute(): it would put its outputs in the place of the recorded ones.
@@ -80,15 +86,20 @@ class InsideFrame(Inside):
             for result, output in zip(frame._results, frame._outputs, strict=True):
                 result.copy_(output, non_blocking=True)
 
-        return {"upload": partial(frame._images.copy_, frame._pinned, non_blocking=True), "compute": frame._launch,
-                "download": download}
+        return {
+            "upload": partial(frame._images.copy_, frame._pinned, non_blocking=True),
+            "compute": frame._launch,
+            "download": download,
+        }
 
     def stream(self) -> "torch.cuda.Stream":
         return self._frame._stream
 
 
 class InsideTensorrt(Inside):
-    """Of TensorRT, TensorRT-RTX and the stand-in. Their graph holds all three stages, so these run without it."""
+    """Of TensorRT, TensorRT-RTX and the stand-in. Their graph holds all three stages, so these run
+    without it.
+    """
 
     def __init__(self, engine: TensorrtEngine):
         super().__init__(engine)
@@ -112,9 +123,11 @@ class InsideTensorrt(Inside):
         self._host_outputs.fill_(255)
 
     def stages(self) -> dict[str, Callable[[], object]]:
-        return {"upload": partial(self._images.copy_, self._host_images, non_blocking=True),
-                "compute": partial(self.engine._context.execute_async_v3, self.stream().cuda_stream),
-                "download": partial(self._host_outputs.copy_, self._outputs, non_blocking=True)}
+        return {
+            "upload": partial(self._images.copy_, self._host_images, non_blocking=True),
+            "compute": partial(self.engine._context.execute_async_v3, self.stream().cuda_stream),
+            "download": partial(self._host_outputs.copy_, self._outputs, non_blocking=True),
+        }
 
     def stream(self) -> "torch.cuda.Stream":
         return self.engine._stream
@@ -133,7 +146,9 @@ def copies(output: EncoderOutput) -> Arrays:
 
 
 def differences(found: Arrays, expected: Arrays) -> dict[str, str]:
-    """By name of an output, how it differs from what is ``expected``; empty where every bit is the same."""
+    """By name of an output, how it differs from what is ``expected``; empty where every bit is the
+    same.
+    """
     texts = {}
     if found.keys() != expected.keys():
         return {"outputs": f"{sorted(found)}, not {sorted(expected)}"}
@@ -142,13 +157,17 @@ def differences(found: Arrays, expected: Arrays) -> dict[str, str]:
             continue
         nan = int(np.isnan(array).sum())
         apart = np.abs(array.astype(np.float64) - expected[name])
-        texts[name] = f"{int((array != expected[name]).sum())} of {array.size} numbers differ, by " \
-                      f"{np.nanmax(apart) if nan < array.size else float('nan'):.3g} at most; {nan} are NaN"
+        texts[name] = (
+            f"{int((array != expected[name]).sum())} of {array.size} numbers differ, by "
+            f"{np.nanmax(apart) if nan < array.size else float('nan'):.3g} at most; {nan} are NaN"
+        )
     return texts
 
 
 def launches(run: Callable[[], object], runs: int) -> dict[str, int]:
-    """How many ``graphs`` and single ``kernels`` ``runs`` calls launch; empty where the profiler shows nothing."""
+    """How many ``graphs`` and single ``kernels`` ``runs`` calls launch; empty where the profiler
+    shows nothing.
+    """
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(runs):
@@ -156,5 +175,7 @@ def launches(run: Callable[[], object], runs: int) -> dict[str, int]:
     counts = {event.key: event.count for event in profiler.key_averages()}
     if not any(name.startswith("cuda") for name in counts):
         return {}
-    return {"graphs": sum(n for name, n in counts.items() if "GraphLaunch" in name),
-            "kernels": sum(n for name, n in counts.items() if "LaunchKernel" in name)}
+    return {
+        "graphs": sum(n for name, n in counts.items() if "GraphLaunch" in name),
+        "kernels": sum(n for name, n in counts.items() if "LaunchKernel" in name),
+    }

@@ -15,14 +15,14 @@ import torch
 from benchmarks.gpu_bench import random_model
 from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
-from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.engine import Engine, EngineSpec, ParityError
-from vit_perception.engines.select import open_verified
-from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt.engine import TensorrtEngine
-from vit_perception.engines.torch_engine import TorchEngine
 from vit_perception.engines.parity_gate import ParityReport, parity_batch
 from vit_perception.engines.reference import graph_of
+from vit_perception.engines.select import open_verified
+from vit_perception.engines.source import EngineSource
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.tensorrt.engine import TensorrtEngine
+from vit_perception.engines.torch_engine import TorchEngine
 from vit_perception.image.preprocess import Preprocessor
 
 STAND_IN = "stand-in for tensorrt"  # torch computes: no figure of it is TensorRT's
@@ -42,7 +42,9 @@ class Runtime:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An engine behind the parity gate, what it was opened from, and the gate's ``pictures`` (n, 3, H, W) uint8."""
+    """An engine behind the parity gate, what it was opened from, and the gate's ``pictures`` (n, 3,
+    H, W) uint8.
+    """
 
     engine: Engine
     source: EngineSource
@@ -53,12 +55,13 @@ class Opened:
     @property
     def two(self) -> tuple[np.ndarray, np.ndarray]:
         """Two different inputs (B, 3, H, W): the second is the first one's mirror image."""
-        first = self.pictures[:self.spec.batch].copy()
+        first = self.pictures[: self.spec.batch].copy()
         return first, np.ascontiguousarray(first[..., ::-1])
 
 
 class Machine:
-    """``device`` is ``cuda``, or ``cpu`` to show that steps work: then models are tiny and repetitions few.
+    """``device`` is ``cuda``, or ``cpu`` to show that steps work: then models are tiny and
+    repetitions few.
 
     ``folder`` takes compiled engines; ``checkpoint`` is whose real weights are looked at.
     """
@@ -71,10 +74,18 @@ class Machine:
     @cached_property
     def real_runtimes(self) -> tuple[Runtime, ...]:
         """torch, then each TensorRT that opens here: what is measured."""
-        found = [Runtime("torch on CUDA" if self.on_gpu else "torch on the CPU", partial(TorchEngine, self.device))]
+        found = [
+            Runtime(
+                "torch on CUDA" if self.on_gpu else "torch on the CPU",
+                partial(TorchEngine, self.device),
+            )
+        ]
         if self.on_gpu:
-            found += [Runtime(flavour, partial(TensorrtEngine, flavour)) for flavour in tensorrt_api.MODULES
-                      if TensorrtEngine(flavour).status().found]
+            found += [
+                Runtime(flavour, partial(TensorrtEngine, flavour))
+                for flavour in tensorrt_api.MODULES
+                if TensorrtEngine(flavour).status().found
+            ]
         return tuple(found)
 
     @cached_property
@@ -87,13 +98,18 @@ class Machine:
             import pytest
 
             from test.engines import standin_tensorrt
+
             # Never taken back: the process of a step ends with the step.
             standin_tensorrt.install(pytest.MonkeyPatch())
             status = TensorrtEngine("tensorrt").status()
             self.why_no_stand_in = status.why_not
-        except Exception:  # noqa: BLE001 - torch is tested without it, and the step says that it lacks
+        except Exception:  # torch is tested without it, and the step says that it lacks
             self.why_no_stand_in = traceback.format_exc()
-        return found if self.why_no_stand_in else (*found, Runtime(STAND_IN, partial(TensorrtEngine, "tensorrt")))
+        return (
+            found
+            if self.why_no_stand_in
+            else (*found, Runtime(STAND_IN, partial(TensorrtEngine, "tensorrt")))
+        )
 
     def rounds(self, count: int) -> int:
         """``count`` on a GPU, a few on a CPU."""
@@ -108,16 +124,30 @@ class Machine:
         try:
             return load_checkpoint(self.checkpoint)
         except Exception as error:
-            raise LeftOut(f"checkpoint {self.checkpoint}: {error}; --checkpoint names another") from error
+            raise LeftOut(
+                f"checkpoint {self.checkpoint}: {error}; --checkpoint names another"
+            ) from error
 
     def source(self, loaded: LoadedModel, batch: int) -> EngineSource:
-        """What engines for ``batch`` images are opened from; what is compiled stays for the steps that follow."""
-        return EngineSource(graph_of(loaded), batch, lambda text: print(text, flush=True), self.folder / "engines")
+        """What engines for ``batch`` images are opened from; what is compiled stays for the steps
+        that follow.
+        """
+        return EngineSource(
+            graph_of(loaded), batch, lambda text: print(text, flush=True), self.folder / "engines"
+        )
 
     @contextmanager
-    def opened(self, runtime: Runtime, loaded: LoadedModel, batch: int, precision: str,
-               source: EngineSource | None = None) -> Iterator[Opened]:
-        """An open engine, by the first form of attention that passes the gate. Raises EngineError where none does."""
+    def opened(
+        self,
+        runtime: Runtime,
+        loaded: LoadedModel,
+        batch: int,
+        precision: str,
+        source: EngineSource | None = None,
+    ) -> Iterator[Opened]:
+        """An open engine, by the first form of attention that passes the gate. Raises EngineError
+        where none does.
+        """
         source = source or self.source(loaded, batch)
         pictures = parity_batch(Preprocessor(loaded.card.rule), batch)
         wanted = EngineSpec(batch, source.graph.network_size_px, precision)
@@ -136,8 +166,11 @@ class Machine:
             engine.close()
 
     def memory(self) -> dict[str, int]:
-        """Bytes in use: ``gpu`` of the whole device, ``torch`` of torch's allocator on it, ``host`` of this process."""
+        """Bytes in use: ``gpu`` of the whole device, ``torch`` of torch's allocator on it, ``host``
+        of this process.
+        """
         from vit_perception.files.memory import give_back_freed_memory
+
         gc.collect()
         give_back_freed_memory()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -153,14 +186,22 @@ class Machine:
         """How often torch has taken memory on the GPU so far."""
         return torch.cuda.memory_stats()["allocation.all.allocated"] if self.on_gpu else 0
 
-    def attempt_each(self, note: Note, one: Callable[["Machine", Note, Runtime, str, LoadedModel], None]) -> None:
-        """Run ``one`` on random weights for each runtime and precision. What it raises ends that one alone."""
+    def attempt_each(
+        self, note: Note, one: Callable[["Machine", Note, Runtime, str, LoadedModel], None]
+    ) -> None:
+        """Run ``one`` on random weights for each runtime and precision. What it raises ends that
+        one alone.
+        """
         loaded = self.random()
         for runtime, precision in self.each():
-            note.attempt(f"{runtime.label} {precision}", partial(one, self, note, runtime, precision, loaded))
+            note.attempt(
+                f"{runtime.label} {precision}", partial(one, self, note, runtime, precision, loaded)
+            )
 
     def each(self, precisions: tuple[str, ...] = ()) -> Iterator[tuple[Runtime, str]]:
-        """Each runtime with each precision that it has here, of ``precisions`` where some are named."""
+        """Each runtime with each precision that it has here, of ``precisions`` where some are
+        named.
+        """
         for runtime in self.runtimes:
             for precision in runtime.precisions():
                 if not precisions or precision in precisions:

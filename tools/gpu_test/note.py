@@ -18,13 +18,19 @@ class LeftOut(Exception):
 class Note:
     """The ``result`` of the step ``name``, on the disk at ``path`` from the first moment on.
 
-    It counts as failed until :meth:`end`: a process that dies has failed. ``deadline_s`` is in time.monotonic's time,
-    which all processes of a machine share.
+    It counts as failed until :meth:`end`: a process that dies has failed. ``deadline_s`` is in
+    time.monotonic's time, which all processes of a machine share.
     """
 
     def __init__(self, path: Path, name: str, deadline_s: float = float("inf")):
         self._path, self._deadline_s, self._begun_s = path, deadline_s, time.monotonic()
-        self.result = {"name": name, "status": FAILED, "why": "it did not come to its end", "checks": [], "figures": {}}
+        self.result = {
+            "name": name,
+            "status": FAILED,
+            "why": "it did not come to its end",
+            "checks": [],
+            "figures": {},
+        }
         self._write()
 
     def check(self, ok: bool, what: str, seen: object = "") -> bool:
@@ -52,7 +58,7 @@ class Note:
             run()
         except (LeftOut, GpuLost):
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, the other attempts are worth their time
+        except Exception:  # whatever it is, the other attempts are worth their time
             self.check(False, what, traceback.format_exc()[-_MOST_TEXT:])
 
     def time_left(self, needed_s: float = 0.0) -> bool:
@@ -60,7 +66,9 @@ class Note:
         return time.monotonic() + needed_s < self._deadline_s
 
     def end(self, run: Callable[[], object]) -> bool:
-        """``run()`` the step, and note what it came to; whether the process can still use the GPU."""
+        """``run()`` the step, and note what it came to; whether the process can still use the
+        GPU.
+        """
         try:
             run()
             checks, rows = self.result["checks"], self.result.get("rows", ())
@@ -73,7 +81,7 @@ class Note:
                 self._say(PASSED, "")
         except LeftOut as reason:
             self._say(SKIPPED, str(reason))
-        except Exception as error:  # noqa: BLE001 - the next step goes on
+        except Exception as error:  # the next step goes on
             self.result["traceback"] = traceback.format_exc()[-_MOST_TEXT:]
             self._say(FAILED, f"{type(error).__name__}: {error}"[:_MOST_TEXT])
             return lost(error) is None

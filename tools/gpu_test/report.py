@@ -11,18 +11,26 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
 def write_json(path: Path, value: object) -> None:
-    """``value`` as the file ``path``, in one step; floats with five digits, NaN and infinity as text."""
+    """``value`` as the file ``path``, in one step; floats with five digits, NaN and infinity as
+    text.
+    """
     text = json.dumps(rounded(value), indent=1)
     write_whole(path, lambda file: file.write_text(text + "\n"))
 
 
 class Report:
-    """One part's results at ``path``; ``facts`` are the machine's. Whoever is killed leaves what was there before."""
+    """One part's results at ``path``; ``facts`` are the machine's. Whoever is killed leaves what
+    was there before.
+    """
 
     def __init__(self, path: Path, part: str, facts: dict):
         self.path = path
-        self._content = {"part": part, "begun": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-                         **facts, "steps": []}
+        self._content = {
+            "part": part,
+            "begun": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            **facts,
+            "steps": [],
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -33,7 +41,10 @@ class Report:
 
     def close(self) -> bool:
         """Write what the part came to; whether something ran and nothing failed."""
-        counts = {status: sum(step["status"] == status for step in self.steps) for status in (PASSED, FAILED, SKIPPED)}
+        counts = {
+            status: sum(step["status"] == status for step in self.steps)
+            for status in (PASSED, FAILED, SKIPPED)
+        }
         self._content["summary"] = counts
         self._write()
         return counts[PASSED] > 0 and not counts[FAILED]
@@ -51,7 +62,11 @@ def line(result: dict) -> str:
     """One line for people, and one for each check that failed."""
     why = f": {result['why']}" if result.get("why") else ""
     lines = [f"{result['status']:<8} {result['name']:<20} {result.get('seconds', 0):6.1f} s{why}"]
-    lines += [f"           {check['what']}: {check['seen']}" for check in result.get("checks", ()) if not check["ok"]]
+    lines += [
+        f"           {check['what']}: {check['seen']}"
+        for check in result.get("checks", ())
+        if not check["ok"]
+    ]
     return "\n".join(lines)
 
 

@@ -1,4 +1,6 @@
-"""A part's steps, one after the other, each in a process of its own; the report is whole after each."""
+"""A part's steps, one after the other, each in a process of its own; the report is whole after
+each.
+"""
 
 import json
 import os
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +32,14 @@ class Settings:
     checkpoint: str = "demo"
 
 
-def run_part(steps: tuple[Step, ...], budget_s: float, settings: Settings, report: Report,
-             say: Callable[[str], None] = print, now: Now = time.monotonic) -> bool:
+def run_part(
+    steps: tuple[Step, ...],
+    budget_s: float,
+    settings: Settings,
+    report: Report,
+    say: Callable[[str], None] = print,
+    now: Now = time.monotonic,
+) -> bool:
     """Run ``steps`` until the budget is spent; whether something ran and nothing failed.
 
     A larger budget than the usual one is for a slower machine: each step may take as much longer.
@@ -42,10 +51,15 @@ def run_part(steps: tuple[Step, ...], budget_s: float, settings: Settings, repor
         if missing:
             result = left_out(step, f"Python package {', '.join(missing)} is not installed")
         elif left_s < step.least_s:
-            result = left_out(step, f"{max(left_s, 0):.0f} s of the part's {budget_s:g} s were left, and it needs "
-                              f"{step.least_s} s")
+            result = left_out(
+                step,
+                f"{max(left_s, 0):.0f} s of the part's {budget_s:g} s were left, and it needs "
+                f"{step.least_s} s",
+            )
         else:
-            result = run_step(step, min(step.limit_s * max(1.0, budget_s / BUDGET_S), left_s), settings)
+            result = run_step(
+                step, min(step.limit_s * max(1.0, budget_s / BUDGET_S), left_s), settings
+            )
         report.add({**result, "what": step.what})
         say(line(result))
     return report.close()
@@ -57,11 +71,23 @@ def left_out(step: Step, why: str) -> dict:
 
 
 def run_step(step: Step, limit_s: float, settings: Settings) -> dict:
-    """The result of ``step``, in a process that is ended after ``limit_s`` with all that it has started."""
+    """The result of ``step``, in a process that is ended after ``limit_s`` with all that it has
+    started.
+    """
     path = settings.folder / f"{step.name.replace('/', '-')}.json"
     begun_s = time.monotonic()
-    given = [step.name, "--function", step.function, "--argument", step.argument, "--out", str(path)]
-    status, output = run_process([*given, "--deadline", f"{begun_s + limit_s - _END_S:.1f}"], limit_s, settings)
+    given = [
+        step.name,
+        "--function",
+        step.function,
+        "--argument",
+        step.argument,
+        "--out",
+        str(path),
+    ]
+    status, output = run_process(
+        [*given, "--deadline", f"{begun_s + limit_s - _END_S:.1f}"], limit_s, settings
+    )
     try:
         result = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -81,26 +107,43 @@ def facts_of(settings: Settings) -> dict:
     status, output = run_process(["facts", "--out", str(path)], 120, settings)
     if status != 0:
         last = output.strip().splitlines()[-1:] or ["it says nothing"]
-        return {"device": "", "why_not": f"torch or the GPU does not start (status {status}): {last[0]}"}
+        return {
+            "device": "",
+            "why_not": f"torch or the GPU does not start (status {status}): {last[0]}",
+        }
     return json.loads(path.read_text())
 
 
 def run_process(arguments: list[str], limit_s: float, settings: Settings) -> tuple[int | None, str]:
     """(exit status of ``tools.gpu_test.step``, what it printed); None where it had to be ended."""
-    command = [sys.executable, "-m", "tools.gpu_test.step", *arguments, "--device", settings.device, "--folder",
-               str(settings.folder), "--checkpoint", settings.checkpoint]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.gpu_test.step",
+        *arguments,
+        "--device",
+        settings.device,
+        "--folder",
+        str(settings.folder),
+        "--checkpoint",
+        settings.checkpoint,
+    ]
     log = settings.folder / "output.txt"
     with open(log, "wb") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                                   env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
         try:
             status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what a step has started ends with it
-            except ProcessLookupError:
-                pass
             process.wait()
     return status, log.read_text(errors="replace")

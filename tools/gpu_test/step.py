@@ -1,4 +1,5 @@
-"""One step in a process of its own: ``python -m tools.gpu_test.step NAME --function MODULE:FUNCTION ...``.
+"""One step in a process of its own: ``python -m tools.gpu_test.step NAME --function MODULE:FUNCTION
+...``.
 
 Without a function it writes down what the machine is.
 """
@@ -13,16 +14,31 @@ from pathlib import Path
 from tools.gpu_test.needs import why_no_gpu
 from tools.gpu_test.note import Note
 from tools.gpu_test.report import write_json
-from vit_perception.files import telemetry
 from vit_perception.engines.cuda.fault import end_process
+from vit_perception.files import telemetry
 
-PACKAGES = ("torch", "numpy", "transformers", "timm", "onnx", "onnxscript", "onnxruntime-gpu", "triton", "tensorrt",
-            "tensorrt_cu12", "tensorrt_cu13", "tensorrt-rtx-cu13-bindings")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "transformers",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "triton",
+    "tensorrt",
+    "tensorrt_cu12",
+    "tensorrt_cu13",
+    "tensorrt-rtx-cu13-bindings",
+)
 
 
 def facts(device: str) -> dict:
-    """What figures depend on: device, driver, versions. ``why_not`` says why nothing can run, ``""`` if it can."""
+    """What figures depend on: device, driver, versions. ``why_not`` says why nothing can run,
+    ``""`` if it can.
+    """
     from benchmarks.gpu_bench import versions
+
     why_not = why_no_gpu() if device == "cuda" else ""
     found = {}
     for name in PACKAGES:
@@ -33,10 +49,17 @@ def facts(device: str) -> dict:
     name = platform.machine()
     if device == "cuda" and not why_not:
         import torch
+
         name = torch.cuda.get_device_name()
         found["memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
         found["multiprocessors"] = torch.cuda.get_device_properties(0).multi_processor_count
-    return {"device": name, "why_not": why_not, **versions(), "cores": os.cpu_count(), "found": found}
+    return {
+        "device": name,
+        "why_not": why_not,
+        **versions(),
+        "cores": os.cpu_count(),
+        "found": found,
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -59,6 +82,7 @@ def main(arguments: list[str]) -> int:
 
     def run() -> None:
         from tools.gpu_test.machine import Machine
+
         module, _, function = options.function.partition(":")
         machine = Machine(options.device, options.folder, options.checkpoint)
         given = (options.argument,) if options.argument else ()

@@ -1,4 +1,5 @@
-"""make soak SOAK_S=600: three cameras at 30 Hz, two arms at 250 Hz, the node on two cores, and faults. Linux.
+"""make soak SOAK_S=600: three cameras at 30 Hz, two arms at 250 Hz, the node on two cores, and
+faults. Linux.
 
 Prints a table and figures, writes them as JSON. Exit status 1 where anything is not as promised.
 """
@@ -29,53 +30,104 @@ PACKAGES = ("torch", "openvino", "numpy", "ros-kilted-rclpy", "rosbags")
 
 def parse(arguments: list[str]) -> Namespace:
     parser = ArgumentParser(prog="python -m tools.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run; 0: the "
-                        "faults one after the other, however long that takes (default: %(default)s)")
-    parser.add_argument("--params", type=Path, default=ROOT / "config/three_cameras_two_arms.yaml",
-                        help="parameters of the node (default: %(default)s)")
-    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter of the node, above the file's; may be repeated")
-    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
-    parser.add_argument("--faults", nargs="+", default=[], metavar="TEXT",
-                        help="only those whose names contain one of these, the first preferred")
-    parser.add_argument("--cycles", type=int, default=schedule.CYCLES, help="of the lifecycle (default: %(default)s)")
-    parser.add_argument("--age-limit", choices=("engine", "worker", "none"), default="engine",
-                        help="a frame may be two runs and the slop old: runs of the engine, or, for a model that takes "
-                        "less time than the rest, of all that the worker does; none: ages are only shown "
-                        "(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/soak.json",
-                        help="the figures (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=600.0,
+        help="length of the run; 0: the "
+        "faults one after the other, however long that takes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=ROOT / "config/three_cameras_two_arms.yaml",
+        help="parameters of the node (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the node, above the file's; may be repeated",
+    )
+    parser.add_argument(
+        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--faults",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="only those whose names contain one of these, the first preferred",
+    )
+    parser.add_argument(
+        "--cycles",
+        type=int,
+        default=schedule.CYCLES,
+        help="of the lifecycle (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--age-limit",
+        choices=("engine", "worker", "none"),
+        default="engine",
+        help="a frame may be two runs and the slop old: runs of the engine, or, for a model that "
+        "takes "
+        "less time than the rest, of all that the worker does; none: ages are only shown "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks/results/soak.json",
+        help="the figures (default: %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
 def parameters_of(args: Namespace) -> dict:
     """The node's parameters: the file's, with every arm and camera optional, started by itself."""
     parameters = yaml.safe_load(args.params.read_text())["/**"]["ros__parameters"]
-    parameters |= {"autostart": True, "model.checkpoint": args.checkpoint, "sync.policy": "mask",
-                   "poses.policy": "mask"}
+    parameters |= {
+        "autostart": True,
+        "model.checkpoint": args.checkpoint,
+        "sync.policy": "mask",
+        "poses.policy": "mask",
+    }
     for given in args.parameter:
         name, _, value = given.partition("=")
         parameters[name] = yaml.safe_load(value)
     return parameters
 
 
-def chosen_faults(args: Namespace, open_s: float) -> tuple[list[schedule.Fault], list[schedule.Fault]]:
+def chosen_faults(
+    args: Namespace, open_s: float
+) -> tuple[list[schedule.Fault], list[schedule.Fault]]:
     """What is injected, in the order of injection, and what there is no time for."""
     faults = schedule.all_faults(args.cycles)
     wanted = faults
     if args.faults:
         wanted = list(dict.fromkeys(f for text in args.faults for f in faults if text in f.name))
-    fits = schedule.fitting(wanted, args.seconds - schedule.PAUSE_S, open_s) if args.seconds else wanted
+    fits = (
+        schedule.fitting(wanted, args.seconds - schedule.PAUSE_S, open_s)
+        if args.seconds
+        else wanted
+    )
     return [f for f in faults if f in fits], [f for f in faults if f not in fits]
 
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(": ", 1)[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def use_two_cores() -> int:
-    """Keep this process and its children on two cores, as the promise is made for; how many there are now."""
+    """Keep this process and its children on two cores, as the promise is made for; how many there
+    are now.
+    """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     return len(os.sched_getaffinity(0))
 
@@ -94,7 +146,10 @@ def run(args: Namespace, folder: Path, cores: int) -> tuple[dict, list[str]]:
         robot.start_node()
         open_s = robot.whole_after(begin_ns, OPEN_TIMEOUT_S)
         faults, left_out = chosen_faults(args, open_s)
-        say(f"the first frame of all sources came after {open_s:.1f} s; {len(faults)} faults in {args.seconds:g} s")
+        say(
+            f"the first frame of all sources came after {open_s:.1f} s; {len(faults)} faults in "
+            f"{args.seconds:g} s"
+        )
         begin_s = time.monotonic()
         outcomes = schedule.run(robot, faults, args.seconds, say)
         lasted_s = time.monotonic() - begin_s
@@ -106,13 +161,26 @@ def run(args: Namespace, folder: Path, cores: int) -> tuple[dict, list[str]]:
     if left_out:
         say(f"left out: {', '.join(f.name for f in left_out)}")
     limit = f"2 {args.age_limit} runs (p99) + slop" if args.age_limit != "none" else "not judged"
-    return {"date": datetime.date.today().isoformat(),
-            "command": shlex.join(["python", "-m", "tools.soak", *sys.argv[1:]]), "seconds": round(lasted_s, 1),
-            "first_frame_s": round(open_s, 2), "cores": cores, "processor": processor(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "model": layout.model, "runtime": layout.runtime, "precision": layout.precision,
-            "faults": schedule.rows(outcomes), "left_out": [f.name for f in left_out],
-            "age_limit": limit, **figures, "failed": failed}, failed
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", "-m", "tools.soak", *sys.argv[1:]]),
+        "seconds": round(lasted_s, 1),
+        "first_frame_s": round(open_s, 2),
+        "cores": cores,
+        "processor": processor(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+        "model": layout.model,
+        "runtime": layout.runtime,
+        "precision": layout.precision,
+        "faults": schedule.rows(outcomes),
+        "left_out": [f.name for f in left_out],
+        "age_limit": limit,
+        **figures,
+        "failed": failed,
+    }, failed
 
 
 def main(arguments: list[str]) -> int:

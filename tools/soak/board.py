@@ -7,20 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-ORDERS = ("paused", "offset_ns", "damage_every", "damage_kind", "flood", "half_size", "not_a_number")
+ORDERS = (
+    "paused",
+    "offset_ns",
+    "damage_every",
+    "damage_kind",
+    "flood",
+    "half_size",
+    "not_a_number",
+)
 COUNTS = ("sent", "damaged", "begun_ns")
 
 
 class Board:
     """``orders`` are written by the harness, ``counts`` by the sensor; each name is an int64.
 
-    From its tick number ``paused`` on a sensor sends nothing (0: it does), so cameras stop with the same one, as with
-    their trigger; ``offset_ns`` is added to the stamps; ``damage_every`` N damages each Nth image,
-    with ``damage_kind`` 0 damage, 1 crash pictures, 2 slow pictures (compressed cameras only); ``flood`` N sends N bad
-    messages with each tick (a compressed camera: hostile pictures; an arm: poses 1 ns apart, frame ids of 1 MB);
-    ``half_size`` 1 halves the images; ``not_a_number`` 1 sends NaN poses. ``sent`` counts what was handed to DDS (just
-    before, so that none is missed in a kill), ``damaged`` those of them that were damaged, ``begun_ns`` is the
-    wall clock at the first message of the present process.
+    From its tick number ``paused`` on a sensor sends nothing (0: it does), so cameras stop with the
+    same one, as with their trigger; ``offset_ns`` is added to the stamps; ``damage_every`` N
+    damages each Nth image, with ``damage_kind`` 0 damage, 1 crash pictures, 2 slow pictures
+    (compressed cameras only); ``flood`` N sends N bad messages with each tick (a compressed camera:
+    hostile pictures; an arm: poses 1 ns apart, frame ids of 1 MB); ``half_size`` 1 halves the
+    images; ``not_a_number`` 1 sends NaN poses. ``sent`` counts what was handed to DDS (just before,
+    so that none is missed in a kill), ``damaged`` those of them that were damaged, ``begun_ns`` is
+    the wall clock at the first message of the present process.
     """
 
     def __init__(self, path: Path):

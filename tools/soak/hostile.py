@@ -1,6 +1,8 @@
-"""python -m tools.soak.hostile --seconds 60 [--extra FOLDER]: hostile pictures and messages for a live node. Linux.
+"""python -m tools.soak.hostile --seconds 60 [--extra FOLDER]: hostile pictures and messages for a
+live node. Linux.
 
-Good frames go on between them. Exit status 1 where the node dies, an account is wrong, frames stop or memory grows.
+Good frames go on between them. Exit status 1 where the node dies, an account is wrong, frames stop
+or memory grows.
 """
 
 import os
@@ -11,25 +13,42 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from tools.soak import hostile_faults, report
-from tools.soak.__main__ import OPEN_TIMEOUT_S, parse, parameters_of, say
+from tools.soak.__main__ import OPEN_TIMEOUT_S, parameters_of, parse, say
 from tools.soak.hostile_pictures import EXTRA_VARIABLE
 from tools.soak.processes import resident_mb
 from tools.soak.robot import Robot, Unexpected
 from vit_perception.cli.processes import use_large_data_profile
 
-# Room for pictures of the largest accepted size, which hostile files may be, beside what the node holds when warm.
+# Room for pictures of the largest accepted size, which hostile files may be, beside what the node
+# holds when warm.
 MOST_GROWTH_MB = 600.0
-ROUNDS = (hostile_faults.crash_pictures, hostile_faults.slow_pictures, hostile_faults.floods,
-          hostile_faults.hostile_parameters)
+ROUNDS = (
+    hostile_faults.crash_pictures,
+    hostile_faults.slow_pictures,
+    hostile_faults.floods,
+    hostile_faults.hostile_parameters,
+)
 
 
 def arguments_of(arguments: list[str]) -> Namespace:
     parser = ArgumentParser(prog="python -m tools.soak.hostile", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run (default: %(default)s)")
-    parser.add_argument("--extra", type=Path, help="a folder: each of its files is sent as a compressed image, too")
-    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
-    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter of the node; may be repeated")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="length of the run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--extra", type=Path, help="a folder: each of its files is sent as a compressed image, too"
+    )
+    parser.add_argument(
+        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the node; may be repeated",
+    )
     return parser.parse_args(arguments)
 
 
@@ -42,8 +61,10 @@ def attack(robot: Robot, seconds: float) -> list[str]:
         attack_once = ROUNDS[rounds % len(ROUNDS)]
         try:
             seen = attack_once(robot)[0]
-            say(f"{time.monotonic() - begin_s:6.1f} s  {attack_once.__name__}: {seen}; then "
-                f"{resident_mb(robot.node.pid):.0f} MB")
+            say(
+                f"{time.monotonic() - begin_s:6.1f} s  {attack_once.__name__}: {seen}; then "
+                f"{resident_mb(robot.node.pid):.0f} MB"
+            )
         except Unexpected as error:
             failed.append(f"{attack_once.__name__}: {error}")
         if robot.node.returncode is not None:
@@ -53,7 +74,10 @@ def attack(robot: Robot, seconds: float) -> list[str]:
             warm_mb = resident_mb(robot.node.pid)
     robot.checkpoint()
     last_mb = resident_mb(robot.node.pid)
-    say(f"{rounds} rounds; memory {warm_mb:.0f} MB after the first of each, {last_mb:.0f} MB at the end")
+    say(
+        f"{rounds} rounds; memory {warm_mb:.0f} MB after the first of each, {last_mb:.0f} MB at "
+        "the end"
+    )
     if warm_mb and last_mb > warm_mb + MOST_GROWTH_MB:
         failed.append(f"memory grew by {last_mb - warm_mb:.0f} MB; accepted: {MOST_GROWTH_MB:g} MB")
     return failed

@@ -1,4 +1,5 @@
-"""The encoder node as it is, but for one thing: after SIGUSR1 the engine that is open raises at each run, for good.
+"""The encoder node as it is, but for one thing: after SIGUSR1 the engine that is open raises at
+each run, for good.
 
 So a lost device can be had in a process of its own. An engine that is opened later works.
 """

@@ -1,5 +1,8 @@
-"""What a policy and an operator would hear of the node, on a thread of its own: frames, layout, diagnostics, memory."""
+"""What a policy and an operator would hear of the node, on a thread of its own: frames, layout,
+diagnostics, memory.
+"""
 
+import contextlib
 import struct
 import threading
 import time
@@ -26,13 +29,17 @@ WORKER_STAGES = ("decode", "preprocess", "infer", "pose_wait", "assemble", "publ
 
 
 def age_ns_of(stamp_ns: int, wall_ns: int) -> int:
-    """How long after its image a message came, where the clock of the stamp is off by whole jumps."""
+    """How long after its image a message came, where the clock of the stamp is off by whole
+    jumps.
+    """
     return (wall_ns - stamp_ns + JUMP_NS // 2) % JUMP_NS - JUMP_NS // 2
 
 
 @dataclass(frozen=True)
 class Frame:
-    """When it came, when its image was taken (both on our clock), and the sources whose tokens are valid."""
+    """When it came, when its image was taken (both on our clock), and the sources whose tokens are
+    valid.
+    """
 
     wall_ns: int
     taken_ns: int
@@ -41,9 +48,11 @@ class Frame:
 
 @dataclass
 class Ages:
-    """Ages of published frames in ms, each held against two engine runs, and two runs of the worker, plus the slop.
+    """Ages of published frames in ms, each held against two engine runs, and two runs of the
+    worker, plus the slop.
 
-    A run is the p99 that the next diagnostics tell: of ``infer``, or of all that the worker does for a frame.
+    A run is the p99 that the next diagnostics tell: of ``infer``, or of all that the worker does
+    for a frame.
     """
 
     slop_ms: float
@@ -51,7 +60,9 @@ class Ages:
     engine_ms: list[float] = field(default_factory=list)
     over: Counter = field(default_factory=Counter)
     worst: Counter = field(default_factory=Counter)
-    too_old: list[tuple[float, float, float]] = field(default_factory=list)  # monotonic s, age, two engine runs + slop
+    too_old: list[tuple[float, float, float]] = field(
+        default_factory=list
+    )  # monotonic s, age, two engine runs + slop
     _open: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, age_ms: float) -> None:
@@ -97,8 +108,10 @@ class Books:
 
     def so_far(self) -> dict[str, Counter]:
         """Totals by camera. What was pending at a kill -9 stays so."""
-        return {camera: self.total.get(camera, Counter()) + self.current.get(camera, Counter())
-                for camera in {**self.total, **self.current}}
+        return {
+            camera: self.total.get(camera, Counter()) + self.current.get(camera, Counter())
+            for camera in {**self.total, **self.current}
+        }
 
     def dropped(self, reason: str) -> int:
         """Of all cameras, so far."""
@@ -106,7 +119,9 @@ class Books:
 
 
 class Observer:
-    """Listens to the node called ``name``. Everything here is read by the harness while the thread adds to it."""
+    """Listens to the node called ``name``. Everything here is read by the harness while the thread
+    adds to it.
+    """
 
     def __init__(self, name: str, slop_s: float):
         self.node = Node("soak_observer")
@@ -118,8 +133,12 @@ class Observer:
         self.memory: list[tuple[float, int, float]] = []
         self.node_pid = 0
         self._label = name
-        self.node.create_subscription(Image, f"/{name}/tokens", self._on_tokens, QoSProfile(depth=10), raw=True)
-        self.node.create_subscription(Image, f"/{name}/token_mask", self._on_mask, QoSProfile(depth=10))
+        self.node.create_subscription(
+            Image, f"/{name}/tokens", self._on_tokens, QoSProfile(depth=10), raw=True
+        )
+        self.node.create_subscription(
+            Image, f"/{name}/token_mask", self._on_mask, QoSProfile(depth=10)
+        )
         self.node.create_subscription(String, f"/{name}/layout", self._on_layout, LATCHED_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.node.create_timer(1.0, self._on_memory_timer)
@@ -129,10 +148,8 @@ class Observer:
         self._thread.start()
 
     def _spin(self) -> None:
-        try:
+        with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -150,11 +167,13 @@ class Observer:
 
     def p99_ms(self) -> dict[str, float]:
         """By stage, as the newest diagnostics have it."""
-        return {key.removeprefix("latency_ms."): float(value.split(" / ")[1])
-                for key, value in self.statuses.get("latency", (b"", "", {}))[2].items()
-                if key.startswith("latency_ms.")}
+        return {
+            key.removeprefix("latency_ms."): float(value.split(" / ")[1])
+            for key, value in self.statuses.get("latency", (b"", "", {}))[2].items()
+            if key.startswith("latency_ms.")
+        }
 
-    # -- on the thread ---------------------------------------------------------------------------------------
+    # -- on the thread -----------------------------------------------------------------------------
 
     def _on_tokens(self, data: bytes) -> None:
         wall_ns = time.time_ns()
@@ -169,17 +188,27 @@ class Observer:
         mask = np.frombuffer(message.data, np.uint8)
         rows: dict[str, bool] = {}
         for group in self.layout.groups:
-            rows[group.source] = rows.get(group.source, True) and bool(mask[group.start:group.stop].all())
-        self.frames.append(Frame(wall_ns, wall_ns - age_ns_of(stamp_ns_of(message.header), wall_ns),
-                                 frozenset(source for source, valid in rows.items() if valid)))
+            rows[group.source] = rows.get(group.source, True) and bool(
+                mask[group.start : group.stop].all()
+            )
+        self.frames.append(
+            Frame(
+                wall_ns,
+                wall_ns - age_ns_of(stamp_ns_of(message.header), wall_ns),
+                frozenset(source for source, valid in rows.items() if valid),
+            )
+        )
 
     def _on_layout(self, message: String) -> None:
         self.layout = Layout.from_json(message.data)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         prefix = f"{self._label}: "
-        statuses = {s.name.removeprefix(prefix): (s.level, s.message, {v.key: v.value for v in s.values})
-                    for s in message.status if s.name.startswith(prefix)}
+        statuses = {
+            s.name.removeprefix(prefix): (s.level, s.message, {v.key: v.value for v in s.values})
+            for s in message.status
+            if s.name.startswith(prefix)
+        }
         if not statuses:
             return
         if any(name.startswith("camera ") for name in statuses):

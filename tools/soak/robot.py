@@ -39,8 +39,11 @@ class Sensor:
 
     def start(self) -> None:
         self.lives += 1
-        self.child = start_module("tools.soak.sensors", *self._arguments,
-                                  log=self._folder / f"{self.name}{self.lives}.log")
+        self.child = start_module(
+            "tools.soak.sensors",
+            *self._arguments,
+            log=self._folder / f"{self.name}{self.lives}.log",
+        )
 
 
 def start_module(name: str, *arguments: str, log: Path) -> Child:
@@ -57,19 +60,43 @@ class Robot:
         names = {"camera": parameters["camera_names"], "arm": parameters["pose_names"]}
         self.sensors: dict[str, Sensor] = {}
         for number, name in enumerate(names["camera"]):
-            self.sensors[name] = Sensor("camera", name, parameters[f"cameras.{name}.topic"],
-                                        parameters.get(f"cameras.{name}.transport", "raw"), number, folder)
+            self.sensors[name] = Sensor(
+                "camera",
+                name,
+                parameters[f"cameras.{name}.topic"],
+                parameters.get(f"cameras.{name}.transport", "raw"),
+                number,
+                folder,
+            )
         for number, name in enumerate(names["arm"]):
-            self.sensors[name] = Sensor("arm", name, parameters[f"poses.{name}.topic"],
-                                        parameters[f"poses.{name}.frame_id"], number, folder)
+            self.sensors[name] = Sensor(
+                "arm",
+                name,
+                parameters[f"poses.{name}.topic"],
+                parameters[f"poses.{name}.frame_id"],
+                number,
+                folder,
+            )
         for number, name in enumerate(parameters.get("state_names", [])):
-            self.sensors[name] = Sensor("joints", name, parameters[f"states.{name}.topic"],
-                                        ",".join(parameters[f"states.{name}.joints"]), number, folder)
+            self.sensors[name] = Sensor(
+                "joints",
+                name,
+                parameters[f"states.{name}.topic"],
+                ",".join(parameters[f"states.{name}.joints"]),
+                number,
+                folder,
+            )
         self.cameras, self.arms = names["camera"], names["arm"]
         self.all = frozenset(self.sensors)
         self.observer = Observer(NODE, parameters["sync.slop_s"])
-        self._clients = {kind: self.observer.node.create_client(kind, f"/{NODE}/{name}") for kind, name in (
-            (ChangeState, "change_state"), (GetState, "get_state"), (SetParameters, "set_parameters"))}
+        self._clients = {
+            kind: self.observer.node.create_client(kind, f"/{NODE}/{name}")
+            for kind, name in (
+                (ChangeState, "change_state"),
+                (GetState, "get_state"),
+                (SetParameters, "set_parameters"),
+            )
+        }
         self._params_file = folder / "params.yaml"
         self._params_file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
         self.node: Child | None = None
@@ -78,7 +105,7 @@ class Robot:
         self._baseline: dict[str, tuple[tuple[int, int], int, int]] = {}
         self.sent_measured, self.lost = Counter(), Counter()
 
-    # -- waiting ---------------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     def until(self, done: Callable[[], Any], what: str, timeout_s: float = ANSWER_S) -> Any:
         """What ``done`` gives once it is something true. Raises Unexpected after ``timeout_s``."""
@@ -96,7 +123,9 @@ class Robot:
         return [f for f in self.observer.frames[first:] if f.taken_ns >= begin_ns]
 
     def next_frames(self, count: int) -> list[Frame]:
-        """The next ``count`` frames whose images are taken from now on, however long they take to come."""
+        """The next ``count`` frames whose images are taken from now on, however long they take to
+        come.
+        """
         begin_ns, first = time.time_ns(), len(self.observer.frames)
 
         def found():
@@ -105,19 +134,36 @@ class Robot:
         return self.until(lambda: len(found()) >= count and found()[:count], f"{count} frames")
 
     def whole_after(self, wall_ns: int, timeout_s: float = COME_BACK_S) -> float:
-        """Seconds from ``wall_ns`` to the first frame with every camera and arm that was taken after it."""
+        """Seconds from ``wall_ns`` to the first frame with every camera and arm that was taken
+        after it.
+        """
+
         def found():
-            return next((f for f in self.observer.frames[-300:] if f.taken_ns >= wall_ns and f.valid == self.all), None)
+            return next(
+                (
+                    f
+                    for f in self.observer.frames[-300:]
+                    if f.taken_ns >= wall_ns and f.valid == self.all
+                ),
+                None,
+            )
+
         try:
             frame = self.until(found, "a frame of all cameras and arms", timeout_s)
         except Unexpected as error:
             since = [f for f in self.observer.frames[-300:] if f.taken_ns >= wall_ns]
             lacking = sorted(self.all - since[-1].valid) if since else "everything: none came"
-            levels = {name: text for name, (level, text, _) in self.observer.statuses.items() if level != b"\0"}
-            raise Unexpected(f"{error}; the last one lacks {lacking}; diagnostics: {levels}") from None
+            levels = {
+                name: text
+                for name, (level, text, _) in self.observer.statuses.items()
+                if level != b"\0"
+            }
+            raise Unexpected(
+                f"{error}; the last one lacks {lacking}; diagnostics: {levels}"
+            ) from None
         return (frame.wall_ns - wall_ns) / 1e9
 
-    # -- sensors ---------------------------------------------------------------------------------------------
+    # -- sensors -----------------------------------------------------------------------------------
 
     def order(self, name: str, value: int, kind: str = "") -> None:
         """Give every sensor (of ``kind``) that order of its board."""
@@ -126,28 +172,40 @@ class Robot:
                 sensor.board[name] = value
 
     def restart(self, name: str) -> float:
-        """Start a sensor that was killed; seconds from its first message to the first whole frame."""
+        """Start a sensor that was killed; seconds from its first message to the first whole
+        frame.
+        """
         sensor = self.sensors[name]
         sensor.board["begun_ns"] = 0
         sensor.start()
         begun_ns = self.until(lambda: sensor.board["begun_ns"], f"the first message of {name}")
         return self.whole_after(begun_ns)
 
-    # -- the node --------------------------------------------------------------------------------------------
+    # -- the node ----------------------------------------------------------------------------------
 
     def start_node(self) -> None:
         self._lives += 1
         self.epoch += 1
-        self.node = start_module("tools.soak.node", "--ros-args", "--params-file", str(self._params_file),
-                                 "-r", f"__node:={NODE}", log=self.folder / f"node{self._lives}.log")
+        self.node = start_module(
+            "tools.soak.node",
+            "--ros-args",
+            "--params-file",
+            str(self._params_file),
+            "-r",
+            f"__node:={NODE}",
+            log=self.folder / f"node{self._lives}.log",
+        )
         self.observer.node_pid = self.node.pid
 
     def end_node(self, sent: int, within_s: float) -> tuple[int, float]:
         """Exit status after the signal ``sent``, and the seconds that it took."""
         begin_s = time.monotonic()
         os.kill(self.node.pid, sent)
-        status = self.until(lambda: self.node.returncode is not None and (self.node.returncode,),
-                            "the end of the node", within_s)[0]
+        status = self.until(
+            lambda: self.node.returncode is not None and (self.node.returncode,),
+            "the end of the node",
+            within_s,
+        )[0]
         ended_s = time.monotonic() - begin_s
         self.node.stop()
         time.sleep(0.2)  # what it sent last may still be on its way
@@ -160,11 +218,15 @@ class Robot:
         if not client.wait_for_service(ANSWER_S):
             raise Unexpected(f"the node has no service {client.srv_name}")
         future = client.call_async(request)
-        return self.until(lambda: future.done() and future.result(), f"an answer of {client.srv_name}")
+        return self.until(
+            lambda: future.done() and future.result(), f"an answer of {client.srv_name}"
+        )
 
     def set(self, name: str, value: Any) -> None:
         """Change a parameter while the node is active."""
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
         result = self.call(SetParameters, request).results[0]
         if not result.successful:
             raise Unexpected(f"{name} could not be set to {value}: {result.reason}")
@@ -175,10 +237,15 @@ class Robot:
     def transit(self, transition: int) -> None:
         """Through the lifecycle service. Raises Unexpected where it fails."""
         asked_ns = time.time_ns()
-        if not self.call(ChangeState, ChangeState.Request(transition=Transition(id=transition))).success:
+        if not self.call(
+            ChangeState, ChangeState.Request(transition=Transition(id=transition))
+        ).success:
             raise Unexpected(f"the lifecycle transition {transition} failed")
         if transition == Transition.TRANSITION_DEACTIVATE:
-            self.until(lambda: self.observer.status_ns > asked_ns and not self.is_running(), "its last account")
+            self.until(
+                lambda: self.observer.status_ns > asked_ns and not self.is_running(),
+                "its last account",
+            )
             self.observer.books.close()
         elif transition == Transition.TRANSITION_ACTIVATE:
             self.epoch += 1
@@ -187,10 +254,12 @@ class Robot:
         """Whether the engine's status is that of an active node."""
         return self.observer.statuses.get("engine", (b"", ""))[1] == "running"
 
-    # -- between two faults ----------------------------------------------------------------------------------
+    # -- between two faults ------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
-        """Stop the cameras until the books stand still, so that sent and received can be compared to the frame."""
+        """Stop the cameras until the books stand still, so that sent and received can be compared
+        to the frame.
+        """
         paused_ns = time.time_ns()
         self.order("paused", tick_of(paused_ns, CAMERA_HZ) + 3, "camera")
         seen: list[tuple[int, dict[str, int]]] = [(0, {})]

@@ -16,7 +16,9 @@ PAUSE_S = 3.5
 
 @dataclass(frozen=True)
 class Fault:
-    """``needs_s`` is about how long it takes, without the ``opens`` times that an engine is opened."""
+    """``needs_s`` is about how long it takes, without the ``opens`` times that an engine is
+    opened.
+    """
 
     name: str
     expected: str
@@ -27,7 +29,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row of the table. ``recovery_s`` None: there was nothing to recover. ``node_mb``: resident once it was over."""
+    """A row of the table. ``recovery_s`` None: there was nothing to recover. ``node_mb``: resident
+    once it was over.
+    """
 
     fault: str
     passed: bool
@@ -40,35 +44,95 @@ class Outcome:
 
 
 def all_faults(cycles: int = CYCLES) -> list[Fault]:
-    """In the order of injection. The node's ends come first, so that its last life is a long one to weigh.
+    """In the order of injection. The node's ends come first, so that its last life is a long one to
+    weigh.
 
-    Then the attacks: a flood fills every queue to its bound, which raises the memory once, before it is weighed.
+    Then the attacks: a flood fills every queue to its bound, which raises the memory once, before
+    it is weighed.
     """
     back = "comes back by itself"
     return [
         Fault("node: SIGINT, restart", "exit status 0 within 5 s", node_faults.node_sigint, 4, 1),
         Fault("node: SIGTERM, restart", "exit status 0 within 5 s", node_faults.node_sigterm, 4, 1),
-        Fault("node: kill -9, restart", "the next one, 4 s later, starts unhindered", node_faults.node_kill, 8, 1),
-        Fault("crash pictures", "refused by reason; never 'error'", hostile_faults.crash_pictures, 6),
+        Fault(
+            "node: kill -9, restart",
+            "the next one, 4 s later, starts unhindered",
+            node_faults.node_kill,
+            8,
+            1,
+        ),
+        Fault(
+            "crash pictures", "refused by reason; never 'error'", hostile_faults.crash_pictures, 6
+        ),
         Fault("slow pictures", "refused by reason; never 'error'", hostile_faults.slow_pictures, 6),
         Fault("floods", "refused by reason; frames afterwards", hostile_faults.floods, 8),
-        Fault("hostile parameters", "each refused in a short text", hostile_faults.hostile_parameters, 4),
-        Fault("camera killed, sync.policy mask", f"ERROR; the others go on without it; {back}",
-              sensor_faults.camera_killed_mask, 6),
-        Fault("camera killed, sync.policy wait", f"ERROR; no frame; {back}", sensor_faults.camera_killed_wait, 6),
-        Fault("arm killed, poses.policy mask", f"WARN; its token masked; {back}", sensor_faults.pose_killed_mask, 6),
-        Fault("arm killed, poses.policy require", f"WARN; no frame, pose_missing; {back}",
-              sensor_faults.pose_killed_require, 6),
+        Fault(
+            "hostile parameters",
+            "each refused in a short text",
+            hostile_faults.hostile_parameters,
+            4,
+        ),
+        Fault(
+            "camera killed, sync.policy mask",
+            f"ERROR; the others go on without it; {back}",
+            sensor_faults.camera_killed_mask,
+            6,
+        ),
+        Fault(
+            "camera killed, sync.policy wait",
+            f"ERROR; no frame; {back}",
+            sensor_faults.camera_killed_wait,
+            6,
+        ),
+        Fault(
+            "arm killed, poses.policy mask",
+            f"WARN; its token masked; {back}",
+            sensor_faults.pose_killed_mask,
+            6,
+        ),
+        Fault(
+            "arm killed, poses.policy require",
+            f"WARN; no frame, pose_missing; {back}",
+            sensor_faults.pose_killed_require,
+            6,
+        ),
         Fault("NaN poses", f"refused.nan; its token masked; {back}", sensor_faults.nan_poses, 3),
         Fault("time 100 s back", "frames go on, hardly any late", sensor_faults.time_back, 3),
         Fault("time 100 s forward", "frames go on, hardly any late", sensor_faults.time_forward, 3),
         Fault("resolution changes", "a new layout each time", sensor_faults.resolution_change, 2),
-        Fault("1 in 50 images damaged", "refused by reason; never 'error'", sensor_faults.damaged_images, 8),
-        Fault("a reader that never reads", "frames at half their rate and more", node_faults.stopped_reader, 8),
-        Fault("disk full in embed", "exit status 1, a clear line; then whole", node_faults.disk_full, 25, 3),
-        Fault(f"lifecycle, {cycles} cycles", "each with a last account, 0 pending",
-              partial(node_faults.lifecycle_cycles, cycles), 0.25 * cycles, 1),
-        Fault("the engine fails", "inactive, ERROR; activate opens it anew", node_faults.engine_error, 3, 1),
+        Fault(
+            "1 in 50 images damaged",
+            "refused by reason; never 'error'",
+            sensor_faults.damaged_images,
+            8,
+        ),
+        Fault(
+            "a reader that never reads",
+            "frames at half their rate and more",
+            node_faults.stopped_reader,
+            8,
+        ),
+        Fault(
+            "disk full in embed",
+            "exit status 1, a clear line; then whole",
+            node_faults.disk_full,
+            25,
+            3,
+        ),
+        Fault(
+            f"lifecycle, {cycles} cycles",
+            "each with a last account, 0 pending",
+            partial(node_faults.lifecycle_cycles, cycles),
+            0.25 * cycles,
+            1,
+        ),
+        Fault(
+            "the engine fails",
+            "inactive, ERROR; activate opens it anew",
+            node_faults.engine_error,
+            3,
+            1,
+        ),
     ]
 
 
@@ -83,8 +147,12 @@ def fitting(faults: Iterable[Fault], seconds: float, open_s: float) -> list[Faul
     return chosen
 
 
-def run(robot: Robot, faults: list[Fault], seconds: float, say: Callable[[str], None]) -> list[Outcome]:
-    """Inject ``faults`` one after the other, spread evenly over ``seconds``, and go on under load until these end."""
+def run(
+    robot: Robot, faults: list[Fault], seconds: float, say: Callable[[str], None]
+) -> list[Outcome]:
+    """Inject ``faults`` one after the other, spread evenly over ``seconds``, and go on under load
+    until these end.
+    """
     begin_s = time.monotonic()
     robot.checkpoint()
     outcomes = []
@@ -96,8 +164,10 @@ def run(robot: Robot, faults: list[Fault], seconds: float, say: Callable[[str], 
         robot.make_whole()
         robot.checkpoint()
         outcomes.append(replace(one, node_mb=resident_mb(robot.node.pid)))
-        say(f"{one.at_s:6.1f} s  {'pass' if one.passed else 'FAIL'}  {one.fault}: {one.seen}; then "
-            f"{outcomes[-1].node_mb:.0f} MB")
+        say(
+            f"{one.at_s:6.1f} s  {'pass' if one.passed else 'FAIL'}  {one.fault}: {one.seen}; then "
+            f"{outcomes[-1].node_mb:.0f} MB"
+        )
     time.sleep(max(0.0, begin_s + seconds - time.monotonic()))
     robot.checkpoint()
     return outcomes
@@ -111,10 +181,23 @@ def _inject(robot: Robot, fault: Fault, begin_s: float) -> Outcome:
         seen, recovery_s, passed = str(error), None, False
     if robot.node.returncode is not None:
         seen, passed = f"{seen}; the node is gone: {robot.node.tail(5)}", False
-    return Outcome(fault.name, passed, fault.expected, seen, recovery_s, at_s, time.monotonic() - begin_s - at_s)
+    return Outcome(
+        fault.name,
+        passed,
+        fault.expected,
+        seen,
+        recovery_s,
+        at_s,
+        time.monotonic() - begin_s - at_s,
+    )
 
 
 def rows(outcomes: list[Outcome]) -> list[dict]:
     """For a JSON file."""
-    return [{key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(one).items()}
-            for one in outcomes]
+    return [
+        {
+            key: round(value, 3) if isinstance(value, float) else value
+            for key, value in asdict(one).items()
+        }
+        for one in outcomes
+    ]

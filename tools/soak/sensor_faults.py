@@ -1,7 +1,8 @@
-"""What sensors do to a node. Each function injects one fault, checks what it leads to, and puts the sensor right again.
+"""What sensors do to a node. Each function injects one fault, checks what it leads to, and puts the
+sensor right again.
 
-They return (what was seen, recovery in s): from the first good message to the first frame with all sources.
-Raise Unexpected.
+They return (what was seen, recovery in s): from the first good message to the first frame with all
+sources. Raise Unexpected.
 """
 
 import time
@@ -10,7 +11,8 @@ from tools.soak.observer import JUMP_NS, Frame
 from tools.soak.robot import Robot, Unexpected
 
 Seen = tuple[str, float | None]
-# How many frames are looked at where some must come, and for how long nothing may come where none must.
+# How many frames are looked at where some must come, and for how long nothing may come where none
+# must.
 WATCHED_FRAMES, SILENCE_S = 8, 2.0
 MOST_LATE = 5
 # What a truncated, a garbled and a mis-stepped image can be refused for.
@@ -22,7 +24,8 @@ def _killed(robot: Robot, name: str) -> None:
 
 
 def _only_without(robot: Robot, name: str) -> str:
-    """What was seen of the next frames: none of them has ``name``, and one at least has all the others.
+    """What was seen of the next frames: none of them has ``name``, and one at least has all the
+    others.
 
     Not each: on a computer that is too slow for the arms, one of theirs may be masked at any time.
     """
@@ -30,8 +33,10 @@ def _only_without(robot: Robot, name: str) -> str:
     frames = robot.next_frames(WATCHED_FRAMES)
     if other := [f for f in frames if name in f.valid]:
         raise Unexpected(f"{len(other)} of {len(frames)} frames hold {sorted(other[0].valid)}")
-    robot.until(lambda: any(f.valid == robot.all - {name} for f in robot.observer.frames[first:]),
-                f"a frame with everything but {name}")
+    robot.until(
+        lambda: any(f.valid == robot.all - {name} for f in robot.observer.frames[first:]),
+        f"a frame with everything but {name}",
+    )
     return f"{len(frames)} frames without it"
 
 
@@ -74,7 +79,9 @@ def pose_killed_require(robot: Robot) -> Seen:
     _killed(robot, name)
     robot.until(lambda: robot.observer.level(f"arm {name}") == 1, "WARN of the arm")
     seen = _none(robot)
-    dropped = robot.until(lambda: robot.observer.books.dropped("pose_missing") - before, "images dropped for it")
+    dropped = robot.until(
+        lambda: robot.observer.books.dropped("pose_missing") - before, "images dropped for it"
+    )
     recovery_s = robot.restart(name)
     robot.set("poses.policy", robot.parameters["poses.policy"])
     return f"WARN, {seen}, pose_missing +{dropped}", recovery_s
@@ -101,7 +108,8 @@ def _jump(robot: Robot, by_ns: int) -> Seen:
     robot.order("offset_ns", by_ns)
     begin_ns = time.time_ns()
     recovery_s = robot.whole_after(begin_ns + 50_000_000) + 0.05
-    # A computer that is too slow for the arms masks some of their tokens at any time: compared with before the jump.
+    # A computer that is too slow for the arms masks some of their tokens at any time: compared with
+    # before the jump.
     share = _whole_share(robot.next_frames(WATCHED_FRAMES), robot)
     if share < usual / 2:
         raise Unexpected(f"{share:.0%} of the frames have all sources; {usual:.0%} before the jump")
@@ -161,4 +169,7 @@ def damaged_images(robot: Robot) -> Seen:
         raise Unexpected("images were dropped as error: something raised what it should not")
     if refused() - before > sent:
         raise Unexpected(f"{refused() - before} refused of {sent} that were damaged")
-    return f"{sent} sent, {refused() - before} refused, the others passed over undecoded", recovery_s
+    return (
+        f"{sent} sent, {refused() - before} refused, the others passed over undecoded",
+        recovery_s,
+    )

@@ -1,9 +1,10 @@
 """One sensor as a process of its own, until it is killed.
 
-    python -m tools.soak.sensors camera TOPIC raw|compressed NUMBER BOARD     640x480 at 30 Hz
-    python -m tools.soak.sensors arm TOPIC FRAME_ID NUMBER BOARD              poses at 250 Hz
-    python -m tools.soak.sensors joints TOPIC JOINT,JOINT NUMBER BOARD        joint states at 50 Hz
-    python -m tools.soak.sensors reader NODE                                  subscribes reliably to the node's tensors
+python -m tools.soak.sensors camera TOPIC raw|compressed NUMBER BOARD     640x480 at 30 Hz python -m
+tools.soak.sensors arm TOPIC FRAME_ID NUMBER BOARD              poses at 250 Hz python -m
+tools.soak.sensors joints TOPIC JOINT,JOINT NUMBER BOARD        joint states at 50 Hz python -m
+tools.soak.sensors reader NODE                                  subscribes reliably to the node's
+tensors
 """
 
 import array
@@ -36,12 +37,16 @@ TENSORS = ("tokens", "embedding", "overhead/patch_features")
 
 
 def tick_of(wall_ns: int, rate_hz: int) -> int:
-    """The number of the latest tick at ``rate_hz``, counted from the beginning of the wall clock."""
+    """The number of the latest tick at ``rate_hz``, counted from the beginning of the wall
+    clock.
+    """
     return wall_ns * rate_hz // NANOSECONDS
 
 
 def ticks(rate_hz: int, phase_ns: int, board: Board, send: Callable[[int], None]) -> None:
-    """Call ``send`` with the time stamp at ``rate_hz``, at the same times in every process. Missed ticks are gone."""
+    """Call ``send`` with the time stamp at ``rate_hz``, at the same times in every process. Missed
+    ticks are gone.
+    """
     board["begun_ns"] = 0
     while rclpy.ok():
         next_tick = tick_of(time.time_ns() - phase_ns, rate_hz) + 1
@@ -62,8 +67,13 @@ def raw_image(pixels: np.ndarray) -> Image:
 
 def damaged_raw(good: Image, number: int) -> Image:
     """Truncated, or with a step shorter than a row, in turn."""
-    bad = Image(height=good.height, width=good.width, encoding=good.encoding, step=good.step - number % 2 * 7)
-    bad.data = good.data if number % 2 else good.data[:-good.step]
+    bad = Image(
+        height=good.height,
+        width=good.width,
+        encoding=good.encoding,
+        step=good.step - number % 2 * 7,
+    )
+    bad.data = good.data if number % 2 else good.data[: -good.step]
     return bad
 
 
@@ -77,7 +87,11 @@ def damaged_jpeg(good: CompressedImage, number: int) -> CompressedImage:
     """Truncated, or noise behind a JPEG's first bytes, in turn."""
     noise = np.random.default_rng(number).integers(0, 256, len(good.data), np.uint8).tobytes()
     bad = CompressedImage(format=good.format)
-    bad.data = array.array("B", good.data[:20].tobytes() + noise) if number % 2 else good.data[:len(good.data) // 2]
+    bad.data = (
+        array.array("B", good.data[:20].tobytes() + noise)
+        if number % 2
+        else good.data[: len(good.data) // 2]
+    )
     return bad
 
 
@@ -93,9 +107,13 @@ def camera(topic: str, transport: str, number: int, board: Board) -> None:
     shown = [np.frombuffer(p, np.uint8).reshape(HEIGHT_PX, WIDTH_PX, 3) for p in pictures()]
     shown = shown[number:] + shown[:number]
     whole, half = [make(p) for p in shown], [make(np.ascontiguousarray(p[::2, ::2])) for p in shown]
-    hostile = {kind: [compressed(p) for p in make_pictures()] if transport == "compressed" else []
-               for kind, make_pictures in ((1, crash_pictures), (2, slow_pictures))}
-    publisher = rclpy.create_node(f"soak_camera_{number}").create_publisher(type(whole[0]), topic, QoSProfile(depth=5))
+    hostile = {
+        kind: [compressed(p) for p in make_pictures()] if transport == "compressed" else []
+        for kind, make_pictures in ((1, crash_pictures), (2, slow_pictures))
+    }
+    publisher = rclpy.create_node(f"soak_camera_{number}").create_publisher(
+        type(whole[0]), topic, QoSProfile(depth=5)
+    )
 
     def send(stamp_ns: int) -> None:
         sent, every = board["sent"], board["damage_every"]
@@ -103,7 +121,11 @@ def camera(topic: str, transport: str, number: int, board: Board) -> None:
         if every and sent % every == number:
             board["damaged"] += 1
             pictures = hostile.get(board["damage_kind"])
-            message = pictures[board["damaged"] % len(pictures)] if pictures else damage(message, board["damaged"])
+            message = (
+                pictures[board["damaged"] % len(pictures)]
+                if pictures
+                else damage(message, board["damaged"])
+            )
         for _ in range(board["flood"] if hostile[1] else 0):
             board["sent"] += 1
             board["damaged"] += 1
@@ -118,14 +140,19 @@ def camera(topic: str, transport: str, number: int, board: Board) -> None:
 
 def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
     """A hand that goes round in a circle, once in ten seconds."""
-    publisher = rclpy.create_node(f"soak_arm_{number}").create_publisher(PoseStamped, topic, QoSProfile(depth=20))
+    publisher = rclpy.create_node(f"soak_arm_{number}").create_publisher(
+        PoseStamped, topic, QoSProfile(depth=20)
+    )
     message = PoseStamped()
 
     def send(stamp_ns: int) -> None:
         angle = stamp_ns % 10_000_000_000 / 10e9 * 2 * math.pi
         message.pose.position.x = math.nan if board["not_a_number"] else 0.3 * math.cos(angle)
         message.pose.position.y, message.pose.position.z = 0.3 * math.sin(angle), 0.5
-        message.pose.orientation.z, message.pose.orientation.w = math.sin(angle / 2), math.cos(angle / 2)
+        message.pose.orientation.z, message.pose.orientation.w = (
+            math.sin(angle / 2),
+            math.cos(angle / 2),
+        )
         _publish(publisher, message, stamp_ns, frame_id, board["flood"])
 
     ticks(ARM_HZ, 0, board, send)
@@ -133,7 +160,9 @@ def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
 
 def joints(topic: str, names: str, number: int, board: Board) -> None:
     """Grippers that open and close, once in ten seconds."""
-    publisher = rclpy.create_node(f"soak_joints_{number}").create_publisher(JointState, topic, QoSProfile(depth=20))
+    publisher = rclpy.create_node(f"soak_joints_{number}").create_publisher(
+        JointState, topic, QoSProfile(depth=20)
+    )
     message = JointState(name=names.split(","))
 
     def send(stamp_ns: int) -> None:
@@ -144,8 +173,13 @@ def joints(topic: str, names: str, number: int, board: Board) -> None:
     ticks(JOINTS_HZ, 0, board, send)
 
 
-def _publish(publisher: Publisher, message: PoseStamped | JointState, stamp_ns: int, frame_id: str,
-             flood: int) -> None:
+def _publish(
+    publisher: Publisher,
+    message: PoseStamped | JointState,
+    stamp_ns: int,
+    frame_id: str,
+    flood: int,
+) -> None:
     """Publish ``message``, behind ``flood`` others of it whose stamps lie 1 ns apart."""
     for earlier_ns in range(flood, -1, -1):
         message.header = header_of(stamp_ns - earlier_ns, frame_id)
@@ -172,7 +206,9 @@ def main(kind: str, *arguments: str) -> None:
         reader(*arguments)
     else:
         topic, variant, number, board = arguments
-        {"camera": camera, "arm": arm, "joints": joints}[kind](topic, variant, int(number), Board(Path(board)))
+        {"camera": camera, "arm": arm, "joints": joints}[kind](
+            topic, variant, int(number), Board(Path(board))
+        )
 
 
 if __name__ == "__main__":

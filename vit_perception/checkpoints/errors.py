@@ -9,7 +9,8 @@ _MOST_LINES, _LONGEST_LINE = 40, 2000
 
 
 class CheckpointError(InvalidValue):
-    """A checkpoint that cannot be used; the message names the file, what is wrong, and what is accepted.
+    """A checkpoint that cannot be used; the message names the file, what is wrong, and what is
+    accepted.
 
     What a file says of itself is shown in bounds, and without codes that a terminal would obey.
     """
@@ -32,13 +33,17 @@ def side_by_side(left_title: str, left: list[str], right_title: str, right: list
         return []
     left, right = _first_of(left), _first_of(right)
     width = max(map(len, [left_title, *left]))
-    return [f"  {a:<{width}} | {b}".rstrip() for a, b in
-            [(left_title, right_title), *zip_longest(left, right, fillvalue="")]]
+    return [
+        f"  {a:<{width}} | {b}".rstrip()
+        for a, b in [(left_title, right_title), *zip_longest(left, right, fillvalue="")]
+    ]
 
 
 def _shown(line: str) -> str:
     cut = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} …"
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return (
+        cut if cut.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    )
 
 
 def _first_of(lines: list[str]) -> list[str]:

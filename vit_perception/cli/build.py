@@ -1,88 +1,161 @@
 """Build and verify an engine ahead of the first start, so that the node finds it in the cache.
 
-With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are not here; whether
-their features agree with the model is proven on the GPU, by the first configure. With --out the engine is also one
-file, to be copied to a robot and named there by the parameter engine.file.
+With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are
+not here; whether their features agree with the model is proven on the GPU, by the first configure.
+With --out the engine is also one file, to be copied to a robot and named there by the parameter
+engine.file.
 """
 
 import re
 from argparse import ArgumentParser, Namespace
 
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
-from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
+from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.files.errors import InvalidValue
-from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--backend", choices=BACKENDS, default="auto")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=1, help="number of cameras (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=1, help="number of cameras (default: %(default)s)"
+    )
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="network size in px")
-    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
-    parser.add_argument("--family", default="auto", help="as the node's model.family (default: %(default)s)")
-    parser.add_argument("--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--family", default="auto", help="as the node's model.family (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)"
+    )
     parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
-    parser.add_argument("--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0")
-    parser.add_argument("--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures")
-    parser.add_argument("--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)")
-    parser.add_argument("--out", type=user_path, metavar="FILE", help="also write the engine as one file, for the "
-                        "parameter engine.file of a robot's node (tensorrt, tensorrt_rtx with one --target)")
+    parser.add_argument(
+        "--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0"
+    )
+    parser.add_argument(
+        "--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures"
+    )
+    parser.add_argument(
+        "--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        metavar="FILE",
+        help="also write the engine as one file, for the "
+        "parameter engine.file of a robot's node (tensorrt, tensorrt_rtx with one --target)",
+    )
     parser.add_argument("--force", action="store_true", help="replace the file of --out")
-    parser.add_argument("--no-memory-check", action="store_true", help="build even where less memory is free than it "
-                        "takes, as engine.check_memory: false")
+    parser.add_argument(
+        "--no-memory-check",
+        action="store_true",
+        help="build even where less memory is free than it takes, as engine.check_memory: false",
+    )
 
 
 def run(args: Namespace) -> int:
     precision = SHORT.get(args.precision, args.precision)
-    settings = EngineSettings(args.backend, precision, calibration=args.calibration,
-                              check_memory=not args.no_memory_check, device=args.device)
+    settings = EngineSettings(
+        args.backend,
+        precision,
+        calibration=args.calibration,
+        check_memory=not args.no_memory_check,
+        device=args.device,
+    )
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
     if args.out is not None:
         check_out(args.out, args.force)
         if args.backend not in ("auto", *ENGINE_FILE_BACKENDS):
-            raise InvalidValue(f"--out with --backend {args.backend}, which has no engine as a file; accepted: "
-                               f"{' or '.join(ENGINE_FILE_BACKENDS)}")
+            raise InvalidValue(
+                f"--out with --backend {args.backend}, which has no engine as a file; accepted: "
+                f"{' or '.join(ENGINE_FILE_BACKENDS)}"
+            )
         if len(targets) > 1:
-            raise InvalidValue(f"--out is one engine, and there are {len(targets)} targets ({', '.join(targets)}); "
-                               "accepted: one --target")
+            raise InvalidValue(
+                f"--out is one engine, and there are {len(targets)} targets "
+                f"({', '.join(targets)}); "
+                "accepted: one --target"
+            )
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")
         loaded = load_checkpoint(args.checkpoint, args.family)
         if args.dense and loaded.dense is None:
-            raise CheckpointError(f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or Depth "
-                                  "Anything checkpoint")
-        results = build_ahead(settings, loaded, args.batch, args.block, tuple(args.size) if args.size else None,
-                              targets, bars.tell, bars.built, args.dense)
+            raise CheckpointError(
+                f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "
+                "Depth "
+                "Anything checkpoint"
+            )
+        results = build_ahead(
+            settings,
+            loaded,
+            args.batch,
+            args.block,
+            tuple(args.size) if args.size else None,
+            targets,
+            bars.tell,
+            bars.built,
+            args.dense,
+        )
     for result in results:
         kept = f" in {result.path}" if result.path else ""
-        done = {True: "found in the cache", False: "built", None: "opened, which needs nothing built"}[result.cached]
+        done = {
+            True: "found in the cache",
+            False: "built",
+            None: "opened, which needs nothing built",
+        }[result.cached]
         print(f"{result.what}: {done}{kept}; parity {result.parity} {result.figures}".rstrip())
     if args.out is not None:
         if not is_carried(results[0].path):
-            raise InvalidValue(f"--out with {results[0].what}, which has no engine as a file; accepted: --backend "
-                               f"{' or '.join(ENGINE_FILE_BACKENDS)}")
+            raise InvalidValue(
+                f"--out with {results[0].what}, which has no engine as a file; accepted: --backend "
+                f"{' or '.join(ENGINE_FILE_BACKENDS)}"
+            )
         write_engine_file(args.out, results[0].path)
-        print(f"Written: {args.out}. Copy it to the robot and set engine.file there to its path: each configure proves "
-              "it.")
+        print(
+            f"Written: {args.out}. Copy it to the robot and set engine.file there to its path: "
+            "each configure proves "
+            "it."
+        )
     elif any(result.parity == TO_BE_PROVEN for result in results):
-        print("Copy the engine cache to the machine with the GPU: the node's first configure proves each engine there.")
+        print(
+            "Copy the engine cache to the machine with the GPU: the node's first configure proves "
+            "each engine there."
+        )
     return 0
 
 
 class BuildBars(Progress):
-    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for each engine."""
+    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for
+    each engine.
+    """
 
     def __init__(self):
-        super().__init__(TaskProgressColumn(), BarColumn(12), TimeElapsedColumn(), TextColumn("{task.description}"))
+        super().__init__(
+            TaskProgressColumn(),
+            BarColumn(12),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         self._step = self.add_task("", total=None)
         self._engines: dict[str, TaskID] = {}
 
@@ -95,7 +168,9 @@ class BuildBars(Progress):
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
     def tell(self, text: str) -> None:
-        """A line that stays; percentages are the bars' business where there is a terminal to draw them on."""
+        """A line that stays; percentages are the bars' business where there is a terminal to draw
+        them on.
+        """
         self.step(text)
         if not self.console.is_terminal or not re.search(r": \d+% after \d+ s", text):
             self.console.print(text, soft_wrap=True, highlight=False)
@@ -108,9 +183,11 @@ class BuildBars(Progress):
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
-    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any; else nothing.
+    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any;
+    else nothing.
 
-    A GPU that is here and cannot be used is no reason to build for others: opening says what is wrong with it.
+    A GPU that is here and cannot be used is no reason to build for others: opening says what is
+    wrong with it.
     """
     if backend != "tensorrt_rtx" or not (why_not := tensorrt_api.driver_fault()):
         return ()

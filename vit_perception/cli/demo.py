@@ -1,8 +1,8 @@
 """Replay a recorded Panda arm through the node, live over DDS, and show what it sees.
 
-Fits a head for the task's stages on one recording, starts the lifecycle node as its own process, plays the other
-recording to it at recorded speed from a third process, and watches the topics as a policy node would.
-Writes summary.json, contact_sheet.png and an MCAP bag of the outputs.
+Fits a head for the task's stages on one recording, starts the lifecycle node as its own process,
+plays the other recording to it at recorded speed from a third process, and watches the topics as a
+policy node would. Writes summary.json, contact_sheet.png and an MCAP bag of the outputs.
 """
 
 import json
@@ -19,34 +19,52 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
 from vit_perception.cli import fit
 from vit_perception.cli.demo_report import DemoRun, failures, summarise, write_sheet
 from vit_perception.cli.paths import user_path
 from vit_perception.cli.processes import PACKAGE, Child, share_folder, use_large_data_profile
+from vit_perception.config.parameter_files import ParameterFile
 from vit_perception.files.atomic import is_half_made, write_whole
 from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.config.parameter_files import ParameterFile
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
 
 CAMERAS = ("agentview", "wrist")
 CONFIGURE_S, SETTLE_S = 180.0, 10.0
-WRITTEN = ("heads", "outputs", "params.yaml", "sent.jsonl", "node.log", "player.log", "summary.json",
-           "contact_sheet.png")
+WRITTEN = (
+    "heads",
+    "outputs",
+    "params.yaml",
+    "sent.jsonl",
+    "node.log",
+    "player.log",
+    "summary.json",
+    "contact_sheet.png",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     data = PACKAGE.parent / "data/demo"
-    for option, default, what in (("--train-bag", data / "pick_place_train", "recording to fit on"),
-                                  ("--bag", data / "pick_place_demo", "recording to replay"),
-                                  ("--params", share_folder() / "config/demo.yaml", "parameters of the node")):
-        parser.add_argument(option, type=user_path, default=default, help=f"{what} (default: %(default)s)")
-    parser.add_argument("--out", type=user_path, default=Path("demo_output"),
-                        help="folder to write (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
+    for option, default, what in (
+        ("--train-bag", data / "pick_place_train", "recording to fit on"),
+        ("--bag", data / "pick_place_demo", "recording to replay"),
+        ("--params", share_folder() / "config/demo.yaml", "parameters of the node"),
+    ):
+        parser.add_argument(
+            option, type=user_path, default=default, help=f"{what} (default: %(default)s)"
+        )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        default=Path("demo_output"),
+        help="folder to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -63,10 +81,16 @@ def run(args: Namespace) -> int:
     demo = watch(args, params_file, console)
     console.rule("3  what came out")
     summary = summarise(demo)
-    write_whole(args.out / "summary.json", lambda file: file.write_text(json.dumps(summary, indent=1) + "\n"))
+    write_whole(
+        args.out / "summary.json",
+        lambda file: file.write_text(json.dumps(summary, indent=1) + "\n"),
+    )
     write_sheet(demo, preprocess, args.out / "contact_sheet.png")
     print(json.dumps(summary, indent=1))
-    print(f"written: {', '.join(str(args.out / f) for f in ('summary.json', 'contact_sheet.png', 'outputs'))}")
+    print(
+        "written: "
+        f"{', '.join(str(args.out / f) for f in ('summary.json', 'contact_sheet.png', 'outputs'))}"
+    )
     for failure in (failed := failures(summary)):
         print(f"FAILED: {failure}")
     return 1 if failed else 0
@@ -78,32 +102,51 @@ def check(args: Namespace) -> None:
         raise InvalidValue(f"--rate is {args.rate}; accepted: more than 0")
     for option, path in (("--bag", args.bag), ("--train-bag", args.train_bag)):
         if not path.exists():
-            raise InvalidValue(f"{option}: no bag at {path}; the demo's recordings are in data/demo of the repository")
+            raise InvalidValue(
+                f"{option}: no bag at {path}; the demo's recordings are in data/demo of the "
+                "repository"
+            )
         with BagReader(path) as bag:
             bag.count("/task_stage")
 
 
 def parameters_of(file: Path) -> dict:
-    """The parameters that ``file`` gives to the node. Raises InvalidValue where the demo cannot do with them."""
+    """The parameters that ``file`` gives to the node. Raises InvalidValue where the demo cannot do
+    with them.
+    """
     content = ParameterFile(file)
-    # An empty list is the default of every list, and there is no way to write one that all versions of ROS read.
-    given = {name: value for name, value in content.values_for(content.node()).items() if value is not None}
+    # An empty list is the default of every list, and there is no way to write one that all versions
+    # of ROS read.
+    given = {
+        name: value
+        for name, value in content.values_for(content.node()).items()
+        if value is not None
+    }
     given.setdefault("model.checkpoint", "demo")
     for name in (*(f"cameras.{camera}.topic" for camera in CAMERAS), "model.checkpoint"):
         if not isinstance(given.get(name), str):
-            raise InvalidValue(f"--params: {file} gives no text for {name}; accepted: one with the cameras "
-                               f"{', '.join(CAMERAS)}, as config/demo.yaml")
+            raise InvalidValue(
+                f"--params: {file} gives no text for {name}; accepted: one with the cameras "
+                f"{', '.join(CAMERAS)}, as config/demo.yaml"
+            )
     return given
 
 
 def make_room(out: Path) -> None:
-    """Remove what an earlier demo wrote to ``out``, and nothing else. Raises ValueError where other files are."""
+    """Remove what an earlier demo wrote to ``out``, and nothing else. Raises ValueError where other
+    files are.
+    """
     out.mkdir(parents=True, exist_ok=True)
     half_made = "|".join(map(re.escape, WRITTEN))
-    others = sorted(p.name for p in out.iterdir() if p.name not in WRITTEN and not is_half_made(p, half_made))
+    others = sorted(
+        p.name for p in out.iterdir() if p.name not in WRITTEN and not is_half_made(p, half_made)
+    )
     if others:
-        raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an empty "
-                           "folder, or one that the demo wrote")
+        raise InvalidValue(
+            f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an "
+            "empty "
+            "folder, or one that the demo wrote"
+        )
     for path in out.iterdir():
         # Of a link only the link goes.
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -116,14 +159,18 @@ def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
         out = args.out / "heads" / camera
         print(f"{camera}:")
         train = read_bag(args.train_bag, topic, "/task_stage", every=2)
-        with FeatureSource(parameters["model.checkpoint"], family=parameters.get("model.family", "auto")) as source:
+        with FeatureSource(
+            parameters["model.checkpoint"], family=parameters.get("model.family", "auto")
+        ) as source:
             fit.probe(source, train, {}, "logistic", "cls_mean", out)
         parameters[f"cameras.{camera}.head"] = str(out.resolve())
     return Preprocessor(source.card.rule)
 
 
 def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
-    """Start the node and the player, and collect what the node publishes until the bag has ended."""
+    """Start the node and the player, and collect what the node publishes until the bag has
+    ended.
+    """
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -132,8 +179,15 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
     use_large_data_profile()
     # Nothing leaves this machine unless the user has said otherwise.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    encoder = Child.module("vit_perception.ros.start", "--ros-args", "--params-file", str(params_file), "-p",
-                           "autostart:=true", log=args.out / "node.log")
+    encoder = Child.module(
+        "vit_perception.ros.start",
+        "--ros-args",
+        "--params-file",
+        str(params_file),
+        "-p",
+        "autostart:=true",
+        log=args.out / "node.log",
+    )
     rclpy.init()
     try:
         with BagReader(args.bag) as bag, BagWriter(args.out / "outputs") as recording:
@@ -142,12 +196,25 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
             executor = SingleThreadedExecutor()
             executor.add_node(watcher)
             wait_for_layout(executor, watcher, encoder)
-            player = Child.module("vit_perception.cli.main", "replay", str(args.bag), "--topics", *demo.topics,
-                                  "--rate", str(args.rate), "--wait-s", "30", "--log", str(demo.sent.path),
-                                  log=args.out / "player.log")
+            player = Child.module(
+                "vit_perception.cli.main",
+                "replay",
+                str(args.bag),
+                "--topics",
+                *demo.topics,
+                "--rate",
+                str(args.rate),
+                "--wait-s",
+                "30",
+                "--log",
+                str(demo.sent.path),
+                log=args.out / "player.log",
+            )
             play(executor, watcher, player, encoder, demo, console)
             if (status := player.stop()) != 0:
-                raise OperationFailed(f"the player ended with exit status {status}:\n{player.tail()}")
+                raise OperationFailed(
+                    f"the player ended with exit status {status}:\n{player.tail()}"
+                )
             demo.collect(watcher)
             settle(executor, watcher, demo, encoder)
         status = encoder.stop()
@@ -162,11 +229,17 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
 
 
 def wait_for_layout(executor, watcher, encoder: Child) -> None:
-    """Spin until the node has said what it loaded. Raises RuntimeError with its last words when it cannot."""
+    """Spin until the node has said what it loaded. Raises RuntimeError with its last words when it
+    cannot.
+    """
     deadline_s = time.monotonic() + CONFIGURE_S
     while watcher.layout is None:
         check_alive(encoder)
-        failed = [s.message for s in (watcher.diagnostics.status if watcher.diagnostics else ()) if s.level == b"\x02"]
+        failed = [
+            s.message
+            for s in (watcher.diagnostics.status if watcher.diagnostics else ())
+            if s.level == b"\x02"
+        ]
         if failed or time.monotonic() > deadline_s:
             why = failed[0] if failed else f"~/layout did not come within {CONFIGURE_S:g} s"
             raise OperationFailed(f"the node is not ready: {why}; it said:\n{encoder.tail()}")
@@ -176,13 +249,22 @@ def wait_for_layout(executor, watcher, encoder: Child) -> None:
 def check_alive(encoder: Child) -> None:
     """Raise RuntimeError with the node's last words when it has ended."""
     if encoder.returncode is not None:
-        raise OperationFailed(f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}")
+        raise OperationFailed(
+            f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}"
+        )
 
 
-def play(executor, watcher, player: Child, encoder: Child, demo: "DemoRun", console: Console) -> None:
+def play(
+    executor, watcher, player: Child, encoder: Child, demo: "DemoRun", console: Console
+) -> None:
     """Spin while the bag plays, with a progress bar and a line about the newest frame."""
-    progress = Progress(TextColumn("replaying"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-                        TimeRemainingColumn(), console=console)
+    progress = Progress(
+        TextColumn("replaying"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+    )
     bar = progress.add_task("", total=demo.duration_s)
     shown, printed = 0, 0
     with Live(progress, console=console, refresh_per_second=10) as live:
@@ -207,7 +289,9 @@ def play(executor, watcher, player: Child, encoder: Child, demo: "DemoRun", cons
 
 
 def settle(executor, watcher, demo: "DemoRun", encoder: Child) -> None:
-    """Wait until the node's books hold every image sent, or for ``SETTLE_S``: what is missing then is lost."""
+    """Wait until the node's books hold every image sent, or for ``SETTLE_S``: what is missing then
+    is lost.
+    """
     deadline_s = time.monotonic() + SETTLE_S
     watcher.diagnostics = None
     while time.monotonic() < deadline_s and not demo.is_settled(watcher):

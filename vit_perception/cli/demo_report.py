@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
-from vit_perception.recordings.reader import BagReader
 from vit_perception.files.atomic import write_whole
 from vit_perception.image.decode import decode_compressed, stamp_ns_of
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.recordings.reader import BagReader
+from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
 
 IMAGE_TYPE, POSE_TYPE = "sensor_msgs/msg/CompressedImage", "geometry_msgs/msg/PoseStamped"
 ROWS = 6
@@ -32,7 +32,10 @@ class SentLog:
             with open(self.path, encoding="utf-8") as file:
                 file.seek(self._offset)
                 # The last line may be half written: it is read again next time.
-                lines, self._offset = (text := file.read())[: text.rfind("\n") + 1], self._offset + text.rfind("\n") + 1
+                lines, self._offset = (
+                    (text := file.read())[: text.rfind("\n") + 1],
+                    self._offset + text.rfind("\n") + 1,
+                )
             for entry in map(json.loads, lines.splitlines()):
                 if entry["topic"].endswith("compressed"):
                     self.images += 1
@@ -42,7 +45,9 @@ class SentLog:
 
 @dataclass
 class DemoRun:
-    """One replay: the bag's truth, when each image was sent, and what the node published and counted."""
+    """One replay: the bag's truth, when each image was sent, and what the node published and
+    counted.
+    """
 
     bag_path: Path
     sent: SentLog
@@ -60,13 +65,24 @@ class DemoRun:
         """Read what is known before the replay starts."""
         stages = {stamp_ns: m.data for _, stamp_ns, m in bag.messages(["/task_stage"])}
         topics = [t for t, kind in bag.topics.items() if kind in (IMAGE_TYPE, POSE_TYPE)]
-        return cls(bag.path, SentLog(sent), sorted(topics), bag.start_ns, (bag.end_ns - bag.start_ns) / 1e9, stages)
+        return cls(
+            bag.path,
+            SentLog(sent),
+            sorted(topics),
+            bag.start_ns,
+            (bag.end_ns - bag.start_ns) / 1e9,
+            stages,
+        )
 
     def line(self, count: int, stamp_ns: int, frame) -> str:
         """The live line: frame, predicted stage with score, pose, latency."""
         stage = "{} {:.2f}".format(*best_class(frame.classes)) if frame.classes else "no stage"
         position = [p.pose.position for p in frame.poses.values()]
-        pose = f"({position[0].x:+.3f}, {position[0].y:+.3f}, {position[0].z:+.3f}) m" if position else "no pose"
+        pose = (
+            f"({position[0].x:+.3f}, {position[0].y:+.3f}, {position[0].z:+.3f}) m"
+            if position
+            else "no pose"
+        )
         sent_ns = self.sent.read().get(stamp_ns)
         latency = f"{(frame.received_ns - sent_ns) / 1e6:.0f} ms" if sent_ns else ""
         return f"frame {count:>3}  {stage:<10}  pose {pose}  {latency}"
@@ -76,7 +92,9 @@ class DemoRun:
         self.collect(watcher)
         received = sum(a["received"] for a in self.accounts.values())
         self.sent.read()
-        return received == self.sent.images and not any(a["pending"] for a in self.accounts.values())
+        return received == self.sent.images and not any(
+            a["pending"] for a in self.accounts.values()
+        )
 
     def collect(self, watcher) -> None:
         """Take over what the watcher has."""
@@ -92,7 +110,9 @@ class DemoRun:
     def latencies_ms(self) -> np.ndarray:
         """From handing the image to DDS until the tokens were received, of each frame published."""
         sent = self.sent.read()
-        return np.array([(f.received_ns - sent[s]) / 1e6 for s, f in sorted(self.frames.items()) if s in sent])
+        return np.array(
+            [(f.received_ns - sent[s]) / 1e6 for s, f in sorted(self.frames.items()) if s in sent]
+        )
 
 
 def summarise(demo: DemoRun) -> dict:
@@ -103,14 +123,28 @@ def summarise(demo: DemoRun) -> dict:
     cameras = [c.name for c in layout.cameras if c.labels]
     accuracy = {name: accuracy_of(demo, [name]) for name in cameras}
     return {
-        "frames_sent": demo.sent.images, "frames_received": total["received"], "frames_published": total["published"],
-        "frames_dropped": {k.removeprefix("dropped."): n for k, n in total.items() if k.startswith("dropped.")},
-        "frames_pending": total["pending"], "groups_published": len(demo.frames),
-        "latency_ms": {"p50": round(float(np.percentile(latencies, 50)), 1) if len(latencies) else None,
-                       "p99": round(float(np.percentile(latencies, 99)), 1) if len(latencies) else None},
-        "engine": {"runtime": layout.runtime, "precision": layout.precision, "min_cosine": layout.min_cosine},
-        "classification": {"accuracy": accuracy_of(demo, cameras), "accuracy_by_camera": accuracy,
-                           "labels": sorted(set(demo.stages.values()))},
+        "frames_sent": demo.sent.images,
+        "frames_received": total["received"],
+        "frames_published": total["published"],
+        "frames_dropped": {
+            k.removeprefix("dropped."): n for k, n in total.items() if k.startswith("dropped.")
+        },
+        "frames_pending": total["pending"],
+        "groups_published": len(demo.frames),
+        "latency_ms": {
+            "p50": round(float(np.percentile(latencies, 50)), 1) if len(latencies) else None,
+            "p99": round(float(np.percentile(latencies, 99)), 1) if len(latencies) else None,
+        },
+        "engine": {
+            "runtime": layout.runtime,
+            "precision": layout.precision,
+            "min_cosine": layout.min_cosine,
+        },
+        "classification": {
+            "accuracy": accuracy_of(demo, cameras),
+            "accuracy_by_camera": accuracy,
+            "labels": sorted(set(demo.stages.values())),
+        },
         "pose_skew_ms": {"p50": skews[0], "max": skews[1]},
     }
 
@@ -118,24 +152,38 @@ def summarise(demo: DemoRun) -> dict:
 def best_class(classes: dict[str, dict[str, float]]) -> tuple[str, float]:
     """The class with the highest mean of the cameras' scores, and that mean."""
     names = {name for scores in classes.values() for name in scores}
-    mean = {name: sum(scores.get(name, 0.0) for scores in classes.values()) / len(classes) for name in sorted(names)}
+    mean = {
+        name: sum(scores.get(name, 0.0) for scores in classes.values()) / len(classes)
+        for name in sorted(names)
+    }
     best = max(mean, key=mean.get)
     return best, mean[best]
 
 
 def accuracy_of(demo: DemoRun, cameras: list[str]) -> float | None:
-    """Share of the published frames whose stage these cameras tell right, by the mean of their scores."""
-    hits = [best_class({c: f.classes[c] for c in cameras})[0] == demo.stages[s] for s, f in demo.frames.items()
-            if s in demo.stages and set(cameras) <= set(f.classes)]
+    """Share of the published frames whose stage these cameras tell right, by the mean of their
+    scores.
+    """
+    hits = [
+        best_class({c: f.classes[c] for c in cameras})[0] == demo.stages[s]
+        for s, f in demo.frames.items()
+        if s in demo.stages and set(cameras) <= set(f.classes)
+    ]
     return round(float(np.mean(hits)), 4) if hits else None
 
 
 def failures(summary: dict) -> list[str]:
     """What this run promised and did not keep."""
     found = []
-    accounted = summary["frames_published"] + sum(summary["frames_dropped"].values()) + summary["frames_pending"]
+    accounted = (
+        summary["frames_published"]
+        + sum(summary["frames_dropped"].values())
+        + summary["frames_pending"]
+    )
     if summary["frames_received"] < 0.99 * summary["frames_sent"]:
-        found.append(f"{summary['frames_received']} of {summary['frames_sent']} frames were received")
+        found.append(
+            f"{summary['frames_received']} of {summary['frames_sent']} frames were received"
+        )
     if summary["frames_received"] != accounted:
         found.append(f"{summary['frames_received']} frames received, {accounted} accounted for")
     if not summary["groups_published"]:
@@ -149,14 +197,27 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
     """The contact sheet: moments spread over the replay, one panel a camera."""
     # Topics of one stamp come one by one: only frames of which everything came can be drawn.
     cameras = [c.name for c in demo.layout.cameras]
-    whole = [s for s, f in sorted(demo.frames.items()) if f.tokens is not None and set(cameras) <= set(f.attention)
-             and set(cameras) <= set(f.classes) and s in demo.stages]
+    whole = [
+        s
+        for s, f in sorted(demo.frames.items())
+        if f.tokens is not None
+        and set(cameras) <= set(f.attention)
+        and set(cameras) <= set(f.classes)
+        and s in demo.stages
+    ]
     if not whole:
         return
     chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
     images = images_at(demo, set(chosen))
-    moments = [Moment((s - demo.start_ns) / 1e9, demo.stages[s], *best_class(demo.frames[s].classes),
-                      tuple(panel(demo, preprocess, images, c, s) for c in cameras)) for s in chosen]
+    moments = [
+        Moment(
+            (s - demo.start_ns) / 1e9,
+            demo.stages[s],
+            *best_class(demo.frames[s].classes),
+            tuple(panel(demo, preprocess, images, c, s) for c in cameras),
+        )
+        for s in chosen
+    ]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
     sheet = draw_sheet(moments, f"What the robot sees: {runs}")
     write_whole(path, lambda file: sheet.save(file, "PNG"))
@@ -166,15 +227,26 @@ def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.nd
     """(topic, stamp) -> decoded image message of the bag."""
     with BagReader(demo.bag_path) as bag:
         topics = [t for t in demo.topics if bag.topics[t] == IMAGE_TYPE]
-        return {(topic, stamp_ns_of(m.header)): decode_compressed(m) for topic, _, m in bag.messages(topics)
-                if stamp_ns_of(m.header) in stamps_ns}
+        return {
+            (topic, stamp_ns_of(m.header)): decode_compressed(m)
+            for topic, _, m in bag.messages(topics)
+            if stamp_ns_of(m.header) in stamps_ns
+        }
 
 
-def panel(demo: DemoRun, preprocess: Preprocessor, images: dict, camera: str, stamp_ns: int) -> CameraPanel:
+def panel(
+    demo: DemoRun, preprocess: Preprocessor, images: dict, camera: str, stamp_ns: int
+) -> CameraPanel:
     """One camera at one moment, from what the node published and the bag's image."""
     frame = demo.frames[stamp_ns]
     group = demo.layout.group(f"{camera}/patch")
     image = images[f"/{camera}/image/compressed", stamp_ns]
     rgb = preprocess(image).permute(1, 2, 0).numpy()
-    return CameraPanel(camera, rgb, frame.tokens[group.start:group.stop], group.grid, frame.attention[camera],
-                       *best_class({camera: frame.classes[camera]}))
+    return CameraPanel(
+        camera,
+        rgb,
+        frame.tokens[group.start : group.stop],
+        group.grid,
+        frame.attention[camera],
+        *best_class({camera: frame.classes[camera]}),
+    )

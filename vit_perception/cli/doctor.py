@@ -5,14 +5,16 @@ import os
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from vit_perception.engines.engine import BackendStatus
 from vit_perception.engines.cuda.gpus import Gpu, list_gpus
+from vit_perception.engines.engine import BackendStatus
 from vit_perception.engines.select import available_backends
 from vit_perception.files.errors import MOST_SHOWN, printable
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
-WANTED = {"cv_bridge": "only encodings outside the usual ones need it",
-          "simplejpeg": "JPEGs that are damaged inside pass as whole"}
+WANTED = {
+    "cv_bridge": "only encodings outside the usual ones need it",
+    "simplejpeg": "JPEGs that are damaged inside pass as whole",
+}
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -21,7 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Print a line a finding; 0 when the node can run here, 1 when something that it needs is missing."""
+    """Print a line a finding; 0 when the node can run here, 1 when something that it needs is
+    missing.
+    """
     needed = {name: found(name) for name in NEEDED}
     for name, (version, why_not) in needed.items():
         print(f"{name:<12} {version or f'MISSING ({why_not}): the node cannot run without it'}")
@@ -38,7 +42,11 @@ def run(args: Namespace) -> int:
     for backend in backends:
         if backend.name == "openvino" and "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
-    return 0 if all(version for version, _ in needed.values()) and any(b.found for b in backends) else 1
+    return (
+        0
+        if all(version for version, _ in needed.values()) and any(b.found for b in backends)
+        else 1
+    )
 
 
 def gpu_lines(gpus: tuple[Gpu, ...]) -> list[str]:
@@ -56,23 +64,34 @@ def described(backend: BackendStatus) -> str:
 
 
 def int8_advice(fastest: str) -> str:
-    """What int8 is worth here beside the precision ``fastest``: measured in a second, on layers as wide as ViT-S."""
+    """What int8 is worth here beside the precision ``fastest``: measured in a second, on layers as
+    wide as ViT-S.
+    """
     from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
+
     try:
         sentence = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
-        note = "; its products overflow on this CPU, so weights use 7 bits" if kernels_saturate() else ""
-    except Exception as error:  # noqa: BLE001 - a runtime that is found and does not run is a finding, no failure
+        note = (
+            "; its products overflow on this CPU, so weights use 7 bits"
+            if kernels_saturate()
+            else ""
+        )
+    except Exception as error:  # a runtime that is found and does not run is a finding, no failure
         return f"not measured: {type(error).__name__}: {error}"
     return sentence + note
 
 
 def found(module: str) -> tuple[str, str]:
-    """(version, "") of an installed module, "found" where it has none; ("", why not) of one that cannot be imported."""
+    """(version, "") of an installed module, "found" where it has none; ("", why not) of one that
+    cannot be imported.
+    """
     try:
         return str(getattr(importlib.import_module(module), "__version__", "found")), ""
-    except Exception as error:  # noqa: BLE001 - a library of another CUDA or NumPy raises what it likes
+    except Exception as error:  # a library of another CUDA or NumPy raises what it likes
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
-        return "", "not installed" if missing else printable(f"does not load: {error}", MOST_SHOWN, keep="")
+        return "", "not installed" if missing else printable(
+            f"does not load: {error}", MOST_SHOWN, keep=""
+        )
 
 
 def profile() -> str:
@@ -83,5 +102,8 @@ def profile() -> str:
     for variable in PROFILE_VARIABLES:
         if path := os.environ.get(variable):
             return f"{variable}={path}" + ("" if os.path.isfile(path) else ", which does not exist")
-    return ("not set: images above 0.5 MB will hardly arrive from another process; set "
-            f"{' or '.join(PROFILE_VARIABLES)} to this package's config/fastdds_large_data.xml, at both ends")
+    return (
+        "not set: images above 0.5 MB will hardly arrive from another process; set "
+        f"{' or '.join(PROFILE_VARIABLES)} to this package's config/fastdds_large_data.xml, at "
+        "both ends"
+    )

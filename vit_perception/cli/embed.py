@@ -1,7 +1,9 @@
-"""Features of recordings as files: bags, folders of pictures or a LeRobot data set, through the node's own pipeline.
+"""Features of recordings as files: bags, folders of pictures or a LeRobot data set, through the
+node's own pipeline.
 
-Features equal those that the node would publish, to the bit with the same engine. An interrupted run goes on where it
-was when it is started again with the same arguments; nothing is lost and nothing is there twice.
+Features equal those that the node would publish, to the bit with the same engine. An interrupted
+run goes on where it was when it is started again with the same arguments; nothing is lost and
+nothing is there twice.
 """
 
 import errno
@@ -11,116 +13,216 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn,
-                           TimeRemainingColumn)
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
+from vit_perception.cli.paths import user_path
+from vit_perception.config.offline_settings import read_parameters, settings_of_recording
+from vit_perception.config.parameter_files import DEFAULT_NODE
+from vit_perception.config.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
-from vit_perception.recordings.kind import BAG_SUFFIXES, check_no_loose_bag, check_recording, is_ros1
-from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.datasets.shards import FORMATS
-from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import InvalidValue, printable
-from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.config.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
+from vit_perception.recordings.kind import (
+    BAG_SUFFIXES,
+    check_no_loose_bag,
+    check_recording,
+    is_ros1,
+)
 
 MEBIBYTE = 1 << 20
-SOURCES = ("rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data set (with "
-           "meta/info.json)")
+SOURCES = (
+    "rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data "
+    "set (with "
+    "meta/info.json)"
+)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("sources", type=user_path, nargs="+", metavar="SOURCE",
-                        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set")
-    parser.add_argument("--out", type=user_path, required=True, help="folder to write: a new one, or that of an "
-                        "interrupted run, which goes on")
-    parser.add_argument("--format", choices=FORMATS, default="parquet", help="parquet and safetensors have a row "
-                        "a frame, mcap is a bag with the node's own topics (default: %(default)s)")
-    parser.add_argument("--features", nargs="+", choices=FEATURES, default=[],
-                        help="what to write, behind SOURCE (default: tokens embedding cls; for mcap all)")
+    parser.add_argument(
+        "sources",
+        type=user_path,
+        nargs="+",
+        metavar="SOURCE",
+        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set",
+    )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        required=True,
+        help="folder to write: a new one, or that of an interrupted run, which goes on",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="parquet",
+        help="parquet and safetensors have a row "
+        "a frame, mcap is a bag with the node's own topics (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        choices=FEATURES,
+        default=[],
+        help="what to write, behind SOURCE (default: tokens embedding cls; for mcap all)",
+    )
     add_pipeline_arguments(parser)
-    parser.add_argument("--shard-mb", type=float, default=64.0, help="size of a file, in MiB (default: %(default)s)")
-    parser.add_argument("--shard-frames", type=int, default=1000, help="most frames of a file (default: %(default)s)")
-    parser.add_argument("--period-s", type=float, default=0.1, help="between two pictures, which have no time of "
-                        "their own (default: %(default)s)")
+    parser.add_argument(
+        "--shard-mb", type=float, default=64.0, help="size of a file, in MiB (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--shard-frames",
+        type=int,
+        default=1000,
+        help="most frames of a file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--period-s",
+        type=float,
+        default=0.1,
+        help="between two pictures, which have no time of their own (default: %(default)s)",
+    )
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
     """What makes the pipeline; `inspect` has the same."""
-    parser.add_argument("--params", type=user_path, help="the node's parameter file (default: every image and pose "
-                        "topic)")
-    parser.add_argument("--node", default="", help="the node's full name: whose part of --params is read, and below "
-                        "which an mcap's topics stand (default: the one that --params is for, else /vit_encoder)")
-    parser.add_argument("--checkpoint", help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
-                        "--params, else demo)")
-    parser.add_argument("--backend", choices=BACKENDS, help="the engine (default: as in --params, else auto: the first "
-                        "that opens)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="the engine's numbers (default: as in --params, "
-                        "else auto)")
+    parser.add_argument(
+        "--params",
+        type=user_path,
+        help="the node's parameter file (default: every image and pose topic)",
+    )
+    parser.add_argument(
+        "--node",
+        default="",
+        help="the node's full name: whose part of --params is read, and below "
+        "which an mcap's topics stand (default: the one that --params is for, else /vit_encoder)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
+        "--params, else demo)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="the engine (default: as in --params, else auto: the first that opens)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="the engine's numbers (default: as in --params, else auto)",
+    )
 
 
 def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
-    options = EmbedOptions(args.format, tuple(args.features), max(1, round(args.shard_mb * MEBIBYTE)),
-                           args.shard_frames)
+    options = EmbedOptions(
+        args.format,
+        tuple(args.features),
+        max(1, round(args.shard_mb * MEBIBYTE)),
+        args.shard_frames,
+    )
     check_out(args.out)
     settings, sources, node = what_to_read(args)
     options = replace(options, node=node)
-    print(printable(f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
-                    + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
-                    + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)))
+    print(
+        printable(
+            f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
+            + "".join(f"; arm {p.name} ({p.topic})" for p in settings.poses)
+            + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)
+        )
+    )
     pipeline = Pipeline.open(settings, print)
     try:
         manifest = with_progress(pipeline, sources, args.out, options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise OSError(f"{error}; what is finished in {args.out} is whole: make room, and give the same command to go "
-                      "on") from error
+        raise OSError(
+            f"{error}; what is finished in {args.out} is whole: make room, and give the same "
+            "command to go "
+            "on"
+        ) from error
     except KeyboardInterrupt:
-        print(f"what is finished in {args.out} is whole; the same command goes on from there", file=sys.stderr)
+        print(
+            f"what is finished in {args.out} is whole; the same command goes on from there",
+            file=sys.stderr,
+        )
         raise
     finally:
         pipeline.close()
-    print("\n".join([f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
-                     *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
-                     *skip_lines(manifest.get("skipped", []))]))
+    print(
+        "\n".join(
+            [
+                f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
+                *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
+                *skip_lines(manifest.get("skipped", [])),
+            ]
+        )
+    )
     if not manifest["frames"]:
-        print(f"no frame came out; accepted: images on {', '.join(c.topic for c in settings.cameras)}, with all that "
-              "the settings require", file=sys.stderr)
+        print(
+            "no frame came out; accepted: images on "
+            f"{', '.join(c.topic for c in settings.cameras)}, with all that "
+            "the settings require",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
     """What was dropped, a line a reason, with the text of the first."""
-    return [printable(f"dropped: {count} {reason}" + (f", the first: {texts[reason]}" if reason in texts else ""))
-            for reason, count in counts.items()]
+    return [
+        printable(
+            f"dropped: {count} {reason}"
+            + (f", the first: {texts[reason]}" if reason in texts else "")
+        )
+        for reason, count in counts.items()
+    ]
 
 
 def skip_lines(rows: list[dict]) -> list[str]:
     """What was left out beside dropped frames: a line a topic and reason."""
-    return [printable(f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}")
-            for row in rows]
+    return [
+        printable(
+            f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}"
+        )
+        for row in rows
+    ]
 
 
 def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
     """The settings of ``--params``, if there is one, and the node's full name."""
     if args.node:
         check_node_name(args.node)
-    return read_parameters(args.params, args.node) if args.params else (None, args.node or DEFAULT_NODE)
+    return (
+        read_parameters(args.params, args.node)
+        if args.params
+        else (None, args.node or DEFAULT_NODE)
+    )
 
 
 def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
-    """Settings and sources by what the paths are, and the node's name. Raises ValueError naming a path that is none."""
+    """Settings and sources by what the paths are, and the node's name. Raises ValueError naming a
+    path that is none.
+    """
     first = args.sources[0]
     for path in args.sources:
         if not path.exists():
@@ -133,10 +235,16 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
         return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources], node
     check_no_loose_bag(first)
     if len(args.sources) > 1:
-        raise InvalidValue(f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data set")
+        raise InvalidValue(
+            f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data "
+            "set"
+        )
     if is_lerobot(first):
         source = LeRobotSource(first)
-        cameras = tuple(CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed") for c in source.cameras)
+        cameras = tuple(
+            CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed")
+            for c in source.cameras
+        )
         return with_overrides(images_only(given, cameras), args), [source], node
     if not first.is_dir():
         raise InvalidValue(f"{first} is nothing that can be read; accepted: {SOURCES}")
@@ -152,13 +260,23 @@ def is_bag(path: Path) -> bool:
     return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or is_ros1(path)
 
 
-def images_only(given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]) -> EncoderSettings:
-    """The settings for what has neither poses nor states; a given camera keeps all but where its images come from."""
+def images_only(
+    given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]
+) -> EncoderSettings:
+    """The settings for what has neither poses nor states; a given camera keeps all but where its
+    images come from.
+    """
     if given is None:
         return EncoderSettings(cameras)
     named = {c.name: c for c in given.cameras}
-    return replace(given, poses=(), states=(), cameras=tuple(
-        replace(named.get(c.name, c), topic=c.topic, transport=c.transport) for c in cameras))
+    return replace(
+        given,
+        poses=(),
+        states=(),
+        cameras=tuple(
+            replace(named.get(c.name, c), topic=c.topic, transport=c.transport) for c in cameras
+        ),
+    )
 
 
 def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:
@@ -167,7 +285,9 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
     if engine:  # the robot's engine file is for its own
         engine["file"] = ""
     model = {"checkpoint": args.checkpoint} if args.checkpoint else {}
-    return replace(settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model))
+    return replace(
+        settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
+    )
 
 
 class RateColumn(ProgressColumn):
@@ -177,10 +297,19 @@ class RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def with_progress(pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions) -> dict:
+def with_progress(
+    pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
+) -> dict:
     """:func:`embed` with a progress bar that says the rate and the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, speed_estimate_period=10) as progress:
         bar = progress.add_task("frames", total=sum(source.total() for source in sources))
-        return embed(pipeline, sources, out, options, lambda results: progress.advance(bar, results))
+        return embed(
+            pipeline, sources, out, options, lambda results: progress.advance(bar, results)
+        )

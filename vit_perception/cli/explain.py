@@ -1,7 +1,9 @@
-"""Show what a model does with one picture: a figure, and the shape at each step, measured by running it.
+"""Show what a model does with one picture: a figure, and the shape at each step, measured by
+running it.
 
-The figure has the network's view, its patches, PCA of the patch tokens, top classes, the shapes, similarity of the
-positions, how far each head looks, and where each head of one block looks. docs/vit.md walks one picture through.
+The figure has the network's view, its patches, PCA of the patch tokens, top classes, the shapes,
+similarity of the positions, how far each head looks, and where each head of one block looks.
+docs/vit.md walks one picture through.
 """
 
 import json
@@ -13,39 +15,68 @@ import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.cli.paths import user_path
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    ModelSettings,
+    ZeroShotSettings,
+)
+from vit_perception.engines.reference import encoder_digest
 from vit_perception.files.atomic import REPLACEABLE, kind_of
 from vit_perception.files.errors import InvalidValue, printable
-from vit_perception.viewing.figure import Story, draw_story
-from vit_perception.viewing.model_inside import Inside, look_inside
-from vit_perception.viewing.measures import position_similarity
-from vit_perception.engines.reference import encoder_digest
-from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
-from vit_perception.image.preprocess import Preprocessor
 from vit_perception.heads.classification import Head, load_head, scores_of, top_classes
 from vit_perception.heads.text_weights import ZeroShotHead
-from vit_perception.config.settings import CameraSettings, EncoderSettings, ModelSettings, ZeroShotSettings
-from vit_perception.training.pictures import decode
-from vit_perception.wire.records import BadInput, ClassScore, RgbImage
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
+from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
+from vit_perception.training.pictures import decode
+from vit_perception.viewing.figure import Story, draw_story
+from vit_perception.viewing.measures import position_similarity
+from vit_perception.viewing.model_inside import Inside, look_inside
+from vit_perception.wire.records import BadInput, ClassScore, RgbImage
 
 NO_CLASSES = "no classes: the model has no classifier; see --head and --labels"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("image", type=user_path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}")
-    parser.add_argument("--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)")
-    parser.add_argument("--family", default="auto", help="as the node's model.family (default: %(default)s)")
+    parser.add_argument(
+        "image", type=user_path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}"
+    )
+    parser.add_argument(
+        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--family", default="auto", help="as the node's model.family (default: %(default)s)"
+    )
     classes = parser.add_mutually_exclusive_group()
-    classes.add_argument("--head", type=user_path, help="top classes of a head that `vit-perception fit` made: its "
-                         "folder")
-    classes.add_argument("--labels", nargs="+", default=[], metavar="LABEL",
-                         help="top classes by their names, zero-shot (CLIP, SigLIP)")
-    parser.add_argument("--block", type=int, default=-1, help="whose tokens and heads are drawn (default: the last)")
-    parser.add_argument("--head-grid", type=int, metavar="COLUMNS", help="heads in a row (default: up to 8)")
+    classes.add_argument(
+        "--head",
+        type=user_path,
+        help="top classes of a head that `vit-perception fit` made: its folder",
+    )
+    classes.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="top classes by their names, zero-shot (CLIP, SigLIP)",
+    )
+    parser.add_argument(
+        "--block", type=int, default=-1, help="whose tokens and heads are drawn (default: the last)"
+    )
+    parser.add_argument(
+        "--head-grid", type=int, metavar="COLUMNS", help="heads in a row (default: up to 8)"
+    )
     parser.add_argument("--top-k", type=int, default=5, help="classes shown (default: %(default)s)")
-    parser.add_argument("--out", type=user_path, metavar="FILE.png", help="the figure (default: "
-                        "<image>_explained.png here)")
-    parser.add_argument("--json", action="store_true", help="print everything measured as JSON instead of the table")
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        metavar="FILE.png",
+        help="the figure (default: <image>_explained.png here)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print everything measured as JSON instead of the table"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -56,27 +87,43 @@ def run(args: Namespace) -> int:
     loaded = load_checkpoint(args.checkpoint, args.family)
     card, model = loaded.card, loaded.model
     network_rgb = Preprocessor(card.rule)(image)  # (3, H, W) uint8
-    inside = look_inside(model, normalised(network_rgb, card.mean, card.std), args.block, loaded.dense)
+    inside = look_inside(
+        model, normalised(network_rgb, card.mean, card.std), args.block, loaded.dense
+    )
     texts = zero_shot_head(args, loaded)
     classes = classes_of(inside, loaded, head or texts, args.top_k)
     config = model.config
-    story = Story(card.name, f"{args.image.name}  ·  {card.family}, width {config.width}, {config.depth} blocks of "
-                  f"{config.heads} heads, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters",
-                  np.ascontiguousarray(network_rgb.permute(1, 2, 0).numpy()), config.patch_size_px, inside,
-                  position_similarity(model, inside.grid), classes,
-                  f"of the head {args.head.name}" if head else "zero-shot, of the labels given" if texts
-                  else "of the model's own head")
+    story = Story(
+        card.name,
+        f"{args.image.name}  ·  {card.family}, width {config.width}, {config.depth} blocks of "
+        f"{config.heads} heads, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M "
+        "parameters",
+        np.ascontiguousarray(network_rgb.permute(1, 2, 0).numpy()),
+        config.patch_size_px,
+        inside,
+        position_similarity(model, inside.grid),
+        classes,
+        f"of the head {args.head.name}"
+        if head
+        else "zero-shot, of the labels given"
+        if texts
+        else "of the model's own head",
+    )
     if not args.json:
         print_table(story, image)
     draw_story(story, out, args.head_grid)
-    print(json.dumps(as_json(story, loaded, image, out), indent=1) if args.json else f"figure: {out}")
+    print(
+        json.dumps(as_json(story, loaded, image, out), indent=1) if args.json else f"figure: {out}"
+    )
     return 0
 
 
 def check(args: Namespace, out: Path) -> None:
     """Refuse what would fail only after the model has run. Raises ValueError naming the option."""
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise InvalidValue(f"--out is {out}; accepted: a file that ends in .png, in a folder that exists")
+        raise InvalidValue(
+            f"--out is {out}; accepted: a file that ends in .png, in a folder that exists"
+        )
     if (kind := kind_of(out)) not in REPLACEABLE:
         raise InvalidValue(f"--out is {out}, {kind}; accepted: a file, new or to be replaced")
     if out.exists() and args.image.exists() and out.samefile(args.image):
@@ -98,7 +145,9 @@ def read_picture(path: Path) -> RgbImage:
         raise InvalidValue(f"{path}: {error}") from error
 
 
-def normalised(network_rgb: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def normalised(
+    network_rgb: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+) -> torch.Tensor:
     """(3, H, W) uint8 as the model takes it: (1, 3, H, W) float32, (x / 255 − mean) / std."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
     return ((network_rgb.float() / 255 - mean) / std)[None]
@@ -108,32 +157,50 @@ def zero_shot_head(args: Namespace, loaded: LoadedModel) -> ZeroShotHead | None:
     """The head of --labels; None without. Raises ValueError for a model that knows no texts."""
     if not args.labels:
         return None
-    settings = EncoderSettings((CameraSettings("picture", "file"),), zero_shot=ZeroShotSettings(tuple(args.labels)),
-                               model=ModelSettings(args.checkpoint, block=args.block, family=args.family))
+    settings = EncoderSettings(
+        (CameraSettings("picture", "file"),),
+        zero_shot=ZeroShotSettings(tuple(args.labels)),
+        model=ModelSettings(args.checkpoint, block=args.block, family=args.family),
+    )
     return zero_shot_heads(settings, loaded)["picture"]
 
 
-def classes_of(inside: Inside, loaded: LoadedModel, head: Head | ZeroShotHead | None, count: int
-               ) -> tuple[ClassScore, ...]:
-    """The best classes: of ``head`` where one is given, else of the model's own; none without either. ValueError."""
+def classes_of(
+    inside: Inside, loaded: LoadedModel, head: Head | ZeroShotHead | None, count: int
+) -> tuple[ClassScore, ...]:
+    """The best classes: of ``head`` where one is given, else of the model's own; none without
+    either. ValueError.
+    """
     output, card = inside.output, loaded.card
     if head is not None:
         encoder = encoder_digest(loaded, inside.block)
         if isinstance(head, Head) and head.encoder_sha256 not in ("", encoder):
-            raise InvalidValue(f"--head was fitted on the features of encoder {head.encoder_sha256[:12]}; accepted: "
-                               f"one fitted on {encoder[:12]}, which is {card.name} at block {inside.block}")
-        return top_classes(head.scores(output.cls_token[0].numpy(), output.patch_tokens[0].numpy()), head.labels, count)
+            raise InvalidValue(
+                f"--head was fitted on the features of encoder {head.encoder_sha256[:12]}; "
+                "accepted: "
+                f"one fitted on {encoder[:12]}, which is {card.name} at block {inside.block}"
+            )
+        return top_classes(
+            head.scores(output.cls_token[0].numpy(), output.patch_tokens[0].numpy()),
+            head.labels,
+            count,
+        )
     if output.logits is None:
         return ()
     scores = scores_of(output.logits[0].numpy(), card.scores)
-    return top_classes(scores, card.labels or tuple(f"class {k}" for k in range(len(scores))), count)
+    return top_classes(
+        scores, card.labels or tuple(f"class {k}" for k in range(len(scores))), count
+    )
 
 
 def print_table(story: Story, image: RgbImage) -> None:
     """The shapes, a step a line, and the best classes."""
     print(printable(f"{story.title}: {story.subtitle}", keep=""))
-    print(f"picture {image.size[0]} × {image.size[1]} px, network {story.rgb.shape[0]} × {story.rgb.shape[1]} px, "
-          f"{story.inside.grid[0]} × {story.inside.grid[1]} patches of {story.patch_size_px} px")
+    print(
+        f"picture {image.size[0]} × {image.size[1]} px, network {story.rgb.shape[0]} × "
+        f"{story.rgb.shape[1]} px, "
+        f"{story.inside.grid[0]} × {story.inside.grid[1]} patches of {story.patch_size_px} px"
+    )
     shapes = [" × ".join(map(str, step.shape)) for step in story.inside.steps]
     names_wide, shapes_wide = max(len(s.name) for s in story.inside.steps), max(map(len, shapes))
     for step, shape in zip(story.inside.steps, shapes):
@@ -147,13 +214,22 @@ def print_table(story: Story, image: RgbImage) -> None:
 def as_json(story: Story, loaded: LoadedModel, image: RgbImage, out: Path) -> dict:
     """Everything measured that is not a picture."""
     inside, positions = story.inside, story.positions
-    return {"model": story.title, "family": loaded.card.family, "weights_sha256": loaded.card.weights_sha256,
-            "picture_size_px": list(image.size), "network_size_px": list(story.rgb.shape[:2]),
-            "patch_size_px": story.patch_size_px, "grid": list(inside.grid), "block": inside.block,
-            "shapes": [{"step": s.name, "shape": list(s.shape), "what": s.what} for s in inside.steps],
-            "positions": positions.kind if positions else "none",
-            "attention": {"asked_by": inside.asked_by,
-                          "share_on_patches": [round(float(row.sum()), 4) for row in inside.attention]},
-            "attention_distance_px": inside.distance_px.round(2).tolist(),
-            "top_classes": [{"label": c.class_id, "score": round(c.score, 6)} for c in story.classes],
-            "figure": str(out)}
+    return {
+        "model": story.title,
+        "family": loaded.card.family,
+        "weights_sha256": loaded.card.weights_sha256,
+        "picture_size_px": list(image.size),
+        "network_size_px": list(story.rgb.shape[:2]),
+        "patch_size_px": story.patch_size_px,
+        "grid": list(inside.grid),
+        "block": inside.block,
+        "shapes": [{"step": s.name, "shape": list(s.shape), "what": s.what} for s in inside.steps],
+        "positions": positions.kind if positions else "none",
+        "attention": {
+            "asked_by": inside.asked_by,
+            "share_on_patches": [round(float(row.sum()), 4) for row in inside.attention],
+        },
+        "attention_distance_px": inside.distance_px.round(2).tolist(),
+        "top_classes": [{"label": c.class_id, "score": round(c.score, 6)} for c in story.classes],
+        "figure": str(out),
+    }

@@ -1,9 +1,10 @@
 """Make a classifier from labelled pictures (a folder with a subfolder a class) or a labelled bag.
 
---method logistic and nearest_mean leave the encoder as it is and fit a linear head on its features; use it with the
-node's parameter cameras.<name>.head. --method finetune trains the whole model; use the folder as model.checkpoint.
-Accuracy and confusion are of held-out pictures: about a quarter of each class (whole stretches of a bag where there
-are several), and of a second bag or folder. A head that is saved has seen all of the first source.
+--method logistic and nearest_mean leave the encoder as it is and fit a linear head on its features;
+use it with the node's parameter cameras.<name>.head. --method finetune trains the whole model; use
+the folder as model.checkpoint. Accuracy and confusion are of held-out pictures: about a quarter of
+each class (whole stretches of a bag where there are several), and of a second bag or folder. A head
+that is saved has seen all of the first source.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -12,67 +13,122 @@ from dataclasses import fields
 from pathlib import Path
 
 from vit_perception.cli import fit_finetune
-from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import InvalidValue, printable
-from vit_perception.heads.fit import METHODS
 from vit_perception.heads.classification import FEATURES
+from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
 from vit_perception.training.probe import fit_probe, require_head_folder, save_probe
 from vit_perception.training.recipe import PRECISIONS, Recipe
+from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 
 PROBE_ONLY = ("backend", "network_size", "no_cache")
-FINETUNE_ONLY = ("variant", "image_size", "device", "threads", "resume",
-                 *(f.name for f in fields(Recipe) if f.name != "held_out"))
+FINETUNE_ONLY = (
+    "variant",
+    "image_size",
+    "device",
+    "threads",
+    "resume",
+    *(f.name for f in fields(Recipe) if f.name != "held_out"),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", type=user_path, help="folder with a subfolder of JPEG, PNG, BMP or WebP "
-                        "files a class")
-    source.add_argument("--bag", type=user_path, help="rosbag2 folder with an image topic and a label topic")
+    source.add_argument(
+        "--images",
+        type=user_path,
+        help="folder with a subfolder of JPEG, PNG, BMP or WebP files a class",
+    )
+    source.add_argument(
+        "--bag", type=user_path, help="rosbag2 folder with an image topic and a label topic"
+    )
     parser.add_argument("--topic", help="image topic of the bag")
-    parser.add_argument("--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)")
+    parser.add_argument(
+        "--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)"
+    )
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
     parser.add_argument("--test-bag", type=user_path, help="a bag that is only tested on")
     parser.add_argument("--test-images", type=user_path, help="a folder that is only tested on")
-    parser.add_argument("--held-out", type=float, default=0.25,
-                        help="share held out of each class (default: %(default)s)")
-    parser.add_argument("--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.25,
+        help="share held out of each class (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint"
+    )
     parser.add_argument("--method", choices=(*METHODS, "finetune"), default="logistic")
-    parser.add_argument("--feature", choices=FEATURES, help="what the classifier sees (default: cls_mean; finetune: as "
-                        "the checkpoint's own classifier, else cls_mean)")
+    parser.add_argument(
+        "--feature",
+        choices=FEATURES,
+        help="what the classifier sees (default: cls_mean; finetune: as "
+        "the checkpoint's own classifier, else cls_mean)",
+    )
     parser.add_argument("--checkpoint", help="as the node's model.checkpoint (default: demo)")
     parser.add_argument("--family", help="as the node's model.family (default: auto)")
     probe = parser.add_argument_group("logistic, nearest_mean")
     probe.add_argument("--backend", help="as the node's engine.backend (default: auto)")
-    probe.add_argument("--network-size", metavar="HxW", help="as the node's model.network_size (default: the "
-                       "checkpoint's)")
-    probe.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of features")
+    probe.add_argument(
+        "--network-size",
+        metavar="HxW",
+        help="as the node's model.network_size (default: the checkpoint's)",
+    )
+    probe.add_argument(
+        "--no-cache", action="store_true", help="neither read nor write the cache of features"
+    )
     _add_finetune_arguments(parser.add_argument_group("finetune"))
 
 
 def _add_finetune_arguments(group) -> None:
-    group.add_argument("--variant", help="start from random weights of this size instead of a checkpoint")
+    group.add_argument(
+        "--variant", help="start from random weights of this size instead of a checkpoint"
+    )
     group.add_argument("--image-size", type=int, help="with --variant: side of its input in pixels")
     group.add_argument("--resume", action="store_true", help="go on with the run in --out")
     group.add_argument("--device", help="cpu, cuda or cuda:<n> (default: cuda where there is one)")
-    group.add_argument("--threads", type=int, help="of the CPU (default: all, for a tiny model one)")
-    group.add_argument("--precision", choices=PRECISIONS, help="of the products while training (default: float32)")
+    group.add_argument(
+        "--threads", type=int, help="of the CPU (default: all, for a tiny model one)"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="of the products while training (default: float32)"
+    )
     for name, kind, what in (
-            ("epochs", int, "at most (default: 30)"), ("batch", int, "pictures a step (default: 32)"),
-            ("learning-rate", float, "its peak (default: 1e-4, with --variant 1e-3)"),
-            ("weight-decay", float, "of matrices; biases, norms and embeddings have none (default: 0.05)"),
-            ("layer-decay", float, "learning rate of a layer over that of the next (default: 0.75, with --variant 1)"),
-            ("warmup", float, "share of the steps in which the rate rises (default: 0.1)"),
-            ("label-smoothing", float, "default: 0.1"), ("clip-norm", float, "largest norm of a gradient (default: 1)"),
-            ("patience", int, "epochs without a better one until the run stops (default: 10)"),
-            ("crop-scale", float, "smallest share of the area in a random crop; 1: nearly none (default: 0.5)"),
-            ("colour", float, "largest relative change of brightness, contrast and saturation (default: 0)"),
-            ("seed", int, "default: 0")):
+        ("epochs", int, "at most (default: 30)"),
+        ("batch", int, "pictures a step (default: 32)"),
+        ("learning-rate", float, "its peak (default: 1e-4, with --variant 1e-3)"),
+        (
+            "weight-decay",
+            float,
+            "of matrices; biases, norms and embeddings have none (default: 0.05)",
+        ),
+        (
+            "layer-decay",
+            float,
+            "learning rate of a layer over that of the next (default: 0.75, with --variant 1)",
+        ),
+        ("warmup", float, "share of the steps in which the rate rises (default: 0.1)"),
+        ("label-smoothing", float, "default: 0.1"),
+        ("clip-norm", float, "largest norm of a gradient (default: 1)"),
+        ("patience", int, "epochs without a better one until the run stops (default: 10)"),
+        (
+            "crop-scale",
+            float,
+            "smallest share of the area in a random crop; 1: nearly none (default: 0.5)",
+        ),
+        (
+            "colour",
+            float,
+            "largest relative change of brightness, contrast and saturation (default: 0)",
+        ),
+        ("seed", int, "default: 0"),
+    ):
         group.add_argument(f"--{name}", type=kind, help=what)
-    group.add_argument("--flip", action="store_true", help="mirror half of the pictures, where left is as right")
+    group.add_argument(
+        "--flip", action="store_true", help="mirror half of the pictures, where left is as right"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -82,9 +138,17 @@ def run(args: Namespace) -> int:
     train, tests = sources_of(args)
     fit_finetune.labels_of(train, tests)
     require_head_folder(args.out)
-    with FeatureSource(args.checkpoint or "demo", args.backend or "auto", print, not args.no_cache,
-                       args.family or "auto", args.network_size or "") as source:
-        probe(source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out)
+    with FeatureSource(
+        args.checkpoint or "demo",
+        args.backend or "auto",
+        print,
+        not args.no_cache,
+        args.family or "auto",
+        args.network_size or "",
+    ) as source:
+        probe(
+            source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out
+        )
     return 0
 
 
@@ -98,10 +162,15 @@ def check(args: Namespace) -> None:
         raise InvalidValue(f"--every is {args.every}; accepted: 1 or more")
     if not 0 < args.held_out < 1:
         raise InvalidValue(f"--held-out is {args.held_out}; accepted: between 0 and 1")
-    foreign = [f"--{name.replace('_', '-')}" for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
-               if (given := getattr(args, name)) is not None and given is not False]
+    foreign = [
+        f"--{name.replace('_', '-')}"
+        for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
+        if (given := getattr(args, name)) is not None and given is not False
+    ]
     if foreign:
-        raise InvalidValue(f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it")
+        raise InvalidValue(
+            f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it"
+        )
     for other in ("checkpoint", "family"):
         if args.variant and getattr(args, other):
             raise InvalidValue(f"--variant and --{other} are both given; accepted: one of them")
@@ -110,8 +179,14 @@ def check(args: Namespace) -> None:
 
 
 def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
-    """What is fitted on, and by name what is only tested on; whatever is left out of them is printed."""
-    train = read_bag(args.bag, args.topic, args.labels, args.every) if args.bag else read_folder(args.images)
+    """What is fitted on, and by name what is only tested on; whatever is left out of them is
+    printed.
+    """
+    train = (
+        read_bag(args.bag, args.topic, args.labels, args.every)
+        if args.bag
+        else read_folder(args.images)
+    )
     tests = {}
     if args.test_bag:
         tests["test_bag"] = read_bag(args.test_bag, args.topic, args.labels, args.every)
@@ -125,10 +200,20 @@ def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
     return train, tests
 
 
-def probe(source: FeatureSource, train: Source, tests: dict[str, Source], method: str, feature: str, out: Path,
-          held_out: float = 0.25) -> dict:
-    """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved beside it."""
+def probe(
+    source: FeatureSource,
+    train: Source,
+    tests: dict[str, Source],
+    method: str,
+    feature: str,
+    out: Path,
+    held_out: float = 0.25,
+) -> dict:
+    """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved
+    beside it.
+    """
     with picture_progress() as progress:
+
         def bar(what: str, total: int) -> Callable[[], None]:
             task = progress.add_task(what, total=total)
             return lambda: progress.advance(task)
@@ -136,7 +221,10 @@ def probe(source: FeatureSource, train: Source, tests: dict[str, Source], method
         made = fit_probe(source, train, tests, method, feature, held_out, bar)
     report = save_probe(made, out, method, source.card.name)
     for name, features in made.features.items():
-        print(f"{name}: {len(features.labels)} pictures, {features.from_cache} of them from the cache of features")
+        print(
+            f"{name}: {len(features.labels)} pictures, {features.from_cache} of them from the "
+            "cache of features"
+        )
     print_unreadable(report["unreadable"])
     print_evaluations(made.evaluations)
     print(f"head of {len(made.head.labels)} classes saved in {out}")

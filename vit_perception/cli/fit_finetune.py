@@ -1,4 +1,6 @@
-"""`vit-perception fit --method finetune`: set the run up, show how it goes, and judge the best epoch."""
+"""`vit-perception fit --method finetune`: set the run up, show how it goes, and judge the best
+epoch.
+"""
 
 import json
 import os
@@ -12,7 +14,6 @@ from pathlib import Path
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.fit import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
@@ -23,12 +24,15 @@ from vit_perception.training.probe import summary, unreadable_of
 from vit_perception.training.recipe import Recipe
 from vit_perception.training.run_state import only_run_in, require_new_or_resume, write_whole
 from vit_perception.training.start import Start, start_from_checkpoint, start_from_variant
+from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 
 TINY_STEP_FLOP = 2e9
 
 
 def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) -> int:
-    """Train on ``train_source`` and judge on ``test_sources`` too, into ``args.out``; 0, the exit status."""
+    """Train on ``train_source`` and judge on ``test_sources`` too, into ``args.out``; 0, the exit
+    status.
+    """
     recipe, device = recipe_of(args), device_of(args.device)
     with only_run_in(args.out):
         require_new_or_resume(args.out, args.resume)
@@ -36,13 +40,20 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
         start = start_of(args, labels_of(train, tests), recipe.seed)
         torch.set_num_threads(threads_of(args.threads, start, recipe.batch))
         tuning = FineTuning(start, train, recipe, device, workers())
-        print(f"{start.source}: {sum(p.numel() for p in tuning.model.parameters()) / 1e6:.2f} M parameters, classifier "
-              f"{start.head}; {len(tuning.train)} pictures to train on, {len(tuning.held_out)} held out; on {device} "
-              f"in {recipe.precision}")
+        print(
+            f"{start.source}: {sum(p.numel() for p in tuning.model.parameters()) / 1e6:.2f} M "
+            "parameters, classifier "
+            f"{start.head}; {len(tuning.train)} pictures to train on, {len(tuning.held_out)} held "
+            f"out; on {device} "
+            f"in {recipe.precision}"
+        )
         try:
             outcome = train_with_bar(tuning, args)
         except KeyboardInterrupt:
-            print(f"every whole epoch is saved in {args.out}; the same command with --resume goes on from there")
+            print(
+                f"every whole epoch is saved in {args.out}; the same command with --resume goes on "
+                "from there"
+            )
             raise
         report(tuning, outcome, args.out, train, tests)
     return 0
@@ -51,7 +62,9 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
 def recipe_of(args: Namespace) -> Recipe:
     """The numbers that the user gave, the others by what the run starts from. Raises ValueError."""
     random_start = {"learning_rate": 1e-3, "layer_decay": 1.0} if args.variant else {}
-    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
+    given = {
+        f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None
+    }
     return Recipe(**{**random_start, **given})
 
 
@@ -64,8 +77,10 @@ def device_of(asked: str | None) -> str:
     try:
         torch.zeros(1, device=asked)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise InvalidValue(f"--device is {asked!r}: {str(error).splitlines()[0]}; accepted: cpu"
-                           + (", cuda" if torch.cuda.is_available() else "")) from error
+        raise InvalidValue(
+            f"--device is {asked!r}: {str(error).splitlines()[0]}; accepted: cpu"
+            + (", cuda" if torch.cuda.is_available() else "")
+        ) from error
     return asked
 
 
@@ -81,7 +96,8 @@ def threads_of(asked: int | None, start: Start, batch: int) -> int:
     rows, columns = start.model.config.grid_of(*start.rule.network_size_px)
     # Three times the forward pass's two operations a weight and token.
     step_flop = 6 * sum(p.numel() for p in start.model.parameters()) * rows * columns * batch
-    # Threads wait for each other after each small product: on two busy cores a tiny model takes five times as long.
+    # Threads wait for each other after each small product: on two busy cores a tiny model takes
+    # five times as long.
     return asked or (1 if step_flop < TINY_STEP_FLOP else torch.get_num_threads())
 
 
@@ -97,13 +113,18 @@ def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, d
 
 
 def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) -> tuple[str, ...]:
-    """The classes in the order of their names. Raises ValueError for one class alone, or an unknown one to test on."""
+    """The classes in the order of their names. Raises ValueError for one class alone, or an unknown
+    one to test on.
+    """
     labels = tuple(sorted(set(train.labels)))
     if len(labels) < 2:
         raise InvalidValue(f"the labels are {', '.join(labels)}; accepted: at least two classes")
     unknown = sorted({label for test in tests.values() for label in test.labels} - set(labels))
     if unknown:
-        raise InvalidValue(f"label {', '.join(unknown)} is only in what is tested on; accepted: {', '.join(labels)}")
+        raise InvalidValue(
+            f"label {', '.join(unknown)} is only in what is tested on; accepted: "
+            f"{', '.join(labels)}"
+        )
     return labels
 
 
@@ -111,7 +132,9 @@ def start_of(args: Namespace, labels: tuple[str, ...], seed: int) -> Start:
     """The model to train, from a variant or a checkpoint."""
     if args.variant:
         return start_from_variant(args.variant, args.image_size, labels, args.feature, seed)
-    return start_from_checkpoint(args.checkpoint or "demo", labels, args.feature, seed, args.family or "auto")
+    return start_from_checkpoint(
+        args.checkpoint or "demo", labels, args.feature, seed, args.family or "auto"
+    )
 
 
 def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
@@ -126,33 +149,61 @@ def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
             done = int(row["epoch"])
             progress.update(bar, completed=done * pictures)
             progress.console.print(
-                f"epoch {done:3d}  loss {row['train_loss']:.4f}  held out: loss {row['held_out_loss']:.4f} accuracy "
-                f"{row['held_out_accuracy']:.4f}  {row['seconds']:.1f} s{'  best' if best else ''}", highlight=False)
+                f"epoch {done:3d}  loss {row['train_loss']:.4f}  held out: loss "
+                f"{row['held_out_loss']:.4f} accuracy "
+                f"{row['held_out_accuracy']:.4f}  {row['seconds']:.1f} s{'  best' if best else ''}",
+                highlight=False,
+            )
 
-        outcome = run_all(tuning, args.out, args.resume, on_epoch, lambda count: progress.advance(bar, count))
+        outcome = run_all(
+            tuning, args.out, args.resume, on_epoch, lambda count: progress.advance(bar, count)
+        )
         progress.update(bar, completed=epochs * pictures)
     return outcome
 
 
-def report(tuning: FineTuning, outcome: Outcome, out: Path, train: Pictures, tests: dict[str, Pictures]) -> None:
-    """Judge the saved checkpoint, as the node would load it, and write report.json and curves.png."""
+def report(
+    tuning: FineTuning, outcome: Outcome, out: Path, train: Pictures, tests: dict[str, Pictures]
+) -> None:
+    """Judge the saved checkpoint, as the node would load it, and write report.json and
+    curves.png.
+    """
     tuning.model.load_state_dict(load_checkpoint(str(out)).model.state_dict())
     evaluations: dict[str, Evaluation] = {"held_out": tuning.evaluate(train, tuning.held_out)[0]}
     for name, test in tests.items():
         evaluations[name] = tuning.evaluate(test, range(len(test.items)))[0]
     start, history = tuning.start, outcome.history
-    facts = {"method": "finetune", "start": start.source, "start_sha256": start.weights_sha256,
-             "labels": list(start.labels), "pictures": len(train.items), "trained_on": len(tuning.train),
-             "epochs": len(history), "best_epoch": outcome.best_epoch, "stopped": outcome.stopped,
-             "seconds": round(sum(row["seconds"] for row in history), 1), "recipe": asdict(tuning.recipe),
-             "device": str(tuning.device),
-             "unreadable": unreadable_of(p.unreadable for p in (train, *tests.values())),
-             **{name: summary(e) for name, e in evaluations.items()}, "history": history}
+    facts = {
+        "method": "finetune",
+        "start": start.source,
+        "start_sha256": start.weights_sha256,
+        "labels": list(start.labels),
+        "pictures": len(train.items),
+        "trained_on": len(tuning.train),
+        "epochs": len(history),
+        "best_epoch": outcome.best_epoch,
+        "stopped": outcome.stopped,
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+        "recipe": asdict(tuning.recipe),
+        "device": str(tuning.device),
+        "unreadable": unreadable_of(p.unreadable for p in (train, *tests.values())),
+        **{name: summary(e) for name, e in evaluations.items()},
+        "history": history,
+    }
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     write_whole(out / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
     missing = draw_curves(out, history, outcome.best_epoch)
     print_evaluations(evaluations)
-    print(f"{outcome.stopped}; best epoch {outcome.best_epoch} of {len(history)}"
-          + (f", {outcome.resumed_at} of them from before" if outcome.resumed_at else ""))
-    print(missing or f"curves in {out / CURVES_FILE}, figures in {out / METRICS_FILE} and {out / 'report.json'}")
-    print(f"checkpoint of {len(start.labels)} classes saved in {out}: model.checkpoint: {out.resolve()}")
+    print(
+        f"{outcome.stopped}; best epoch {outcome.best_epoch} of {len(history)}"
+        + (f", {outcome.resumed_at} of them from before" if outcome.resumed_at else "")
+    )
+    print(
+        missing
+        or f"curves in {out / CURVES_FILE}, figures in {out / METRICS_FILE} and "
+        f"{out / 'report.json'}"
+    )
+    print(
+        f"checkpoint of {len(start.labels)} classes saved in {out}: model.checkpoint: "
+        f"{out.resolve()}"
+    )

@@ -1,6 +1,8 @@
-"""Look at a recording with the encoder's eyes: an .rrd for the Rerun viewer, and an HTML report that needs nothing.
+"""Look at a recording with the encoder's eyes: an .rrd for the Rerun viewer, and an HTML report
+that needs nothing.
 
-Images, PCA of the patch tokens, attention, the path of each arm, classification and latency over time.
+Images, PCA of the patch tokens, attention, the path of each arm, classification and latency over
+time.
 """
 
 import sys
@@ -10,29 +12,47 @@ from importlib.util import find_spec
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vit_perception.viewing.contact_sheet import draw_sheet
-from vit_perception.viewing.html_report import ReportData, write_report
-from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
-from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.kind import check_recording
+from vit_perception.cli.embed import (
+    add_pipeline_arguments,
+    drop_lines,
+    skip_lines,
+    what_is_given,
+    with_overrides,
+)
+from vit_perception.cli.paths import user_path
 from vit_perception.config.offline_settings import settings_of_recording
 from vit_perception.datasets.encode_recording import Dropped, Skips
-from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
-from vit_perception.cli.embed import add_pipeline_arguments, drop_lines, skip_lines, what_is_given, with_overrides
-from vit_perception.cli.paths import user_path
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.recordings.kind import check_recording
+from vit_perception.recordings.reader import BagReader
+from vit_perception.viewing.contact_sheet import draw_sheet
+from vit_perception.viewing.html_report import ReportData, write_report
+from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
+from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
 
 FORMATS = ("auto", "rrd", "html", "both")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
-    parser.add_argument("--out", type=user_path, required=True, help="folder for report.html, contact_sheet.png, "
-                        "<bag>.rrd; those that are there are replaced")
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="html, rrd for the Rerun viewer, or both "
-                        "(default: auto, both where rerun-sdk is installed, else html)")
+    parser.add_argument(
+        "bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it"
+    )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        required=True,
+        help="folder for report.html, contact_sheet.png, "
+        "<bag>.rrd; those that are there are replaced",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        help="html, rrd for the Rerun viewer, or both "
+        "(default: auto, both where rerun-sdk is installed, else html)",
+    )
     add_pipeline_arguments(parser)
 
 
@@ -41,7 +61,9 @@ def run(args: Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise InvalidValue(f"--out: {args.out} is a file; accepted: a folder, new or not")
     settings = what_is_given(args)[0] or settings_of_recording(args.bag)
-    with_rrd = args.format in ("rrd", "both") or args.format == "auto" and find_spec("rerun") is not None
+    with_rrd = args.format in ("rrd", "both") or (
+        args.format == "auto" and find_spec("rerun") is not None
+    )
     if args.format == "auto" and not with_rrd:
         print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)
     if with_rrd:
@@ -54,9 +76,14 @@ def run(args: Namespace) -> int:
             with RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext() as log:
                 data, moments = look(pipeline, bag, log)
                 if not moments:
-                    why = "; ".join(drop_lines(data.dropped, data.drop_texts)) or "its topics are empty"
-                    raise InvalidValue(f"no frame of {args.bag} could be encoded: {why}; accepted: images on "
-                                       f"{', '.join(c.topic for c in settings.cameras)}")
+                    why = (
+                        "; ".join(drop_lines(data.dropped, data.drop_texts))
+                        or "its topics are empty"
+                    )
+                    raise InvalidValue(
+                        f"no frame of {args.bag} could be encoded: {why}; accepted: images on "
+                        f"{', '.join(c.topic for c in settings.cameras)}"
+                    )
             facts = facts_of(pipeline, bag, data)
         finally:
             pipeline.close()
@@ -66,8 +93,15 @@ def run(args: Namespace) -> int:
         write_whole(args.out / "contact_sheet.png", lambda file: sheet.save(file, "PNG"))
         write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
         written += [args.out / "report.html", args.out / "contact_sheet.png"]
-    print("\n".join([f"{data.frames} frames; written: {', '.join(map(str, written))}",
-                     *drop_lines(data.dropped, data.drop_texts), *skip_lines(data.skips.rows())]))
+    print(
+        "\n".join(
+            [
+                f"{data.frames} frames; written: {', '.join(map(str, written))}",
+                *drop_lines(data.dropped, data.drop_texts),
+                *skip_lines(data.skips.rows()),
+            ]
+        )
+    )
     return 0
 
 
@@ -88,7 +122,9 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
                 data.drop(frame)
                 continue
             # Rows have a panel a camera: a frame that lacks one is not for the sheet.
-            if len(frame.panels) == len(pipeline.settings.cameras) and (data.frames in shown or not moments):
+            if len(frame.panels) == len(pipeline.settings.cameras) and (
+                data.frames in shown or not moments
+            ):
                 moments.append(frame.moment())
             data.add(frame)
             if log is not None:
@@ -99,9 +135,17 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
 def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, str]:
     """What the report says above its pictures."""
     dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items()) or "none"
-    left_out = ", ".join(f"{row['count']} {row['reason']} of {row['topic']}" for row in data.skips.rows()) or "nothing"
-    return {"recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s", "frames": str(data.frames),
-            "dropped": dropped, "left out beside": left_out, "model": pipeline.card.name,
-            "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
-            "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),
-            "arms": ", ".join(f"{p.name} ({p.topic})" for p in pipeline.settings.poses) or "none"}
+    left_out = (
+        ", ".join(f"{row['count']} {row['reason']} of {row['topic']}" for row in data.skips.rows())
+        or "nothing"
+    )
+    return {
+        "recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s",
+        "frames": str(data.frames),
+        "dropped": dropped,
+        "left out beside": left_out,
+        "model": pipeline.card.name,
+        "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
+        "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),
+        "arms": ", ".join(f"{p.name} ({p.topic})" for p in pipeline.settings.poses) or "none",
+    }

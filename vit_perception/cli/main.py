@@ -1,11 +1,13 @@
-"""``vit-perception``: build, demo, doctor, embed, explain, fit, inspect, replay: each a file of its own here."""
+"""``vit-perception``: build, demo, doctor, embed, explain, fit, inspect, replay: each a file of its
+own here.
+"""
 
 import argparse
 import importlib
 import sys
 
-from vit_perception.files import telemetry
 from vit_perception.engines.cuda import fault as cuda_fault
+from vit_perception.files import telemetry
 from vit_perception.files.errors import UserError, printable
 
 SUBCOMMANDS = {
@@ -21,13 +23,17 @@ SUBCOMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its traceback.
+    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its
+    traceback.
 
-    Does not return where the GPU is lost to this process: one line, and its end with ``cuda_fault.EXIT_STATUS``.
+    Does not return where the GPU is lost to this process: one line, and its end with
+    ``cuda_fault.EXIT_STATUS``.
     """
     telemetry.off()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of strangers hold what a terminal's encoding cannot say
+        if hasattr(
+            stream, "reconfigure"
+        ):  # names of strangers hold what a terminal's encoding cannot say
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
@@ -43,14 +49,19 @@ def main(arguments: list[str] | None = None) -> int:
             subparsers.add_parser(name, help=summary)
     parsed = parser.parse_args(given)
     try:
-        return cuda_fault.run_program(lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}")
+        return cuda_fault.run_program(
+            lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}"
+        )
     except (UserError, OSError) as error:
         print(f"vit-perception {parsed.subcommand}: {printable(str(error))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "vit_perception").startswith("vit_perception"):
             raise  # a defect of ours, which pip does not mend
-        print(f"vit-perception {parsed.subcommand}: {printable(str(error))}; install it with pip", file=sys.stderr)
+        print(
+            f"vit-perception {parsed.subcommand}: {printable(str(error))}; install it with pip",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)

@@ -1,4 +1,6 @@
-"""Child processes of the demo, the benchmark and the tests: started with a log, ended cleanly, never left over."""
+"""Child processes of the demo, the benchmark and the tests: started with a log, ended cleanly,
+never left over.
+"""
 
 import atexit
 import os
@@ -14,7 +16,9 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 
 def share_folder() -> Path:
-    """Where config/ and launch/ are: the source checkout, or the share folder of an installed package."""
+    """Where config/ and launch/ are: the source checkout, or the share folder of an installed
+    package.
+    """
     if (PACKAGE.parent / "config").is_dir():
         return PACKAGE.parent
     # Only an installed package is in the ament index, and only an install needs it.
@@ -24,14 +28,16 @@ def share_folder() -> Path:
 
 
 def use_large_data_profile() -> None:
-    """Let images above 0.5 MB through shared memory, here and in every child; a profile of the user's stays.
+    """Let images above 0.5 MB through shared memory, here and in every child; a profile of the
+    user's stays.
 
     Call before ``rclpy.init``.
     """
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         # Humble and Jazzy read the second name; Kilted, of which the wheels are, the first.
         os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")]] = str(
-            share_folder() / "config/fastdds_large_data.xml")
+            share_folder() / "config/fastdds_large_data.xml"
+        )
 
 
 class Child:
@@ -40,13 +46,20 @@ class Child:
     def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None):
         self.log = log
         self._file = fresh_file(log)
-        self._process = subprocess.Popen(arguments, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True,
-                                         env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})})
+        self._process = subprocess.Popen(
+            arguments,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        )
         # However the parent ends, the child ends with it.
         atexit.register(self.kill)
 
     @classmethod
-    def module(cls, name: str, *arguments: str, log: Path, environment: dict[str, str] | None = None) -> "Child":
+    def module(
+        cls, name: str, *arguments: str, log: Path, environment: dict[str, str] | None = None
+    ) -> "Child":
         """``python -m name arguments``, with this Python."""
         return cls([sys.executable, "-m", name, *arguments], log, environment)
 

@@ -1,4 +1,6 @@
-"""Publish a bag's topics with recorded timing, as the recorded bytes: rosbag2 sqlite3 and MCAP, compressed or not."""
+"""Publish a bag's topics with recorded timing, as the recorded bytes: rosbag2 sqlite3 and MCAP,
+compressed or not.
+"""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -14,25 +16,62 @@ MOST_LINES, LONGEST_LINE = 20, 500
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    parser.add_argument(
+        "bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it"
+    )
     parser.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
-    parser.add_argument("--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)")
-    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
-    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds of the bag (default: all)")
-    parser.add_argument("--loop", type=int, nargs="?", const=0, default=1, metavar="N",
-                        help="play N times; 0 or without a number until Ctrl-C")
-    parser.add_argument("--clock", type=float, nargs="?", const=40.0, default=0.0, metavar="HZ",
-                        help="publish the bag's time on /clock (without a number at 40 Hz)")
-    parser.add_argument("--qos", choices=("recorded", "reliable"), default="recorded",
-                        help="as the bag says where it does, or reliable, which every subscriber matches")
-    parser.add_argument("--wait-s", type=float, default=0.0, help="wait this long, before playing, for a subscriber on "
-                        "each topic (default: 0, no waiting); it is an error if one has none by then")
-    parser.add_argument("--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns")
+    parser.add_argument(
+        "--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at"
+    )
+    parser.add_argument(
+        "--duration", type=float, default=0.0, metavar="S", help="seconds of the bag (default: all)"
+    )
+    parser.add_argument(
+        "--loop",
+        type=int,
+        nargs="?",
+        const=0,
+        default=1,
+        metavar="N",
+        help="play N times; 0 or without a number until Ctrl-C",
+    )
+    parser.add_argument(
+        "--clock",
+        type=float,
+        nargs="?",
+        const=40.0,
+        default=0.0,
+        metavar="HZ",
+        help="publish the bag's time on /clock (without a number at 40 Hz)",
+    )
+    parser.add_argument(
+        "--qos",
+        choices=("recorded", "reliable"),
+        default="recorded",
+        help="as the bag says where it does, or reliable, which every subscriber matches",
+    )
+    parser.add_argument(
+        "--wait-s",
+        type=float,
+        default=0.0,
+        help="wait this long, before playing, for a subscriber on "
+        "each topic (default: 0, no waiting); it is an error if one has none by then",
+    )
+    parser.add_argument(
+        "--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns"
+    )
 
 
 def tell(what: str, lines: list[str]) -> None:
-    """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many more there are."""
+    """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many
+    more there are.
+    """
     for line in lines[:MOST_LINES]:
         print(f"{what}: {printable(line, LONGEST_LINE)}", file=sys.stderr)
     if len(lines) > MOST_LINES:
@@ -43,11 +82,24 @@ def run(args: Namespace) -> int:
     from vit_perception.cli.processes import use_large_data_profile
     from vit_perception.ros.playback.bag_player import PlayOptions, parse_remaps, play_bag
 
-    options = PlayOptions(tuple(args.topics), parse_remaps(args.remap), args.rate, args.start, args.duration, args.loop,
-                          args.clock, args.qos, args.wait_s)
+    options = PlayOptions(
+        tuple(args.topics),
+        parse_remaps(args.remap),
+        args.rate,
+        args.start,
+        args.duration,
+        args.loop,
+        args.clock,
+        args.qos,
+        args.wait_s,
+    )
     use_large_data_profile()
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
     # On stderr, so that what is said at the end can be piped.
     progress = Progress(*columns, console=Console(stderr=True))
     bar = progress.add_task(args.bag.name, total=None)

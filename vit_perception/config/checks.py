@@ -1,19 +1,26 @@
-"""How settings check themselves: every error names the parameter as the user wrote it, its value, what is accepted."""
+"""How settings check themselves: every error names the parameter as the user wrote it, its value,
+what is accepted.
+"""
 
 import os
 import re
 
 from vit_perception.files.errors import InvalidValue, printable, shown
 
-# Names become topic segments, so they follow the rule for ROS names: a letter, then letters, digits, "_".
+# Names become topic segments, so they follow the rule for ROS names: a letter, then letters,
+# digits, "_".
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 
 
 class BadSetting(InvalidValue):
-    """A setting that cannot be used; the message names the parameter, its value and what is accepted."""
+    """A setting that cannot be used; the message names the parameter, its value and what is
+    accepted.
+    """
 
     def __init__(self, name: str, value: object, accepted: str):
-        super().__init__(f"parameter '{printable(name, 200)}' is {shown(value)}; accepted: {accepted}")
+        super().__init__(
+            f"parameter '{printable(name, 200)}' is {shown(value)}; accepted: {accepted}"
+        )
         self.name = name
 
 
@@ -25,13 +32,18 @@ def home_path(path: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         user = expanded.split("/")[0]
-        raise InvalidValue(f"{shown(path)} is in the home folder of {printable(user, 200)}, which is not known here; "
-                           f"accepted: a path, with ~ or ~user, or ./{printable(user, 200)} for a file of that name")
+        raise InvalidValue(
+            f"{shown(path)} is in the home folder of {printable(user, 200)}, which is not known "
+            "here; "
+            f"accepted: a path, with ~ or ~user, or ./{printable(user, 200)} for a file of that "
+            "name"
+        )
     return expanded
 
 
 def expand_paths(settings: object, **parameters: str) -> None:
-    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by name of the field.
+    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by
+    name of the field.
 
     Raises BadSetting naming the parameter.
     """
@@ -65,4 +77,6 @@ def within(name: str, value: float, low: float, high: float, unit: str = "") -> 
 def check_labels(name: str, labels: tuple[str, ...]) -> None:
     """Raise BadSetting where a label is empty or there twice."""
     if any(not label.strip() for label in labels) or len(set(labels)) != len(labels):
-        raise BadSetting(name, list(labels), "names that differ from each other, none of them empty")
+        raise BadSetting(
+            name, list(labels), "names that differ from each other, none of them empty"
+        )

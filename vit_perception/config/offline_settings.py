@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from vit_perception.recordings.reader import BagError, BagReader
-from vit_perception.files.errors import InvalidValue
 from vit_perception.config.parameter_files import ACCEPTED, ParameterFile, expanded_topic
 from vit_perception.config.settings import (
     BadSetting,
@@ -19,6 +17,8 @@ from vit_perception.config.settings import (
     StateSettings,
     check_name,
 )
+from vit_perception.files.errors import InvalidValue
+from vit_perception.recordings.reader import BagError, BagReader
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
@@ -41,10 +41,11 @@ COMMON_WORDS = (
 
 
 def settings_of_recording(bag: Path) -> EncoderSettings:
-    """Every image topic of ``bag`` as a camera and every PoseStamped as an arm, named by their topics.
+    """Every image topic of ``bag`` as a camera and every PoseStamped as an arm, named by their
+    topics.
 
-    The log says which poses are left out, because their headers name no frame. Raises BagError where there is no image
-    topic.
+    The log says which poses are left out, because their headers name no frame. Raises BagError
+    where there is no image topic.
     """
     with BagReader(bag) as reader:
         topics = reader.topics
@@ -60,21 +61,27 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
         if max(len(images), len(poses)) > MOST_OF_A_KIND:
             raise BagError(
-                f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at most "
+                f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at "
+                "most "
                 f"{MOST_OF_A_KIND} of each, or --params with those to read"
             )
         used: set[str] = set()
-        cameras = tuple(CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images)
+        cameras = tuple(
+            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images
+        )
         arms = []
         for topic in poses:
-            headed = (message for _, _, message in islice(reader.messages([topic]), MOST_POSES_ASKED))
+            headed = (
+                message for _, _, message in islice(reader.messages([topic]), MOST_POSES_ASKED)
+            )
             frame_id = next((pose.header.frame_id for pose in headed if pose.header.frame_id), "")
             name = _name(topic, "arm", used)
             if frame_id:
                 arms.append(PoseSettings(name, topic, frame_id))
             elif count := reader.count(topic):
                 logging.getLogger(__name__).warning(
-                    "left out: the %d poses of %s, whose headers name no frame; to take them, give --params with "
+                    "left out: the %d poses of %s, whose headers name no frame; to take them, give "
+                    "--params with "
                     "pose_names: [%s], poses.%s.topic: %s, poses.%s.accept_empty_frame: true",
                     count,
                     topic,
@@ -84,7 +91,9 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
                     name,
                 )
             else:
-                logging.getLogger(__name__).warning("left out: %s, of which there is no pose", topic)
+                logging.getLogger(__name__).warning(
+                    "left out: %s, of which there is no pose", topic
+                )
         return EncoderSettings(cameras, tuple(arms))
 
 
@@ -107,10 +116,12 @@ def settings_of_parameters(file: Path, node: str = "") -> EncoderSettings:
 
 
 def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
-    """What the node of the full name ``node`` would read from a ROS 2 parameter file, and that name.
+    """What the node of the full name ``node`` would read from a ROS 2 parameter file, and that
+    name.
 
-    Without ``node`` the file says it (:meth:`ParameterFile.node`). Relative topics have the full name that they have
-    for that node. Raises BadSetting or InvalidValue, naming the parameter or the file.
+    Without ``node`` the file says it (:meth:`ParameterFile.node`). Relative topics have the full
+    name that they have for that node. Raises BadSetting or InvalidValue, naming the parameter or
+    the file.
     """
     if not file.exists():
         raise InvalidValue(f"--params: there is no {file}; accepted: {ACCEPTED}")
@@ -124,12 +135,19 @@ def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
             if "*" not in section or content.is_of_one:
                 raise BadSetting(name, given[name], f"a parameter of the node ({file})")
             logging.getLogger(__name__).warning(
-                "%s: parameter '%s' of %s is not one of %s's and does nothing", file, name, section, node
+                "%s: parameter '%s' of %s is not one of %s's and does nothing",
+                file,
+                name,
+                section,
+                node,
             )
     return replace(
         settings,
         **{
-            kind: tuple(replace(one, topic=expanded_topic(one.topic, node)) for one in getattr(settings, kind))
+            kind: tuple(
+                replace(one, topic=expanded_topic(one.topic, node))
+                for one in getattr(settings, kind)
+            )
             for kind in _NAMED
         },
     ), node
@@ -151,7 +169,13 @@ _RENAMED = {
 # Parameters that say nothing about what comes out.
 _NODE_ONLY = ("autostart", "use_sim_time")
 # What the node says of a value of another type.
-_ACCEPTED = {float: "float (15.0, not 15)", int: "int", bool: "bool", str: "str", tuple: "list of strings"}
+_ACCEPTED = {
+    float: "float (15.0, not 15)",
+    int: "int",
+    bool: "bool",
+    str: "str",
+    tuple: "list of strings",
+}
 _NAMED = {
     "cameras": ("camera_names", "{}/image"),
     "poses": ("pose_names", "{}/pose"),
@@ -160,7 +184,9 @@ _NAMED = {
 
 
 class _Parameters:
-    """Fills the settings' dataclasses by the names of their fields, so that a new field needs nothing here."""
+    """Fills the settings' dataclasses by the names of their fields, so that a new field needs
+    nothing here.
+    """
 
     def __init__(self, given: dict[str, Any]):
         self._given = given
@@ -209,11 +235,15 @@ class _Parameters:
             if is_dataclass(value):
                 changes[field.name] = self._filled(value, f"{name}.")
             else:
-                changes[field.name] = self._value(_RENAMED.get(name, name), types[field.name], value)
+                changes[field.name] = self._value(
+                    _RENAMED.get(name, name), types[field.name], value
+                )
         return replace(settings, **changes)
 
     def _value(self, name: str, kind: Any, default: Any) -> Any:
-        """What the file says, as the settings hold it. Raises BadSetting for a type that the node would refuse."""
+        """What the file says, as the settings hold it. Raises BadSetting for a type that the node
+        would refuse.
+        """
         self._used.add(name)
         if name not in self._given:
             return default
@@ -221,9 +251,10 @@ class _Parameters:
         if value is None and kind is tuple:
             return ()
         of_kind = type(value) is (list if kind is tuple else kind)  # a bool is an int to isinstance
-        if not of_kind or kind is tuple and not all(isinstance(item, str) for item in value):
+        if not of_kind or (kind is tuple and not all(isinstance(item, str) for item in value)):
             raise BadSetting(name, value, _ACCEPTED[kind])
         if kind is tuple:
-            # As in the node: one empty text stands for an empty list, which some tools of ROS cannot write.
+            # As in the node: one empty text stands for an empty list, which some tools of ROS
+            # cannot write.
             return tuple(value) if value != [""] else ()
         return value

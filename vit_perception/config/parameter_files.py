@@ -1,7 +1,8 @@
 """ROS 2 parameter files read without ROS: the values that rclpy gives to a node of a certain name.
 
-rcl reads YAML in a way of its own: numbers as C does (``010`` is 8), ``y`` and ``on`` as true, dates and ``null`` as
-texts, no aliases. Sections apply in the order in which the file first names them, also ``/**``: a later one wins.
+rcl reads YAML in a way of its own: numbers as C does (``010`` is 8), ``y`` and ``on`` as true,
+dates and ``null`` as texts, no aliases. Sections apply in the order in which the file first names
+them, also ``/**``: a later one wins.
 """
 
 import re
@@ -17,21 +18,36 @@ from vit_perception.files.yaml_files import yaml_events
 PARAMETERS_KEY = "ros__parameters"
 DEFAULT_NODE = "/vit_encoder"
 ACCEPTED = "a parameter file of the node, as config/demo.yaml"
-Value = bool | int | float | str | list | None  # a list holds values of one type; None is an empty list
+Value = (
+    bool | int | float | str | list | None
+)  # a list holds values of one type; None is an empty list
 
 _SECTION = re.compile(r"/?(\*\*?|[A-Za-z_]\w*)(/(\*\*?|[A-Za-z_]\w*))*", re.ASCII)
 _TRUE = frozenset(("Y", "y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
 _FALSE = frozenset(("N", "n", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"))
 _STR = "tag:yaml.org,2002:str"
 # What strtol and strtod take to the end.
-_INTEGER = re.compile(r"\s*[+-]?(0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]+)|0|[1-9][0-9]*)", re.ASCII)
+_INTEGER = re.compile(
+    r"\s*[+-]?(0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]+)|0|[1-9][0-9]*)", re.ASCII
+)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_HEXADECIMAL = re.compile(r"\s*[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][+-]?[0-9]+)?", re.ASCII)
+_HEXADECIMAL = re.compile(
+    r"\s*[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][+-]?[0-9]+)?", re.ASCII
+)
 _NO_NUMBER = re.compile(r"\s*[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 _DOTTED = re.compile(r"\.(nan|NaN|NAN)|[+-]?\.(inf|Inf|INF)")
 # Of values of several types that one name is given in one section, rclpy takes the first of these.
-_PRECEDENCE = ("bool", "int", "float", "str", "list of bool", "list of int", "list of float", "list of str",
-               "empty list")
+_PRECEDENCE = (
+    "bool",
+    "int",
+    "float",
+    "str",
+    "list of bool",
+    "list of int",
+    "list of float",
+    "list of str",
+    "empty list",
+)
 _SHOWN = 80  # characters of a name or value in an error
 LONGEST_NAME = 1000  # characters, with the groups that it stands in: names are held whole
 
@@ -44,7 +60,9 @@ class ParameterFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._sections: dict[str, dict[str, dict[str, Value]]] = {}  # values by section, name and type
+        self._sections: dict[
+            str, dict[str, dict[str, Value]]
+        ] = {}  # values by section, name and type
         self._events = yaml_events(path)
         for event in self._events:
             if isinstance(event, yaml.MappingStartEvent):
@@ -52,33 +70,50 @@ class ParameterFile:
             elif isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.AliasEvent)):
                 raise self._wrong(event, "the file is no mapping of node names")
         if not self._sections:
-            raise InvalidValue(f"{path} is no parameter file: it holds no {PARAMETERS_KEY}; accepted: {ACCEPTED}")
+            raise InvalidValue(
+                f"{path} is no parameter file: it holds no {PARAMETERS_KEY}; accepted: {ACCEPTED}"
+            )
 
     def sections_for(self, node: str) -> Iterator[tuple[str, dict[str, Value]]]:
-        """Name and values of each section that the node of the full name ``node`` gets, in the order of the file."""
+        """Name and values of each section that the node of the full name ``node`` gets, in the
+        order of the file.
+        """
         for section, given in self._sections.items():
             if _pattern(section).fullmatch(node):
-                yield section, {name: values[min(values, key=_PRECEDENCE.index)] for name, values in given.items()}
+                yield (
+                    section,
+                    {
+                        name: values[min(values, key=_PRECEDENCE.index)]
+                        for name, values in given.items()
+                    },
+                )
 
     def values_for(self, node: str) -> dict[str, Value]:
         """The values that the node of the full name ``node`` gets, by their dotted names."""
-        return {name: value for _, given in self.sections_for(node) for name, value in given.items()}
+        return {
+            name: value for _, given in self.sections_for(node) for name, value in given.items()
+        }
 
     def node(self) -> str:
         """The full name of the encoder that the file is for, where nobody says it.
 
-        It is /vit_encoder, unless the file names one node vit_encoder in another namespace, or gives cameras to one
-        node of another name. Raises InvalidValue where it could be several.
+        It is /vit_encoder, unless the file names one node vit_encoder in another namespace, or
+        gives cameras to one node of another name. Raises InvalidValue where it could be several.
         """
-        named = list(dict.fromkeys(_absolute(section) for section in self._sections if "*" not in section))
+        named = list(
+            dict.fromkeys(_absolute(section) for section in self._sections if "*" not in section)
+        )
         if DEFAULT_NODE in named:
             return DEFAULT_NODE
         found = [name for name in named if name.endswith(DEFAULT_NODE)]
         if not found and "camera_names" not in self.values_for(DEFAULT_NODE):
             found = [name for name in named if "camera_names" in self.values_for(name)]
         if len(found) > 1:
-            raise InvalidValue(f"{self.path} has parameters of {', '.join(found[:4])}; accepted: --node with one of "
-                               "them")
+            raise InvalidValue(
+                f"{self.path} has parameters of {', '.join(found[:4])}; accepted: --node with one "
+                "of "
+                "them"
+            )
         return found[0] if found else DEFAULT_NODE
 
     @property
@@ -89,13 +124,17 @@ class ParameterFile:
     def _next(self) -> yaml.Event:
         event = next(self._events)
         if isinstance(event, yaml.AliasEvent):
-            raise self._wrong(event, f"an alias (*{event.anchor:.{_SHOWN}}), which ROS does not read")
+            raise self._wrong(
+                event, f"an alias (*{event.anchor:.{_SHOWN}}), which ROS does not read"
+            )
         return event
 
     def _keys(self) -> Iterator[yaml.ScalarEvent]:
         while not isinstance(key := self._next(), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent) or not 0 < len(key.value) <= LONGEST_NAME:
-                raise self._wrong(key, f"a name that is no text, empty, or longer than {LONGEST_NAME} characters")
+                raise self._wrong(
+                    key, f"a name that is no text, empty, or longer than {LONGEST_NAME} characters"
+                )
             yield key
 
     def _read_nodes(self, above: str) -> None:
@@ -104,9 +143,13 @@ class ParameterFile:
             if not isinstance(value, yaml.MappingStartEvent):
                 raise self._wrong(value, f"{key.value[:_SHOWN]!r} holds no mapping")
             if not key.value.startswith(PARAMETERS_KEY):
-                self._read_nodes(key.value if not above else f"{above.removesuffix('/')}/{key.value}")
+                self._read_nodes(
+                    key.value if not above else f"{above.removesuffix('/')}/{key.value}"
+                )
             elif len(above) > LONGEST_NAME or not _SECTION.fullmatch(above):
-                raise self._wrong(key, f"{PARAMETERS_KEY} of {above[:_SHOWN]!r}, which is no name of a node")
+                raise self._wrong(
+                    key, f"{PARAMETERS_KEY} of {above[:_SHOWN]!r}, which is no name of a node"
+                )
             else:
                 self._read_group(self._sections.setdefault(above, {}), "")
 
@@ -115,15 +158,24 @@ class ParameterFile:
         for key in self._keys():
             is_empty, name, event = False, above + key.value, self._next()
             if len(name) > LONGEST_NAME:
-                raise self._wrong(key, f"a name of more than {LONGEST_NAME} characters ({name[:_SHOWN]!r})")
+                raise self._wrong(
+                    key, f"a name of more than {LONGEST_NAME} characters ({name[:_SHOWN]!r})"
+                )
             if isinstance(event, yaml.MappingStartEvent):
                 self._read_group(given, f"{name}.")
                 continue
-            value = self._read_list(event) if isinstance(event, yaml.SequenceStartEvent) else self._value(event)
+            value = (
+                self._read_list(event)
+                if isinstance(event, yaml.SequenceStartEvent)
+                else self._value(event)
+            )
             given.setdefault(name, {})[_kind_of(value)] = value
         if is_empty and above:
-            raise InvalidValue(f"{self.path} is no parameter file: {above[:_SHOWN]!r} is an empty group; accepted: "
-                               f"{ACCEPTED}")
+            raise InvalidValue(
+                f"{self.path} is no parameter file: {above[:_SHOWN]!r} is an empty group; "
+                "accepted: "
+                f"{ACCEPTED}"
+            )
 
     def _read_list(self, start: yaml.Event) -> list | None:
         values = []
@@ -138,12 +190,17 @@ class ParameterFile:
     def _value(self, event: yaml.ScalarEvent) -> bool | int | float | str:
         text, is_quoted = event.value.partition("\0")[0], event.style in ("'", '"')
         if not event.value and not is_quoted:
-            raise self._wrong(event, "a name without a value ('' is the empty text, [''] the empty list)")
+            raise self._wrong(
+                event, "a name without a value ('' is the empty text, [''] the empty list)"
+            )
         return text if is_quoted or event.tag == _STR else plain_value(text)
 
     def _wrong(self, event: yaml.Event, what: str) -> InvalidValue:
-        return InvalidValue(f"{self.path} is no parameter file: line {event.start_mark.line + 1}: {what}; accepted: "
-                            f"{ACCEPTED}")
+        return InvalidValue(
+            f"{self.path} is no parameter file: line {event.start_mark.line + 1}: {what}; "
+            "accepted: "
+            f"{ACCEPTED}"
+        )
 
 
 def plain_value(text: str) -> bool | int | float | str:
@@ -161,7 +218,9 @@ def plain_value(text: str) -> bool | int | float | str:
 
 
 def _number(text: str) -> float | None:
-    """``text`` as strtod reads it to its end; None where it does not, or says that it is out of range."""
+    """``text`` as strtod reads it to its end; None where it does not, or says that it is out of
+    range.
+    """
     if _DOTTED.fullmatch(text):
         return float(text.replace(".", ""))
     if _NO_NUMBER.fullmatch(text):
@@ -170,7 +229,10 @@ def _number(text: str) -> float | None:
         if _DECIMAL.fullmatch(text):
             value, digits = float(text), re.split("[eE]", text)[0]
         elif _HEXADECIMAL.fullmatch(text):
-            value, digits = float.fromhex(text.strip()), re.split("[pP]", text)[0].lower().partition("x")[2]
+            value, digits = (
+                float.fromhex(text.strip()),
+                re.split("[pP]", text)[0].lower().partition("x")[2],
+            )
         else:
             return None
     except OverflowError:
@@ -182,7 +244,11 @@ def _number(text: str) -> float | None:
 def expanded_topic(topic: str, node: str) -> str:
     """The full name of ``topic`` for the node of the full name ``node``, as rcl expands it."""
     namespace, _, name = node.rpartition("/")
-    for placeholder, text in (("{node}", name), ("{ns}", namespace or "/"), ("{namespace}", namespace or "/")):
+    for placeholder, text in (
+        ("{node}", name),
+        ("{ns}", namespace or "/"),
+        ("{namespace}", namespace or "/"),
+    ):
         topic = topic.replace(placeholder, text)
     if topic.startswith("~"):
         return node + topic[1:]
@@ -198,7 +264,9 @@ def _pattern(section: str) -> re.Pattern:
     parts = {"**": r"(/\w+)*", "*": r"/\w+"}
     # Several ** in a row mean the same as one, and would only be tried in every way.
     once = re.sub(r"(/\*\*)+(?=/|$)", "/**", _absolute(section))
-    return re.compile("".join(parts.get(part, f"/{part}") for part in once.split("/")[1:]), re.ASCII)
+    return re.compile(
+        "".join(parts.get(part, f"/{part}") for part in once.split("/")[1:]), re.ASCII
+    )
 
 
 def _kind_of(value: Value) -> str:

@@ -1,16 +1,30 @@
 """Settings of the node and the tools, as frozen dataclasses that check themselves on construction.
 
-Paths may begin with ``~`` or ``~user``; relative ones count from the folder that the process was started in.
+Paths may begin with ``~`` or ``~user``; relative ones count from the folder that the process was
+started in.
 
-Every error names the parameter as the user wrote it, its value, and what would be accepted. What belongs to
-a checkpoint (mean, std, input size, interpolation, licence) is not here: it travels in its model card.
+Every error names the parameter as the user wrote it, its value, and what would be accepted. What
+belongs to a checkpoint (mean, std, input size, interpolation, licence) is not here: it travels in
+its model card.
 """
 
 import re
 from dataclasses import dataclass, field
 
-from vit_perception.config.body_settings import POSE_SOURCES, STATE_FIELDS, PoseSettings, StateSettings  # noqa: F401
-from vit_perception.config.checks import BadSetting, check_labels, check_name, expand_paths, one_of, within
+from vit_perception.config.body_settings import (  # noqa: F401 - part of the settings
+    POSE_SOURCES,
+    STATE_FIELDS,
+    PoseSettings,
+    StateSettings,
+)
+from vit_perception.config.checks import (
+    BadSetting,
+    check_labels,
+    check_name,
+    expand_paths,
+    one_of,
+    within,
+)
 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -31,10 +45,11 @@ _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own head.
+    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own
+    head.
 
-    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera. ``labels``: names for the
-    classes, instead of those that came with the head or the checkpoint.
+    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera. ``labels``:
+    names for the classes, instead of those that came with the head or the checkpoint.
     """
 
     name: str
@@ -52,16 +67,21 @@ class CameraSettings:
         check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
         expand_paths(self, head=f"cameras.{self.name}.head")
         if self.head and self.zero_shot_labels:
-            raise BadSetting(f"cameras.{self.name}.zero_shot_labels", list(self.zero_shot_labels),
-                             f"none for a camera with a head ({self.head})")
+            raise BadSetting(
+                f"cameras.{self.name}.zero_shot_labels",
+                list(self.zero_shot_labels),
+                f"none for a camera with a head ({self.head})",
+            )
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last one.
+    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last
+    one.
 
-    ``family`` is ``auto``, or the name of a family of checkpoints that the file is read as. ``network_size`` is the
-    size that images are brought to, height and width in px (``518x686``); ``""`` is the checkpoint's own.
+    ``family`` is ``auto``, or the name of a family of checkpoints that the file is read as.
+    ``network_size`` is the size that images are brought to, height and width in px (``518x686``);
+    ``""`` is the checkpoint's own.
     """
 
     checkpoint: str = "demo"
@@ -72,12 +92,20 @@ class ModelSettings:
     def __post_init__(self):
         within("model.block", self.block, -100, 100)
         if not self.checkpoint:
-            raise BadSetting("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
+            raise BadSetting(
+                "model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo"
+            )
         expand_paths(self, checkpoint="model.checkpoint")
         if not self.family:
-            raise BadSetting("model.family", self.family, "auto, or the name of a family of checkpoints")
+            raise BadSetting(
+                "model.family", self.family, "auto, or the name of a family of checkpoints"
+            )
         if self.network_size and not _SIZE.match(self.network_size):
-            raise BadSetting("model.network_size", self.network_size, "height and width in px, such as 518x686, or ''")
+            raise BadSetting(
+                "model.network_size",
+                self.network_size,
+                "height and width in px, such as 518x686, or ''",
+            )
 
     @property
     def network_size_px(self) -> tuple[int, int] | None:
@@ -88,7 +116,9 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class ZeroShotSettings:
-    """Classes by their names, for CLIP and SigLIP: each label in each template is a prompt; empty labels: none."""
+    """Classes by their names, for CLIP and SigLIP: each label in each template is a prompt; empty
+    labels: none.
+    """
 
     labels: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("a photo of a {}.",)
@@ -96,19 +126,23 @@ class ZeroShotSettings:
     def __post_init__(self):
         check_labels("zero_shot.labels", self.labels)
         if not self.templates or any(template.count("{}") != 1 for template in self.templates):
-            raise BadSetting("zero_shot.templates", list(self.templates),
-                             "at least one text with {} once, where the label goes")
+            raise BadSetting(
+                "zero_shot.templates",
+                list(self.templates),
+                "at least one text with {} once, where the label goes",
+            )
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is all.
+    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is
+    all.
 
-    ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a rosbag2 folder or
-    a folder of pictures of what the robot sees. ``device`` is the index of the GPU, as CUDA counts those that the
-    process may see.
-    a folder of pictures of what the robot sees. ``file`` is an engine that was built elsewhere, for TensorRT alone.
-    ``check_memory``: a build that would run out of memory is refused before it starts.
+    ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a
+    rosbag2 folder or a folder of pictures of what the robot sees. ``device`` is the index of the
+    GPU, as CUDA counts those that the process may see. a folder of pictures of what the robot sees.
+    ``file`` is an engine that was built elsewhere, for TensorRT alone. ``check_memory``: a build
+    that would run out of memory is refused before it starts.
     """
 
     backend: str = "auto"
@@ -129,29 +163,47 @@ class EngineSettings:
         within("engine.threads", self.threads, 0, 256)
         one_of("engine.provider", self.provider, PROVIDERS)
         if self.provider != "cpu" and self.backend != "onnxruntime":
-            raise BadSetting("engine.provider", self.provider,
-                             f"cpu with engine.backend {self.backend}: the others belong to onnxruntime")
+            raise BadSetting(
+                "engine.provider",
+                self.provider,
+                f"cpu with engine.backend {self.backend}: the others belong to onnxruntime",
+            )
         within("engine.device", self.device, 0, MOST_DEVICE)
-        on_cpu = self.backend == "openvino" or self.backend == "onnxruntime" and self.provider == "cpu"
+        on_cpu = self.backend == "openvino" or (
+            self.backend == "onnxruntime" and self.provider == "cpu"
+        )
         if self.device and on_cpu:
-            provider = f" and engine.provider {self.provider}" if self.backend == "onnxruntime" else ""
-            raise BadSetting("engine.device", self.device,
-                             f"0 with engine.backend {self.backend}{provider}, which runs on the CPU")
+            provider = (
+                f" and engine.provider {self.provider}" if self.backend == "onnxruntime" else ""
+            )
+            raise BadSetting(
+                "engine.device",
+                self.device,
+                f"0 with engine.backend {self.backend}{provider}, which runs on the CPU",
+            )
         if self.file and self.backend not in ("auto", *ENGINE_FILE_BACKENDS):
-            raise BadSetting("engine.file", self.file, f"'' with engine.backend {self.backend}: such a file belongs to "
-                             f"{' or '.join(ENGINE_FILE_BACKENDS)}")
+            raise BadSetting(
+                "engine.file",
+                self.file,
+                f"'' with engine.backend {self.backend}: such a file belongs to "
+                f"{' or '.join(ENGINE_FILE_BACKENDS)}",
+            )
 
 
 @dataclass(frozen=True)
 class DenseSettings:
-    """Whether the checkpoint's dense head (depth, segmentation) is used; it runs only while someone subscribes."""
+    """Whether the checkpoint's dense head (depth, segmentation) is used; it runs only while someone
+    subscribes.
+    """
 
     enabled: bool = False
 
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """How pose and state tokens are made and joined with the image tokens; weights are safetensors files."""
+    """How pose and state tokens are made and joined with the image tokens; weights are safetensors
+    files.
+    """
 
     kind: str = "concat"
     weights: str = ""
@@ -165,11 +217,17 @@ class FusionSettings:
         one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
         one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)
         if self.kind == "cross_attention" and not self.weights:
-            raise BadSetting("fusion.weights", self.weights,
-                             "a safetensors file: untrained cross_attention gives noise, so it is refused")
+            raise BadSetting(
+                "fusion.weights",
+                self.weights,
+                "a safetensors file: untrained cross_attention gives noise, so it is refused",
+            )
         if self.tokenizer != "fourier" and not self.tokenizer_weights:
-            raise BadSetting("poses.tokenizer_weights", self.tokenizer_weights,
-                             f"a safetensors file: an untrained {self.tokenizer} gives noise, so it is refused")
+            raise BadSetting(
+                "poses.tokenizer_weights",
+                self.tokenizer_weights,
+                f"a safetensors file: an untrained {self.tokenizer} gives noise, so it is refused",
+            )
 
 
 @dataclass(frozen=True)
@@ -190,7 +248,8 @@ class SyncSettings:
 class OutputSettings:
     """``dtype`` of the tensors on the wire; at most ``top_k`` classes, of ``min_score`` and more;
 
-    ``max_rate_hz`` 0 is no bound; ``views`` False leaves the pictures for people out, whoever subscribes.
+    ``max_rate_hz`` 0 is no bound; ``views`` False leaves the pictures for people out, whoever
+    subscribes.
     """
 
     dtype: str = "float32"
@@ -203,7 +262,9 @@ class OutputSettings:
         one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
         within("top_k", self.top_k, 1, 1000)
         if self.max_rate_hz != 0.0 and not LOWEST_RATE_HZ <= self.max_rate_hz <= 1000.0:
-            raise BadSetting("max_rate_hz", self.max_rate_hz, f"0 for no bound, or {LOWEST_RATE_HZ:g} to 1000 Hz")
+            raise BadSetting(
+                "max_rate_hz", self.max_rate_hz, f"0 for no bound, or {LOWEST_RATE_HZ:g} to 1000 Hz"
+            )
         within("min_score", self.min_score, 0.0, 1.0)
 
 
@@ -231,13 +292,23 @@ class EncoderSettings:
         one_of("states.policy", self.state_policy, POSE_POLICIES)
         # Cameras, arms and states share the name space of the topics below the node.
         names: list[str] = []
-        for parameter, sources in (("camera_names", self.cameras), ("pose_names", self.poses),
-                                   ("state_names", self.states)):
+        for parameter, sources in (
+            ("camera_names", self.cameras),
+            ("pose_names", self.poses),
+            ("state_names", self.states),
+        ):
             names += [source.name for source in sources]
             if repeated := sorted({n for n in names if names.count(n) > 1}):
-                raise BadSetting(parameter, repeated,
-                                 "names that differ from each other, cameras, arms and states together")
+                raise BadSetting(
+                    parameter,
+                    repeated,
+                    "names that differ from each other, cameras, arms and states together",
+                )
         for state in self.states:
             if self.fusion.state_tokenizer != "fourier" and not state.tokenizer_weights:
-                raise BadSetting(f"states.{state.name}.tokenizer_weights", "", "a safetensors file: an untrained "
-                                 f"{self.fusion.state_tokenizer} gives noise, so it is refused")
+                raise BadSetting(
+                    f"states.{state.name}.tokenizer_weights",
+                    "",
+                    "a safetensors file: an untrained "
+                    f"{self.fusion.state_tokenizer} gives noise, so it is refused",
+                )

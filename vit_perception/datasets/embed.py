@@ -1,4 +1,6 @@
-"""Features of recordings as files: every image group of every source, once, whatever interrupts it."""
+"""Features of recordings as files: every image group of every source, once, whatever interrupts
+it.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,26 +8,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_perception.files.atomic import file_sha256
-from vit_perception.datasets.embed_columns import COLUMNS_VERSION, DEFAULT_FEATURES, FEATURES, FrameColumns
+from vit_perception.config.parameter_files import DEFAULT_NODE
+from vit_perception.datasets.embed_columns import (
+    COLUMNS_VERSION,
+    DEFAULT_FEATURES,
+    FEATURES,
+    FrameColumns,
+)
 from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_sources import Source, SourceResult
-from vit_perception.pipeline.layouts import LayoutTracker
-from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.encode_recording import Dropped
+from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, BagShard, ColumnShard, Shard
-from vit_perception.recordings.split import write_metadata
-from vit_perception.files.errors import InvalidValue
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
-from vit_perception.config.parameter_files import DEFAULT_NODE
+from vit_perception.files.atomic import file_sha256
+from vit_perception.files.errors import InvalidValue
+from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.recordings.split import write_metadata
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout
 
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """What to write: one of ``FORMATS``, the features (none given: the format's own choice), and how large a shard.
+    """What to write: one of ``FORMATS``, the features (none given: the format's own choice), and
+    how large a shard.
 
     A kill loses at most one shard's work; memory is about three shards.
     """
@@ -41,9 +49,15 @@ class EmbedOptions:
             raise InvalidValue(f"--format is {self.file_format!r}; accepted: {', '.join(FORMATS)}")
         unknown = sorted(set(self.features) - set(FEATURES))
         if unknown:
-            raise InvalidValue(f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}")
+            raise InvalidValue(
+                f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}"
+            )
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
-            name, value = ("frames", self.shard_frames) if self.shard_frames <= 0 else ("mb", self.shard_bytes)
+            name, value = (
+                ("frames", self.shard_frames)
+                if self.shard_frames <= 0
+                else ("mb", self.shard_bytes)
+            )
             raise InvalidValue(f"--shard-{name} is {value}; accepted: 1 or more")
 
     @property
@@ -52,13 +66,20 @@ class EmbedOptions:
         return self.features or (FEATURES if self.file_format == "mcap" else DEFAULT_FEATURES)
 
 
-def embed(pipeline: Pipeline, sources: Sequence[Source], out: Path, options: EmbedOptions,
-          advance: Callable[[int], None] = lambda results: None) -> dict[str, Any]:
-    """Write the features of ``sources`` to the folder ``out``; the manifest, also of a run that was done before.
+def embed(
+    pipeline: Pipeline,
+    sources: Sequence[Source],
+    out: Path,
+    options: EmbedOptions,
+    advance: Callable[[int], None] = lambda results: None,
+) -> dict[str, Any]:
+    """Write the features of ``sources`` to the folder ``out``; the manifest, also of a run that was
+    done before.
 
-    Goes on where an earlier call with the same arguments ended, however it ended. ``advance`` is told how many more
-    results are done. Raises ValueError or BagError for what cannot be used, OSError where the disk is full: then
-    what is finished stays, and the same call goes on from there.
+    Goes on where an earlier call with the same arguments ended, however it ended. ``advance`` is
+    told how many more results are done. Raises ValueError or BagError for what cannot be used,
+    OSError where the disk is full: then what is finished stays, and the same call goes on from
+    there.
     """
     journal = Journal(out, run_of(pipeline, sources, options))
     try:
@@ -77,27 +98,58 @@ def embed(pipeline: Pipeline, sources: Sequence[Source], out: Path, options: Emb
 def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions) -> dict[str, Any]:
     """Everything that the features depend on: with the same, an interrupted run can go on."""
     engine = pipeline.engine
-    return {"columns_version": COLUMNS_VERSION, "graph_version": GRAPH_VERSION,
-            "file_format": options.file_format, "features": list(options.chosen), "node": options.node,
-            "shard_bytes": options.shard_bytes, "shard_frames": options.shard_frames,
-            "sources": [source.identity() for source in sources], "settings": asdict(pipeline.settings),
-            "model": pipeline.card.name, "weights_sha256": pipeline.card.weights_sha256,
-            "encoder_sha256": pipeline.encoder_sha256, "runtime": engine.runtime, "precision": engine.precision}
+    return {
+        "columns_version": COLUMNS_VERSION,
+        "graph_version": GRAPH_VERSION,
+        "file_format": options.file_format,
+        "features": list(options.chosen),
+        "node": options.node,
+        "shard_bytes": options.shard_bytes,
+        "shard_frames": options.shard_frames,
+        "sources": [source.identity() for source in sources],
+        "settings": asdict(pipeline.settings),
+        "model": pipeline.card.name,
+        "weights_sha256": pipeline.card.weights_sha256,
+        "encoder_sha256": pipeline.encoder_sha256,
+        "runtime": engine.runtime,
+        "precision": engine.precision,
+    }
 
 
 class _Run:
-    """One call of :func:`embed`: the shard in the making, and the state that travels from frame to frame."""
+    """One call of :func:`embed`: the shard in the making, and the state that travels from frame to
+    frame.
+    """
 
-    def __init__(self, pipeline: Pipeline, journal: Journal, options: EmbedOptions, advance: Callable[[int], None]):
-        self._pipeline, self._journal, self._options, self._advance = pipeline, journal, options, advance
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: Journal,
+        options: EmbedOptions,
+        advance: Callable[[int], None],
+    ):
+        self._pipeline, self._journal, self._options, self._advance = (
+            pipeline,
+            journal,
+            options,
+            advance,
+        )
         entries = journal.entries
         last = entries[-1] if entries else None
-        self._tracker = LayoutTracker(pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None)
-        # The layouts as they were first seen: a resumed run measures its engine anew, and the files stay the same.
-        self._layouts = {layout["layout_id"]: Layout.from_json(json.dumps(layout))
-                         for entry in entries for layout in entry.layouts}
+        self._tracker = LayoutTracker(
+            pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None
+        )
+        # The layouts as they were first seen: a resumed run measures its engine anew, and the files
+        # stay the same.
+        self._layouts = {
+            layout["layout_id"]: Layout.from_json(json.dumps(layout))
+            for entry in entries
+            for layout in entry.layouts
+        }
         self._columns = FrameColumns(pipeline, options.chosen)
-        self._messages = OutputMessages(options.node, pipeline.settings, self._columns.classified, options.chosen)
+        self._messages = OutputMessages(
+            options.node, pipeline.settings, self._columns.classified, options.chosen
+        )
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
@@ -146,14 +198,21 @@ class _Run:
             entry.layouts.append({"layout_id": layout_id, **asdict(self._tracker.layout)})
             self._layouts[layout_id] = self._tracker.layout
         # A source begins an episode of its own, whatever its first frame says.
-        if self._last_stamp_ns and (self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS):
+        if self._last_stamp_ns and (
+            self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS
+        ):
             self._episode += 1
         self._new_episode = False
         self._last_stamp_ns = result.stamp_ns
         if self._shard is None:
             self._shard = self._new_shard()
-        place = {"index": found.index, "source": entry.source, "episode": self._episode,
-                 "layout": list(self._layouts).index(layout_id), "recorded_ns": found.recorded_ns}
+        place = {
+            "index": found.index,
+            "source": entry.source,
+            "episode": self._episode,
+            "layout": list(self._layouts).index(layout_id),
+            "recorded_ns": found.recorded_ns,
+        }
         self._shard.add(place, result, found.extras, self._layouts[layout_id])
         entry.first_stamp_ns = entry.first_stamp_ns if entry.frames else result.stamp_ns
         entry.frames += 1
@@ -168,8 +227,10 @@ class _Run:
         return f"features_{self._shards:06d}.{self._options.file_format}"
 
     def _is_full(self, entry: Entry) -> bool:
-        return self._shard is not None and (self._shard.size_bytes >= self._options.shard_bytes
-                                            or entry.frames >= self._options.shard_frames)
+        return self._shard is not None and (
+            self._shard.size_bytes >= self._options.shard_bytes
+            or entry.frames >= self._options.shard_frames
+        )
 
     def _commit(self, entry: Entry) -> None:
         """The shard, then its line: a kill between the two makes it anew."""
@@ -179,6 +240,10 @@ class _Run:
             path = self._journal.out / self._name
             shard, self._shard = self._shard, None
             shard.write(path)
-            entry.file, entry.sha256, entry.size_bytes = path.name, file_sha256(path), path.stat().st_size
+            entry.file, entry.sha256, entry.size_bytes = (
+                path.name,
+                file_sha256(path),
+                path.stat().st_size,
+            )
             self._shards += 1
         self._journal.append(entry)

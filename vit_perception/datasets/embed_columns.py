@@ -1,4 +1,6 @@
-"""One frame as named arrays of fixed shape: the columns of a shard. Names and meaning: docs/bags.md."""
+"""One frame as named arrays of fixed shape: the columns of a shard. Names and meaning:
+docs/bags.md.
+"""
 
 from typing import Any
 
@@ -8,8 +10,8 @@ from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.records import CameraResult, FrameResult, PoseAtImage, StateAtImage
 from vit_perception.wire.tensors import TensorFields, encode_tensor
 
-# Add one where a column gets another name, shape, dtype or meaning, or comes or goes, also one of a source's own: a run
-# that another version began is then not gone on with. Version 1 did not say so.
+# Add one where a column gets another name, shape, dtype or meaning, or comes or goes, also one of a
+# source's own: a run that another version began is then not gone on with. Version 1 did not say so.
 COLUMNS_VERSION = 2
 FEATURES = ("tokens", "embedding", "cls", "patch")
 # Patch and CLS tokens are rows of the sequence: a column of their own would double what is stored.
@@ -21,13 +23,17 @@ Columns = dict[str, np.ndarray]
 
 
 def as_sent(tensor: np.ndarray, dtype: str) -> np.ndarray:
-    """``tensor`` (T, D) with the very values that the node sends as ``dtype``. Raises ValueError as the wire does."""
+    """``tensor`` (T, D) with the very values that the node sends as ``dtype``. Raises ValueError as
+    the wire does.
+    """
     fields: TensorFields = encode_tensor(tensor, dtype)
     return np.frombuffer(fields.data, np.dtype(dtype)).reshape(tensor.shape)
 
 
 class FrameColumns:
-    """Turns frames of one pipeline into columns; every frame has the same ones, of the same shapes and dtypes."""
+    """Turns frames of one pipeline into columns; every frame has the same ones, of the same shapes
+    and dtypes.
+    """
 
     def __init__(self, pipeline: Pipeline, features: tuple[str, ...]):
         settings = pipeline.settings
@@ -35,9 +41,16 @@ class FrameColumns:
         self._dtype = settings.output.dtype
         self._width = pipeline.width
         self._patches = pipeline.grid[0] * pipeline.grid[1]
-        self._labels = {c.name: {label: k for k, label in enumerate(labels)} for c, labels in
-                        zip(settings.cameras, (layout.labels for layout in pipeline.layout().cameras)) if labels}
-        self._top_k = {name: min(settings.output.top_k, len(labels)) for name, labels in self._labels.items()}
+        self._labels = {
+            c.name: {label: k for k, label in enumerate(labels)}
+            for c, labels in zip(
+                settings.cameras, (layout.labels for layout in pipeline.layout().cameras)
+            )
+            if labels
+        }
+        self._top_k = {
+            name: min(settings.output.top_k, len(labels)) for name, labels in self._labels.items()
+        }
         self._cameras = [c.name for c in settings.cameras]
         self._arms = [p.name for p in settings.poses]
         self._states = {s.name: len(s.joints) * len(s.fields) for s in settings.states}
@@ -48,7 +61,9 @@ class FrameColumns:
         return set(self._labels)
 
     def of(self, result: FrameResult, extras: dict[str, Any]) -> Columns:
-        """The columns of one frame, without a leading axis; ``extras`` (the source's own) come last."""
+        """The columns of one frame, without a leading axis; ``extras`` (the source's own) come
+        last.
+        """
         columns: Columns = {"stamp_ns": np.int64(result.stamp_ns), "mask": result.sequence.mask}
         if "tokens" in self._features:
             columns["tokens"] = as_sent(result.sequence.tokens, self._dtype)
@@ -58,11 +73,18 @@ class FrameColumns:
             columns |= self._of_camera(name, result.cameras.get(name))
         for name in self._arms:
             pose = result.poses[name].pose
-            columns |= self._of_body(name, "pose", result.poses[name], 7, None if pose is None else np.concatenate(
-                [pose.position_m, pose.quaternion_xyzw]))
+            columns |= self._of_body(
+                name,
+                "pose",
+                result.poses[name],
+                7,
+                None if pose is None else np.concatenate([pose.position_m, pose.quaternion_xyzw]),
+            )
         for name, width in self._states.items():
             state = result.states[name].state
-            columns |= self._of_body(name, "state", result.states[name], width, state and state.numbers)
+            columns |= self._of_body(
+                name, "state", result.states[name], width, state and state.numbers
+            )
         return columns | {name: np.asarray(value) for name, value in extras.items()}
 
     def _of_camera(self, name: str, camera: CameraResult | None) -> Columns:
@@ -87,9 +109,17 @@ class FrameColumns:
         return {f"{name}.class_index": indices, f"{name}.score": scores}
 
     @staticmethod
-    def _of_body(name: str, kind: str, found: PoseAtImage | StateAtImage, width: int,
-                 numbers: np.ndarray | None) -> Columns:
+    def _of_body(
+        name: str,
+        kind: str,
+        found: PoseAtImage | StateAtImage,
+        width: int,
+        numbers: np.ndarray | None,
+    ) -> Columns:
         """A missing pose or state is NaN."""
         values = np.full(width, np.nan) if numbers is None else np.asarray(numbers, np.float64)
-        return {f"{name}.{kind}": values, f"{name}.{kind}_status": np.int8(STATUS.index(found.status)),
-                f"{name}.skew_ns": np.int64(NO_SKEW_NS if found.skew_ns is None else found.skew_ns)}
+        return {
+            f"{name}.{kind}": values,
+            f"{name}.{kind}_status": np.int8(STATUS.index(found.status)),
+            f"{name}.skew_ns": np.int64(NO_SKEW_NS if found.skew_ns is None else found.skew_ns),
+        }

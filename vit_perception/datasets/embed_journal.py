@@ -1,8 +1,9 @@
-"""The book of an `embed` folder: which shards are whole, and where to go on. It outlives kill -9 and a full disk.
+"""The book of an `embed` folder: which shards are whole, and where to go on. It outlives kill -9
+and a full disk.
 
-``journal.jsonl`` gets one line a finished shard, synced behind the shard itself: a shard without its line is made
-anew, so that nothing is lost and nothing is there twice. ``manifest.json`` says what the run is, and at the end
-everything that the journal holds.
+``journal.jsonl`` gets one line a finished shard, synced behind the shard itself: a shard without
+its line is made anew, so that nothing is lost and nothing is there twice. ``manifest.json`` says
+what the run is, and at the end everything that the journal holds.
 """
 
 import fcntl
@@ -16,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.datasets.encode_recording import Dropped, Skips
-from vit_perception.files.atomic import is_half_made, open_plain, read_plain, sweep, sync, write_whole
+from vit_perception.files.atomic import (
+    is_half_made,
+    open_plain,
+    read_plain,
+    sweep,
+    sync,
+    write_whole,
+)
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.layout import differing_fields
 
@@ -24,7 +32,10 @@ FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
 # What a killed run leaves half made: nothing else in the folder is ever removed.
 _WRITTEN = r"manifest\.json|metadata\.yaml|features_\d{6}(?:\.[a-z]+)?"
-VERSIONS = ("columns_version", "graph_version")  # of a run: what the package makes of the same input
+VERSIONS = (
+    "columns_version",
+    "graph_version",
+)  # of a run: what the package makes of the same input
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
@@ -32,9 +43,10 @@ NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted
 class Entry:
     """One line: results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
 
-    ``file`` is empty where they gave no frame. ``layouts`` are those that are new; ``seen``, ``episode`` and
-    ``last_stamp_ns`` are the state to go on with. ``dropped`` counts by reason, ``drop_texts`` has the first one's
-    text; ``skipped`` has rows of topic, reason, count and the first one's text.
+    ``file`` is empty where they gave no frame. ``layouts`` are those that are new; ``seen``,
+    ``episode`` and ``last_stamp_ns`` are the state to go on with. ``dropped`` counts by reason,
+    ``drop_texts`` has the first one's text; ``skipped`` has rows of topic, reason, count and the
+    first one's text.
     """
 
     source: int
@@ -74,7 +86,9 @@ def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def check_out(out: Path) -> None:
-    """Raise ValueError where ``out`` can be no folder of `embed`, whatever the run; nothing is written."""
+    """Raise ValueError where ``out`` can be no folder of `embed`, whatever the run; nothing is
+    written.
+    """
     if out.exists() and not out.is_dir():
         raise InvalidValue(f"--out: {out} is a file; accepted: {NEW_FOLDER}")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
@@ -83,13 +97,17 @@ def check_out(out: Path) -> None:
     if out.exists() and not (out / MANIFEST).exists():
         others = sorted(p.name for p in out.iterdir() if not is_half_made(p, _WRITTEN))
         if others:
-            raise InvalidValue(f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}")
+            raise InvalidValue(
+                f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}"
+            )
     elif out.exists():
         read_manifest(out)
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of the folder ``out``. Raises ValueError naming the file where it is none of this version."""
+    """The manifest of the folder ``out``. Raises ValueError naming the file where it is none of
+    this version.
+    """
     path = out / MANIFEST
     try:
         manifest = json.loads(read_plain(path))
@@ -97,15 +115,18 @@ def read_manifest(out: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
     if not whole or manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
-        raise InvalidValue(f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder")
+        raise InvalidValue(
+            f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder"
+        )
     return manifest
 
 
 class Journal:
-    """The folder ``out`` of one run, locked while this lives. ``run`` is everything that the features depend on.
+    """The folder ``out`` of one run, locked while this lives. ``run`` is everything that the
+    features depend on.
 
-    Raises ValueError where the folder holds another run's output, other files, or is in use; OSError where it
-    cannot be written.
+    Raises ValueError where the folder holds another run's output, other files, or is in use;
+    OSError where it cannot be written.
     """
 
     def __init__(self, out: Path, run: dict[str, Any]):
@@ -131,8 +152,10 @@ class Journal:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InvalidValue(f"--out: {self.out} is being written by another process; accepted: a folder of its "
-                               "own") from None
+            raise InvalidValue(
+                f"--out: {self.out} is being written by another process; accepted: a folder of its "
+                "own"
+            ) from None
         check_out(self.out)
         if not (self.out / MANIFEST).exists():
             self._write_manifest(complete=False)
@@ -142,28 +165,39 @@ class Journal:
             there, here = begun.get(name) if isinstance(begun, dict) else None, self.run.get(name)
             if there != here:
                 said = "not said" if there is None else f"{there!r:.80}"
-                raise InvalidValue(f"--out: {self.out} was begun by another version of vit_perception ({name} is "
-                                   f"{said} there and {here} here), so new files would not fit; accepted: a new "
-                                   "folder, or that version of vit_perception")
+                raise InvalidValue(
+                    f"--out: {self.out} was begun by another version of vit_perception ({name} is "
+                    f"{said} there and {here} here), so new files would not fit; accepted: a new "
+                    "folder, or that version of vit_perception"
+                )
         differences = differing_fields(begun, self.run)
         if differences:
-            raise InvalidValue(f"--out: {self.out} was begun with other settings, so its features would not fit: "
-                               f"{'; '.join(differences[:4])}; accepted: a new folder")
+            raise InvalidValue(
+                f"--out: {self.out} was begun with other settings, so its features would not fit: "
+                f"{'; '.join(differences[:4])}; accepted: a new folder"
+            )
 
     def _read(self) -> list[Entry]:
-        """What is done. What a killed run left half made is removed; of a run at its end, and of others, nothing."""
+        """What is done. What a killed run left half made is removed; of a run at its end, and of
+        others, nothing.
+        """
         path = self.out / JOURNAL
         text = read_plain(path) if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         try:
             entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
-            raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
+            raise InvalidValue(
+                f"--out: {path} is damaged: {error}; accepted: a new folder"
+            ) from error
         for entry in entries:
             file = self.out / entry.file
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
-                raise InvalidValue(f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} says; "
-                                   "accepted: the folder as it was left, or a new one")
+                raise InvalidValue(
+                    f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
+                    "says; "
+                    "accepted: the folder as it was left, or a new one"
+                )
         if not self.complete:
             if whole != text:
                 with open(open_plain(path, os.O_RDWR), "r+b") as file:
@@ -179,14 +213,18 @@ class Journal:
                 path.unlink()  # its line is missing, so that it is made anew
 
     def append(self, entry: Entry) -> None:
-        """Note a finished shard. Raises OSError, with the journal as it was, where the line does not fit."""
+        """Note a finished shard. Raises OSError, with the journal as it was, where the line does
+        not fit.
+        """
         rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
-        with open(open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0) as file:
+        with open(
+            open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0
+        ) as file:
             size = os.fstat(file.fileno()).st_size
             try:
                 while rest:
-                    rest = rest[file.write(rest):]
+                    rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(size)
@@ -200,7 +238,9 @@ class Journal:
         return bool(read_manifest(self.out)["complete"])
 
     def finish(self) -> dict[str, Any]:
-        """Write the manifest of a run that has come to its end, unless it is there already, and give it back."""
+        """Write the manifest of a run that has come to its end, unless it is there already, and
+        give it back.
+        """
         return read_manifest(self.out) if self.complete else self._write_manifest(complete=True)
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
@@ -211,13 +251,32 @@ class Journal:
             for reason, count in entry.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count
             texts = {**entry.drop_texts, **texts}
-        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": complete, "run": self.run,
-                    "frames": sum(e.frames for e in entries), "dropped": dropped,
-                    "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
-                    "skipped": _one_list(e.skipped for e in entries),
-                    "layouts": [layout for e in entries for layout in e.layouts],
-                    "shards": [{"file": e.file, "sha256": e.sha256, "size_bytes": e.size_bytes, "frames": e.frames,
-                                "source": e.source, "first_stamp_ns": e.first_stamp_ns,
-                                "last_stamp_ns": e.last_stamp_ns} for e in entries if e.file]}
-        write_whole(self.out / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"))
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "complete": complete,
+            "run": self.run,
+            "frames": sum(e.frames for e in entries),
+            "dropped": dropped,
+            "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
+            "skipped": _one_list(e.skipped for e in entries),
+            "layouts": [layout for e in entries for layout in e.layouts],
+            "shards": [
+                {
+                    "file": e.file,
+                    "sha256": e.sha256,
+                    "size_bytes": e.size_bytes,
+                    "frames": e.frames,
+                    "source": e.source,
+                    "first_stamp_ns": e.first_stamp_ns,
+                    "last_stamp_ns": e.last_stamp_ns,
+                }
+                for e in entries
+                if e.file
+            ],
+        }
+        write_whole(
+            self.out / MANIFEST,
+            lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"),
+        )
         return manifest

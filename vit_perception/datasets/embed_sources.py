@@ -1,4 +1,6 @@
-"""What `embed` reads: bags, folders of pictures, LeRobot data sets. Each gives its results in a fixed order."""
+"""What `embed` reads: bags, folders of pictures, LeRobot data sets. Each gives its results in a
+fixed order.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -7,13 +9,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from vit_perception.files.atomic import ends_digest
-from vit_perception.recordings.reader import BagReader
 from vit_perception.datasets.encode_recording import Dropped, Skips, refusal, replay_from
+from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
-from vit_perception.image.picture_files import PICTURE_SUFFIXES, compressed_file, picture_data, pictures_below
+from vit_perception.image.picture_files import (
+    PICTURE_SUFFIXES,
+    compressed_file,
+    picture_data,
+    pictures_below,
+)
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult, PoseAtImage, StateAtImage
+from vit_perception.recordings.reader import BagReader
+from vit_perception.wire.records import (
+    NANOSECONDS_PER_SECOND,
+    BadInput,
+    FrameResult,
+    PoseAtImage,
+    StateAtImage,
+)
 
 LONGEST_PERIOD_S = 86400.0
 NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "missing", None)
@@ -21,7 +34,8 @@ NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "miss
 
 @dataclass(frozen=True, eq=False)
 class SourceResult:
-    """One result, numbered from 0 within its source; ``extras`` are numbers that the source has beside the images.
+    """One result, numbered from 0 within its source; ``extras`` are numbers that the source has
+    beside the images.
 
     ``skips`` are since the result before; those behind the last one have a ``None`` of their own.
     """
@@ -44,15 +58,23 @@ class Source(Protocol):
         """About how many results it gives, for a progress bar."""
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
-        """Results from number ``first`` on; those before are not encoded. Each holds until the next is asked for."""
+        """Results from number ``first`` on; those before are not encoded. Each holds until the next
+        is asked for.
+        """
 
 
 def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
     """Names, sizes and the two ends of ``files``, as one digest."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(root)} {file.stat().st_size} {ends_digest(file)}\n".encode())
-    return {"files": len(files), "size_bytes": sum(f.stat().st_size for f in files), "digest": digest.hexdigest()}
+        digest.update(
+            f"{file.relative_to(root)} {file.stat().st_size} {ends_digest(file)}\n".encode()
+        )
+    return {
+        "files": len(files),
+        "size_bytes": sum(f.stat().st_size for f in files),
+        "digest": digest.hexdigest(),
+    }
 
 
 class BagSource:
@@ -76,24 +98,42 @@ class BagSource:
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
         with BagReader(self._path) as bag:
             for replayed in replay_from(pipeline, bag, first):
-                yield SourceResult(replayed.index, replayed.recorded_ns, replayed.result, skips=replayed.skips)
+                yield SourceResult(
+                    replayed.index, replayed.recorded_ns, replayed.result, skips=replayed.skips
+                )
 
 
 class PicturesSource:
-    """Pictures of a folder and those below it, by name. They have no time: stamps are ``period_s`` apart."""
+    """Pictures of a folder and those below it, by name. They have no time: stamps are ``period_s``
+    apart.
+    """
 
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
         if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
-            raise InvalidValue(f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s")
-        self._folder, self._camera, self._period_ns = folder, camera, round(period_s * NANOSECONDS_PER_SECOND)
+            raise InvalidValue(
+                f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s"
+            )
+        self._folder, self._camera, self._period_ns = (
+            folder,
+            camera,
+            round(period_s * NANOSECONDS_PER_SECOND),
+        )
         self._files = pictures_below(folder)
         if not self._files:
-            raise InvalidValue(f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a rosbag2 "
-                               "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)")
+            raise InvalidValue(
+                f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a "
+                "rosbag2 "
+                "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)"
+            )
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": "pictures", "name": self._folder.name, **files_identity(self._folder, self._files),
-                "period_ns": self._period_ns, "names": [str(f.relative_to(self._folder)) for f in self._files]}
+        return {
+            "kind": "pictures",
+            "name": self._folder.name,
+            **files_identity(self._folder, self._files),
+            "period_ns": self._period_ns,
+            "names": [str(f.relative_to(self._folder)) for f in self._files],
+        }
 
     def total(self) -> int:
         return len(self._files)
@@ -104,32 +144,48 @@ class PicturesSource:
             stamp_ns = (index + 1) * self._period_ns
             name = str(file.relative_to(self._folder))
             try:
-                message = compressed_picture(stamp_ns, "pictures", picture_data(file), file.suffix[1:].lower())
+                message = compressed_picture(
+                    stamp_ns, "pictures", picture_data(file), file.suffix[1:].lower()
+                )
             except BadInput as error:
                 yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
                 continue
-            yield SourceResult(index, stamp_ns, encode_images(pipeline, {self._camera: message}, name, Skips()))
+            yield SourceResult(
+                index, stamp_ns, encode_images(pipeline, {self._camera: message}, name, Skips())
+            )
 
 
 def header_of(stamp_ns: int, frame_id: str) -> SimpleNamespace:
     """A message header with the stamp in ns."""
     seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
-    return SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
+    return SimpleNamespace(
+        stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id
+    )
 
 
-def compressed_picture(stamp_ns: int, frame_id: str, data: bytes, file_format: str) -> SimpleNamespace:
+def compressed_picture(
+    stamp_ns: int, frame_id: str, data: bytes, file_format: str
+) -> SimpleNamespace:
     """A picture of a file, still encoded, with the fields of a CompressedImage."""
     return compressed_file(data, header_of(stamp_ns, frame_id), file_format)
 
 
-def encode_images(pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: Skips) -> FrameResult | Dropped:
-    """One group of images without poses through the pipeline; ``name`` is what it is called where it is dropped."""
+def encode_images(
+    pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: Skips
+) -> FrameResult | Dropped:
+    """One group of images without poses through the pipeline; ``name`` is what it is called where
+    it is dropped.
+    """
     prepared = pipeline.prepare(messages)
     if dropped := refusal(pipeline, prepared, f"{name}, ", skips):
         return dropped
     output = pipeline.encode(prepared)
     try:
-        return pipeline.assemble(prepared, output, {arm.name: NO_POSE for arm in pipeline.settings.poses},
-                                 {state.name: NO_STATE for state in pipeline.settings.states})
+        return pipeline.assemble(
+            prepared,
+            output,
+            {arm.name: NO_POSE for arm in pipeline.settings.poses},
+            {state.name: NO_STATE for state in pipeline.settings.states},
+        )
     except BadInput as error:
         return Dropped(error.reason, f"{name}: {error}")

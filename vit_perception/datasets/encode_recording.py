@@ -1,4 +1,6 @@
-"""A bag through the pipeline: the frames that the node would publish if it were fast enough for every image."""
+"""A bag through the pipeline: the frames that the node would publish if it were fast enough for
+every image.
+"""
 
 import logging
 from collections import deque
@@ -6,34 +8,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit_perception.streams.recorded_groups import ImageGroups
-from vit_perception.recordings.reader import BagReader, Undecodable
 from vit_perception.config.offline_settings import IMAGE_TYPES, POSE_TYPE
+from vit_perception.config.settings import BadSetting
 from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline.pipeline import Pipeline, Prepared
+from vit_perception.recordings.reader import BagReader, Undecodable
 from vit_perception.streams.bodies import BodyStreams
+from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
-from vit_perception.config.settings import BadSetting
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_BODY_NS = NANOSECONDS_PER_SECOND // 2
-# Times of recording may hardly advance: what groups may take that wait for poses and joints, and how many.
+# Times of recording may hardly advance: what groups may take that wait for poses and joints, and
+# how many.
 MOST_READY_BYTES = 192 << 20
 MOST_READY = 1000
 
 STATE_TYPE = "sensor_msgs/msg/JointState"
 IMAGE_TYPE_OF = {transport: kind for kind, transport in IMAGE_TYPES.items()}
 
-WHY_NOT_GROUPED = {"unmatched": "nothing from the other cameras near it",
-                   "late": "an image of the camera at or behind this stamp came before it",
-                   "crowded": "too many images waited for those of the other cameras"}
+WHY_NOT_GROUPED = {
+    "unmatched": "nothing from the other cameras near it",
+    "late": "an image of the camera at or behind this stamp came before it",
+    "crowded": "too many images waited for those of the other cameras",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Images that belong together: recorded time of the message that decided it and of its own last image, its
-    latest stamp, all in ns, and its messages by camera."""
+    """Images that belong together: recorded time of the message that decided it and of its own last
+    image, its latest stamp, all in ns, and its messages by camera.
+    """
 
     decided_ns: int
     recorded_ns: int
@@ -56,9 +62,11 @@ class Dropped:
 
 @dataclass
 class Skips:
-    """What was left out beside dropped frames: how many messages by topic and reason, and the first one's text.
+    """What was left out beside dropped frames: how many messages by topic and reason, and the first
+    one's text.
 
-    Poses and joint states that cannot be used, and images in whose place a frame has a masked camera.
+    Poses and joint states that cannot be used, and images in whose place a frame has a masked
+    camera.
     """
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -71,8 +79,10 @@ class Skips:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a topic and reason, with the count and the first one's text."""
-        return [{"topic": topic, "reason": reason, "count": count, "first": self.texts[topic, reason]}
-                for (topic, reason), count in self.counts.items()]
+        return [
+            {"topic": topic, "reason": reason, "count": count, "first": self.texts[topic, reason]}
+            for (topic, reason), count in self.counts.items()
+        ]
 
     def update(self, other: "Skips") -> None:
         """Add what was skipped later."""
@@ -82,9 +92,11 @@ class Skips:
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """One result of a bag: its place among all of them, from 0, and when its last image was recorded, in ns.
+    """One result of a bag: its place among all of them, from 0, and when its last image was
+    recorded, in ns.
 
-    ``skips`` are since the result before. Where some come behind the last result, they have a ``None`` of their own.
+    ``skips`` are since the result before. Where some come behind the last result, they have a
+    ``None`` of their own.
     """
 
     index: int
@@ -94,25 +106,30 @@ class Replayed:
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
-    """Every group of images in ``bag``, in the order of recording, with the poses and joint states at its stamp.
+    """Every group of images in ``bag``, in the order of recording, with the poses and joint states
+    at its stamp.
 
-    Reads topics as ``pipeline.settings`` name them, and groups and masks by its ``sync``. Memory stays bounded:
-    an image waits only until the samples around its stamp have been read. Results hold until the next one is
-    asked for. What is skipped is said in the log, once a topic and reason. Raises BagError.
+    Reads topics as ``pipeline.settings`` name them, and groups and masks by its ``sync``. Memory
+    stays bounded: an image waits only until the samples around its stamp have been read. Results
+    hold until the next one is asked for. What is skipped is said in the log, once a topic and
+    reason. Raises BagError.
     """
     told: set[tuple[str, str]] = set()
     for replayed in replay_from(pipeline, bag):
         for (topic, reason), text in replayed.skips.texts.items():
             if (topic, reason) not in told:
                 told.add((topic, reason))
-                logging.getLogger(__name__).warning("%s: %s; it is left out, as are others of the topic", bag.path,
-                                                    text)
+                logging.getLogger(__name__).warning(
+                    "%s: %s; it is left out, as are others of the topic", bag.path, text
+                )
         if replayed.result is not None:
             yield replayed.result
 
 
 def replay_from(pipeline: Pipeline, bag: BagReader, first: int = 0) -> Iterator[Replayed]:
-    """As :func:`replay`, with each result's place in it. Those before ``first`` are read but not encoded."""
+    """As :func:`replay`, with each result's place in it. Those before ``first`` are read but not
+    encoded.
+    """
     pass_over_bag = _Replay(pipeline)
     index, recorded_ns = 0, 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
@@ -137,15 +154,20 @@ class _Replay:
             self._types[camera.topic] = IMAGE_TYPE_OF[camera.transport]
         for arm in settings.poses:
             if arm.source == "tf":
-                raise BadSetting(f"poses.{arm.name}.source", arm.source, "topic, for a bag: the topic of its "
-                                 "PoseStamped messages")
+                raise BadSetting(
+                    f"poses.{arm.name}.source",
+                    arm.source,
+                    "topic, for a bag: the topic of its PoseStamped messages",
+                )
             self._types[arm.topic] = POSE_TYPE
         self._body = BodyStreams(settings.poses, settings.states, keep_s=MOST_KEPT_S)
-        self._groups = ImageGroups([c.name for c in settings.cameras],
-                                   round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
-                                   settings.sync.policy == "mask",
-                                   round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
-                                   lambda recorded: len(recorded[1].data))
+        self._groups = ImageGroups(
+            [c.name for c in settings.cameras],
+            round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
+            settings.sync.policy == "mask",
+            round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
+            lambda recorded: len(recorded[1].data),
+        )
         self._ready: deque[_Group] = deque()
         self._ready_bytes = 0
         self._skips = Skips()
@@ -156,11 +178,15 @@ class _Replay:
         return skips
 
     def groups(self, bag: BagReader) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
-        """(recorded ns, messages by camera or what was dropped). A group is to be encoded before the next is taken."""
+        """(recorded ns, messages by camera or what was dropped). A group is to be encoded before
+        the next is taken.
+        """
         newest_ns: dict[str, int] = {}
         recorded_ns = 0
         for entry in bag.left_out:
-            self._skips.add(entry.topic, "foreign", f"{entry.topic}: {entry.why}", max(1, entry.count))
+            self._skips.add(
+                entry.topic, "foreign", f"{entry.topic}: {entry.why}", max(1, entry.count)
+            )
         for topic, recorded_ns, message in bag.messages(self._types, tell=self._types):
             if isinstance(message, Undecodable):
                 if topic in self._cameras:
@@ -179,12 +205,16 @@ class _Replay:
                         newest_ns.clear()
                     newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
                     for camera in self._cameras[topic]:
-                        self._take(self._groups.add(camera, stamp_ns, (recorded_ns, message)), recorded_ns)
+                        self._take(
+                            self._groups.add(camera, stamp_ns, (recorded_ns, message)), recorded_ns
+                        )
             except BadInput as error:
                 if topic in self._cameras:
                     yield recorded_ns, Dropped(error.reason, f"{topic}: {error}")
                 else:
-                    self._skips.add(topic, error.reason, f"{topic} recorded at {recorded_ns} ns: {error}")
+                    self._skips.add(
+                        topic, error.reason, f"{topic} recorded at {recorded_ns} ns: {error}"
+                    )
                 continue
             yield from self._encodable(recorded_ns)
         for topic, (said, found) in bag.shortfall.items():
@@ -194,8 +224,14 @@ class _Replay:
     def _take(self, groups: list[dict[str, tuple[int, Any]]], recorded_ns: int) -> None:
         for group in groups:
             latest_ns = max(stamp_ns for stamp_ns, _ in group.values())
-            self._ready.append(_Group(recorded_ns, max(recorded for _, (recorded, _) in group.values()), latest_ns,
-                                      {name: message for name, (_, (_, message)) in group.items()}))
+            self._ready.append(
+                _Group(
+                    recorded_ns,
+                    max(recorded for _, (recorded, _) in group.values()),
+                    latest_ns,
+                    {name: message for name, (_, (_, message)) in group.items()},
+                )
+            )
             self._ready_bytes += self._ready[-1].size_bytes
 
     def _next(self) -> tuple[int, dict[str, Any]]:
@@ -212,13 +248,19 @@ class _Replay:
 
     def _dropped(self, recorded_ns: int) -> Iterator[tuple[int, Dropped]]:
         for camera, stamp_ns, reason in self._groups.take_dropped():
-            yield recorded_ns, Dropped(reason, f"camera {camera}, {stamp_ns} ns: {WHY_NOT_GROUPED[reason]}")
+            yield (
+                recorded_ns,
+                Dropped(reason, f"camera {camera}, {stamp_ns} ns: {WHY_NOT_GROUPED[reason]}"),
+            )
 
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         yield from self._dropped(recorded_ns)
-        while self._ready and (self._body.covers(self._ready[0].latest_ns)
-                               or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS
-                               or self._ready_bytes > MOST_READY_BYTES or len(self._ready) > MOST_READY):
+        while self._ready and (
+            self._body.covers(self._ready[0].latest_ns)
+            or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS
+            or self._ready_bytes > MOST_READY_BYTES
+            or len(self._ready) > MOST_READY
+        ):
             yield self._next()
 
     def encode(self, group: dict[str, Any], skips: Skips) -> FrameResult | Dropped:
@@ -228,14 +270,17 @@ class _Replay:
             return dropped
         output = self._pipeline.encode(prepared)
         try:
-            return self._pipeline.assemble(prepared, output, *self._body.at(prepared.first.stamp_ns))
+            return self._pipeline.assemble(
+                prepared, output, *self._body.at(prepared.first.stamp_ns)
+            )
         except BadInput as error:
             return Dropped(error.reason, str(error))
 
 
 def refusal(pipeline: Pipeline, prepared: Prepared, name: str, skips: Skips) -> Dropped | None:
-    """What a group is dropped for whose images were refused; None where the others are encoded, and ``skips`` has those
-    that are masked. ``name`` is what the text calls it."""
+    """What a group is dropped for whose images were refused; None where the others are encoded, and
+    ``skips`` has those that are masked. ``name`` is what the text calls it.
+    """
     if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
         camera, error = next(iter(prepared.refused.items()))
         return Dropped(error.reason, f"{name}camera {camera}: {error}")

@@ -1,4 +1,6 @@
-"""The files that `embed` writes: one shard a file, in one of three formats. A shard is whole or not there."""
+"""The files that `embed` writes: one shard a file, in one of three formats. A shard is whole or not
+there.
+"""
 
 import os
 import shutil
@@ -7,12 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vit_perception.files.atomic import sync, working_folder, write_whole
 from vit_perception.datasets.embed_columns import Columns, FrameColumns
 from vit_perception.datasets.output_messages import OutputMessages, offered_qos
+from vit_perception.files.atomic import sync, working_folder, write_whole
 from vit_perception.recordings.writer import BagWriter
-from vit_perception.wire.records import FrameResult
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.records import FrameResult
 
 FORMATS = ("parquet", "safetensors", "mcap")
 # Shuffled reading takes one row group at a time.
@@ -20,15 +22,21 @@ ROW_GROUP_BYTES = 4 << 20
 
 
 class Shard(Protocol):
-    """One shard in the making: frames are added, then it is written. ``size_bytes`` grows with the frames."""
+    """One shard in the making: frames are added, then it is written. ``size_bytes`` grows with the
+    frames.
+    """
 
     size_bytes: int
 
-    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+    def add(
+        self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
+    ) -> None:
         """One frame; ``place`` holds index, source, episode, layout and recorded_ns."""
 
     def write(self, path: Path) -> None:
-        """Put the shard at ``path``, whole. Raises OSError, leaving nothing, where it does not fit."""
+        """Put the shard at ``path``, whole. Raises OSError, leaving nothing, where it does not
+        fit.
+        """
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -42,7 +50,9 @@ class ColumnShard:
         self._rows: list[Columns] = []
         self.size_bytes = 0
 
-    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+    def add(
+        self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
+    ) -> None:
         # Copies: the engine's arrays hold only until its next run.
         row = {name: np.array(value, np.int64) for name, value in place.items()}
         row |= {name: np.array(value) for name, value in self._columns.of(result, extras).items()}
@@ -54,7 +64,9 @@ class ColumnShard:
         write_whole(path, lambda file: _WRITERS[self._format](file, stacked))
 
     def _stacked(self) -> Columns:
-        """Every column with its leading axis; rows are let go as they are taken, so that both never are in memory."""
+        """Every column with its leading axis; rows are let go as they are taken, so that both never
+        are in memory.
+        """
         names = list(self._rows[0])
         stacked = {name: np.stack([row.pop(name) for row in self._rows]) for name in names}
         self._rows = []
@@ -70,19 +82,31 @@ def _write_parquet(file: Path, columns: Columns) -> None:
 
     table = pa.table({name: _arrow_of(values, pa) for name, values in columns.items()})
     shapes = {name: ",".join(map(str, values.shape[1:])) for name, values in columns.items()}
-    table = table.replace_schema_metadata({f"shape.{name}": shape for name, shape in shapes.items()})
+    table = table.replace_schema_metadata(
+        {f"shape.{name}": shape for name, shape in shapes.items()}
+    )
     rows = len(next(iter(columns.values())))
     row_bytes = sum(values.nbytes for values in columns.values()) // rows
     # pyarrow would take a path with a colon for a URI.
     with file.open("wb") as content:
         # Features hardly compress, and dictionaries and statistics of them only cost.
-        pq.write_table(table, content, compression="none", use_dictionary=False,
-                       write_statistics=["stamp_ns", "index"], row_group_size=max(1, ROW_GROUP_BYTES // row_bytes))
+        pq.write_table(
+            table,
+            content,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=["stamp_ns", "index"],
+            row_group_size=max(1, ROW_GROUP_BYTES // row_bytes),
+        )
 
 
 def _arrow_of(values: np.ndarray, pa: Any) -> Any:
     flat = pa.array(values.reshape(-1))
-    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    return (
+        flat
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    )
 
 
 def _write_safetensors(file: Path, columns: Columns) -> None:
@@ -95,7 +119,9 @@ _WRITERS = {"parquet": _write_parquet, "safetensors": _write_safetensors}
 
 
 class BagShard:
-    """Frames as the node's own messages, streamed to a temporary bag of which the MCAP file is the shard."""
+    """Frames as the node's own messages, streamed to a temporary bag of which the MCAP file is the
+    shard.
+    """
 
     def __init__(self, messages: OutputMessages, folder: Path, name: str):
         self._messages = messages
@@ -107,7 +133,9 @@ class BagShard:
         self._layout_id = ""
         self.size_bytes = 0
 
-    def add(self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout) -> None:
+    def add(
+        self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
+    ) -> None:
         messages = list(self._messages.of_frame(result))
         # At the head of each shard too, so that a file can be played by itself.
         if layout.layout_id != self._layout_id:

@@ -15,25 +15,34 @@ GRAPH_VERSION = 1
 
 
 class EncoderGraph(nn.Module):
-    """``forward`` takes uint8 RGB images (B, 3, H, W) of ``network_size_px`` and returns float32 tensors.
+    """``forward`` takes uint8 RGB images (B, 3, H, W) of ``network_size_px`` and returns float32
+    tensors.
 
-    They are ``cls_token`` (B, D), ``patch_tokens`` (B, P, D), ``cls_attention`` (B, heads, P) and, where the
-    model has a head, ``logits`` (B, classes): the names in ``output_names``, in that order. With ``dense_blocks``,
-    ``block_tokens`` (B, K, N, D) comes last: all tokens of those K blocks, behind the final norm with ``dense_norm``.
+    They are ``cls_token`` (B, D), ``patch_tokens`` (B, P, D), ``cls_attention`` (B, heads, P) and,
+    where the model has a head, ``logits`` (B, classes): the names in ``output_names``, in that
+    order. With ``dense_blocks``, ``block_tokens`` (B, K, N, D) comes last: all tokens of those K
+    blocks, behind the final norm with ``dense_norm``.
 
-    The pixels become (x − 127.5) / 127.5 and the rest of the normalisation is folded into the patch embedding.
-    Folding 1 / (255 std) whole would make 45 % of the float16 weights subnormal, and wrong by 0.67 where a
-    device flushes those to zero. The position embedding is interpolated here, once, so that no resize is in
-    the graph, and rotary positions are tables. Everything runs in the parameters' own dtype
-    (``graph.to(torch.bfloat16)``); outputs are float32.
+    The pixels become (x − 127.5) / 127.5 and the rest of the normalisation is folded into the patch
+    embedding. Folding 1 / (255 std) whole would make 45 % of the float16 weights subnormal, and
+    wrong by 0.67 where a device flushes those to zero. The position embedding is interpolated here,
+    once, so that no resize is in the graph, and rotary positions are tables. Everything runs in the
+    parameters' own dtype (``graph.to(torch.bfloat16)``); outputs are float32.
 
-    The model is copied, so that neither the folding nor a change of dtype reaches the one that was given.
-    For export, wrap the call in :func:`vit_perception.model.layers.explicit_attention`.
+    The model is copied, so that neither the folding nor a change of dtype reaches the one that was
+    given. For export, wrap the call in :func:`vit_perception.model.layers.explicit_attention`.
     """
 
-    def __init__(self, model: VisionTransformer, mean: Sequence[float], std: Sequence[float],
-                 network_size_px: tuple[int, int], block: int = -1, dense_blocks: Sequence[int] = (),
-                 dense_norm: bool = False):
+    def __init__(
+        self,
+        model: VisionTransformer,
+        mean: Sequence[float],
+        std: Sequence[float],
+        network_size_px: tuple[int, int],
+        block: int = -1,
+        dense_blocks: Sequence[int] = (),
+        dense_norm: bool = False,
+    ):
         super().__init__()
         grid = model.config.grid_of(*network_size_px)
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -46,8 +55,11 @@ class EncoderGraph(nn.Module):
         self.network_size_px = tuple(network_size_px)
         self.block = block
         self.dense_blocks, self.dense_norm = tuple(dense_blocks), dense_norm
-        self.output_names = ("cls_token", "patch_tokens", "cls_attention") + (("logits",) if model.head else ()) + (
-            ("block_tokens",) if dense_blocks else ())
+        self.output_names = (
+            ("cls_token", "patch_tokens", "cls_attention")
+            + (("logits",) if model.head else ())
+            + (("block_tokens",) if dense_blocks else ())
+        )
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -57,16 +69,22 @@ class EncoderGraph(nn.Module):
         return tuple(getattr(output, name).to(torch.float32) for name in self.output_names)
 
 
-def fold_normalisation(patch_embedding: PatchEmbedding, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Change the projection in place: from taking (x / 255 − mean) / std to taking (x − 127.5) / 127.5.
+def fold_normalisation(
+    patch_embedding: PatchEmbedding, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Change the projection in place: from taking (x / 255 − mean) / std to taking (x − 127.5) /
+    127.5.
 
     With u the latter, x / 255 is (u + 1) / 2, so the former is u · 0.5 / std + (0.5 − mean) / std.
     """
     projection = patch_embedding.projection
     weight = projection.weight.double()  # (D, 3, patch, patch)
     scale = torch.tensor([0.5 / s for s in std], dtype=torch.float64, device=weight.device)
-    offset = torch.tensor([(0.5 - m) / s for m, s in zip(mean, std, strict=True)], dtype=torch.float64,
-                          device=weight.device)
+    offset = torch.tensor(
+        [(0.5 - m) / s for m, s in zip(mean, std, strict=True)],
+        dtype=torch.float64,
+        device=weight.device,
+    )
     bias = projection.bias.double() + torch.einsum("dcyx,c->d", weight, offset)
     with torch.no_grad():
         projection.weight.copy_(weight * scale[:, None, None])

@@ -1,12 +1,14 @@
-"""int8 for OpenVINO: NNCF's post-training quantisation, calibrated on images of what the robot sees.
+"""int8 for OpenVINO: NNCF's post-training quantisation, calibrated on images of what the robot
+sees.
 
-Attempts stand in a fixed order, each leaving more layers in floating point than the one before; the first that
-passes the parity gate runs (:meth:`vit_perception.engines.engine.Engine.attempts`). DINOv2 ViT-S/14 passes with
-nothing left out. Its activations have a few channels that are a hundred times the others; NNCF's SmoothQuant,
-which is on for transformers, moves those into the weights and ruins them (mean patch cosine 0.35), so it is off.
+Attempts stand in a fixed order, each leaving more layers in floating point than the one before; the
+first that passes the parity gate runs (:meth:`vit_perception.engines.engine.Engine.attempts`).
+DINOv2 ViT-S/14 passes with nothing left out. Its activations have a few channels that are a hundred
+times the others; NNCF's SmoothQuant, which is on for transformers, moves those into the weights and
+ruins them (mean patch cosine 0.35), so it is off.
 
-Where the CPU's int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`), weights use half of their range,
-so that the sum of two products fits: NNCF's overflow fix.
+Where the CPU's int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`), weights use half
+of their range, so that the sum of two products fits: NNCF's overflow fix.
 """
 
 import itertools
@@ -19,44 +21,69 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.files import telemetry
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8_on_cpu import kernels_saturate
 from vit_perception.engines.source import EngineSource, digest_of_images
+from vit_perception.files import telemetry
 
 _MODEL_NAME = "model.xml"
 # Part of the cache's key: raise it when the same images would give another model.
 _RECIPE_VERSION = 1
-# In this order: the first three cost no speed, which is in the linear layers; then come two blocks of all; then a
-# third of the arithmetic. On DINOv2 ViT-S/14 the mean patch cosine is 0.9983, 0.9989, 0.9993 and 0.9995.
+# In this order: the first three cost no speed, which is in the linear layers; then come two blocks
+# of all; then a third of the arithmetic. On DINOv2 ViT-S/14 the mean patch cosine is 0.9983,
+# 0.9989, 0.9993 and 0.9995.
 _ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP = (
-    "attention products", "patch embedding", "classification head", "first and last block", "MLP output layers")
-LEFT_OUT = ((), (_ATTENTION, _EMBEDDING, _HEAD), (_ATTENTION, _EMBEDDING, _HEAD, _ENDS),
-            (_ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP))
+    "attention products",
+    "patch embedding",
+    "classification head",
+    "first and last block",
+    "MLP output layers",
+)
+LEFT_OUT = (
+    (),
+    (_ATTENTION, _EMBEDDING, _HEAD),
+    (_ATTENTION, _EMBEDDING, _HEAD, _ENDS),
+    (_ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP),
+)
 
 
 def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = None) -> Path:
     """The quantised model's file, from the cache or made now, which takes seconds to minutes.
 
-    ``saturates``: whether the int8 kernels that it is made for do; None asks this CPU's.
-    Raises EngineError without calibration images or NNCF, BadSetting where there are none, CacheError.
+    ``saturates``: whether the int8 kernels that it is made for do; None asks this CPU's. Raises
+    EngineError without calibration images or NNCF, BadSetting where there are none, CacheError.
     """
     if source.calibration is None:
-        raise EngineError("precision int8 has to be calibrated, and engine.calibration is ''; accepted: a rosbag2 "
-                          "folder or a folder of pictures of what the robot sees")
+        raise EngineError(
+            "precision int8 has to be calibrated, and engine.calibration is ''; accepted: a "
+            "rosbag2 "
+            "folder or a folder of pictures of what the robot sees"
+        )
     if util.find_spec("nncf") is None:
-        raise EngineError("precision int8 is made by the Python package nncf, which is not installed")
+        raise EngineError(
+            "precision int8 is made by the Python package nncf, which is not installed"
+        )
     images = source.calibration()
     saturates = kernels_saturate() if saturates is None else saturates
-    key = {"kind": "openvino int8", "onnx": source.key(), "left_out": list(spec.left_out), "recipe": _RECIPE_VERSION,
-           "calibration_sha256": digest_of_images(images),
-           # Only where it is so: models that were made for other CPUs stay what they are.
-           **({"weights": "half range"} if saturates else {}),
-           **{name: metadata.version(name) for name in ("openvino", "nncf")}}
+    key = {
+        "kind": "openvino int8",
+        "onnx": source.key(),
+        "left_out": list(spec.left_out),
+        "recipe": _RECIPE_VERSION,
+        "calibration_sha256": digest_of_images(images),
+        # Only where it is so: models that were made for other CPUs stay what they are.
+        **({"weights": "half range"} if saturates else {}),
+        **{name: metadata.version(name) for name in ("openvino", "nncf")},
+    }
 
     def build(folder: Path) -> None:
         import openvino
-        note = ", with weights of 7 bits, since the int8 products of this CPU overflow" if saturates else ""
+
+        note = (
+            ", with weights of 7 bits, since the int8 products of this CPU overflow"
+            if saturates
+            else ""
+        )
         source.log(f"making the {spec} model from {len(images)} calibration images{note}, once")
         model = openvino.Core().read_model(source.onnx_file())
         quantised = _quantised(model, images, spec, source, saturates)
@@ -66,10 +93,11 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
 
 
 def layer_groups(model: Any) -> dict[str, list[str]]:
-    """Names of the layers of an ``openvino.Model`` by group, found by what they are: the exporter's names say nothing.
+    """Names of the layers of an ``openvino.Model`` by group, found by what they are: the exporter's
+    names say nothing.
 
-    A product of two activations is attention; a linear layer over tokens that narrows them is an MLP's output
-    layer, which ends a block; one over (B, D) is the head.
+    A product of two activations is attention; a linear layer over tokens that narrows them is an
+    MLP's output layer, which ends a block; one over (B, D) is the head.
     """
     groups: dict[str, list[str]] = {name: [] for name in LEFT_OUT[-1]}
     blocks: list[list[str]] = [[]]
@@ -79,7 +107,10 @@ def layer_groups(model: Any) -> dict[str, list[str]]:
             groups[_EMBEDDING].append(name)
         if kind != "MatMul":
             continue
-        shape_in, shape_out = list(operation.input(0).get_shape()), list(operation.output(0).get_shape())
+        shape_in, shape_out = (
+            list(operation.input(0).get_shape()),
+            list(operation.output(0).get_shape()),
+        )
         narrows = shape_out[-1] < shape_in[-1]
         if not _is_constant(operation.input_value(1).get_node()):
             groups[_ATTENTION].append(name)
@@ -103,7 +134,9 @@ def _is_constant(node: Any) -> bool:
     return node.get_type_name() == "Constant"
 
 
-def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineSource, saturates: bool) -> Any:
+def _quantised(
+    model: Any, images: np.ndarray, spec: EngineSpec, source: EngineSource, saturates: bool
+) -> Any:
     telemetry.off()
     import nncf
     from nncf.quantization.advanced_parameters import (
@@ -111,6 +144,7 @@ def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineS
         AdvancedSmoothQuantParameters,
         OverflowFix,
     )
+
     # The shapes are static: the last images fill up a batch, again from the first ones.
     batches = np.resize(images, (-(-len(images) // spec.batch), spec.batch, *images.shape[1:]))
     runs = itertools.count(1)
@@ -123,19 +157,28 @@ def _quantised(model: Any, images: np.ndarray, spec: EngineSpec, source: EngineS
     groups = layer_groups(model)
     with _quiet():
         return nncf.quantize(
-            model, nncf.Dataset(list(batches), told), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER,
-            preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=sorted({n for group in spec.left_out for n in groups[group]})),
+            model,
+            nncf.Dataset(list(batches), told),
+            subset_size=len(batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(
+                names=sorted({n for group in spec.left_out for n in groups[group]})
+            ),
             advanced_parameters=AdvancedQuantizationParameters(
                 # None is NNCF's choice, the full range in linear layers.
                 overflow_fix=OverflowFix.ENABLE if saturates else None,
-                smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)))
+                smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1),
+            ),
+        )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without NNCF's own progress bars and notes, which would be printed into the node's log."""
     import rich
+
     logger, console = logging.getLogger("nncf"), rich.get_console()
     level, was_quiet = logger.level, console.quiet
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,9 @@
-"""What int8 is worth on this CPU, found by running OpenVINO's kernels: whether they overflow, and how fast they are.
+"""What int8 is worth on this CPU, found by running OpenVINO's kernels: whether they overflow, and
+how fast they are.
 
-Processors without VNNI instructions add two products of 8-bit numbers in 16 bits, which saturate. Instruction sets
-are not looked up: what matters is the kernel that OpenVINO takes, and that differs between its versions.
+Processors without VNNI instructions add two products of 8-bit numbers in 16 bits, which saturate.
+Instruction sets are not looked up: what matters is the kernel that OpenVINO takes, and that differs
+between its versions.
 """
 
 import statistics
@@ -15,7 +17,8 @@ import numpy as np
 from vit_perception.files import telemetry
 
 _DEVICE = "CPU"
-# A probe that is wrong by less than this did not saturate: two saturated products of 255 x 127 lose half of their sum.
+# A probe that is wrong by less than this did not saturate: two saturated products of 255 x 127 lose
+# half of their sum.
 _EXACT = 0.01
 # ViT-S: 16 x 16 patches and the CLS token, 384 wide, MLP of four times the width.
 _TOKENS, _WIDTH, _BLOCKS = 257, 384, 4
@@ -24,9 +27,11 @@ _ROUNDS = 15
 
 @cache
 def kernels_saturate() -> bool:
-    """True where OpenVINO's int8 matrix product gives too small a result for large activations and weights.
+    """True where OpenVINO's int8 matrix product gives too small a result for large activations and
+    weights.
 
-    One product of 64 x 256 by 256 x 256 numbers, all at the upper end of their range; takes milliseconds.
+    One product of 64 x 256 by 256 x 256 numbers, all at the upper end of their range; takes
+    milliseconds.
     """
     channels = 256
     linear = _linear_model(np.full((channels, channels), 127, np.float32), tokens=64)
@@ -36,19 +41,24 @@ def kernels_saturate() -> bool:
 
 
 def linear_layer_speed(rounds: int = _ROUNDS) -> tuple[float, float]:
-    """(int8, float) median time in ms of the MLPs of four ViT-S blocks on one picture; float is the CPU's fastest type.
+    """(int8, float) median time in ms of the MLPs of four ViT-S blocks on one picture; float is the
+    CPU's fastest type.
 
     The weights are random numbers. Takes about a second, most of it for compiling.
     """
     rng = np.random.default_rng(0)
     models = [_compiled(_mlp_model(rng, int8), None) for int8 in (True, False)]
     picture = rng.standard_normal((1, _TOKENS, _WIDTH)).astype(np.float32)
-    int8_ms, float_ms = interleaved_medians_ms([lambda m=m: m({0: picture}) for m in models], rounds)
+    int8_ms, float_ms = interleaved_medians_ms(
+        [lambda m=m: m({0: picture}) for m in models], rounds
+    )
     return int8_ms, float_ms
 
 
 def interleaved_medians_ms(runs: list[Callable[[], object]], rounds: int = _ROUNDS) -> list[float]:
-    """The median time of each of ``runs`` in ms. They take turns, so that what else runs here slows all alike."""
+    """The median time of each of ``runs`` in ms. They take turns, so that what else runs here slows
+    all alike.
+    """
     times: list[list[float]] = [[] for _ in runs]
     for round_number in range(rounds + 1):
         for run, measured in zip(runs, times):
@@ -60,19 +70,30 @@ def interleaved_medians_ms(runs: list[Callable[[], object]], rounds: int = _ROUN
 
 
 def comparison(int8_ms: float, float_ms: float, float_name: str, what: str) -> str:
-    """A sentence that says which is faster here; it begins with ``WARNING: `` where int8 is slower."""
-    times = f"{what} takes {int8_ms:.3g} ms in int8 and {float_ms:.3g} ms in {float_name} on this CPU"
+    """A sentence that says which is faster here; it begins with ``WARNING: `` where int8 is
+    slower.
+    """
+    times = (
+        f"{what} takes {int8_ms:.3g} ms in int8 and {float_ms:.3g} ms in {float_name} on this CPU"
+    )
     if int8_ms > float_ms:
-        return f"WARNING: int8 is slower than {float_name} here: {times}; engine.precision 'auto' takes {float_name}"
+        return (
+            f"WARNING: int8 is slower than {float_name} here: {times}; engine.precision 'auto' "
+            f"takes {float_name}"
+        )
     return f"{times}: int8 is {float_ms / int8_ms:.2f} times as fast"
 
 
 def _linear_model(weights: np.ndarray, tokens: int) -> Any:
-    """One int8 linear layer of ``weights`` (out, in), from -127 to 127, on activations from 0 to 255."""
+    """One int8 linear layer of ``weights`` (out, in), from -127 to 127, on activations from 0 to
+    255.
+    """
     ops = _openvino().opset13
     activations = ops.parameter([1, tokens, weights.shape[1]], np.float32)
     quantised = _fake_quantised(ops, activations, 0, 255, 256)
-    product = ops.matmul(quantised, _fake_quantised(ops, ops.constant(weights), -127, 127, 255), False, True)
+    product = ops.matmul(
+        quantised, _fake_quantised(ops, ops.constant(weights), -127, 127, 255), False, True
+    )
     return _openvino().Model([product], [activations])
 
 
@@ -83,7 +104,9 @@ def _mlp_model(rng: np.random.Generator, int8: bool) -> Any:
     for _ in range(_BLOCKS):
         inner = tokens
         for width_in, width_out in ((_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH)):
-            weights = ops.constant(rng.standard_normal((width_out, width_in)).astype(np.float32) / width_in ** 0.5)
+            weights = ops.constant(
+                rng.standard_normal((width_out, width_in)).astype(np.float32) / width_in**0.5
+            )
             if int8:
                 inner = _fake_quantised(ops, inner, -8, 8 - 1 / 16, 256)
                 weights = _fake_quantised(ops, weights, -0.25, 0.25, 255)
@@ -99,7 +122,9 @@ def _fake_quantised(ops: Any, values: Any, low: float, high: float, levels: int)
 
 
 def _compiled(model: Any, precision: str | None) -> Any:
-    options = {"PERFORMANCE_HINT": "LATENCY"}  # the precision hint's default is the device's fastest
+    options = {
+        "PERFORMANCE_HINT": "LATENCY"
+    }  # the precision hint's default is the device's fastest
     if precision:
         options["INFERENCE_PRECISION_HINT"] = precision
     return _openvino().Core().compile_model(model, _DEVICE, options)
@@ -108,5 +133,6 @@ def _compiled(model: Any, precision: str | None) -> Any:
 def _openvino() -> Any:
     telemetry.off()
     import openvino
-    import openvino.opset13  # noqa: F401 - an attribute of the package from here on
+    import openvino.opset13  # an attribute of the package from here on
+
     return openvino

@@ -10,31 +10,39 @@ from pathlib import Path
 import onnx
 import torch
 
-from vit_perception.files.errors import InvalidValue
 from vit_perception.engines.encoder_graph import EncoderGraph
+from vit_perception.files.errors import InvalidValue
 from vit_perception.model.layers import ATTENTION_FORMS, explicit_attention
 
-# 17 is the first with LayerNormalization, 18 the first that torch's exporter writes; a higher one gains nothing here.
+# 17 is the first with LayerNormalization, 18 the first that torch's exporter writes; a higher one
+# gains nothing here.
 OPSET = 18
 INPUT_NAME = "images"
 BATCH_NAME = "batch"  # the symbolic dimension of a dynamic batch
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
-def export_onnx(graph: EncoderGraph, batch: int | None, path: Path, precision: str = "float32",
-                attention: str = "half") -> None:
-    """Write ``graph`` (float32) in ``precision`` to ``path``, and its weights to ``<path>.data`` beside it.
+def export_onnx(
+    graph: EncoderGraph,
+    batch: int | None,
+    path: Path,
+    precision: str = "float32",
+    attention: str = "half",
+) -> None:
+    """Write ``graph`` (float32) in ``precision`` to ``path``, and its weights to ``<path>.data``
+    beside it.
 
-    The input is ``images`` uint8 (batch, 3, H, W); the outputs are ``graph.output_names``, float32. Weights and
-    matrix products are in ``precision``, each norm is one LayerNormalization node (which sums in float32), and
-    attention is MatMul, Softmax, MatMul, the shapes that compilers know to fuse. In half precision ``attention``
-    ``half`` has no cast, ``float32_softmax`` one pair around the softmax, ``float32`` runs it whole in float32.
-    ``batch`` None leaves the batch open (a dimension named ``batch``), which costs a Shape and two Expand nodes;
-    a static graph computes no shapes at all.
-    The weights are a file of their own at any size: a protobuf may not exceed 2 GB, which ViT-H does.
+    The input is ``images`` uint8 (batch, 3, H, W); the outputs are ``graph.output_names``, float32.
+    Weights and matrix products are in ``precision``, each norm is one LayerNormalization node
+    (which sums in float32), and attention is MatMul, Softmax, MatMul, the shapes that compilers
+    know to fuse. In half precision ``attention`` ``half`` has no cast, ``float32_softmax`` one pair
+    around the softmax, ``float32`` runs it whole in float32. ``batch`` None leaves the batch open
+    (a dimension named ``batch``), which costs a Shape and two Expand nodes; a static graph computes
+    no shapes at all. The weights are a file of their own at any size: a protobuf may not exceed 2
+    GB, which ViT-H does.
 
-    Raises OSError when the files cannot be written, and ValueError for a graph that is not float32, for a
-    precision or form that there is not, and for weights that ``precision`` cannot hold.
+    Raises OSError when the files cannot be written, and ValueError for a graph that is not float32,
+    for a precision or form that there is not, and for weights that ``precision`` cannot hold.
     """
     if precision not in PRECISIONS:
         raise InvalidValue(f"precision is {precision!r}; accepted: {', '.join(PRECISIONS)}")
@@ -42,26 +50,45 @@ def export_onnx(graph: EncoderGraph, batch: int | None, path: Path, precision: s
         raise InvalidValue(f"attention is {attention!r}; accepted: {', '.join(ATTENTION_FORMS)}")
     dtypes = {parameter.dtype for parameter in graph.parameters()}
     if dtypes != {torch.float32}:
-        raise ValueError(f"the graph's parameters are {dtypes}; accepted: float32 (the file gets its own precision)")
+        raise ValueError(
+            f"the graph's parameters are {dtypes}; accepted: float32 (the file gets its own "
+            "precision)"
+        )
     if not path.parent.is_dir():  # the exporter would find out after some seconds
-        raise FileNotFoundError(f"{path.parent} is not a folder: {path.name} cannot be written there")
+        raise FileNotFoundError(
+            f"{path.parent} is not a folder: {path.name} cannot be written there"
+        )
     narrowed = in_precision(graph, precision)
     # The exporter makes dimensions of size 1 static, so an open batch is traced with 2.
-    images = torch.zeros(batch or 2, 3, *graph.network_size_px, dtype=torch.uint8,
-                         device=next(graph.parameters()).device)
+    images = torch.zeros(
+        batch or 2,
+        3,
+        *graph.network_size_px,
+        dtype=torch.uint8,
+        device=next(graph.parameters()).device,
+    )
     open_batch = None if batch else ({0: torch.export.Dim(BATCH_NAME, min=1)},)
     with explicit_attention(narrowed, attention), _quiet_exporter():
-        program = torch.onnx.export(narrowed, (images,), input_names=[INPUT_NAME], dynamo=True, verbose=False,
-                                    output_names=list(graph.output_names), opset_version=OPSET,
-                                    dynamic_shapes=open_batch)
+        program = torch.onnx.export(
+            narrowed,
+            (images,),
+            input_names=[INPUT_NAME],
+            dynamo=True,
+            verbose=False,
+            output_names=list(graph.output_names),
+            opset_version=OPSET,
+            dynamic_shapes=open_batch,
+        )
     for node in program.model.graph:
-        node.metadata_props.clear()  # stack traces, four fifths of this file, with the paths of the installation
+        # stack traces, four fifths of this file, with the paths of the installation
+        node.metadata_props.clear()
     program.save(path, external_data=True)
     onnx.checker.check_model(str(path))
 
 
 def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
-    """``graph`` itself for float32, else a copy of it in ``precision``, with operators that ONNX has in it.
+    """``graph`` itself for float32, else a copy of it in ``precision``, with operators that ONNX
+    has in it.
 
     Raises ValueError naming the first tensor with a value that ``precision`` turns into infinity.
     """
@@ -72,8 +99,10 @@ def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
     for name, parameter in narrowed.named_parameters():
         if not torch.isfinite(parameter).all():
             largest = graph.get_parameter(name).abs().max().item()
-            raise InvalidValue(f"{name} holds {largest:.3g}, which {precision} cannot (its largest is "
-                               f"{torch.finfo(parameter.dtype).max:.5g}); use bfloat16 or float32")
+            raise InvalidValue(
+                f"{name} holds {largest:.3g}, which {precision} cannot (its largest is "
+                f"{torch.finfo(parameter.dtype).max:.5g}); use bfloat16 or float32"
+            )
     return narrowed
 
 

@@ -1,4 +1,5 @@
-"""ONNX Runtime as an engine: on the CPU, or on the GPU provider that the user names. Imported on first use.
+"""ONNX Runtime as an engine: on the CPU, or on the GPU provider that the user names. Imported on
+first use.
 
 The two GPU providers need the package onnxruntime-gpu. They have not been run: no GPU was at hand.
 """
@@ -13,23 +14,31 @@ from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import read_cpu
 from vit_perception.wire.records import EncoderOutput
 
-# The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that it refuses.
-_PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider",),
-              "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider")}
+# The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that
+# it refuses.
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
 # It computes float32 in TF32 otherwise, and what is published is the precision that really runs.
 _OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 def providers(name: str, gpu_index: int) -> list[tuple[str, dict[str, str]]]:
-    """What ONNX Runtime is given for the setting ``engine.provider``, on that GPU: (its name, options) of each."""
+    """What ONNX Runtime is given for the setting ``engine.provider``, on that GPU: (its name,
+    options) of each.
+    """
     gpu = {} if name == "cpu" else {"device_id": str(gpu_index)}
     return [(provider, {**_OPTIONS.get(provider, {}), **gpu}) for provider in _PROVIDERS[name]]
 
 
 class OnnxruntimeEngine(Engine):
-    """``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. Inputs and outputs are arrays that the session is bound to.
+    """``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. Inputs and outputs are arrays that the
+    session is bound to.
 
-    The tensorrt provider compiles at each start; the backend ``tensorrt`` is the one that keeps what it compiled.
+    The tensorrt provider compiles at each start; the backend ``tensorrt`` is the one that keeps
+    what it compiled.
     """
 
     name = "onnxruntime"
@@ -43,23 +52,36 @@ class OnnxruntimeEngine(Engine):
 
     def status(self) -> BackendStatus:
         if util.find_spec("onnxruntime") is None:
-            return BackendStatus(self.name, False, why_not="Python package onnxruntime is not installed")
+            return BackendStatus(
+                self.name, False, why_not="Python package onnxruntime is not installed"
+            )
         try:
             import onnxruntime
+
             version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
-        except Exception as error:  # noqa: BLE001 - a library that does not load on this system
+        except Exception as error:  # a library that does not load on this system
             return BackendStatus(self.name, False, why_not=f"onnxruntime does not start: {error}")
         wanted = _PROVIDERS[self._provider][0]
         if wanted not in available:
-            return BackendStatus(self.name, False, version, why_not=f"this onnxruntime has no {wanted}, only "
-                                 f"{', '.join(available)}; the package onnxruntime-gpu has it")
+            return BackendStatus(
+                self.name,
+                False,
+                version,
+                why_not=f"this onnxruntime has no {wanted}, only "
+                f"{', '.join(available)}; the package onnxruntime-gpu has it",
+            )
         if self._provider == "cpu":
             # float16 would be emulated: its CPU kernels cast to float32 and back around each layer.
-            return BackendStatus(self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",))
-        return BackendStatus(self.name, True, version, f"GPU {self.gpu_index}", ("float16", "float32"))
+            return BackendStatus(
+                self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",)
+            )
+        return BackendStatus(
+            self.name, True, version, f"GPU {self.gpu_index}", ("float16", "float32")
+        )
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         import onnxruntime
+
         wanted = _PROVIDERS[self._provider]
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -68,12 +90,18 @@ class OnnxruntimeEngine(Engine):
         if self._provider != "cpu":
             # Otherwise layers that the provider refuses run on the CPU, and nobody hears of it.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        self._session = onnxruntime.InferenceSession(source.onnx_file(spec.precision), options,
-                                                     providers=providers(self._provider, self.gpu_index))
+        self._session = onnxruntime.InferenceSession(
+            source.onnx_file(spec.precision),
+            options,
+            providers=providers(self._provider, self.gpu_index),
+        )
         running = self._session.get_providers()[0]
         if running != wanted[0]:
-            raise EngineError(f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted for "
-                              "engine.provider: cpu, or a GPU whose driver, CUDA and cuDNN fit this onnxruntime")
+            raise EngineError(
+                f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted "
+                "for "
+                "engine.provider: cpu, or a GPU whose driver, CUDA and cuDNN fit this onnxruntime"
+            )
         self._session.disable_fallback()
         self.runtime = f"{self.runtime} {running}"
         self.precision = spec.precision  # that of the file, which is run as it is
@@ -81,11 +109,20 @@ class OnnxruntimeEngine(Engine):
 
     def _bind(self, spec: EngineSpec) -> None:
         self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
-        arrays = {output.name: np.zeros(output.shape, np.float32) for output in self._session.get_outputs()}
+        arrays = {
+            output.name: np.zeros(output.shape, np.float32)
+            for output in self._session.get_outputs()
+        }
         self._output = EncoderOutput(**arrays)
         self._binding = self._session.io_binding()
-        self._binding.bind_input(self._session.get_inputs()[0].name, "cpu", 0, np.uint8, self._images.shape,
-                                 self._images.ctypes.data)
+        self._binding.bind_input(
+            self._session.get_inputs()[0].name,
+            "cpu",
+            0,
+            np.uint8,
+            self._images.shape,
+            self._images.ctypes.data,
+        )
         for name, array in arrays.items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
 
@@ -95,6 +132,7 @@ class OnnxruntimeEngine(Engine):
         return self._output
 
     def _close(self) -> None:
-        # The arrays that callers still hold are numpy's own, so they outlive the session. Its bindings go first.
+        # The arrays that callers still hold are numpy's own, so they outlive the session. Its
+        # bindings go first.
         self._binding = None
         self._session = self._images = self._output = None

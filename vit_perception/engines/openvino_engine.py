@@ -13,13 +13,16 @@ from vit_perception.engines.source import EngineSource
 from vit_perception.wire.records import EncoderOutput
 
 _DEVICE = "CPU"
-# Our name, OpenVINO's capability, the value of its precision hint. What the CPU lacks is emulated or ignored.
+# Our name, OpenVINO's capability, the value of its precision hint. What the CPU lacks is emulated
+# or ignored.
 _PRECISIONS = (("bfloat16", "BF16", "bf16"), ("float16", "FP16", "f16"), ("float32", "FP32", "f32"))
 _INT8 = ("int8", "INT8")
 
 
 class OpenvinoEngine(Engine):
-    """Compiles the ONNX file for lowest latency. Inputs and outputs are arrays that the request writes in place."""
+    """Compiles the ONNX file for lowest latency. Inputs and outputs are arrays that the request
+    writes in place.
+    """
 
     name = "openvino"
 
@@ -31,24 +34,34 @@ class OpenvinoEngine(Engine):
 
     def status(self) -> BackendStatus:
         if util.find_spec("openvino") is None:
-            return BackendStatus(self.name, False, why_not="Python package openvino is not installed")
+            return BackendStatus(
+                self.name, False, why_not="Python package openvino is not installed"
+            )
         version = metadata.version("openvino")
         try:
             import openvino
+
             core = openvino.Core()
             capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
             device = core.get_property(_DEVICE, "FULL_DEVICE_NAME").strip()
-        except Exception as error:  # noqa: BLE001 - a library that does not load on this CPU or system
-            return BackendStatus(self.name, False, version, why_not=f"openvino {version} does not start: {error}")
+        except Exception as error:  # a library that does not load on this CPU or system
+            return BackendStatus(
+                self.name, False, version, why_not=f"openvino {version} does not start: {error}"
+            )
         # int8 last: `auto` takes the first, and int8 needs images that only the user has.
         precisions = tuple(p[0] for p in (*_PRECISIONS, _INT8) if p[1] in capabilities)
         return BackendStatus(self.name, True, version, device, precisions)
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
-        return tuple(replace(spec, left_out=groups) for groups in LEFT_OUT) if spec.precision == "int8" else (spec,)
+        return (
+            tuple(replace(spec, left_out=groups) for groups in LEFT_OUT)
+            if spec.precision == "int8"
+            else (spec,)
+        )
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         import openvino
+
         core = openvino.Core()
         file = int8_model(source, spec) if spec.precision == "int8" else source.onnx_file()
         # Around int8 layers, what the device is fastest in.
@@ -62,7 +75,9 @@ class OpenvinoEngine(Engine):
         self._request = compiled.create_infer_request()
         self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
         self._request.set_input_tensor(openvino.Tensor(self._images, shared_memory=True))
-        arrays = {port.any_name: np.zeros(tuple(port.shape), np.float32) for port in compiled.outputs}
+        arrays = {
+            port.any_name: np.zeros(tuple(port.shape), np.float32) for port in compiled.outputs
+        }
         for name, array in arrays.items():
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         self._output = EncoderOutput(**arrays)
@@ -78,7 +93,9 @@ class OpenvinoEngine(Engine):
 
 
 def _precision_of(compiled: Any) -> str:
-    """The precision that the compiled model says it runs in: int8 where linear layers do, whatever runs the rest."""
+    """The precision that the compiled model says it runs in: int8 where linear layers do, whatever
+    runs the rest.
+    """
     layers = linear_layer_types(compiled)
     if layers["i8"] + layers["u8"]:
         return "int8"
@@ -86,11 +103,19 @@ def _precision_of(compiled: Any) -> str:
     for ours, _, hint in _PRECISIONS:
         if running == hint:
             return ours
-    raise EngineError(f"openvino compiled the model to {running!r}; accepted: {', '.join(p[2] for p in _PRECISIONS)}")
+    raise EngineError(
+        f"openvino compiled the model to {running!r}; accepted: "
+        f"{', '.join(p[2] for p in _PRECISIONS)}"
+    )
 
 
 def linear_layer_types(compiled: Any) -> Counter[str]:
-    """How many linear layers of an ``openvino.CompiledModel`` run in each type, by OpenVINO's names: ``u8``."""
+    """How many linear layers of an ``openvino.CompiledModel`` run in each type, by OpenVINO's
+    names: ``u8``.
+    """
     layers = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
-    return Counter(info["runtimePrecision"].astype(str) for info in layers
-                   if info["layerType"].astype(str) == "FullyConnected")
+    return Counter(
+        info["runtimePrecision"].astype(str)
+        for info in layers
+        if info["layerType"].astype(str) == "FullyConnected"
+    )

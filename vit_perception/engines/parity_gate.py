@@ -1,7 +1,8 @@
-"""The gate: an engine's features are compared with the float32 reference model before it may go active.
+"""The gate: an engine's features are compared with the float32 reference model before it may go
+active.
 
-Half precision, a compiler's fusion or a wrong graph can move features while nothing raises. The comparison
-runs on natural pictures, because noise hides the drift that real images show.
+Half precision, a compiler's fusion or a wrong graph can move features while nothing raises. The
+comparison runs on natural pictures, because noise hides the drift that real images show.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ PICTURES = Path(__file__).parent / "parity_pictures"
 class ParityLimits:
     """What an engine has to reach; see :class:`ParityReport` for what the figures are.
 
-    ``relative_l2`` bounds tokens and logits (the cosine does not see their scale), ``attention_l2`` the CLS
-    attention, whose largest entries move more in half precision: 0.01 to 0.03 is usual with bfloat16.
+    ``relative_l2`` bounds tokens and logits (the cosine does not see their scale), ``attention_l2``
+    the CLS attention, whose largest entries move more in half precision: 0.01 to 0.03 is usual with
+    bfloat16.
     """
 
     min_cosine: float = 0.999
@@ -35,10 +37,13 @@ class ParityLimits:
     def for_precision(cls, precision: str, min_cosine: float = 0.0) -> "ParityLimits":
         """The limits of ``precision``; ``min_cosine`` above 0 (the setting) replaces its default.
 
-        float32 has the limits of half precision: what it is there to catch is a wrong graph, not rounding.
+        float32 has the limits of half precision: what it is there to catch is a wrong graph, not
+        rounding.
         """
         limits = cls(0.99, 0.15, 0.5) if precision == "int8" else cls()
-        return cls(min_cosine, limits.relative_l2, limits.attention_l2) if min_cosine > 0 else limits
+        return (
+            cls(min_cosine, limits.relative_l2, limits.attention_l2) if min_cosine > 0 else limits
+        )
 
     @property
     def worst_patch_cosine(self) -> float:
@@ -50,10 +55,10 @@ class ParityLimits:
 class ParityReport:
     """How far an engine is from the reference. Every figure is that of the worst picture.
 
-    ``cls_cosine``; ``patch_cosine``, the mean over a picture's patches; ``worst_patch_cosine``, the lowest
-    single patch; ``tokens_l2``, ``attention_l2`` and ``logits_l2``, ‖engine − reference‖ / ‖reference‖
-    (``logits_l2`` None without a head); ``blocks_l2``, the same of the worst block that a dense head takes (None
-    without one); ``finite``, whether every number of every output is.
+    ``cls_cosine``; ``patch_cosine``, the mean over a picture's patches; ``worst_patch_cosine``, the
+    lowest single patch; ``tokens_l2``, ``attention_l2`` and ``logits_l2``, ‖engine − reference‖ /
+    ‖reference‖ (``logits_l2`` None without a head); ``blocks_l2``, the same of the worst block that
+    a dense head takes (None without one); ``finite``, whether every number of every output is.
     """
 
     cls_cosine: float
@@ -68,58 +73,91 @@ class ParityReport:
 
     @property
     def min_cosine(self) -> float:
-        """The lower of the CLS cosine and the mean patch cosine: the figure that ``engine.min_cosine`` bounds."""
+        """The lower of the CLS cosine and the mean patch cosine: the figure that
+        ``engine.min_cosine`` bounds.
+        """
         return min(self.cls_cosine, self.patch_cosine)
 
     def failures(self, limits: ParityLimits) -> list[str]:
         """What misses ``limits``, one text a figure; empty when the engine passes."""
         if not self.finite:
             return ["an output holds NaN or infinity"]
-        at_least = (("CLS cosine", self.cls_cosine, limits.min_cosine),
-                    ("mean patch cosine", self.patch_cosine, limits.min_cosine),
-                    ("worst patch cosine", self.worst_patch_cosine, limits.worst_patch_cosine))
-        at_most = (("relative L2 of the tokens", self.tokens_l2, limits.relative_l2),
-                   ("relative L2 of the CLS attention", self.attention_l2, limits.attention_l2),
-                   ("relative L2 of the logits", self.logits_l2, limits.relative_l2),
-                   ("relative L2 of the dense head's tokens", self.blocks_l2, limits.relative_l2))
-        return [f"{name} {value:.5f} is below {limit:.5g}" for name, value, limit in at_least if not value >= limit] + [
-            f"{name} {value:.4f} is above {limit:.4g}" for name, value, limit in at_most
-            if value is not None and not value <= limit]
+        at_least = (
+            ("CLS cosine", self.cls_cosine, limits.min_cosine),
+            ("mean patch cosine", self.patch_cosine, limits.min_cosine),
+            ("worst patch cosine", self.worst_patch_cosine, limits.worst_patch_cosine),
+        )
+        at_most = (
+            ("relative L2 of the tokens", self.tokens_l2, limits.relative_l2),
+            ("relative L2 of the CLS attention", self.attention_l2, limits.attention_l2),
+            ("relative L2 of the logits", self.logits_l2, limits.relative_l2),
+            ("relative L2 of the dense head's tokens", self.blocks_l2, limits.relative_l2),
+        )
+        return [
+            f"{name} {value:.5f} is below {limit:.5g}"
+            for name, value, limit in at_least
+            if not value >= limit
+        ] + [
+            f"{name} {value:.4f} is above {limit:.4g}"
+            for name, value, limit in at_most
+            if value is not None and not value <= limit
+        ]
 
     def __str__(self) -> str:
         logits = "" if self.logits_l2 is None else f", logits {self.logits_l2:.4f}"
         logits += "" if self.blocks_l2 is None else f", dense head's tokens {self.blocks_l2:.4f}"
-        return (f"CLS cosine {self.cls_cosine:.5f}, mean patch {self.patch_cosine:.5f}, worst patch "
-                f"{self.worst_patch_cosine:.5f}; relative L2 of tokens {self.tokens_l2:.4f}, CLS attention "
-                f"{self.attention_l2:.4f}{logits}; worst of {self.pictures} pictures"
-                f"{'' if self.finite else '; NOT FINITE'}")
+        return (
+            f"CLS cosine {self.cls_cosine:.5f}, mean patch {self.patch_cosine:.5f}, worst patch "
+            f"{self.worst_patch_cosine:.5f}; relative L2 of tokens {self.tokens_l2:.4f}, CLS "
+            "attention "
+            f"{self.attention_l2:.4f}{logits}; worst of {self.pictures} pictures"
+            f"{'' if self.finite else '; NOT FINITE'}"
+        )
 
 
 def parity_batch(preprocessor: "Preprocessor", batch: int) -> np.ndarray:
-    """uint8 (n, 3, H, W): the packaged pictures, preprocessed; n is the lowest multiple of ``batch`` that has all.
+    """uint8 (n, 3, H, W): the packaged pictures, preprocessed; n is the lowest multiple of
+    ``batch`` that has all.
 
-    Further slots get the pictures again, mirrored: up to 16, no two slots hold the same, so that an engine
-    that mixes up its slots is caught.
+    Further slots get the pictures again, mirrored: up to 16, no two slots hold the same, so that an
+    engine that mixes up its slots is caught.
     """
-    sources = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in sorted(PICTURES.glob("*.jpg"))]
+    sources = [
+        cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        for path in sorted(PICTURES.glob("*.jpg"))
+    ]
     count = -(-len(sources) // batch) * batch
     images = []
     for index in range(count):
         flips, picture = divmod(index, len(sources))
-        pixels = sources[picture][::-1 if flips & 2 else 1, ::-1 if flips & 1 else 1]
+        pixels = sources[picture][:: -1 if flips & 2 else 1, :: -1 if flips & 1 else 1]
         rgb = RgbImage(np.ascontiguousarray(pixels), stamp_ns=0, frame_id="parity")
         images.append(preprocessor(rgb).numpy())
     return np.stack(images)
 
 
 def run_batches(infer, images: np.ndarray, batch: int) -> EncoderOutput:
-    """``infer`` (an engine's) over ``images`` (n, 3, H, W) in n / batch runs, its outputs copied and joined."""
+    """``infer`` (an engine's) over ``images`` (n, 3, H, W) in n / batch runs, its outputs copied
+    and joined.
+    """
     runs = []
     for start in range(0, len(images), batch):
-        output = infer(images[start:start + batch])
-        runs.append([None if a is None else a.copy() for a in (
-            output.cls_token, output.patch_tokens, output.cls_attention, output.logits, output.block_tokens)])
-    return EncoderOutput(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*runs)))
+        output = infer(images[start : start + batch])
+        runs.append(
+            [
+                None if a is None else a.copy()
+                for a in (
+                    output.cls_token,
+                    output.patch_tokens,
+                    output.cls_attention,
+                    output.logits,
+                    output.block_tokens,
+                )
+            ]
+        )
+    return EncoderOutput(
+        *(None if parts[0] is None else np.concatenate(parts) for parts in zip(*runs))
+    )
 
 
 def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
@@ -139,8 +177,13 @@ def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
         logits_l2=None if reference.logits is None else _relative_l2(*pairs["logits"]),
         finite=all(bool(np.isfinite(ours).all()) for ours, _ in pairs.values() if ours is not None),
         pictures=len(reference.cls_token),
-        blocks_l2=None if reference.block_tokens is None else max(
-            _relative_l2(ours, theirs) for ours, theirs in zip(*(np.moveaxis(x, 1, 0) for x in pairs["block_tokens"]))))
+        blocks_l2=None
+        if reference.block_tokens is None
+        else max(
+            _relative_l2(ours, theirs)
+            for ours, theirs in zip(*(np.moveaxis(x, 1, 0) for x in pairs["block_tokens"]))
+        ),
+    )
 
 
 def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> EncoderGraph:
-    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network size.
+    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network
+    size.
 
     With ``dense`` it also gives the tokens that the checkpoint's dense head takes.
     """
@@ -26,27 +27,38 @@ def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> Enc
 
 
 def graph_key(graph: EncoderGraph) -> dict:
-    """What the graph's numbers depend on, for JSON: its weights' digest, configuration, size, block and version.
+    """What the graph's numbers depend on, for JSON: its weights' digest, configuration, size, block
+    and version.
 
-    The digest is that of the tensors in the graph, not of the checkpoint's file: it also changes when the
-    code that reads the checkpoint, or the card's normalisation, does. About 0.6 s per GB.
+    The digest is that of the tensors in the graph, not of the checkpoint's file: it also changes
+    when the code that reads the checkpoint, or the card's normalisation, does. About 0.6 s per GB.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(graph.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     # Only where there are some, so that engines built without a dense head stay what they are.
-    dense = {"dense_blocks": list(graph.dense_blocks), "dense_norm": graph.dense_norm} if graph.dense_blocks else {}
-    return {"weights_sha256": digest.hexdigest(), "config": asdict(graph.model.config),
-            "network_size_px": list(graph.network_size_px), "block": graph.block, "graph_version": GRAPH_VERSION,
-            **dense}
+    dense = (
+        {"dense_blocks": list(graph.dense_blocks), "dense_norm": graph.dense_norm}
+        if graph.dense_blocks
+        else {}
+    )
+    return {
+        "weights_sha256": digest.hexdigest(),
+        "config": asdict(graph.model.config),
+        "network_size_px": list(graph.network_size_px),
+        "block": graph.block,
+        "graph_version": GRAPH_VERSION,
+        **dense,
+    }
 
 
 def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
-    """A digest, in hexadecimal digits, of all that features depend on but the engine: heads are bound to it.
+    """A digest, in hexadecimal digits, of all that features depend on but the engine: heads are
+    bound to it.
 
-    It is made of what the engines' cache is keyed by (weights, configuration, normalisation, size, block, version of
-    the graph) and of how a picture is resized. About 1 s per GB of weights.
+    It is made of what the engines' cache is keyed by (weights, configuration, normalisation, size,
+    block, version of the graph) and of how a picture is resized. About 1 s per GB of weights.
     """
     key = graph_key(graph_of(loaded, range(loaded.model.config.depth)[block]))
     parts = {"graph": key, "rule": asdict(loaded.card.rule)}
@@ -54,10 +66,14 @@ def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
 
 
 def reference_outputs(graph: EncoderGraph, images: np.ndarray) -> EncoderOutput:
-    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32. Read-only arrays."""
+    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32.
+    Read-only arrays.
+    """
     with torch.inference_mode():
-        runs = [graph(torch.from_numpy(images[i:i + 1])) for i in range(len(images))]
-    outputs = {name: torch.cat(parts).numpy() for name, parts in zip(graph.output_names, zip(*runs))}
+        runs = [graph(torch.from_numpy(images[i : i + 1])) for i in range(len(images))]
+    outputs = {
+        name: torch.cat(parts).numpy() for name, parts in zip(graph.output_names, zip(*runs))
+    }
     for array in outputs.values():
         array.flags.writeable = False
     return EncoderOutput(**outputs)

@@ -1,7 +1,8 @@
 """PyTorch as an engine, on the CPU and on an NVIDIA GPU. torch is imported on first use.
 
-On a GPU the kernels of a frame are captured once as a CUDA graph and replayed, so that the host launches one thing
-instead of some hundred. The GPU part has not been run: no GPU was at hand. Tests marked ``gpu`` are there to do it.
+On a GPU the kernels of a frame are captured once as a CUDA graph and replayed, so that the host
+launches one thing instead of some hundred. The GPU part has not been run: no GPU was at hand. Tests
+marked ``gpu`` are there to do it.
 """
 
 import contextlib
@@ -13,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
 from vit_perception.engines.cuda.gpus import accepted_indices, described, named
+from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
 from vit_perception.engines.source import EngineSource
 from vit_perception.wire.records import EncoderOutput
 
 if TYPE_CHECKING:
     from vit_perception.engines.cuda.frame import CudaFrame
 
-# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates it.
+# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates
+# it.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -34,7 +36,7 @@ class TorchEngine(Engine):
         super().__init__()
         self._wanted_device = device
         self._graph = None
-        self._replay: "CudaFrame | None" = None
+        self._replay: CudaFrame | None = None
         self._torch_device = None
         self._threads = 0
         self._threads_before = 0
@@ -45,42 +47,76 @@ class TorchEngine(Engine):
         version = metadata.version("torch")
         try:
             return self._status(version)
-        except Exception as error:  # noqa: BLE001 - libraries that do not load, a GPU that another process holds
-            return BackendStatus(self.name, False, version, why_not=f"torch {version} does not start: {error}")
+        except Exception as error:  # libraries that do not load, a GPU that another process holds
+            return BackendStatus(
+                self.name, False, version, why_not=f"torch {version} does not start: {error}"
+            )
 
     def _status(self, version: str) -> BackendStatus:
         import torch
-        if self._wanted_device == "cpu" or (self._wanted_device == "auto" and not torch.cuda.is_available()):
+
+        if self._wanted_device == "cpu" or (
+            self._wanted_device == "auto" and not torch.cuda.is_available()
+        ):
             name, flags = read_cpu(Path("/proc/cpuinfo"))
             native = ("bfloat16",) if flags & _BFLOAT16_FLAGS else ()
             return BackendStatus(self.name, True, version, name, (*native, "float32"))
         if not torch.cuda.is_available():
-            why_not = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+            why_not = (
+                "this torch is built without CUDA"
+                if torch.version.cuda is None
+                else "torch finds no CUDA device"
+            )
             return BackendStatus(self.name, False, version, why_not=why_not)
         if self.gpu_index >= (count := torch.cuda.device_count()):
-            return BackendStatus(self.name, False, version, why_not=f"GPU {self.gpu_index} is asked for; accepted: "
-                                 f"{accepted_indices(count)}")
+            return BackendStatus(
+                self.name,
+                False,
+                version,
+                why_not=f"GPU {self.gpu_index} is asked for; accepted: {accepted_indices(count)}",
+            )
         gpu = described(torch, self.gpu_index)
         with torch.cuda.device(self.gpu_index):
-            # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate it.
-            native = ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
-        return BackendStatus(self.name, True, version, named(gpu, self.gpu_index), ("float16", *native, "float32"),
-                             hardware=str(gpu))
+            # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate
+            # it.
+            native = (
+                ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
+            )
+        return BackendStatus(
+            self.name,
+            True,
+            version,
+            named(gpu, self.gpu_index),
+            ("float16", *native, "float32"),
+            hardware=str(gpu),
+        )
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
         import torch
-        on_gpu = self._wanted_device == "cuda" or (self._wanted_device == "auto" and torch.cuda.is_available())
+
+        on_gpu = self._wanted_device == "cuda" or (
+            self._wanted_device == "auto" and torch.cuda.is_available()
+        )
         self._torch_device = torch.device("cuda", self.gpu_index) if on_gpu else torch.device("cpu")
-        # The source's graph is the reference of the parity gate: only a copy may change its precision.
-        self._graph = copy.deepcopy(source.graph).to(self._torch_device, getattr(torch, spec.precision))
+        # The source's graph is the reference of the parity gate: only a copy may change its
+        # precision.
+        self._graph = copy.deepcopy(source.graph).to(
+            self._torch_device, getattr(torch, spec.precision)
+        )
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
         self._threads, self._threads_before = spec.threads, torch.get_num_threads()
         if on_gpu:
-            # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix products do not.
+            # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix
+            # products do not.
             self._graph.model.patch_embedding.unfolded = True
             from vit_perception.engines.cuda.frame import CudaFrame
-            with torch.cuda.device(self._torch_device):  # pinned memory and the recording belong to the current GPU
-                self._replay = CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device)
+
+            with torch.cuda.device(
+                self._torch_device
+            ):  # pinned memory and the recording belong to the current GPU
+                self._replay = CudaFrame(
+                    self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device
+                )
             self.note = self._replay.note
             if self.note:
                 source.log(f"WARNING: torch on CUDA {self.note}")
@@ -89,6 +125,7 @@ class TorchEngine(Engine):
         if self._replay is not None:
             return self._replay.run(images)
         import torch
+
         # The number is that of the whole process, and each thread may hold an older one.
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
@@ -101,6 +138,7 @@ class TorchEngine(Engine):
         if self._graph is None:
             return
         import torch
+
         self._graph = self._replay = None
         if self._threads:
             torch.set_num_threads(self._threads_before)
@@ -111,7 +149,9 @@ class TorchEngine(Engine):
 
 
 def read_cpu(cpuinfo: Path) -> tuple[str, frozenset[str]]:
-    """(model name, feature flags) from the first processor of Linux's /proc/cpuinfo; empty flags where unknown."""
+    """(model name, feature flags) from the first processor of Linux's /proc/cpuinfo; empty flags
+    where unknown.
+    """
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     except OSError:

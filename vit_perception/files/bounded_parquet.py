@@ -1,4 +1,5 @@
-"""Rows of a Parquet file of others, in bounded memory: what a page says that it unpacks to is read before it is.
+"""Rows of a Parquet file of others, in bounded memory: what a page says that it unpacks to is read
+before it is.
 
 The footer's own sums may lie, and pyarrow allocates what the header in front of each page says.
 """
@@ -12,9 +13,11 @@ from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import open_regular
 
 MOST_FOOTER_BYTES = 8 << 20
-# A page that hardly shrank is large because its pictures are; one that shrank much may be of a few kB on disk.
+# A page that hardly shrank is large because its pictures are; one that shrank much may be of a few
+# kB on disk.
 MOST_PAGE_BYTES, MOST_UNPACKED_BYTES, MOST_RATIO = 512 << 20, 64 << 20, 4
-# Rows may share one value of a dictionary: what all rows together unpack to, in times of what the column takes on disk.
+# Rows may share one value of a dictionary: what all rows together unpack to, in times of what the
+# column takes on disk.
 MOST_SHARED_BYTES, MOST_SHARED_RATIO = 1 << 30, 1000
 _DICTIONARY_PAGE = 2
 MOST_VALUES = 1 << 26  # of one column in one row group
@@ -24,7 +27,9 @@ _HEADER_BYTES = 1 << 16
 
 
 class BoundedParquet:
-    """One Parquet file. Raises InvalidValue naming the file where it is none, or where it unpacks to too much."""
+    """One Parquet file. Raises InvalidValue naming the file where it is none, or where it unpacks
+    to too much.
+    """
 
     def __init__(self, path: Path):
         import pyarrow as pa
@@ -35,9 +40,13 @@ class BoundedParquet:
             self._check_footer()
             self._file.seek(0)
             # Streamed: a column of a row group is otherwise read whole.
-            self._parquet = pq.ParquetFile(pa.PythonFile(self._file, mode="r"), buffer_size=1 << 20, pre_buffer=False,
-                                           thrift_string_size_limit=MOST_FOOTER_BYTES,
-                                           thrift_container_size_limit=1 << 17)
+            self._parquet = pq.ParquetFile(
+                pa.PythonFile(self._file, mode="r"),
+                buffer_size=1 << 20,
+                pre_buffer=False,
+                thrift_string_size_limit=MOST_FOOTER_BYTES,
+                thrift_container_size_limit=1 << 17,
+            )
             self.schema = self._parquet.schema_arrow
             if len(set(self.schema.names)) < len(self.schema.names):
                 raise InvalidValue(f"{path} has two columns of one name; accepted: a name a column")
@@ -56,13 +65,17 @@ class BoundedParquet:
         self._file.close()
 
     def batches(self, names: list[str]) -> Iterator[Any]:
-        """Record batches of the columns ``names``, of at most 16 rows. Raises InvalidValue as the class does."""
+        """Record batches of the columns ``names``, of at most 16 rows. Raises InvalidValue as the
+        class does.
+        """
         try:
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, self._largest_page(set(names)))))
             yield from self._parquet.iter_batches(rows, columns=names, use_threads=False)
         except InvalidValue:
             raise
-        except Exception as error:  # pyarrow's own, struct's, those of the headers, of names that are no UTF-8
+        except (
+            Exception
+        ) as error:  # pyarrow's own, struct's, those of the headers, of names that are no UTF-8
             raise InvalidValue(f"{self._path} cannot be read: {error}") from error
 
     def _check_footer(self) -> None:
@@ -71,15 +84,21 @@ class BoundedParquet:
         tail = self._file.read(8)
         length = int.from_bytes(tail[:4], "little")
         if tail[4:] != b"PAR1" or length > min(MOST_FOOTER_BYTES, size):
-            raise InvalidValue(f"{self._path} is no Parquet file, or has a footer of {length} bytes; accepted: Parquet "
-                               f"with a footer of at most {MOST_FOOTER_BYTES} bytes")
+            raise InvalidValue(
+                f"{self._path} is no Parquet file, or has a footer of {length} bytes; accepted: "
+                "Parquet "
+                f"with a footer of at most {MOST_FOOTER_BYTES} bytes"
+            )
 
     def _largest_page(self, names: set[str]) -> int:
         """Bytes of the largest page of these columns once it is unpacked."""
         metadata, largest = self._parquet.metadata, 0
         for group in (metadata.row_group(k) for k in range(metadata.num_row_groups)):
             for column in (group.column(k) for k in range(group.num_columns)):
-                if any(column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.") for name in names):
+                if any(
+                    column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.")
+                    for name in names
+                ):
                     largest = max(largest, self._check_pages(column))
         return largest
 
@@ -94,34 +113,51 @@ class BoundedParquet:
             self._file.seek(at)
             header, taken = _struct(self._file.read(_HEADER_BYTES))
             inner = next((header[k] for k in (5, 8) if isinstance(header.get(k), dict)), {})
-            unpacked, packed, count = (n if isinstance(n, int) else -1
-                                       for n in (header.get(2), header.get(3), inner.get(1, 0)))
+            unpacked, packed, count = (
+                n if isinstance(n, int) else -1
+                for n in (header.get(2), header.get(3), inner.get(1, 0))
+            )
             values, pages = values + count, pages + 1
             allowed = min(MOST_PAGE_BYTES, max(MOST_UNPACKED_BYTES, MOST_RATIO * packed))
             if not (0 <= packed <= MOST_PAGE_BYTES and 0 <= unpacked <= allowed):
-                raise self._too_much(column, f"a page that unpacks from {packed} to {unpacked} bytes",
-                                     f"at most {allowed} bytes")
+                raise self._too_much(
+                    column,
+                    f"a page that unpacks from {packed} to {unpacked} bytes",
+                    f"at most {allowed} bytes",
+                )
             if not 0 <= values <= MOST_VALUES or pages > MOST_PAGES:
-                raise self._too_much(column, f"{values} values in {pages} pages of one row group",
-                                     f"at most {MOST_VALUES} values")
+                raise self._too_much(
+                    column,
+                    f"{values} values in {pages} pages of one row group",
+                    f"at most {MOST_VALUES} values",
+                )
             if header.get(1) == _DICTIONARY_PAGE:
                 dictionary = header.get(7)
                 entries = dictionary.get(1) if isinstance(dictionary, dict) else None
-                entry_bytes = max(entry_bytes, unpacked / max(1, entries if isinstance(entries, int) else 1))
+                entry_bytes = max(
+                    entry_bytes, unpacked / max(1, entries if isinstance(entries, int) else 1)
+                )
             largest = max(largest, unpacked)
             at += taken + packed
         shared = values * entry_bytes
         if shared > max(MOST_SHARED_BYTES, MOST_SHARED_RATIO * column.total_compressed_size):
-            raise self._too_much(column, f"{values} rows that share values of a dictionary, {shared:.3g} bytes in all",
-                                 f"{MOST_SHARED_RATIO} times what it takes on disk, or {MOST_SHARED_BYTES} bytes")
+            raise self._too_much(
+                column,
+                f"{values} rows that share values of a dictionary, {shared:.3g} bytes in all",
+                f"{MOST_SHARED_RATIO} times what it takes on disk, or {MOST_SHARED_BYTES} bytes",
+            )
         return largest
 
     def _too_much(self, column: Any, what: str, accepted: str) -> InvalidValue:
-        return InvalidValue(f"{self._path}: column {shown(column.path_in_schema)} has {what}; accepted: {accepted}")
+        return InvalidValue(
+            f"{self._path}: column {shown(column.path_in_schema)} has {what}; accepted: {accepted}"
+        )
 
 
 def _struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """The numbers and structs of one struct in Thrift's compact protocol, by field id, and where it ends."""
+    """The numbers and structs of one struct in Thrift's compact protocol, by field id, and where it
+    ends.
+    """
     fields: dict[int, Any] = {}
     number = 0
     while True:

@@ -1,7 +1,8 @@
-"""The header of a safetensors file, checked before a library reads it: names, types and shapes of the tensors.
+"""The header of a safetensors file, checked before a library reads it: names, types and shapes of
+the tensors.
 
-Format: https://huggingface.co/docs/safetensors: eight bytes with the header's length, the header as JSON, the tensors.
-The format allows a header of 100 MB; such a one takes gigabytes when it is read.
+Format: https://huggingface.co/docs/safetensors: eight bytes with the header's length, the header as
+JSON, the tensors. The format allows a header of 100 MB; such a one takes gigabytes when it is read.
 """
 
 import json
@@ -18,11 +19,15 @@ LONGEST_NAME = 1000
 
 
 class BadHeader(InvalidValue):
-    """A file that is no safetensors file; the message names the file, what is wrong and what is accepted."""
+    """A file that is no safetensors file; the message names the file, what is wrong and what is
+    accepted.
+    """
 
 
 class Header(NamedTuple):
-    """``shapes`` and ``dtypes`` (``F32``, ``BF16`` …) by the tensor's name, and the texts beside them."""
+    """``shapes`` and ``dtypes`` (``F32``, ``BF16`` …) by the tensor's name, and the texts beside
+    them.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
@@ -38,16 +43,23 @@ def read_header(path: str | Path) -> Header:
     with open_regular(path) as file:
         size = int.from_bytes(file.read(8), "little")
         if length < 8 or size > length - 8:
-            raise BadHeader(f"{path}: its {length} bytes do not hold the header that they declare; accepted: a whole "
-                            "safetensors file")
+            raise BadHeader(
+                f"{path}: its {length} bytes do not hold the header that they declare; accepted: a "
+                "whole "
+                "safetensors file"
+            )
         if size > MOST_HEADER_BYTES:
-            raise BadHeader(f"{path} has a header of {size} bytes; accepted: up to {MOST_HEADER_BYTES}")
+            raise BadHeader(
+                f"{path} has a header of {size} bytes; accepted: up to {MOST_HEADER_BYTES}"
+            )
         text = file.read(size)
     try:
         fields = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
-        raise BadHeader(f"{path}: its header is no JSON ({str(error)[:200]}); accepted: a whole safetensors "
-                        "file") from error
+        raise BadHeader(
+            f"{path}: its header is no JSON ({str(error)[:200]}); accepted: a whole safetensors "
+            "file"
+        ) from error
     return _checked(fields, path)
 
 
@@ -63,16 +75,29 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked(fields: Any, path: str | Path) -> Header:
     if not isinstance(fields, dict) or len(fields) > MOST_TENSORS:
         kind = f"{len(fields)} names" if isinstance(fields, dict) else f"a {type(fields).__name__}"
-        raise BadHeader(f"{path}: its header holds {kind}; accepted: up to {MOST_TENSORS} tensors by name")
+        raise BadHeader(
+            f"{path}: its header holds {kind}; accepted: up to {MOST_TENSORS} tensors by name"
+        )
     metadata = fields.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise BadHeader(f"{path}: __metadata__ in its header is {str(metadata)[:80]}; accepted: texts by name")
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
+        raise BadHeader(
+            f"{path}: __metadata__ in its header is {str(metadata)[:80]}; accepted: texts by name"
+        )
     shapes, dtypes = {}, {}
     for name, field in fields.items():
         shape = field.get("shape") if isinstance(field, dict) else None
-        if len(name) > LONGEST_NAME or not isinstance(shape, list) or not isinstance(field.get("dtype"), str) or \
-                not all(type(side) is int and 0 <= side < 1 << 63 for side in shape):
-            raise BadHeader(f"{path}: its header says of {name[:100]!r} {str(field)[:100]}; accepted: a name of at "
-                            f"most {LONGEST_NAME} letters, with dtype, shape and data_offsets")
+        if (
+            len(name) > LONGEST_NAME
+            or not isinstance(shape, list)
+            or not isinstance(field.get("dtype"), str)
+            or not all(type(side) is int and 0 <= side < 1 << 63 for side in shape)
+        ):
+            raise BadHeader(
+                f"{path}: its header says of {name[:100]!r} {str(field)[:100]}; accepted: a name "
+                "of at "
+                f"most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
+            )
         shapes[name], dtypes[name] = tuple(shape), field["dtype"]
     return Header(shapes, dtypes, metadata)

@@ -1,4 +1,5 @@
-"""Classification heads fitted on encoder features (``vit-perception fit``), and what makes scores of logits.
+"""Classification heads fitted on encoder features (``vit-perception fit``), and what makes scores
+of logits.
 
 numpy only, so that a head is the same behind every engine.
 """
@@ -6,7 +7,6 @@ numpy only, so that a head is the same behind every engine.
 import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ FORMAT = 2
 
 
 class FormerHead(InvalidValue):
-    """A head of an earlier version, for which nothing tells any more whether it fits the encoder."""
+    """A head of an earlier version, for which nothing tells any more whether it fits the
+    encoder.
+    """
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -50,12 +52,15 @@ def scores_of(logits: np.ndarray, kind: str) -> np.ndarray:
 
 
 def kind_of(classes: int, kind: str = "softmax") -> str:
-    """``kind``, but ``sigmoid`` for a single class: a softmax over one logit is 1, whatever the picture."""
+    """``kind``, but ``sigmoid`` for a single class: a softmax over one logit is 1, whatever the
+    picture.
+    """
     return "sigmoid" if classes == 1 else kind
 
 
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
-    """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS first.
+    """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS
+    first.
 
     ``cls_token`` is (D,), ``patch_tokens`` (P, D). Raises ValueError for another ``feature``.
     """
@@ -72,9 +77,9 @@ class Head:
     """A linear classifier of K classes on standardised features of width F.
 
     ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
-    scores = softmax(weight · (feature − mean) / scale + bias), with one class the sigmoid. ``encoder_sha256`` is the
-    digest of the encoder (weights, configuration, block, preprocessing) that it was fitted on, "" where unknown.
-    Raises ValueError naming what does not fit.
+    scores = softmax(weight · (feature − mean) / scale + bias), with one class the sigmoid.
+    ``encoder_sha256`` is the digest of the encoder (weights, configuration, block, preprocessing)
+    that it was fitted on, "" where unknown. Raises ValueError naming what does not fit.
     """
 
     labels: tuple[str, ...]
@@ -86,22 +91,39 @@ class Head:
     encoder_sha256: str = ""
 
     def __post_init__(self):
-        classes, width = len(self.labels), np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
+        classes, width = (
+            len(self.labels),
+            np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0,
+        )
         defaults = {"mean": np.zeros(width), "scale": np.ones(width)}
-        shapes = {"weight": (classes, width), "bias": (classes,), "mean": (width,), "scale": (width,)}
+        shapes = {
+            "weight": (classes, width),
+            "bias": (classes,),
+            "mean": (width,),
+            "scale": (width,),
+        }
         if not classes:
             raise InvalidValue("a head has no labels; accepted: at least one")
         check_labels(self.labels, "a head")
         if self.feature not in FEATURES:
-            raise InvalidValue(f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}")
+            raise InvalidValue(
+                f"feature of a head is {self.feature!r}; accepted: {', '.join(FEATURES)}"
+            )
         for name, shape in shapes.items():
             given = getattr(self, name)
-            values = np.ascontiguousarray(defaults[name] if given is None else given, dtype=np.float32)
+            values = np.ascontiguousarray(
+                defaults[name] if given is None else given, dtype=np.float32
+            )
             if values.shape != shape:
-                raise InvalidValue(f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} labels")
+                raise InvalidValue(
+                    f"{name} of a head has shape {values.shape}; accepted: {shape} for {classes} "
+                    "labels"
+                )
             if not np.isfinite(values).all() or (name == "scale" and values.min() <= 0):
                 accepted = "finite numbers above 0" if name == "scale" else "finite numbers"
-                raise InvalidValue(f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}")
+                raise InvalidValue(
+                    f"{name} of a head holds {values.min()} to {values.max()}; accepted: {accepted}"
+                )
             object.__setattr__(self, name, values)
         object.__setattr__(self, "labels", tuple(self.labels))
 
@@ -113,23 +135,33 @@ class Head:
     def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray) -> np.ndarray:
         """Scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
 
-        Raises ValueError where the encoder's features are of another width than those the head was fitted on.
+        Raises ValueError where the encoder's features are of another width than those the head was
+        fitted on.
         """
         features = features_of(cls_token, patch_tokens, self.feature)
         if features.shape != self.mean.shape:
-            raise InvalidValue(f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted by "
-                               f"this head: {len(self.mean)}, the width that it was fitted on")
+            raise InvalidValue(
+                f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted "
+                "by "
+                f"this head: {len(self.mean)}, the width that it was fitted on"
+            )
         return scores_of(self.weight @ ((features - self.mean) / self.scale) + self.bias, self.kind)
 
 
 def save_head(path: str | Path, head: Head) -> None:
-    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature, encoder)."""
+    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature,
+    encoder).
+    """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: getattr(head, name) for name in _TENSORS})
     write_whole(folder / WEIGHTS_FILE, lambda file: file.write_bytes(weights))
-    fields = {"format": FORMAT, "labels": list(head.labels), "feature": head.feature,
-              "encoder_sha256": head.encoder_sha256}
+    fields = {
+        "format": FORMAT,
+        "labels": list(head.labels),
+        "feature": head.feature,
+        "encoder_sha256": head.encoder_sha256,
+    }
     text = json.dumps(fields, ensure_ascii=False, indent=1)
     write_whole(folder / LABELS_FILE, lambda file: file.write_text(text + "\n", "utf-8"))
 
@@ -141,28 +173,42 @@ def load_head(path: str | Path) -> Head:
         try:
             check_regular(file)
         except FileNotFoundError as error:
-            raise InvalidValue(f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
-                               f"{LABELS_FILE}") from error
+            raise InvalidValue(
+                f"head {path}: no file {file.name}; accepted: a folder with {WEIGHTS_FILE} and "
+                f"{LABELS_FILE}"
+            ) from error
     fields = _fields_of(labels_path)
     try:
         header = read_header(weights_path)
         if sorted(header.shapes) != sorted(_TENSORS):
-            raise InvalidValue(f"{weights_path} holds {', '.join(sorted(header.shapes))[:200]}; accepted: "
-                               f"{', '.join(_TENSORS)}")
+            raise InvalidValue(
+                f"{weights_path} holds {', '.join(sorted(header.shapes))[:200]}; accepted: "
+                f"{', '.join(_TENSORS)}"
+            )
         tensors = load_file(weights_path)
     except UserError:
         raise
-    except Exception as error:  # the safetensors library has an exception class of its own for each broken header
-        raise InvalidValue(f"{weights_path}: {str(error)[:200]}; accepted: a safetensors file") from error
+    except (
+        Exception
+    ) as error:  # the safetensors library has an exception class of its own for each broken header
+        raise InvalidValue(
+            f"{weights_path}: {str(error)[:200]}; accepted: a safetensors file"
+        ) from error
     try:
-        return Head(tuple(fields["labels"]), feature=fields["feature"], encoder_sha256=fields.get("encoder_sha256", ""),
-                    **tensors)
+        return Head(
+            tuple(fields["labels"]),
+            feature=fields["feature"],
+            encoder_sha256=fields.get("encoder_sha256", ""),
+            **tensors,
+        )
     except (ValueError, TypeError) as error:
         raise InvalidValue(f"{path}: {error}") from error
 
 
 def _fields_of(path: Path) -> dict[str, Any]:
-    """The object in labels.json: ``labels`` is a list of texts, ``feature`` and ``encoder_sha256`` are texts."""
+    """The object in labels.json: ``labels`` is a list of texts, ``feature`` and ``encoder_sha256``
+    are texts.
+    """
     try:
         fields = json.loads(read_text_bounded(path))
         labels, digest = fields["labels"], fields.get("encoder_sha256", "")
@@ -173,22 +219,30 @@ def _fields_of(path: Path) -> dict[str, Any]:
     except IrregularFile:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidValue(f'{path}: {error!r:.200}; accepted: {{"labels": [names], "feature": one of '
-                           f'{", ".join(FEATURES)}}}') from error
+        raise InvalidValue(
+            f'{path}: {error!r:.200}; accepted: {{"labels": [names], "feature": one of '
+            f"{', '.join(FEATURES)}}}"
+        ) from error
     if digest and fields.get("format") != FORMAT:
-        raise FormerHead(f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose digest of "
-                         "the encoder leaves out the model's configuration, so that it would also fit another "
-                         f"encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`")
+        raise FormerHead(
+            f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose "
+            "digest of "
+            "the encoder leaves out the model's configuration, so that it would also fit another "
+            f"encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`"
+        )
     return fields
 
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:
     """The ``k`` best classes (all where there are fewer), best first, by their names in ``labels``.
 
-    A name that several classes share is followed by ``#<index>`` for each of them. ``scores`` is (K,).
+    A name that several classes share is followed by ``#<index>`` for each of them. ``scores`` is
+    (K,).
     """
     if len(scores) != len(labels):
-        raise ValueError(f"there are {len(scores)} scores and {len(labels)} labels; accepted: as many of each")
+        raise ValueError(
+            f"there are {len(scores)} scores and {len(labels)} labels; accepted: as many of each"
+        )
     best = np.argsort(-scores, kind="stable")[:k]
     names = distinct_names(tuple(labels))
     return tuple(ClassScore(names[index], float(scores[index])) for index in best)
@@ -196,11 +250,19 @@ def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[Cl
 
 @functools.lru_cache(maxsize=16)
 def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made twice.
+    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made
+    twice.
 
-    What a message, a terminal or a report cannot take of a stranger's label is made visible; long ones are cut.
+    What a message, a terminal or a report cannot take of a stranger's label is made visible; long
+    ones are cut.
     """
     labels = tuple(printable(label, MOST_SHOWN, keep="") for label in labels)
     count = Counter(labels)
-    names = tuple(f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels))
-    return names if len(set(names)) == len(names) else tuple(f"{name}#{index}" for index, name in enumerate(labels))
+    names = tuple(
+        f"{name}#{index}" if count[name] > 1 else name for index, name in enumerate(labels)
+    )
+    return (
+        names
+        if len(set(names)) == len(names)
+        else tuple(f"{name}#{index}" for index, name in enumerate(labels))
+    )

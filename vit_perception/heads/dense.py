@@ -1,4 +1,6 @@
-"""What a dense head (depth, segmentation) is to the rest: the module, and how to read its output."""
+"""What a dense head (depth, segmentation) is to the rest: the module, and how to read its
+output.
+"""
 
 from dataclasses import dataclass
 
@@ -7,17 +9,23 @@ from torch import nn
 from vit_perception.files.errors import InvalidValue
 
 KINDS = ("depth", "segmentation")
-# What a pixel's number means; ``depth`` where the checkpoint says neither its unit nor that it is inverse.
-QUANTITIES = {"depth": ("metric_depth", "relative_inverse_depth", "depth"), "segmentation": ("class",)}
+# What a pixel's number means; ``depth`` where the checkpoint says neither its unit nor that it is
+# inverse.
+QUANTITIES = {
+    "depth": ("metric_depth", "relative_inverse_depth", "depth"),
+    "segmentation": ("class",),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class DenseHeadSpec:
-    """A head on the tokens of several blocks of a :class:`~vit_perception.model.vision_transformer.VisionTransformer`.
+    """A head on the tokens of several blocks of a
+    :class:`~vit_perception.model.vision_transformer.VisionTransformer`.
 
-    ``module`` takes the list that ``intermediate(images, blocks, norm)`` gives, and the grid (rows, columns), and
-    returns (B, H, W) depth or (B, K, H, W) class logits, float. ``quantity`` is what a pixel of it means, one of
-    :data:`QUANTITIES` of its kind; ``labels`` are the K classes of a segmentation. Raises ValueError naming the field.
+    ``module`` takes the list that ``intermediate(images, blocks, norm)`` gives, and the grid (rows,
+    columns), and returns (B, H, W) depth or (B, K, H, W) class logits, float. ``quantity`` is what
+    a pixel of it means, one of :data:`QUANTITIES` of its kind; ``labels`` are the K classes of a
+    segmentation. Raises ValueError naming the field.
     """
 
     kind: str
@@ -29,14 +37,23 @@ class DenseHeadSpec:
 
     def __post_init__(self):
         for name, holds, accepted in (
-                ("kind", self.kind in KINDS, "one of " + ", ".join(KINDS)),
-                ("blocks", len(self.blocks) > 0, "at least one block"),
-                ("quantity", self.quantity in QUANTITIES.get(self.kind, ()),
-                 f"one of {', '.join(QUANTITIES.get(self.kind, ()))} for {self.kind}"),
-                ("labels", (len(self.labels) > 0) == (self.kind == "segmentation"),
-                 "the classes of a segmentation; none for depth")):
+            ("kind", self.kind in KINDS, "one of " + ", ".join(KINDS)),
+            ("blocks", len(self.blocks) > 0, "at least one block"),
+            (
+                "quantity",
+                self.quantity in QUANTITIES.get(self.kind, ()),
+                f"one of {', '.join(QUANTITIES.get(self.kind, ()))} for {self.kind}",
+            ),
+            (
+                "labels",
+                (len(self.labels) > 0) == (self.kind == "segmentation"),
+                "the classes of a segmentation; none for depth",
+            ),
+        ):
             if not holds:
-                raise InvalidValue(f"{name} of the dense head is {getattr(self, name)!r}; accepted: {accepted}")
+                raise InvalidValue(
+                    f"{name} of the dense head is {getattr(self, name)!r}; accepted: {accepted}"
+                )
 
     @property
     def unit(self) -> str:

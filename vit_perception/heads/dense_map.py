@@ -1,34 +1,41 @@
-"""A dense head at work: the engine's tokens to a picture of depth or classes, pixel for pixel that of the camera."""
+"""A dense head at work: the engine's tokens to a picture of depth or classes, pixel for pixel that
+of the camera.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vit_perception.image.patch_geometry import ResizePlan
 from vit_perception.heads.dense import DenseHeadSpec
+from vit_perception.image.patch_geometry import ResizePlan
 
 # Classes resized at once: 150 of them in 1080p would be 1.2 GB.
 _CLASSES_AT_ONCE = 8
 
 
 class DenseMap:
-    """``spec`` on ``grid`` (rows, columns), in float32 torch, on the GPU of that index where torch has one.
+    """``spec`` on ``grid`` (rows, columns), in float32 torch, on the GPU of that index where torch
+    has one.
 
     One thread at a time. The head moves to its device at the first call.
     """
 
     def __init__(self, spec: DenseHeadSpec, grid: tuple[int, int], gpu_index: int = 0):
         self.spec, self.grid = spec, grid
-        self.device = torch.device("cuda", gpu_index) if torch.cuda.is_available() else torch.device("cpu")
-        # The label of a pixel that the network did not see, and the type that holds it and all classes.
+        self.device = (
+            torch.device("cuda", gpu_index) if torch.cuda.is_available() else torch.device("cpu")
+        )
+        # The label of a pixel that the network did not see, and the type that holds it and all
+        # classes.
         self.no_label = 0 if spec.kind == "depth" else 255 if len(spec.labels) <= 255 else 65535
 
     def __call__(self, block_tokens: np.ndarray, plan: ResizePlan) -> np.ndarray:
         """``block_tokens`` (blocks, N, D) float32 of one image to (H, W) of its source size.
 
-        Depth is float32, NaN where the network saw nothing (the border of a crop); classes are uint8 (uint16 above
-        255 classes), ``no_label`` there. Resized as transformers does it: depth bicubic, class scores bilinear.
+        Depth is float32, NaN where the network saw nothing (the border of a crop); classes are
+        uint8 (uint16 above 255 classes), ``no_label`` there. Resized as transformers does it: depth
+        bicubic, class scores bilinear.
         """
         with torch.inference_mode():
             values = self.network_map(torch.from_numpy(block_tokens)[:, None])[0]
@@ -36,51 +43,76 @@ class DenseMap:
                 depth = to_source(values[None], plan, "bicubic")[0].cpu().numpy()
                 depth[~seen_by_network(plan)] = np.nan
                 return depth
-            labels = best_class(values, plan).cpu().numpy().astype(np.uint8 if self.no_label == 255 else np.uint16)
+            labels = (
+                best_class(values, plan)
+                .cpu()
+                .numpy()
+                .astype(np.uint8 if self.no_label == 255 else np.uint16)
+            )
         labels[~seen_by_network(plan)] = self.no_label
         return labels
 
     def network_map(self, tokens: Tensor) -> Tensor:
-        """``tokens`` (blocks, B, N, D) to what the head gives, (B, h, w) or (B, K, h, w), over the network's input."""
+        """``tokens`` (blocks, B, N, D) to what the head gives, (B, h, w) or (B, K, h, w), over the
+        network's input.
+        """
         module = self.spec.module.to(self.device)
         return module(list(tokens.to(self.device)), self.grid)
 
 
 def best_class(scores: Tensor, plan: ResizePlan) -> Tensor:
-    """(K, h, w) over the network's input to the class with the highest score in each source pixel, (H, W) int64."""
+    """(K, h, w) over the network's input to the class with the highest score in each source pixel,
+    (H, W) int64.
+    """
     best, label = None, None
     for start in range(0, len(scores), _CLASSES_AT_ONCE):
-        values, index = to_source(scores[start:start + _CLASSES_AT_ONCE], plan, "bilinear").max(dim=0)
+        values, index = to_source(scores[start : start + _CLASSES_AT_ONCE], plan, "bilinear").max(
+            dim=0
+        )
         if best is None:
             best, label = values, index
         else:
             higher = values > best
-            best, label = torch.where(higher, values, best), torch.where(higher, index + start, label)
+            best, label = (
+                torch.where(higher, values, best),
+                torch.where(higher, index + start, label),
+            )
     return label
 
 
 def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
-    """(C, h, w), a map over the network's input, to (C, H, W) over the source image; the edge is continued.
+    """(C, h, w), a map over the network's input, to (C, H, W) over the source image; the edge is
+    continued.
 
     ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges.
     """
     if plan.resized_size_px == plan.network_size_px and plan.top_left_px == (0, 0):
         return functional.interpolate(values[None], plan.source_size_px, mode=mode)[0]
     # -1 to 1 from edge to edge of the map, which grid_sample takes in the order x, y.
-    y, x = (torch.from_numpy(2 * centres / length - 1).to(values) for centres, length in
-            zip(_centres(plan), plan.network_size_px))
+    y, x = (
+        torch.from_numpy(2 * centres / length - 1).to(values)
+        for centres, length in zip(_centres(plan), plan.network_size_px)
+    )
     places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=2)
-    return functional.grid_sample(values[None], places[None], mode=mode, padding_mode="border", align_corners=False)[0]
+    return functional.grid_sample(
+        values[None], places[None], mode=mode, padding_mode="border", align_corners=False
+    )[0]
 
 
 def seen_by_network(plan: ResizePlan) -> np.ndarray:
     """(H, W) bool: whether the centre of a source pixel lies in the network's input."""
-    rows, columns = ((0 <= centres) & (centres <= length) for centres, length in
-                     zip(_centres(plan), plan.network_size_px))
+    rows, columns = (
+        (centres >= 0) & (centres <= length)
+        for centres, length in zip(_centres(plan), plan.network_size_px)
+    )
     return rows[:, None] & columns[None]
 
 
 def _centres(plan: ResizePlan) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of the source's rows and columns lie in the network's input, in px, float64."""
-    return tuple((np.arange(length) + 0.5) * scale + offset for length, scale, offset in
-                 zip(plan.source_size_px, plan.scale, plan.offset_px))
+    """Where the centres of the source's rows and columns lie in the network's input, in px,
+    float64.
+    """
+    return tuple(
+        (np.arange(length) + 0.5) * scale + offset
+        for length, scale, offset in zip(plan.source_size_px, plan.scale, plan.offset_px)
+    )

@@ -1,8 +1,9 @@
 """The DPT head: from the tokens of some blocks of a ViT to one number, or one class, a pixel.
 
-Source: Ranftl et al. 2021 (arXiv:2103.13413). Depth Anything (Yang et al. 2024, arXiv:2401.10891 and 2406.09414) has
-the same head with three differences, which are switches here: sizes follow the grid's own instead of doubling, the
-last resize is to the network's size, and metric depth is a sigmoid times the largest depth.
+Source: Ranftl et al. 2021 (arXiv:2103.13413). Depth Anything (Yang et al. 2024, arXiv:2401.10891
+and 2406.09414) has the same head with three differences, which are switches here: sizes follow the
+grid's own instead of doubling, the last resize is to the network's size, and metric depth is a
+sigmoid times the largest depth.
 """
 
 from collections.abc import Sequence
@@ -22,14 +23,16 @@ _MOST_CHANNELS = 65_536
 
 @dataclass(frozen=True)
 class DptConfig:
-    """One head's shape: it takes the tokens of ``len(channels)`` blocks, of ``width`` channels, first block first.
+    """One head's shape: it takes the tokens of ``len(channels)`` blocks, of ``width`` channels,
+    first block first.
 
-    ``channels`` and ``factors`` are each level's channels, and its size in units of the grid. ``fusion_channels`` are
-    those of the fused picture. ``patch_size_px`` above 0 makes the fusion follow the sizes of the levels, and the
-    depth the size of the network's input (Depth Anything); with 0 each step doubles. ``hidden_channels`` are those
-    before the last layer of depth; ``relu_projection`` puts one more convolution in front of it. Depth is
-    ``activation`` of the last layer, times ``scale``. ``classes`` above 0 makes it a segmentation, with that many.
-    Raises ValueError naming the field.
+    ``channels`` and ``factors`` are each level's channels, and its size in units of the grid.
+    ``fusion_channels`` are those of the fused picture. ``patch_size_px`` above 0 makes the fusion
+    follow the sizes of the levels, and the depth the size of the network's input (Depth Anything);
+    with 0 each step doubles. ``hidden_channels`` are those before the last layer of depth;
+    ``relu_projection`` puts one more convolution in front of it. Depth is ``activation`` of the
+    last layer, times ``scale``. ``classes`` above 0 makes it a segmentation, with that many. Raises
+    ValueError naming the field.
     """
 
     width: int
@@ -52,23 +55,43 @@ class DptConfig:
             return type(value) is int and low <= value <= _MOST_CHANNELS
 
         for name, holds, accepted in (
-                ("width", whole(self.width, 1), "1"),
-                ("channels", bool(self.channels) and all(whole(count, 1) for count in self.channels),
-                 "a number of channels for each block"),
-                ("factors", len(self.factors) == len(self.channels) and all(map(_is_factor, self.factors)),
-                 f"{len(self.channels)} factors"),
-                ("fusion_channels", whole(self.fusion_channels, 2), "2"),
-                ("hidden_channels", whole(self.hidden_channels, 1), "1"),
-                ("patch_size_px", whole(self.patch_size_px, 0), "0"),
-                ("readout", self.readout in READOUTS, "one of " + ", ".join(READOUTS)),
-                ("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS)),
-                ("scale", isinstance(self.scale, (int, float)) and 0 < self.scale < 1e30, "a number above 0"),
-                ("classes", whole(self.classes, 0), "0"),
-                ("first_patch", self.first_patch >= (self.readout != "ignore"),
-                 "at least 1 for a readout of the CLS token")):
+            ("width", whole(self.width, 1), "1"),
+            (
+                "channels",
+                bool(self.channels) and all(whole(count, 1) for count in self.channels),
+                "a number of channels for each block",
+            ),
+            (
+                "factors",
+                len(self.factors) == len(self.channels) and all(map(_is_factor, self.factors)),
+                f"{len(self.channels)} factors",
+            ),
+            ("fusion_channels", whole(self.fusion_channels, 2), "2"),
+            ("hidden_channels", whole(self.hidden_channels, 1), "1"),
+            ("patch_size_px", whole(self.patch_size_px, 0), "0"),
+            ("readout", self.readout in READOUTS, "one of " + ", ".join(READOUTS)),
+            ("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(ACTIVATIONS)),
+            (
+                "scale",
+                isinstance(self.scale, (int, float)) and 0 < self.scale < 1e30,
+                "a number above 0",
+            ),
+            ("classes", whole(self.classes, 0), "0"),
+            (
+                "first_patch",
+                self.first_patch >= (self.readout != "ignore"),
+                "at least 1 for a readout of the CLS token",
+            ),
+        ):
             if not holds:
-                accepted = f"a whole number from {accepted} to {_MOST_CHANNELS}" if accepted.isdigit() else accepted
-                raise InvalidValue(f"{name} of the DPT head is {getattr(self, name)!r:.80}; accepted: {accepted}")
+                accepted = (
+                    f"a whole number from {accepted} to {_MOST_CHANNELS}"
+                    if accepted.isdigit()
+                    else accepted
+                )
+                raise InvalidValue(
+                    f"{name} of the DPT head is {getattr(self, name)!r:.80}; accepted: {accepted}"
+                )
 
 
 def _is_factor(value: object) -> bool:
@@ -76,7 +99,8 @@ def _is_factor(value: object) -> bool:
 
 
 class DptHead(nn.Module):
-    """``forward`` takes a list of tokens (B, N, D), one a block, and the grid (rows, columns) of their patches.
+    """``forward`` takes a list of tokens (B, N, D), one a block, and the grid (rows, columns) of
+    their patches.
 
     It returns depth (B, H, W) or class logits (B, K, H, W), of the size that the config says.
     """
@@ -87,34 +111,49 @@ class DptHead(nn.Module):
         levels, fused = len(config.channels), config.fusion_channels
         self.reassemble = nn.ModuleList(
             Reassemble(config.width, channels, factor, config.readout, config.first_patch)
-            for channels, factor in zip(config.channels, config.factors))
-        self.level = nn.ModuleList(nn.Conv2d(channels, fused, 3, padding=1, bias=False) for channels in config.channels)
+            for channels, factor in zip(config.channels, config.factors)
+        )
+        self.level = nn.ModuleList(
+            nn.Conv2d(channels, fused, 3, padding=1, bias=False) for channels in config.channels
+        )
         # In the order of use: the coarsest level, that of the last block, comes first.
-        self.fusion = nn.ModuleList(Fusion(fused, config.residual_bias, config.residual_batch_norm, first=step == 0)
-                                    for step in range(levels))
+        self.fusion = nn.ModuleList(
+            Fusion(fused, config.residual_bias, config.residual_batch_norm, first=step == 0)
+            for step in range(levels)
+        )
         self.output = SegmentationOutput(config) if config.classes else DepthOutput(config)
 
     def forward(self, tokens: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         if len(tokens) != len(self.level):
-            raise ValueError(f"the tokens are those of {len(tokens)} blocks; accepted: {len(self.level)}")
+            raise ValueError(
+                f"the tokens are those of {len(tokens)} blocks; accepted: {len(self.level)}"
+            )
         pictures = [self.level[i](self.reassemble[i](part, grid)) for i, part in enumerate(tokens)]
         pictures.reverse()
         fused = None
         for step, (fusion, picture) in enumerate(zip(self.fusion, pictures)):
             is_last = step + 1 == len(pictures)
-            size = None if is_last or not self.config.patch_size_px else tuple(pictures[step + 1].shape[2:])
+            size = (
+                None
+                if is_last or not self.config.patch_size_px
+                else tuple(pictures[step + 1].shape[2:])
+            )
             fused = fusion(picture, fused, size)
         return self.output(fused, grid)
 
 
 class DepthOutput(nn.Module):
-    """(B, C, H, W) to depth (B, H', W'): twice the size, or the network's size where the config has a patch size."""
+    """(B, C, H, W) to depth (B, H', W'): twice the size, or the network's size where the config has
+    a patch size.
+    """
 
     def __init__(self, config: DptConfig):
         super().__init__()
         self.config = config
         channels = config.fusion_channels
-        self.projection = nn.Conv2d(channels, channels, 3, padding=1) if config.relu_projection else None
+        self.projection = (
+            nn.Conv2d(channels, channels, 3, padding=1) if config.relu_projection else None
+        )
         self.narrow = nn.Conv2d(channels, channels // 2, 3, padding=1)
         self.mix = nn.Conv2d(channels // 2, config.hidden_channels, 3, padding=1)
         self.last = nn.Conv2d(config.hidden_channels, 1, 1)
@@ -127,7 +166,9 @@ class DepthOutput(nn.Module):
         size = tuple(n * patch_px for n in grid) if patch_px else (2 * x.shape[2], 2 * x.shape[3])
         x = functional.interpolate(x, size, mode="bilinear", align_corners=True)
         x = self.last(functional.relu(self.mix(x)))[:, 0]
-        return (torch.sigmoid(x) if self.config.activation == "sigmoid" else functional.relu(x)) * self.config.scale
+        return (
+            torch.sigmoid(x) if self.config.activation == "sigmoid" else functional.relu(x)
+        ) * self.config.scale
 
 
 class SegmentationOutput(nn.Module):
@@ -142,4 +183,6 @@ class SegmentationOutput(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         x = self.classify(functional.relu(self.norm(self.mix(x))))
-        return functional.interpolate(x, (2 * x.shape[2], 2 * x.shape[3]), mode="bilinear", align_corners=True)
+        return functional.interpolate(
+            x, (2 * x.shape[2], 2 * x.shape[3]), mode="bilinear", align_corners=True
+        )

@@ -1,7 +1,8 @@
 """The parts of a DPT head: tokens back to a picture, and the fusion of pictures of several sizes.
 
-Source: Ranftl et al. 2021 (arXiv:2103.13413); the residual unit is that of RefineNet (Lin et al. 2017,
-arXiv:1611.06612) with its activation first. Shapes: B images, N tokens, D channels, C channels of a level.
+Source: Ranftl et al. 2021 (arXiv:2103.13413); the residual unit is that of RefineNet (Lin et al.
+2017, arXiv:1611.06612) with its activation first. Shapes: B images, N tokens, D channels, C
+channels of a level.
 """
 
 import torch
@@ -14,7 +15,9 @@ READOUTS = ("ignore", "add", "project")
 
 
 class FixedBatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) by the statistics of training, (B, C, H, W)."""
+    """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) by the statistics of training,
+    (B, C, H, W).
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -25,14 +28,16 @@ class FixedBatchNorm(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(channels)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class Reassemble(nn.Module):
     """Tokens (B, N, D) of one block to a picture (B, C, rows · factor, columns · factor).
 
-    ``readout`` says what becomes of the CLS token: ``ignore`` it, ``add`` it to each patch, or ``project`` each patch
-    with it behind. ``factor`` is a whole number, or one divided by one.
+    ``readout`` says what becomes of the CLS token: ``ignore`` it, ``add`` it to each patch, or
+    ``project`` each patch with it behind. ``factor`` is a whole number, or one divided by one.
     """
 
     def __init__(self, width: int, channels: int, factor: float, readout: str, first_patch: int):
@@ -43,19 +48,25 @@ class Reassemble(nn.Module):
         self.resize = make_resize(channels, factor)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        cls_token, patches = tokens[:, :1], tokens[:, self.first_patch:]
+        cls_token, patches = tokens[:, :1], tokens[:, self.first_patch :]
         if self.kind == "add":
             patches = patches + cls_token
         elif self.kind == "project":
-            patches = functional.gelu(self.readout(torch.cat([patches, cls_token.expand_as(patches)], dim=2)))
+            patches = functional.gelu(
+                self.readout(torch.cat([patches, cls_token.expand_as(patches)], dim=2))
+            )
         return self.resize(self.project(patches.transpose(1, 2).unflatten(2, grid)))
 
 
 def make_resize(channels: int, factor: float) -> nn.Module:
-    """A learned resize of (B, C, H, W) by ``factor``. Raises ValueError for a factor that no such layer has."""
+    """A learned resize of (B, C, H, W) by ``factor``. Raises ValueError for a factor that no such
+    layer has.
+    """
     whole = factor if factor >= 1 else 1 / factor if factor > 0 else 0
     if whole < 1 or whole != int(whole):
-        raise InvalidValue(f"the reassemble factor is {factor!r}; accepted: a whole number, or one divided by one")
+        raise InvalidValue(
+            f"the reassemble factor is {factor!r}; accepted: a whole number, or one divided by one"
+        )
     if factor == 1:
         return nn.Identity()
     if factor > 1:
@@ -64,7 +75,9 @@ def make_resize(channels: int, factor: float) -> nn.Module:
 
 
 class ResidualUnit(nn.Module):
-    """x + conv(relu(conv(relu(x)))), (B, C, H, W), with a batch normalisation behind each convolution where asked."""
+    """x + conv(relu(conv(relu(x)))), (B, C, H, W), with a batch normalisation behind each
+    convolution where asked.
+    """
 
     def __init__(self, channels: int, bias: bool, batch_norm: bool):
         super().__init__()
@@ -79,7 +92,8 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """One step from coarse to fine: what came so far, and the level's own picture, to twice the size.
+    """One step from coarse to fine: what came so far, and the level's own picture, to twice the
+    size.
 
     The first step has nothing before it, and so no ``skip``.
     """
@@ -91,11 +105,15 @@ class Fusion(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, level: Tensor, before: Tensor | None, size: tuple[int, int] | None) -> Tensor:
-        """(B, C, H, W) twice, or once for the first step, to (B, C, *size), None for twice the size."""
+        """(B, C, H, W) twice, or once for the first step, to (B, C, *size), None for twice the
+        size.
+        """
         if before is not None:
             if level.shape != before.shape:
                 level = functional.interpolate(level, before.shape[2:], mode="bilinear")
             level = before + self.skip(level)
         refined = self.refine(level)
         size = size or (2 * refined.shape[2], 2 * refined.shape[3])
-        return self.project(functional.interpolate(refined, size, mode="bilinear", align_corners=True))
+        return self.project(
+            functional.interpolate(refined, size, mode="bilinear", align_corners=True)
+        )

@@ -14,7 +14,9 @@ _MOST_IN_A_TABLE = 40
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a head does on features it has not seen. ``confusion`` (K, K) counts: row = truth, column = predicted."""
+    """How a head does on features it has not seen. ``confusion`` (K, K) counts: row = truth, column
+    = predicted.
+    """
 
     labels: tuple[str, ...]
     confusion: np.ndarray
@@ -29,22 +31,34 @@ class Evaluation:
         names = [printable(label, _MOST_IN_A_TABLE, keep="") for label in self.labels]
         width = max(map(len, names)) + 2
         rows = [" " * width + "".join(name.rjust(width) for name in names)]
-        rows += [name.ljust(width) + "".join(str(n).rjust(width) for n in counts)
-                 for name, counts in zip(names, self.confusion)]
+        rows += [
+            name.ljust(width) + "".join(str(n).rjust(width) for n in counts)
+            for name, counts in zip(names, self.confusion)
+        ]
         return "\n".join(rows)
 
 
-def fit_head(features: np.ndarray, labels: Sequence[str], feature: str, method: str = "logistic",
-             regularisation: float = 1e-2, seed: int = 0) -> Head:
-    """A head for ``features`` (n, F) float32, one of ``labels`` each; classes in the order of their names.
+def fit_head(
+    features: np.ndarray,
+    labels: Sequence[str],
+    feature: str,
+    method: str = "logistic",
+    regularisation: float = 1e-2,
+    seed: int = 0,
+) -> Head:
+    """A head for ``features`` (n, F) float32, one of ``labels`` each; classes in the order of their
+    names.
 
-    Features are standardised, and what does so is saved with the head. ``logistic`` is scikit-learn's, with C =
-    ``regularisation``; ``nearest_mean`` scores by the squared distance to each class's mean, in units of the
-    variance within the classes. Raises ValueError for fewer than two classes or another method.
+    Features are standardised, and what does so is saved with the head. ``logistic`` is
+    scikit-learn's, with C = ``regularisation``; ``nearest_mean`` scores by the squared distance to
+    each class's mean, in units of the variance within the classes. Raises ValueError for fewer than
+    two classes or another method.
     """
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
-        raise InvalidValue(f"the labels are {', '.join(names) or 'none'}; accepted: at least two classes")
+        raise InvalidValue(
+            f"the labels are {', '.join(names) or 'none'}; accepted: at least two classes"
+        )
     if method not in METHODS:
         raise InvalidValue(f"method is {method!r}; accepted: {', '.join(METHODS)}")
     classes = np.array([names.index(label) for label in labels])
@@ -58,28 +72,40 @@ def fit_head(features: np.ndarray, labels: Sequence[str], feature: str, method: 
     return Head(names, weight, bias, feature, mean, scale)
 
 
-def _nearest_mean(unit: np.ndarray, classes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_mean(
+    unit: np.ndarray, classes: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """−|x − μ|² / 2σ² without the part that all classes share, which is linear in x."""
     means = np.stack([unit[classes == k].mean(axis=0) for k in range(count)])  # (K, F)
     variance = float(np.square(unit - means[classes]).sum() / len(unit)) or 1.0
     return means / variance, -np.square(means).sum(axis=1) / (2 * variance)
 
 
-def _logistic(unit: np.ndarray, classes: np.ndarray, regularisation: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _logistic(
+    unit: np.ndarray, classes: np.ndarray, regularisation: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=regularisation, max_iter=2000, random_state=seed).fit(unit, classes)
-    if len(model.coef_) == 1:  # two classes: scikit-learn keeps one row; half of it on each side is the same
+    model = LogisticRegression(C=regularisation, max_iter=2000, random_state=seed).fit(
+        unit, classes
+    )
+    if (
+        len(model.coef_) == 1
+    ):  # two classes: scikit-learn keeps one row; half of it on each side is the same
         signs = np.array([-0.5, 0.5])
         return signs[:, None] * model.coef_, signs * model.intercept_
     return model.coef_, model.intercept_
 
 
 def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluation:
-    """Confusion of ``head`` on ``features`` (n, F). Raises ValueError for a label that the head does not know."""
+    """Confusion of ``head`` on ``features`` (n, F). Raises ValueError for a label that the head
+    does not know.
+    """
     unknown = sorted(set(labels) - set(head.labels))
     if unknown:
-        raise InvalidValue(f"label {', '.join(unknown)} is unknown to the head; accepted: {', '.join(head.labels)}")
+        raise InvalidValue(
+            f"label {', '.join(unknown)} is unknown to the head; accepted: {', '.join(head.labels)}"
+        )
     predicted = np.argmax(((features - head.mean) / head.scale) @ head.weight.T + head.bias, axis=1)
     confusion = np.zeros((len(head.labels),) * 2, int)
     np.add.at(confusion, ([head.labels.index(label) for label in labels], predicted), 1)
@@ -87,20 +113,21 @@ def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluat
 
 
 def held_out(labels: Sequence[str], stretches: Sequence[int], share: float = 0.25) -> np.ndarray:
-    """Mask (n,) bool of the samples to hold out, about ``share`` of each class; none of a single sample.
+    """Mask (n,) bool of the samples to hold out, about ``share`` of each class; none of a single
+    sample.
 
-    ``stretches`` numbers the run of frames that each sample belongs to. Frames of a video are alike: holding
-    out random ones would test on near copies of the training samples. So whole stretches are held out, the last
-    ones of a class; where a class has a single stretch, its end.
+    ``stretches`` numbers the run of frames that each sample belongs to. Frames of a video are
+    alike: holding out random ones would test on near copies of the training samples. So whole
+    stretches are held out, the last ones of a class; where a class has a single stretch, its end.
     """
     classes, numbers = np.asarray(labels), np.asarray(stretches)
     mask = np.zeros(len(numbers), bool)
     for name in np.unique(classes):
         runs = np.unique(numbers[classes == name])
         if len(runs) > 1:
-            mask |= np.isin(numbers, runs[-max(1, round(share * len(runs))):]) & (classes == name)
+            mask |= np.isin(numbers, runs[-max(1, round(share * len(runs))) :]) & (classes == name)
         else:
             members = np.flatnonzero(classes == name)
             count = min(max(1, round(share * len(members))), len(members) - 1)
-            mask[members[len(members) - count:]] = count > 0
+            mask[members[len(members) - count :]] = count > 0
     return mask

@@ -1,1 +1,3 @@
-"""Camera messages in, uint8 network input out, and the geometry between patches and source pixels."""
+"""Camera messages in, uint8 network input out, and the geometry between patches and source
+pixels.
+"""

@@ -1,4 +1,6 @@
-"""Compressed pictures, from bytes to pixels: the one way for the node's messages and for the tools' files."""
+"""Compressed pictures, from bytes to pixels: the one way for the node's messages and for the tools'
+files.
+"""
 
 import logging
 import re
@@ -16,46 +18,67 @@ try:
 except ImportError:
     simplejpeg = None
 
-WITHOUT_SIMPLEJPEG = ("simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as "
-                      "whole, with a line that libjpeg prints; pip install simplejpeg")
-# Webcams fill their last bytes up in front of the end marker; nothing of the picture is missing then.
+WITHOUT_SIMPLEJPEG = (
+    "simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as "
+    "whole, with a line that libjpeg prints; pip install simplejpeg"
+)
+# Webcams fill their last bytes up in front of the end marker; nothing of the picture is missing
+# then.
 MOST_FILLED_BYTES = 8
 _FILLED = re.compile(r"^Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _told: list[str] = []
 
 
 def checked_picture(data: bytes, image_format: str) -> PictureFile:
-    """The JPEG or PNG in ``data``, taken apart and put together again; ``image_format`` is for the error alone.
+    """The JPEG or PNG in ``data``, taken apart and put together again; ``image_format`` is for the
+    error alone.
 
-    Raises BadInput with the reason ``encoding`` (neither JPEG nor PNG), ``short_data``, ``size`` or ``decode``.
+    Raises BadInput with the reason ``encoding`` (neither JPEG nor PNG), ``short_data``, ``size`` or
+    ``decode``.
     """
     if len(data) > MAX_PICTURE_BYTES:
-        raise BadInput("size", f"the compressed image has {len(data)} bytes; accepted: up to {MAX_PICTURE_BYTES}")
+        raise BadInput(
+            "size",
+            f"the compressed image has {len(data)} bytes; accepted: up to {MAX_PICTURE_BYTES}",
+        )
     if data.startswith(SIGNATURE):
         return checked_png(data)
     if data.startswith(b"\xff\xd8\xff"):
         return checked_jpeg(data)
-    raise BadInput("encoding", f"format is {image_format!r} and data starts with {data[:4].hex() or 'nothing'}; "
-                               "accepted: JPEG (ffd8ff) or PNG (89504e47)")
+    raise BadInput(
+        "encoding",
+        f"format is {image_format!r} and data starts with {data[:4].hex() or 'nothing'}; "
+        "accepted: JPEG (ffd8ff) or PNG (89504e47)",
+    )
 
 
 def decoded_pixels(picture: PictureFile, grey: bool = False) -> np.ndarray:
-    """The pixels as (H, W, 3) uint8 RGB, or with ``grey`` as (H, W) uint8; an EXIF orientation is ignored.
+    """The pixels as (H, W, 3) uint8 RGB, or with ``grey`` as (H, W) uint8; an EXIF orientation is
+    ignored.
 
-    Raises BadInput('decode') where the decoder fails, reports damage, or gives another size than the file declares.
+    Raises BadInput('decode') where the decoder fails, reports damage, or gives another size than
+    the file declares.
     """
     if picture.kind == "jpeg" and simplejpeg is None and not _told:
         _told.append(WITHOUT_SIMPLEJPEG)
         logging.getLogger(__name__).warning(WITHOUT_SIMPLEJPEG)
-    pixels = (_simplejpeg if picture.kind == "jpeg" and simplejpeg is not None else _opencv)(picture, grey)
+    pixels = (_simplejpeg if picture.kind == "jpeg" and simplejpeg is not None else _opencv)(
+        picture, grey
+    )
     if pixels.shape[:2] != (picture.height, picture.width):
-        raise damaged(f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and decodes to "
-                      f"{pixels.shape[0]} x {pixels.shape[1]}", "one size")
+        raise damaged(
+            f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and "
+            "decodes to "
+            f"{pixels.shape[0]} x {pixels.shape[1]}",
+            "one size",
+        )
     return pixels
 
 
 def _simplejpeg(picture: PictureFile, grey: bool) -> np.ndarray:
-    """libjpeg-turbo, as in OpenCV and with the same pixels, but what libjpeg warns of is an error."""
+    """libjpeg-turbo, as in OpenCV and with the same pixels, but what libjpeg warns of is an
+    error.
+    """
     colours = "CMYK" if picture.colours == 4 else "GRAY" if grey else "RGB"
     try:
         try:
@@ -66,7 +89,9 @@ def _simplejpeg(picture: PictureFile, grey: bool) -> np.ndarray:
                 raise
             pixels = simplejpeg.decode_jpeg(picture.data, colours, strict=False)
     except ValueError as error:
-        raise damaged(f"the JPEG does not decode: {' '.join(str(error).split())}", "a whole JPEG") from error
+        raise damaged(
+            f"the JPEG does not decode: {' '.join(str(error).split())}", "a whole JPEG"
+        ) from error
     if picture.colours == 4:
         pixels = _rgb_of_cmyk(pixels)
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if grey else pixels
@@ -77,7 +102,9 @@ def _rgb_of_cmyk(cmyk: np.ndarray) -> np.ndarray:
     """As in OpenCV. The inks are stored as Adobe does it, 255 for none."""
     rgb, black = np.empty((*cmyk.shape[:2], 3), np.uint8), cmyk[..., 3]
     for channel in range(3):
-        rgb[..., channel] = black - (np.multiply(255 - cmyk[..., channel], black, dtype=np.uint16) >> 8)
+        rgb[..., channel] = black - (
+            np.multiply(255 - cmyk[..., channel], black, dtype=np.uint16) >> 8
+        )
     return rgb
 
 
@@ -86,8 +113,10 @@ def _opencv(picture: PictureFile, grey: bool) -> np.ndarray:
     try:
         decoded = cv2.imdecode(np.frombuffer(picture.data, np.uint8), flags)
     except cv2.error as error:
-        raise damaged(f"the {picture.kind.upper()} does not decode: {' '.join(str(error).split())}",
-                      "a whole JPEG or PNG") from error
+        raise damaged(
+            f"the {picture.kind.upper()} does not decode: {' '.join(str(error).split())}",
+            "a whole JPEG or PNG",
+        ) from error
     if decoded is None:
         raise damaged(f"the {picture.kind.upper()} does not decode", "a whole JPEG or PNG")
     return decoded if grey else decoded[..., ::-1]

@@ -1,14 +1,18 @@
-"""sensor_msgs/Image and CompressedImage -> :class:`RgbImage`, for rclpy, rosbags or any object with their fields.
+"""sensor_msgs/Image and CompressedImage -> :class:`RgbImage`, for rclpy, rosbags or any object with
+their fields.
 
-Encodings are those of ``sensor_msgs/image_encodings.hpp`` that hold colour or grey pictures. Choices that the
-header leaves open:
+Encodings are those of ``sensor_msgs/image_encodings.hpp`` that hold colour or grey pictures.
+Choices that the header leaves open:
 
 * 8UC1, 8UC3 and 8UC4 name no colours; they are taken as OpenCV holds pictures: grey, BGR, BGRA.
-* 16-bit samples give their high byte (``is_bigendian`` says which that is), so full scale stays full scale.
+* 16-bit samples give their high byte (``is_bigendian`` says which that is), so full scale stays
+  full scale.
 * YUV is ITU-R BT.601 with limited range (16..235), as OpenCV and cv_bridge take it.
-* ``height`` of nv12, nv21 and nv24 is the picture's; ``data`` holds the chroma rows below it (1.5, 1.5 and 3
-  times ``height * step`` in all, as ``getHeightScaling`` in newer versions of that header has it).
-* Signed, float, two-channel and 16UC samples are measurements (depth, flow, tensors), not colours: refused.
+* ``height`` of nv12, nv21 and nv24 is the picture's; ``data`` holds the chroma rows below it (1.5,
+  1.5 and 3 times ``height * step`` in all, as ``getHeightScaling`` in newer versions of that header
+  has it).
+* Signed, float, two-channel and 16UC samples are measurements (depth, flow, tensors), not colours:
+  refused.
 
 Encodings beyond the table go through cv_bridge where it is installed.
 """
@@ -16,7 +20,8 @@ Encodings beyond the table go through cv_bridge where it is installed.
 import re
 import struct
 import zlib
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +30,17 @@ from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import as_camera_data
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
 
-# What decoders and numpy raise for a picture that they cannot read. Anything else is a defect of ours.
-DECODER_ERRORS = (cv2.error, ValueError, OverflowError, MemoryError, EOFError, struct.error, zlib.error)
+# What decoders and numpy raise for a picture that they cannot read. Anything else is a defect of
+# ours.
+DECODER_ERRORS = (
+    cv2.error,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -39,22 +53,30 @@ def _bayer(code: int) -> _Convert:
     def convert(mosaic: np.ndarray) -> np.ndarray:
         # OpenCV's demosaicing returns black below 3 px, without an error.
         if min(mosaic.shape[:2]) < 3:
-            raise BadInput("size", f"a Bayer image of {mosaic.shape[0]} x {mosaic.shape[1]} px cannot be demosaiced; "
-                                   "accepted: 3 x 3 px and more")
+            raise BadInput(
+                "size",
+                f"a Bayer image of {mosaic.shape[0]} x {mosaic.shape[1]} px cannot be demosaiced; "
+                "accepted: 3 x 3 px and more",
+            )
         return cv2.cvtColor(np.ascontiguousarray(mosaic), code)
+
     return convert
 
 
 def _yuv422(code: int) -> _Convert:
     def convert(samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] % 2:
-            raise BadInput("size", f"a YUV 4:2:2 image is {samples.shape[1]} px wide; accepted: an even width")
+            raise BadInput(
+                "size", f"a YUV 4:2:2 image is {samples.shape[1]} px wide; accepted: an even width"
+            )
         return cv2.cvtColor(samples, code)
+
     return convert
 
 
-# encoding: (channels, bytes per sample, convert); `convert` takes (H, W, channels) uint8, or (H, W) for one channel.
-# OpenCV names a Bayer pattern by its second row's second and third pixel, hence RGGB -> BayerBG.
+# encoding: (channels, bytes per sample, convert); `convert` takes (H, W, channels) uint8, or (H, W)
+# for one channel. OpenCV names a Bayer pattern by its second row's second and third pixel, hence
+# RGGB -> BayerBG.
 _PACKED: dict[str, tuple[int, int, _Convert]] = {
     "rgb8": (3, 1, lambda samples: samples),
     "bgr8": (3, 1, lambda samples: samples[..., ::-1]),
@@ -87,16 +109,21 @@ _PACKED: dict[str, tuple[int, int, _Convert]] = {
 def _nv420(code: int) -> Callable[[np.ndarray, int, int], np.ndarray]:
     def convert(rows: np.ndarray, height: int, width: int) -> np.ndarray:
         if height % 2 or width % 2:
-            raise BadInput("size", f"a YUV 4:2:0 image is {height} x {width} px; accepted: even height and width")
+            raise BadInput(
+                "size",
+                f"a YUV 4:2:0 image is {height} x {width} px; accepted: even height and width",
+            )
         return cv2.cvtColor(rows[:, :width], code)
+
     return convert
 
 
 def _nv24(rows: np.ndarray, height: int, width: int) -> np.ndarray:
     luma = rows[:height, :width]
     # One U V pair per pixel, so a chroma row is two steps long.
-    chroma = rows[height:].reshape(height, -1)[:, :2 * width].reshape(height, width, 2)
-    # OpenCV has no 4:4:4 code: each pixel twice is 4:2:2, which keeps one YUV formula for all encodings.
+    chroma = rows[height:].reshape(height, -1)[:, : 2 * width].reshape(height, width, 2)
+    # OpenCV has no 4:4:4 code: each pixel twice is 4:2:2, which keeps one YUV formula for all
+    # encodings.
     u, v = cv2.split(chroma)
     doubled = cv2.merge([u, luma, v, luma]).reshape(height, 2 * width, 2)
     return cv2.cvtColor(doubled, cv2.COLOR_YUV2RGB_UYVY)[:, ::2]
@@ -113,12 +140,16 @@ ACCEPTED_ENCODINGS = (*_PACKED, *_PLANAR)
 
 
 def stamp_ns_of(header: Any) -> int:
-    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that nobody set it,
-    and for a nanosec that is a second or more."""
+    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that
+    nobody set it, and for a nanosec that is a second or more.
+    """
     stamp_ns = int(header.stamp.sec) * NANOSECONDS_PER_SECOND + int(header.stamp.nanosec)
     if stamp_ns <= 0 or header.stamp.nanosec >= NANOSECONDS_PER_SECOND:
-        raise BadInput("stamp", f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; "
-                                "accepted: the time of capture, above zero, nanosec below 1e9")
+        raise BadInput(
+            "stamp",
+            f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; "
+            "accepted: the time of capture, above zero, nanosec below 1e9",
+        )
     return stamp_ns
 
 
@@ -150,14 +181,19 @@ def decode_image(message: Any) -> RgbImage:
 
 
 def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
-    """``message.data`` as (row_count, step) uint8, a view. ``row_bytes`` is what the pixels of a row need."""
+    """``message.data`` as (row_count, step) uint8, a view. ``row_bytes`` is what the pixels of a
+    row need.
+    """
     step, size = int(message.step), f"{message.height} x {message.width} px of {message.encoding}"
     if step < row_bytes:
         raise BadInput("size", f"step is {step} bytes for {size}; accepted: {row_bytes} and more")
     data_bytes = len(message.data)
     if data_bytes < row_count * step:
-        raise BadInput("short_data", f"data has {data_bytes} bytes for {size} with step {step}; "
-                                     f"accepted: {row_count * step}")
+        raise BadInput(
+            "short_data",
+            f"data has {data_bytes} bytes for {size} with step {step}; "
+            f"accepted: {row_count * step}",
+        )
     return np.frombuffer(message.data, np.uint8, row_count * step).reshape(row_count, step)
 
 
@@ -170,31 +206,45 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
     except Exception as error:  # one that was built for another NumPy raises what it likes
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cv_bridge"
         why = "is not installed" if missing else f"does not load: {error}"
-        raise BadInput("encoding", f"{refused} (and what cv_bridge converts, which {why})") from None
+        raise BadInput(
+            "encoding", f"{refused} (and what cv_bridge converts, which {why})"
+        ) from None
     try:
         return CvBridge().imgmsg_to_cv2(message, "rgb8")
-    except Exception as error:  # cv_bridge raises its own error, cv2.error or RuntimeError, by version
+    except (
+        Exception
+    ) as error:  # cv_bridge raises its own error, cv2.error or RuntimeError, by version
         raise BadInput("encoding", f"{refused} (cv_bridge: {error})") from error
 
 
 def decode_compressed(message: Any) -> RgbImage:
-    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG; of a file also BMP and WebP) as (H, W, 3) uint8 RGB.
+    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG; of a file also BMP and WebP) as
+    (H, W, 3) uint8 RGB.
 
-    ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``; a PIXFMT
-    of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_* without PIXFMT that it holds the
-    mosaic. An EXIF orientation is ignored: pixels stay where the sensor had them.
-    Raises BadInput with the reason ``stamp``, ``frame``, ``encoding``, ``short_data``, ``size`` or
-    ``decode``.
+    ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed
+    [PIXFMT]``; a PIXFMT of rgb8 says that the file's red and blue are swapped, an ORIG of bayer_*
+    without PIXFMT that it holds the mosaic. An EXIF orientation is ignored: pixels stay where the
+    sensor had them. Raises BadInput with the reason ``stamp``, ``frame``, ``encoding``,
+    ``short_data``, ``size`` or ``decode``.
     """
     stamp_ns = stamp_ns_of(message.header)
     check_frame_id(message.header.frame_id)
     original, _, codec = (part.strip() for part in message.format.partition(";"))
     # 8UC1 and 8UC3 are pictures, every other bare OpenCV type holds measurements.
     if "compressedDepth" in message.format or re.fullmatch(r"(8S|16[US]|32[SF]|64F)C\d+", original):
-        raise BadInput("encoding", f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png")
+        raise BadInput(
+            "encoding",
+            f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png",
+        )
     data = bytes(message.data)
-    picture = checked_picture(as_camera_data(data) if getattr(message, "is_file", False) else data, message.format)
-    if original in _PACKED and original.startswith("bayer_") and not re.search(r"compressed\s+\w", codec):
+    picture = checked_picture(
+        as_camera_data(data) if getattr(message, "is_file", False) else data, message.format
+    )
+    if (
+        original in _PACKED
+        and original.startswith("bayer_")
+        and not re.search(r"compressed\s+\w", codec)
+    ):
         pixels = _PACKED[original][2](decoded_pixels(picture, grey=True))
     else:
         pixels = decoded_pixels(picture)

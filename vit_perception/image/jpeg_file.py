@@ -1,8 +1,9 @@
 """A JPEG taken apart marker by marker as ITU-T T.81 has it, before a decoder sees it.
 
-libjpeg reads on where a file breaks the rules, and its time depends on what the file says: a scan of 12 bytes makes it
-pass over every block of the picture. Here each segment is looked at, and only those that hold the picture are handed
-on: not EXIF with its thumbnail, not comments, not what stands behind the end.
+libjpeg reads on where a file breaks the rules, and its time depends on what the file says: a scan
+of 12 bytes makes it pass over every block of the picture. Here each segment is looked at, and only
+those that hold the picture are handed on: not EXIF with its thumbnail, not comments, not what
+stands behind the end.
 """
 
 import re
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field
 from vit_perception.image.picture import PictureFile, check_size, cut, damaged
 
 ACCEPTED = "a whole JPEG, baseline or progressive, 8 bits, Huffman-coded"
-# T.81 sends a coefficient at most 14 times (G.1.1.1: first without its lowest bits, of which there are at most 13, then
-# bit by bit). For DC of all colours together, and AC of each of up to four, that makes 70 scans; encoders write ten.
+# T.81 sends a coefficient at most 14 times (G.1.1.1: first without its lowest bits, of which there
+# are at most 13, then bit by bit). For DC of all colours together, and AC of each of up to four,
+# that makes 70 scans; encoders write ten.
 MAX_SCANS = 70
 MAX_SEGMENTS = 4096  # extended XMP and colour profiles of phones take a few hundred
 MAX_BLOCKS_IN_MCU = 10  # T.81, B.2.3
@@ -22,18 +24,33 @@ APP0, APP14, APP15 = 0xE0, 0xEE, 0xEF  # JFIF and Adobe say how the colours are 
 _KEPT = (DHT, DQT, DRI, APP0, APP14)
 _PROGRESSIVE = 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
-_REFUSED = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical and lossless",
-            0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded", 0xCB: "arithmetic-coded and lossless",
-            0xCC: "arithmetic-coded", 0xCD: "arithmetic-coded", 0xCE: "arithmetic-coded", 0xCF: "arithmetic-coded",
-            0xDC: "one that says its height at its end (DNL)", 0xDE: "hierarchical", 0xDF: "hierarchical"}
-# Within a scan, FF00 is a byte of data, FFD0 to FFD7 are restarts, and FFFF begins with a fill byte.
+_REFUSED = {
+    0xC3: "lossless",
+    0xC5: "hierarchical",
+    0xC6: "hierarchical",
+    0xC7: "hierarchical and lossless",
+    0xC9: "arithmetic-coded",
+    0xCA: "arithmetic-coded",
+    0xCB: "arithmetic-coded and lossless",
+    0xCC: "arithmetic-coded",
+    0xCD: "arithmetic-coded",
+    0xCE: "arithmetic-coded",
+    0xCF: "arithmetic-coded",
+    0xDC: "one that says its height at its end (DNL)",
+    0xDE: "hierarchical",
+    0xDF: "hierarchical",
+}
+# Within a scan, FF00 is a byte of data, FFD0 to FFD7 are restarts, and FFFF begins with a fill
+# byte.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _FILL = re.compile(rb"\xff+")
 
 
 @dataclass
 class _Component:
-    """One colour: blocks in an MCU, and by coefficient the lowest bit that has been sent (None: nothing)."""
+    """One colour: blocks in an MCU, and by coefficient the lowest bit that has been sent (None:
+    nothing).
+    """
 
     blocks: int
     lowest_bit: list[int | None] = field(default_factory=lambda: [None] * 64)
@@ -48,12 +65,17 @@ class _Frame:
 
 
 def checked_jpeg(data: bytes) -> PictureFile:
-    """The picture in ``data``, which begins with FFD8. Raises BadInput with ``decode``, ``short_data`` or ``size``."""
+    """The picture in ``data``, which begins with FFD8. Raises BadInput with ``decode``,
+    ``short_data`` or ``size``.
+    """
     frame: _Frame | None = None
     kept, position, scans = [data[:2]], 2, 0
     for _ in range(MAX_SEGMENTS):
-        if data[position:position + 1] not in (b"\xff", b""):
-            raise damaged(f"the JPEG has {data[position]:02x} at byte {position}, where a marker belongs", ACCEPTED)
+        if data[position : position + 1] not in (b"\xff", b""):
+            raise damaged(
+                f"the JPEG has {data[position]:02x} at byte {position}, where a marker belongs",
+                ACCEPTED,
+            )
         fill = _FILL.match(data, position)
         position = fill.end() if fill else len(data)
         if position >= len(data):
@@ -65,13 +87,15 @@ def checked_jpeg(data: bytes) -> PictureFile:
             position = begin
             continue
         _refuse(marker)
-        length = int.from_bytes(data[begin:begin + 2], "big")
+        length = int.from_bytes(data[begin : begin + 2], "big")
         position = begin + length
         if length < 2 and begin + 2 <= len(data):
-            raise damaged(f"the JPEG's marker {marker:02x} has a length of {length} bytes", ACCEPTED)
+            raise damaged(
+                f"the JPEG's marker {marker:02x} has a length of {length} bytes", ACCEPTED
+            )
         if position > len(data) or begin + 2 > len(data):
             raise _ends(data, frame)
-        content = data[begin + 2:position]
+        content = data[begin + 2 : position]
         if marker in _FRAMES:
             if frame is not None:
                 raise damaged("the JPEG has two frame headers", ACCEPTED)
@@ -85,7 +109,7 @@ def checked_jpeg(data: bytes) -> PictureFile:
             position = end.start()
         elif marker not in _KEPT:
             continue
-        kept.append(b"\xff" + data[begin - 1:position])
+        kept.append(b"\xff" + data[begin - 1 : position])
     raise damaged(f"the JPEG has more than {MAX_SEGMENTS} segments", f"up to {MAX_SEGMENTS}")
 
 
@@ -107,7 +131,9 @@ def _frame(marker: int, content: bytes) -> _Frame:
     """T.81, B.2.2."""
     count = content[5] if len(content) > 5 else 0
     if len(content) < 6 or len(content) != 6 + 3 * count:
-        raise damaged(f"the JPEG's frame header has {len(content)} bytes for {count} colours", ACCEPTED)
+        raise damaged(
+            f"the JPEG's frame header has {len(content)} bytes for {count} colours", ACCEPTED
+        )
     if content[0] != 8:
         raise damaged(f"the JPEG has {content[0]} bits a sample", ACCEPTED)
     if count not in (1, 3, 4):
@@ -116,28 +142,40 @@ def _frame(marker: int, content: bytes) -> _Frame:
     check_size(height, width)
     components: dict[int, _Component] = {}
     for at in range(6, len(content), 3):
-        name, sampling, table = content[at:at + 3]
+        name, sampling, table = content[at : at + 3]
         across, down = sampling >> 4, sampling & 15
         if name in components or not (1 <= across <= 4 and 1 <= down <= 4) or table > 3:
-            raise damaged(f"the JPEG's colour {name} has the sampling {across} x {down} and the table {table}, or "
-                          "stands there twice", ACCEPTED)
+            raise damaged(
+                f"the JPEG's colour {name} has the sampling {across} x {down} and the table "
+                f"{table}, or "
+                "stands there twice",
+                ACCEPTED,
+            )
         components[name] = _Component(across * down)
     return _Frame(height, width, marker == _PROGRESSIVE, components)
 
 
 def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
-    """T.81, B.2.3 and G.1.1.1: which coefficients of which colours the scan brings; none is brought twice."""
+    """T.81, B.2.3 and G.1.1.1: which coefficients of which colours the scan brings; none is brought
+    twice.
+    """
     if frame is None:
         raise damaged("the JPEG has a scan before its frame header", ACCEPTED)
     if number > MAX_SCANS:
-        raise damaged(f"the JPEG has more than {MAX_SCANS} scans", f"up to {MAX_SCANS}; encoders write ten")
+        raise damaged(
+            f"the JPEG has more than {MAX_SCANS} scans", f"up to {MAX_SCANS}; encoders write ten"
+        )
     count = content[0] if content else 0
     if len(content) != 4 + 2 * count or not 1 <= count <= 4:
-        raise damaged(f"the JPEG's scan header has {len(content)} bytes for {count} colours", ACCEPTED)
-    names = content[1:1 + 2 * count:2]
+        raise damaged(
+            f"the JPEG's scan header has {len(content)} bytes for {count} colours", ACCEPTED
+        )
+    names = content[1 : 1 + 2 * count : 2]
     first, last, high, low = content[-3], content[-2], content[-1] >> 4, content[-1] & 15
     if len(set(names)) < count or not set(names) <= set(frame.components):
-        raise damaged("the JPEG's scan names colours that its frame header has not, or one twice", ACCEPTED)
+        raise damaged(
+            "the JPEG's scan names colours that its frame header has not, or one twice", ACCEPTED
+        )
     components = [frame.components[name] for name in names]
     if count > 1 and sum(component.blocks for component in components) > MAX_BLOCKS_IN_MCU:
         raise damaged(f"the JPEG has more than {MAX_BLOCKS_IN_MCU} blocks in an MCU", ACCEPTED)
@@ -154,8 +192,12 @@ def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
         fits = fits and all(bit == before for bit in component.lowest_bit[band])
         component.lowest_bit[band] = [low] * (last + 1 - first)
     if not fits:
-        raise damaged(f"the JPEG's scan {number} brings coefficients {first} to {last} from bit {high} to {low}, which "
-                      "does not follow from the scans before it", ACCEPTED)
+        raise damaged(
+            f"the JPEG's scan {number} brings coefficients {first} to {last} from bit {high} to "
+            f"{low}, which "
+            "does not follow from the scans before it",
+            ACCEPTED,
+        )
 
 
 def _whole(data: bytes, frame: _Frame | None, scans: int, kept: list[bytes]) -> PictureFile:
@@ -164,4 +206,6 @@ def _whole(data: bytes, frame: _Frame | None, scans: int, kept: list[bytes]) -> 
         raise _ends(data, None) if frame is None else damaged("the JPEG has no scan", ACCEPTED)
     if any(bit != 0 for component in frame.components.values() for bit in component.lowest_bit):
         raise damaged(f"the JPEG ends after {scans} scans, with coefficients missing", ACCEPTED)
-    return PictureFile("jpeg", frame.height, frame.width, b"".join((*kept, b"\xff\xd9")), len(frame.components))
+    return PictureFile(
+        "jpeg", frame.height, frame.width, b"".join((*kept, b"\xff\xd9")), len(frame.components)
+    )

@@ -1,17 +1,21 @@
-"""OpenCV, imported here for the whole package, with the limits of :mod:`vit_perception.image.picture` in it.
+"""OpenCV, imported here for the whole package, with the limits of
+:mod:`vit_perception.image.picture` in it.
 
-OpenCV reads its limits from the environment, once, while it is loaded. They stand behind the check of the files:
-should a size get past it, OpenCV refuses before it allocates. The environment is left as it was, for child processes
-and for whoever else reads it; limits that the user has set are obeyed. Where somebody imported OpenCV before, its own
-limits hold (2**30 px).
+OpenCV reads its limits from the environment, once, while it is loaded. They stand behind the check
+of the files: should a size get past it, OpenCV refuses before it allocates. The environment is left
+as it was, for child processes and for whoever else reads it; limits that the user has set are
+obeyed. Where somebody imported OpenCV before, its own limits hold (2**30 px).
 """
 
 import os
 
 from vit_perception.image.picture import MAX_COMPRESSED_EDGE_PX, MAX_COMPRESSED_PX
 
-_LIMITS = {"OPENCV_IO_MAX_IMAGE_PIXELS": MAX_COMPRESSED_PX, "OPENCV_IO_MAX_IMAGE_WIDTH": MAX_COMPRESSED_EDGE_PX,
-           "OPENCV_IO_MAX_IMAGE_HEIGHT": MAX_COMPRESSED_EDGE_PX}
+_LIMITS = {
+    "OPENCV_IO_MAX_IMAGE_PIXELS": MAX_COMPRESSED_PX,
+    "OPENCV_IO_MAX_IMAGE_WIDTH": MAX_COMPRESSED_EDGE_PX,
+    "OPENCV_IO_MAX_IMAGE_HEIGHT": MAX_COMPRESSED_EDGE_PX,
+}
 _ours = {name: str(limit) for name, limit in _LIMITS.items() if name not in os.environ}
 os.environ.update(_ours)
 import cv2  # noqa: E402

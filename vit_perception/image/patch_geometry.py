@@ -1,14 +1,16 @@
-"""How a camera image becomes network pixels, and which source pixels a patch saw. Arithmetic only, no pixels.
+"""How a camera image becomes network pixels, and which source pixels a patch saw. Arithmetic only,
+no pixels.
 
-Coordinates are pixel edges: pixel ``i`` covers ``[i, i + 1)`` and its centre is ``i + 0.5``. Every pair is
-(y, x) or (height, width). Per axis::
+Coordinates are pixel edges: pixel ``i`` covers ``[i, i + 1)`` and its centre is ``i + 0.5``. Every
+pair is (y, x) or (height, width). Per axis::
 
     network_px = source_px * scale + offset_px
 
-Resized sizes and crop offsets round as the Pillow-backed image processors of Hugging Face transformers do
-(``get_resize_output_image_size`` and ``center_crop`` of ``image_transforms.py``): the long edge is truncated,
-the crop starts at ``(resized - network) // 2``. One pixel elsewhere would be another input to the network, so
-torchvision's ``CenterCrop``, which rounds half to even, is another ``crop_rounding``.
+Resized sizes and crop offsets round as the Pillow-backed image processors of Hugging Face
+transformers do (``get_resize_output_image_size`` and ``center_crop`` of ``image_transforms.py``):
+the long edge is truncated, the crop starts at ``(resized - network) // 2``. One pixel elsewhere
+would be another input to the network, so torchvision's ``CenterCrop``, which rounds half to even,
+is another ``crop_rounding``.
 """
 
 from dataclasses import dataclass
@@ -23,14 +25,15 @@ CROP_ROUNDINGS = ("down", "half_even")
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """How any image is brought to ``network_size_px`` (height, width). It is a part of the model card.
+    """How any image is brought to ``network_size_px`` (height, width). It is a part of the model
+    card.
 
     ``fit``: ``stretch`` ignores the aspect ratio; ``crop`` keeps it, resizes the shortest edge to
-    ``resize_shortest_edge_px`` (None: as small as still covers the network size) and cuts the centre out;
-    ``pad`` keeps it, fits the whole image in and centres it on ``pad_value_rgb`` (three integers 0 to 255).
-    ``stretch_crop`` and ``stretch_corner`` stretch to a square of ``resize_shortest_edge_px`` and cut out its centre
-    (DeiT as transformers prepares it) or its top left corner (what a patch embedding sees of a square that is no
-    multiple of the patch).
+    ``resize_shortest_edge_px`` (None: as small as still covers the network size) and cuts the
+    centre out; ``pad`` keeps it, fits the whole image in and centres it on ``pad_value_rgb`` (three
+    integers 0 to 255). ``stretch_crop`` and ``stretch_corner`` stretch to a square of
+    ``resize_shortest_edge_px`` and cut out its centre (DeiT as transformers prepares it) or its top
+    left corner (what a patch embedding sees of a square that is no multiple of the patch).
 
     Raises ValueError that names the field, its value and what is accepted.
     """
@@ -44,29 +47,49 @@ class ResizeRule:
 
     def __post_init__(self):
         # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
-        object.__setattr__(self, "network_size_px", _integers("network_size_px", self.network_size_px, 2, 1, 1 << 14))
-        object.__setattr__(self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255))
-        for name, accepted in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("crop_rounding", CROP_ROUNDINGS)):
+        object.__setattr__(
+            self,
+            "network_size_px",
+            _integers("network_size_px", self.network_size_px, 2, 1, 1 << 14),
+        )
+        object.__setattr__(
+            self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255)
+        )
+        for name, accepted in (
+            ("fit", FITS),
+            ("interpolation", INTERPOLATIONS),
+            ("crop_rounding", CROP_ROUNDINGS),
+        ):
             if getattr(self, name) not in accepted:
-                raise InvalidValue(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
+                raise InvalidValue(
+                    f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}"
+                )
         edge = self.resize_shortest_edge_px
         if edge is None and self.fit not in CUT_FROM_SQUARE:
             return
         if self.fit != "crop" and self.fit not in CUT_FROM_SQUARE:
-            raise InvalidValue(f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit 'crop', "
-                               f"{', '.join(map(repr, CUT_FROM_SQUARE))}")
+            raise InvalidValue(
+                f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit "
+                "'crop', "
+                f"{', '.join(map(repr, CUT_FROM_SQUARE))}"
+            )
         low = max(self.network_size_px)
         # A shorter edge would leave a border beside the crop.
-        object.__setattr__(self, "resize_shortest_edge_px",
-                           _integers("resize_shortest_edge_px", (edge,), 1, low, 1 << 14)[0])
+        object.__setattr__(
+            self,
+            "resize_shortest_edge_px",
+            _integers("resize_shortest_edge_px", (edge,), 1, low, 1 << 14)[0],
+        )
 
 
 @dataclass(frozen=True)
 class ResizePlan:
-    """A rule applied to one source size: resize to ``resized_size_px``, then crop or pad to the network size.
+    """A rule applied to one source size: resize to ``resized_size_px``, then crop or pad to the
+    network size.
 
-    ``top_left_px`` is where the resized image's corner lies in the network image (y, x): negative for a
-    crop of the centre, positive for padding, zero otherwise. All sizes are (height, width) in pixels.
+    ``top_left_px`` is where the resized image's corner lies in the network image (y, x): negative
+    for a crop of the centre, positive for padding, zero otherwise. All sizes are (height, width) in
+    pixels.
     """
 
     rule: ResizeRule
@@ -91,7 +114,9 @@ class ResizePlan:
 
 
 def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan:
-    """The plan of ``rule`` for a source of ``source_size_px`` (height, width). Raises ValueError for a zero size."""
+    """The plan of ``rule`` for a source of ``source_size_px`` (height, width). Raises ValueError
+    for a zero size.
+    """
     source = _integers("source_size_px", source_size_px, 2, 1, 1 << 30)
     (height, width), network = source, rule.network_size_px
     if rule.fit == "stretch":
@@ -104,21 +129,31 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
         scale = min(network[0] / height, network[1] / width)
         resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
     elif rule.resize_shortest_edge_px is None:
-        # The axis that is the tighter one gets exactly the network's size. Integer products: no rounding error.
-        resized = ((network[0], network[0] * width // height) if network[0] * width >= network[1] * height
-                   else (network[1] * height // width, network[1]))
+        # The axis that is the tighter one gets exactly the network's size. Integer products: no
+        # rounding error.
+        resized = (
+            (network[0], network[0] * width // height)
+            if network[0] * width >= network[1] * height
+            else (network[1] * height // width, network[1])
+        )
     else:
         edge, short = rule.resize_shortest_edge_px, min(source)
         resized = (edge * height // short, edge * width // short)
-    # Floor division of the positive difference, so that crop and pad round alike: a crop's extra row is at the bottom.
-    half = (lambda surplus: round(surplus / 2)) if rule.crop_rounding == "half_even" else (lambda surplus: surplus // 2)
+    # Floor division of the positive difference, so that crop and pad round alike: a crop's extra
+    # row is at the bottom.
+    half = (
+        (lambda surplus: round(surplus / 2))
+        if rule.crop_rounding == "half_even"
+        else (lambda surplus: surplus // 2)
+    )
     top_left = tuple((n - r) // 2 if n >= r else -half(r - n) for n, r in zip(network, resized))
     return ResizePlan(rule, source, resized, top_left)
 
 
 @dataclass(frozen=True)
 class PatchGeometry:
-    """Patch indices (row-major over the grid) <-> source pixels, for one plan and a patch of ``patch_size_px``.
+    """Patch indices (row-major over the grid) <-> source pixels, for one plan and a patch of
+    ``patch_size_px``.
 
     Raises ValueError when the network size is not a multiple of the patch.
     """
@@ -128,8 +163,10 @@ class PatchGeometry:
 
     def __post_init__(self):
         if self.patch_size_px < 1 or any(n % self.patch_size_px for n in self.plan.network_size_px):
-            raise InvalidValue(f"network_size_px is {self.plan.network_size_px}; accepted: multiples of the patch "
-                               f"size, {self.patch_size_px} px")
+            raise InvalidValue(
+                f"network_size_px is {self.plan.network_size_px}; accepted: multiples of the patch "
+                f"size, {self.patch_size_px} px"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -146,11 +183,15 @@ class PatchGeometry:
             raise IndexError(f"patch index is {index}; accepted: 0 to {rows * columns - 1}")
         row, column = divmod(index, columns)
         top, left = self._source_of(row * self.patch_size_px, column * self.patch_size_px)
-        bottom, right = self._source_of((row + 1) * self.patch_size_px, (column + 1) * self.patch_size_px)
+        bottom, right = self._source_of(
+            (row + 1) * self.patch_size_px, (column + 1) * self.patch_size_px
+        )
         return top, left, bottom, right
 
     def patch_at(self, source_y: float, source_x: float) -> int | None:
-        """The patch that saw the source point, or None when it is outside the source or was cropped away."""
+        """The patch that saw the source point, or None when it is outside the source or was cropped
+        away.
+        """
         height, width = self.plan.source_size_px
         # Written so that NaN is outside, too.
         if not (0 <= source_y < height and 0 <= source_x < width):
@@ -167,13 +208,17 @@ class PatchGeometry:
 
 
 def _integers(name: str, values: object, count: int, low: int, high: int) -> tuple[int, ...]:
-    """``values`` as a tuple of ``count`` integers within low..high; ValueError names the field otherwise."""
+    """``values`` as a tuple of ``count`` integers within low..high; ValueError names the field
+    otherwise.
+    """
     try:
         integers = tuple(int(v) for v in values)
         same = integers == tuple(values)
     except (TypeError, ValueError, OverflowError):
         integers, same = (), False
     if not same or len(integers) != count or any(not low <= v <= high for v in integers):
-        raise InvalidValue(f"{name} is {values!r:.80}; accepted: {count} integer{'s' * (count > 1)} from {low} to "
-                           f"{high}")
+        raise InvalidValue(
+            f"{name} is {values!r:.80}; accepted: {count} integer{'s' * (count > 1)} from {low} to "
+            f"{high}"
+        )
     return integers

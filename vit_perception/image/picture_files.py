@@ -1,6 +1,8 @@
-"""Pictures in files: which names are taken, their bytes, and BMP and WebP, which cameras do not send.
+"""Pictures in files: which names are taken, their bytes, and BMP and WebP, which cameras do not
+send.
 
-One list and one reader for every tool: embed, fit, explain, calibration, pictures in LeRobot data sets.
+One list and one reader for every tool: embed, fit, explain, calibration, pictures in LeRobot data
+sets.
 """
 
 import io
@@ -10,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.files.regular_files import IrregularFile, check_itself, read_bounded
 from vit_perception.image.folder_files import files_below
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, check_size, cut, damaged
-from vit_perception.files.regular_files import IrregularFile, check_itself, read_bounded
 from vit_perception.wire.records import BadInput
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -30,12 +32,16 @@ def is_picture_name(path: Path) -> bool:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The pictures in ``folder`` and the folders in it, by name; see :func:`folder_files.files_below`."""
+    """The pictures in ``folder`` and the folders in it, by name; see
+    :func:`folder_files.files_below`.
+    """
     return [path for path in files_below(folder) if is_picture_name(path)]
 
 
 def picture_data(file: Path) -> bytes:
-    """The bytes of ``file``. Raises BadInput('file') where it cannot be read, is no file, or only stands for one."""
+    """The bytes of ``file``. Raises BadInput('file') where it cannot be read, is no file, or only
+    stands for one.
+    """
     try:
         check_itself(file)
         return read_bounded(file, MAX_PICTURE_BYTES)
@@ -46,21 +52,26 @@ def picture_data(file: Path) -> bytes:
 
 
 def compressed_file(data: bytes, header: Any, ending: str) -> SimpleNamespace:
-    """A file's bytes with the fields of a CompressedImage, and ``is_file``: then BMP and WebP are decoded, too."""
+    """A file's bytes with the fields of a CompressedImage, and ``is_file``: then BMP and WebP are
+    decoded, too.
+    """
     return SimpleNamespace(header=header, format=ending, data=data, is_file=True)
 
 
 def picture_message(file: Path) -> SimpleNamespace:
-    """A file as what a camera would send; files have no time, and 1 ns is the earliest valid stamp. Raises BadInput."""
+    """A file as what a camera would send; files have no time, and 1 ns is the earliest valid stamp.
+    Raises BadInput.
+    """
     header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=1), frame_id=file.name)
     return compressed_file(picture_data(file), header, file.suffix[1:].lower())
 
 
 def as_camera_data(data: bytes) -> bytes:
-    """``data`` itself, or what it shows as PNG where it is a BMP or a WebP, which no CompressedImage holds.
+    """``data`` itself, or what it shows as PNG where it is a BMP or a WebP, which no
+    CompressedImage holds.
 
-    The first bytes say what it is. Raises BadInput where it is a BMP or WebP that is broken, too large, or of a kind
-    that is not taken (run-length coded, animated).
+    The first bytes say what it is. Raises BadInput where it is a BMP or WebP that is broken, too
+    large, or of a kind that is not taken (run-length coded, animated).
     """
     if data[:2] == b"BM":
         height, width = _bmp_size(data)
@@ -71,8 +82,11 @@ def as_camera_data(data: bytes) -> bytes:
     check_size(height, width)
     pixels = _pillow_pixels(data)
     if pixels.shape != (height, width, 3):
-        raise damaged(f"the file declares {height} x {width} px and decodes to {pixels.shape[0]} x {pixels.shape[1]}",
-                      "one size")
+        raise damaged(
+            f"the file declares {height} x {width} px and decodes to {pixels.shape[0]} x "
+            f"{pixels.shape[1]}",
+            "one size",
+        )
     # Stored: it is unpacked again at once.
     return cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
 
@@ -83,9 +97,12 @@ def _pillow_pixels(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=("BMP", "WEBP")) as picture:
             return np.asarray(picture.convert("RGB"))
-    except Exception as error:  # noqa: BLE001 - Pillow raises OSError, ValueError, SyntaxError, struct.error and others
-        raise damaged(f"{len(data)} bytes of {'BMP' if data[:2] == b'BM' else 'WebP'} do not decode: {error}",
-                      "a whole picture") from error
+    except Exception as error:
+        # Pillow raises OSError, ValueError, SyntaxError, struct.error and others.
+        raise damaged(
+            f"{len(data)} bytes of {'BMP' if data[:2] == b'BM' else 'WebP'} do not decode: {error}",
+            "a whole picture",
+        ) from error
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
@@ -94,11 +111,20 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
         raise cut(f"the BMP has {len(data)} bytes")
     header_bytes = _little(data, 14, 4)
     if header_bytes not in _BMP_HEADERS:
-        raise damaged(f"the BMP has a header of {header_bytes} bytes", f"{', '.join(map(str, _BMP_HEADERS))}")
+        raise damaged(
+            f"the BMP has a header of {header_bytes} bytes", f"{', '.join(map(str, _BMP_HEADERS))}"
+        )
     if header_bytes == 12:
-        width, height, bits, packing = _little(data, 18, 2), _little(data, 20, 2), _little(data, 24, 2), 0
+        width, height, bits, packing = (
+            _little(data, 18, 2),
+            _little(data, 20, 2),
+            _little(data, 24, 2),
+            0,
+        )
     else:
-        width, height = (int.from_bytes(data[at:at + 4], "little", signed=True) for at in (18, 22))
+        width, height = (
+            int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22)
+        )
         bits, packing = _little(data, 28, 2), _little(data, 30, 4)
     if packing not in _BMP_PLAIN:
         raise damaged(f"the BMP is packed (kind {packing})", "a BMP whose pixels are not packed")
@@ -127,9 +153,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     else:
         raise damaged(f"the WebP begins with the chunk {kind.hex()}", "VP8, VP8L or VP8X")
     if height * width > MAX_WEBP_PX:
-        raise BadInput("size", f"the WebP is {height} x {width} px; accepted: {MAX_WEBP_PX} px in all")
+        raise BadInput(
+            "size", f"the WebP is {height} x {width} px; accepted: {MAX_WEBP_PX} px in all"
+        )
     return height, width
 
 
 def _little(data: bytes, at: int, count: int) -> int:
-    return int.from_bytes(data[at:at + count], "little")
+    return int.from_bytes(data[at : at + count], "little")

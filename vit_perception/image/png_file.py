@@ -1,8 +1,9 @@
 """A PNG taken apart chunk by chunk and unpacked here, and put together again for a decoder.
 
-What OpenCV is given was written by this module: header, palette, and the rows of pixels, stored. So no chunk that a
-sender made up reaches it (animation makes OpenCV 5.0 crash, and a length is allocated as it stands there), nothing
-unpacks to more than the header says, and there is nothing left that libpng would print a warning of.
+What OpenCV is given was written by this module: header, palette, and the rows of pixels, stored. So
+no chunk that a sender made up reaches it (animation makes OpenCV 5.0 crash, and a length is
+allocated as it stands there), nothing unpacks to more than the header says, and there is nothing
+left that libpng would print a warning of.
 """
 
 import zlib
@@ -19,16 +20,32 @@ MAX_CHUNKS = 1 << 16
 MAX_ROW_BYTES_IN_ALL = 1 << 28  # unpacked: 67 million pixels of 8-bit RGBA
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 # Colour type -> samples a pixel, bits a sample. PNG specification, 11.2.1.
-_COLOUR_TYPES = {0: (1, (1, 2, 4, 8, 16)), 2: (3, (8, 16)), 3: (1, (1, 2, 4, 8)), 4: (2, (8, 16)), 6: (4, (8, 16))}
+_COLOUR_TYPES = {
+    0: (1, (1, 2, 4, 8, 16)),
+    2: (3, (8, 16)),
+    3: (1, (1, 2, 4, 8)),
+    4: (2, (8, 16)),
+    6: (4, (8, 16)),
+}
 _PALETTE = 3
 # Of an interlaced picture: first column, first row, step across, step down of each pass. 8.2.
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 
 
 def checked_png(data: bytes) -> PictureFile:
-    """The picture in ``data``, which begins with the signature. Raises BadInput: ``decode``, ``short_data``, ``size``.
+    """The picture in ``data``, which begins with the signature. Raises BadInput: ``decode``,
+    ``short_data``, ``size``.
 
-    Alpha and what only describes the picture (gamma, colour profiles, texts, EXIF) are not handed on.
+    Alpha and what only describes the picture (gamma, colour profiles, texts, EXIF) are not handed
+    on.
     """
     header, palette, packed, ended = b"", b"", [], False
     for kind, content in _chunks(data):
@@ -69,14 +86,20 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     for _ in range(MAX_CHUNKS):
         if position + 12 > len(data):
             return
-        length, kind = int.from_bytes(data[position:position + 4], "big"), data[position + 4:position + 8]
+        length, kind = (
+            int.from_bytes(data[position : position + 4], "big"),
+            data[position + 4 : position + 8],
+        )
         end = position + 12 + length
         if end > len(data):
-            raise cut(f"the PNG's chunk {_name(kind)} has {length} bytes, the file {len(data) - position - 12} behind "
-                      "its head")
-        if zlib.crc32(view[position + 4:end - 4]) != int.from_bytes(data[end - 4:end], "big"):
+            raise cut(
+                f"the PNG's chunk {_name(kind)} has {length} bytes, the file "
+                f"{len(data) - position - 12} behind "
+                "its head"
+            )
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise damaged(f"the PNG's chunk {_name(kind)} does not fit its checksum", ACCEPTED)
-        yield kind, view[position + 8:end - 4]
+        yield kind, view[position + 8 : end - 4]
         position = end
     raise damaged(f"the PNG has more than {MAX_CHUNKS} chunks", f"up to {MAX_CHUNKS}")
 
@@ -89,19 +112,32 @@ def _checked_header(header: bytes) -> bytes:
     if len(header) != 13:
         raise damaged(f"the PNG's IHDR has {len(header)} bytes", "13")
     depth, colour_type, compression, filtering, interlace = header[8:]
-    if depth not in _COLOUR_TYPES.get(colour_type, (0, ()))[1] or compression or filtering or interlace > 1:
-        raise damaged(f"the PNG has colour type {colour_type}, {depth} bits, compression {compression}, filtering "
-                      f"{filtering} and interlacing {interlace}", ACCEPTED)
+    if (
+        depth not in _COLOUR_TYPES.get(colour_type, (0, ()))[1]
+        or compression
+        or filtering
+        or interlace > 1
+    ):
+        raise damaged(
+            f"the PNG has colour type {colour_type}, {depth} bits, compression {compression}, "
+            "filtering "
+            f"{filtering} and interlacing {interlace}",
+            ACCEPTED,
+        )
     check_size(int.from_bytes(header[4:8], "big"), int.from_bytes(header[:4], "big"))
     return header
 
 
 def _checked_palette(content: bytes, header: bytes) -> bytes:
-    """The palette with black for the rest of the colours that a pixel can name; "" where pixels name none."""
+    """The palette with black for the rest of the colours that a pixel can name; "" where pixels
+    name none.
+    """
     depth, colour_type = header[8], header[9]
     most = 3 * (1 << depth if colour_type == _PALETTE else 256)
     if not content or len(content) % 3 or len(content) > most or colour_type in (0, 4):
-        raise damaged(f"the PNG's palette has {len(content)} bytes for colour type {colour_type}", ACCEPTED)
+        raise damaged(
+            f"the PNG's palette has {len(content)} bytes for colour type {colour_type}", ACCEPTED
+        )
     return content.ljust(most, b"\0") if colour_type == _PALETTE else b""
 
 
@@ -110,21 +146,38 @@ def _put_together(header: bytes, palette: bytes, packed: list[memoryview]) -> Pi
     rows = _unpacked(packed, _row_shapes(header, height, width))
     stored = zlib.compress(rows, 0)
     del rows
-    pieces = (SIGNATURE, *_chunk(b"IHDR", header), *(_chunk(b"PLTE", palette) if palette else ()),
-              *_chunk(b"IDAT", stored), *_chunk(b"IEND", b""))
+    pieces = (
+        SIGNATURE,
+        *_chunk(b"IHDR", header),
+        *(_chunk(b"PLTE", palette) if palette else ()),
+        *_chunk(b"IDAT", stored),
+        *_chunk(b"IEND", b""),
+    )
     return PictureFile("png", height, width, b"".join(pieces))
 
 
 def _row_shapes(header: bytes, height: int, width: int) -> list[tuple[int, int]]:
-    """(rows, bytes of a row with its filter byte) of each pass; one pass where the picture is not interlaced."""
+    """(rows, bytes of a row with its filter byte) of each pass; one pass where the picture is not
+    interlaced.
+    """
     samples, depth = _COLOUR_TYPES[header[9]][0], header[8]
     passes = _PASSES if header[12] else ((0, 0, 1, 1),)
-    sizes = [(-(-max(0, height - y) // down), -(-max(0, width - x) // across)) for x, y, across, down in passes]
-    shapes = [(rows, 1 + (columns * samples * depth + 7) // 8) for rows, columns in sizes if rows and columns]
+    sizes = [
+        (-(-max(0, height - y) // down), -(-max(0, width - x) // across))
+        for x, y, across, down in passes
+    ]
+    shapes = [
+        (rows, 1 + (columns * samples * depth + 7) // 8)
+        for rows, columns in sizes
+        if rows and columns
+    ]
     in_all = sum(rows * row_bytes for rows, row_bytes in shapes)
     if in_all > MAX_ROW_BYTES_IN_ALL:
-        raise BadInput("size", f"the PNG of {height} x {width} px unpacks to {in_all} bytes; accepted: up to "
-                               f"{MAX_ROW_BYTES_IN_ALL}")
+        raise BadInput(
+            "size",
+            f"the PNG of {height} x {width} px unpacks to {in_all} bytes; accepted: up to "
+            f"{MAX_ROW_BYTES_IN_ALL}",
+        )
     return shapes
 
 
@@ -138,8 +191,10 @@ def _unpacked(packed: list[memoryview], shapes: list[tuple[int, int]]) -> bytes:
         raise damaged(f"the PNG's pixels do not unpack: {error}", ACCEPTED) from error
     if len(content) != wanted or not unpacker.eof:
         found = f"more than {wanted}" if len(content) > wanted else f"{len(content)}"
-        raise damaged(f"the PNG's pixels unpack to {found} bytes{'' if unpacker.eof else ', and do not end'}",
-                      f"{wanted} bytes")
+        raise damaged(
+            f"the PNG's pixels unpack to {found} bytes{'' if unpacker.eof else ', and do not end'}",
+            f"{wanted} bytes",
+        )
     position = 0
     for rows, row_bytes in shapes:
         filters = np.frombuffer(content, np.uint8, rows * row_bytes, position)[::row_bytes]

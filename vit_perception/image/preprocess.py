@@ -1,7 +1,9 @@
-"""A decoded image -> the encoder's uint8 input, as the checkpoint's own preprocessing would make it.
+"""A decoded image -> the encoder's uint8 input, as the checkpoint's own preprocessing would make
+it.
 
-Resizing is antialiased, like Pillow's, which checkpoints were trained with; OpenCV's cubic is not and moves
-the features. The arithmetic on values (mean, std) is in the encoder's graph, so pixels stay uint8 here.
+Resizing is antialiased, like Pillow's, which checkpoints were trained with; OpenCV's cubic is not
+and moves the features. The arithmetic on values (mean, std) is in the encoder's graph, so pixels
+stay uint8 here.
 """
 
 from functools import lru_cache
@@ -19,7 +21,9 @@ MAX_RESIZED_PX = 1 << 26
 
 
 class Preprocessor:
-    """``rule`` applied to images of any size. One instance may be shared by threads: it keeps no pixels."""
+    """``rule`` applied to images of any size. One instance may be shared by threads: it keeps no
+    pixels.
+    """
 
     def __init__(self, rule: ResizeRule):
         """Raises ValueError when this version of torch cannot do the rule's interpolation."""
@@ -28,38 +32,62 @@ class Preprocessor:
         try:
             _resize(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), (2, 2), rule.interpolation)
         except (NotImplementedError, RuntimeError, ValueError) as error:
-            raise InvalidValue(f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot do "
-                               "antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch: 2.13 "
-                               "does lanczos, 2.8 does not") from error
+            raise InvalidValue(
+                f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot "
+                "do "
+                "antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch: "
+                "2.13 "
+                "does lanczos, 2.8 does not"
+            ) from error
 
     def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
-        """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd shapes."""
+        """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd
+        shapes.
+        """
         plan = plan_resize(self.rule, source_size_px)
         if plan.resized_size_px[0] * plan.resized_size_px[1] > MAX_RESIZED_PX:
-            raise BadInput("size", f"an image of {source_size_px[0]} x {source_size_px[1]} px would be resized to "
-                                   f"{plan.resized_size_px[0]} x {plan.resized_size_px[1]}; accepted: {MAX_RESIZED_PX} "
-                                   "px in all after resizing, i.e. a less extreme aspect ratio")
+            raise BadInput(
+                "size",
+                f"an image of {source_size_px[0]} x {source_size_px[1]} px would be resized to "
+                f"{plan.resized_size_px[0]} x {plan.resized_size_px[1]}; accepted: "
+                f"{MAX_RESIZED_PX} "
+                "px in all after resizing, i.e. a less extreme aspect ratio",
+            )
         return plan
 
     def __call__(self, image: RgbImage, out: torch.Tensor | None = None) -> torch.Tensor:
-        """``image`` as (3, H, W) uint8 RGB, contiguous; written into ``out`` where given, which is returned.
+        """``image`` as (3, H, W) uint8 RGB, contiguous; written into ``out`` where given, which is
+        returned.
 
-        Raises ValueError for an ``out`` of another shape or type, BadInput('size') as ``plan`` does.
+        Raises ValueError for an ``out`` of another shape or type, BadInput('size') as ``plan``
+        does.
         """
         plan = self.plan(image.size)
         height, width = plan.network_size_px
         if out is None:
             out = torch.empty(3, height, width, dtype=torch.uint8)
-        elif out.shape != (3, height, width) or out.dtype != torch.uint8 or out.device.type != "cpu":
-            raise ValueError(f"out is {tuple(out.shape)} {out.dtype} on {out.device}; accepted: (3, {height}, {width}) "
-                             "torch.uint8 on the CPU")
+        elif (
+            out.shape != (3, height, width) or out.dtype != torch.uint8 or out.device.type != "cpu"
+        ):
+            raise ValueError(
+                f"out is {tuple(out.shape)} {out.dtype} on {out.device}; accepted: (3, {height}, "
+                f"{width}) "
+                "torch.uint8 on the CPU"
+            )
         source, is_bgr = _as_tensor(image.pixels)
         resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0].numpy()
         top, left = plan.top_left_px
-        resized = resized[:, max(0, -top):max(0, -top) + height, max(0, -left):max(0, -left) + width]
-        # numpy from here: torch would share these few bytes out among threads, and on a busy CPU wait 8 ms for each.
+        resized = resized[
+            :, max(0, -top) : max(0, -top) + height, max(0, -left) : max(0, -left) + width
+        ]
+        # numpy from here: torch would share these few bytes out among threads, and on a busy CPU
+        # wait 8 ms for each.
         pixels = out.numpy()
-        target = pixels[:, max(0, top):max(0, top) + resized.shape[1], max(0, left):max(0, left) + resized.shape[2]]
+        target = pixels[
+            :,
+            max(0, top) : max(0, top) + resized.shape[1],
+            max(0, left) : max(0, left) + resized.shape[2],
+        ]
         if target.shape != pixels.shape:
             pixels[:] = np.array(self.rule.pad_value_rgb, np.uint8)[:, None, None]
         np.copyto(target, resized[::-1] if is_bgr else resized)
@@ -67,10 +95,12 @@ class Preprocessor:
 
 
 def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """``images`` (1, 3, H, W) uint8, resized as Pillow does it: the horizontal pass first, rounded in between.
+    """``images`` (1, 3, H, W) uint8, resized as Pillow does it: the horizontal pass first, rounded
+    in between.
 
     Pillow 13 does the vertical pass first where the height shrinks more than the width
-    (python-pillow/Pillow#9549), at most 14 levels and in the mean 0.3 away; checkpoints were trained before.
+    (python-pillow/Pillow#9549), at most 14 levels and in the mean 0.3 away; checkpoints were
+    trained before.
     """
     if interpolation == "nearest":
         rows, columns = (_nearest(length, new) for length, new in zip(images.shape[2:], size_px))
@@ -81,7 +111,8 @@ def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) 
 
 
 def _nearest(length: int, new_length: int) -> torch.Tensor:
-    """The source pixel under the centre of each new one. The centres are summed up as Pillow's NEAREST does.
+    """The source pixel under the centre of each new one. The centres are summed up as Pillow's
+    NEAREST does.
 
     torch's nearest-exact works in float32: where a centre lies on an edge it takes the other side.
     """
@@ -91,15 +122,22 @@ def _nearest(length: int, new_length: int) -> torch.Tensor:
 
 
 class _WritableAlias:
-    """The same memory as ``pixels`` without its read-only flag, which torch would warn about; it is only read."""
+    """The same memory as ``pixels`` without its read-only flag, which torch would warn about; it is
+    only read.
+    """
 
     def __init__(self, pixels: np.ndarray):
         self.pixels = pixels  # keeps the memory alive
-        self.__array_interface__ = {**pixels.__array_interface__, "data": (pixels.ctypes.data, False)}
+        self.__array_interface__ = {
+            **pixels.__array_interface__,
+            "data": (pixels.ctypes.data, False),
+        }
 
 
 def _as_tensor(pixels: np.ndarray) -> tuple[torch.Tensor, bool]:
-    """(1, 3, H, W) uint8 over the memory of ``pixels`` (H, W, 3), and whether its channels are B, G, R there."""
+    """(1, 3, H, W) uint8 over the memory of ``pixels`` (H, W, 3), and whether its channels are B,
+    G, R there.
+    """
     # torch has no negative strides; a bgr8 view is turned back into the order of its memory.
     is_bgr = pixels.strides[2] < 0
     pixels = pixels[..., ::-1] if is_bgr else pixels

@@ -1,4 +1,5 @@
-"""Multi-head attention pooling: one learned probe asks all patch tokens (Zhai et al. 2022, arXiv:2106.04560).
+"""Multi-head attention pooling: one learned probe asks all patch tokens (Zhai et al. 2022,
+arXiv:2106.04560).
 
 SigLIP (arXiv:2303.15343) has it in place of a CLS token.
 """
@@ -10,7 +11,9 @@ from vit_perception.model.layers import Attention, Mlp
 
 
 class AttentionPooling(nn.Module):
-    """Tokens (B, P, D) to the pooled vector (B, D) and the probe's attention over the tokens (B, heads, P)."""
+    """Tokens (B, P, D) to the pooled vector (B, D) and the probe's attention over the tokens (B,
+    heads, P).
+    """
 
     def __init__(self, width: int, heads: int, mlp_width: int, activation: str, norm_eps: float):
         super().__init__()

@@ -1,8 +1,8 @@
 """The parts of a Vision Transformer. Shapes: B images, N tokens, D channels, P patches.
 
-Sources: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the patch embedding and the pre-norm block; Touvron et
-al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU; Hendrycks and Gimpel
-2016 (arXiv:1606.08415) for GELU and its two approximations.
+Sources: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the patch embedding and the pre-norm block;
+Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU;
+Hendrycks and Gimpel 2016 (arXiv:1606.08415) for GELU and its two approximations.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
-# Attention as an exported graph holds it: in the parameters' dtype, with the softmax in float32, or all in float32.
+# Attention as an exported graph holds it: in the parameters' dtype, with the softmax in float32, or
+# all in float32.
 ATTENTION_FORMS = ("half", "float32_softmax", "float32")
 ACTIVATIONS = {"gelu": functional.gelu, "quick_gelu": quick_gelu, "gelu_tanh": gelu_tanh}
 
@@ -33,8 +34,8 @@ ACTIVATIONS = {"gelu": functional.gelu, "quick_gelu": quick_gelu, "gelu_tanh": g
 class PatchEmbedding(nn.Module):
     """Images (B, 3, H, W) to one token a patch (B, P, D), row-major over the grid.
 
-    A convolution whose stride is its kernel. With ``unfolded`` set, the patches are unfolded into a linear layer
-    instead, which is equal: ONNX has no convolution in bfloat16 before opset 22.
+    A convolution whose stride is its kernel. With ``unfolded`` set, the patches are unfolded into a
+    linear layer instead, which is equal: ONNX has no convolution in bfloat16 before opset 22.
     """
 
     def __init__(self, patch_size_px: int, width: int):
@@ -47,8 +48,12 @@ class PatchEmbedding(nn.Module):
             side = self.projection.kernel_size[0]
             grid = images.shape[2] // side, images.shape[3] // side
             pixels = images.reshape(-1, 3, grid[0], side, grid[1], side).permute(0, 2, 4, 1, 3, 5)
-            pixels = pixels.reshape(-1, grid[0] * grid[1], 3 * side * side)  # (B, P, 3 * side * side)
-            return functional.linear(pixels, self.projection.weight.flatten(1), self.projection.bias)
+            pixels = pixels.reshape(
+                -1, grid[0] * grid[1], 3 * side * side
+            )  # (B, P, 3 * side * side)
+            return functional.linear(
+                pixels, self.projection.weight.flatten(1), self.projection.bias
+            )
         patches = self.projection(images)  # (B, D, rows, columns)
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
@@ -56,8 +61,9 @@ class PatchEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) to (B, N, D).
 
-    ``kind`` is ``fused`` (torch's scaled_dot_product_attention) or, as MatMul, Softmax, MatMul, one of
-    ``ATTENTION_FORMS``; with float32 parameters all compute the same. :func:`explicit_attention` switches it.
+    ``kind`` is ``fused`` (torch's scaled_dot_product_attention) or, as MatMul, Softmax, MatMul, one
+    of ``ATTENTION_FORMS``; with float32 parameters all compute the same. :func:`explicit_attention`
+    switches it.
     """
 
     def __init__(self, width: int, heads: int, qkv_bias: bool):
@@ -70,10 +76,15 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width, bias=qkv_bias)
         self.output = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, with_cls_row: bool = False,
-                rotation: Rotation | None = None) -> tuple[Tensor, Tensor | None]:
-        """The attended tokens, and where asked for the first query's weights over all tokens (B, heads, N)."""
-        query, key, value = (self._split_heads(part(tokens)) for part in (self.query, self.key, self.value))
+    def forward(
+        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The attended tokens, and where asked for the first query's weights over all tokens (B,
+        heads, N).
+        """
+        query, key, value = (
+            self._split_heads(part(tokens)) for part in (self.query, self.key, self.value)
+        )
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         if self.kind == "fused":
@@ -81,13 +92,17 @@ class Attention(nn.Module):
         else:
             mixed = self._weights(query, key) @ value
         mixed = mixed.to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, N, D)
-        # One query's row again costs 1/N of the attention; taking it from the full weights would rule out
-        # every fused kernel, which never holds them. (B, heads, N)
-        cls_row = self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype) if with_cls_row else None
+        # One query's row again costs 1/N of the attention; taking it from the full weights would
+        # rule out every fused kernel, which never holds them. (B, heads, N)
+        cls_row = (
+            self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype) if with_cls_row else None
+        )
         return self.output(mixed), cls_row
 
     def ask(self, probes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """``probes`` (1, n, D) attend to ``tokens`` (B, N, D): (B, n, D), and their weights (B, heads, n, N)."""
+        """``probes`` (1, n, D) attend to ``tokens`` (B, N, D): (B, n, D), and their weights (B,
+        heads, n, N).
+        """
         query = self._split_heads(self.query(probes))  # (1, heads, n, D / heads)
         key, value = self._split_heads(self.key(tokens)), self._split_heads(self.value(tokens))
         weights = self._weights(query, key)
@@ -95,14 +110,17 @@ class Attention(nn.Module):
         return self.output(mixed), weights.to(tokens.dtype)
 
     def weights(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """Every query's softmax over all keys, (B, heads, N, N), of ``tokens`` (B, N, D): to look at, all in memory."""
+        """Every query's softmax over all keys, (B, heads, N, N), of ``tokens`` (B, N, D): to look
+        at, all in memory.
+        """
         query, key = self._split_heads(self.query(tokens)), self._split_heads(self.key(tokens))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         return self._weights(query, key)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        # A cast is in the graph only where the form asks for one: each can keep a compiler from fusing.
+        # A cast is in the graph only where the form asks for one: each can keep a compiler from
+        # fusing.
         widened = x.float() if self.kind == "float32" else x
         return widened.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
 
@@ -115,11 +133,12 @@ class Attention(nn.Module):
 
 @contextmanager
 def explicit_attention(module: nn.Module, form: str = "half") -> Iterator[None]:
-    """While entered, every Attention inside ``module`` is MatMul, Softmax, MatMul of ``form``; for ONNX export.
+    """While entered, every Attention inside ``module`` is MatMul, Softmax, MatMul of ``form``; for
+    ONNX export.
 
-    ``form`` is one of ``ATTENTION_FORMS``; ``half`` casts nothing, whatever the dtype of the parameters.
-    The exporter writes scaled_dot_product_attention with an IsNaN and a Where behind each Softmax, which can
-    keep a graph compiler from fusing attention.
+    ``form`` is one of ``ATTENTION_FORMS``; ``half`` casts nothing, whatever the dtype of the
+    parameters. The exporter writes scaled_dot_product_attention with an IsNaN and a Where behind
+    each Softmax, which can keep a graph compiler from fusing attention.
     """
     attentions = [part for part in module.modules() if isinstance(part, Attention)]
     kinds = [part.kind for part in attentions]
@@ -170,21 +189,38 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block, (B, N, D) to (B, N, D): attention, then the MLP, each added to its input."""
+    """A pre-norm transformer block, (B, N, D) to (B, N, D): attention, then the MLP, each added to
+    its input.
+    """
 
-    def __init__(self, width: int, heads: int, mlp_width: int, activation: str, qkv_bias: bool,
-                 layer_scale: bool, norm_eps: float):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        activation: str,
+        qkv_bias: bool,
+        layer_scale: bool,
+        norm_eps: float,
+    ):
         super().__init__()
         self.norm_attention = nn.LayerNorm(width, eps=norm_eps)
         self.attention = Attention(width, heads, qkv_bias)
         self.scale_attention = LayerScale(width) if layer_scale else nn.Identity()
         self.norm_mlp = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = SwiGlu(width, mlp_width) if activation == "swiglu" else Mlp(width, mlp_width, activation)
+        self.mlp = (
+            SwiGlu(width, mlp_width)
+            if activation == "swiglu"
+            else Mlp(width, mlp_width, activation)
+        )
         self.scale_mlp = LayerScale(width) if layer_scale else nn.Identity()
 
-    def forward(self, tokens: Tensor, with_cls_row: bool = False,
-                rotation: Rotation | None = None) -> tuple[Tensor, Tensor | None]:
-        """The new tokens, and where asked for the CLS query's attention over all tokens (B, heads, N)."""
+    def forward(
+        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The new tokens, and where asked for the CLS query's attention over all tokens (B, heads,
+        N).
+        """
         attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row, rotation)
         tokens = tokens + self.scale_attention(attended)
         return tokens + self.scale_mlp(self.mlp(self.norm_mlp(tokens))), cls_row

@@ -9,25 +9,37 @@ from vit_perception.model.positions import INTERPOLATIONS
 POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
-# About ten times the largest published model. A file may claim any number, and memory and names are made from them.
-_MOST = {"width": 65_536, "depth": 1000, "heads": 4096, "mlp_width": 1_000_000, "patch_size_px": 1024,
-         "register_tokens": 1024, "classes": 1_000_000, "head_hidden_width": 1_000_000}
+# About ten times the largest published model. A file may claim any number, and memory and names are
+# made from them.
+_MOST = {
+    "width": 65_536,
+    "depth": 1000,
+    "heads": 4096,
+    "mlp_width": 1_000_000,
+    "patch_size_px": 1024,
+    "register_tokens": 1024,
+    "classes": 1_000_000,
+    "head_hidden_width": 1_000_000,
+}
 _MOST_SIDE_PX = 1 << 14
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """One model's shape. ``image_size_px`` (height, width) is what its position embedding was learned at.
+    """One model's shape. ``image_size_px`` (height, width) is what its position embedding was
+    learned at.
 
-    ``mlp_width`` is the hidden width of the MLP (of one of its two halves for ``swiglu``). ``position_interpolation``
-    is one of :data:`vit_perception.model.positions.INTERPOLATIONS`. ``rope_theta`` turns rotary positions on.
+    ``mlp_width`` is the hidden width of the MLP (of one of its two halves for ``swiglu``).
+    ``position_interpolation`` is one of :data:`vit_perception.model.positions.INTERPOLATIONS`.
+    ``rope_theta`` turns rotary positions on.
 
-    ``pooling``: what the head sees, the CLS token, the ``mean`` or ``max`` patch token, the ``map`` of an
-    attention pooling, or ``cls_mean``: CLS with the mean patch token behind it. ``norm_pooled`` puts the final norm
-    behind the pooling instead of before it, so that tokens go out without. ``head_hidden_width`` is the width
-    between the two layers of ``linear_tanh_linear``, 0 for that of what it sees; a ``distilled`` head is the mean
-    of a linear head on the CLS token and one on the distillation token. Without ``final_norm`` tokens go out as the
-    blocks leave them. Raises ValueError naming the field.
+    ``pooling``: what the head sees, the CLS token, the ``mean`` or ``max`` patch token, the ``map``
+    of an attention pooling, or ``cls_mean``: CLS with the mean patch token behind it.
+    ``norm_pooled`` puts the final norm behind the pooling instead of before it, so that tokens go
+    out without. ``head_hidden_width`` is the width between the two layers of
+    ``linear_tanh_linear``, 0 for that of what it sees; a ``distilled`` head is the mean of a linear
+    head on the CLS token and one on the distillation token. Without ``final_norm`` tokens go out as
+    the blocks leave them. Raises ValueError naming the field.
     """
 
     width: int
@@ -58,52 +70,108 @@ class ViTConfig:
         for name, most in _MOST.items():
             least = 1 if name in ("width", "depth", "heads", "mlp_width", "patch_size_px") else 0
             value = getattr(self, name)
-            self._require(name, type(value) is int and value >= least, f"an integer of at least {least}")
+            self._require(
+                name, type(value) is int and value >= least, f"an integer of at least {least}"
+            )
             self._require(name, value <= most, f"at most {most}")
-        for name in ("qkv_bias", "layer_scale", "norm_before_blocks", "cls_token", "distillation_token", "norm_pooled",
-                     "final_norm"):
+        for name in (
+            "qkv_bias",
+            "layer_scale",
+            "norm_before_blocks",
+            "cls_token",
+            "distillation_token",
+            "norm_pooled",
+            "final_norm",
+        ):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         self._require("heads", self.width % self.heads == 0, f"a divisor of the width {self.width}")
         size = self.image_size_px
-        self._require("image_size_px", isinstance(size, tuple) and len(size) == 2
-                      and all(type(side) is int and 0 < side <= _MOST_SIDE_PX and side % self.patch_size_px == 0
-                              for side in size),
-                      f"(height, width) up to {_MOST_SIDE_PX}, multiples of the patch size {self.patch_size_px}")
-        self._require("norm_eps", _is_number(self.norm_eps) and 0 < self.norm_eps < 1, "a number between 0 and 1")
-        for name, accepted in (("activation", (*ACTIVATIONS, "swiglu")), ("pooling", POOLINGS), ("head", HEADS),
-                               ("position_embedding", POSITION_EMBEDDINGS),
-                               ("position_interpolation", INTERPOLATIONS)):
+        self._require(
+            "image_size_px",
+            isinstance(size, tuple)
+            and len(size) == 2
+            and all(
+                type(side) is int and 0 < side <= _MOST_SIDE_PX and side % self.patch_size_px == 0
+                for side in size
+            ),
+            f"(height, width) up to {_MOST_SIDE_PX}, multiples of the patch size "
+            f"{self.patch_size_px}",
+        )
+        self._require(
+            "norm_eps",
+            _is_number(self.norm_eps) and 0 < self.norm_eps < 1,
+            "a number between 0 and 1",
+        )
+        for name, accepted in (
+            ("activation", (*ACTIVATIONS, "swiglu")),
+            ("pooling", POOLINGS),
+            ("head", HEADS),
+            ("position_embedding", POSITION_EMBEDDINGS),
+            ("position_interpolation", INTERPOLATIONS),
+        ):
             given = getattr(self, name)
-            self._require(name, isinstance(given, str) and given in accepted, "one of " + ", ".join(accepted))
-        self._require("classes", (self.classes > 0) == (self.head != "none"), f"0 without a head, else the number of "
-                      f"classes (head is {self.head!r})")
+            self._require(
+                name, isinstance(given, str) and given in accepted, "one of " + ", ".join(accepted)
+            )
+        self._require(
+            "classes",
+            (self.classes > 0) == (self.head != "none"),
+            f"0 without a head, else the number of classes (head is {self.head!r})",
+        )
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        self._require("pooling", self.cls_token or self.pooling not in ("cls", "cls_mean"),
-                      "mean, max or map for a model without a CLS token")
-        self._require("pooling", self.pooling != "map" or self.activation != "swiglu",
-                      "another one with swiglu: attention pooling has a plain MLP")
-        self._require("distillation_token", self.cls_token or not self.distillation_token,
-                      "False for a model without a CLS token")
-        self._require("head", self.head != "distilled" or (self.distillation_token and self.pooling == "cls"),
-                      "another one: a distilled head needs a distillation token and the pooling cls")
-        self._require("norm_pooled", not self.norm_pooled or self.pooling in ("cls", "mean", "max"),
-                      f"False with the pooling {self.pooling}")
-        self._require("norm_pooled", not self.norm_pooled or self.head != "distilled",
-                      "False with a distilled head")
-        self._require("norm_pooled", not self.norm_pooled or self.final_norm, "False without a final norm")
-        self._require("head_hidden_width", self.head_hidden_width >= 0
-                      and (self.head_hidden_width == 0 or self.head == "linear_tanh_linear"),
-                      "an integer of at least 0, and 0 unless the head is linear_tanh_linear")
+        self._require(
+            "pooling",
+            self.cls_token or self.pooling not in ("cls", "cls_mean"),
+            "mean, max or map for a model without a CLS token",
+        )
+        self._require(
+            "pooling",
+            self.pooling != "map" or self.activation != "swiglu",
+            "another one with swiglu: attention pooling has a plain MLP",
+        )
+        self._require(
+            "distillation_token",
+            self.cls_token or not self.distillation_token,
+            "False for a model without a CLS token",
+        )
+        self._require(
+            "head",
+            self.head != "distilled" or (self.distillation_token and self.pooling == "cls"),
+            "another one: a distilled head needs a distillation token and the pooling cls",
+        )
+        self._require(
+            "norm_pooled",
+            not self.norm_pooled or self.pooling in ("cls", "mean", "max"),
+            f"False with the pooling {self.pooling}",
+        )
+        self._require(
+            "norm_pooled",
+            not self.norm_pooled or self.head != "distilled",
+            "False with a distilled head",
+        )
+        self._require(
+            "norm_pooled", not self.norm_pooled or self.final_norm, "False without a final norm"
+        )
+        self._require(
+            "head_hidden_width",
+            self.head_hidden_width >= 0
+            and (self.head_hidden_width == 0 or self.head == "linear_tanh_linear"),
+            "an integer of at least 0, and 0 unless the head is linear_tanh_linear",
+        )
         theta = self.rope_theta
-        self._require("rope_theta", theta is None or (_is_number(theta) and 1 < theta < 1e12
-                                                      and self.head_width % 4 == 0),
-                      "None, or a number above 1 with heads whose width is a multiple of 4")
+        self._require(
+            "rope_theta",
+            theta is None or (_is_number(theta) and 1 < theta < 1e12 and self.head_width % 4 == 0),
+            "None, or a number above 1 with heads whose width is a multiple of 4",
+        )
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
-            raise InvalidValue(f"{name} of the model is {getattr(self, name)!r:.80}; accepted: {accepted}")
+            raise InvalidValue(
+                f"{name} of the model is {getattr(self, name)!r:.80}; accepted: {accepted}"
+            )
 
     @property
     def head_width(self) -> int:
@@ -112,7 +180,9 @@ class ViTConfig:
 
     @property
     def prefix_tokens(self) -> int:
-        """How many tokens with a learned position stand before the patches: CLS and distillation."""
+        """How many tokens with a learned position stand before the patches: CLS and
+        distillation.
+        """
         return int(self.cls_token) + int(self.distillation_token)
 
     @property
@@ -131,11 +201,19 @@ class ViTConfig:
         return self.grid_of(*self.image_size_px)
 
     def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """(rows, columns) of patches of an image. Raises ValueError where a side is no multiple of the patch."""
+        """(rows, columns) of patches of an image. Raises ValueError where a side is no multiple of
+        the patch.
+        """
         rows, columns = height_px // self.patch_size_px, width_px // self.patch_size_px
-        if min(rows, columns) < 1 or (rows * self.patch_size_px, columns * self.patch_size_px) != (height_px, width_px):
-            raise InvalidValue(f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the patch "
-                               f"size {self.patch_size_px}")
+        if min(rows, columns) < 1 or (rows * self.patch_size_px, columns * self.patch_size_px) != (
+            height_px,
+            width_px,
+        ):
+            raise InvalidValue(
+                f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the "
+                "patch "
+                f"size {self.patch_size_px}"
+            )
         return rows, columns
 
 

@@ -1,4 +1,6 @@
-"""Pictures of features for people: PCA of the patch tokens as colours, attention as a heat map. numpy and OpenCV."""
+"""Pictures of features for people: PCA of the patch tokens as colours, attention as a heat map.
+numpy and OpenCV.
+"""
 
 import numpy as np
 
@@ -6,10 +8,11 @@ from vit_perception.image.opencv import cv2
 
 
 class PcaView:
-    """Patch tokens as RGB: the three main directions of their variation, as in the DINOv2 paper (figure 1).
+    """Patch tokens as RGB: the three main directions of their variation, as in the DINOv2 paper
+    (figure 1).
 
-    The directions are learned from the first ``frames`` frames, one image of many places, and then kept, so
-    that a colour means the same from frame to frame.
+    The directions are learned from the first ``frames`` frames, one image of many places, and then
+    kept, so that a colour means the same from frame to frame.
     """
 
     def __init__(self, frames: int = 20):
@@ -19,8 +22,12 @@ class PcaView:
         self._products: np.ndarray | float = 0.0
         self._mean = self._axes = self._low = self._high = None
 
-    def __call__(self, patch_tokens: np.ndarray, grid: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray:
-        """``patch_tokens`` (P, D) on ``grid`` (rows, columns) as (H, W, 3) uint8 RGB of ``size_px`` (H, W)."""
+    def __call__(
+        self, patch_tokens: np.ndarray, grid: tuple[int, int], size_px: tuple[int, int]
+    ) -> np.ndarray:
+        """``patch_tokens`` (P, D) on ``grid`` (rows, columns) as (H, W, 3) uint8 RGB of ``size_px``
+        (H, W).
+        """
         if self._frames_left > 0:
             self._learn(patch_tokens.astype(np.float64))
         colours = (patch_tokens - self._mean) @ self._axes  # (P, 3)
@@ -47,13 +54,15 @@ class PcaView:
 def attention_view(cls_attention: np.ndarray, grid: tuple[int, int], rgb: np.ndarray) -> np.ndarray:
     """The CLS query's attention, mean of the heads, as a heat map over the image.
 
-    ``cls_attention`` (heads, P), ``rgb`` (H, W, 3) uint8 of the pixels that the network saw; returns the same
-    shape and type.
+    ``cls_attention`` (heads, P), ``rgb`` (H, W, 3) uint8 of the pixels that the network saw;
+    returns the same shape and type.
     """
     weights = cls_attention.mean(axis=0).reshape(grid)
     # The upper end is a percentile: one outlier patch would leave the rest black.
     low, high = weights.min(), np.percentile(weights, 99)
     unit = np.clip((weights - low) / max(high - low, 1e-12), 0.0, 1.0)
-    large = cv2.resize(np.rint(255 * unit).astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(
+        np.rint(255 * unit).astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC
+    )
     heat = cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)[..., ::-1]
     return cv2.addWeighted(np.ascontiguousarray(rgb), 0.45, np.ascontiguousarray(heat), 0.75, 0.0)

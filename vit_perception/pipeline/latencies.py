@@ -37,8 +37,10 @@ class StageLatencies:
         """``latency_ms.<stage>`` as "p50 / p99"."""
         with self._lock:
             stages = {stage: list(values) for stage, values in self._stages.items()}
-        return {f"latency_ms.{stage}": "{:.2f} / {:.2f}".format(*np.percentile(values, (50, 99)))
-                for stage, values in stages.items()}
+        return {
+            f"latency_ms.{stage}": "{:.2f} / {:.2f}".format(*np.percentile(values, (50, 99)))
+            for stage, values in stages.items()
+        }
 
 
 def rate_hz(times_ns: Iterable[int], now_ns: int) -> float:

@@ -1,6 +1,8 @@
-"""What a pipeline is made of besides its engine: heads, tokenizers and fusion, checked against the checkpoint.
+"""What a pipeline is made of besides its engine: heads, tokenizers and fusion, checked against the
+checkpoint.
 
-All of it is read before an engine is opened, so that what is wrong is said in seconds, not after minutes.
+All of it is read before an engine is opened, so that what is wrong is said in seconds, not after
+minutes.
 """
 
 from collections.abc import Mapping
@@ -8,30 +10,44 @@ from collections.abc import Mapping
 import numpy as np
 
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.engines.reference import encoder_digest
-from vit_perception.tokens.fuse import make_fusion
-from vit_perception.heads.dense_map import DenseMap
-from vit_perception.heads.classification import Head, load_head
-from vit_perception.heads.text_weights import ZeroShotHead
-from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
 from vit_perception.config.settings import BadSetting, CameraSettings, EncoderSettings
+from vit_perception.engines.reference import encoder_digest
+from vit_perception.heads.classification import Head, load_head
+from vit_perception.heads.dense_map import DenseMap
+from vit_perception.heads.text_weights import ZeroShotHead
+from vit_perception.tokens.fuse import make_fusion
+from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
 
 
 class Parts:
-    """The parts of one pipeline. Raises BadSetting or ValueError with the parameter or file and what is accepted."""
+    """The parts of one pipeline. Raises BadSetting or ValueError with the parameter or file and
+    what is accepted.
+    """
 
-    def __init__(self, settings: EncoderSettings, loaded: LoadedModel, zero_shot: Mapping[str, ZeroShotHead]):
+    def __init__(
+        self, settings: EncoderSettings, loaded: LoadedModel, zero_shot: Mapping[str, ZeroShotHead]
+    ):
         config = loaded.model.config
         self.card = loaded.card
         self.width = config.width
         self.patch_size_px = config.patch_size_px
         self.grid = config.grid_of(*self.card.rule.network_size_px)
         if settings.model.block not in range(-config.depth, config.depth):
-            raise BadSetting("model.block", settings.model.block, f"a block from {-config.depth} to {config.depth - 1}")
+            raise BadSetting(
+                "model.block",
+                settings.model.block,
+                f"a block from {-config.depth} to {config.depth - 1}",
+            )
         self.block = range(config.depth)[settings.model.block]
         self.encoder_sha256 = encoder_digest(loaded, self.block)
-        self.dense = DenseMap(loaded.dense, self.grid, settings.engine.device) if settings.dense.enabled else None
-        self.heads: dict[str, Head | ZeroShotHead] = {c.name: load_head(c.head) for c in settings.cameras if c.head}
+        self.dense = (
+            DenseMap(loaded.dense, self.grid, settings.engine.device)
+            if settings.dense.enabled
+            else None
+        )
+        self.heads: dict[str, Head | ZeroShotHead] = {
+            c.name: load_head(c.head) for c in settings.cameras if c.head
+        }
         for camera in settings.cameras:
             if camera.name in self.heads:
                 self._check_head(camera.name, camera.head)
@@ -39,16 +55,23 @@ class Parts:
         self.check_labels(settings)
         fusion = settings.fusion
         self.tokenizer = make_tokenizer(fusion.tokenizer, self.width, fusion.tokenizer_weights)
-        self.state_tokenizers = {s.name: make_state_tokenizer(fusion.state_tokenizer, self.width, s)
-                                 for s in settings.states}
+        self.state_tokenizers = {
+            s.name: make_state_tokenizer(fusion.state_tokenizer, self.width, s)
+            for s in settings.states
+        }
         self.fusion = make_fusion(fusion, self.width)
 
     def _check_head(self, camera: str, path: str) -> None:
         """Features of another encoder would give scores that look right and mean nothing."""
         head = self.heads[camera]
         if head.encoder_sha256 not in ("", self.encoder_sha256):
-            raise BadSetting(f"cameras.{camera}.head", path, f"a head fitted on {self.card.name}, block {self.block} "
-                             f"(encoder {self.encoder_sha256[:12]}); this one was fitted on {head.encoder_sha256[:12]}")
+            raise BadSetting(
+                f"cameras.{camera}.head",
+                path,
+                f"a head fitted on {self.card.name}, block {self.block} "
+                f"(encoder {self.encoder_sha256[:12]}); this one was fitted on "
+                f"{head.encoder_sha256[:12]}",
+            )
         head.scores(np.zeros(self.width, np.float32), np.zeros((1, self.width), np.float32))
 
     def _own_labels(self, camera: str) -> tuple[str, ...]:
@@ -60,7 +83,11 @@ class Parts:
         for camera in settings.cameras:
             count = len(self._own_labels(camera.name))
             if camera.labels and len(camera.labels) != count:
-                accepted = f"{count} names, one a class, or none" if count else "none: this camera has no head"
+                accepted = (
+                    f"{count} names, one a class, or none"
+                    if count
+                    else "none: this camera has no head"
+                )
                 raise BadSetting(f"cameras.{camera.name}.labels", list(camera.labels), accepted)
 
     def scores_of(self, camera: str) -> str:
@@ -68,5 +95,7 @@ class Parts:
         return self.heads[camera].kind if camera in self.heads else self.card.scores
 
     def labels_of(self, camera: CameraSettings) -> tuple[str, ...]:
-        """The class labels of ``camera``, in the order of its scores; empty where it is not classified."""
+        """The class labels of ``camera``, in the order of its scores; empty where it is not
+        classified.
+        """
         return camera.labels or self._own_labels(camera.name)

@@ -1,11 +1,13 @@
-"""The flow of the package, one call a stage. The node, the bag tools and the benchmarks all run this object.
+"""The flow of the package, one call a stage. The node, the bag tools and the benchmarks all run
+this object.
 
-    pipeline = Pipeline.open(settings, log=print)
-    prepared = pipeline.prepare({"wrist": message})      # decode, resize: uint8 batch
-    encoded = pipeline.encode(prepared)                  # ONE batched encoder run
-    result = pipeline.assemble(prepared, encoded, poses, states)   # heads, pose and state tokens, fusion
+    pipeline = Pipeline.open(settings, log=print) prepared = pipeline.prepare({"wrist": message})
+    # decode, resize: uint8 batch encoded = pipeline.encode(prepared)                  # ONE batched
+    encoder run result = pipeline.assemble(prepared, encoded, poses, states)   # heads, pose and
+    state tokens, fusion
 
-The three steps are separable, so that a node can overlap them on a GPU. They are called from one thread.
+The three steps are separable, so that a node can overlap them on a GPU. They are called from one
+thread.
 """
 
 import time
@@ -17,31 +19,41 @@ import numpy as np
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.files.errors import told
 from vit_perception.files.memory import give_back_freed_memory
+from vit_perception.heads.classification import scores_of, top_classes
 from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.heads.classification import scores_of, top_classes
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
-from vit_perception.streams.sample_history import how_far
-from vit_perception.config.settings import EncoderSettings
-from vit_perception.wire.records import (BadInput, CameraResult, ClassScore, EncoderOutput, FrameResult, PoseAtImage,
-                                  RgbImage, StateAtImage, TokenGroup, TokenSequence)
-from vit_perception.wire.layout import Layout
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
+from vit_perception.streams.sample_history import how_far
+from vit_perception.wire.layout import Layout
+from vit_perception.wire.records import (
+    BadInput,
+    CameraResult,
+    ClassScore,
+    EncoderOutput,
+    FrameResult,
+    PoseAtImage,
+    RgbImage,
+    StateAtImage,
+    TokenGroup,
+    TokenSequence,
+)
 
 
 @dataclass
 class Prepared:
     """One group of images, decoded and resized into the engine's batch.
 
-    ``images`` holds the cameras that are present; ``refused`` the ones whose message could not be used.
-    ``batch`` is (cameras, 3, H, W) uint8; the rows of absent cameras are zero. ``stage_ms`` sums up all cameras,
-    ``camera_ms`` has ``decode`` and ``preprocess`` of each.
+    ``images`` holds the cameras that are present; ``refused`` the ones whose message could not be
+    used. ``batch`` is (cameras, 3, H, W) uint8; the rows of absent cameras are zero. ``stage_ms``
+    sums up all cameras, ``camera_ms`` has ``decode`` and ``preprocess`` of each.
     """
 
     images: dict[str, RgbImage]
@@ -64,27 +76,52 @@ class Pipeline:
         self.parts = parts
         self.opened = opened
         self.engine = opened.engine
-        self.card, self.width, self.grid, self.block = parts.card, parts.width, parts.grid, parts.block
-        self.patch_size_px, self.encoder_sha256, self.heads = parts.patch_size_px, parts.encoder_sha256, parts.heads
+        self.card, self.width, self.grid, self.block = (
+            parts.card,
+            parts.width,
+            parts.grid,
+            parts.block,
+        )
+        self.patch_size_px, self.encoder_sha256, self.heads = (
+            parts.patch_size_px,
+            parts.encoder_sha256,
+            parts.heads,
+        )
         self.dense = parts.dense
         self._preprocess = Preprocessor(self.card.rule)
-        self._decode = {c.name: decode_compressed if c.transport == "compressed" else decode_image
-                        for c in settings.cameras}
+        self._decode = {
+            c.name: decode_compressed if c.transport == "compressed" else decode_image
+            for c in settings.cameras
+        }
         self.camera_in_hand = ""  # for who watches :meth:`prepare` from another thread
-        self._batch = torch.zeros((len(settings.cameras), 3, *self.card.rule.network_size_px), dtype=torch.uint8)
+        self._batch = torch.zeros(
+            (len(settings.cameras), 3, *self.card.rule.network_size_px), dtype=torch.uint8
+        )
 
     @classmethod
-    def open(cls, settings: EncoderSettings, log: Callable[[str], None] = lambda text: None) -> "Pipeline":
-        """Load the checkpoint, heads, tokenizers and fusion weights, and open an engine that passes the parity gate.
+    def open(
+        cls, settings: EncoderSettings, log: Callable[[str], None] = lambda text: None
+    ) -> "Pipeline":
+        """Load the checkpoint, heads, tokenizers and fusion weights, and open an engine that passes
+        the parity gate.
 
-        Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError, EngineError or
-        ValueError with the parameter or file, its value, and what would be accepted; nothing stays open then.
+        Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError,
+        EngineError or ValueError with the parameter or file, its value, and what would be accepted;
+        nothing stays open then.
         """
         log(f"loading checkpoint {settings.model.checkpoint}")
-        loaded = fitted_to(settings, load_checkpoint(settings.model.checkpoint, settings.model.family))
+        loaded = fitted_to(
+            settings, load_checkpoint(settings.model.checkpoint, settings.model.family)
+        )
         parts = Parts(settings, loaded, zero_shot_heads(settings, loaded, log))
-        opened = open_engine(settings.engine, loaded, batch=len(settings.cameras), block=settings.model.block, log=log,
-                             dense=settings.dense.enabled)
+        opened = open_engine(
+            settings.engine,
+            loaded,
+            batch=len(settings.cameras),
+            block=settings.model.block,
+            log=log,
+            dense=settings.dense.enabled,
+        )
         try:
             pipeline = cls(settings, parts, opened)
         except BaseException:
@@ -95,9 +132,11 @@ class Pipeline:
         return pipeline
 
     def apply(self, settings: EncoderSettings) -> None:
-        """Go on with other policies, labels and outputs, from the next call on. Raises BadSetting for wrong labels.
+        """Go on with other policies, labels and outputs, from the next call on. Raises BadSetting
+        for wrong labels.
 
-        What the engine, the parts and the layout's groups were made for must be the same in ``settings``.
+        What the engine, the parts and the layout's groups were made for must be the same in
+        ``settings``.
         """
         self.parts.check_labels(settings)
         self.settings = settings
@@ -107,14 +146,15 @@ class Pipeline:
         self.engine.close()
         give_back_freed_memory()
 
-    # -- prepare ---------------------------------------------------------------------------------------------
+    # -- prepare -----------------------------------------------------------------------------------
 
     def prepare(self, messages: Mapping[str, Any]) -> Prepared:
-        """Decode and resize one message a camera; cameras that are absent from ``messages`` get zero rows.
+        """Decode and resize one message a camera; cameras that are absent from ``messages`` get
+        zero rows.
 
-        A message that cannot be used lands in ``refused`` and counts as absent; so does one at which the code fails,
-        with the reason ``error`` and the traceback. The batch is the pipeline's own buffer and holds until the next
-        call.
+        A message that cannot be used lands in ``refused`` and counts as absent; so does one at
+        which the code fails, with the reason ``error`` and the traceback. The batch is the
+        pipeline's own buffer and holds until the next call.
         """
         prepared = Prepared({}, {}, self._batch.numpy(), {"decode": 0.0, "preprocess": 0.0})
         for row, camera in enumerate(self.settings.cameras):
@@ -125,7 +165,9 @@ class Pipeline:
                     continue
                 except BadInput as error:
                     prepared.refused[camera.name] = error
-                except Exception as error:  # a defect at one camera's picture is not the others' trouble
+                except (
+                    Exception
+                ) as error:  # a defect at one camera's picture is not the others' trouble
                     prepared.refused[camera.name] = BadInput("error", told(error))
             self._batch[row].zero_()
         return prepared
@@ -141,12 +183,15 @@ class Pipeline:
         decoded = time.perf_counter()
         self._preprocess(image, out=self._batch[row])
         prepared.images[camera] = image
-        spent = {"decode": 1e3 * (decoded - started), "preprocess": 1e3 * (time.perf_counter() - decoded)}
+        spent = {
+            "decode": 1e3 * (decoded - started),
+            "preprocess": 1e3 * (time.perf_counter() - decoded),
+        }
         prepared.camera_ms[camera] = spent
         for stage, value in spent.items():
             prepared.stage_ms[stage] += value
 
-    # -- encode ----------------------------------------------------------------------------------------------
+    # -- encode ------------------------------------------------------------------------------------
 
     def encode(self, prepared: Prepared) -> EncoderOutput:
         """Run the encoder once for all cameras. The output holds until the next call."""
@@ -155,52 +200,103 @@ class Pipeline:
         prepared.stage_ms["infer"] = 1e3 * (time.perf_counter() - started)
         return output
 
-    # -- assemble --------------------------------------------------------------------------------------------
+    # -- assemble ----------------------------------------------------------------------------------
 
-    def assemble(self, prepared: Prepared, output: EncoderOutput, poses: Mapping[str, PoseAtImage],
-                 states: Mapping[str, StateAtImage] | None = None) -> FrameResult:
-        """Heads, pose and state tokens, and fusion. Per-camera arrays are views of ``output``; tokens are a copy.
+    def assemble(
+        self,
+        prepared: Prepared,
+        output: EncoderOutput,
+        poses: Mapping[str, PoseAtImage],
+        states: Mapping[str, StateAtImage] | None = None,
+    ) -> FrameResult:
+        """Heads, pose and state tokens, and fusion. Per-camera arrays are views of ``output``;
+        tokens are a copy.
 
-        Raises BadInput: ``pose_missing`` where ``poses.policy`` is ``require`` and an arm has no pose,
-        ``state_missing`` likewise, ``not_finite`` where the engine went wrong.
+        Raises BadInput: ``pose_missing`` where ``poses.policy`` is ``require`` and an arm has no
+        pose, ``state_missing`` likewise, ``not_finite`` where the engine went wrong.
         """
         started = time.perf_counter()
         states = states or {}
         self._require(poses, states, prepared.first.stamp_ns)
-        cameras = {camera.name: self._camera_result(camera.name, row, prepared, output)
-                   for row, camera in enumerate(self.settings.cameras) if camera.name in prepared.images}
-        sequence = TokenSequence.of([*self._image_groups(prepared, output), *self._body_groups(poses, states)])
+        cameras = {
+            camera.name: self._camera_result(camera.name, row, prepared, output)
+            for row, camera in enumerate(self.settings.cameras)
+            if camera.name in prepared.images
+        }
+        sequence = TokenSequence.of(
+            [*self._image_groups(prepared, output), *self._body_groups(poses, states)]
+        )
         if not np.isfinite(sequence.tokens).all():
-            raise BadInput("not_finite", f"{self.engine.runtime} gave NaN or infinity; accepted: finite features")
+            raise BadInput(
+                "not_finite",
+                f"{self.engine.runtime} gave NaN or infinity; accepted: finite features",
+            )
         embedding = self.parts.fusion.embedding(sequence)
         prepared.stage_ms["assemble"] = 1e3 * (time.perf_counter() - started)
-        return FrameResult(prepared.first.stamp_ns, prepared.first.frame_id, cameras, dict(poses), sequence,
-                           embedding, prepared.stage_ms, dict(states))
+        return FrameResult(
+            prepared.first.stamp_ns,
+            prepared.first.frame_id,
+            cameras,
+            dict(poses),
+            sequence,
+            embedding,
+            prepared.stage_ms,
+            dict(states),
+        )
 
-    def _require(self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage], stamp_ns: int) -> None:
+    def _require(
+        self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage], stamp_ns: int
+    ) -> None:
         if self.settings.pose_policy == "require":
-            missing = [f"{arm.name} ({how_far(poses[arm.name].nearest_ns)})" for arm in self.settings.poses
-                       if poses[arm.name].pose is None]
+            missing = [
+                f"{arm.name} ({how_far(poses[arm.name].nearest_ns)})"
+                for arm in self.settings.poses
+                if poses[arm.name].pose is None
+            ]
             if missing:
-                raise BadInput("pose_missing", f"no pose of {', '.join(missing)} near the image stamp {stamp_ns} ns; "
-                               "accepted: a sample within poses.<name>.max_skew_s, or poses.policy: mask")
+                raise BadInput(
+                    "pose_missing",
+                    f"no pose of {', '.join(missing)} near the image stamp {stamp_ns} ns; "
+                    "accepted: a sample within poses.<name>.max_skew_s, or poses.policy: mask",
+                )
         if self.settings.state_policy == "require":
-            lacking = [f"{name} ({', '.join(found.lacking)}; {how_far(found.nearest_ns)})"
-                       for name, found in ((s.name, states[s.name]) for s in self.settings.states)
-                       if found.state is None]
+            lacking = [
+                f"{name} ({', '.join(found.lacking)}; {how_far(found.nearest_ns)})"
+                for name, found in ((s.name, states[s.name]) for s in self.settings.states)
+                if found.state is None
+            ]
             if lacking:
-                raise BadInput("state_missing", f"no joints of {', '.join(lacking)} near the image stamp {stamp_ns} "
-                               "ns; accepted: samples within states.<name>.max_skew_s, or states.policy: mask")
+                raise BadInput(
+                    "state_missing",
+                    f"no joints of {', '.join(lacking)} near the image stamp {stamp_ns} "
+                    "ns; accepted: samples within states.<name>.max_skew_s, or states.policy: mask",
+                )
 
-    def _camera_result(self, name: str, row: int, prepared: Prepared, output: EncoderOutput) -> CameraResult:
+    def _camera_result(
+        self, name: str, row: int, prepared: Prepared, output: EncoderOutput
+    ) -> CameraResult:
         cls_token, patch_tokens = output.cls_token[row], output.patch_tokens[row]
-        return CameraResult(prepared.images[name], cls_token, patch_tokens, output.cls_attention[row], self.grid,
-                            self._classes(name, cls_token, patch_tokens, output, row),
-                            None if output.block_tokens is None else output.block_tokens[row])
+        return CameraResult(
+            prepared.images[name],
+            cls_token,
+            patch_tokens,
+            output.cls_attention[row],
+            self.grid,
+            self._classes(name, cls_token, patch_tokens, output, row),
+            None if output.block_tokens is None else output.block_tokens[row],
+        )
 
-    def _classes(self, name: str, cls_token: np.ndarray, patch_tokens: np.ndarray, output: EncoderOutput,
-                 row: int) -> tuple[ClassScore, ...]:
-        """The camera's own head or zero-shot labels where it has them, else the checkpoint's head, else nothing."""
+    def _classes(
+        self,
+        name: str,
+        cls_token: np.ndarray,
+        patch_tokens: np.ndarray,
+        output: EncoderOutput,
+        row: int,
+    ) -> tuple[ClassScore, ...]:
+        """The camera's own head or zero-shot labels where it has them, else the checkpoint's head,
+        else nothing.
+        """
         if name in self.heads:
             scores = self.heads[name].scores(cls_token, patch_tokens)
         elif output.logits is not None:
@@ -215,10 +311,14 @@ class Pipeline:
         for row, camera in enumerate(self.settings.cameras):
             present = camera.name in prepared.images
             groups.append(TokenGroup("cls", camera.name, output.cls_token[row][None], present))
-            groups.append(TokenGroup("patch", camera.name, output.patch_tokens[row], present, self.grid))
+            groups.append(
+                TokenGroup("patch", camera.name, output.patch_tokens[row], present, self.grid)
+            )
         return groups
 
-    def _body_groups(self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage]) -> list[TokenGroup]:
+    def _body_groups(
+        self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage]
+    ) -> list[TokenGroup]:
         missing = np.zeros((1, self.width), np.float32)
         groups = []
         for arm in self.settings.poses:
@@ -227,22 +327,29 @@ class Pipeline:
             groups.append(TokenGroup("pose", arm.name, tokens, pose is not None))
         for settings in self.settings.states:
             state = states[settings.name].state
-            tokens = missing if state is None else self.parts.state_tokenizers[settings.name].encode(state.numbers)
+            tokens = (
+                missing
+                if state is None
+                else self.parts.state_tokenizers[settings.name].encode(state.numbers)
+            )
             groups.append(TokenGroup("state", settings.name, tokens, state is not None))
         return groups
 
     def dense_values(self, camera: CameraResult) -> np.ndarray:
-        """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see :class:`DenseMap`.
+        """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see
+        :class:`DenseMap`.
 
-        It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid until the next
-        :meth:`encode`; ``dense.enabled`` has to be true.
+        It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid
+        until the next :meth:`encode`; ``dense.enabled`` has to be true.
         """
         return self.dense(camera.block_tokens, self._preprocess.plan(camera.image.size))
 
-    # -- what the outputs mean -------------------------------------------------------------------------------
+    # -- what the outputs mean ---------------------------------------------------------------------
 
     def labels_of(self, camera: str) -> tuple[str, ...]:
-        """The class labels of ``camera``, in the order of its scores; empty where it is not classified."""
+        """The class labels of ``camera``, in the order of its scores; empty where it is not
+        classified.
+        """
         return self.parts.labels_of(next(c for c in self.settings.cameras if c.name == camera))
 
     def geometry(self, source_size_px: tuple[int, int]) -> PatchGeometry:
@@ -250,10 +357,21 @@ class Pipeline:
         return PatchGeometry(self._preprocess.plan(source_size_px), self.patch_size_px)
 
     def network_view(self, image: RgbImage) -> np.ndarray:
-        """The pixels of ``image`` that the network sees, (H, W, 3) uint8 RGB, for pictures drawn over them."""
+        """The pixels of ``image`` that the network sees, (H, W, 3) uint8 RGB, for pictures drawn
+        over them.
+        """
         return self._preprocess(image).permute(1, 2, 0).contiguous().numpy()
 
     def layout(self, sources: Mapping[str, RgbImage] | None = None) -> Layout:
-        """How to read the outputs. ``sources`` are images seen so far: their size gives the geometry."""
-        return layout_of(self.settings, self.parts, self._preprocess, sources or {}, self.engine.runtime,
-                         self.engine.precision, self.opened.report.min_cosine)
+        """How to read the outputs. ``sources`` are images seen so far: their size gives the
+        geometry.
+        """
+        return layout_of(
+            self.settings,
+            self.parts,
+            self._preprocess,
+            sources or {},
+            self.engine.runtime,
+            self.engine.precision,
+            self.opened.report.min_cosine,
+        )

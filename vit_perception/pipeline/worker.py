@@ -1,4 +1,6 @@
-"""The thread that opens, verifies and runs the engine, so that receiving never waits for inference."""
+"""The thread that opens, verifies and runs the engine, so that receiving never waits for
+inference.
+"""
 
 import threading
 import time
@@ -10,9 +12,9 @@ from typing import Any
 
 from vit_perception.engines.cuda.fault import GpuLost, lost
 from vit_perception.files.errors import OperationFailed, traced
+from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.wire.records import BadInput, FrameResult
 
@@ -23,9 +25,11 @@ ENDING_S = 1.5  # the same where the process is to end
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """An image message as it waits for the worker: when it came (monotonic, ns), and how long after its stamp.
+    """An image message as it waits for the worker: when it came (monotonic, ns), and how long after
+    its stamp.
 
-    ``receive_ms`` is None where the stamp is of another clock than the node's (a bag without ``/clock``).
+    ``receive_ms`` is None where the stamp is of another clock than the node's (a bag without
+    ``/clock``).
     """
 
     message: Any
@@ -34,31 +38,43 @@ class Received:
 
 
 class EngineFailed(OperationFailed):
-    """The engine raised while it ran. What is wrong with it (a lost device) does not pass by itself."""
+    """The engine raised while it ran. What is wrong with it (a lost device) does not pass by
+    itself.
+    """
 
 
 class WorkerStuck(OperationFailed):
-    """The thread does not come back from what it does: an engine that hangs, a picture that takes minutes."""
+    """The thread does not come back from what it does: an engine that hangs, a picture that takes
+    minutes.
+    """
 
 
 class EncoderWorker:
-    """One thread. ``changed`` is the lock around ``sync``, notified when an image or a pose has come.
+    """One thread. ``changed`` is the lock around ``sync``, notified when an image or a pose has
+    come.
 
-    ``publish`` sends a frame; ``warn`` takes a camera's name and the text of what was wrong with its image;
-    ``failed`` is told what ended the work before ``stop`` was called; ``wanted`` gives False once the process is told
-    to end.
+    ``publish`` sends a frame; ``warn`` takes a camera's name and the text of what was wrong with
+    its image; ``failed`` is told what ended the work before ``stop`` was called; ``wanted`` gives
+    False once the process is told to end.
     """
 
-    def __init__(self, changed: threading.Condition, publish: Callable[[FrameResult], None],
-                 warn: Callable[[str, str], None], failed: Callable[[Exception], None],
-                 wanted: Callable[[], bool] = lambda: True):
+    def __init__(
+        self,
+        changed: threading.Condition,
+        publish: Callable[[FrameResult], None],
+        warn: Callable[[str, str], None],
+        failed: Callable[[Exception], None],
+        wanted: Callable[[], bool] = lambda: True,
+    ):
         self._changed = changed
         self._publish = publish
         self._warn = warn
         self._failed = failed
         self._wanted = wanted
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        self._job: Future | None = None  # what the thread was last given: to open, to run, or to close
+        self._job: Future | None = (
+            None  # what the thread was last given: to open, to run, or to close
+        )
         self._opens = False
         self._pipeline: Pipeline | None = None
         self._stop = False
@@ -67,24 +83,33 @@ class EncoderWorker:
         self.latencies = StageLatencies()
         self.camera_latencies: dict[str, StageLatencies] = {}
 
-    # -- what it is at ---------------------------------------------------------------------------------------
+    # -- what it is at -----------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Does the thread do anything, be it wait for images? Nothing can stop an engine that hangs in a run."""
+        """Does the thread do anything, be it wait for images? Nothing can stop an engine that hangs
+        in a run.
+        """
         return self._job is not None and not self._job.done()
 
     @property
     def opening(self) -> bool:
-        """Does it still open an engine? After an interrupt it may, and nothing can stop a runtime that builds one."""
+        """Does it still open an engine? After an interrupt it may, and nothing can stop a runtime
+        that builds one.
+        """
         return self._opens and self.busy
 
     @property
     def doing(self) -> str:
-        """What it is at, and for how long: ``prepare of camera wrist, for 12.3 s``. Any thread may ask."""
+        """What it is at, and for how long: ``prepare of camera wrist, for 12.3 s``. Any thread may
+        ask.
+        """
         pipeline = self._pipeline if self._stage == "prepare" else None
         camera = pipeline.camera_in_hand if pipeline else ""
-        return f"{self._stage}{camera and f' of camera {camera}'}, for {time.monotonic() - self._since_s:.1f} s"
+        return (
+            f"{self._stage}{camera and f' of camera {camera}'}, for "
+            f"{time.monotonic() - self._since_s:.1f} s"
+        )
 
     def at(self, stage: str) -> None:
         """From now on it is at ``stage``."""
@@ -93,8 +118,11 @@ class EncoderWorker:
     def check_idle(self) -> None:
         """Raise WorkerStuck while the thread is at anything: two jobs never share an engine."""
         if self.busy:
-            raise WorkerStuck(f"the worker has not come back from: {self.doing}; accepted: once it has, or in a new "
-                              "process")
+            raise WorkerStuck(
+                f"the worker has not come back from: {self.doing}; accepted: once it has, or in a "
+                "new "
+                "process"
+            )
 
     def _begin(self, stage: str, job: Callable, *arguments: Any) -> Future:
         self.check_idle()
@@ -103,20 +131,24 @@ class EncoderWorker:
         return self._job
 
     def _wait(self, job: Future, limit_s: float) -> None:
-        """Until ``job`` is done. Raises WorkerStuck after ``limit_s``, or ENDING_S where the node is to end."""
+        """Until ``job`` is done. Raises WorkerStuck after ``limit_s``, or ENDING_S where the node
+        is to end.
+        """
         begun_s = time.monotonic()
         while not wait([job], timeout=0.05).done:
             waited_s = time.monotonic() - begun_s
             if waited_s >= limit_s or (waited_s >= ENDING_S and not self._wanted()):
                 self.check_idle()
 
-    # -- the jobs --------------------------------------------------------------------------------------------
+    # -- the jobs ----------------------------------------------------------------------------------
 
     def open(self, make: Callable[[], Pipeline]) -> Pipeline:
-        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it raises.
+        """Run ``make`` on the thread that will use what it opens, and wait for it. Raises what it
+        raises.
 
-        Raises KeyboardInterrupt once ``wanted`` gives False (looked at every 0.1 s); ``make`` may run on for minutes.
-        Raises WorkerStuck where the thread has not come back from what it did before.
+        Raises KeyboardInterrupt once ``wanted`` gives False (looked at every 0.1 s); ``make`` may
+        run on for minutes. Raises WorkerStuck where the thread has not come back from what it did
+        before.
         """
         job, self._opens = self._begin("open", make), True
         while not wait([job], timeout=0.1).done:
@@ -136,7 +168,9 @@ class EncoderWorker:
         self._begin("waiting for images", self._run, pipeline, sync, poses)
 
     def change(self, action: Callable[[], None]) -> None:
-        """Run ``action`` between two frames, so that no frame is made half before and half after it."""
+        """Run ``action`` between two frames, so that no frame is made half before and half after
+        it.
+        """
         with self._changed:
             if not self.busy:
                 action()
@@ -147,8 +181,8 @@ class EncoderWorker:
     def stop(self, limit_s: float | None = None) -> None:
         """Finish the frame in hand and stop. Safe when it does not run.
 
-        Raises WorkerStuck where the frame is not finished within ``limit_s`` (default STOP_S): the thread ends with it,
-        and may be stopped again.
+        Raises WorkerStuck where the frame is not finished within ``limit_s`` (default STOP_S): the
+        thread ends with it, and may be stopped again.
         """
         with self._changed:
             self._stop = True
@@ -160,7 +194,9 @@ class EncoderWorker:
         self._make_changes()
 
     def close(self, pipeline: Pipeline | None, limit_s: float | None = None) -> None:
-        """Stop, and free the pipeline on its own thread. Raises WorkerStuck as :meth:`stop` does."""
+        """Stop, and free the pipeline on its own thread. Raises WorkerStuck as :meth:`stop`
+        does.
+        """
         self.stop(limit_s)
         if pipeline is not None:
             job = self._begin("closing the engine", pipeline.close)
@@ -190,7 +226,8 @@ class EncoderWorker:
                 taken = None
                 while not self._stop:
                     self._make_changes()
-                    # Asked anew each time: another rate is in force at once, not after the former period.
+                    # Asked anew each time: another rate is in force at once, not after the former
+                    # period.
                     most_hz = pipeline.settings.output.max_rate_hz
                     wait_s = last_run_s + 1.0 / most_hz - time.monotonic() if most_hz else 0.0
                     # Taken as late as possible, so that the newest image is the one encoded.
@@ -205,23 +242,30 @@ class EncoderWorker:
 
     @staticmethod
     def _idle_s(sync: CameraSync) -> float | None:
-        """After how long without a message a group may be there: with a silent or a slow camera time completes it."""
+        """After how long without a message a group may be there: with a silent or a slow camera
+        time completes it.
+        """
         if len(sync.cameras) == 1:
             return None
         if sync.put_off_until_ns is None:
             return LONGEST_IDLE_S
         return min(LONGEST_IDLE_S, max(0.0, (sync.put_off_until_ns - time.monotonic_ns()) / 1e9))
 
-    def _encode(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]) -> None:
+    def _encode(
+        self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]
+    ) -> None:
         """One group through the pipeline. Whatever happens, each of its images is accounted for.
 
-        Raises EngineFailed where the engine does, GpuLost where the process can use the GPU no more.
+        Raises EngineFailed where the engine does, GpuLost where the process can use the GPU no
+        more.
         """
         outcome = dict.fromkeys(taken, "error")
         begin_ns = time.monotonic_ns()
         try:
             self.at("prepare")
-            prepared = pipeline.prepare({camera: received.message for camera, received in taken.items()})
+            prepared = pipeline.prepare(
+                {camera: received.message for camera, received in taken.items()}
+            )
             for camera, error in prepared.refused.items():
                 outcome[camera] = error.reason
                 self._warn(camera, str(error))
@@ -262,15 +306,24 @@ class EncoderWorker:
                 for camera, reason in outcome.items():
                     sync.finish(camera, reason)
 
-    def _note(self, result: FrameResult, camera_ms: dict[str, dict[str, float]], taken: dict[str, Received],
-              begin_ns: int) -> None:
-        """Latencies of one published frame: by stage, and by camera from its stamp to what was published."""
+    def _note(
+        self,
+        result: FrameResult,
+        camera_ms: dict[str, dict[str, float]],
+        taken: dict[str, Received],
+        begin_ns: int,
+    ) -> None:
+        """Latencies of one published frame: by stage, and by camera from its stamp to what was
+        published.
+        """
         self.latencies.add(result.stage_ms)
         now_ns = time.monotonic_ns()
         for camera in result.cameras:
             received = taken[camera]
             stages = camera_ms[camera] | {"queue": (begin_ns - received.arrived_ns) / 1e6}
             if received.receive_ms is not None:
-                stages |= {"receive": received.receive_ms,
-                           "age": received.receive_ms + (now_ns - received.arrived_ns) / 1e6}
+                stages |= {
+                    "receive": received.receive_ms,
+                    "age": received.receive_ms + (now_ns - received.arrived_ns) / 1e6,
+                }
             self.camera_latencies[camera].add(stages)

@@ -1,1 +1,3 @@
-"""For policy authors: live observations without rclpy (``live``), and `embed`'s files as a torch data set."""
+"""For policy authors: live observations without rclpy (``live``), and `embed`'s files as a torch
+data set.
+"""

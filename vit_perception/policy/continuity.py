@@ -9,17 +9,22 @@ _MOST_NS = (1 << 63) - 1
 
 
 def checked_max_gap_ns(history: int, stride: int, max_gap_s: float) -> int:
-    """``max_gap_s`` in ns. Raises InvalidValue where one of the three numbers of a window is none."""
+    """``max_gap_s`` in ns. Raises InvalidValue where one of the three numbers of a window is
+    none.
+    """
     if history < 1 or stride < 1 or not max_gap_s > 0:
-        raise InvalidValue(f"history is {shown(history)}, stride {shown(stride)}, max_gap_s {shown(max_gap_s)}; "
-                           "accepted: 1 or more, and a time above 0")
+        raise InvalidValue(
+            f"history is {shown(history)}, stride {shown(stride)}, max_gap_s {shown(max_gap_s)}; "
+            "accepted: 1 or more, and a time above 0"
+        )
     return round(max_gap_s * 1e9) if max_gap_s < _MOST_NS / 1e9 else _MOST_NS
 
 
 def follows(step_ns: Any, same_episode: Any, same_layout: Any, max_gap_ns: int) -> Any:
-    """Whether a frame goes on where the one before it ended, for single values or for arrays of them.
+    """Whether a frame goes on where the one before it ended, for single values or for arrays of
+    them.
 
-    ``step_ns`` is the time from the one to the other. A step back, a step of 0, one longer than ``max_gap_ns``,
-    another episode and another layout are breaks: a window never spans one.
+    ``step_ns`` is the time from the one to the other. A step back, a step of 0, one longer than
+    ``max_gap_ns``, another episode and another layout are breaks: a window never spans one.
     """
     return (step_ns > 0) & (step_ns <= max_gap_ns) & same_episode & same_layout

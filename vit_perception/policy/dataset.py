@@ -1,4 +1,6 @@
-"""`embed`'s output as a torch data set: windows over time, in any order, from any number of workers."""
+"""`embed`'s output as a torch data set: windows over time, in any order, from any number of
+workers.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,49 +18,77 @@ from vit_perception.wire.layout import MEASURED, Layout, differing_fields
 
 
 class FeatureDataset(Dataset):
-    """Map-style: item i is the window that ends at the i-th frame which has enough before it in its episode.
+    """Map-style: item i is the window that ends at the i-th frame which has enough before it in its
+    episode.
 
-    An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool, ``stamps_ns`` (history,)
-    int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion xyzw; NaN where missing), ``states`` by name
-    (history, joints and fields as ``layouts[0].states`` names them) float64, ``embedding``
-    (history, L) where it was stored, ``layout`` (int), and each of ``columns`` with a leading axis of ``history``.
-    Frames of a window are ``stride`` frames apart, oldest first. A window never spans two episodes, two layouts, a
+    An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool,
+    ``stamps_ns`` (history,) int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion
+    xyzw; NaN where missing), ``states`` by name (history, joints and fields as
+    ``layouts[0].states`` names them) float64, ``embedding`` (history, L) where it was stored,
+    ``layout`` (int), and each of ``columns`` with a leading axis of ``history``. Frames of a window
+    are ``stride`` frames apart, oldest first. A window never spans two episodes, two layouts, a
     step back in time, or a gap of more than ``max_gap_s`` between frames that follow one another.
-    ``layouts[item["layout"]]`` says how to read an item. They differ in a camera's geometry alone (its image size and
-    what follows from it, and its frame_id): ValueError names what else differs in a folder, which is then no data set.
-    Files are opened by the process that reads them, when it does; nothing is shared between workers.
+    ``layouts[item["layout"]]`` says how to read an item. They differ in a camera's geometry alone
+    (its image size and what follows from it, and its frame_id): ValueError names what else differs
+    in a folder, which is then no data set. Files are opened by the process that reads them, when it
+    does; nothing is shared between workers.
     """
 
-    def __init__(self, folder: Path | str, history: int = 1, stride: int = 1, max_gap_s: float = MAX_GAP_S,
-                 columns: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        folder: Path | str,
+        history: int = 1,
+        stride: int = 1,
+        max_gap_s: float = MAX_GAP_S,
+        columns: tuple[str, ...] = (),
+    ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self.files = FeatureFiles(folder)
         self.history, self.stride = history, stride
         check_one_meaning(self.files)
         stored = self.files.columns
         groups = self.layouts[0].groups if self.layouts else ()
-        self.arms, self.states = ([g.source for g in groups if g.kind == kind] for kind in ("pose", "state"))
+        self.arms, self.states = (
+            [g.source for g in groups if g.kind == kind] for kind in ("pose", "state")
+        )
         self._extra = tuple(columns)
-        self._names = ("stamp_ns", "mask", *(n for n in ("tokens", "embedding") if n in stored),
-                       *(f"{name}.pose" for name in self.arms), *(f"{name}.state" for name in self.states),
-                       *self._extra)
+        self._names = (
+            "stamp_ns",
+            "mask",
+            *(n for n in ("tokens", "embedding") if n in stored),
+            *(f"{name}.pose" for name in self.arms),
+            *(f"{name}.state" for name in self.states),
+            *self._extra,
+        )
         if unknown := [name for name in self._names if name not in stored and stored]:
             raise InvalidValue(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
         self._ends = self._complete_windows(max_gap_ns)
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """How to read the tokens; what :class:`vit_perception.policy.live.LiveDecoder` takes as ``expected``."""
+        """How to read the tokens; what :class:`vit_perception.policy.live.LiveDecoder` takes as
+        ``expected``.
+        """
         return self.files.layouts
 
     def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
         """Rows that have (history - 1) * stride rows before them without a break."""
         stamps_ns = self.files.stamp_ns
-        going_on = follows(np.diff(stamps_ns), np.diff(self.files.episode) == 0,
-                           np.diff(self.files.layout_index) == 0, max_gap_ns)
-        begins = np.concatenate([[0], np.flatnonzero(~going_on) + 1]) if len(stamps_ns) else np.zeros(0, int)
+        going_on = follows(
+            np.diff(stamps_ns),
+            np.diff(self.files.episode) == 0,
+            np.diff(self.files.layout_index) == 0,
+            max_gap_ns,
+        )
+        begins = (
+            np.concatenate([[0], np.flatnonzero(~going_on) + 1])
+            if len(stamps_ns)
+            else np.zeros(0, int)
+        )
         rows = np.arange(len(stamps_ns))
-        since = rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
+        since = (
+            rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
+        )
         return rows[since >= (self.history - 1) * self.stride]
 
     def __len__(self) -> int:
@@ -69,7 +99,9 @@ class FeatureDataset(Dataset):
         end = int(self._ends[index])
         rows = range(end - (self.history - 1) * self.stride, end + 1, self.stride)
         parts = [self.files.row(row, self._names) for row in rows]
-        stacked = {name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in self._names}
+        stacked = {
+            name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in self._names
+        }
         item: dict[str, Any] = {"stamps_ns": stacked.pop("stamp_ns")}
         item["poses"] = {name: stacked.pop(f"{name}.pose") for name in self.arms}
         item["states"] = {name: stacked.pop(f"{name}.state") for name in self.states}
@@ -77,14 +109,24 @@ class FeatureDataset(Dataset):
 
 
 def check_one_meaning(files: FeatureFiles) -> None:
-    """Raise ValueError where rows of ``files`` have no layout, or layouts that give the tokens another meaning."""
-    if len(files) and not 0 <= files.layout_index.min() <= files.layout_index.max() < len(files.layouts):
-        raise InvalidValue(f"{files.folder} has rows of layout {files.layout_index.min()} to {files.layout_index.max()}"
-                           f"; accepted: 0 to {len(files.layouts) - 1}, as its manifest has them")
+    """Raise ValueError where rows of ``files`` have no layout, or layouts that give the tokens
+    another meaning.
+    """
+    if len(files) and not 0 <= files.layout_index.min() <= files.layout_index.max() < len(
+        files.layouts
+    ):
+        raise InvalidValue(
+            f"{files.folder} has rows of layout {files.layout_index.min()} to "
+            f"{files.layout_index.max()}"
+            f"; accepted: 0 to {len(files.layouts) - 1}, as its manifest has them"
+        )
     for number, layout in enumerate(files.layouts[1:], 1):
         if differences := differing_fields(_meaning(files.layouts[0]), _meaning(layout)):
-            raise InvalidValue(f"{files.folder}: layout {number} is not that of layout 0: {'; '.join(differences[:4])}"
-                               "; accepted: layouts that differ in the geometry of a camera alone")
+            raise InvalidValue(
+                f"{files.folder}: layout {number} is not that of layout 0: "
+                f"{'; '.join(differences[:4])}"
+                "; accepted: layouts that differ in the geometry of a camera alone"
+            )
 
 
 def _meaning(layout: Layout) -> dict[str, Any]:

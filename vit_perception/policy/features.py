@@ -1,4 +1,6 @@
-"""The files that `vit-perception embed` wrote, read row by row: Parquet and safetensors, opened when first needed."""
+"""The files that `vit-perception embed` wrote, read row by row: Parquet and safetensors, opened
+when first needed.
+"""
 
 import json
 import os
@@ -18,26 +20,38 @@ OPEN_FILES, KEPT_GROUPS = 16, 8
 
 
 class FeatureFiles:
-    """One finished folder of `embed`. Rows are numbered from 0 over all files; arrays are as docs/bags.md says.
+    """One finished folder of `embed`. Rows are numbered from 0 over all files; arrays are as
+    docs/bags.md says.
 
-    ``layouts`` are those that occur; ``stamp_ns``, ``episode`` and ``layout_index`` are small and read at once.
-    Raises ValueError for a folder that is none, is not finished, or is of another format.
+    ``layouts`` are those that occur; ``stamp_ns``, ``episode`` and ``layout_index`` are small and
+    read at once. Raises ValueError for a folder that is none, is not finished, or is of another
+    format.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         path = self.folder / "manifest.json"
         if not path.is_file():
-            raise InvalidValue(f"{self.folder} has no manifest.json; accepted: a folder of `vit-perception embed`")
+            raise InvalidValue(
+                f"{self.folder} has no manifest.json; accepted: a folder of `vit-perception embed`"
+            )
         self.manifest = json.loads(path.read_text())
         if self.manifest.get("format") != FORMAT:
-            raise InvalidValue(f"{path} has format {self.manifest.get('format')!r}; accepted: {FORMAT}")
+            raise InvalidValue(
+                f"{path} has format {self.manifest.get('format')!r}; accepted: {FORMAT}"
+            )
         if not self.manifest["complete"]:
-            raise InvalidValue(f"{self.folder} is not finished; give the same `vit-perception embed` command again")
+            raise InvalidValue(
+                f"{self.folder} is not finished; give the same `vit-perception embed` command again"
+            )
         self.file_format = self.manifest["run"]["file_format"]
         if self.file_format not in READABLE:
-            raise InvalidValue(f"{self.folder} is of {self.file_format}; accepted: {' or '.join(READABLE)}")
-        self.layouts = tuple(Layout.from_json(json.dumps(layout)) for layout in self.manifest["layouts"])
+            raise InvalidValue(
+                f"{self.folder} is of {self.file_format}; accepted: {' or '.join(READABLE)}"
+            )
+        self.layouts = tuple(
+            Layout.from_json(json.dumps(layout)) for layout in self.manifest["layouts"]
+        )
         shards = self.manifest["shards"]
         self._paths = [self.folder / shard["file"] for shard in shards]
         self._starts = np.cumsum([0, *(shard["frames"] for shard in shards)])
@@ -46,7 +60,8 @@ class FeatureFiles:
         index = [self._whole(k, ("stamp_ns", "episode", "layout")) for k in range(len(shards))]
         self.stamp_ns, self.episode, self.layout_index = (
             np.concatenate([part[name] for part in index]) if index else np.zeros(0, np.int64)
-            for name in ("stamp_ns", "episode", "layout"))
+            for name in ("stamp_ns", "episode", "layout")
+        )
         self.columns = self._file(0).names if shards else ()
 
     def __len__(self) -> int:
@@ -65,12 +80,16 @@ class FeatureFiles:
         return self._file(shard).row(index - int(self._starts[shard]), names)
 
     def verify(self) -> None:
-        """Read every file and compare its checksum. Raises ValueError naming one that is damaged."""
+        """Read every file and compare its checksum. Raises ValueError naming one that is
+        damaged.
+        """
         from vit_perception.files.atomic import file_sha256
 
         for path, shard in zip(self._paths, self.manifest["shards"]):
             if (found := file_sha256(path)) != shard["sha256"]:
-                raise InvalidValue(f"{path} has sha256 {found}; accepted: {shard['sha256']}, as the manifest says")
+                raise InvalidValue(
+                    f"{path} has sha256 {found}; accepted: {shard['sha256']}, as the manifest says"
+                )
 
     def _file(self, shard: int) -> Any:
         # A forked worker has its parent's handles: each process opens its own.
@@ -107,7 +126,9 @@ class _SafetensorsRows:
 
 
 class _ParquetRows:
-    """One Parquet file, memory-mapped: a row is read with its row group, and the last few of those are kept."""
+    """One Parquet file, memory-mapped: a row is read with its row group, and the last few of those
+    are kept.
+    """
 
     def __init__(self, path: Path):
         import pyarrow.parquet as pq
@@ -115,9 +136,16 @@ class _ParquetRows:
         self._file = pq.ParquetFile(path, memory_map=True)
         schema = self._file.schema_arrow
         self.names = tuple(schema.names)
-        self._shapes = {name: tuple(map(int, shape.split(","))) if (shape := schema.metadata[
-            f"shape.{name}".encode()].decode()) else () for name in self.names}
-        sizes = [self._file.metadata.row_group(k).num_rows for k in range(self._file.metadata.num_row_groups)]
+        self._shapes = {
+            name: tuple(map(int, shape.split(",")))
+            if (shape := schema.metadata[f"shape.{name}".encode()].decode())
+            else ()
+            for name in self.names
+        }
+        sizes = [
+            self._file.metadata.row_group(k).num_rows
+            for k in range(self._file.metadata.num_row_groups)
+        ]
         self._starts = np.cumsum([0, *sizes])
         self._groups: OrderedDict[tuple, dict[str, np.ndarray]] = OrderedDict()
 
@@ -131,13 +159,20 @@ class _ParquetRows:
             while len(self._groups) >= KEPT_GROUPS:
                 self._groups.popitem(last=False)
             # Workers are many processes already, and Arrow's threads do not survive a fork.
-            self._groups[key] = self._arrays(self._file.read_row_group(group, columns=list(names), use_threads=False))
-        return {name: values[index - int(self._starts[group])] for name, values in self._groups[key].items()}
+            self._groups[key] = self._arrays(
+                self._file.read_row_group(group, columns=list(names), use_threads=False)
+            )
+        return {
+            name: values[index - int(self._starts[group])]
+            for name, values in self._groups[key].items()
+        }
 
     def _arrays(self, table: Any) -> dict[str, np.ndarray]:
         arrays = {}
         for name in table.column_names:
             column = table.column(name).combine_chunks()
             flat = column.flatten() if self._shapes[name] else column
-            arrays[name] = flat.to_numpy(zero_copy_only=False).reshape(len(column), *self._shapes[name])
+            arrays[name] = flat.to_numpy(zero_copy_only=False).reshape(
+                len(column), *self._shapes[name]
+            )
         return arrays

@@ -1,14 +1,15 @@
-"""The metadata.yaml of a rosbag2 folder: which files it names, how they are packed, what it says that they hold."""
+"""The metadata.yaml of a rosbag2 folder: which files it names, how they are packed, what it says
+that they hold.
+"""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-
-from vit_perception.recordings.storage import Unreadable, shown, some_of
 from vit_perception.files.regular_files import check_regular
 from vit_perception.files.yaml_files import load_yaml
+from vit_perception.recordings.storage import Unreadable, shown, some_of
 
 NEWEST_VERSION = 9
 MOST_METADATA_BYTES = 16 << 20
@@ -16,7 +17,9 @@ MOST_METADATA_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class BagFolder:
-    """What a metadata.yaml says. ``counts`` and ``qos`` are by topic; they may be wrong, and hold what can be read."""
+    """What a metadata.yaml says. ``counts`` and ``qos`` are by topic; they may be wrong, and hold
+    what can be read.
+    """
 
     files: list[Path]
     storage: str
@@ -26,12 +29,16 @@ class BagFolder:
 
 
 def read_folder(folder: Path) -> BagFolder:
-    """The metadata.yaml of ``folder``. Raises Unreadable or InvalidValue saying what of it cannot be used."""
+    """The metadata.yaml of ``folder``. Raises Unreadable or InvalidValue saying what of it cannot
+    be used.
+    """
     content = load_yaml(folder / "metadata.yaml", MOST_METADATA_BYTES)
     said = _of(content, "rosbag2_bagfile_information", dict)
     version = _of(said, "version", int)
     if version > NEWEST_VERSION:
-        raise Unreadable(f"its metadata.yaml is of version {version}; accepted: up to {NEWEST_VERSION}")
+        raise Unreadable(
+            f"its metadata.yaml is of version {version}; accepted: up to {NEWEST_VERSION}"
+        )
     compression = _packed(said)
     topics = _of(said, "topics_with_message_count", list, [])
     counts: dict[str, int] = {}
@@ -42,26 +49,40 @@ def read_folder(folder: Path) -> BagFolder:
         if type(count) is int and count >= 0:
             counts[topic] = counts.get(topic, 0) + count
         qos.setdefault(topic, entry["topic_metadata"].get("offered_qos_profiles", ""))
-    return BagFolder(_files(folder, said), _of(said, "storage_identifier", str), compression, counts, qos)
+    return BagFolder(
+        _files(folder, said), _of(said, "storage_identifier", str), compression, counts, qos
+    )
 
 
 def _packed(said: dict) -> str:
     compression = _of(said, "compression_mode", str, "").lower()
     compression = "" if compression == "none" else compression
     if compression not in ("", "file", "message"):
-        raise Unreadable(f"its compression_mode is {shown(compression)!r}; accepted: none, file, message")
+        raise Unreadable(
+            f"its compression_mode is {shown(compression)!r}; accepted: none, file, message"
+        )
     if compression and (form := _of(said, "compression_format", str, "")) != "zstd":
         raise Unreadable(f"its compression_format is {shown(form)!r}; accepted: zstd")
     return compression
 
 
 def _files(folder: Path, said: dict) -> list[Path]:
-    """The files, all in the folder itself: older versions wrote the folder's name, too, as it was when recording."""
+    """The files, all in the folder itself: older versions wrote the folder's name, too, as it was
+    when recording.
+    """
     files: list[Path] = []
     for given in _of(said, "relative_file_paths", list):
-        if not isinstance(given, str) or ".." in PurePath(given).parts or not PurePath(given).name or "\0" in given:
-            raise Unreadable(f"its metadata.yaml names the file {shown(repr(given))}; accepted: names of files in the "
-                             "folder")
+        if (
+            not isinstance(given, str)
+            or ".." in PurePath(given).parts
+            or not PurePath(given).name
+            or "\0" in given
+        ):
+            raise Unreadable(
+                f"its metadata.yaml names the file {shown(repr(given))}; accepted: names of files "
+                "in the "
+                "folder"
+            )
         file = folder / PurePath(given).name
         if file in files:
             raise Unreadable(f"its metadata.yaml names {shown(file.name)} twice")
@@ -77,6 +98,8 @@ def _of(mapping: Any, key: str, kind: type, otherwise: Any = None) -> Any:
     value = mapping.get(key) if isinstance(mapping, dict) else None
     value = otherwise if value is None else value
     if type(value) is not kind:
-        raise Unreadable(f"its metadata.yaml has {'no' if value is None else 'a wrong'} {key}; accepted: "
-                         f"{ {dict: 'a group', int: 'a number', str: 'a text', list: 'a list'}[kind]}")
+        raise Unreadable(
+            f"its metadata.yaml has {'no' if value is None else 'a wrong'} {key}; accepted: "
+            f"{ {dict: 'a group', int: 'a number', str: 'a text', list: 'a list'}[kind] }"
+        )
     return value

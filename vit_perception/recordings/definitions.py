@@ -1,7 +1,8 @@
-"""Message definitions as bags record them, compared with those of ROS: the bytes are read by ROS's own alone.
+"""Message definitions as bags record them, compared with those of ROS: the bytes are read by ROS's
+own alone.
 
-A definition from a file is never run: no number of it is computed, no name of it becomes code, and types that nobody
-reads are not looked at.
+A definition from a file is never run: no number of it is computed, no name of it becomes code, and
+types that nobody reads are not looked at.
 """
 
 import re
@@ -18,26 +19,61 @@ from vit_perception.recordings.storage import MOST_DEFINITION_BYTES, Channel, Un
 MOST_EXCESS = 32  # bytes that may stand behind a message
 _VISION_MSGS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
-    "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
+    "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] "
+    "results\n",
 }
 _NO_HASH = re.compile(r"(RIHS01_0{64})?")
 _SEPARATOR = re.compile(r"^={10,}[ \t\r]*$", re.MULTILINE)
-_MSG_FIELD = re.compile(r"\s*([A-Za-z][\w/]*)(<=\d+)?(\[(?:<=)?\d*\])?\s+([A-Za-z]\w*)\s*(=)?", re.ASCII)
-# Comments, texts, directives, and the lines between the types; each also where it has no end, so that none is sought
-# again and again. Annotations stand without their texts then, as `@verbatim(language=, text=)`.
-_IDL_NOISE = re.compile(r'//[^\n]*|/\*(?:.*?\*/|.*)|"(?:[^"\\\n]|\\.)*"?|^[ \t]*#[^\n]*|^={10,}[ \t\r]*$|^IDL:[^\n]*',
-                        re.DOTALL | re.MULTILINE)
+_MSG_FIELD = re.compile(
+    r"\s*([A-Za-z][\w/]*)(<=\d+)?(\[(?:<=)?\d*\])?\s+([A-Za-z]\w*)\s*(=)?", re.ASCII
+)
+# Comments, texts, directives, and the lines between the types; each also where it has no end, so
+# that none is sought again and again. Annotations stand without their texts then, as
+# `@verbatim(language=, text=)`.
+_IDL_NOISE = re.compile(
+    r'//[^\n]*|/\*(?:.*?\*/|.*)|"(?:[^"\\\n]|\\.)*"?|^[ \t]*#[^\n]*|^={10,}[ \t\r]*$|^IDL:[^\n]*',
+    re.DOTALL | re.MULTILINE,
+)
 _IDL_ANNOTATION = re.compile(r"@[\w:]+\s*(?:\([^()]*\))?", re.ASCII)
 _MOST_SCOPES = 20
 _IDL_TOKEN = re.compile(r"[A-Za-z_][\w:]*|\d+|[^\s]", re.ASCII)
 # What has the same bytes under several names.
-_SAME = {"byte": "uint8", "char": "uint8", "octet": "uint8", "boolean": "bool", "short": "int16", "long": "int32",
-         "long long": "int64", "unsigned short": "uint16", "unsigned long": "uint32", "unsigned long long": "uint64",
-         "float": "float32", "double": "float64", "long double": "float128"}
-_BASE = {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64",
-         "float128", "string", "wstring", "wchar"}
+_SAME = {
+    "byte": "uint8",
+    "char": "uint8",
+    "octet": "uint8",
+    "boolean": "bool",
+    "short": "int16",
+    "long": "int32",
+    "long long": "int64",
+    "unsigned short": "uint16",
+    "unsigned long": "uint32",
+    "unsigned long long": "uint64",
+    "float": "float32",
+    "double": "float64",
+    "long double": "float128",
+}
+_BASE = {
+    "bool",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float32",
+    "float64",
+    "float128",
+    "string",
+    "wstring",
+    "wchar",
+}
 
-Fields = list[tuple[str, str]]  # name and type of each, as `uint8[]`, `float64[9]`, `std_msgs/msg/Header`
+Fields = list[
+    tuple[str, str]
+]  # name and type of each, as `uint8[]`, `float64[9]`, `std_msgs/msg/Header`
 
 
 @cache
@@ -51,23 +87,28 @@ def typestore() -> Typestore:
 
 
 def why_not_readable(channel: Channel) -> str:
-    """Why messages of ``channel`` cannot be read, or an empty text: their type is unknown here, or is another one by
-    the recorded definition than in ROS."""
+    """Why messages of ``channel`` cannot be read, or an empty text: their type is unknown here, or
+    is another one by the recorded definition than in ROS.
+    """
     if channel.type_name not in typestore().fielddefs:
         return f"its type {channel.type_name} is none that is read here"
     return difference(channel)
 
 
 def difference(channel: Channel) -> str:
-    """How the recorded definition of the type of ``channel`` differs from that of ROS; empty where it does not, where
-    none is recorded, or where the type is unknown here."""
+    """How the recorded definition of the type of ``channel`` differs from that of ROS; empty where
+    it does not, where none is recorded, or where the type is unknown here.
+    """
     store, name = typestore(), channel.type_name
     if name not in store.fielddefs:
         return ""
     if not channel.definition:
         if _NO_HASH.fullmatch(channel.digest) or channel.digest == store.hash_rihs01(name):
             return ""
-        return f"the bag's hash of {name} is {shown(channel.digest)}, and that of ROS {store.hash_rihs01(name)}"
+        return (
+            f"the bag's hash of {name} is {shown(channel.digest)}, and that of ROS "
+            f"{store.hash_rihs01(name)}"
+        )
     if len(channel.definition) > MOST_DEFINITION_BYTES:
         return f"the bag's definition of {name} has more than {MOST_DEFINITION_BYTES} characters"
     if channel.encoding not in _PARSERS:
@@ -80,14 +121,19 @@ def difference(channel: Channel) -> str:
 
 
 def deserialised(data: bytes, type_name: str) -> Any:
-    """The message of a type that is readable, or an Unreadable saying what is wrong with its bytes."""
-    failure = ""  # not the error itself: it would hold this call's data until the next garbage collection
+    """The message of a type that is readable, or an Unreadable saying what is wrong with its
+    bytes.
+    """
+    failure = (
+        ""  # not the error itself: it would hold this call's data until the next garbage collection
+    )
     view = memoryview(data)  # cutting it copies nothing
-    # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by an upper
-    # bound, up to 4 bytes too large for each empty sequence (a JointState without efforts has one).
+    # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by
+    # an upper bound, up to 4 bytes too large for each empty sequence (a JointState without efforts
+    # has one).
     for excess in range(0, MOST_EXCESS + 1, 4):
         try:
-            return typestore().deserialize_cdr(view[:len(data) - excess], type_name)
+            return typestore().deserialize_cdr(view[: len(data) - excess], type_name)
         except SerdeError as error:
             failure = failure or shown(error).rstrip(".")
         except Exception as error:  # what the generated code of a type stumbles over besides
@@ -96,7 +142,9 @@ def deserialised(data: bytes, type_name: str) -> Any:
 
 
 def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str:
-    """The first field that differs from ROS, of ``name`` and the types in it; those that are not there are ROS's."""
+    """The first field that differs from ROS, of ``name`` and the types in it; those that are not
+    there are ROS's.
+    """
     waiting, seen = [name], set()
     while waiting:
         name = waiting.pop()
@@ -106,7 +154,9 @@ def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str
         ours = [(field, _described(kind)) for field, kind in store.fielddefs[name][1]]
         theirs = recorded.get(name)
         # A message without fields has one in ROS, which definitions do not write.
-        if theirs is not None and not (theirs == [] and ours[0][0] == "structure_needs_at_least_one_member"):
+        if theirs is not None and not (
+            theirs == [] and ours[0][0] == "structure_needs_at_least_one_member"
+        ):
             for index in range(max(len(ours), len(theirs))):
                 mine = ours[index] if index < len(ours) else None
                 other = theirs[index] if index < len(theirs) else None
@@ -130,7 +180,9 @@ def _described(kind: tuple) -> str:
 
 
 def _of_msg(text: str, name: str) -> dict[str, Fields]:
-    """Fields by type of a ros2msg definition: the type itself, then each one within it behind a line of ``=``."""
+    """Fields by type of a ros2msg definition: the type itself, then each one within it behind a
+    line of ``=``.
+    """
     found: dict[str, Fields] = {}
     for index, part in enumerate(_SEPARATOR.split(text)):
         lines = part.strip("\r\n").split("\n") if index else part.split("\n")
@@ -141,7 +193,7 @@ def _of_msg(text: str, name: str) -> dict[str, Fields]:
         for line in lines:
             bare = line.split("#", 1)[0].strip()
             match = _MSG_FIELD.match(bare)
-            if not bare or match and match[5]:
+            if not bare or (match and match[5]):
                 continue  # a constant has no bytes
             if match is None:
                 fields.append((shown(bare), "what is no field"))
@@ -162,8 +214,9 @@ def _full_name(name: str, package: str) -> str:
 
 
 def _of_idl(text: str, name: str) -> dict[str, Fields]:
-    """Fields by type of an IDL definition. It knows modules, structs, typedefs and constants; anything else is a field
-    that ROS does not have."""
+    """Fields by type of an IDL definition. It knows modules, structs, typedefs and constants;
+    anything else is a field that ROS does not have.
+    """
     found: dict[str, Fields] = {}
     named: dict[str, str] = {}  # what a typedef stands for
     scopes: list[str] = []
@@ -193,14 +246,16 @@ def _of_idl(text: str, name: str) -> dict[str, Fields]:
 
 
 def _idl_field(words: list[str], scopes: list[str], named: dict[str, str]) -> tuple[str, str]:
-    """Name and type of a field: ``sequence<uint8, 5> data``, ``double k[9]``, ``std_msgs::msg::Header header``."""
+    """Name and type of a field: ``sequence<uint8, 5> data``, ``double k[9]``,
+    ``std_msgs::msg::Header header``.
+    """
     size = ""
     if words[-1:] == ["]"] and len(words) > 4 and words[-3] == "[":
         size, words = f"[{words[-2]}]", words[:-3]
     *kind, name = words or [""]
     if kind[:2] == ["sequence", "<"]:
         kind, size = kind[2:], "[]"
-        kind = kind[:kind.index(",")] if "," in kind else kind[:-1]
+        kind = kind[: kind.index(",")] if "," in kind else kind[:-1]
     if kind[:1] in (["string"], ["wstring"]):
         kind = kind[:1]
     plain = " ".join(kind)

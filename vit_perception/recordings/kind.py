@@ -1,10 +1,12 @@
-"""What a path is that should be a recording: a bag of ROS 2, or what is said of it in one line if it is none."""
+"""What a path is that should be a recording: a bag of ROS 2, or what is said of it in one line if
+it is none.
+"""
 
 import shlex
 from pathlib import Path
 
-from vit_perception.recordings.storage import shown, some_of
 from vit_perception.files.errors import InvalidValue
+from vit_perception.recordings.storage import shown, some_of
 
 BAG_SUFFIXES = (".mcap", ".db3")
 ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
@@ -17,13 +19,18 @@ class BagError(InvalidValue):
 
 
 def check_recording(path: Path) -> None:
-    """Raise BagError where ``path`` is no rosbag2 folder and no file of one, saying what it is instead."""
+    """Raise BagError where ``path`` is no rosbag2 folder and no file of one, saying what it is
+    instead.
+    """
     if not path.exists():
         raise BagError(f"no bag at {path}; accepted: {ACCEPTED}")
     if path.is_dir():
         _check_folder(path)
     elif is_ros1(path):
-        raise BagError(f"{path} is a recording of ROS 1; accepted: {ACCEPTED}, as `{_conversion(path)}` makes one")
+        raise BagError(
+            f"{path} is a recording of ROS 1; accepted: {ACCEPTED}, as `{_conversion(path)}` makes "
+            "one"
+        )
     elif not path.is_file() or path.suffix not in BAG_SUFFIXES:
         raise BagError(f"{path} is no bag; accepted: {ACCEPTED}")
     elif path.stat().st_size == 0:
@@ -37,27 +44,42 @@ def _check_folder(folder: Path) -> None:
     if not names:
         raise BagError(f"{folder} is an empty folder; accepted: {ACCEPTED}")
     check_no_loose_bag(folder)
-    raise BagError(f"{folder} is no bag: it has no metadata.yaml, but {some_of(names, 3)}; accepted: {ACCEPTED}")
+    raise BagError(
+        f"{folder} is no bag: it has no metadata.yaml, but {some_of(names, 3)}; accepted: "
+        f"{ACCEPTED}"
+    )
 
 
 def check_no_loose_bag(folder: Path) -> None:
-    """Raise BagError naming the recording's files where ``folder`` is a rosbag2 folder without its metadata.yaml."""
+    """Raise BagError naming the recording's files where ``folder`` is a rosbag2 folder without its
+    metadata.yaml.
+    """
     if not folder.is_dir() or (folder / "metadata.yaml").is_file():
         return
     loose = sorted(p.name for p in folder.iterdir() if p.suffix in BAG_SUFFIXES)
     if loose:
-        raise BagError(f"{folder} is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag reindex "
-                       f"{folder}` writes the file anew), or a file of it: {some_of(loose, 3)}")
+        raise BagError(
+            f"{folder} is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag "
+            "reindex "
+            f"{folder}` writes the file anew), or a file of it: {some_of(loose, 3)}"
+        )
     if old := sorted(p for p in folder.iterdir() if p.suffix == ".bag" and p.is_file()):
-        raise BagError(f"{folder} holds recordings of ROS 1 ({some_of([p.name for p in old], 3)}); accepted: "
-                       f"{ACCEPTED}, as `{_conversion(old[0])}` makes one")
+        raise BagError(
+            f"{folder} holds recordings of ROS 1 ({some_of([p.name for p in old], 3)}); accepted: "
+            f"{ACCEPTED}, as `{_conversion(old[0])}` makes one"
+        )
 
 
 def _conversion(old: Path) -> str:
-    """The command of the library rosbags that converts it; it takes a file for one of ROS 1 by its suffix."""
+    """The command of the library rosbags that converts it; it takes a file for one of ROS 1 by its
+    suffix.
+    """
     if old.suffix != ".bag":
         return "rosbags-convert --src FILE.bag --dst FOLDER"
-    return f"rosbags-convert --src {shlex.quote(str(old))} --dst {shlex.quote(str(old.with_suffix('')))}"
+    return (
+        f"rosbags-convert --src {shlex.quote(str(old))} --dst "
+        f"{shlex.quote(str(old.with_suffix('')))}"
+    )
 
 
 def is_ros1(path: Path) -> bool:
@@ -71,12 +93,17 @@ def is_ros1(path: Path) -> bool:
 
 
 def cut_off(path: Path) -> str:
-    """Of a recording that could not be opened: `` (...)`` naming the first file that ends too early, else nothing."""
+    """Of a recording that could not be opened: `` (...)`` naming the first file that ends too
+    early, else nothing.
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     for file in filter(Path.is_file, files):  # opening a FIFO would wait for somebody who writes
         if file.suffix == ".mcap" and _mcap_is_cut(file):
-            return (f" ({shown(file.name)} is cut off, as by a recorder that was killed: `mcap recover` saves what "
-                    "there is)")
+            return (
+                f" ({shown(file.name)} is cut off, as by a recorder that was killed: `mcap "
+                "recover` saves what "
+                "there is)"
+            )
         if file.suffix == ".db3" and (size := _size_of_database(file)) > file.stat().st_size:
             return f" ({shown(file.name)} is cut off: {file.stat().st_size} of {size} bytes)"
     return ""
@@ -91,7 +118,9 @@ def _mcap_is_cut(file: Path) -> bool:
 
 
 def _size_of_database(file: Path) -> int:
-    """The size in bytes that an SQLite database says it has (https://www.sqlite.org/fileformat.html), 0 for none."""
+    """The size in bytes that an SQLite database says it has
+    (https://www.sqlite.org/fileformat.html), 0 for none.
+    """
     with open(file, "rb") as content:
         header = content.read(100)
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):

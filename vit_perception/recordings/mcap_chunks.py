@@ -1,6 +1,8 @@
-"""Chunks of an MCAP file: what is kept of each while reading, and no more of them unpacked than overlap in time.
+"""Chunks of an MCAP file: what is kept of each while reading, and no more of them unpacked than
+overlap in time.
 
-Of each chunk a row of whole numbers is kept; rosbag2 writes a chunk an image where images are larger than 768 KiB.
+Of each chunk a row of whole numbers is kept; rosbag2 writes a chunk an image where images are
+larger than 768 KiB.
 """
 
 import heapq
@@ -11,9 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_perception.recordings.mcap_records import CHUNK, MESSAGE, MESSAGE_HEAD, RECORD, Fields, Window, chunk_records
-from vit_perception.recordings.storage import (LONGEST_STAMP_NS, MOST_CHUNK_BYTES, MOST_MESSAGE_BYTES, MOST_OPEN_BYTES,
-                                         Unreadable, mib)
+from vit_perception.recordings.mcap_records import (
+    CHUNK,
+    MESSAGE,
+    MESSAGE_HEAD,
+    RECORD,
+    Fields,
+    Window,
+    chunk_records,
+)
+from vit_perception.recordings.storage import (
+    LONGEST_STAMP_NS,
+    MOST_CHUNK_BYTES,
+    MOST_MESSAGE_BYTES,
+    MOST_OPEN_BYTES,
+    Unreadable,
+    mib,
+)
 from vit_perception.recordings.unpacking import unpacked_chunk
 
 _HEAD_BYTES = 300  # of a chunk, before what is packed: five numbers and the compression's name
@@ -21,11 +37,15 @@ MOST_INDEX_NUMBERS = 64 << 20  # of all chunks, 8 bytes each: about 8 million ch
 _COST_BYTES = 16384  # of an open chunk beside its bytes
 _MESSAGE_COST_BYTES = 32
 
-Message = tuple[int, int, bytes | Unreadable]  # channel, time of recording in ns, bytes or why there are none
+Message = tuple[
+    int, int, bytes | Unreadable
+]  # channel, time of recording in ns, bytes or why there are none
 
 
 class Chunk(NamedTuple):
-    """One chunk: times of its messages, place of its record, sizes in bytes, and channels (none: it does not say)."""
+    """One chunk: times of its messages, place of its record, sizes in bytes, and channels (none: it
+    does not say).
+    """
 
     start_ns: int
     last_ns: int
@@ -50,8 +70,11 @@ class ChunkIndex:
     def append(self, chunk: Chunk) -> None:
         """Add one; its sizes are checked."""
         if chunk.unpacked_bytes > MOST_CHUNK_BYTES:
-            raise Unreadable(f"a chunk at {chunk.place} unpacks to {chunk.unpacked_bytes} bytes; accepted: at most "
-                             f"{mib(MOST_CHUNK_BYTES)}")
+            raise Unreadable(
+                f"a chunk at {chunk.place} unpacks to {chunk.unpacked_bytes} bytes; accepted: at "
+                "most "
+                f"{mib(MOST_CHUNK_BYTES)}"
+            )
         if len(self._numbers) + len(self._channels) // 4 > MOST_INDEX_NUMBERS:
             raise Unreadable("its index of chunks does not fit into the memory")
         if chunk.compression not in self._compressions:
@@ -67,10 +90,13 @@ class ChunkIndex:
         return len(self._channels_end)
 
     def __getitem__(self, index: int) -> Chunk:
-        *numbers, compression = self._numbers[7 * index:7 * index + 7]
+        *numbers, compression = self._numbers[7 * index : 7 * index + 7]
         begin = self._channels_end[index - 1] if index else 0
-        return Chunk(*numbers, self._compressions[compression],
-                     tuple(self._channels[begin:self._channels_end[index]]))
+        return Chunk(
+            *numbers,
+            self._compressions[compression],
+            tuple(self._channels[begin : self._channels_end[index]]),
+        )
 
     def _column(self, number: int) -> np.ndarray:
         return np.array(self._numbers, np.uint64)[number::7]
@@ -80,14 +106,19 @@ class ChunkIndex:
         return (self[int(index)] for index in np.argsort(self._column(0), kind="stable"))
 
     def check(self, begin: int, end: int) -> None:
-        """Raise Unreadable where chunks stand outside of ``begin`` to ``end`` in the file, or within each other."""
+        """Raise Unreadable where chunks stand outside of ``begin`` to ``end`` in the file, or
+        within each other.
+        """
         places, lengths = self._column(2), self._column(3)
         order = np.argsort(places)
         at = begin
         for place, length in zip(places[order].tolist(), lengths[order].tolist()):
             if place < at or length > end - place:
-                raise Unreadable(f"its index has a chunk at {place}, which stands within another one, or outside of "
-                                 "the data")
+                raise Unreadable(
+                    f"its index has a chunk at {place}, which stands within another one, or "
+                    "outside of "
+                    "the data"
+                )
             at = place + length
 
 
@@ -104,10 +135,14 @@ def indexed_chunk(fields: Fields) -> tuple[Chunk, dict[int, int]]:
     if packed_bytes > length:
         raise Unreadable(f"a chunk at {place} is said to be larger than its record")
     # An index has 16 bytes a message, behind 15 of its own; some writers leave it out.
-    ends = sorted(offsets.values())[1:] + [place + length + index_length]
-    counts = {channel: max(0, end - offset - 15) // 16
-              for (channel, offset), end in zip(sorted(offsets.items(), key=lambda pair: pair[1]), ends)}
-    return Chunk(start_ns, last_ns, place, length, packed_bytes, unpacked_bytes, compression, tuple(offsets)), counts
+    ends = [*sorted(offsets.values())[1:], place + length + index_length]
+    counts = {
+        channel: max(0, end - offset - 15) // 16
+        for (channel, offset), end in zip(sorted(offsets.items(), key=lambda pair: pair[1]), ends)
+    }
+    return Chunk(
+        start_ns, last_ns, place, length, packed_bytes, unpacked_bytes, compression, tuple(offsets)
+    ), counts
 
 
 def found_chunk(window: Window, place: int, length: int) -> Chunk:
@@ -118,8 +153,16 @@ def found_chunk(window: Window, place: int, length: int) -> Chunk:
     (packed_bytes,) = fields.numbers("Q")
     if packed_bytes > length - _head_bytes(compression):
         raise Unreadable(f"a chunk at {place} is said to be larger than its record")
-    return Chunk(start_ns, last_ns, place - RECORD.size, length + RECORD.size, packed_bytes, unpacked_bytes,
-                 compression, ())
+    return Chunk(
+        start_ns,
+        last_ns,
+        place - RECORD.size,
+        length + RECORD.size,
+        packed_bytes,
+        unpacked_bytes,
+        compression,
+        (),
+    )
 
 
 def _head_bytes(compression: str) -> int:
@@ -127,14 +170,19 @@ def _head_bytes(compression: str) -> int:
 
 
 def chunk_data(window: Window, chunk: Chunk) -> memoryview:
-    """What is packed in ``chunk``. Raises Unreadable where the file has another one there than its index says."""
+    """What is packed in ``chunk``. Raises Unreadable where the file has another one there than its
+    index says.
+    """
     kind, length = RECORD.unpack(window.at(chunk.place, RECORD.size))
     place = chunk.place + RECORD.size
     if kind != CHUNK or length != chunk.length - RECORD.size:
         raise Unreadable(f"its index has a chunk at {chunk.place}, where none is")
     found = found_chunk(window, place, length)
     if (found.packed_bytes, found.unpacked_bytes, found.compression) != (
-            chunk.packed_bytes, chunk.unpacked_bytes, chunk.compression):
+        chunk.packed_bytes,
+        chunk.unpacked_bytes,
+        chunk.compression,
+    ):
         raise Unreadable(f"its index has another chunk at {chunk.place} than is there")
     (checksum,) = Fields(window.at(place + 24, 4)).numbers("I")
     packed = window.at(place + _head_bytes(chunk.compression), chunk.packed_bytes)
@@ -159,10 +207,18 @@ def too_large(size_bytes: int) -> Unreadable | None:
 
 
 class _OpenChunk:
-    """An unpacked chunk and the places of the messages that are asked for, in the order of their times."""
+    """An unpacked chunk and the places of the messages that are asked for, in the order of their
+    times.
+    """
 
-    def __init__(self, data: memoryview, packed_bytes: int, wanted: Collection[int], start_ns: int | None,
-                 stop_ns: int | None):
+    def __init__(
+        self,
+        data: memoryview,
+        packed_bytes: int,
+        wanted: Collection[int],
+        start_ns: int | None,
+        stop_ns: int | None,
+    ):
         stamps, places, lengths = array("Q"), array("Q"), array("Q")
         for kind, place, length in chunk_records(data, packed_bytes):
             if kind != MESSAGE:
@@ -181,21 +237,33 @@ class _OpenChunk:
             place, length = self._places[index], self._lengths[index]
             channel, _, stamp_ns, _ = MESSAGE_HEAD.unpack_from(self._data, place)
             size = length - MESSAGE_HEAD.size
-            yield channel, stamp_ns, too_large(size) or self._data[place + MESSAGE_HEAD.size:place + length].tobytes()
+            yield (
+                channel,
+                stamp_ns,
+                too_large(size) or self._data[place + MESSAGE_HEAD.size : place + length].tobytes(),
+            )
 
 
-def chunk_messages(window: Window, chunks: ChunkIndex, wanted: Collection[int], start_ns: int | None,
-                   stop_ns: int | None) -> Iterator[Message]:
-    """Messages of the channels ``wanted`` in the order of time, then of the file; a chunk is unpacked when its time has
-    come. Raises Unreadable where too many overlap to be held at once."""
+def chunk_messages(
+    window: Window,
+    chunks: ChunkIndex,
+    wanted: Collection[int],
+    start_ns: int | None,
+    stop_ns: int | None,
+) -> Iterator[Message]:
+    """Messages of the channels ``wanted`` in the order of time, then of the file; a chunk is
+    unpacked when its time has come. Raises Unreadable where too many overlap to be held at once.
+    """
     wanted = frozenset(wanted)
-    # Time and place in the file of the next message of each open chunk, by which they are in order; the message;
-    # where the following ones come from; what the chunk takes.
+    # Time and place in the file of the next message of each open chunk, by which they are in order;
+    # the message; where the following ones come from; what the chunk takes.
     heap: list[tuple] = []
     held_bytes = 0
     for chunk in chunks.by_start():
         # A chunk without message indices does not say which channels it has.
-        if (start_ns is not None and start_ns > chunk.last_ns) or (stop_ns is not None and chunk.start_ns >= stop_ns):
+        if (start_ns is not None and start_ns > chunk.last_ns) or (
+            stop_ns is not None and chunk.start_ns >= stop_ns
+        ):
             continue
         if chunk.channels and wanted.isdisjoint(chunk.channels):
             continue
@@ -203,14 +271,21 @@ def chunk_messages(window: Window, chunks: ChunkIndex, wanted: Collection[int], 
             message, freed_bytes = _taken(heap)
             held_bytes -= freed_bytes
             yield message
-            del message  # neither it nor a chunk that has ended is kept while the next one is unpacked
-        opened = _OpenChunk(chunk_data(window, chunk), chunk.packed_bytes, wanted, start_ns, stop_ns)
+            del (
+                message
+            )  # neither it nor a chunk that has ended is kept while the next one is unpacked
+        opened = _OpenChunk(
+            chunk_data(window, chunk), chunk.packed_bytes, wanted, start_ns, stop_ns
+        )
         if _push(heap, chunk.place, iter(opened), opened.cost_bytes):
             held_bytes += opened.cost_bytes
         del opened
         if held_bytes > MOST_OPEN_BYTES:
-            raise Unreadable(f"more than {mib(MOST_OPEN_BYTES)} of chunks overlap in time; accepted: at most that "
-                             "(`mcap sort` puts them in order)")
+            raise Unreadable(
+                f"more than {mib(MOST_OPEN_BYTES)} of chunks overlap in time; accepted: at most "
+                "that "
+                "(`mcap sort` puts them in order)"
+            )
     while heap:
         yield _taken(heap)[0]
 

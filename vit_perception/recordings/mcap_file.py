@@ -6,6 +6,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import BinaryIO
 
+from vit_perception.recordings.kind import MCAP_MAGIC
 from vit_perception.recordings.mcap_chunks import (
     Chunk,
     ChunkIndex,
@@ -31,8 +32,14 @@ from vit_perception.recordings.mcap_records import (
     Window,
     chunk_records,
 )
-from vit_perception.recordings.kind import MCAP_MAGIC
-from vit_perception.recordings.storage import MOST_TIMES_UNPACKED, Channel, Summary, Unreadable, mib, most_unpacked
+from vit_perception.recordings.storage import (
+    MOST_TIMES_UNPACKED,
+    Channel,
+    Summary,
+    Unreadable,
+    mib,
+    most_unpacked,
+)
 
 MOST_RECORD_BYTES = 16 << 20  # of what describes the messages
 MOST_DESCRIBED_BYTES = 64 << 20  # of all schemas and channels
@@ -40,8 +47,9 @@ FOOTER_BYTES = RECORD.size + 20 + len(MCAP_MAGIC)
 
 
 class McapFile:
-    """What an open MCAP file says of itself: ``summary``, the index of its ``chunks``, and whether messages stand
-    outside of chunks (``loose``). Raises Unreadable where it is no such file."""
+    """What an open MCAP file says of itself: ``summary``, the index of its ``chunks``, and whether
+    messages stand outside of chunks (``loose``). Raises Unreadable where it is no such file.
+    """
 
     def __init__(self, file: BinaryIO):
         self.window = Window(file)
@@ -65,7 +73,10 @@ class McapFile:
     def _frame(self) -> tuple[int, int, int]:
         """Where the data begins and ends, and where the summary stands, or 0."""
         window = self.window
-        if window.size < len(MCAP_MAGIC) + RECORD.size + FOOTER_BYTES or window.at(0, len(MCAP_MAGIC)) != MCAP_MAGIC:
+        if (
+            window.size < len(MCAP_MAGIC) + RECORD.size + FOOTER_BYTES
+            or window.at(0, len(MCAP_MAGIC)) != MCAP_MAGIC
+        ):
             raise Unreadable("it does not begin as an MCAP file")
         footer = window.size - FOOTER_BYTES
         kind, place, length = next(window.records(len(MCAP_MAGIC), footer), (0, 0, 0))
@@ -87,7 +98,9 @@ class McapFile:
 
     def _content(self, place: int, length: int) -> bytes:
         if length > MOST_RECORD_BYTES:
-            raise Unreadable(f"a record of {length} bytes describes its messages; accepted: {MOST_RECORD_BYTES}")
+            raise Unreadable(
+                f"a record of {length} bytes describes its messages; accepted: {MOST_RECORD_BYTES}"
+            )
         return self.window.at(place, length)
 
     def _describe(self, kind: int, fields: Fields, length: int) -> None:
@@ -95,7 +108,9 @@ class McapFile:
         if kind in (SCHEMA, CHANNEL):
             self._described_bytes += length
             if self._described_bytes > MOST_DESCRIBED_BYTES:
-                raise Unreadable(f"its schemas and channels have more than {MOST_DESCRIBED_BYTES} bytes")
+                raise Unreadable(
+                    f"its schemas and channels have more than {MOST_DESCRIBED_BYTES} bytes"
+                )
         if kind == SCHEMA:
             (number,) = fields.numbers("H")
             name, encoding = fields.text(), fields.text()
@@ -107,7 +122,9 @@ class McapFile:
             self._take_chunk(*indexed_chunk(fields))
         elif kind == STATISTICS and not self._counted:
             self._counted = self.summary.counted = True
-            messages, _, _, _, _, self._stated_chunks, start_ns, last_ns = fields.numbers("QHIIIIQQ")
+            messages, _, _, _, _, self._stated_chunks, start_ns, last_ns = fields.numbers(
+                "QHIIIIQQ"
+            )
             self.summary.start_ns = self.summary.stop_ns = 0
             self.summary.counts.clear()
             if messages:
@@ -144,7 +161,9 @@ class McapFile:
             qos = value if key == "offered_qos_profiles" else qos
             digest = value if key == "topic_type_hash" else digest
         name, encoding, definition = self._schemas.get(schema, ("", "", ""))
-        self.summary.take(Channel(number, topic, name, encoding, definition, digest, qos), serialization)
+        self.summary.take(
+            Channel(number, topic, name, encoding, definition, digest, qos), serialization
+        )
 
     def _scan(self) -> None:
         """Find what the summary does not say in the data itself, a chunk at a time."""
@@ -176,8 +195,10 @@ class McapFile:
     def messages(
         self, wanted: Collection[int], start_ns: int | None, stop_ns: int | None
     ) -> Iterator[tuple[int, int, bytes | Unreadable]]:
-        """Channel, time of recording and bytes of the messages of the channels ``wanted``: those of chunks in the order
-        of time, loose ones in that of the file. Raises Unreadable where it is damaged."""
+        """Channel, time of recording and bytes of the messages of the channels ``wanted``: those of
+        chunks in the order of time, loose ones in that of the file. Raises Unreadable where it is
+        damaged.
+        """
         chunked = chunk_messages(self.window, self.chunks, wanted, start_ns, stop_ns)
         if not self.loose:
             return chunked
@@ -191,7 +212,11 @@ class McapFile:
                 channel, _, stamp_ns, _ = message_head(self.window, place, length)
                 if channel in wanted and is_within(stamp_ns, start_ns, stop_ns):
                     size = length - MESSAGE_HEAD.size
-                    yield channel, stamp_ns, (too_large(size) or self.window.at(place + MESSAGE_HEAD.size, size))
+                    yield (
+                        channel,
+                        stamp_ns,
+                        (too_large(size) or self.window.at(place + MESSAGE_HEAD.size, size)),
+                    )
 
 
 def message_head(window: Window, place: int, length: int) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
 """Records of MCAP files (https://mcap.dev/spec), each length checked before it is used.
 
-Written here, as the libraries allocate what a length says and unpack what a chunk holds, however much that is.
+Written here, as the libraries allocate what a length says and unpack what a chunk holds, however
+much that is.
 """
 
 import os
@@ -19,7 +20,9 @@ ALWAYS_RECORDS = 1000
 
 
 class Window:
-    """A file's bytes by place, read a block at a time. Raises Unreadable for places behind its end."""
+    """A file's bytes by place, read a block at a time. Raises Unreadable for places behind its
+    end.
+    """
 
     def __init__(self, file: BinaryIO):
         self._descriptor = file.fileno()
@@ -35,7 +38,7 @@ class Window:
             if len(block) > BLOCK_BYTES:
                 return block  # a large one is read once
             self._begin, self._block = place, block
-        return self._block[place - self._begin:place - self._begin + size]
+        return self._block[place - self._begin : place - self._begin + size]
 
     def _read(self, place: int, size: int) -> bytes:
         blocks = []
@@ -55,14 +58,19 @@ class Window:
             kind, length = RECORD.unpack(self.at(begin, RECORD.size))
             begin += RECORD.size
             if kind == 0 or length > end - begin:
-                raise Unreadable(f"what stands at {begin - RECORD.size} is no record, or one of {length} bytes, which "
-                                 "reaches beyond its place")
+                raise Unreadable(
+                    f"what stands at {begin - RECORD.size} is no record, or one of {length} bytes, "
+                    "which "
+                    "reaches beyond its place"
+                )
             yield kind, begin, length
             begin += length
 
 
 class Fields:
-    """What stands in a record, one field behind the other. Raises Unreadable where the record ends before it."""
+    """What stands in a record, one field behind the other. Raises Unreadable where the record ends
+    before it.
+    """
 
     def __init__(self, data: bytes):
         self._data, self._place = data, 0
@@ -91,21 +99,30 @@ class Fields:
         if size > len(self._data) - self._place:
             raise Unreadable("a record in it is shorter than its fields")
         self._place += size
-        return self._data[self._place - size:self._place]
+        return self._data[self._place - size : self._place]
 
 
 def chunk_records(data: bytes | memoryview, packed_bytes: int) -> Iterator[tuple[int, int, int]]:
-    """Kind, place of the content and its length, of each record of a chunk that was unpacked from ``packed_bytes``."""
+    """Kind, place of the content and its length, of each record of a chunk that was unpacked from
+    ``packed_bytes``.
+    """
     place, end, unpack, left = 0, len(data), RECORD.unpack_from, ALWAYS_RECORDS + packed_bytes
     while place < end:
         left -= 1
         if left < 0:
-            raise Unreadable(f"more than {ALWAYS_RECORDS + packed_bytes} records are packed in {packed_bytes} bytes")
+            raise Unreadable(
+                f"more than {ALWAYS_RECORDS + packed_bytes} records are packed in {packed_bytes} "
+                "bytes"
+            )
         if end - place < RECORD.size:
             raise Unreadable("a chunk ends within a record")
         kind, length = unpack(data, place)
         place += RECORD.size
-        if length > end - place or kind in (0, CHUNK) or kind == MESSAGE and length < MESSAGE_HEAD.size:
+        if (
+            length > end - place
+            or kind in (0, CHUNK)
+            or (kind == MESSAGE and length < MESSAGE_HEAD.size)
+        ):
             raise Unreadable("what stands in a chunk is no record of it, or reaches beyond its end")
         yield kind, place, length
         place += length

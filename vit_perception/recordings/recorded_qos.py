@@ -1,4 +1,6 @@
-"""What a recording says of its publishers' quality of service: checked, because it may say anything."""
+"""What a recording says of its publishers' quality of service: checked, because it may say
+anything.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class RecordedQos:
-    """One publisher's profile: names of the policies as above, and how many messages it kept (0: not known)."""
+    """One publisher's profile: names of the policies as above, and how many messages it kept (0:
+    not known).
+    """
 
     reliability: str
     durability: str
@@ -29,10 +33,11 @@ class RecordedQos:
 
 
 def recorded_profiles(given: Any) -> list[RecordedQos]:
-    """The profiles of one topic, from what stands in the recording: YAML, or the list that it stands for.
+    """The profiles of one topic, from what stands in the recording: YAML, or the list that it
+    stands for.
 
-    Raises InvalidValue, with what is wrong, for anything else, and for depths that no publisher has. Deadlines,
-    lifespans and leases are not looked at: they are not replayed.
+    Raises InvalidValue, with what is wrong, for anything else, and for depths that no publisher
+    has. Deadlines, lifespans and leases are not looked at: they are not replayed.
     """
     if isinstance(given, str):
         given = parse_yaml(given, "offered_qos_profiles", MOST_BYTES)
@@ -45,8 +50,13 @@ def recorded_profiles(given: Any) -> list[RecordedQos]:
 
 def _profile(given: Any) -> RecordedQos:
     if not isinstance(given, Mapping) and not hasattr(given, "_asdict"):
-        raise InvalidValue(f"a profile is {_shown(given)}; accepted: a mapping with {', '.join(_POLICIES)} and depth")
-    fields = given if isinstance(given, Mapping) else given._asdict()  # as the library `rosbags` has them
+        raise InvalidValue(
+            f"a profile is {_shown(given)}; accepted: a mapping with {', '.join(_POLICIES)} and "
+            "depth"
+        )
+    fields = (
+        given if isinstance(given, Mapping) else given._asdict()
+    )  # as the library `rosbags` has them
     depth = fields.get("depth", 0)
     if type(depth) is not int or not 0 <= depth <= DEEPEST:
         raise InvalidValue(f"depth is {_shown(depth)}; accepted: 0 to {DEEPEST}")
@@ -64,7 +74,9 @@ def _policy(name: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
+    text = (
+        repr(value) if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
+    )
     if type(value) is int:
         text = str(value) if abs(value) < 1 << 63 else "an integer beyond 64 bits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -1,4 +1,6 @@
-"""metadata.yaml of a rosbag2 folder of several MCAP files, so that it is one recording to every tool."""
+"""metadata.yaml of a rosbag2 folder of several MCAP files, so that it is one recording to every
+tool.
+"""
 
 from pathlib import Path
 
@@ -10,27 +12,58 @@ from vit_perception.files.atomic import write_whole
 
 
 def write_metadata(folder: Path, files: list[str]) -> None:
-    """Describe ``files`` of ``folder``, in the order of recording, in rosbag2's metadata version 9."""
+    """Describe ``files`` of ``folder``, in the order of recording, in rosbag2's metadata version
+    9.
+    """
     described, topics = [], {}
     for name in files:
         with Reader(folder / name) as reader:
-            described.append({"path": name, "starting_time": {"nanoseconds_since_epoch": reader.start_time},
-                              "duration": {"nanoseconds": reader.end_time - 1 - reader.start_time},
-                              "message_count": reader.message_count})
+            described.append(
+                {
+                    "path": name,
+                    "starting_time": {"nanoseconds_since_epoch": reader.start_time},
+                    "duration": {"nanoseconds": reader.end_time - 1 - reader.start_time},
+                    "message_count": reader.message_count,
+                }
+            )
             for connection in reader.connections:
-                topic = topics.setdefault(connection.topic, {
-                    "topic_metadata": {"name": connection.topic, "type": connection.msgtype,
-                                       "serialization_format": "cdr", "type_description_hash": connection.digest,
-                                       "offered_qos_profiles": dump_qos_v9(connection.ext.offered_qos_profiles)},
-                    "message_count": 0})
+                topic = topics.setdefault(
+                    connection.topic,
+                    {
+                        "topic_metadata": {
+                            "name": connection.topic,
+                            "type": connection.msgtype,
+                            "serialization_format": "cdr",
+                            "type_description_hash": connection.digest,
+                            "offered_qos_profiles": dump_qos_v9(
+                                connection.ext.offered_qos_profiles
+                            ),
+                        },
+                        "message_count": 0,
+                    },
+                )
                 topic["message_count"] += connection.msgcount
     start_ns = min((f["starting_time"]["nanoseconds_since_epoch"] for f in described), default=0)
-    end_ns = max((f["starting_time"]["nanoseconds_since_epoch"] + f["duration"]["nanoseconds"] for f in described),
-                 default=0)
-    metadata = {"version": 9, "storage_identifier": "mcap", "duration": {"nanoseconds": end_ns - start_ns},
-                "starting_time": {"nanoseconds_since_epoch": start_ns},
-                "message_count": sum(f["message_count"] for f in described),
-                "topics_with_message_count": list(topics.values()), "compression_format": "", "compression_mode": "",
-                "relative_file_paths": files, "files": described, "custom_data": None, "ros_distro": "rosbags"}
+    end_ns = max(
+        (
+            f["starting_time"]["nanoseconds_since_epoch"] + f["duration"]["nanoseconds"]
+            for f in described
+        ),
+        default=0,
+    )
+    metadata = {
+        "version": 9,
+        "storage_identifier": "mcap",
+        "duration": {"nanoseconds": end_ns - start_ns},
+        "starting_time": {"nanoseconds_since_epoch": start_ns},
+        "message_count": sum(f["message_count"] for f in described),
+        "topics_with_message_count": list(topics.values()),
+        "compression_format": "",
+        "compression_mode": "",
+        "relative_file_paths": files,
+        "files": described,
+        "custom_data": None,
+        "ros_distro": "rosbags",
+    }
     text = yaml.safe_dump({"rosbag2_bagfile_information": metadata}, sort_keys=False)
     write_whole(folder / "metadata.yaml", lambda file: file.write_text(text, "utf-8"))

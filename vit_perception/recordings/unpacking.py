@@ -1,4 +1,6 @@
-"""Zstandard and LZ4, unpacked within limits: what a header declares is checked, and is not trusted."""
+"""Zstandard and LZ4, unpacked within limits: what a header declares is checked, and is not
+trusted.
+"""
 
 import os
 import shutil
@@ -11,8 +13,15 @@ from typing import BinaryIO
 
 import lz4.frame
 
-from vit_perception.recordings.storage import (MOST_MESSAGE_BYTES, MOST_TIMES_UNPACKED, TooLarge, Unreadable, mib,
-                                         most_unpacked, shown)
+from vit_perception.recordings.storage import (
+    MOST_MESSAGE_BYTES,
+    MOST_TIMES_UNPACKED,
+    TooLarge,
+    Unreadable,
+    mib,
+    most_unpacked,
+    shown,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,25 +32,32 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 1 << 20
 _FRAME_HEAD_BYTES = 18
 _PART_BYTES = 1 << 16
-_DECOMPRESSORS = {"zstd": (zstd.ZstdDecompressor, zstd.ZstdError),
-                  "lz4": (lz4.frame.LZ4FrameDecompressor, RuntimeError)}
+_DECOMPRESSORS = {
+    "zstd": (zstd.ZstdDecompressor, zstd.ZstdError),
+    "lz4": (lz4.frame.LZ4FrameDecompressor, RuntimeError),
+}
 KEPT_FREE_BYTES = 256 << 20  # of the disk with the temporary folder
 
 
 def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryview:
-    """The chunk's ``size_bytes`` bytes. Raises Unreadable where it unpacks to any other number of them."""
+    """The chunk's ``size_bytes`` bytes. Raises Unreadable where it unpacks to any other number of
+    them.
+    """
     if compression == "":
         if len(packed) != size_bytes:
             raise Unreadable(f"a chunk that should have {size_bytes} bytes has {len(packed)}")
         return memoryview(packed)
     if compression not in _DECOMPRESSORS:
-        raise Unreadable(f"its chunks are packed with {shown(compression)!r}; accepted: {', '.join(_DECOMPRESSORS)}")
+        raise Unreadable(
+            f"its chunks are packed with {shown(compression)!r}; accepted: "
+            f"{', '.join(_DECOMPRESSORS)}"
+        )
     # Filled in place: joining its parts would take twice the memory.
     data, size = memoryview(bytearray(size_bytes)), 0
     for block in _unpacked(packed, compression):
         if len(block) > size_bytes - size:
             raise Unreadable(f"a chunk that should have {size_bytes} bytes has more")
-        data[size:size + len(block)] = block
+        data[size : size + len(block)] = block
         size += len(block)
     if size != size_bytes:
         raise Unreadable(f"a chunk that should have {size_bytes} bytes has {size}")
@@ -49,10 +65,14 @@ def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryvi
 
 
 def unpacked_message(packed: bytes) -> bytes:
-    """A message that was packed with Zstandard. Raises Unreadable where it is damaged or larger than accepted."""
+    """A message that was packed with Zstandard. Raises Unreadable where it is damaged or larger
+    than accepted.
+    """
     if (_declared_bytes(packed) or 0) > MOST_MESSAGE_BYTES:
-        raise Unreadable(f"it says that it unpacks to {mib(_declared_bytes(packed))}; accepted: at most "
-                         f"{mib(MOST_MESSAGE_BYTES)}")
+        raise Unreadable(
+            f"it says that it unpacks to {mib(_declared_bytes(packed))}; accepted: at most "
+            f"{mib(MOST_MESSAGE_BYTES)}"
+        )
     blocks, size = [], 0
     for block in _unpacked(packed, "zstd"):
         size += len(block)
@@ -79,7 +99,7 @@ def _unpacked(packed: bytes, compression: str) -> Iterator[bytes]:
             frame = decompressor()
             while not frame.eof:
                 # In parts, as what a decompressor has not come to yet is copied each time.
-                part = view[place:place + _PART_BYTES] if frame.needs_input else b""
+                part = view[place : place + _PART_BYTES] if frame.needs_input else b""
                 if frame.needs_input and not part:
                     raise Unreadable("it is packed, and cut off")
                 place += len(part)
@@ -91,13 +111,14 @@ def _unpacked(packed: bytes, compression: str) -> Iterator[bytes]:
 
 
 def unpacked_file(packed: BinaryIO, magic: bytes, left_bytes: int) -> BinaryIO:
-    """A file that was packed as a whole with Zstandard, as a temporary one of at most ``left_bytes``. It has no name,
-    and is gone when it is closed or the process ends, however that ends. Its first bytes are ``magic``.
+    """A file that was packed as a whole with Zstandard, as a temporary one of at most
+    ``left_bytes``. It has no name, and is gone when it is closed or the process ends, however that
+    ends. Its first bytes are ``magic``.
 
     Raises Unreadable where it is larger or anything else, OSError where the disk is full.
     """
     most_bytes = min(left_bytes, most_unpacked(os.fstat(packed.fileno()).st_size))
-    temporary = tempfile.TemporaryFile(prefix="vit_perception_bag_")
+    temporary = tempfile.TemporaryFile(prefix="vit_perception_bag_")  # noqa: SIM115
     try:
         room_bytes = shutil.disk_usage(tempfile.gettempdir()).free - KEPT_FREE_BYTES
         size = 0
@@ -124,11 +145,17 @@ def unpacked_file(packed: BinaryIO, magic: bytes, left_bytes: int) -> BinaryIO:
 
 def _check_size(size_bytes: int, most_bytes: int, room_bytes: int) -> None:
     if size_bytes > most_bytes:
-        raise Unreadable(f"it unpacks to more than {mib(most_bytes)}; accepted: {mib(most_unpacked(0))} in all, or "
-                         f"{MOST_TIMES_UNPACKED} times its size")
+        raise Unreadable(
+            f"it unpacks to more than {mib(most_bytes)}; accepted: {mib(most_unpacked(0))} in all, "
+            "or "
+            f"{MOST_TIMES_UNPACKED} times its size"
+        )
     if size_bytes > room_bytes:
-        raise Unreadable(f"it unpacks to more than the {mib(max(0, room_bytes))} that {tempfile.gettempdir()} has room "
-                         "for; TMPDIR names another folder")
+        raise Unreadable(
+            f"it unpacks to more than the {mib(max(0, room_bytes))} that {tempfile.gettempdir()} "
+            "has room "
+            "for; TMPDIR names another folder"
+        )
 
 
 @contextmanager

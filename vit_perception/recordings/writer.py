@@ -10,10 +10,11 @@ from vit_perception.recordings.definitions import typestore
 
 
 class BagWriter:
-    """An MCAP bag at ``path``, which must not exist yet: ``with BagWriter(path) as bag: bag.write(...)``.
+    """An MCAP bag at ``path``, which must not exist yet: ``with BagWriter(path) as bag:
+    bag.write(...)``.
 
-    ``qos`` gives the profiles that a topic's publishers offered; none are written by default. However the block
-    ends, what was written so far is a whole bag.
+    ``qos`` gives the profiles that a topic's publishers offered; none are written by default.
+    However the block ends, what was written so far is a whole bag.
     """
 
     def __init__(self, path: Path, qos: Callable[[str], list[Qos]] = lambda topic: []):
@@ -33,6 +34,7 @@ class BagWriter:
         """Append one message of ``type_name`` (``package/msg/Name``), recorded at ``stamp_ns``."""
         if topic not in self._connections:
             # Definitions travel in the bag, so that whoever opens it needs none.
-            self._connections[topic] = self._writer.add_connection(topic, type_name, typestore=self._types,
-                                                                   offered_qos_profiles=self._qos(topic))
+            self._connections[topic] = self._writer.add_connection(
+                topic, type_name, typestore=self._types, offered_qos_profiles=self._qos(topic)
+            )
         self._writer.write(self._connections[topic], stamp_ns, data)

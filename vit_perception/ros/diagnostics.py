@@ -1,4 +1,6 @@
-"""``/diagnostics``: rates, ages, stage latencies, frame and pose accounts, memory, and what engine really runs."""
+"""``/diagnostics``: rates, ages, stage latencies, frame and pose accounts, memory, and what engine
+really runs.
+"""
 
 import os
 import threading
@@ -10,45 +12,74 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vit_perception.files.errors import printable
-from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.streams.sample_history import how_far
-from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.pipeline.latencies import WINDOW_S, StageLatencies, rate_hz
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.pose_wait import PoseAccount, PoseInputs
+from vit_perception.streams.sample_history import how_far
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 NO_IMAGE = "no image lately"
 # How the message of a status begins that asks for what the ROS graph says of the topic.
-NOTHING_COMES = (NO_IMAGE, "no pose lately", "no joint state lately", "no pose has come", "no joint state has come")
+NOTHING_COMES = (
+    NO_IMAGE,
+    "no pose lately",
+    "no joint state lately",
+    "no pose has come",
+    "no joint state has come",
+)
 # Stamps that are further apart than that, while both streams come, are of clocks that differ.
 CLOCKS_DIFFER_NS = 1_000_000_000
 _COUNTS = ("received", "published", "pending")
 
 
 def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
-    """One DiagnosticStatus with its values as text, without what a message or a terminal cannot take."""
-    return DiagnosticStatus(name=name, level=level, message=printable(message),
-                            values=[KeyValue(key=printable(str(k)), value=printable(str(v)))
-                                    for k, v in values.items()])
+    """One DiagnosticStatus with its values as text, without what a message or a terminal cannot
+    take.
+    """
+    return DiagnosticStatus(
+        name=name,
+        level=level,
+        message=printable(message),
+        values=[
+            KeyValue(key=printable(str(k)), value=printable(str(v))) for k, v in values.items()
+        ],
+    )
 
 
-def engine_status(node_name: str, pipeline: Pipeline | None, message: str, level: bytes = OK) -> DiagnosticStatus:
-    """What runs: runtime, precision, device, parity figures, what falls short, why earlier backends were not taken."""
+def engine_status(
+    node_name: str, pipeline: Pipeline | None, message: str, level: bytes = OK
+) -> DiagnosticStatus:
+    """What runs: runtime, precision, device, parity figures, what falls short, why earlier backends
+    were not taken.
+    """
     values: dict[str, object] = {}
     if pipeline is not None:
         engine, report = pipeline.engine, pipeline.opened.report
-        values = {"runtime": engine.runtime, "precision": engine.precision, "device": engine.device,
-                  "model": pipeline.card.name, "weights_sha256": pipeline.card.weights_sha256,
-                  "min_cosine": f"{report.min_cosine:.6f}", "parity": str(report)}
+        values = {
+            "runtime": engine.runtime,
+            "precision": engine.precision,
+            "device": engine.device,
+            "model": pipeline.card.name,
+            "weights_sha256": pipeline.card.weights_sha256,
+            "min_cosine": f"{report.min_cosine:.6f}",
+            "parity": str(report),
+        }
         if engine.note:
             values["note"] = engine.note
         values |= {f"not_taken.{backend}": why for backend, why in pipeline.opened.tried}
     return status(f"{node_name}: engine", level, message, values)
 
 
-def camera_statuses(node_name: str, sync: CameraSync, now_ns: int, latencies: Mapping[str, StageLatencies],
-                    started_ns: int) -> list[DiagnosticStatus]:
-    """The books of every camera: ``received = published + dropped.* + pending``; its rates, age and latencies.
+def camera_statuses(
+    node_name: str,
+    sync: CameraSync,
+    now_ns: int,
+    latencies: Mapping[str, StageLatencies],
+    started_ns: int,
+) -> list[DiagnosticStatus]:
+    """The books of every camera: ``received = published + dropped.* + pending``; its rates, age and
+    latencies.
 
     ERROR: it is silent. WARN: its images come, and for 5 s none went out. Call with the lock held.
     """
@@ -56,31 +87,54 @@ def camera_statuses(node_name: str, sync: CameraSync, now_ns: int, latencies: Ma
     for camera, account in sync.accounts.items():
         published = latencies.get(camera, StageLatencies())
         arrived_hz, published_hz = rate_hz(account.arrivals_ns, now_ns), published.rate_hz()
-        values: dict[str, object] = {"received": account.received, "published": account.published,
-                                     "pending": sync.pending(camera)}
+        values: dict[str, object] = {
+            "received": account.received,
+            "published": account.published,
+            "pending": sync.pending(camera),
+        }
         values |= {f"dropped.{reason}": n for reason, n in sorted(account.dropped.items())}
-        values |= {"rate_hz": f"{arrived_hz:.2f}", "published_hz": f"{published_hz:.2f}",
-                   "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}", **published.summary()}
+        values |= {
+            "rate_hz": f"{arrived_hz:.2f}",
+            "published_hz": f"{published_hz:.2f}",
+            "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}",
+            **published.summary(),
+        }
         level, message = OK, "receiving"
         if sync.is_silent(camera, now_ns):
             level, message = ERROR, NO_IMAGE
         elif arrived_hz and not published_hz and now_ns - started_ns > WINDOW_S * 1e9:
             most = max(account.dropped, key=account.dropped.get, default="still pending")
-            level, message = WARN, f"images come, but none was published for {WINDOW_S:g} s; mostly {most}"
-            other, off_ns = max(sync.apart_ns(camera, now_ns).items(), key=lambda each: abs(each[1]), default=("", 0))
+            level, message = (
+                WARN,
+                f"images come, but none was published for {WINDOW_S:g} s; mostly {most}",
+            )
+            other, off_ns = max(
+                sync.apart_ns(camera, now_ns).items(),
+                key=lambda each: abs(each[1]),
+                default=("", 0),
+            )
             message += _clocks(off_ns, f"those of {other}") if most == "unmatched" else ""
         statuses.append(status(f"{node_name}: camera {camera}", level, message, values))
     return statuses
 
 
-def pose_statuses(node_name: str, poses: PoseInputs, states: tuple[str, ...], now_ns: int) -> list[DiagnosticStatus]:
-    """The books of every arm and joint state: messages refused, how it was had, its skew, rate and age.
+def pose_statuses(
+    node_name: str, poses: PoseInputs, states: tuple[str, ...], now_ns: int
+) -> list[DiagnosticStatus]:
+    """The books of every arm and joint state: messages refused, how it was had, its skew, rate and
+    age.
 
     ``states`` are the names that are joint states. Call with the lock held.
     """
-    return [_pose_status(f"{node_name}: {'state' if name in states else 'arm'} {name}",
-                         "joint state" if name in states else "pose", account, now_ns)
-            for name, account in poses.accounts.items()]
+    return [
+        _pose_status(
+            f"{node_name}: {'state' if name in states else 'arm'} {name}",
+            "joint state" if name in states else "pose",
+            account,
+            now_ns,
+        )
+        for name, account in poses.accounts.items()
+    ]
 
 
 def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> DiagnosticStatus:
@@ -89,7 +143,7 @@ def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> Dia
     values |= {"crowded_out": account.crowded_out} if account.crowded_out else {}
     values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
     if account.skew_ms:
-        values["skew_ms"] = "{:.2f} / {:.2f}".format(np.median(account.skew_ms), max(account.skew_ms))
+        values["skew_ms"] = f"{np.median(account.skew_ms):.2f} / {max(account.skew_ms):.2f}"
     values["rate_hz"] = f"{rate_hz(account.arrivals_ns, now_ns):.2f}"
     if account.arrivals_ns:
         values["age_s"] = f"{(now_ns - account.arrivals_ns[-1]) / 1e9:.3f}"
@@ -97,14 +151,19 @@ def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> Dia
     if not account.received:
         text = f"no {what} has come" + (f": {account.trouble}" if account.trouble else "")
     elif account.latest == "missing":
-        said = f"no {what} {'lately' if account.silent and account.arrivals_ns else 'near the latest image'}"
+        said = (
+            f"no {what} "
+            f"{'lately' if account.silent and account.arrivals_ns else 'near the latest image'}"
+        )
         text = f"{said}: {', '.join(account.lacking)}" if account.lacking else said
         text += f"; {_how_far(account)}"
     return status(name, WARN if text else OK, text or "receiving", values)
 
 
 def _how_far(account: PoseAccount) -> str:
-    """How far the nearest one was from the latest image, what was refused if there is none, and whose clock is off."""
+    """How far the nearest one was from the latest image, what was refused if there is none, and
+    whose clock is off.
+    """
     text = how_far(account.nearest_ns)
     if account.nearest_ns is None:
         most = max(account.refused, key=account.refused.get, default="")
@@ -125,14 +184,20 @@ def process_status(node_name: str) -> DiagnosticStatus:
     values: dict[str, object] = {"threads": threading.active_count()}
     statm = Path("/proc/self/statm")
     if statm.exists():
-        values["rss_mb"] = f"{int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:.1f}"
+        values["rss_mb"] = (
+            f"{int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:.1f}"
+        )
     return status(f"{node_name}: process", OK, "running", values)
 
 
 def latency_status(node_name: str, latencies: StageLatencies) -> DiagnosticStatus:
     """Rate of frames, and p50 / p99 of each stage."""
-    return status(f"{node_name}: latency", OK, "p50 / p99 in ms",
-                  {"rate_hz": f"{latencies.rate_hz():.2f}", **latencies.summary()})
+    return status(
+        f"{node_name}: latency",
+        OK,
+        "p50 / p99 in ms",
+        {"rate_hz": f"{latencies.rate_hz():.2f}", **latencies.summary()},
+    )
 
 
 def array_of(stamp, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
@@ -147,6 +212,11 @@ def parse_accounts(message: DiagnosticArray) -> dict[str, Counter]:
     accounts = {}
     for entry in message.status:
         if ": camera " in entry.name:
-            accounts[entry.name.split(": camera ")[1]] = Counter({
-                v.key: int(v.value) for v in entry.values if v.key in _COUNTS or v.key.startswith("dropped.")})
+            accounts[entry.name.split(": camera ")[1]] = Counter(
+                {
+                    v.key: int(v.value)
+                    for v in entry.values
+                    if v.key in _COUNTS or v.key.startswith("dropped.")
+                }
+            )
     return accounts

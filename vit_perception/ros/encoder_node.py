@@ -1,45 +1,54 @@
-"""The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring only.
+"""The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring
+only.
 
-Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for inference; the worker's
-opens and runs the engine (:mod:`vit_perception.pipeline.worker`). One condition guards what they share: the images that
-wait, the pose histories, and the books. A third thread makes pictures while somebody looks.
+Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for
+inference; the worker's opens and runs the engine (:mod:`vit_perception.pipeline.worker`). One
+condition guards what they share: the images that wait, the pose histories, and the books. A third
+thread makes pictures while somebody looks.
 """
 
 import threading
 import time
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rcl_interfaces.msg import SetParametersResult
 
+from vit_perception.config.settings import BadSetting, EncoderSettings
 from vit_perception.files.errors import OperationFailed, told, traced
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.ros import diagnostics
-from vit_perception.streams.camera_sync import CameraSync, sync_of
 from vit_perception.ros.gpu_loss import REASON, GpuLoss
 from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
-from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import tf2_module
-from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
-from vit_perception.config.settings import BadSetting, EncoderSettings
+from vit_perception.streams.camera_sync import CameraSync, sync_of
+from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.wire.records import FrameResult
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class EncoderNode(LifecycleNode):
-    """Images and poses in; tokens, embeddings and classifications out. Topics: README, wire format: docs."""
+    """Images and poses in; tokens, embeddings and classifications out. Topics: README, wire format:
+    docs.
+    """
 
     def __init__(self, **node_arguments):
         super().__init__("vit_encoder", **node_arguments)
         self._changed = threading.Condition()
-        self._worker = EncoderWorker(self._changed, self._publish, self._warn_image, self._on_worker_failed,
-                                     wanted=self.context.ok)
+        self._worker = EncoderWorker(
+            self._changed,
+            self._publish,
+            self._warn_image,
+            self._on_worker_failed,
+            wanted=self.context.ok,
+        )
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
         self._sync: CameraSync | None = None
@@ -48,14 +57,16 @@ class EncoderNode(LifecycleNode):
         self._timer = None
         self._started_ns, self._failure = 0, ""
         self._reporter = Reporter(self)
-        self._gpu = GpuLoss(self, self._reporter, self._changed, lambda: self._stop_receiving("the end", ENDING_S))
+        self._gpu = GpuLoss(
+            self, self._reporter, self._changed, lambda: self._stop_receiving("the end", ENDING_S)
+        )
         self._failed = self.create_guard_condition(self._deactivate_after_failure)
         self._settings_source = NodeParameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         if self._settings_source.value("autostart"):
             self._autostart = self.create_timer(0.0, self._start_once, clock=STEADY)
 
-    # -- lifecycle -------------------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------------
 
     def _start_once(self) -> None:
         self.destroy_timer(self._autostart)
@@ -63,7 +74,8 @@ class EncoderNode(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Read parameters, load the checkpoint, open an engine that passes the gate. FAILURE leaves nothing open.
+        """Read parameters, load the checkpoint, open an engine that passes the gate. FAILURE leaves
+        nothing open.
 
         Refused while the worker is stuck in what it did before.
         """
@@ -72,7 +84,9 @@ class EncoderNode(LifecycleNode):
         try:
             settings = self._settings_source.read()
             for name in self._settings_source.unknown():
-                self.get_logger().warning(f"parameter '{name}' is not one of this node's and does nothing")
+                self.get_logger().warning(
+                    f"parameter '{name}' is not one of this node's and does nothing"
+                )
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)
@@ -82,8 +96,10 @@ class EncoderNode(LifecycleNode):
             self._free("configure")
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
-        self.get_logger().info(f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}, "
-                               f"{self._pipeline.opened.report}")
+        self.get_logger().info(
+            f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}, "
+            f"{self._pipeline.opened.report}"
+        )
         # Not the ROS clock: with use_sim_time and no /clock it stands still, and the books with it.
         self._timer = self.create_timer(1.0, self._on_diagnostics_timer, clock=STEADY)
         return TransitionCallbackReturn.SUCCESS
@@ -96,7 +112,10 @@ class EncoderNode(LifecycleNode):
         try:
             self._worker.check_idle()
             if self._pipeline is None:
-                raise OperationFailed("the engine is closed, and the cleanup did not end; accepted: cleanup, configure")
+                raise OperationFailed(
+                    "the engine is closed, and the cleanup did not end; accepted: cleanup, "
+                    "configure"
+                )
         except OperationFailed as error:
             self._reporter.failed("activate", error)
             return TransitionCallbackReturn.FAILURE
@@ -105,7 +124,9 @@ class EncoderNode(LifecycleNode):
                 self._reopen()
             settings = self._pipeline.settings
             self._started_ns = time.monotonic_ns()
-            self._sync = CameraSync([c.name for c in settings.cameras], *sync_of(settings), self._started_ns)
+            self._sync = CameraSync(
+                [c.name for c in settings.cameras], *sync_of(settings), self._started_ns
+            )
             self._poses = PoseInputs(settings.poses, self._changed, settings.states)
             self._inputs = Inputs(self, self._changed, self._sync, self._poses, self._reporter.warn)
             self._inputs.subscribe(settings)
@@ -116,18 +137,23 @@ class EncoderNode(LifecycleNode):
         self._worker.start(self._pipeline, self._sync, self._poses)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
         for name in unused_overrides(self):
-            self.get_logger().warning(f"parameter '{name}' belongs to no topic of this node, and does nothing")
+            self.get_logger().warning(
+                f"parameter '{name}' belongs to no topic of this node, and does nothing"
+            )
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop encoding and unsubscribe; what still waits is dropped and counted.
 
-        FAILURE where the worker does not come back in time: nothing is received any more; deactivate again later.
+        FAILURE where the worker does not come back in time: nothing is received any more;
+        deactivate again later.
         """
         return self._done(self._stop_receiving("deactivate"))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the engine and take the topics down. FAILURE where the worker does not come back in time."""
+        """Free the engine and take the topics down. FAILURE where the worker does not come back in
+        time.
+        """
         return self._done(self._free("cleanup"))
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -149,13 +175,16 @@ class EncoderNode(LifecycleNode):
 
     @property
     def exit_status(self) -> int:
-        """0, or what the process has to end with: it can use the GPU no more, and the context is shut down."""
+        """0, or what the process has to end with: it can use the GPU no more, and the context is
+        shut down.
+        """
         return self._gpu.exit_status
 
     def close(self) -> bool:
         """Stop, free, and end the worker's thread: once, before the node is destroyed.
 
-        False where the worker does not come back, from an engine that hangs or is still being built, for example.
+        False where the worker does not come back, from an engine that hangs or is still being
+        built, for example.
         """
         if self._worker.opening or not self._free("the end"):
             return False
@@ -171,7 +200,9 @@ class EncoderNode(LifecycleNode):
         self._reporter.progress(text)
 
     def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
-        """False, said with what it is at, where the worker does not come back; then it may be tried again."""
+        """False, said with what it is at, where the worker does not come back; then it may be tried
+        again.
+        """
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
@@ -189,7 +220,9 @@ class EncoderNode(LifecycleNode):
         return True
 
     def _free(self, transition: str, limit_s: float | None = None) -> bool:
-        """Undo configure and activate, however far they came. False as :meth:`_stop_receiving` says it."""
+        """Undo configure and activate, however far they came. False as :meth:`_stop_receiving` says
+        it.
+        """
         if not self._stop_receiving(transition, limit_s):
             return False
         if self._timer is not None:
@@ -216,14 +249,16 @@ class EncoderNode(LifecycleNode):
             if not self._gpu.is_lost_by(error, self._sync):
                 self.get_logger().warning(f"closing the engine failed: {told(error)}")
 
-    # -- an engine that fails while it runs ------------------------------------------------------------------
+    # -- an engine that fails while it runs --------------------------------------------------------
 
     def _on_worker_failed(self, error: Exception) -> None:
         """On the worker's thread: have the executor deactivate the node, or end it."""
         if self._gpu.is_lost_by(error, self._sync):
             return
-        self.get_logger().error(f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
-                                f"{traced(error)}")
+        self.get_logger().error(
+            f"the engine failed, the node goes to inactive; activate it to open the engine anew: "
+            f"{traced(error)}"
+        )
         self._failure = str(error)
         self._failed.trigger()
 
@@ -233,7 +268,9 @@ class EncoderNode(LifecycleNode):
             self.trigger_deactivate()
 
     def _reopen(self) -> None:
-        """A new pipeline in place of the one whose engine failed, with the settings as they are now."""
+        """A new pipeline in place of the one whose engine failed, with the settings as they are
+        now.
+        """
         old = self._pipeline
         self.get_logger().info(f"opening the engine anew, after: {self._failure}")
         self._close_engine(old)
@@ -241,9 +278,11 @@ class EncoderNode(LifecycleNode):
         self._outputs.refresh(self._pipeline)
         self._failure = ""
         if str(self._pipeline.engine) != str(old.engine):
-            self.get_logger().warning(f"the engine is now {self._pipeline.engine}; before its failure: {old.engine}")
+            self.get_logger().warning(
+                f"the engine is now {self._pipeline.engine}; before its failure: {old.engine}"
+            )
 
-    # -- sending and saying ----------------------------------------------------------------------------------
+    # -- sending and saying ------------------------------------------------------------------------
 
     def _publish(self, result: FrameResult) -> None:
         self._outputs.publish(result)
@@ -262,23 +301,33 @@ class EncoderNode(LifecycleNode):
             engine = (f"stuck: {self._worker.doing}", diagnostics.ERROR)
         else:
             engine = ("running" if self._inputs else "ready", diagnostics.OK)
-        statuses = [diagnostics.engine_status(name, self._pipeline, *engine), diagnostics.process_status(name)]
+        statuses = [
+            diagnostics.engine_status(name, self._pipeline, *engine),
+            diagnostics.process_status(name),
+        ]
         if self._sync is not None:
             with self._changed:
                 now_ns = time.monotonic_ns()
-                sources = diagnostics.camera_statuses(name, self._sync, now_ns, self._worker.camera_latencies,
-                                                      self._started_ns)
-                sources += diagnostics.pose_statuses(name, self._poses, tuple(s.name for s in settings.states), now_ns)
+                sources = diagnostics.camera_statuses(
+                    name, self._sync, now_ns, self._worker.camera_latencies, self._started_ns
+                )
+                sources += diagnostics.pose_statuses(
+                    name, self._poses, tuple(s.name for s in settings.states), now_ns
+                )
             if self._inputs:
                 self._reporter.warn_of(settings, sources)
             statuses += [*sources, diagnostics.latency_status(name, self._worker.latencies)]
         self._reporter.publish(*statuses)
 
-    # -- parameters ------------------------------------------------------------------------------------------
+    # -- parameters --------------------------------------------------------------------------------
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Before configure anything may be set. Then policies and outputs may, and the rest is refused with why."""
-        own = {p.name: p.value for p in parameters if not p.name.startswith((PREFIX, "use_sim_time"))}
+        """Before configure anything may be set. Then policies and outputs may, and the rest is
+        refused with why.
+        """
+        own = {
+            p.name: p.value for p in parameters if not p.name.startswith((PREFIX, "use_sim_time"))
+        }
         if own and self._pipeline is not None:
             try:
                 settings = self._settings_source.changed(own)

@@ -1,4 +1,6 @@
-"""The end of a node whose process can use the GPU no more: what it says, counts, and leaves to the next process."""
+"""The end of a node whose process can use the GPU no more: what it says, counts, and leaves to the
+next process.
+"""
 
 import threading
 from collections.abc import Callable
@@ -8,22 +10,28 @@ from rclpy.lifecycle import LifecycleNode
 from vit_perception.engines.cuda.fault import EXIT_STATUS, GpuLost, lost
 from vit_perception.files.errors import printable
 from vit_perception.ros import diagnostics
-from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.ros.reporter import Reporter
+from vit_perception.streams.camera_sync import CameraSync
 
 REASON = "gpu_lost"  # of the images that waited then
 
 
 class GpuLoss:
-    """Once for each node. After :meth:`is_lost_by` has found it so, the executor's thread ends the node.
+    """Once for each node. After :meth:`is_lost_by` has found it so, the executor's thread ends the
+    node.
 
     It calls ``stop``, which ends receiving and sends the last diagnostics, and takes the context
-    down, which ends whatever spins the node. ``exit_status`` is 0, or what the process has to end with; ``message`` is
-    what the diagnostics say then.
+    down, which ends whatever spins the node. ``exit_status`` is 0, or what the process has to end
+    with; ``message`` is what the diagnostics say then.
     """
 
-    def __init__(self, node: LifecycleNode, reporter: Reporter, changed: threading.Condition,
-                 stop: Callable[[], object]):
+    def __init__(
+        self,
+        node: LifecycleNode,
+        reporter: Reporter,
+        changed: threading.Condition,
+        stop: Callable[[], object],
+    ):
         self.exit_status = 0
         self.message = ""
         self._error: GpuLost | None = None
@@ -32,7 +40,8 @@ class GpuLoss:
         self._declared = node.create_guard_condition(self._end)
 
     def is_lost_by(self, error: Exception, sync: CameraSync | None) -> bool:
-        """Whether only a new process gets over ``error``; the first time it is said, and ends the node. Any thread.
+        """Whether only a new process gets over ``error``; the first time it is said, and ends the
+        node. Any thread.
 
         What waits in ``sync`` is dropped, and the line has the books of every camera.
         """
@@ -49,12 +58,16 @@ class GpuLoss:
             with self._changed:
                 sync.clear(REASON)
                 books = [books_of(camera, sync) for camera in sync.accounts]
-        self._node.get_logger().fatal(printable(f"{self.message}, to be started again. Images: {'; '.join(books)}"))
+        self._node.get_logger().fatal(
+            printable(f"{self.message}, to be started again. Images: {'; '.join(books)}")
+        )
         self._declared.trigger()
         return True
 
     def failed(self, transition: str, error: Exception, sync: CameraSync | None) -> None:
-        """Say that ``transition`` failed with ``error``, and end the node where only a new process gets over it."""
+        """Say that ``transition`` failed with ``error``, and end the node where only a new process
+        gets over it.
+        """
         if not self.is_lost_by(error, sync):
             self._reporter.failed(transition, error)
 
@@ -64,15 +77,22 @@ class GpuLoss:
             raise self._error
 
     def _end(self) -> None:
-        self._reporter.publish(diagnostics.engine_status(self._reporter.label, None, self.message, diagnostics.ERROR))
+        self._reporter.publish(
+            diagnostics.engine_status(self._reporter.label, None, self.message, diagnostics.ERROR)
+        )
         self._stop()
         self._reporter.wait_until_sent()
         self._node.context.try_shutdown()
 
 
 def books_of(camera: str, sync: CameraSync) -> str:
-    """``wrist: 3 received = 1 published + 2 dropped (engine_error 1, gpu_lost 1)``. Call with the lock held."""
+    """``wrist: 3 received = 1 published + 2 dropped (engine_error 1, gpu_lost 1)``. Call with the
+    lock held.
+    """
     account, pending = sync.accounts[camera], sync.pending(camera)
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(account.dropped.items()))
-    return (f"{camera}: {account.received} received = {account.published} published + {account.dropped.total()} dropped"
-            f"{f' ({reasons})' if reasons else ''}{f' + {pending} pending' if pending else ''}")
+    return (
+        f"{camera}: {account.received} received = {account.published} published + "
+        f"{account.dropped.total()} dropped"
+        f"{f' ({reasons})' if reasons else ''}{f' + {pending} pending' if pending else ''}"
+    )

@@ -1,7 +1,8 @@
-"""Message classes by their names in a recording, which may name anything: only installed interfaces are imported.
+"""Message classes by their names in a recording, which may name anything: only installed interfaces
+are imported.
 
-A package counts as one where the ament index says so, and is imported only from the prefix whose index says it, never
-from the folder that the command was started in.
+A package counts as one where the ament index says so, and is imported only from the prefix whose
+index says it, never from the folder that the command was started in.
 """
 
 import importlib
@@ -26,35 +27,54 @@ _SHOWN = 80
 def message_class(type_name: str) -> type:
     """The Python class of e.g. ``sensor_msgs/msg/Image``.
 
-    Raises BagError where ``type_name`` is no name of a message, or its package is no installed interface package with
-    such a message; then nothing was imported.
+    Raises BagError where ``type_name`` is no name of a message, or its package is no installed
+    interface package with such a message; then nothing was imported.
     """
     match = _NAME.fullmatch(type_name) if len(type_name) <= LONGEST_NAME else None
     if match is None:
-        raise BagError(f"message type {type_name[:_SHOWN]!r} is no name of a message; accepted: package/msg/Name")
+        raise BagError(
+            f"message type {type_name[:_SHOWN]!r} is no name of a message; accepted: "
+            "package/msg/Name"
+        )
     package, message = match["package"], match["message"]
-    prefixes = [prefix for prefix in _prefixes() if f"msg/{message}" in _listed(prefix / INDEX / package)]
+    prefixes = [
+        prefix for prefix in _prefixes() if f"msg/{message}" in _listed(prefix / INDEX / package)
+    ]
     if not prefixes:
-        raise BagError(f"message type {type_name} is not installed here; accepted: one that the ament index has "
-                       "(AMENT_PREFIX_PATH)")
+        raise BagError(
+            f"message type {type_name} is not installed here; accepted: one that the ament index "
+            "has "
+            "(AMENT_PREFIX_PATH)"
+        )
     with _without_current_folder():
         try:
             spec = find_spec(package)  # of a package at the top this imports nothing
         except (ImportError, ValueError):
             spec = None
-        if spec is None or not spec.origin or not any(_is_below(Path(spec.origin), prefix) for prefix in prefixes):
+        if (
+            spec is None
+            or not spec.origin
+            or not any(_is_below(Path(spec.origin), prefix) for prefix in prefixes)
+        ):
             found = spec.origin if spec and spec.origin else "nowhere"
-            raise BagError(f"message type {type_name} is installed in {prefixes[0]}, and Python finds {package} "
-                           f"{found}; accepted: a shell in which that installation was sourced")
+            raise BagError(
+                f"message type {type_name} is installed in {prefixes[0]}, and Python finds "
+                f"{package} "
+                f"{found}; accepted: a shell in which that installation was sourced"
+            )
         try:
             return getattr(importlib.import_module(f"{package}.msg"), message)
         except (ImportError, AttributeError) as error:
-            raise BagError(f"message type {type_name} is not whole in {prefixes[0]}: {error}; accepted: an "
-                           "installation with its Python modules") from error
+            raise BagError(
+                f"message type {type_name} is not whole in {prefixes[0]}: {error}; accepted: an "
+                "installation with its Python modules"
+            ) from error
 
 
 def _prefixes() -> Iterator[Path]:
-    """The folders that ROS packages are installed in: what was sourced, then where rclpy itself is."""
+    """The folders that ROS packages are installed in: what was sourced, then where rclpy itself
+    is.
+    """
     for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
         if os.path.isabs(prefix):
             yield Path(prefix)
@@ -67,13 +87,16 @@ def _prefixes() -> Iterator[Path]:
 def _listed(resource: Path) -> set[str]:
     """What the index says of one package, without the endings of the files."""
     try:
-        return {line.strip().rpartition(".")[0] for line in resource.read_text("utf-8").splitlines()}
+        return {
+            line.strip().rpartition(".")[0] for line in resource.read_text("utf-8").splitlines()
+        }
     except (OSError, ValueError):
         return set()
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    # What is linked into a prefix counts as in it, and so does what a prefix that is a link leads to.
+    # What is linked into a prefix counts as in it, and so does what a prefix that is a link leads
+    # to.
     return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
 
 

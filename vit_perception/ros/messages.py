@@ -1,4 +1,6 @@
-"""Our types as messages. Every header is the camera image's own: stamp and frame go through unchanged."""
+"""Our types as messages. Every header is the camera image's own: stamp and frame go through
+unchanged.
+"""
 
 import array
 
@@ -33,7 +35,9 @@ def mask_message(header: Header, mask: np.ndarray) -> Image:
 
 def dense_message(header: Header, values: np.ndarray) -> Image:
     """Depth (H, W) float32 as 32FC1, or labels (H, W) uint8 or uint16 as mono8 or mono16."""
-    return _image(header, encode_tensor(values) if values.dtype == np.float32 else encode_labels(values))
+    return _image(
+        header, encode_tensor(values) if values.dtype == np.float32 else encode_labels(values)
+    )
 
 
 def vision_info_message(header: Header, method: str, labels_at: str) -> VisionInfo:
@@ -44,12 +48,20 @@ def vision_info_message(header: Header, method: str, labels_at: str) -> VisionIn
 def view_message(header: Header, rgb: np.ndarray) -> Image:
     """``rgb`` (H, W, 3) uint8 as rgb8, for people."""
     height, width = rgb.shape[:2]
-    return _image(header, TensorFields(height, width, "rgb8", 0, 3 * width, array.array("B", rgb.tobytes())))
+    return _image(
+        header, TensorFields(height, width, "rgb8", 0, 3 * width, array.array("B", rgb.tobytes()))
+    )
 
 
 def _image(header: Header, fields: TensorFields) -> Image:
-    message = Image(header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
-                    is_bigendian=fields.is_bigendian, step=fields.step)
+    message = Image(
+        header=header,
+        height=fields.height,
+        width=fields.width,
+        encoding=fields.encoding,
+        is_bigendian=fields.is_bigendian,
+        step=fields.step,
+    )
     # Assigned, not passed: the setter takes an array.array('B') as it is.
     message.data = fields.data
     return message
@@ -57,8 +69,10 @@ def _image(header: Header, fields: TensorFields) -> Image:
 
 def classification_message(header: Header, classes: tuple[ClassScore, ...]) -> Classification:
     """Top classes, best first."""
-    return Classification(header=header,
-                          results=[ObjectHypothesis(class_id=c.class_id, score=c.score) for c in classes])
+    return Classification(
+        header=header,
+        results=[ObjectHypothesis(class_id=c.class_id, score=c.score) for c in classes],
+    )
 
 
 def pose_message(pose: Pose) -> PoseStamped:
@@ -71,8 +85,12 @@ def pose_message(pose: Pose) -> PoseStamped:
 
 
 def state_message(state: JointState, settings: StateSettings) -> JointStateMessage:
-    """``state`` with its own stamp and frame: the joints and fields of ``settings``, in their order."""
-    message = JointStateMessage(header=header_of(state.stamp_ns, state.frame_id), name=list(settings.joints))
+    """``state`` with its own stamp and frame: the joints and fields of ``settings``, in their
+    order.
+    """
+    message = JointStateMessage(
+        header=header_of(state.stamp_ns, state.frame_id), name=list(settings.joints)
+    )
     for field, numbers in zip(settings.fields, state.numbers.reshape(len(settings.fields), -1)):
         setattr(message, field, array.array("d", numbers))
     return message

@@ -14,12 +14,21 @@ from vision_msgs.msg import Classification, VisionInfo
 
 from vit_perception.pipeline.feature_views import PcaView, attention_view
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.ros.messages import (classification_message, dense_message, header_of, mask_message, pose_message,
-                                         state_message, tensor_message, view_message, vision_info_message)
+from vit_perception.ros.messages import (
+    classification_message,
+    dense_message,
+    header_of,
+    mask_message,
+    pose_message,
+    state_message,
+    tensor_message,
+    view_message,
+    vision_info_message,
+)
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.views import ViewThread
-from vit_perception.wire.records import CameraResult, FrameResult, RgbImage
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.records import CameraResult, FrameResult, RgbImage
 
 __all__ = ["LATCHED_QOS", "Outputs", "send"]
 
@@ -27,7 +36,8 @@ __all__ = ["LATCHED_QOS", "Outputs", "send"]
 def send(publisher: Publisher, make: Callable[[], object]) -> None:
     """Publish what ``make`` gives while somebody subscribes.
 
-    The topics are volatile, so nobody could hear it otherwise, and a tensor costs 0.3 ms, a view several.
+    The topics are volatile, so nobody could hear it otherwise, and a tensor costs 0.3 ms, a view
+    several.
     """
     if publisher.get_subscription_count():
         publisher.publish(make())
@@ -43,7 +53,9 @@ class Outputs:
         self._node = node
         self._pipeline = pipeline
         self._all: list[Publisher] = []
-        self._views = ViewThread(lambda text: failed(", ".join(self._pca), f"a view could not be made: {text}"))
+        self._views = ViewThread(
+            lambda text: failed(", ".join(self._pca), f"a view could not be made: {text}")
+        )
         try:
             self._create(pipeline)
         except BaseException:
@@ -59,21 +71,33 @@ class Outputs:
         self._embedding = self._publisher(Image, "~/embedding")
         self._cameras = {}
         for camera in pipeline.settings.cameras:
-            topics = {"patch_features": Image, "cls_token": Image, "feature_view": Image, "attention_view": Image}
+            topics = {
+                "patch_features": Image,
+                "cls_token": Image,
+                "feature_view": Image,
+                "attention_view": Image,
+            }
             if pipeline.labels_of(camera.name):
                 topics["classification"] = Classification
             if pipeline.dense:
                 topics[pipeline.dense.spec.kind] = Image
-            self._cameras[camera.name] = {topic: self._publisher(kind, f"~/{camera.name}/{topic}")
-                                          for topic, kind in topics.items()}
-        self._poses = {arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
-                       for arm in pipeline.settings.poses}
-        self._states = {state.name: self._publisher(JointState, f"~/{state.name}/state_at_image")
-                        for state in pipeline.settings.states}
+            self._cameras[camera.name] = {
+                topic: self._publisher(kind, f"~/{camera.name}/{topic}")
+                for topic, kind in topics.items()
+            }
+        self._poses = {
+            arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
+            for arm in pipeline.settings.poses
+        }
+        self._states = {
+            state.name: self._publisher(JointState, f"~/{state.name}/state_at_image")
+            for state in pipeline.settings.states
+        }
         if pipeline.dense and pipeline.dense.spec.kind == "segmentation":
             for name in self._cameras:
                 self._publish_info(name)
-        # Plain and latched, so that configure can say what was loaded and late subscribers still hear it.
+        # Plain and latched, so that configure can say what was loaded and late subscribers still
+        # hear it.
         self._layout = self._node.create_publisher(String, "~/layout", LATCHED_QOS)
         self._all.append(self._layout)
 
@@ -85,7 +109,9 @@ class Outputs:
 
     def _publisher(self, kind, topic):
         override = QoSOverridingOptions.with_default_policies()
-        self._all.append(self._node.create_publisher(kind, topic, tensor_qos(), qos_overriding_options=override))
+        self._all.append(
+            self._node.create_publisher(kind, topic, tensor_qos(), qos_overriding_options=override)
+        )
         return self._all[-1]
 
     @property
@@ -93,7 +119,9 @@ class Outputs:
         return self._pipeline.settings.output.dtype
 
     def refresh(self, pipeline: Pipeline) -> None:
-        """Go on with ``pipeline``, whose settings or engine may be others; the layout goes out where it differs."""
+        """Go on with ``pipeline``, whose settings or engine may be others; the layout goes out
+        where it differs.
+        """
         self._pipeline = pipeline
         if pipeline.layout(self._sources) != self.layout:
             self.layout = self._publish_layout()
@@ -121,12 +149,17 @@ class Outputs:
 
     def publish(self, result: FrameResult) -> None:
         """Send one frame. Subscribers match topics by stamp: DDS keeps no order between topics."""
-        changed = {name: c.image for name, c in result.cameras.items()
-                   if name not in self._sources or self._key(self._sources[name]) != self._key(c.image)}
+        changed = {
+            name: c.image
+            for name, c in result.cameras.items()
+            if name not in self._sources or self._key(self._sources[name]) != self._key(c.image)
+        }
         if changed:
             # Only size and frame matter: an image kept here would keep its message's memory.
-            self._sources |= {n: RgbImage(np.empty((*i.size, 0), np.uint8), i.stamp_ns, i.frame_id)
-                              for n, i in changed.items()}
+            self._sources |= {
+                n: RgbImage(np.empty((*i.size, 0), np.uint8), i.stamp_ns, i.frame_id)
+                for n, i in changed.items()
+            }
             self.layout = self._publish_layout()
         for name, camera in result.cameras.items():
             self._publish_camera(name, camera)
@@ -136,14 +169,20 @@ class Outputs:
         fields = {state.name: state for state in self._pipeline.settings.states}
         for name, found in result.states.items():
             if found.state is not None:
-                send(self._states[name], lambda n=name, state=found.state: state_message(state, fields[n]))
+                send(
+                    self._states[name],
+                    lambda n=name, state=found.state: state_message(state, fields[n]),
+                )
         header = header_of(result.stamp_ns, result.frame_id)
         send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
         send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
         send(self._tokens, lambda: tensor_message(header, result.sequence.tokens, self._dtype))
         if self._pipeline.settings.output.views:
-            # Behind everything that a policy waits for: in the first frames a view takes up to a second.
-            if views := [view for name, camera in result.cameras.items() for view in self._views_of(name, camera)]:
+            views = [
+                v for name, camera in result.cameras.items() for v in self._views_of(name, camera)
+            ]
+            # After everything that a policy waits for: the first views take up to a second.
+            if views:
                 self._views.show(views)
         if self._pipeline.dense is not None:
             # Last: it can take a second, which no policy that wants the tokens should wait for.
@@ -152,32 +191,66 @@ class Outputs:
 
     def _publish_dense(self, name: str, camera: CameraResult) -> None:
         header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        send(self._cameras[name][self._pipeline.dense.spec.kind],
-             lambda: dense_message(header, self._pipeline.dense_values(camera)))
+        send(
+            self._cameras[name][self._pipeline.dense.spec.kind],
+            lambda: dense_message(header, self._pipeline.dense_values(camera)),
+        )
 
     def _publish_camera(self, name: str, camera: CameraResult) -> None:
         topics = self._cameras[name]
         header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        send(topics["cls_token"], lambda: tensor_message(header, camera.cls_token[None], self._dtype))
-        send(topics["patch_features"], lambda: tensor_message(header, camera.patch_tokens, self._dtype))
+        send(
+            topics["cls_token"], lambda: tensor_message(header, camera.cls_token[None], self._dtype)
+        )
+        send(
+            topics["patch_features"],
+            lambda: tensor_message(header, camera.patch_tokens, self._dtype),
+        )
         if "classification" in topics:
             send(topics["classification"], lambda: classification_message(header, camera.classes))
 
-    def _views_of(self, name: str, camera: CameraResult) -> list[tuple[Publisher, Callable[[], Image]]]:
-        """The views of ``camera`` that somebody looks at. What the engine writes over in its next run is copied."""
+    def _views_of(
+        self, name: str, camera: CameraResult
+    ) -> list[tuple[Publisher, Callable[[], Image]]]:
+        """The views of ``camera`` that somebody looks at. What the engine writes over in its next
+        run is copied.
+        """
         topics, views = self._cameras[name], []
         header = header_of(camera.image.stamp_ns, camera.image.frame_id)
         if topics["feature_view"].get_subscription_count():
-            views.append((topics["feature_view"], partial(self._feature_view, header, name,
-                                                          camera.patch_tokens.copy(), camera.grid)))
+            views.append(
+                (
+                    topics["feature_view"],
+                    partial(
+                        self._feature_view, header, name, camera.patch_tokens.copy(), camera.grid
+                    ),
+                )
+            )
         if topics["attention_view"].get_subscription_count():
-            views.append((topics["attention_view"], partial(self._attention_view, header, camera.image,
-                                                            camera.cls_attention.copy(), camera.grid)))
+            views.append(
+                (
+                    topics["attention_view"],
+                    partial(
+                        self._attention_view,
+                        header,
+                        camera.image,
+                        camera.cls_attention.copy(),
+                        camera.grid,
+                    ),
+                )
+            )
         return views
 
-    def _feature_view(self, header: Header, name: str, patch_tokens: np.ndarray, grid: tuple[int, int]) -> Image:
-        return view_message(header, self._pca[name](patch_tokens, grid, self._pipeline.card.rule.network_size_px))
+    def _feature_view(
+        self, header: Header, name: str, patch_tokens: np.ndarray, grid: tuple[int, int]
+    ) -> Image:
+        return view_message(
+            header, self._pca[name](patch_tokens, grid, self._pipeline.card.rule.network_size_px)
+        )
 
-    def _attention_view(self, header: Header, image: RgbImage, cls_attention: np.ndarray,
-                        grid: tuple[int, int]) -> Image:
-        return view_message(header, attention_view(cls_attention, grid, self._pipeline.network_view(image)))
+    def _attention_view(
+        self, header: Header, image: RgbImage, cls_attention: np.ndarray, grid: tuple[int, int]
+    ) -> Image:
+        return view_message(
+            header, attention_view(cls_attention, grid, self._pipeline.network_view(image))
+        )

@@ -8,21 +8,27 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from vit_perception.config.settings import BadSetting
 
 PREFIX = "qos_overrides."
-LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_CHOICES = {"reliability": ("reliable", "best_effort", "system_default"),
-            "history": ("keep_last", "keep_all", "system_default")}
+LATCHED_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+_CHOICES = {
+    "reliability": ("reliable", "best_effort", "system_default"),
+    "history": ("keep_last", "keep_all", "system_default"),
+}
 _DEEPEST = 10_000
 
 
-# Functions, because rclpy writes a topic's overrides into the profile that it is given: a shared one would hand them
-# on to the next topic.
+# Functions, because rclpy writes a topic's overrides into the profile that it is given: a shared
+# one would hand them on to the next topic.
 def tensor_qos() -> QoSProfile:
     """A policy wants the newest tensor whole: reliable, and nothing older queued behind it."""
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def image_qos() -> QoSProfile:
-    """Best effort matches every publisher. Deep enough for a scheduling hiccup: a frame lost here is uncounted."""
+    """Best effort matches every publisher. Deep enough for a scheduling hiccup: a frame lost here
+    is uncounted.
+    """
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -32,7 +38,8 @@ def body_qos() -> QoSProfile:
 
 
 def check_overrides(node: Node) -> None:
-    """Raise BadSetting for a ``qos_overrides`` parameter that rclpy would fail on once the topic is made.
+    """Raise BadSetting for a ``qos_overrides`` parameter that rclpy would fail on once the topic is
+    made.
 
     Overrides are read when the node starts: another value needs a new start.
     """
@@ -52,7 +59,9 @@ def _accepted(policy: str, value: Any) -> str:
 
 
 def unused_overrides(node: Node) -> list[str]:
-    """Overrides that were given and that no topic has taken: another topic's name, or another policy."""
+    """Overrides that were given and that no topic has taken: another topic's name, or another
+    policy.
+    """
     return [name for name in _given(node) if not node.has_parameter(name)]
 
 

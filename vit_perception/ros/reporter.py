@@ -1,4 +1,6 @@
-"""What the node says of itself: throttled warnings, progress while it configures, and ``/diagnostics``."""
+"""What the node says of itself: throttled warnings, progress while it configures, and
+``/diagnostics``.
+"""
 
 import time
 
@@ -6,10 +8,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 
+from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
 from vit_perception.ros.publishers import why_nothing_comes
-from vit_perception.config.settings import EncoderSettings
 
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen
@@ -21,28 +23,43 @@ class Reporter:
 
     def __init__(self, node: LifecycleNode):
         self._node = node
-        self.label = node.get_fully_qualified_name().lstrip("/")  # two robots share one /diagnostics
+        self.label = node.get_fully_qualified_name().lstrip(
+            "/"
+        )  # two robots share one /diagnostics
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._warned_s: dict[str, float] = {}
 
     def warn(self, topic: str, text: str, about: str = "message") -> None:
-        """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a second."""
+        """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a
+        second.
+        """
         now_s, key = time.monotonic(), f"{about} {topic}"
-        if self._node.context.ok() and now_s - self._warned_s.get(key, -WARN_PERIOD_S) >= WARN_PERIOD_S:
+        if (
+            self._node.context.ok()
+            and now_s - self._warned_s.get(key, -WARN_PERIOD_S) >= WARN_PERIOD_S
+        ):
             if len(self._warned_s) >= MOST_WARNED:
                 self._warned_s.clear()
             self._warned_s[key] = now_s
             self._node.get_logger().warning(printable(f"{topic}: {text}"))
 
     def failed(self, transition: str, error: Exception) -> None:
-        """rclpy would swallow it. What the user can mend is said in one line, anything else with its traceback."""
+        """rclpy would swallow it. What the user can mend is said in one line, anything else with
+        its traceback.
+        """
         self._node.get_logger().error(f"{transition} failed: {told(error)}")
-        self.publish(diagnostics.engine_status(self.label, None, f"{transition} failed: {error}", diagnostics.ERROR))
+        self.publish(
+            diagnostics.engine_status(
+                self.label, None, f"{transition} failed: {error}", diagnostics.ERROR
+            )
+        )
 
     def progress(self, text: str) -> None:
-        """Called by the worker while configure blocks the executor: minutes of silence look like a hang.
+        """Called by the worker while configure blocks the executor: minutes of silence look like a
+        hang.
 
-        Raises RuntimeError when the node is being shut down, which ends a long configure between its steps.
+        Raises RuntimeError when the node is being shut down, which ends a long configure between
+        its steps.
         """
         if not self._node.context.ok():
             raise OperationFailed("the node was shut down while it was being configured")
@@ -52,7 +69,8 @@ class Reporter:
         self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
 
     def warn_of(self, settings: EncoderSettings, statuses: list[DiagnosticStatus]) -> None:
-        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in their order.
+        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in
+        their order.
 
         Where nothing comes, log and status also get what the ROS graph says of the topic.
         """

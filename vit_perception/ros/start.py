@@ -1,14 +1,16 @@
-"""The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is at, within 5 s.
+"""The executable ``encoder_node``: one Ctrl-C or SIGTERM ends it with exit status 0, whatever it is
+at, within 5 s.
 
 It ends by itself with exit status 75 where its process can use the GPU no more
 (:mod:`vit_perception.engines.cuda.fault`).
 
     python -m vit_perception.ros.start --ros-args --params-file params.yaml -p autostart:=true
 
-Where the node's worker does not come back (an engine that hangs or is being built, a slow picture), the process ends
-without it, and a line on stderr says what it was at.
+Where the node's worker does not come back (an engine that hangs or is being built, a slow picture),
+the process ends without it, and a line on stderr says what it was at.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -32,14 +34,15 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
 
     from vit_perception.files import telemetry
+
     telemetry.off()
     from vit_perception.ros.encoder_node import EncoderNode
 
     node, begun, status = None, False, 0
 
     def end_unless_begun(*_) -> None:
-        # rclpy's handlers call those that they find as well: until they are in place this ends the process, and then
-        # they do.
+        # rclpy's handlers call those that they find as well: until they are in place this ends the
+        # process, and then they do.
         if not begun:
             os._exit(0)
 
@@ -48,7 +51,9 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, _interrupt_once)
         rclpy.init(args=args)
         begun = True
-        threading.Thread(target=_watch, args=(lambda: (node, status),), name="end", daemon=True).start()
+        threading.Thread(
+            target=_watch, args=(lambda: (node, status),), name="end", daemon=True
+        ).start()
         node = EncoderNode()
         _spin(node)
     except KeyboardInterrupt:
@@ -64,7 +69,9 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _watch(now: "Callable[[], tuple[EncoderNode | None, int]]") -> None:
-    """The last resort, on a thread of its own: the process ends END_S after it has to, whatever hangs."""
+    """The last resort, on a thread of its own: the process ends END_S after it has to, whatever
+    hangs.
+    """
     import rclpy
 
     def wanted() -> bool:
@@ -78,14 +85,19 @@ def _watch(now: "Callable[[], tuple[EncoderNode | None, int]]") -> None:
 
 
 def _leave(node: "EncoderNode | None", status: int) -> None:
-    """End the process at once with ``status``. Python would wait for the worker's thread, and nothing can stop that.
+    """End the process at once with ``status``. Python would wait for the worker's thread, and
+    nothing can stop that.
 
-    What an interrupted build leaves behind is whole, or cleared by the next build. Of a node whose GPU is lost the
-    status is the node's own.
+    What an interrupted build leaves behind is whole, or cleared by the next build. Of a node whose
+    GPU is lost the status is the node's own.
     """
     why = "has lost the GPU" if node and node.exit_status else "told to end"
     at = "" if node is None else f", the worker being at: {node.doing}"
-    print(f"vit_perception: {why}, and ends without waiting any longer{at}", file=sys.stderr, flush=True)
+    print(
+        f"vit_perception: {why}, and ends without waiting any longer{at}",
+        file=sys.stderr,
+        flush=True,
+    )
     os._exit(node.exit_status if node and node.exit_status else status)
 
 
@@ -94,10 +106,8 @@ def _spin(node: "EncoderNode") -> None:
 
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
+    with contextlib.suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 def _end(node: "EncoderNode | None") -> None:
@@ -119,7 +129,9 @@ def _end(node: "EncoderNode | None") -> None:
         if not closed:
             _leave(node, 0)
         if node is not None and node.exit_status:
-            end_process(node.exit_status)  # Python's own end frees what lies on the GPU, which may hang or abort
+            end_process(
+                node.exit_status
+            )  # Python's own end frees what lies on the GPU, which may hang or abort
 
 
 def _interrupt_once(*_) -> None:

@@ -1,10 +1,11 @@
 """TF as the source of an arm's pose: samples of ``base_frame`` to ``ee_frame``, by way of tf2_ros.
 
-Each time that TF knows the whole chain at a newer time, the chain's transform at that time becomes a sample of the
-arm's history. So a pose from TF is interpolated, held and missed by the same rules as one from a topic, and has the
-same books; tf2's own interpolation would also bridge gaps in which nobody measured anything, and tell no skew. The
-samples come at the rate of the chain's slowest joint; tf2 interpolates the faster ones to those times.
-A chain of static transforms alone has no time and gives no sample.
+Each time that TF knows the whole chain at a newer time, the chain's transform at that time becomes
+a sample of the arm's history. So a pose from TF is interpolated, held and missed by the same rules
+as one from a topic, and has the same books; tf2's own interpolation would also bridge gaps in which
+nobody measured anything, and tell no skew. The samples come at the rate of the chain's slowest
+joint; tf2 interpolates the faster ones to those times. A chain of static transforms alone has no
+time and gives no sample.
 """
 
 import importlib
@@ -14,21 +15,27 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 
+from vit_perception.config.settings import BadSetting, PoseSettings
 from vit_perception.files.errors import shown
 from vit_perception.streams.sample_history import JUMP_BACK_NS
-from vit_perception.config.settings import BadSetting, PoseSettings
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, check_frame_id
 
 MOST_FRAMES = 10_000
 
 
 def tf2_module(arms: Sequence[PoseSettings]) -> Any:
-    """The module tf2_ros. Raises BadSetting, naming the parameter and what to install, where it is not there."""
+    """The module tf2_ros. Raises BadSetting, naming the parameter and what to install, where it is
+    not there.
+    """
     try:
         return importlib.import_module("tf2_ros")
     except ImportError as error:
-        raise BadSetting(f"poses.{arms[0].name}.source", "tf", f"topic, as tf2_ros is not installed here ({error}); "
-                         "on a robot: apt install ros-$ROS_DISTRO-tf2-ros-py") from error
+        raise BadSetting(
+            f"poses.{arms[0].name}.source",
+            "tf",
+            f"topic, as tf2_ros is not installed here ({error}); "
+            "on a robot: apt install ros-$ROS_DISTRO-tf2-ros-py",
+        ) from error
 
 
 def pose_of_transform(transform: Any) -> PoseStamped:
@@ -41,16 +48,28 @@ def pose_of_transform(transform: Any) -> PoseStamped:
 
 
 class TfPoses:
-    """A TF listener on ``node``; ``add`` is given each new sample of an arm, ``explain`` why an arm has none."""
+    """A TF listener on ``node``; ``add`` is given each new sample of an arm, ``explain`` why an arm
+    has none.
+    """
 
-    def __init__(self, node: Node, arms: Sequence[PoseSettings], add: Callable[[PoseSettings, PoseStamped], None],
-                 explain: Callable[[PoseSettings, str], None], warn: Callable[[str, str], None]):
-        """``warn`` takes a topic, and what of it is passed over. Raises BadSetting where tf2_ros is not installed."""
+    def __init__(
+        self,
+        node: Node,
+        arms: Sequence[PoseSettings],
+        add: Callable[[PoseSettings, PoseStamped], None],
+        explain: Callable[[PoseSettings, str], None],
+        warn: Callable[[str, str], None],
+    ):
+        """``warn`` takes a topic, and what of it is passed over. Raises BadSetting where tf2_ros is
+        not installed.
+        """
         self._tf2 = tf2_module(arms)
         self._arms, self._add, self._explain = tuple(arms), add, explain
         self._warn = warn
         self._frames: set[str] = set()
-        self.passed_over = 0  # transforms with a name that is none, and of more frames than are kept
+        self.passed_over = (
+            0  # transforms with a name that is none, and of more frames than are kept
+        )
         self._newest_ns: dict[str, int] = {}  # by child frame
         self._sampled_ns: dict[str, int] = {}  # by arm
         self._buffer = self._tf2.Buffer()
@@ -85,7 +104,9 @@ class TfPoses:
         self._listener.unregister()
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Images jumped back to ``stamp_ns``: forget what TF said of the time before, unless it has jumped too."""
+        """Images jumped back to ``stamp_ns``: forget what TF said of the time before, unless it has
+        jumped too.
+        """
         if max(self._newest_ns.values(), default=0) > stamp_ns + JUMP_BACK_NS:
             self._clear()
 
@@ -102,7 +123,10 @@ class TfPoses:
                 continue
             if not self._frames.issuperset(names):
                 if len(self._frames) > MOST_FRAMES - len(names):
-                    self._pass_over(f"TF has {MOST_FRAMES} frames; others are passed over, {shown(names[1])} for one")
+                    self._pass_over(
+                        f"TF has {MOST_FRAMES} frames; others are passed over, {shown(names[1])} "
+                        "for one"
+                    )
                     continue
                 self._frames.update(names)
             kept.append(transform)
@@ -113,7 +137,9 @@ class TfPoses:
         self._warn("/tf", f"{text}; {self.passed_over} transforms have been passed over so far")
 
     def _forget_before_jump(self, transforms: Sequence[Any]) -> None:
-        """tf2 ignores what is older than its newest by more than its cache: after a jump back that is everything."""
+        """tf2 ignores what is older than its newest by more than its cache: after a jump back that
+        is everything.
+        """
         for transform in transforms:
             stamp = transform.header.stamp
             stamp_ns = stamp.sec * NANOSECONDS_PER_SECOND + stamp.nanosec

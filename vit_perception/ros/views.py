@@ -1,4 +1,6 @@
-"""The pictures for people, made on a thread of their own: no frame waits for them, and some frames have none."""
+"""The pictures for people, made on a thread of their own: no frame waits for them, and some frames
+have none.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,10 +14,11 @@ LONGEST_VIEW_S = 5.0  # a view takes a second at most; should one take longer, n
 
 
 class ViewThread:
-    """Makes and publishes the views of the newest frame. While it is at one, the frame that waits is replaced.
+    """Makes and publishes the views of the newest frame. While it is at one, the frame that waits
+    is replaced.
 
-    The thread begins with the first frame that somebody looks at. ``failed`` is given the traceback of a view that
-    raised.
+    The thread begins with the first frame that somebody looks at. ``failed`` is given the traceback
+    of a view that raised.
     """
 
     def __init__(self, failed: Callable[[str], None]):

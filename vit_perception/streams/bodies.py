@@ -1,20 +1,22 @@
-"""Everything that says how the robot stands: the poses of its arms and the states of its joints, by one interface.
+"""Everything that says how the robot stands: the poses of its arms and the states of its joints, by
+one interface.
 
-    body = BodyStreams(settings.poses, settings.states)
-    body.add("/joint_states", message)            # raises BadInput; body.topics are those that it takes
-    body.covers(stamp_ns)                         # whether waiting longer brings nothing better
-    result = pipeline.assemble(prepared, output, *body.at(stamp_ns))
+    body = BodyStreams(settings.poses, settings.states) body.add("/joint_states", message)
+    # raises BadInput; body.topics are those that it takes body.covers(stamp_ns)
+    # whether waiting longer brings nothing better result = pipeline.assemble(prepared, output,
+    *body.at(stamp_ns))
 
-Not thread-safe: the node wraps it in a lock (:mod:`vit_perception.streams.pose_wait`), bags read it as it is.
+Not thread-safe: the node wraps it in a lock (:mod:`vit_perception.streams.pose_wait`), bags read it
+as it is.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vit_perception.streams.pose_history import PoseHistory, pose_of
-from vit_perception.streams.joint_history import StateHistory, joint_samples_of
-from vit_perception.streams.sample_history import JUMP_BACK_NS, KEEP_S
 from vit_perception.config.settings import PoseSettings, StateSettings
+from vit_perception.streams.joint_history import StateHistory, joint_samples_of
+from vit_perception.streams.pose_history import PoseHistory, pose_of
+from vit_perception.streams.sample_history import JUMP_BACK_NS, KEEP_S
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, PoseAtImage, StateAtImage
 
 
@@ -26,7 +28,9 @@ class BodyAtImage(NamedTuple):
 
 
 class Stream:
-    """One arm's poses, or one mechanism's joint states. ``settings`` may be replaced by others of the same name."""
+    """One arm's poses, or one mechanism's joint states. ``settings`` may be replaced by others of
+    the same name.
+    """
 
     def __init__(self, settings: PoseSettings | StateSettings, keep_s: float = KEEP_S):
         self.settings = settings
@@ -37,10 +41,13 @@ class Stream:
     def add(self, message: Any, needed_ns: int | None = None) -> None:
         """Take a PoseStamped or a JointState. Raises BadInput where it cannot be used.
 
-        ``needed_ns``: the oldest stamp that may still be looked up, as :meth:`SampleHistory.add` has it.
+        ``needed_ns``: the oldest stamp that may still be looked up, as :meth:`SampleHistory.add`
+        has it.
         """
         if self.is_pose:
-            sample = pose_of(message, self.settings.expected_frame_id, self.settings.accept_empty_frame)
+            sample = pose_of(
+                message, self.settings.expected_frame_id, self.settings.accept_empty_frame
+            )
         else:
             sample = joint_samples_of(message, self.settings)
         self._history.add(sample, needed_ns)
@@ -57,7 +64,9 @@ class Stream:
 
     def lookup(self, stamp_ns: int) -> PoseAtImage | StateAtImage:
         """The pose or state at ``stamp_ns``, with the settings' ``max_skew_s``."""
-        return self._history.lookup(stamp_ns, round(self.settings.max_skew_s * NANOSECONDS_PER_SECOND))
+        return self._history.lookup(
+            stamp_ns, round(self.settings.max_skew_s * NANOSECONDS_PER_SECOND)
+        )
 
     def forget_after(self, stamp_ns: int) -> None:
         """Images jumped back to ``stamp_ns``: forget what was before the jump.
@@ -69,9 +78,16 @@ class Stream:
 
 
 class BodyStreams:
-    """One stream an arm and a state, by name; ``topics`` are the streams that listen to each topic."""
+    """One stream an arm and a state, by name; ``topics`` are the streams that listen to each
+    topic.
+    """
 
-    def __init__(self, poses: Sequence[PoseSettings], states: Sequence[StateSettings] = (), keep_s: float = KEEP_S):
+    def __init__(
+        self,
+        poses: Sequence[PoseSettings],
+        states: Sequence[StateSettings] = (),
+        keep_s: float = KEEP_S,
+    ):
         self.streams = {settings.name: Stream(settings, keep_s) for settings in (*poses, *states)}
         self.topics: dict[str, list[Stream]] = {}
         for stream in self.streams.values():
@@ -82,7 +98,8 @@ class BodyStreams:
     def add(self, topic: str, message: Any) -> None:
         """Give ``message`` to every stream of ``topic``.
 
-        Raises BadInput, after all have seen it, where a stream could not use it; another one's joints are no fault.
+        Raises BadInput, after all have seen it, where a stream could not use it; another one's
+        joints are no fault.
         """
         refused = None
         for stream in self.topics[topic]:
@@ -100,8 +117,10 @@ class BodyStreams:
     def at(self, stamp_ns: int) -> BodyAtImage:
         """Every pose and state at ``stamp_ns``."""
         found = {name: stream.lookup(stamp_ns) for name, stream in self.streams.items()}
-        return BodyAtImage({n: f for n, f in found.items() if self.streams[n].is_pose},
-                           {n: f for n, f in found.items() if not self.streams[n].is_pose})
+        return BodyAtImage(
+            {n: f for n, f in found.items() if self.streams[n].is_pose},
+            {n: f for n, f in found.items() if not self.streams[n].is_pose},
+        )
 
     def forget_after(self, stamp_ns: int) -> None:
         """Images jumped back to ``stamp_ns``: forget what every stream had before the jump."""

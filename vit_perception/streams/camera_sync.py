@@ -1,11 +1,14 @@
-"""Which images are encoded together, and where every received image went. No rclpy here: plain, testable code.
+"""Which images are encoded together, and where every received image went. No rclpy here: plain,
+testable code.
 
-The newest frame wins. One camera: the latest image, older ones are superseded. Several cameras: the newest
-set of images, one a camera, whose stamps lie within ``slop`` of each other; of each camera the nearest. A faster
-camera's next image is waited for, as long as the slop at most, where its rate says that it will be nearer.
-Callers hold one lock around every method (the node shares it with its worker thread).
+The newest frame wins. One camera: the latest image, older ones are superseded. Several cameras: the
+newest set of images, one a camera, whose stamps lie within ``slop`` of each other; of each camera
+the nearest. A faster camera's next image is waited for, as long as the slop at most, where its rate
+says that it will be nearer. Callers hold one lock around every method (the node shares it with its
+worker thread).
 """
 
+import itertools
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -14,23 +17,27 @@ from operator import itemgetter
 from statistics import median_low
 from typing import Any
 
-from vit_perception.streams.recorded_groups import nearest_members
 from vit_perception.config.settings import EncoderSettings
+from vit_perception.streams.recorded_groups import nearest_members
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
 # A bag that loops jumps back by its length; a late or re-ordered image by a few frames.
 JUMP_BACK_NS = 1_000_000_000
 # Images that wait for their partners; at 30 Hz this covers an encoder run of 0.3 s.
 MAX_PENDING = 10
-# A camera's period is the median between its latest stamps, so that single lost images do not matter.
+# A camera's period is the median between its latest stamps, so that single lost images do not
+# matter.
 PERIOD_STAMPS, FEWEST_STAMPS = 8, 3
 
 
 def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
     """Slop in ns, policy, and silence in ns, as :class:`CameraSync` takes them."""
     sync = settings.sync
-    return (round(sync.slop_s * NANOSECONDS_PER_SECOND), sync.policy,
-            round(sync.silent_after_s * NANOSECONDS_PER_SECOND))
+    return (
+        round(sync.slop_s * NANOSECONDS_PER_SECOND),
+        sync.policy,
+        round(sync.silent_after_s * NANOSECONDS_PER_SECOND),
+    )
 
 
 @dataclass
@@ -44,17 +51,21 @@ class FrameAccount:
     published: int = 0
     in_flight: int = 0
     dropped: Counter = field(default_factory=Counter)
-    arrivals_ns: deque = field(default_factory=lambda: deque(maxlen=1500))  # monotonic, of the latest images
+    arrivals_ns: deque = field(
+        default_factory=lambda: deque(maxlen=1500)
+    )  # monotonic, of the latest images
 
 
 class CameraSync:
     """Groups images by stamp and accounts for each of them. Stamps are header stamps in ns.
 
-    ``put_off_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not give the last time
-    because a nearer image is expected; None where it put none off.
+    ``put_off_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not
+    give the last time because a nearer image is expected; None where it put none off.
     """
 
-    def __init__(self, cameras: Sequence[str], slop_ns: int, policy: str, silent_after_ns: int, now_ns: int):
+    def __init__(
+        self, cameras: Sequence[str], slop_ns: int, policy: str, silent_after_ns: int, now_ns: int
+    ):
         self.cameras = tuple(cameras)
         self.accounts = {name: FrameAccount() for name in cameras}
         self.configure(slop_ns, policy, silent_after_ns)
@@ -64,7 +75,7 @@ class CameraSync:
         self._recent_ns = {name: deque(maxlen=PERIOD_STAMPS) for name in cameras}
         self._put_off_since_ns: int | None = None
         self.put_off_until_ns: int | None = None
-        self._last_heard_ns = {name: now_ns for name in cameras}
+        self._last_heard_ns = dict.fromkeys(cameras, now_ns)
         self._last_taken_ns: dict[str, int] = {}
 
     def configure(self, slop_ns: int, policy: str, silent_after_ns: int) -> None:
@@ -99,7 +110,9 @@ class CameraSync:
         return jumped
 
     def _drop_oldest(self, camera: str) -> None:
-        """Drop the image that has waited longest: superseded where a newer group waits, unmatched where none does."""
+        """Drop the image that has waited longest: superseded where a newer group waits, unmatched
+        where none does.
+        """
         oldest_ns = self._waiting[camera].popleft()[0]
         required = [c for c in self.cameras if self._policy == "wait" or self._waiting[c]]
         group = self._newest_group(required)
@@ -107,12 +120,16 @@ class CameraSync:
         self.accounts[camera].dropped["superseded" if newer else "unmatched"] += 1
 
     def take(self, now_ns: int) -> dict[str, Any] | None:
-        """The newest group that is ready, as messages by camera, or None. Its images are in flight from now on.
+        """The newest group that is ready, as messages by camera, or None. Its images are in flight
+        from now on.
 
-        A camera that has been silent for ``silent_after`` is not waited for under the policy ``mask``.
-        A group may be put off, at most by the slop from the arrival of its last image: see ``put_off_until_ns``.
+        A camera that has been silent for ``silent_after`` is not waited for under the policy
+        ``mask``. A group may be put off, at most by the slop from the arrival of its last image:
+        see ``put_off_until_ns``.
         """
-        required = [c for c in self.cameras if self._policy == "wait" or not self.is_silent(c, now_ns)]
+        required = [
+            c for c in self.cameras if self._policy == "wait" or not self.is_silent(c, now_ns)
+        ]
         group = self._newest_group(required)
         if group is None:
             self._forget_put_off()
@@ -137,11 +154,15 @@ class CameraSync:
         """One image a camera, all within the slop of each other, with every required camera."""
         if not all(self._waiting[camera] for camera in required):
             return None
-        newest_ns = [waiting[-1][0] for camera, waiting in self._waiting.items()
-                     if waiting and (camera in required or not required)]
+        newest_ns = [
+            waiting[-1][0]
+            for camera, waiting in self._waiting.items()
+            if waiting and (camera in required or not required)
+        ]
         if not newest_ns:
             return None
-        # Behind the slowest camera's newest image every camera has its neighbours; before it only some have.
+        # Behind the slowest camera's newest image every camera has its neighbours; before it only
+        # some have.
         whole_ns = min(newest_ns)
         anchors = {image[0] for waiting in self._waiting.values() for image in waiting}
         for anchor_ns in sorted(anchors, key=lambda ns: (ns > whole_ns, abs(ns - whole_ns))):
@@ -150,8 +171,12 @@ class CameraSync:
                 return group
         return None
 
-    def _put_off(self, group: dict[str, tuple[int, Any, int]], required: list[str], now_ns: int) -> bool:
-        """Whether to wait for a nearer image of a required camera, whose image is older than the group's latest."""
+    def _put_off(
+        self, group: dict[str, tuple[int, Any, int]], required: list[str], now_ns: int
+    ) -> bool:
+        """Whether to wait for a nearer image of a required camera, whose image is older than the
+        group's latest.
+        """
         latest_ns = max(image[0] for image in group.values())
         if any(self._is_nearer_next(camera, group[camera][0], latest_ns) for camera in required):
             complete_ns = max(arrived_ns for _, _, arrived_ns in group.values())
@@ -169,9 +194,13 @@ class CameraSync:
 
     def _is_nearer_next(self, camera: str, stamp_ns: int, latest_ns: int) -> bool:
         recent_ns = sorted(self._recent_ns[camera])
-        if stamp_ns >= latest_ns or stamp_ns < self._waiting[camera][-1][0] or len(recent_ns) < FEWEST_STAMPS:
+        if (
+            stamp_ns >= latest_ns
+            or stamp_ns < self._waiting[camera][-1][0]
+            or len(recent_ns) < FEWEST_STAMPS
+        ):
             return False
-        period_ns = median_low(after - before for before, after in zip(recent_ns, recent_ns[1:]))
+        period_ns = median_low(after - before for before, after in itertools.pairwise(recent_ns))
         return abs(stamp_ns + period_ns - latest_ns) < latest_ns - stamp_ns
 
     def finish(self, camera: str, dropped_because: str = "") -> None:
@@ -206,15 +235,22 @@ class CameraSync:
         return len(self._waiting[camera]) + self.accounts[camera].in_flight
 
     def apart_ns(self, camera: str, now_ns: int) -> dict[str, int]:
-        """How far the newest stamp of ``camera`` is ahead of that of each other camera from which images come too."""
+        """How far the newest stamp of ``camera`` is ahead of that of each other camera from which
+        images come too.
+        """
         own_ns = self._recent_ns[camera]
-        return {other: own_ns[-1] - recent_ns[-1] for other, recent_ns in self._recent_ns.items()
-                if other != camera and own_ns and recent_ns and not self.is_silent(other, now_ns)}
+        return {
+            other: own_ns[-1] - recent_ns[-1]
+            for other, recent_ns in self._recent_ns.items()
+            if other != camera and own_ns and recent_ns and not self.is_silent(other, now_ns)
+        }
 
     def is_silent(self, camera: str, now_ns: int) -> bool:
         """Whether nothing came from ``camera`` for ``silent_after``."""
         return self.age_ns(camera, now_ns) > self._silent_after_ns
 
     def age_ns(self, camera: str, now_ns: int) -> int:
-        """How long ago the last usable image of ``camera`` came; since the start where none has come."""
+        """How long ago the last usable image of ``camera`` came; since the start where none has
+        come.
+        """
         return now_ns - self._last_heard_ns[camera]

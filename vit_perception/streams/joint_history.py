@@ -1,7 +1,7 @@
 """Recent joint states of one mechanism, and its state at an image's stamp. numpy only.
 
-Each joint has a history of its own: an arm's and a gripper's driver often share one topic, each with its joints,
-its order and its rate.
+Each joint has a history of its own: an arm's and a gripper's driver often share one topic, each
+with its joints, its order and its rate.
 """
 
 import math
@@ -9,20 +9,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_perception.config.settings import StateSettings
 from vit_perception.files.errors import shown
 from vit_perception.streams.sample_history import KEEP_S, Around, SampleHistory
-from vit_perception.config.settings import StateSettings
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, JointState, StateAtImage, check_frame_id
+from vit_perception.wire.records import (
+    NANOSECONDS_PER_SECOND,
+    BadInput,
+    JointState,
+    StateAtImage,
+    check_frame_id,
+)
 
 _BEST_FIRST = ("interpolated", "held", "missing")
-# A step of about a turn between two samples is no motion: the joint's encoder has wrapped from pi to -pi or back.
+# A step of about a turn between two samples is no motion: the joint's encoder has wrapped from pi
+# to -pi or back.
 TURN_RAD, WRAP_WITHIN_RAD = 2 * math.pi, math.pi / 2
 MOST_JOINTS = 4096  # in one message; no robot has as many
 MAX_MAGNITUDE = 1e6  # rad, m, or these a second: beyond it the unit or the driver is wrong
 
 
 class JointSamples(NamedTuple):
-    """What one message says of our joints: the fields' values by joint, in the order of the settings' fields."""
+    """What one message says of our joints: the fields' values by joint, in the order of the
+    settings' fields.
+    """
 
     stamp_ns: int
     frame_id: str
@@ -30,48 +39,74 @@ class JointSamples(NamedTuple):
 
 
 def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
-    """The joints of ``state`` in a sensor_msgs/JointState (rclpy, rosbags or alike), looked up by name.
+    """The joints of ``state`` in a sensor_msgs/JointState (rclpy, rosbags or alike), looked up by
+    name.
 
-    Raises BadInput with the reason ``stamp``, ``frame``, ``other_joints`` (none of ours is in it, which is no fault on
-    a topic that drivers share), ``joints`` (one is named twice, or thousands are), ``length`` (fewer or more values
-    than names), ``nan`` or ``magnitude``.
+    Raises BadInput with the reason ``stamp``, ``frame``, ``other_joints`` (none of ours is in it,
+    which is no fault on a topic that drivers share), ``joints`` (one is named twice, or thousands
+    are), ``length`` (fewer or more values than names), ``nan`` or ``magnitude``.
     """
     stamp = message.header.stamp
     stamp_ns = int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
     if stamp_ns <= 0 or stamp.nanosec >= NANOSECONDS_PER_SECOND:
-        raise BadInput("stamp", f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
-                                "accepted: the time of measurement, above zero, nanosec below 1e9")
+        raise BadInput(
+            "stamp",
+            f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
+            "accepted: the time of measurement, above zero, nanosec below 1e9",
+        )
     check_frame_id(message.header.frame_id)
     if len(message.name) > MOST_JOINTS:
-        raise BadInput("joints", f"name holds {len(message.name)} names; accepted: at most {MOST_JOINTS}")
+        raise BadInput(
+            "joints", f"name holds {len(message.name)} names; accepted: at most {MOST_JOINTS}"
+        )
     names = list(message.name)
     places = {name: index for index, name in enumerate(names) if name in state.joints}
     if not places:
-        raise BadInput("other_joints", f"name is {shown(names)}; accepted: one or more of {', '.join(state.joints)}")
+        raise BadInput(
+            "other_joints",
+            f"name is {shown(names)}; accepted: one or more of {', '.join(state.joints)}",
+        )
     twice = sorted(name for name in places if names.count(name) > 1)
     if twice:
-        raise BadInput("joints", f"name holds {', '.join(twice)} more than once; accepted: each joint once")
+        raise BadInput(
+            "joints", f"name holds {', '.join(twice)} more than once; accepted: each joint once"
+        )
     columns = []
     for field in state.fields:
         column = getattr(message, field)
         if len(column) != len(names):
-            raise BadInput("length", f"{field} has {len(column)} values for {len(names)} names; accepted: one each")
+            raise BadInput(
+                "length",
+                f"{field} has {len(column)} values for {len(names)} names; accepted: one each",
+            )
         columns.append(column)
-    values = {name: tuple(float(column[index]) for column in columns) for name, index in places.items()}
+    values = {
+        name: tuple(float(column[index]) for column in columns) for name, index in places.items()
+    }
     for name, numbers in values.items():
         if not all(map(math.isfinite, numbers)):
-            raise BadInput("nan", f"{' and '.join(state.fields)} of {name}: {numbers}; accepted: finite numbers")
+            raise BadInput(
+                "nan",
+                f"{' and '.join(state.fields)} of {name}: {numbers}; accepted: finite numbers",
+            )
         if max(map(abs, numbers)) > MAX_MAGNITUDE:
-            raise BadInput("magnitude", f"{' and '.join(state.fields)} of {name}: {numbers}; "
-                                        f"accepted: up to {MAX_MAGNITUDE:g}")
+            raise BadInput(
+                "magnitude",
+                f"{' and '.join(state.fields)} of {name}: {numbers}; "
+                f"accepted: up to {MAX_MAGNITUDE:g}",
+            )
     return JointSamples(stamp_ns, message.header.frame_id, values)
 
 
 class StateHistory:
-    """The last ``keep_s`` seconds of each joint of ``state``. Not thread-safe, as :class:`SampleHistory`."""
+    """The last ``keep_s`` seconds of each joint of ``state``. Not thread-safe, as
+    :class:`SampleHistory`.
+    """
 
     def __init__(self, state: StateSettings, keep_s: float = KEEP_S):
-        self._joints: dict[str, SampleHistory[tuple[float, ...]]] = {j: SampleHistory(keep_s) for j in state.joints}
+        self._joints: dict[str, SampleHistory[tuple[float, ...]]] = {
+            j: SampleHistory(keep_s) for j in state.joints
+        }
         self._position = state.fields.index("position") if "position" in state.fields else None
         self._continuous = frozenset(state.continuous if self._position is not None else ())
         self._endless = np.array([joint in self._continuous for joint in state.joints])
@@ -91,7 +126,9 @@ class StateHistory:
     @property
     def newest_ns(self) -> int | None:
         """The stamp of the newest sample of any joint; None where there is none."""
-        return max((h.newest_ns for h in self._joints.values() if h.newest_ns is not None), default=None)
+        return max(
+            (h.newest_ns for h in self._joints.values() if h.newest_ns is not None), default=None
+        )
 
     @property
     def crowded_out(self) -> int:
@@ -105,13 +142,18 @@ class StateHistory:
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> StateAtImage:
         """The state at ``stamp_ns``, each joint linear between the two samples around it.
 
-        A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there is no state.
-        It is held too where its position steps by about a turn: between pi and -pi does not lie 0. A continuous joint
-        goes the shorter way instead, and its position is in (-pi, pi].
+        A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there
+        is no state. It is held too where its position steps by about a turn: between pi and -pi
+        does not lie 0. A continuous joint goes the shorter way instead, and its position is in
+        (-pi, pi].
         """
-        found = {name: history.around(stamp_ns, max_skew_ns) for name, history in self._joints.items()}
-        found = {name: around if name in self._continuous else self._held_where_it_wraps(around)
-                 for name, around in found.items()}
+        found = {
+            name: history.around(stamp_ns, max_skew_ns) for name, history in self._joints.items()
+        }
+        found = {
+            name: around if name in self._continuous else self._held_where_it_wraps(around)
+            for name, around in found.items()
+        }
         lacking = tuple(name for name, around in found.items() if around.before is None)
         if lacking:
             return StateAtImage(None, "missing", None, lacking, found[lacking[0]].nearest_ns)
@@ -126,9 +168,11 @@ class StateHistory:
         if self._continuous:
             numbers[angles] = _half_turn(numbers[angles])
         numbers = numbers.T.reshape(-1)
-        return StateAtImage(JointState(numbers, stamp_ns, self._frame_id),
-                            max((around.status for around in found.values()), key=_BEST_FIRST.index),
-                            max(around.skew_ns for around in found.values()))
+        return StateAtImage(
+            JointState(numbers, stamp_ns, self._frame_id),
+            max((around.status for around in found.values()), key=_BEST_FIRST.index),
+            max(around.skew_ns for around in found.values()),
+        )
 
     def _held_where_it_wraps(self, around: Around) -> Around:
         if self._position is None or around.before is None:
@@ -143,4 +187,6 @@ class StateHistory:
 def _half_turn(angles_rad: np.ndarray) -> np.ndarray:
     """The same angles in (-pi, pi]."""
     wrapped = angles_rad - TURN_RAD * np.ceil((angles_rad - math.pi) / TURN_RAD)
-    return np.where(wrapped <= -math.pi, math.pi, wrapped)  # where rounding has met the end that is left out
+    return np.where(
+        wrapped <= -math.pi, math.pi, wrapped
+    )  # where rounding has met the end that is left out

@@ -1,4 +1,6 @@
-"""Which recorded images belong together: every group of a bag, where the live node takes only the newest."""
+"""Which recorded images belong together: every group of a bag, where the live node takes only the
+newest.
+"""
 
 from bisect import insort
 from collections import deque
@@ -8,24 +10,31 @@ from typing import Any
 
 # A camera that stops is waited for this long, so that the others' images do not fill the memory.
 LONGEST_WAIT_NS = 2_000_000_000
-# Stamps may hardly advance, so that nothing ever waits that long: what all cameras' images that wait may take.
+# Stamps may hardly advance, so that nothing ever waits that long: what all cameras' images that
+# wait may take.
 MOST_WAITING_BYTES = 256 << 20
 MOST_WAITING = 5000
 
 Member = tuple[int, Any]  # stamp in ns, message
 
 
-def nearest_members(waiting: Mapping[str, Iterable[tuple]], anchor_ns: int, slop_ns: int) -> dict[str, tuple]:
-    """One image a camera, the nearest to ``anchor_ns`` of those within the slop of it; of two as near, the earlier.
+def nearest_members(
+    waiting: Mapping[str, Iterable[tuple]], anchor_ns: int, slop_ns: int
+) -> dict[str, tuple]:
+    """One image a camera, the nearest to ``anchor_ns`` of those within the slop of it; of two as
+    near, the earlier.
 
-    Images are tuples that begin with their stamp in ns. All lie within the slop of each other: where the nearest do
-    not, those behind the anchor are left out. A camera without such an image is not in the result.
+    Images are tuples that begin with their stamp in ns. All lie within the slop of each other:
+    where the nearest do not, those behind the anchor are left out. A camera without such an image
+    is not in the result.
     """
     group: dict[str, tuple] = {}
     for after_ns in (slop_ns, 0):
         group = {}
         for camera, images in waiting.items():
-            near = [image for image in images if anchor_ns - slop_ns <= image[0] <= anchor_ns + after_ns]
+            near = [
+                image for image in images if anchor_ns - slop_ns <= image[0] <= anchor_ns + after_ns
+            ]
             if near:
                 group[camera] = min(near, key=lambda image: abs(image[0] - anchor_ns))
         stamps_ns = [image[0] for image in group.values()]
@@ -35,19 +44,26 @@ def nearest_members(waiting: Mapping[str, Iterable[tuple]], anchor_ns: int, slop
 
 
 class ImageGroups:
-    """Images of several cameras, one of each, whose stamps lie within the slop; each image is used once.
+    """Images of several cameras, one of each, whose stamps lie within the slop; each image is used
+    once.
 
-    A group is decided when every camera has sent an image at or behind its latest stamp, so that no nearer
-    partner can come but one out of order; with ``mask`` also when a camera has sent nothing for
-    ``silent_after_ns``: it is left out. Images that wait are in the order of their stamps, whichever came first.
-    An image that has waited for ``LONGEST_WAIT_NS`` is ``unmatched``; one at or before the last that was taken of its
-    camera, or with the stamp of one that waits, is ``late``. Where those that wait take more than
-    ``MOST_WAITING_BYTES`` (``size_of`` a message says how many), or are more than ``MOST_WAITING``, the earliest is
-    ``crowded`` out.
+    A group is decided when every camera has sent an image at or behind its latest stamp, so that no
+    nearer partner can come but one out of order; with ``mask`` also when a camera has sent nothing
+    for ``silent_after_ns``: it is left out. Images that wait are in the order of their stamps,
+    whichever came first. An image that has waited for ``LONGEST_WAIT_NS`` is ``unmatched``; one at
+    or before the last that was taken of its camera, or with the stamp of one that waits, is
+    ``late``. Where those that wait take more than ``MOST_WAITING_BYTES`` (``size_of`` a message
+    says how many), or are more than ``MOST_WAITING``, the earliest is ``crowded`` out.
     """
 
-    def __init__(self, cameras: list[str], slop_ns: int, mask: bool, silent_after_ns: int,
-                 size_of: Callable[[Any], int] = lambda message: 0):
+    def __init__(
+        self,
+        cameras: list[str],
+        slop_ns: int,
+        mask: bool,
+        silent_after_ns: int,
+        size_of: Callable[[Any], int] = lambda message: 0,
+    ):
         self._slop_ns, self._mask, self._silent_after_ns = slop_ns, mask, silent_after_ns
         self._waiting: dict[str, deque[Member]] = {camera: deque() for camera in cameras}
         self._newest_ns: dict[str, int] = {}
@@ -59,7 +75,9 @@ class ImageGroups:
     def add(self, camera: str, stamp_ns: int, message: Any) -> list[dict[str, Member]]:
         """Take one image; the groups, each (stamp, message) by camera, that are decided now."""
         waiting = self._waiting[camera]
-        if stamp_ns <= self._taken_ns.get(camera, -1) or any(stamp_ns == other_ns for other_ns, _ in waiting):
+        if stamp_ns <= self._taken_ns.get(camera, -1) or any(
+            stamp_ns == other_ns for other_ns, _ in waiting
+        ):
             self._dropped.append((camera, stamp_ns, "late"))
             return []
         insort(waiting, (stamp_ns, message), key=itemgetter(0))
@@ -76,7 +94,9 @@ class ImageGroups:
         return groups
 
     def flush(self) -> list[dict[str, Member]]:
-        """Decide all that waits: nothing more comes, or time has jumped back. Any stamp is taken again."""
+        """Decide all that waits: nothing more comes, or time has jumped back. Any stamp is taken
+        again.
+        """
         groups = self._decided(ended=True)
         for camera, waiting in self._waiting.items():
             self._dropped += [(camera, stamp_ns, "unmatched") for stamp_ns, _ in waiting]
@@ -88,7 +108,9 @@ class ImageGroups:
         return groups
 
     def take_dropped(self) -> list[tuple[str, int, str]]:
-        """(camera, stamp in ns, ``unmatched``, ``late`` or ``crowded``) of images in no group, since the last call."""
+        """(camera, stamp in ns, ``unmatched``, ``late`` or ``crowded``) of images in no group,
+        since the last call.
+        """
         dropped, self._dropped = self._dropped, []
         return dropped
 
@@ -96,8 +118,15 @@ class ImageGroups:
         groups = []
         while any(self._waiting.values()):
             now_ns = max(self._newest_ns.values())
-            silent = {c for c, w in self._waiting.items() if self._mask and not w and
-                      (ended or now_ns - self._newest_ns.get(c, self._first_ns) > self._silent_after_ns)}
+            silent = {
+                c
+                for c, w in self._waiting.items()
+                if self._mask
+                and not w
+                and (
+                    ended or now_ns - self._newest_ns.get(c, self._first_ns) > self._silent_after_ns
+                )
+            }
             present = [c for c in self._waiting if c not in silent]
             if not all(self._waiting[c] for c in present):
                 break
@@ -109,8 +138,13 @@ class ImageGroups:
                 continue
             if not ended and any(self._newest_ns[c] < latest_ns for c in present):
                 break
-            groups.append(self._take(nearest_members({c: self._waiting[c] for c in present}, latest_ns,
-                                                     self._slop_ns)))
+            groups.append(
+                self._take(
+                    nearest_members(
+                        {c: self._waiting[c] for c in present}, latest_ns, self._slop_ns
+                    )
+                )
+            )
         return groups
 
     def _take(self, group: dict[str, Member]) -> dict[str, Member]:

@@ -1,4 +1,6 @@
-"""Rotations as unit quaternions (x, y, z, w) and as the first two columns of the rotation matrix. numpy only."""
+"""Rotations as unit quaternions (x, y, z, w) and as the first two columns of the rotation matrix.
+numpy only.
+"""
 
 import math
 
@@ -9,10 +11,11 @@ _PARALLEL_COSINE = 1.0 - 1e-9
 
 
 def slerp(start_xyzw: np.ndarray, end_xyzw: np.ndarray, fraction: float) -> np.ndarray:
-    """The rotation at ``fraction`` (0 to 1) of the shortest arc from start to end; unit quaternions (4,) float64.
+    """The rotation at ``fraction`` (0 to 1) of the shortest arc from start to end; unit quaternions
+    (4,) float64.
 
-    q and -q are one rotation: ``end`` is flipped where that is the shorter way (Shoemake, "Animating rotation
-    with quaternion curves", SIGGRAPH 1985).
+    q and -q are one rotation: ``end`` is flipped where that is the shorter way (Shoemake,
+    "Animating rotation with quaternion curves", SIGGRAPH 1985).
     """
     cosine = float(start_xyzw @ end_xyzw)
     sign = -1.0 if cosine < 0.0 else 1.0
@@ -21,25 +24,30 @@ def slerp(start_xyzw: np.ndarray, end_xyzw: np.ndarray, fraction: float) -> np.n
         blended = (1.0 - fraction) * start_xyzw + (sign * fraction) * end_xyzw
     else:
         angle = math.acos(cosine)
-        blended = (math.sin((1.0 - fraction) * angle) * start_xyzw
-                   + (sign * math.sin(fraction * angle)) * end_xyzw) / math.sin(angle)
+        blended = (
+            math.sin((1.0 - fraction) * angle) * start_xyzw
+            + (sign * math.sin(fraction * angle)) * end_xyzw
+        ) / math.sin(angle)
     return blended / np.linalg.norm(blended)
 
 
 def rotation_matrix(quaternion_xyzw: np.ndarray) -> np.ndarray:
     """The rotation matrix (3, 3) float64 of a unit quaternion: ``v_parent = matrix @ v_child``."""
     x, y, z, w = (float(component) for component in quaternion_xyzw)
-    return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def rotation_6d(quaternion_xyzw: np.ndarray) -> np.ndarray:
     """The first two columns of the rotation matrix, one after the other, (6,) float64.
 
-    Continuous over all rotations, unlike quaternions and Euler angles, so networks learn from it better
-    (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR 2019).
+    Continuous over all rotations, unlike quaternions and Euler angles, so networks learn from it
+    better (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR
+    2019).
     """
     return rotation_matrix(quaternion_xyzw)[:, :2].T.reshape(6)

@@ -1,4 +1,6 @@
-"""Recent samples of one stream by stamp, and those around a moment. What lies between two is the caller's business."""
+"""Recent samples of one stream by stamp, and those around a moment. What lies between two is the
+caller's business.
+"""
 
 import math
 from bisect import bisect_left
@@ -22,8 +24,9 @@ Sample = TypeVar("Sample")
 class Around(NamedTuple):
     """Samples around a stamp: ``fraction`` (0 to 1) of the way from ``before`` to ``after``.
 
-    Both are one sample where it is exact or ``held``, and None where it is ``missing``, as ``skew_ns`` is.
-    ``nearest_ns`` is then how far behind the stamp the nearest sample is (before it: below zero), None without any.
+    Both are one sample where it is exact or ``held``, and None where it is ``missing``, as
+    ``skew_ns`` is. ``nearest_ns`` is then how far behind the stamp the nearest sample is (before
+    it: below zero), None without any.
     """
 
     status: PoseStatus
@@ -39,15 +42,17 @@ def how_far(nearest_ns: int | None) -> str:
     """``nearest_ns`` of a pose or state that is missing, as a text for the user."""
     if nearest_ns is None:
         return "there is no usable one at all"
-    return f"the nearest is {abs(nearest_ns) / 1e9:.3f} s {'after' if nearest_ns > 0 else 'before'} it"
+    return (
+        f"the nearest is {abs(nearest_ns) / 1e9:.3f} s {'after' if nearest_ns > 0 else 'before'} it"
+    )
 
 
 _MISSING = Around("missing", None, None, None, 0.0)
 
 
 class SampleHistory(Generic[Sample]):
-    """The samples of the last ``keep_s`` seconds before the newest one, or before an older stamp that may still be
-    asked for, sorted by stamp.
+    """The samples of the last ``keep_s`` seconds before the newest one, or before an older stamp
+    that may still be asked for, sorted by stamp.
 
     Not thread-safe: the caller holds one lock around every call.
     """
@@ -67,9 +72,10 @@ class SampleHistory(Generic[Sample]):
     def add(self, stamp_ns: int, sample: Sample, needed_ns: int | None = None) -> None:
         """Insert ``sample`` by its stamp; one with the same stamp is replaced.
 
-        A stamp more than 1 s before the newest means that time was set back (a bag looped): everything
-        older is forgotten. A late sample that is already older than ``keep_s`` is not kept.
-        ``needed_ns``: the oldest stamp that will be looked up; what is around it is kept, up to ``MOST_KEPT_S``.
+        A stamp more than 1 s before the newest means that time was set back (a bag looped):
+        everything older is forgotten. A late sample that is already older than ``keep_s`` is not
+        kept. ``needed_ns``: the oldest stamp that will be looked up; what is around it is kept, up
+        to ``MOST_KEPT_S``.
         """
         stamps = self._stamps_ns
         if stamps and stamp_ns < stamps[-1] - JUMP_BACK_NS:
@@ -81,7 +87,11 @@ class SampleHistory(Generic[Sample]):
         stamps.insert(at, stamp_ns)
         self._samples.insert(at, sample)
         newest_ns = stamps[-1]
-        last_ns = newest_ns if needed_ns is None else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
+        last_ns = (
+            newest_ns
+            if needed_ns is None
+            else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
+        )
         old, crowded = bisect_left(stamps, last_ns - self._keep_ns), len(stamps) - MOST_SAMPLES
         self.crowded_out += max(0, crowded - old)
         expired = max(old, crowded)
@@ -98,15 +108,18 @@ class SampleHistory(Generic[Sample]):
         return self._stamps_ns[-1] if self._stamps_ns else None
 
     def covers(self, stamp_ns: int) -> bool:
-        """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing better."""
+        """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing
+        better.
+        """
         return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
 
     def around(self, stamp_ns: int, max_skew_ns: int) -> Around:
         """The two samples around ``stamp_ns``.
 
         Outside the samples the nearest one is held; so it is between two that are more than twice
-        ``max_skew_ns`` apart: interpolating across a gap in the stream would invent a motion that nobody
-        measured. Nothing is given (``missing``) when the nearest sample is further than ``max_skew_ns`` away.
+        ``max_skew_ns`` apart: interpolating across a gap in the stream would invent a motion that
+        nobody measured. Nothing is given (``missing``) when the nearest sample is further than
+        ``max_skew_ns`` away.
         """
         stamps, samples = self._stamps_ns, self._samples
         at = bisect_left(stamps, stamp_ns)
@@ -122,6 +135,11 @@ class SampleHistory(Generic[Sample]):
             return _MISSING._replace(nearest_ns=stamps[nearest] - stamp_ns)
         gap_ns = stamps[after] - stamps[before] if len(neighbours) == 2 else math.inf
         if gap_ns <= 2 * max_skew_ns:
-            return Around("interpolated", skew_ns, samples[before], samples[after],
-                          (stamp_ns - stamps[before]) / gap_ns)
+            return Around(
+                "interpolated",
+                skew_ns,
+                samples[before],
+                samples[after],
+                (stamp_ns - stamps[before]) / gap_ns,
+            )
         return Around("held", skew_ns, samples[nearest], samples[nearest], 0.0)

@@ -8,7 +8,8 @@ from vit_perception.wire.records import TokenGroup, TokenSequence
 
 
 class Concat:
-    """Each camera's CLS token, then each pose and each state token, in layout order; a missing one is zeros.
+    """Each camera's CLS token, then each pose and each state token, in layout order; a missing one
+    is zeros.
 
     The width never changes while cameras and arms come and go.
     """
@@ -18,9 +19,15 @@ class Concat:
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
         """(L,) float32, a new array."""
-        parts = [(group.tokens if group.valid else np.zeros_like(group.tokens)).reshape(-1)
-                 for group in _joined(sequence.groups)]
-        return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
+        parts = [
+            (group.tokens if group.valid else np.zeros_like(group.tokens)).reshape(-1)
+            for group in _joined(sequence.groups)
+        ]
+        return (
+            np.concatenate(parts).astype(np.float32, copy=False)
+            if parts
+            else np.zeros(0, np.float32)
+        )
 
 
 def _joined(groups: Sequence[TokenGroup]) -> list[TokenGroup]:

@@ -1,6 +1,8 @@
-"""Learned queries that attend over all tokens of the sequence. Weights belong to a policy's checkpoint.
+"""Learned queries that attend over all tokens of the sequence. Weights belong to a policy's
+checkpoint.
 
-A safetensors file, all floating point, with Q queries, width D, MLP width M and layers i = 0, 1, ..::
+A safetensors file, all floating point, with Q queries, width D, MLP width M and layers i = 0, 1,
+..::
 
     queries                               (Q, D)
     layers.<i>.norm_queries.weight, .bias (D,)     LayerNorm, as all norms here with epsilon 1e-5
@@ -15,12 +17,14 @@ A safetensors file, all floating point, with Q queries, width D, MLP width M and
     norm.weight, norm.bias                (D,)
 
 and ``heads``, a divisor of D, in the header's metadata. The attention has the names of
-``torch.nn.MultiheadAttention``, so that a module trained with it saves as it is. With x the queries::
+``torch.nn.MultiheadAttention``, so that a module trained with it saves as it is. With x the
+queries::
 
     x = x + attention(query=norm_queries(x), key=value=norm_tokens(tokens))
     x = x + fc2(gelu(fc1(norm_mlp(x))))           exact (erf) GELU
 
-and after the last layer ``norm(x)``, flattened. (Learned queries over a sequence: Jaegle et al., "Perceiver", 2021.)
+and after the last layer ``norm(x)``, flattened. (Learned queries over a sequence: Jaegle et al.,
+"Perceiver", 2021.)
 """
 
 import re
@@ -41,16 +45,26 @@ class CrossAttention:
     kind = "cross_attention"
 
     def __init__(self, weights_path: str, width: int):
-        """Raises BadWeights (a ValueError) without a file, or for one that is not as documented or not of ``width``."""
+        """Raises BadWeights (a ValueError) without a file, or for one that is not as documented or
+        not of ``width``.
+        """
         if not weights_path:
-            raise BadWeights("fusion.weights is ''; accepted: a safetensors file with trained cross_attention weights")
+            raise BadWeights(
+                "fusion.weights is ''; accepted: a safetensors file with trained cross_attention "
+                "weights"
+            )
         file = read_weights(weights_path)
-        layer_ids = [int(i) for i in re.findall(r"^layers\.(\d+)\.", "\n".join(file.tensors), re.MULTILINE)]
+        layer_ids = [
+            int(i) for i in re.findall(r"^layers\.(\d+)\.", "\n".join(file.tensors), re.MULTILINE)
+        ]
         self._layer_count = max(layer_ids, default=0) + 1
-        # The count is bounded by what the file holds: a stray layers.999999 must not become a million wants.
+        # The count is bounded by what the file holds: a stray layers.999999 must not become a
+        # million wants.
         if self._layer_count > len(file.tensors):
-            raise BadWeights(f"{weights_path}: the highest layer is {self._layer_count - 1} in a file of "
-                             f"{len(file.tensors)} tensors; accepted: layers counted from 0 without gaps")
+            raise BadWeights(
+                f"{weights_path}: the highest layer is {self._layer_count - 1} in a file of "
+                f"{len(file.tensors)} tensors; accepted: layers counted from 0 without gaps"
+            )
         sizes = check_shapes(file, _shapes(self._layer_count, width))
         self.weights_sha256 = file.sha256
         self._width = width
@@ -59,12 +73,15 @@ class CrossAttention:
         self._weights = {name: torch.from_numpy(tensor) for name, tensor in file.tensors.items()}
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
-        """(Q * D,) float32. Missing tokens are not attended to; where all are missing the result is zeros.
+        """(Q * D,) float32. Missing tokens are not attended to; where all are missing the result is
+        zeros.
 
         Raises ValueError for tokens of another width.
         """
         if sequence.tokens.shape[1] != self._width:
-            raise ValueError(f"the tokens are {sequence.tokens.shape[1]} wide; accepted: {self._width}")
+            raise ValueError(
+                f"the tokens are {sequence.tokens.shape[1]} wide; accepted: {self._width}"
+            )
         if not sequence.mask.any():
             return np.zeros(self._query_count * self._width, np.float32)
         with torch.inference_mode():
@@ -76,26 +93,48 @@ class CrossAttention:
 
     def _layer(self, prefix: str, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         weights = self._weights
-        in_weight, in_bias = weights[prefix + "attention.in_proj_weight"], weights[prefix + "attention.in_proj_bias"]
-        query = functional.linear(self._norm(prefix + "norm_queries", queries),
-                                  in_weight[:self._width], in_bias[:self._width])
-        key, value = functional.linear(self._norm(prefix + "norm_tokens", tokens),
-                                       in_weight[self._width:], in_bias[self._width:]).chunk(2, dim=-1)
-        attended = functional.scaled_dot_product_attention(*(self._split_heads(t) for t in (query, key, value)))
-        attended = attended.transpose(0, 1).reshape(queries.shape)  # (heads, Q, D / heads) -> (Q, D)
+        in_weight, in_bias = (
+            weights[prefix + "attention.in_proj_weight"],
+            weights[prefix + "attention.in_proj_bias"],
+        )
+        query = functional.linear(
+            self._norm(prefix + "norm_queries", queries),
+            in_weight[: self._width],
+            in_bias[: self._width],
+        )
+        key, value = functional.linear(
+            self._norm(prefix + "norm_tokens", tokens),
+            in_weight[self._width :],
+            in_bias[self._width :],
+        ).chunk(2, dim=-1)
+        attended = functional.scaled_dot_product_attention(
+            *(self._split_heads(t) for t in (query, key, value))
+        )
+        attended = attended.transpose(0, 1).reshape(
+            queries.shape
+        )  # (heads, Q, D / heads) -> (Q, D)
         queries = queries + self._linear(prefix + "attention.out_proj", attended)
-        hidden = functional.gelu(self._linear(prefix + "mlp.fc1", self._norm(prefix + "norm_mlp", queries)))
+        hidden = functional.gelu(
+            self._linear(prefix + "mlp.fc1", self._norm(prefix + "norm_mlp", queries))
+        )
         return queries + self._linear(prefix + "mlp.fc2", hidden)
 
     def _split_heads(self, rows: torch.Tensor) -> torch.Tensor:
         return rows.reshape(len(rows), self._heads, -1).transpose(0, 1)  # (heads, rows, D / heads)
 
     def _linear(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return functional.linear(rows, self._weights[name + ".weight"], self._weights[name + ".bias"])
+        return functional.linear(
+            rows, self._weights[name + ".weight"], self._weights[name + ".bias"]
+        )
 
     def _norm(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(rows, (self._width,), self._weights[name + ".weight"],
-                                     self._weights[name + ".bias"], _NORM_EPSILON)
+        return functional.layer_norm(
+            rows,
+            (self._width,),
+            self._weights[name + ".weight"],
+            self._weights[name + ".bias"],
+            _NORM_EPSILON,
+        )
 
 
 def _shapes(layer_count: int, width: int) -> Shapes:
@@ -119,5 +158,7 @@ def _shapes(layer_count: int, width: int) -> Shapes:
 def _heads(file: WeightsFile, width: int) -> int:
     text = file.metadata.get("heads", "")
     if not text.isdecimal() or int(text) < 1 or width % int(text):
-        raise BadWeights(f"{file.path}: metadata 'heads' is {text!r}; accepted: a divisor of the width, {width}")
+        raise BadWeights(
+            f"{file.path}: metadata 'heads' is {text!r}; accepted: a divisor of the width, {width}"
+        )
     return int(text)

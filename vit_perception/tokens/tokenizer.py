@@ -1,21 +1,22 @@
 """A pose, or a joint state -> one token of the encoder's width.
 
-A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns (6), column
-after column. A state is its joints' positions, velocities, or both, as
+A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns
+(6), column after column. A state is its joints' positions, velocities, or both, as
 :class:`vit_perception.wire.records.JointState` has them. Three kinds:
 
-``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p mod n with
-octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
+``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p
+mod n with octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
 
     wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 where K is 1)
     token[2p]    = sqrt(2) * cos(2 * pi * x[j] / wavelength_k)
     token[2p+1]  = sqrt(2) * sin(2 * pi * x[j] / wavelength_k)
 
-computed in float64 and rounded to float32; an odd D leaves the last sine out. An even D has a root mean
-square of exactly 1, and no token is all zero, which on the wire would mean a missing one. Positions are
-unambiguous within 8 m, joints within 8 rad, and 2 cm (about 1 degree) turns the fastest pair once. A width below
-2 n holds the first numbers only; a state of so many joints is refused. (Sines of geometric wavelengths: Vaswani et
-al., "Attention Is All You Need", 2017, section 3.5.)
+computed in float64 and rounded to float32; an odd D leaves the last sine out. An even D has a root
+mean square of exactly 1, and no token is all zero, which on the wire would mean a missing one.
+Positions are unambiguous within 8 m, joints within 8 rad, and 2 cm (about 1 degree) turns the
+fastest pair once. A width below 2 n holds the first numbers only; a state of so many joints is
+refused. (Sines of geometric wavelengths: Vaswani et al., "Attention Is All You Need", 2017, section
+3.5.)
 
 ``linear``: a safetensors file with ``weight`` (D, n) and ``bias`` (D,): ``weight @ x + bias``.
 
@@ -30,10 +31,10 @@ from typing import Protocol
 
 import numpy as np
 
-from vit_perception.files.errors import InvalidValue
-from vit_perception.streams.rotation import rotation_6d
-from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
 from vit_perception.config.settings import BadSetting, StateSettings
+from vit_perception.files.errors import InvalidValue
+from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
+from vit_perception.streams.rotation import rotation_6d
 from vit_perception.wire.records import Pose
 
 NUMBERS = 9
@@ -45,7 +46,12 @@ LEARNED = ("linear", "mlp")
 def _weights(kind: str, count: int) -> Shapes:
     if kind == "linear":
         return {"weight": ("D", count), "bias": ("D",)}
-    return {"fc1.weight": ("H", count), "fc1.bias": ("H",), "fc2.weight": ("D", "H"), "fc2.bias": ("D",)}
+    return {
+        "fc1.weight": ("H", count),
+        "fc1.bias": ("H",),
+        "fc2.weight": ("D", "H"),
+        "fc2.bias": ("D",),
+    }
 
 
 class Tokenizer(Protocol):
@@ -84,7 +90,8 @@ class FourierTokenizer:
         pair = np.arange(math.ceil(width / 2))
         octaves = math.ceil(len(pair) / count)
         wavelengths = LONGEST_WAVELENGTH * (SHORTEST_WAVELENGTH / LONGEST_WAVELENGTH) ** (
-            (pair // count) / max(1, octaves - 1))
+            (pair // count) / max(1, octaves - 1)
+        )
         self._number = pair % count
         self._radians_per_unit = 2.0 * math.pi / wavelengths
 
@@ -96,7 +103,7 @@ class FourierTokenizer:
         """(n,) float64 to (1, width) float32."""
         angles = numbers[self._number] * self._radians_per_unit
         pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
-        return pairs.reshape(1, -1)[:, :self.width].astype(np.float32)
+        return pairs.reshape(1, -1)[:, : self.width].astype(np.float32)
 
 
 class LearnedTokenizer:
@@ -109,10 +116,15 @@ class LearnedTokenizer:
         normalisation: Shapes = {"mean": (count,), "std": (count,)}
         given = [name for name in normalisation if name in file.tensors]
         if len(given) == 1:
-            raise BadWeights(f"{weights_path}: there is {given[0]} alone; accepted: mean and std together, or neither")
+            raise BadWeights(
+                f"{weights_path}: there is {given[0]} alone; accepted: mean and std together, or "
+                "neither"
+            )
         found = check_shapes(file, _weights(kind, count), normalisation)["D"]
         if found != width:
-            raise BadWeights(f"{weights_path}: tokens of width {found}; accepted: {width}, the encoder's")
+            raise BadWeights(
+                f"{weights_path}: tokens of width {found}; accepted: {width}, the encoder's"
+            )
         self.weights_sha256 = file.sha256
         self._layers = _folded(file, kind)
 
@@ -131,16 +143,22 @@ class LearnedTokenizer:
 
 
 def _gelu(values: np.ndarray) -> np.ndarray:
-    """x * P(X <= x) for a standard normal X, exactly (Hendrycks & Gimpel, 2016). numpy has no erf."""
+    """x * P(X <= x) for a standard normal X, exactly (Hendrycks & Gimpel, 2016). numpy has no
+    erf.
+    """
     erf = np.fromiter(map(math.erf, (values * math.sqrt(0.5)).tolist()), np.float32, len(values))
     return values * (0.5 + 0.5 * erf)
 
 
 def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(weight, bias) of each layer, with mean and std folded into the first: the call has less to do."""
+    """(weight, bias) of each layer, with mean and std folded into the first: the call has less to
+    do.
+    """
     prefixes = ("",) if kind == "linear" else ("fc1.", "fc2.")
-    layers = [(file.tensors[p + "weight"].astype(np.float64), file.tensors[p + "bias"].astype(np.float64))
-              for p in prefixes]
+    layers = [
+        (file.tensors[p + "weight"].astype(np.float64), file.tensors[p + "bias"].astype(np.float64))
+        for p in prefixes
+    ]
     if "std" in file.tensors:
         mean, std = file.tensors["mean"].astype(np.float64), file.tensors["std"].astype(np.float64)
         if (std <= 0).any():
@@ -153,8 +171,9 @@ def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
 def make_tokenizer(kind: str, width: int, weights_path: str = "") -> PoseTokenizer:
     """The tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
 
-    Raises ValueError for an unknown kind, a width below 1, or linear and mlp without a file: untrained weights
-    give noise, so there is no default. Raises BadWeights (a ValueError) for a file that does not fit.
+    Raises ValueError for an unknown kind, a width below 1, or linear and mlp without a file:
+    untrained weights give noise, so there is no default. Raises BadWeights (a ValueError) for a
+    file that does not fit.
     """
     return _make(kind, width, weights_path, NUMBERS, "poses.tokenizer", "poses.tokenizer_weights")
 
@@ -166,15 +185,26 @@ def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokeniz
     """
     count = len(state.joints) * len(state.fields)
     if kind == "fourier" and 2 * count > width:
-        raise BadSetting(f"states.{state.name}.joints", list(state.joints),
-                         f"at most {width // 2 // len(state.fields)} joints with the fields {', '.join(state.fields)}: "
-                         f"a token of {width} channels has a cosine and a sine for {width // 2} numbers")
-    return _make(kind, width, state.tokenizer_weights, count, "states.tokenizer",
-                 f"states.{state.name}.tokenizer_weights")
+        raise BadSetting(
+            f"states.{state.name}.joints",
+            list(state.joints),
+            f"at most {width // 2 // len(state.fields)} joints with the fields "
+            f"{', '.join(state.fields)}: "
+            f"a token of {width} channels has a cosine and a sine for {width // 2} numbers",
+        )
+    return _make(
+        kind,
+        width,
+        state.tokenizer_weights,
+        count,
+        "states.tokenizer",
+        f"states.{state.name}.tokenizer_weights",
+    )
 
 
-def _make(kind: str, width: int, weights_path: str, count: int, parameter: str,
-          weights_parameter: str) -> PoseTokenizer:
+def _make(
+    kind: str, width: int, weights_path: str, count: int, parameter: str, weights_parameter: str
+) -> PoseTokenizer:
     if width < 1:
         raise InvalidValue(f"width is {width}; accepted: the encoder's token width, 1 or more")
     if kind == "fourier":
@@ -182,5 +212,7 @@ def _make(kind: str, width: int, weights_path: str, count: int, parameter: str,
     if kind not in LEARNED:
         raise InvalidValue(f"{parameter} is {kind!r}; accepted: fourier, {', '.join(LEARNED)}")
     if not weights_path:
-        raise InvalidValue(f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights")
+        raise InvalidValue(
+            f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights"
+        )
     return LearnedTokenizer(kind, width, weights_path, count)

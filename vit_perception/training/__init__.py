@@ -1,1 +1,3 @@
-"""Fitting on labelled pictures: a head on the encoder's features, or the whole model (``vit-perception fit``)."""
+"""Fitting on labelled pictures: a head on the encoder's features, or the whole model
+(``vit-perception fit``).
+"""

@@ -1,8 +1,9 @@
 """Random variations of a picture for training: a crop, a mirror image, other colours.
 
-The crop is that of Szegedy et al. 2015 (arXiv:1409.4842, section 6): a share of the area and an aspect ratio are
-drawn, ten times at most until they fit. Everything is drawn from a generator that is seeded by run, epoch and
-picture, so that neither threads nor an interruption change what comes out.
+The crop is that of Szegedy et al. 2015 (arXiv:1409.4842, section 6): a share of the area and an
+aspect ratio are drawn, ten times at most until they fit. Everything is drawn from a generator that
+is seeded by run, epoch and picture, so that neither threads nor an interruption change what comes
+out.
 """
 
 import numpy as np
@@ -27,24 +28,33 @@ class Augment:
     """A decoded picture to (3, H, W) uint8 of the network's size, different each time."""
 
     def __init__(self, rule: ResizeRule, recipe: Recipe):
-        self._resize = Preprocessor(ResizeRule(rule.network_size_px, "stretch", interpolation=rule.interpolation))
+        self._resize = Preprocessor(
+            ResizeRule(rule.network_size_px, "stretch", interpolation=rule.interpolation)
+        )
         self._recipe = recipe
 
     def __call__(self, image: RgbImage, generator: np.random.Generator) -> Tensor:
         """Raises BadInput('size') for a shape that cannot be resized."""
         top, left, height, width = random_crop(image.size, self._recipe.crop_scale, generator)
-        crop = RgbImage(image.pixels[top:top + height, left:left + width], image.stamp_ns, image.frame_id)
+        crop = RgbImage(
+            image.pixels[top : top + height, left : left + width], image.stamp_ns, image.frame_id
+        )
         pixels = self._resize(crop)
         # Drawn whether it is used or not: one switch does not change what the others draw.
         mirrored, factors = generator.random() < 0.5, generator.uniform(-1.0, 1.0, 3)
         if self._recipe.flip and mirrored:
             pixels = pixels.flip(2)
-        return jitter(pixels, 1.0 + self._recipe.colour * factors) if self._recipe.colour else pixels
+        return (
+            jitter(pixels, 1.0 + self._recipe.colour * factors) if self._recipe.colour else pixels
+        )
 
 
-def random_crop(size_px: tuple[int, int], smallest_share: float,
-                generator: np.random.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a crop inside ``size_px`` (height, width); the whole where none of ten fits."""
+def random_crop(
+    size_px: tuple[int, int], smallest_share: float, generator: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a crop inside ``size_px`` (height, width); the whole where none
+    of ten fits.
+    """
     area = size_px[0] * size_px[1]
     for _ in range(10):
         share = generator.uniform(smallest_share, 1.0)
@@ -52,13 +62,19 @@ def random_crop(size_px: tuple[int, int], smallest_share: float,
         ratio = np.exp(generator.uniform(*np.log(ASPECT_RATIOS)))
         height, width = round(np.sqrt(area * share / ratio)), round(np.sqrt(area * share * ratio))
         if 0 < height <= size_px[0] and 0 < width <= size_px[1]:
-            return (int(generator.integers(size_px[0] - height + 1)), int(generator.integers(size_px[1] - width + 1)),
-                    height, width)
+            return (
+                int(generator.integers(size_px[0] - height + 1)),
+                int(generator.integers(size_px[1] - width + 1)),
+                height,
+                width,
+            )
     return 0, 0, *size_px
 
 
 def jitter(pixels: Tensor, factors: np.ndarray) -> Tensor:
-    """``pixels`` (3, H, W) uint8 with brightness, contrast and saturation times ``factors``, in that order."""
+    """``pixels`` (3, H, W) uint8 with brightness, contrast and saturation times ``factors``, in
+    that order.
+    """
     brightness, contrast, saturation = map(float, factors)
     values = (pixels.float() * brightness).clamp(0, 255)
     mean = (values * _GREY[:, None, None]).sum(dim=0).mean()

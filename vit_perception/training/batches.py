@@ -17,20 +17,25 @@ def order_of(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch, 1 << 40]).permutation(count)
 
 
-def batches(indices: Sequence[int], size: int, load: Callable[[int], Tensor],
-            pool: ThreadPoolExecutor) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(indices (B,), images (B, 3, H, W) uint8) in order; ``load`` gives one image (3, H, W) and runs in ``pool``.
+def batches(
+    indices: Sequence[int], size: int, load: Callable[[int], Tensor], pool: ThreadPoolExecutor
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """(indices (B,), images (B, 3, H, W) uint8) in order; ``load`` gives one image (3, H, W) and
+    runs in ``pool``.
 
     What ``load`` raises is raised where its batch is due.
     """
-    parts = [np.asarray(indices[start:start + size]) for start in range(0, len(indices), size)]
+    parts = [np.asarray(indices[start : start + size]) for start in range(0, len(indices), size)]
     waiting: deque = deque()
     try:
         for k in range(len(parts) + LOOK_AHEAD):
             if k < len(parts):
                 waiting.append([pool.submit(load, int(index)) for index in parts[k]])
             if k >= LOOK_AHEAD:
-                yield parts[k - LOOK_AHEAD], torch.stack([future.result() for future in waiting.popleft()])
+                yield (
+                    parts[k - LOOK_AHEAD],
+                    torch.stack([future.result() for future in waiting.popleft()]),
+                )
     finally:
         for futures in waiting:
             for future in futures:

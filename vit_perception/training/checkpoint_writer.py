@@ -1,4 +1,6 @@
-"""A fine-tuned model as the folder that ``model.checkpoint`` names: the format of checkpoints/native.py."""
+"""A fine-tuned model as the folder that ``model.checkpoint`` names: the format of
+checkpoints/native.py.
+"""
 
 from pathlib import Path
 
@@ -13,21 +15,31 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def write_description(folder: Path, start: Start) -> None:
-    """Everything but the weights: sizes, labels, preprocessing, and the licence of what the run starts from."""
-    texts = {"config.json": config_json(start.model.config, start.labels, kind_of(len(start.labels))),
-             "preprocessor_config.json": preprocessor_json(start.rule, start.mean, start.std),
-             "README.md": _readme(start)}
+    """Everything but the weights: sizes, labels, preprocessing, and the licence of what the run
+    starts from.
+    """
+    texts = {
+        "config.json": config_json(start.model.config, start.labels, kind_of(len(start.labels))),
+        "preprocessor_config.json": preprocessor_json(start.rule, start.mean, start.std),
+        "README.md": _readme(start),
+    }
     for name, text in texts.items():
         write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
 
 
 def write_weights(folder: Path, start: Start) -> None:
     """model.safetensors: the weights of ``start.model`` as they are now, float32."""
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in start.model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in start.model.state_dict().items()
+    }
     write_whole(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path))
 
 
 def _readme(start: Start) -> str:
     front = f"---\nlicense: {start.license}\n---\n" if start.license else ""
-    return (f"{front}A Vision Transformer for {len(start.labels)} classes, fine-tuned by `vit-perception fit` from "
-            f"{start.source}.\nUse it with the parameter `model.checkpoint`: this folder.\n")
+    return (
+        f"{front}A Vision Transformer for {len(start.labels)} classes, fine-tuned by "
+        "`vit-perception fit` from "
+        f"{start.source}.\nUse it with the parameter `model.checkpoint`: this folder.\n"
+    )

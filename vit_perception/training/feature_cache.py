@@ -1,8 +1,9 @@
-"""Features of pictures that were encoded before, kept in the user's cache, so that a second fit takes seconds.
+"""Features of pictures that were encoded before, kept in the user's cache, so that a second fit
+takes seconds.
 
-One SQLite file an encoder (weights, block, preprocessing) and engine setting, one row a picture by the digest of
-its content: whoever changes a picture or the encoder gets new features, whoever renames a folder the old ones.
-SQLite keeps two processes apart and a file whole when one is killed.
+One SQLite file an encoder (weights, block, preprocessing) and engine setting, one row a picture by
+the digest of its content: whoever changes a picture or the encoder gets new features, whoever
+renames a folder the old ones. SQLite keeps two processes apart and a file whole when one is killed.
 """
 
 import os
@@ -13,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.files.private_cache import FILE_MODE, Untrusted, cache_root, opened_file, opened_folder
+from vit_perception.files.private_cache import (
+    FILE_MODE,
+    Untrusted,
+    cache_root,
+    opened_file,
+    opened_folder,
+)
 
 
 def feature_folder() -> Path:
@@ -22,38 +29,61 @@ def feature_folder() -> Path:
 
 
 class FeatureCache:
-    """CLS and mean patch token by content digest. A cache that cannot be used says so once, and is empty."""
+    """CLS and mean patch token by content digest. A cache that cannot be used says so once, and is
+    empty.
+    """
 
-    def __init__(self, name: str, width: int, log: Callable[[str], None], folder: Path | None = None):
+    def __init__(
+        self, name: str, width: int, log: Callable[[str], None], folder: Path | None = None
+    ):
         """``name`` is what the features depend on; ``width`` the encoder's D."""
         self.path = (folder or feature_folder()) / f"{name}.sqlite"
         self._bytes, self._log = 2 * width * 4, log
         self._database: sqlite3.Connection | None = None
         try:
             self._require_private()
-            # Each row is a transaction of its own, so that a kill loses none and two fits do not wait for each other.
+            # Each row is a transaction of its own, so that a kill loses none and two fits do not
+            # wait for each other.
             self._database = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
-            self._database.execute("create table if not exists features (content text primary key, tokens blob)")
+            self._database.execute(
+                "create table if not exists features (content text primary key, tokens blob)"
+            )
         except (OSError, Untrusted, sqlite3.Error) as error:
             self._give_up(error)
 
     def _require_private(self) -> None:
-        """Make the folder and the file for this user alone, or check them, and what SQLite keeps beside. Untrusted."""
+        """Make the folder and the file for this user alone, or check them, and what SQLite keeps
+        beside. Untrusted.
+        """
         with opened_folder(self.path.parent, make=True) as folder:
             with suppress(FileExistsError):
-                os.close(os.open(self.path.name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder))
+                os.close(
+                    os.open(
+                        self.path.name,
+                        os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                        FILE_MODE,
+                        dir_fd=folder,
+                    )
+                )
             for suffix in ("", "-wal", "-shm", "-journal"):
-                with suppress(FileNotFoundError), opened_file(self.path.name + suffix, folder, self.path.parent):
+                with (
+                    suppress(FileNotFoundError),
+                    opened_file(self.path.name + suffix, folder, self.path.parent),
+                ):
                     pass
 
     def get(self, content: str) -> np.ndarray | None:
-        """(2, D) float32, CLS token and mean patch token, of the picture with this digest; None where unknown."""
+        """(2, D) float32, CLS token and mean patch token, of the picture with this digest; None
+        where unknown.
+        """
         if self._database is None:
             return None
         try:
-            row = self._database.execute("select tokens from features where content = ?", (content,)).fetchone()
+            row = self._database.execute(
+                "select tokens from features where content = ?", (content,)
+            ).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
             return None
@@ -66,8 +96,10 @@ class FeatureCache:
         if self._database is None:
             return
         try:
-            self._database.execute("insert or replace into features values (?, ?)",
-                                   (content, np.ascontiguousarray(tokens, "<f4").tobytes()))
+            self._database.execute(
+                "insert or replace into features values (?, ?)",
+                (content, np.ascontiguousarray(tokens, "<f4").tobytes()),
+            )
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -78,7 +110,13 @@ class FeatureCache:
             self._database = None
 
     def _give_up(self, error: Exception) -> None:
-        cure = "" if isinstance(error, Untrusted) else ("; accepted: a writable cache folder (XDG_CACHE_HOME), and a "
-                                                        "damaged file may be deleted")
+        cure = (
+            ""
+            if isinstance(error, Untrusted)
+            else (
+                "; accepted: a writable cache folder (XDG_CACHE_HOME), and a "
+                "damaged file may be deleted"
+            )
+        )
         self._log(f"features are not cached: {self.path}: {error}{cure}")
         self._database = None

@@ -7,14 +7,19 @@ from types import TracebackType
 
 import numpy as np
 
-from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+)
+from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.engines.building.build import fitted_to
-from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.engines.reference import encoder_digest
+from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.heads.classification import features_of
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 from vit_perception.training.feature_cache import FeatureCache
 from vit_perception.training.pictures import Unreadable, content_sha256
 from vit_perception.wire.records import BadInput
@@ -22,7 +27,9 @@ from vit_perception.wire.records import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """``values`` (n, F) float32 of the readable pictures, their labels and stretches; those that were not."""
+    """``values`` (n, F) float32 of the readable pictures, their labels and stretches; those that
+    were not.
+    """
 
     values: np.ndarray
     labels: list[str]
@@ -32,37 +39,60 @@ class Features:
 
 
 class FeatureSource:
-    """``with FeatureSource("demo", "auto", log) as source:`` encodes pictures; the engine opens when it is needed.
+    """``with FeatureSource("demo", "auto", log) as source:`` encodes pictures; the engine opens
+    when it is needed.
 
-    With every picture in the cache it is not opened at all. Raises what ``load_checkpoint`` and ``Pipeline.open`` do.
+    With every picture in the cache it is not opened at all. Raises what ``load_checkpoint`` and
+    ``Pipeline.open`` do.
     """
 
-    def __init__(self, checkpoint: str, backend: str = "auto", log: Callable[[str], None] = lambda text: None,
-                 cached: bool = True, family: str = "auto", network_size: str = ""):
+    def __init__(
+        self,
+        checkpoint: str,
+        backend: str = "auto",
+        log: Callable[[str], None] = lambda text: None,
+        cached: bool = True,
+        family: str = "auto",
+        network_size: str = "",
+    ):
         model = ModelSettings(checkpoint, family=family, network_size=network_size)
-        self._settings = EncoderSettings((CameraSettings("camera", "files", "compressed"),), model=model,
-                                         engine=EngineSettings(backend))
+        self._settings = EncoderSettings(
+            (CameraSettings("camera", "files", "compressed"),),
+            model=model,
+            engine=EngineSettings(backend),
+        )
         self._log = log
         # On the size that a node would have: it is a part of the digest that a head is bound to.
         loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
         self._pipeline: Pipeline | None = None
         self.card, config = loaded.card, loaded.model.config
         self.encoder_sha256 = encoder_digest(loaded, self._settings.model.block)
-        self._cache = FeatureCache(_cache_name(self.encoder_sha256, self._settings), config.width, log) \
-            if cached else None
+        self._cache = (
+            FeatureCache(_cache_name(self.encoder_sha256, self._settings), config.width, log)
+            if cached
+            else None
+        )
 
     def __enter__(self) -> "FeatureSource":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._cache:
             self._cache.close()
         if self._pipeline:
             self._pipeline.close()
 
-    def features(self, pictures: Iterable[LabelledPicture], feature: str,
-                 advance: Callable[[], None] = lambda: None) -> Features:
-        """Features of each picture that can be read; the others are named. Raises ValueError where none can be."""
+    def features(
+        self,
+        pictures: Iterable[LabelledPicture],
+        feature: str,
+        advance: Callable[[], None] = lambda: None,
+    ) -> Features:
+        """Features of each picture that can be read; the others are named. Raises ValueError where
+        none can be.
+        """
         rows, labels, stretches, unreadable, hits = [], [], [], [], 0
         for picture in pictures:
             try:
@@ -91,10 +121,14 @@ class FeatureSource:
         for error in prepared.refused.values():
             raise error
         output = pipeline.encode(prepared)
-        tokens = np.stack([output.cls_token[0], output.patch_tokens[0].mean(axis=0)]).astype(np.float32)
+        tokens = np.stack([output.cls_token[0], output.patch_tokens[0].mean(axis=0)]).astype(
+            np.float32
+        )
         if not np.isfinite(tokens).all():
-            raise OperationFailed(f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: "
-                                  "finite features, e.g. with --backend torch")
+            raise OperationFailed(
+                f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: "
+                "finite features, e.g. with --backend torch"
+            )
         if self._cache:
             self._cache.put(content, tokens)
         return tokens, False
@@ -103,8 +137,11 @@ class FeatureSource:
         if self._pipeline is None:
             self._pipeline = Pipeline.open(self._settings, self._log)
             if self._pipeline.encoder_sha256 != self.encoder_sha256:
-                raise OperationFailed(f"{self._settings.model.checkpoint} has changed since it was opened; accepted: a "
-                                      "checkpoint that stays as it is while a head is fitted")
+                raise OperationFailed(
+                    f"{self._settings.model.checkpoint} has changed since it was opened; accepted: "
+                    "a "
+                    "checkpoint that stays as it is while a head is fitted"
+                )
         return self._pipeline
 
 

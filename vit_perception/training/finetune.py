@@ -1,8 +1,8 @@
 """Full fine-tuning with cross-entropy: all weights of a Vision Transformer and its classifier.
 
-The same start, pictures and recipe give the same weights: order, crops and colours of each epoch are drawn from
-generators seeded by run, epoch and picture. So a run that is killed goes on from its last whole epoch and ends
-with what it would have ended with.
+The same start, pictures and recipe give the same weights: order, crops and colours of each epoch
+are drawn from generators seeded by run, epoch and picture. So a run that is killed goes on from its
+last whole epoch and ends with what it would have ended with.
 """
 
 import math
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vit_perception.files.errors import InvalidValue, OperationFailed
-from vit_perception.image.preprocess import Preprocessor
 from vit_perception.heads.fit import Evaluation, held_out
+from vit_perception.image.preprocess import Preprocessor
 from vit_perception.training.augment import Augment, generator_of
 from vit_perception.training.batches import batches, order_of
 from vit_perception.training.checkpoint_writer import write_description, write_weights
@@ -36,7 +36,9 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A finished run: a row an epoch, the best epoch (from 1), why it ended, and whether any of it was done before."""
+    """A finished run: a row an epoch, the best epoch (from 1), why it ended, and whether any of it
+    was done before.
+    """
 
     history: list[Row]
     best_epoch: int
@@ -47,13 +49,28 @@ class Outcome:
 class FineTuning:
     """One run, epoch by epoch. ``start.model`` is trained in place, on ``device``."""
 
-    def __init__(self, start: Start, pictures: Pictures, recipe: Recipe, device: str = "cpu", workers: int = 2):
+    def __init__(
+        self,
+        start: Start,
+        pictures: Pictures,
+        recipe: Recipe,
+        device: str = "cpu",
+        workers: int = 2,
+    ):
         """Raises ValueError where no picture can be held out, or a class has none to train on."""
         mask = held_out(pictures.labels, pictures.stretches, recipe.held_out)
         if not mask.any():
-            raise InvalidValue("no picture can be held out, so nothing says when to stop; accepted: two pictures or "
-                               "more of a class")
-        self.start, self.pictures, self.recipe, self.device = start, pictures, recipe, torch.device(device)
+            raise InvalidValue(
+                "no picture can be held out, so nothing says when to stop; accepted: two pictures "
+                "or "
+                "more of a class"
+            )
+        self.start, self.pictures, self.recipe, self.device = (
+            start,
+            pictures,
+            recipe,
+            torch.device(device),
+        )
         self.train, self.held_out = np.flatnonzero(~mask), np.flatnonzero(mask)
         self.model = start.model.to(self.device)
         self.model.requires_grad_(True)
@@ -66,7 +83,8 @@ class FineTuning:
     def epoch(self, number: int, advance: Callable[[int], None] = lambda count: None) -> Row:
         """Train on every picture once, in epoch ``number`` (from 1), and judge the held-out ones.
 
-        ``advance`` is told how many pictures a step took. Raises RuntimeError where the loss is no longer finite.
+        ``advance`` is told how many pictures a step took. Raises RuntimeError where the loss is no
+        longer finite.
         """
         started = time.monotonic()
         self.model.train()
@@ -74,25 +92,41 @@ class FineTuning:
         order = self.train[order_of(len(self.train), self.recipe.seed, number)]
         total, right, rate = 0.0, 0, 0.0
         with ThreadPoolExecutor(self._workers) as pool:
-            for indices, images in batches(order, self.recipe.batch, lambda k: self._augmented(k, number), pool):
-                rate = learning_rate_at(step, self.steps_per_epoch * self.recipe.epochs, self.recipe)
+            for indices, images in batches(
+                order, self.recipe.batch, lambda k: self._augmented(k, number), pool
+            ):
+                rate = learning_rate_at(
+                    step, self.steps_per_epoch * self.recipe.epochs, self.recipe
+                )
                 loss, hits = self._step(images, self._classes[indices].to(self.device), rate)
                 if not math.isfinite(loss):
-                    raise OperationFailed(f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
-                                          "accepted: a finite one, e.g. with a lower --learning-rate or a "
-                                          "longer --warmup")
+                    raise OperationFailed(
+                        f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
+                        "accepted: a finite one, e.g. with a lower --learning-rate or a "
+                        "longer --warmup"
+                    )
                 total, right, step = total + loss * len(indices), right + hits, step + 1
                 advance(len(indices))
         judged, loss = self.evaluate(self.pictures, self.held_out, advance)
-        return {"epoch": number, "learning_rate": rate, "train_loss": total / len(order),
-                "train_accuracy": right / len(order), "held_out_loss": loss, "held_out_accuracy": judged.accuracy,
-                "seconds": round(time.monotonic() - started, 2)}
+        return {
+            "epoch": number,
+            "learning_rate": rate,
+            "train_loss": total / len(order),
+            "train_accuracy": right / len(order),
+            "held_out_loss": loss,
+            "held_out_accuracy": judged.accuracy,
+            "seconds": round(time.monotonic() - started, 2),
+        }
 
     def _step(self, images: Tensor, classes: Tensor, rate: float) -> tuple[float, int]:
         set_learning_rate(self.optimiser, rate)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"
+        ):
             logits = self.model(self._normalised(images)).logits
-        loss = functional.cross_entropy(logits.float(), classes, label_smoothing=self.recipe.label_smoothing)
+        loss = functional.cross_entropy(
+            logits.float(), classes, label_smoothing=self.recipe.label_smoothing
+        )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -100,14 +134,22 @@ class FineTuning:
         return loss.item(), int((logits.argmax(dim=1) == classes).sum())
 
     @torch.inference_mode()
-    def evaluate(self, pictures: Pictures, indices: Sequence[int],
-                 advance: Callable[[int], None] = lambda count: None) -> tuple[Evaluation, float]:
-        """Confusion and mean cross-entropy on pictures that are resized as the node resizes them; in float32."""
+    def evaluate(
+        self,
+        pictures: Pictures,
+        indices: Sequence[int],
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> tuple[Evaluation, float]:
+        """Confusion and mean cross-entropy on pictures that are resized as the node resizes them;
+        in float32.
+        """
         self.model.eval()
         names, resize = self.start.labels, Preprocessor(self.start.rule)
         confusion, total = np.zeros((len(names),) * 2, int), 0.0
         with ThreadPoolExecutor(self._workers) as pool:
-            for part, images in batches(indices, self.recipe.batch, lambda k: resize(pictures.decoded(k)), pool):
+            for part, images in batches(
+                indices, self.recipe.batch, lambda k: resize(pictures.decoded(k)), pool
+            ):
                 truth = torch.tensor([names.index(pictures.items[k].label) for k in part])
                 logits = self.model(self._normalised(images)).logits.float().cpu()
                 total += functional.cross_entropy(logits, truth, reduction="sum").item()
@@ -116,21 +158,33 @@ class FineTuning:
         return Evaluation(names, confusion), total / len(indices)
 
     def _augmented(self, index: int, epoch: int) -> Tensor:
-        return self._augment(self.pictures.decoded(index), generator_of(self.recipe.seed, epoch, index))
+        return self._augment(
+            self.pictures.decoded(index), generator_of(self.recipe.seed, epoch, index)
+        )
 
     def _normalised(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to (x / 255 − mean) / std, float32, on the device."""
-        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (self.start.mean, self.start.std))
+        mean, std = (
+            torch.tensor(v, device=self.device)[:, None, None]
+            for v in (self.start.mean, self.start.std)
+        )
         return (images.to(self.device, non_blocking=True).float() / 255 - mean) / std
 
 
-def run(tuning: FineTuning, folder: Path, resume: bool, on_epoch: Callable[[Row, bool], None] = lambda row, best: None,
-        advance: Callable[[int], None] = lambda count: None) -> Outcome:
-    """Train until the last epoch, or until ``patience`` epochs brought nothing better; ``folder`` has the best weights.
+def run(
+    tuning: FineTuning,
+    folder: Path,
+    resume: bool,
+    on_epoch: Callable[[Row, bool], None] = lambda row, best: None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Outcome:
+    """Train until the last epoch, or until ``patience`` epochs brought nothing better; ``folder``
+    has the best weights.
 
-    Before the first and after each epoch the state is on the disk; with ``resume`` the run goes on from there.
-    ``on_epoch`` hears of each epoch and whether it is the best so far (the most right, then the lower loss). Raises
-    ValueError where the state is of another run, OutputError where ``folder`` cannot be written.
+    Before the first and after each epoch the state is on the disk; with ``resume`` the run goes on
+    from there. ``on_epoch`` hears of each epoch and whether it is the best so far (the most right,
+    then the lower loss). Raises ValueError where the state is of another run, OutputError where
+    ``folder`` cannot be written.
     """
     identity = identity_of(tuning)
     state = load_state(folder, identity) if resume else None
@@ -150,25 +204,43 @@ def run(tuning: FineTuning, folder: Path, resume: bool, on_epoch: Callable[[Row,
         history.append(row)
         if is_best:
             best = len(history)
-            # Before the state: a run that is killed in between does this epoch again, and writes the same.
+            # Before the state: a run that is killed in between does this epoch again, and writes
+            # the same.
             write_weights(folder, tuning.start)
-        save_state(folder, {"identity": identity, "history": history, "best_epoch": best,
-                            "model": tuning.model.state_dict(), "optimiser": tuning.optimiser.state_dict()})
+        save_state(
+            folder,
+            {
+                "identity": identity,
+                "history": history,
+                "best_epoch": best,
+                "model": tuning.model.state_dict(),
+                "optimiser": tuning.optimiser.state_dict(),
+            },
+        )
         write_metrics(folder, history)
         on_epoch(row, is_best)
     if resumed_at < len(history):
         # Two thirds of the folder's size, and of no use from here on.
-        save_state(folder, {"identity": identity, "history": history, "best_epoch": best, "model": None})
+        save_state(
+            folder, {"identity": identity, "history": history, "best_epoch": best, "model": None}
+        )
     return Outcome(history, best, stopped, resumed_at)
 
 
 def identity_of(tuning: FineTuning) -> Mapping[str, Any]:
     """What a run that is taken up must have in common with the one that began."""
     start = tuning.start
-    return {**asdict(tuning.recipe), "labels": ", ".join(start.labels), "pictures": len(tuning.pictures.items),
-            "pictures_sha256": tuning.pictures.sha256, "start": start.source, "start_sha256": start.weights_sha256,
-            "start_model": start.model_sha256, "pooling": start.model.config.pooling,
-            "network_size_px": "x".join(map(str, start.rule.network_size_px))}
+    return {
+        **asdict(tuning.recipe),
+        "labels": ", ".join(start.labels),
+        "pictures": len(tuning.pictures.items),
+        "pictures_sha256": tuning.pictures.sha256,
+        "start": start.source,
+        "start_sha256": start.weights_sha256,
+        "start_model": start.model_sha256,
+        "pooling": start.model.config.pooling,
+        "network_size_px": "x".join(map(str, start.rule.network_size_px)),
+    }
 
 
 def _rank(row: Row) -> tuple[float, float]:

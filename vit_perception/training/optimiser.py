@@ -1,7 +1,8 @@
-"""AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with layer-wise learning rates, and the schedule of the rate.
+"""AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with layer-wise learning rates, and the
+schedule of the rate.
 
-A rate that falls from layer to layer, towards the input, keeps what a pretrained model's first layers know
-(arXiv:2106.08254, section 2).
+A rate that falls from layer to layer, towards the input, keeps what a pretrained model's first
+layers know (arXiv:2106.08254, section 2).
 """
 
 import math
@@ -14,18 +15,26 @@ from vit_perception.training.recipe import Recipe
 
 
 def make_optimiser(model: VisionTransformer, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over all parameters; each group's ``factor`` is what its learning rate is multiplied by."""
+    """AdamW over all parameters; each group's ``factor`` is what its learning rate is multiplied
+    by.
+    """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decay = recipe.weight_decay if decays(name, parameter) else 0.0
         factor = recipe.layer_decay ** layers_below_the_head(name, model.config.depth)
         groups.setdefault((decay, factor), []).append(parameter)
-    return torch.optim.AdamW([{"params": members, "weight_decay": decay, "factor": factor, "lr": 0.0}
-                              for (decay, factor), members in groups.items()])
+    return torch.optim.AdamW(
+        [
+            {"params": members, "weight_decay": decay, "factor": factor, "lr": 0.0}
+            for (decay, factor), members in groups.items()
+        ]
+    )
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay pulls the parameter to 0: matrices and kernels, not biases, norms and embeddings."""
+    """Whether weight decay pulls the parameter to 0: matrices and kernels, not biases, norms and
+    embeddings.
+    """
     # Embeddings and learned tokens are the model's own parameters, or a pooling's learned query.
     return parameter.ndim > 1 and "." in name and not name.endswith("probe")
 
@@ -40,11 +49,17 @@ def layers_below_the_head(name: str, depth: int) -> int:
 
 
 def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """The rate of ``step`` (from 0) of ``steps``: up linearly to the peak, then along a cosine towards 0."""
+    """The rate of ``step`` (from 0) of ``steps``: up linearly to the peak, then along a cosine
+    towards 0.
+    """
     warmup = max(1, round(recipe.warmup * steps))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return (
+        recipe.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    )
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -1,4 +1,6 @@
-"""A linear head on the features of an encoder that stays as it is: fitted, judged on what it has not seen, saved."""
+"""A linear head on the features of an encoder that stays as it is: fitted, judged on what it has
+not seen, saved.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -7,8 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.classification import (
+    LABELS_FILE,
+    WEIGHTS_FILE,
+    FormerHead,
+    Head,
+    load_head,
+    save_head,
+)
 from vit_perception.heads.fit import Evaluation, evaluate, fit_head, held_out
-from vit_perception.heads.classification import LABELS_FILE, WEIGHTS_FILE, FormerHead, Head, load_head, save_head
 from vit_perception.training.features import Features, FeatureSource
 from vit_perception.training.pictures import Source, Unreadable
 from vit_perception.training.run_state import OutputError, write_whole
@@ -18,37 +27,56 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A fitted ``head``, its evaluations by the name of what it was judged on, and how the features were had."""
+    """A fitted ``head``, its evaluations by the name of what it was judged on, and how the features
+    were had.
+    """
 
     head: Head
     evaluations: dict[str, Evaluation]
     features: dict[str, Features]
 
 
-def fit_probe(source: FeatureSource, train: Source, tests: Mapping[str, Source], method: str, feature: str,
-              share: float, progress: Callable[[str, int], Callable[[], None]]) -> Probe:
-    """Fit on ``train``; its ``share`` held out is judged by a head that has not seen it, the saved one has seen all.
+def fit_probe(
+    source: FeatureSource,
+    train: Source,
+    tests: Mapping[str, Source],
+    method: str,
+    feature: str,
+    share: float,
+    progress: Callable[[str, int], Callable[[], None]],
+) -> Probe:
+    """Fit on ``train``; its ``share`` held out is judged by a head that has not seen it, the saved
+    one has seen all.
 
     ``progress(what, total)`` gives a function that is called once a picture.
     """
-    features = {"train": source.features(train.pictures, feature,
-                                         progress(f"features of {train.name}", len(train.pictures)))}
+    features = {
+        "train": source.features(
+            train.pictures, feature, progress(f"features of {train.name}", len(train.pictures))
+        )
+    }
     values, labels = features["train"].values, features["train"].labels
     mask = held_out(labels, features["train"].stretches, share)
     evaluations = {}
     if mask.any():
-        judged = fit_head(values[~mask], [la for la, out in zip(labels, mask) if not out], feature, method)
-        evaluations["held_out"] = evaluate(judged, values[mask], [la for la, out in zip(labels, mask) if out])
+        judged = fit_head(
+            values[~mask], [la for la, out in zip(labels, mask) if not out], feature, method
+        )
+        evaluations["held_out"] = evaluate(
+            judged, values[mask], [la for la, out in zip(labels, mask) if out]
+        )
     head = replace(fit_head(values, labels, feature, method), encoder_sha256=source.encoder_sha256)
     for name, test in tests.items():
-        features[name] = source.features(test.pictures, feature,
-                                         progress(f"features of {test.name}", len(test.pictures)))
+        features[name] = source.features(
+            test.pictures, feature, progress(f"features of {test.name}", len(test.pictures))
+        )
         evaluations[name] = evaluate(head, features[name].values, features[name].labels)
     return Probe(head, evaluations, features)
 
 
 def require_head_folder(folder: Path) -> None:
-    """Make ``folder``, where a head is to be saved: new, empty, or with a whole head and nothing else.
+    """Make ``folder``, where a head is to be saved: new, empty, or with a whole head and nothing
+    else.
 
     Raises ValueError naming what else it holds, OutputError where it cannot be made or written.
     """
@@ -58,7 +86,9 @@ def require_head_folder(folder: Path) -> None:
             pass
         held = {p.name for p in folder.iterdir()}
     except OSError as error:
-        raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
+        raise OutputError(
+            f"--out: {folder} cannot be written: {error}; accepted: a writable folder"
+        ) from error
     accepted = "accepted: a new or an empty folder, or a head that is to be replaced"
     if others := sorted(held - {WEIGHTS_FILE, LABELS_FILE, REPORT_FILE}):
         raise InvalidValue(f"--out: {folder} holds {', '.join(others[:3])}; {accepted}")
@@ -68,20 +98,30 @@ def require_head_folder(folder: Path) -> None:
         except FormerHead:
             pass  # it is of no use any more, and fitting it again is what its message asks for
         except ValueError as error:
-            raise InvalidValue(f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
-                               f"({str(error).partition('; accepted')[0]}); {accepted}") from error
+            raise InvalidValue(
+                f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
+                f"({str(error).partition('; accepted')[0]}); {accepted}"
+            ) from error
 
 
 def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
-    """Write the head and report.json into ``folder``; the report. Raises as :func:`require_head_folder` does."""
+    """Write the head and report.json into ``folder``; the report. Raises as
+    :func:`require_head_folder` does.
+    """
     require_head_folder(folder)
     save_head(folder, probe.head)
     head, train = probe.head, probe.features["train"]
-    report = {"method": method, "feature": head.feature, "labels": list(head.labels), "pictures": len(train.labels),
-              "model": model, "encoder_sha256": head.encoder_sha256,
-              "features_from_cache": {name: f.from_cache for name, f in probe.features.items()},
-              "unreadable": unreadable_of(f.unreadable for f in probe.features.values()),
-              **{name: summary(e) for name, e in probe.evaluations.items()}}
+    report = {
+        "method": method,
+        "feature": head.feature,
+        "labels": list(head.labels),
+        "pictures": len(train.labels),
+        "model": model,
+        "encoder_sha256": head.encoder_sha256,
+        "features_from_cache": {name: f.from_cache for name, f in probe.features.items()},
+        "unreadable": unreadable_of(f.unreadable for f in probe.features.values()),
+        **{name: summary(e) for name, e in probe.evaluations.items()},
+    }
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     write_whole(folder / REPORT_FILE, lambda file: file.write_text(text, encoding="utf-8"))
     return report
@@ -94,5 +134,8 @@ def unreadable_of(groups: Iterable[Iterable[Unreadable]]) -> list[dict[str, str]
 
 def summary(evaluation: Evaluation) -> dict:
     """An evaluation as JSON."""
-    return {"accuracy": round(evaluation.accuracy, 4), "pictures": int(evaluation.confusion.sum()),
-            "confusion": evaluation.confusion.tolist()}
+    return {
+        "accuracy": round(evaluation.accuracy, 4),
+        "pictures": int(evaluation.confusion.sum()),
+        "confusion": evaluation.confusion.tolist(),
+    }

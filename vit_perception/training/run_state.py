@@ -1,4 +1,6 @@
-"""What a run keeps on disk so that it can be killed at any moment: whole files only, and one state after each epoch."""
+"""What a run keeps on disk so that it can be killed at any moment: whole files only, and one state
+after each epoch.
+"""
 
 import shutil
 import warnings
@@ -9,29 +11,39 @@ from typing import Any
 
 import torch
 
-from vit_perception.files import atomic
 from vit_perception.checkpoints.files.zip_files import check_entries, open_zip
+from vit_perception.files import atomic
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import open_regular
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
 FORMAT = 1
 # What a killed run leaves.
-_WRITTEN = r"run_state\.pt|model\.safetensors|(?:preprocessor_)?config\.json|README\.md|metrics\.csv|curves\.png|" \
-           r"report\.json"
+_WRITTEN = (
+    r"run_state\.pt|model\.safetensors|(?:preprocessor_)?config\.json|README\.md|metrics\.csv|curves\.png|"
+    r"report\.json"
+)
 
 
 class OutputError(OSError):
-    """The output folder cannot be written; the message names the file, the cause, and what is accepted."""
+    """The output folder cannot be written; the message names the file, the cause, and what is
+    accepted.
+    """
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """As :func:`vit_perception.files.atomic.write_whole`. Raises OutputError where the folder is read-only or full."""
+    """As :func:`vit_perception.files.atomic.write_whole`. Raises OutputError where the folder is
+    read-only or full.
+    """
     try:
         atomic.write_whole(path, write)
-    except Exception as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
-        raise OutputError(f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
-                          "writable folder with room for the weights four times") from error
+    except (
+        Exception
+    ) as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
+        raise OutputError(
+            f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
+            "writable folder with room for the weights four times"
+        ) from error
 
 
 def free_mb(folder: Path) -> int:
@@ -43,25 +55,36 @@ def free_mb(folder: Path) -> int:
 
 
 def require_room(folder: Path, parameters: int) -> None:
-    """Raise OutputError where the weights, the optimiser's two moments and a second copy would not fit on the disk."""
-    # The best weights, and a state of weights and two moments that is written beside the one before it.
+    """Raise OutputError where the weights, the optimiser's two moments and a second copy would not
+    fit on the disk.
+    """
+    # The best weights, and a state of weights and two moments that is written beside the one before
+    # it.
     needed_mb = (4 * parameters * 8 >> 20) + 1
     if free_mb(folder) < needed_mb:
-        raise OutputError(f"{folder} has {free_mb(folder)} MB free; accepted: {needed_mb} MB, for a model of "
-                          f"{parameters / 1e6:.1f} M parameters")
+        raise OutputError(
+            f"{folder} has {free_mb(folder)} MB free; accepted: {needed_mb} MB, for a model of "
+            f"{parameters / 1e6:.1f} M parameters"
+        )
 
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and hold it: a second run is refused with OutputError. The system frees it when this one dies."""
+    """Make ``folder`` and hold it: a second run is refused with OutputError. The system frees it
+    when this one dies.
+    """
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(atomic.locked(folder / LOCK_FILE))
         except BlockingIOError as error:
-            raise OutputError(f"--out: another run writes to {folder}; accepted: a folder for each") from error
+            raise OutputError(
+                f"--out: another run writes to {folder}; accepted: a folder for each"
+            ) from error
         except OSError as error:
-            raise OutputError(f"--out: {folder} cannot be written: {error}; accepted: a writable folder") from error
+            raise OutputError(
+                f"--out: {folder} cannot be written: {error}; accepted: a writable folder"
+            ) from error
         atomic.sweep(folder, _WRITTEN)
         yield
 
@@ -71,24 +94,30 @@ def require_new_or_resume(folder: Path, resume: bool) -> None:
     has_state = (folder / STATE_FILE).is_file()
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE)
     if resume and not has_state and others:
-        raise InvalidValue(f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: "
-                           "folder of an earlier run, or a new one")
+        raise InvalidValue(
+            f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: "
+            "folder of an earlier run, or a new one"
+        )
     if not resume and others:
         what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])
-        raise InvalidValue(f"--out: {folder} holds {what}; accepted: a new or an empty folder"
-                           + (", or --resume" if has_state else ""))
+        raise InvalidValue(
+            f"--out: {folder} holds {what}; accepted: a new or an empty folder"
+            + (", or --resume" if has_state else "")
+        )
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists and dictionaries of them) for :func:`load_state`."""
+    """Write ``state`` (tensors, numbers, strings, lists and dictionaries of them) for
+    :func:`load_state`.
+    """
     write_whole(folder / STATE_FILE, lambda path: torch.save({"format": FORMAT, **state}, path))
 
 
 def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """The state in ``folder``, None where there is none.
 
-    ``identity`` is what must be the same as when the run began. Raises ValueError with each difference, or where
-    the file is damaged.
+    ``identity`` is what must be the same as when the run began. Raises ValueError with each
+    difference, or where the file is damaged.
     """
     path = folder / STATE_FILE
     if not path.is_file():
@@ -103,11 +132,24 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
         found = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
         # Not torch's text, which advises to read the file in a way that runs what it holds.
-        raise InvalidValue(f"{path}: damaged, or no state of a run ({type(error).__name__}); accepted: the state of a "
-                           "run, as it was written") from error
-    different = [f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
-                 for name in sorted({*found, *identity}) if found.get(name) != identity.get(name)]
+        raise InvalidValue(
+            f"{path}: damaged, or no state of a run ({type(error).__name__}); accepted: the state "
+            "of a "
+            "run, as it was written"
+        ) from error
+    different = [
+        f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
+        for name in sorted({*found, *identity})
+        if found.get(name) != identity.get(name)
+    ]
     if different:
-        raise InvalidValue("\n".join([f"--resume: {folder} is another run; accepted: the same pictures, labels and "
-                                      "options, or a new --out (which may start from it: --checkpoint)", *different]))
+        raise InvalidValue(
+            "\n".join(
+                [
+                    f"--resume: {folder} is another run; accepted: the same pictures, labels and "
+                    "options, or a new --out (which may start from it: --checkpoint)",
+                    *different,
+                ]
+            )
+        )
     return state

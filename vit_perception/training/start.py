@@ -1,4 +1,6 @@
-"""What a run starts from: a checkpoint with a new classifier on top, or a variant with random weights."""
+"""What a run starts from: a checkpoint with a new classifier on top, or a variant with random
+weights.
+"""
 
 import hashlib
 import json
@@ -17,7 +19,9 @@ from vit_perception.model.vit_config import POOLINGS, ViTConfig
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """``model`` in float32 with a classifier of ``labels``, its preprocessing, and where it comes from."""
+    """``model`` in float32 with a classifier of ``labels``, its preprocessing, and where it comes
+    from.
+    """
 
     model: VisionTransformer
     labels: tuple[str, ...]
@@ -31,14 +35,23 @@ class Start:
 
     @property
     def model_sha256(self) -> str:
-        """A digest of the model's configuration and preprocessing, which the weights do not tell."""
-        parts = {"config": asdict(self.model.config), "rule": asdict(self.rule), "mean": self.mean, "std": self.std}
+        """A digest of the model's configuration and preprocessing, which the weights do not
+        tell.
+        """
+        parts = {
+            "config": asdict(self.model.config),
+            "rule": asdict(self.rule),
+            "mean": self.mean,
+            "std": self.std,
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def start_from_checkpoint(checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int,
-                          family: str = "auto") -> Start:
-    """The model of a checkpoint. Its own classifier is kept where it has the same labels, else a new one starts at 0.
+def start_from_checkpoint(
+    checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int, family: str = "auto"
+) -> Start:
+    """The model of a checkpoint. Its own classifier is kept where it has the same labels, else a
+    new one starts at 0.
 
     ``pooling`` None: what the checkpoint's classifier sees, ``cls_mean`` where it has none.
     Raises CheckpointError, or ValueError where the model has no such pooling.
@@ -50,34 +63,62 @@ def start_from_checkpoint(checkpoint: str, labels: tuple[str, ...], pooling: str
     if same:
         config = given
     model = fresh(config, seed)
-    theirs = {name: tensor for name, tensor in loaded.model.state_dict().items() if same or not name.startswith("head")}
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if same or not name.startswith("head")}
-    odd = sorted(name for name in {*theirs, *wanted}
-                 if name not in theirs or name not in wanted or theirs[name].shape != wanted[name].shape)
+    theirs = {
+        name: tensor
+        for name, tensor in loaded.model.state_dict().items()
+        if same or not name.startswith("head")
+    }
+    wanted = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if same or not name.startswith("head")
+    }
+    odd = sorted(
+        name
+        for name in {*theirs, *wanted}
+        if name not in theirs or name not in wanted or theirs[name].shape != wanted[name].shape
+    )
     if odd:
-        raise InvalidValue(f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
-                           f"({', '.join(odd[:3])}); accepted: {given.pooling}")
+        raise InvalidValue(
+            f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
+            f"({', '.join(odd[:3])}); accepted: {given.pooling}"
+        )
     # Copied: the loaded tensors may be a read-only mapping of the file.
     model.load_state_dict({**model.state_dict(), **theirs})
     if not same:
         nn.init.zeros_(model.head.weight)
     head = "that of the checkpoint" if same else "new"
-    return Start(model, labels, card.rule, card.mean, card.std, card.name, card.weights_sha256, card.license, head)
+    return Start(
+        model,
+        labels,
+        card.rule,
+        card.mean,
+        card.std,
+        card.name,
+        card.weights_sha256,
+        card.license,
+        head,
+    )
 
 
-def start_from_variant(variant: str, image_size_px: int | None, labels: tuple[str, ...], pooling: str | None,
-                       seed: int) -> Start:
-    """A variant of ``VARIANTS`` with random weights, for squares of ``image_size_px``; pixels go to −1..1.
+def start_from_variant(
+    variant: str, image_size_px: int | None, labels: tuple[str, ...], pooling: str | None, seed: int
+) -> Start:
+    """A variant of ``VARIANTS`` with random weights, for squares of ``image_size_px``; pixels go to
+    −1..1.
 
-    Pictures are stretched to the square, since a robot's scene goes on to the edge. Raises ValueError.
+    Pictures are stretched to the square, since a robot's scene goes on to the edge. Raises
+    ValueError.
     """
     if variant not in VARIANTS:
         raise InvalidValue(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
     shape = VARIANTS[variant]
     if image_size_px is not None:
         if image_size_px < 1 or image_size_px % shape.patch_size_px:
-            raise InvalidValue(f"--image-size is {image_size_px}; accepted: multiples of the patch size "
-                               f"{shape.patch_size_px}")
+            raise InvalidValue(
+                f"--image-size is {image_size_px}; accepted: multiples of the patch size "
+                f"{shape.patch_size_px}"
+            )
         shape = replace(shape, image_size_px=(image_size_px, image_size_px))
     config = classifier_config(shape, len(labels), pooling)
     model = fresh(config, seed)
@@ -89,7 +130,12 @@ def start_from_variant(variant: str, image_size_px: int | None, labels: tuple[st
 def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> ViTConfig:
     """``config`` with a linear classifier on top. Raises ValueError for an unknown ``pooling``."""
     if pooling is None:
-        undecided = config.head == "none" and config.pooling == "cls" and config.cls_token and not config.norm_pooled
+        undecided = (
+            config.head == "none"
+            and config.pooling == "cls"
+            and config.cls_token
+            and not config.norm_pooled
+        )
         pooling = "cls_mean" if undecided else config.pooling
     if pooling not in POOLINGS:
         raise InvalidValue(f"--feature is {pooling!r}; accepted: {', '.join(POOLINGS)}")
@@ -97,9 +143,11 @@ def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> V
 
 
 def fresh(config: ViTConfig, seed: int) -> VisionTransformer:
-    """A model with random weights, the same ones for the same ``seed``; torch's own generator is left as it was.
+    """A model with random weights, the same ones for the same ``seed``; torch's own generator is
+    left as it was.
 
-    Matrices by Glorot's rule and biases 0, as in Dosovitskiy et al. 2021; embeddings as the model makes them.
+    Matrices by Glorot's rule and biases 0, as in Dosovitskiy et al. 2021; embeddings as the model
+    makes them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,6 @@
-"""A picture of what the encoder sees: camera | PCA of patch features | attention, for chosen moments."""
+"""A picture of what the encoder sees: camera | PCA of patch features | attention, for chosen
+moments.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ MOST_LETTERS = 80
 
 @dataclass(frozen=True, eq=False)
 class CameraPanel:
-    """One camera at one moment: ``rgb`` (H, W, 3) uint8 that the network saw, its ``patch_tokens`` (P, D) on
-    ``grid``, ``attention`` (H, W, 3) uint8, and the predicted class with its score."""
+    """One camera at one moment: ``rgb`` (H, W, 3) uint8 that the network saw, its ``patch_tokens``
+    (P, D) on ``grid``, ``attention`` (H, W, 3) uint8, and the predicted class with its score.
+    """
 
     camera: str
     rgb: np.ndarray
@@ -30,8 +33,10 @@ class CameraPanel:
 
 @dataclass(frozen=True)
 class Moment:
-    """One row of the sheet: seconds into the bag, the true class, what all cameras together predict with its
-    score, and a panel a camera. Empty texts for a recording without labels, or cameras without classes."""
+    """One row of the sheet: seconds into the bag, the true class, what all cameras together predict
+    with its score, and a panel a camera. Empty texts for a recording without labels, or cameras
+    without classes.
+    """
 
     time_s: float
     truth: str
@@ -41,13 +46,17 @@ class Moment:
 
 
 def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
-    """The sheet, a row a moment. Colours of a camera's PCA mean the same in every row. Raises ValueError for none."""
+    """The sheet, a row a moment. Colours of a camera's PCA mean the same in every row. Raises
+    ValueError for none.
+    """
     if not moments:
         raise ValueError("a contact sheet needs at least one moment")
     pca = _views_of(moments)
     columns = 3 * len(moments[0].panels)
     width = TEXT_PX + columns * (CELL_PX + GAP_PX) + GAP_PX
-    sheet = Image.new("RGB", (width, 2 * TITLE_PX + len(moments) * (CELL_PX + GAP_PX) + GAP_PX), BACKGROUND)
+    sheet = Image.new(
+        "RGB", (width, 2 * TITLE_PX + len(moments) * (CELL_PX + GAP_PX) + GAP_PX), BACKGROUND
+    )
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP_PX * 2, GAP_PX), _short(title), FOREGROUND, ImageFont.load_default(20))
     for index, panel in enumerate(moments[0].panels):
@@ -73,22 +82,39 @@ def _views_of(moments: Sequence[Moment]) -> dict[str, PcaView]:
     return views
 
 
-def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, moment: Moment, pca: dict[str, PcaView]) -> None:
-    draw.text((GAP_PX * 2, top + 6), f"{moment.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24))
+def _draw_row(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, moment: Moment, pca: dict[str, PcaView]
+) -> None:
+    draw.text(
+        (GAP_PX * 2, top + 6), f"{moment.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24)
+    )
     if moment.predicted:
         colour = FOREGROUND if moment.predicted == moment.truth or not moment.truth else WRONG
-        draw.text((GAP_PX * 2, top + 40), f"{_short(moment.predicted)}  {moment.score:.2f}", colour,
-                  ImageFont.load_default(28))
+        draw.text(
+            (GAP_PX * 2, top + 40),
+            f"{_short(moment.predicted)}  {moment.score:.2f}",
+            colour,
+            ImageFont.load_default(28),
+        )
     if moment.truth:
-        draw.text((GAP_PX * 2, top + 78), f"true stage: {_short(moment.truth)}", DIM, ImageFont.load_default(18))
+        draw.text(
+            (GAP_PX * 2, top + 78),
+            f"true stage: {_short(moment.truth)}",
+            DIM,
+            ImageFont.load_default(18),
+        )
     for index, panel in enumerate(moment.panels):
         if panel.predicted:
             colour = DIM if panel.predicted == moment.truth or not moment.truth else WRONG
             text = f"{panel.camera}: {_short(panel.predicted)} {panel.score:.2f}"
-            draw.text((GAP_PX * 2, top + 112 + 24 * index), text,
-                      colour, ImageFont.load_default(15))
+            draw.text(
+                (GAP_PX * 2, top + 112 + 24 * index), text, colour, ImageFont.load_default(15)
+            )
         size_px = panel.rgb.shape[:2]
-        for step, pixels in enumerate((panel.rgb, pca[panel.camera](panel.patch_tokens, panel.grid, size_px),
-                                       panel.attention)):
-            cell = Image.fromarray(np.ascontiguousarray(pixels)).resize((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
+        for step, pixels in enumerate(
+            (panel.rgb, pca[panel.camera](panel.patch_tokens, panel.grid, size_px), panel.attention)
+        ):
+            cell = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+                (CELL_PX, CELL_PX), Image.Resampling.LANCZOS
+            )
             sheet.paste(cell, (TEXT_PX + (3 * index + step) * (CELL_PX + GAP_PX), top))

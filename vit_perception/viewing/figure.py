@@ -1,4 +1,6 @@
-"""The figure of one picture's way through a model, as the ViT papers draw its parts. matplotlib, without a window."""
+"""The figure of one picture's way through a model, as the ViT papers draw its parts. matplotlib,
+without a window.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vit_perception.files.atomic import write_whole
-from vit_perception.viewing.model_inside import Inside
-from vit_perception.viewing.measures import PositionSimilarity
 from vit_perception.pipeline.feature_views import PcaView, attention_view
+from vit_perception.viewing.measures import PositionSimilarity
+from vit_perception.viewing.model_inside import Inside
 from vit_perception.wire.records import ClassScore
 
 INK, DIM, PAPER, ACCENT = "#19191e", "#6e6e76", "#fafaf8", "#c8553d"
@@ -20,9 +22,11 @@ MAPS_AN_AXIS, PATCHES_DRAWN_PX = 7, 480
 
 @dataclass(frozen=True, eq=False)
 class Story:
-    """What the figure tells: ``rgb`` (H, W, 3) uint8 that the network saw, and everything measured of it.
+    """What the figure tells: ``rgb`` (H, W, 3) uint8 that the network saw, and everything measured
+    of it.
 
-    ``classes`` are the best classes, best first, ``classes_of`` whose they are; without any, ``no_classes`` says why.
+    ``classes`` are the best classes, best first, ``classes_of`` whose they are; without any,
+    ``no_classes`` says why.
     """
 
     title: str
@@ -37,7 +41,9 @@ class Story:
 
 
 def draw_story(story: Story, path: Path, head_columns: int | None = None) -> None:
-    """Write the figure to ``path`` as PNG; ``head_columns`` heads stand in a row. ImportError without matplotlib."""
+    """Write the figure to ``path`` as PNG; ``head_columns`` heads stand in a row. ImportError
+    without matplotlib.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     heads = len(story.inside.attention)
@@ -67,8 +73,14 @@ class _Sheet:
 
     def axes(self, left: float, top: float, wide: float, tall: float):
         """New axes."""
-        return self.figure.add_axes((left / WIDTH_IN, 1 - (top + tall) / self.height_in, wide / WIDTH_IN,
-                                     tall / self.height_in))
+        return self.figure.add_axes(
+            (
+                left / WIDTH_IN,
+                1 - (top + tall) / self.height_in,
+                wide / WIDTH_IN,
+                tall / self.height_in,
+            )
+        )
 
     def text(self, left: float, top: float, text: str, **style) -> None:
         """A line of text."""
@@ -91,51 +103,98 @@ class _Sheet:
 def _draw_pictures(sheet: _Sheet, top: float, story: Story) -> None:
     """Two by two pictures, and the table of shapes beside them."""
     inside, patch_px, square = story.inside, story.patch_size_px, (PICTURE_IN, PICTURE_IN)
-    below, second, size_px = top + PICTURE_IN + GAP_IN, MARGIN_IN + PICTURE_IN + BETWEEN_IN, story.rgb.shape[:2]
+    below, second, size_px = (
+        top + PICTURE_IN + GAP_IN,
+        MARGIN_IN + PICTURE_IN + BETWEEN_IN,
+        story.rgb.shape[:2],
+    )
     sheet.heading(MARGIN_IN, top, "Network's view", f"{size_px[0]} × {size_px[1]} px")
     sheet.picture(MARGIN_IN, top, square, story.rgb)
-    sheet.heading(MARGIN_IN, below, "Patches", f"{inside.grid[0]} × {inside.grid[1]} of {patch_px} × {patch_px} px")
+    sheet.heading(
+        MARGIN_IN,
+        below,
+        "Patches",
+        f"{inside.grid[0]} × {inside.grid[1]} of {patch_px} × {patch_px} px",
+    )
     sheet.picture(MARGIN_IN, below, square, cut_out(story.rgb, patch_px))
-    sheet.heading(second, top, "PCA of patch tokens", f"main directions as R, G, B; block {inside.block}")
-    sheet.picture(second, top, square, PcaView(frames=1)(inside.output.patch_tokens[0].numpy(), inside.grid, size_px))
+    sheet.heading(
+        second, top, "PCA of patch tokens", f"main directions as R, G, B; block {inside.block}"
+    )
+    sheet.picture(
+        second,
+        top,
+        square,
+        PcaView(frames=1)(inside.output.patch_tokens[0].numpy(), inside.grid, size_px),
+    )
     if story.classes:
         sheet.heading(second, below, "Top classes", story.classes_of)
         _classes(sheet.axes(second, below, *square), story.classes)
     else:
         sheet.heading(second, below, "Attention, all heads", f"their mean; {story.no_classes}")
-        sheet.picture(second, below, square, attention_view(inside.attention, inside.grid, story.rgb))
-    sheet.heading(TABLE_IN, top, "Shapes",
-                  "measured: images × tokens × channels; of attention images × heads × tokens × tokens")
-    _shapes(sheet.axes(TABLE_IN, top, WIDTH_IN - MARGIN_IN - TABLE_IN, 2 * PICTURE_IN + GAP_IN), story)
+        sheet.picture(
+            second, below, square, attention_view(inside.attention, inside.grid, story.rgb)
+        )
+    sheet.heading(
+        TABLE_IN,
+        top,
+        "Shapes",
+        "measured: images × tokens × channels; of attention images × heads × tokens × tokens",
+    )
+    _shapes(
+        sheet.axes(TABLE_IN, top, WIDTH_IN - MARGIN_IN - TABLE_IN, 2 * PICTURE_IN + GAP_IN), story
+    )
 
 
 def _draw_measures(sheet: _Sheet, top: float, story: Story) -> None:
     """Similarity of the positions, and how far each head looks."""
     positions = story.positions
-    note = {"learned": "cosine; each map: one patch's learned embedding to all",
-            "rotary": "rotary, not learned: mean cosine of angles between places",
-            "none": "this model has no position embedding"}[positions.kind if positions else "none"]
+    note = {
+        "learned": "cosine; each map: one patch's learned embedding to all",
+        "rotary": "rotary, not learned: mean cosine of angles between places",
+        "none": "this model has no position embedding",
+    }[positions.kind if positions else "none"]
     sheet.heading(MARGIN_IN, top, "Similarity of positions", note)
     if positions is not None:
         tall = MEASURES_IN * min(1.0, positions.grid[0] / positions.grid[1])
-        _positions(sheet.axes(MARGIN_IN + 0.45, top + 0.05, MEASURES_IN, tall),
-                   sheet.axes(MARGIN_IN + 0.6 + MEASURES_IN, top + 0.05, 0.14, tall), positions)
-    sheet.heading(TABLE_IN, top, "Mean attention distance", "between patches, a dot a head; of this one picture")
+        _positions(
+            sheet.axes(MARGIN_IN + 0.45, top + 0.05, MEASURES_IN, tall),
+            sheet.axes(MARGIN_IN + 0.6 + MEASURES_IN, top + 0.05, 0.14, tall),
+            positions,
+        )
+    sheet.heading(
+        TABLE_IN,
+        top,
+        "Mean attention distance",
+        "between patches, a dot a head; of this one picture",
+    )
     left = TABLE_IN + 0.45
     _distances(sheet.axes(left, top + 0.05, WIDTH_IN - MARGIN_IN - left, MEASURES_IN - 0.15), story)
 
 
-def _draw_heads(sheet: _Sheet, top: float, story: Story, columns: int, cell_in: tuple[float, float]) -> None:
+def _draw_heads(
+    sheet: _Sheet, top: float, story: Story, columns: int, cell_in: tuple[float, float]
+) -> None:
     """Where each head of the chosen block looks."""
     inside = story.inside
     asked_by = inside.asked_by if inside.asked_by == "all patches" else f"the {inside.asked_by}"
     sheet.heading(MARGIN_IN, top, f"Attention of {asked_by}, head by head", _attention_note(inside))
     for index, weights in enumerate(inside.attention):
         row, column = divmod(index, columns)
-        axes = sheet.picture(MARGIN_IN + column * (cell_in[0] + 0.12), top + row * (cell_in[1] + 0.3), cell_in,
-                             attention_view(weights[None], inside.grid, story.rgb))
-        axes.text(0.0, -0.03, f"head {index}: {weights.sum():.0%}", size=8.5, color=DIM, va="top",
-                  transform=axes.transAxes)
+        axes = sheet.picture(
+            MARGIN_IN + column * (cell_in[0] + 0.12),
+            top + row * (cell_in[1] + 0.3),
+            cell_in,
+            attention_view(weights[None], inside.grid, story.rgb),
+        )
+        axes.text(
+            0.0,
+            -0.03,
+            f"head {index}: {weights.sum():.0%}",
+            size=8.5,
+            color=DIM,
+            va="top",
+            transform=axes.transAxes,
+        )
 
 
 def columns_for(heads: int) -> int:
@@ -145,7 +204,9 @@ def columns_for(heads: int) -> int:
 
 
 def cut_out(rgb: np.ndarray, patch_size_px: int) -> np.ndarray:
-    """``rgb`` (H, W, 3) with white between its patches, enlarged by whole numbers so that no patch is blurred."""
+    """``rgb`` (H, W, 3) with white between its patches, enlarged by whole numbers so that no patch
+    is blurred.
+    """
     zoom = max(1, round(PATCHES_DRAWN_PX / max(rgb.shape[:2])))
     side, gap = patch_size_px * zoom, max(2, patch_size_px * zoom // 9)
     rows, columns = rgb.shape[0] // patch_size_px, rgb.shape[1] // patch_size_px
@@ -154,22 +215,33 @@ def cut_out(rgb: np.ndarray, patch_size_px: int) -> np.ndarray:
     for row in range(rows):
         for column in range(columns):
             y, x = row * (side + gap), column * (side + gap)
-            sheet[y:y + side, x:x + side] = large[row * side:(row + 1) * side, column * side:(column + 1) * side]
+            sheet[y : y + side, x : x + side] = large[
+                row * side : (row + 1) * side, column * side : (column + 1) * side
+            ]
     return sheet
 
 
 def chosen_places(count: int) -> np.ndarray:
-    """At most ``MAPS_AN_AXIS`` of ``count`` rows or columns, evenly spread, the first and the last among them."""
+    """At most ``MAPS_AN_AXIS`` of ``count`` rows or columns, evenly spread, the first and the last
+    among them.
+    """
     return np.linspace(0, count - 1, min(count, MAPS_AN_AXIS)).round().astype(int)
 
 
 def map_of_maps(positions: PositionSimilarity) -> np.ndarray:
-    """One map of similarities (rows, columns) for each chosen patch, side by side; NaN between them."""
+    """One map of similarities (rows, columns) for each chosen patch, side by side; NaN between
+    them.
+    """
     rows, columns = positions.grid
     gap = max(1, round(max(rows, columns) / 12))
     values = positions.values.reshape(rows, columns, rows, columns)
-    maps = [[np.pad(values[y, x], ((0, gap), (0, gap)), constant_values=np.nan) for x in chosen_places(columns)]
-            for y in chosen_places(rows)]
+    maps = [
+        [
+            np.pad(values[y, x], ((0, gap), (0, gap)), constant_values=np.nan)
+            for x in chosen_places(columns)
+        ]
+        for y in chosen_places(rows)
+    ]
     return np.block(maps)[:-gap, :-gap]
 
 
@@ -191,9 +263,11 @@ def _shapes(axes, story: Story) -> None:
     for row, step in enumerate(steps):
         if row % 2 == 0:
             axes.axhspan(row, row + 1, color="#f0eeea", lw=0)
-        for x, text, style in ((0.01, step.name, {"color": INK, "weight": "bold"}),
-                               (0.25, " × ".join(map(str, step.shape)), {"color": ACCENT, "family": "monospace"}),
-                               (0.505, step.what, {"color": DIM})):
+        for x, text, style in (
+            (0.01, step.name, {"color": INK, "weight": "bold"}),
+            (0.25, " × ".join(map(str, step.shape)), {"color": ACCENT, "family": "monospace"}),
+            (0.505, step.what, {"color": DIM}),
+        ):
             axes.text(x, row + 0.5, text, size=9, va="center", **style)
 
 
@@ -203,11 +277,15 @@ def _positions(axes, bar_axes, positions: PositionSimilarity) -> None:
     drawn = axes.imshow(sheet, cmap="viridis", vmin=low, vmax=1.0, interpolation="nearest")
     axes.set_anchor("NW")
     axes.set_facecolor(PAPER)
-    for set_ticks, extent, count in ((axes.set_xticks, sheet.shape[1], positions.grid[1]),
-                                     (axes.set_yticks, sheet.shape[0], positions.grid[0])):
+    for set_ticks, count in (
+        (axes.set_xticks, positions.grid[1]),
+        (axes.set_yticks, positions.grid[0]),
+    ):
         places = chosen_places(count)
         gap = max(1, round(max(positions.grid) / 12))
-        set_ticks(np.arange(len(places)) * (count + gap) + (count - 1) / 2, [str(p) for p in places])
+        set_ticks(
+            np.arange(len(places)) * (count + gap) + (count - 1) / 2, [str(p) for p in places]
+        )
     axes.tick_params(length=0, labelsize=8, colors=DIM)
     axes.set_xlabel("patch column", size=9, color=DIM)
     axes.set_ylabel("patch row", size=9, color=DIM)
@@ -222,10 +300,28 @@ def _distances(axes, story: Story) -> None:
     inside = story.inside
     depth = np.arange(len(inside.distance_px))
     for head, values in enumerate(inside.distance_px.T):
-        axes.scatter(depth, values, s=16, color=INK, alpha=0.55, lw=0, zorder=3, label="a head" if head == 0 else None)
-    axes.plot(depth, inside.distance_px.mean(axis=1), color=ACCENT, lw=1.6, label="mean of the heads")
+        axes.scatter(
+            depth,
+            values,
+            s=16,
+            color=INK,
+            alpha=0.55,
+            lw=0,
+            zorder=3,
+            label="a head" if head == 0 else None,
+        )
+    axes.plot(
+        depth, inside.distance_px.mean(axis=1), color=ACCENT, lw=1.6, label="mean of the heads"
+    )
     height_px, width_px = story.rgb.shape[:2]
-    axes.axvspan(inside.block - 0.4, inside.block + 0.4, color="#e6e4df", lw=0, zorder=1, label="the block below")
+    axes.axvspan(
+        inside.block - 0.4,
+        inside.block + 0.4,
+        color="#e6e4df",
+        lw=0,
+        zorder=1,
+        label="the block below",
+    )
     axes.set(facecolor=PAPER, ylim=(0, None), xlim=(-0.6, depth[-1] + 0.6))
     axes.set_xlabel("block", size=9, color=DIM)
     axes.set_ylabel(f"px of the network's {height_px} × {width_px}", size=9, color=DIM)
@@ -236,12 +332,22 @@ def _distances(axes, story: Story) -> None:
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color("#c9c7c2")
-    axes.legend(fontsize=8, frameon=False, labelcolor=DIM, loc="lower right", ncols=3,
-                bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+    axes.legend(
+        fontsize=8,
+        frameon=False,
+        labelcolor=DIM,
+        loc="lower right",
+        ncols=3,
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.2,
+    )
 
 
 def _attention_note(inside: Inside) -> str:
-    who = {"CLS token": "softmax over all tokens; share on patches, the rest is on other tokens",
-           "probe": "the learned probe of the attention pooling, behind this block",
-           "all patches": "mean of all patches' queries: this model has neither a CLS token nor a probe"}
+    who = {
+        "CLS token": "softmax over all tokens; share on patches, the rest is on other tokens",
+        "probe": "the learned probe of the attention pooling, behind this block",
+        "all patches": "mean of all patches' queries: this model has neither a CLS token nor a "
+        "probe",
+    }
     return f"block {inside.block}: {who[inside.asked_by]}"

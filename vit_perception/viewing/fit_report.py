@@ -1,7 +1,16 @@
-"""What `vit-perception fit` shows: a bar while it works, then what could not be read and how good the result is."""
+"""What `vit-perception fit` shows: a bar while it works, then what could not be read and how good
+the result is.
+"""
 
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn,
-                           TimeRemainingColumn)
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from vit_perception.files.errors import printable
@@ -18,8 +27,13 @@ class RateColumn(ProgressColumn):
 
 def picture_progress() -> Progress:
     """A bar with count, rate and the time left."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(),
-                    TimeRemainingColumn())
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
 
 
 def print_unreadable(unreadable: list[dict[str, str]], shown: int = 10) -> None:
@@ -37,5 +51,8 @@ def print_evaluations(evaluations: dict[str, Evaluation]) -> None:
     if "held_out" not in evaluations:
         print("nothing held out: a class needs two pictures for that")
     for name, evaluation in evaluations.items():
-        print(f"{name.replace('_', ' ')}: accuracy {evaluation.accuracy:.3f} of {evaluation.confusion.sum()} pictures")
+        print(
+            f"{name.replace('_', ' ')}: accuracy {evaluation.accuracy:.3f} of "
+            f"{evaluation.confusion.sum()} pictures"
+        )
         print(evaluation.table())

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment
-from vit_perception.recordings.reader import BagReader
 from vit_perception.datasets.encode_recording import Dropped, Skips, replay_from
 from vit_perception.pipeline.feature_views import attention_view
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.recordings.reader import BagReader
+from vit_perception.viewing.contact_sheet import CameraPanel, Moment
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
@@ -17,9 +17,10 @@ SHEET_ROWS = 6
 
 @dataclass(frozen=True, eq=False)
 class InspectedFrame:
-    """One frame: seconds into the recording, its panels by camera, class scores by camera, positions in m and
-    quaternions by arm, joint numbers by state, and latencies in ms: stages here, and ``record`` on the robot (recorded
-    minus stamp)."""
+    """One frame: seconds into the recording, its panels by camera, class scores by camera,
+    positions in m and quaternions by arm, joint numbers by state, and latencies in ms: stages here,
+    and ``record`` on the robot (recorded minus stamp).
+    """
 
     stamp_ns: int
     time_s: float
@@ -30,7 +31,9 @@ class InspectedFrame:
     latency_ms: dict[str, float]
 
     def moment(self) -> Moment:
-        """The frame as a row of a contact sheet; the class is the mean of the cameras that have one."""
+        """The frame as a row of a contact sheet; the class is the mean of the cameras that have
+        one.
+        """
         sums: dict[str, float] = {}
         for scores in self.scores.values():
             for label, score in scores.items():
@@ -52,19 +55,37 @@ def inspected(pipeline: Pipeline, bag: BagReader) -> Iterator[InspectedFrame | D
             continue
         first_ns = result.stamp_ns if first_ns is None else first_ns
         yield InspectedFrame(
-            result.stamp_ns, (result.stamp_ns - first_ns) / NANOSECONDS_PER_SECOND,
+            result.stamp_ns,
+            (result.stamp_ns - first_ns) / NANOSECONDS_PER_SECOND,
             {name: _panel(pipeline, name, camera) for name, camera in result.cameras.items()},
-            {name: {c.class_id: c.score for c in camera.classes} for name, camera in result.cameras.items()
-             if camera.classes},
-            {name: (found.pose.position_m, found.pose.quaternion_xyzw) for name, found in result.poses.items()
-             if found.pose is not None},
-            {name: found.state.numbers for name, found in result.states.items() if found.state is not None},
-            {**result.stage_ms, "record": (replayed.recorded_ns - result.stamp_ns) / 1e6})
+            {
+                name: {c.class_id: c.score for c in camera.classes}
+                for name, camera in result.cameras.items()
+                if camera.classes
+            },
+            {
+                name: (found.pose.position_m, found.pose.quaternion_xyzw)
+                for name, found in result.poses.items()
+                if found.pose is not None
+            },
+            {
+                name: found.state.numbers
+                for name, found in result.states.items()
+                if found.state is not None
+            },
+            {**result.stage_ms, "record": (replayed.recorded_ns - result.stamp_ns) / 1e6},
+        )
 
 
 def _panel(pipeline: Pipeline, name: str, camera: CameraResult) -> CameraPanel:
     rgb = pipeline.network_view(camera.image)
     best = max(camera.classes, key=lambda c: c.score, default=None)
-    return CameraPanel(name, rgb, np.array(camera.patch_tokens), camera.grid,
-                       attention_view(camera.cls_attention, camera.grid, rgb),
-                       best.class_id if best else "", best.score if best else 0.0)
+    return CameraPanel(
+        name,
+        rgb,
+        np.array(camera.patch_tokens),
+        camera.grid,
+        attention_view(camera.cls_attention, camera.grid, rgb),
+        best.class_id if best else "",
+        best.score if best else 0.0,
+    )

@@ -1,4 +1,6 @@
-"""What the ViT paper draws of positions and of attention (arXiv:2010.11929, figure 7), as numbers."""
+"""What the ViT paper draws of positions and of attention (arXiv:2010.11929, figure 7), as
+numbers.
+"""
 
 from dataclasses import dataclass
 
@@ -14,8 +16,9 @@ from vit_perception.model.vision_transformer import VisionTransformer
 class PositionSimilarity:
     """``values`` (P, P) float32, cosine similarity of the positions of patches on ``grid``.
 
-    ``kind`` ``learned``: of the position embeddings, on the grid that they were learned at. ``rotary``: the mean
-    cosine of the angles between two places, which is how much of a query's product with an equal key is left.
+    ``kind`` ``learned``: of the position embeddings, on the grid that they were learned at.
+    ``rotary``: the mean cosine of the angles between two places, which is how much of a query's
+    product with an equal key is left.
     """
 
     values: np.ndarray
@@ -23,17 +26,23 @@ class PositionSimilarity:
     kind: str
 
 
-def position_similarity(model: VisionTransformer, grid: tuple[int, int]) -> PositionSimilarity | None:
-    """Of learned embeddings, else of rotary positions on ``grid`` (rows, columns); None for a model without either."""
+def position_similarity(
+    model: VisionTransformer, grid: tuple[int, int]
+) -> PositionSimilarity | None:
+    """Of learned embeddings, else of rotary positions on ``grid`` (rows, columns); None for a model
+    without either.
+    """
     config = model.config
     if model.position_embedding is not None:
-        vectors = model.position_embedding.detach()[0, config.prefix_tokens:].float()
+        vectors = model.position_embedding.detach()[0, config.prefix_tokens :].float()
         return PositionSimilarity(_cosines(vectors), config.grid, "learned")
     if config.rope_theta is None:
         return None
     rotation = rotation_of(grid, 0, config.head_width, config.rope_theta)
     # cos a cos b + sin a sin b = cos(a − b), and every (cos, sin) has the length 1.
-    return PositionSimilarity(_cosines(torch.cat([rotation.cos, rotation.sin], dim=1)), grid, "rotary")
+    return PositionSimilarity(
+        _cosines(torch.cat([rotation.cos, rotation.sin], dim=1)), grid, "rotary"
+    )
 
 
 def _cosines(vectors: Tensor) -> np.ndarray:
@@ -41,11 +50,14 @@ def _cosines(vectors: Tensor) -> np.ndarray:
     return (unit @ unit.T).numpy()
 
 
-def mean_attention_distance_px(weights: Tensor, grid: tuple[int, int], patch_size_px: int) -> np.ndarray:
-    """How far each head looks, (heads,) in network pixels: distance between patch centres, weighted by attention.
+def mean_attention_distance_px(
+    weights: Tensor, grid: tuple[int, int], patch_size_px: int
+) -> np.ndarray:
+    """How far each head looks, (heads,) in network pixels: distance between patch centres, weighted
+    by attention.
 
-    ``weights`` (heads, P, P) of patches to patches; a query's weights are scaled to the sum 1, since other tokens
-    have no place. Mean over all queries.
+    ``weights`` (heads, P, P) of patches to patches; a query's weights are scaled to the sum 1,
+    since other tokens have no place. Mean over all queries.
     """
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     places_px = torch.stack([rows, columns], dim=-1).flatten(0, 1).float() * patch_size_px  # (P, 2)

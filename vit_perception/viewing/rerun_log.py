@@ -1,4 +1,6 @@
-"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip install rerun-sdk``)."""
+"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip
+install rerun-sdk``).
+"""
 
 import re
 from array import array
@@ -8,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vit_perception.files import telemetry
-from vit_perception.viewing.contact_sheet import CameraPanel
-from vit_perception.viewing.inspect_frames import InspectedFrame
 from vit_perception.files.atomic import sweep, whole_file
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.pipeline.feature_views import PcaView
+from vit_perception.viewing.contact_sheet import CameraPanel
+from vit_perception.viewing.inspect_frames import InspectedFrame
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
 JPEG_QUALITY = 85
@@ -29,11 +31,12 @@ def rerun_sdk() -> Any:
 
 
 class RerunLog:
-    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the timeline ``stamp``.
+    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the
+    timeline ``stamp``.
 
-    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
-    ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the block ends without an error, whole.
-    Raises ImportError with the pip command.
+    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and
+    ``<arm>/path`` (m); ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the
+    block ends without an error, whole. Raises ImportError with the pip command.
     """
 
     def __init__(self, path: Path, name: str):
@@ -45,7 +48,9 @@ class RerunLog:
         self._recording.save(self._file.__enter__())
         self._recording.send_recording_name(printable(name, MOST_SHOWN, keep=""))
         self._pca: dict[str, PcaView] = {}
-        self._paths: dict[str, array] = {}  # x y z one behind the other, in the viewer's own precision
+        self._paths: dict[
+            str, array
+        ] = {}  # x y z one behind the other, in the viewer's own precision
 
     def __enter__(self) -> "RerunLog":
         return self
@@ -67,12 +72,18 @@ class RerunLog:
         for name, scores in frame.scores.items():
             for label, score in scores.items():
                 # In parts, so that a slash in a label makes no folder.
-                recording.log([name, "score", printable(label, MOST_SHOWN, keep="")], rerun.Scalars(score))
+                recording.log(
+                    [name, "score", printable(label, MOST_SHOWN, keep="")], rerun.Scalars(score)
+                )
         for arm, (position_m, quaternion_xyzw) in frame.poses.items():
             self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
-            recording.log(f"{arm}/hand", rerun.Transform3D(translation=position_m,
-                                                           rotation=rerun.Quaternion(xyzw=quaternion_xyzw)),
-                          rerun.TransformAxes3D(0.1))
+            recording.log(
+                f"{arm}/hand",
+                rerun.Transform3D(
+                    translation=position_m, rotation=rerun.Quaternion(xyzw=quaternion_xyzw)
+                ),
+                rerun.TransformAxes3D(0.1),
+            )
         for name, numbers in frame.states.items():
             for k, number in enumerate(numbers):
                 recording.log(f"{name}/{k}", rerun.Scalars(float(number)))
@@ -80,6 +91,10 @@ class RerunLog:
             recording.log(f"latency_ms/{stage}", rerun.Scalars(value))
 
     def _add_panel(self, name: str, panel: CameraPanel) -> None:
-        pca = self._pca.setdefault(name, PcaView())(panel.patch_tokens, panel.grid, panel.rgb.shape[:2])
+        pca = self._pca.setdefault(name, PcaView())(
+            panel.patch_tokens, panel.grid, panel.rgb.shape[:2]
+        )
         for view, pixels in (("image", panel.rgb), ("pca", pca), ("attention", panel.attention)):
-            self._recording.log(f"{name}/{view}", self._rerun.Image(pixels).compress(jpeg_quality=JPEG_QUALITY))
+            self._recording.log(
+                f"{name}/{view}", self._rerun.Image(pixels).compress(jpeg_quality=JPEG_QUALITY)
+            )

@@ -1,4 +1,6 @@
-"""The layout: the JSON text that explains the rows, the columns and the origin of every tensor on the wire."""
+"""The layout: the JSON text that explains the rows, the columns and the origin of every tensor on
+the wire.
+"""
 
 import hashlib
 import json
@@ -19,7 +21,9 @@ MAX_INTEGER = 2**31 - 1
 
 @dataclass(frozen=True)
 class LayoutGroup:
-    """Rows ``start`` to ``stop`` (exclusive) of ``~/tokens``. ``grid`` is (rows, columns) of patch tokens."""
+    """Rows ``start`` to ``stop`` (exclusive) of ``~/tokens``. ``grid`` is (rows, columns) of patch
+    tokens.
+    """
 
     name: str
     kind: str
@@ -31,10 +35,11 @@ class LayoutGroup:
 
 @dataclass(frozen=True)
 class LayoutCamera:
-    """How source pixels became network pixels: ``network_px = source_px * scale + offset`` per axis.
+    """How source pixels became network pixels: ``network_px = source_px * scale + offset`` per
+    axis.
 
-    Sizes are (height, width) in pixels, ``scale`` and ``offset_px`` (y, x); source size, scale and offset
-    are None until the first image has come.
+    Sizes are (height, width) in pixels, ``scale`` and ``offset_px`` (y, x); source size, scale and
+    offset are None until the first image has come.
     """
 
     name: str
@@ -51,11 +56,13 @@ class LayoutCamera:
 
 @dataclass(frozen=True)
 class LayoutDense:
-    """What a pixel of each camera's ``depth`` or ``segmentation`` (``kind``) means, and whose blocks' tokens it took.
+    """What a pixel of each camera's ``depth`` or ``segmentation`` (``kind``) means, and whose
+    blocks' tokens it took.
 
-    ``quantity`` is ``metric_depth`` (``unit`` m), ``relative_inverse_depth`` (larger is nearer; no unit, and scale and
-    shift are unknown and change from image to image), ``depth`` where the checkpoint does not say which, or ``class``:
-    a pixel is then an index into ``labels``, or ``no_label`` where the network saw nothing. Depth is NaN there.
+    ``quantity`` is ``metric_depth`` (``unit`` m), ``relative_inverse_depth`` (larger is nearer; no
+    unit, and scale and shift are unknown and change from image to image), ``depth`` where the
+    checkpoint does not say which, or ``class``: a pixel is then an index into ``labels``, or
+    ``no_label`` where the network saw nothing. Depth is NaN there.
     """
 
     kind: str
@@ -68,9 +75,11 @@ class LayoutDense:
 
 @dataclass(frozen=True)
 class LayoutState:
-    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in which order.
+    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in
+    which order.
 
-    ``continuous`` are those of the joints whose position is in (-pi, pi]; not in the JSON where there are none.
+    ``continuous`` are those of the joints whose position is in (-pi, pi]; not in the JSON where
+    there are none.
     """
 
     name: str
@@ -124,92 +133,145 @@ class Layout:
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     def group(self, name: str) -> LayoutGroup:
-        """The group called ``name``, e.g. ``wrist/patch``. Raises KeyError with the names there are."""
+        """The group called ``name``, e.g. ``wrist/patch``. Raises KeyError with the names there
+        are.
+        """
         for group in self.groups:
             if group.name == name:
                 return group
-        raise KeyError(f"no token group {name!r}; there are: {', '.join(g.name for g in self.groups)}")
+        raise KeyError(
+            f"no token group {name!r}; there are: {', '.join(g.name for g in self.groups)}"
+        )
 
     def split(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
         """Views of ``tokens`` (N, D) by group name, each (T, D)."""
         if len(tokens) != self.token_count:
             raise InvalidValue(f"tokens has {len(tokens)} rows, the layout {self.token_count}")
-        return {g.name: tokens[g.start:g.stop] for g in self.groups}
+        return {g.name: tokens[g.start : g.stop] for g in self.groups}
 
     def to_json(self) -> str:
         """The text of ``~/layout``."""
         return json.dumps({"layout_id": self.layout_id, **self._fields()})
 
     def _fields(self) -> dict[str, Any]:
-        # Nothing of what there is none of: readers that do not know the key read the layout as before.
-        found = {name: value for name, value in asdict(self).items() if name != "dense" or value is not None}
-        return found | {"states": [{name: value for name, value in state.items() if name != "continuous" or value}
-                                   for state in found["states"]]}
+        # Nothing of what there is none of: readers that do not know the key read the layout as
+        # before.
+        found = {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "dense" or value is not None
+        }
+        return found | {
+            "states": [
+                {name: value for name, value in state.items() if name != "continuous" or value}
+                for state in found["states"]
+            ]
+        }
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
         """The layout of a ``~/layout`` message. Keys that this version does not know are ignored.
 
-        Raises BadInput (a ValueError) with the key, its value and what would be accepted: for another schema
-        version, and for groups that do not follow one another.
+        Raises BadInput (a ValueError) with the key, its value and what would be accepted: for
+        another schema version, and for groups that do not follow one another.
         """
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BadInput("layout", f"the layout is no JSON: {error}; accepted: the text of ~/layout") from error
+            raise BadInput(
+                "layout", f"the layout is no JSON: {error}; accepted: the text of ~/layout"
+            ) from error
         version = found.get("schema_version") if isinstance(found, dict) else None
         if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise BadInput("layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}")
+            raise BadInput(
+                "layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}"
+            )
         layout = _parsed(cls, found, "layout")
         layout._check()
         return layout
 
     def _check(self) -> None:
-        """Groups cover rows 0 to N one after another, and a grid has as many patches as its group has rows."""
+        """Groups cover rows 0 to N one after another, and a grid has as many patches as its group
+        has rows.
+        """
         if self.dtype not in ENCODINGS:
-            raise BadInput("layout", f"layout.dtype is {self.dtype!r}; accepted: {', '.join(ENCODINGS)}")
+            raise BadInput(
+                "layout", f"layout.dtype is {self.dtype!r}; accepted: {', '.join(ENCODINGS)}"
+            )
         row = 0
         for group in self.groups:
-            if group.start != row or group.stop <= row or group.grid and math.prod(group.grid) != group.stop - row:
-                raise BadInput("layout", f"layout.groups: {group} does not fit; accepted: start {row}, a larger stop, "
-                                         "and a grid of as many patches as rows")
+            if (
+                group.start != row
+                or group.stop <= row
+                or (group.grid and math.prod(group.grid) != group.stop - row)
+            ):
+                raise BadInput(
+                    "layout",
+                    f"layout.groups: {group} does not fit; accepted: start {row}, a larger stop, "
+                    "and a grid of as many patches as rows",
+                )
             row = group.stop
         if len({group.name for group in self.groups}) < len(self.groups):
-            raise BadInput("layout", f"layout.groups: {[g.name for g in self.groups]}; accepted: names that differ")
+            raise BadInput(
+                "layout",
+                f"layout.groups: {[g.name for g in self.groups]}; accepted: names that differ",
+            )
 
 
 def _parsed(kind: Any, value: Any, where: str) -> Any:
-    """``value``, as JSON has it, as the type ``kind``: a dataclass, a tuple, a number, a text, or None of these."""
+    """``value``, as JSON has it, as the type ``kind``: a dataclass, a tuple, a number, a text, or
+    None of these.
+    """
     arguments = get_args(kind)
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
         hints = get_type_hints(kind)
         missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in value]
         if missing:
-            raise BadInput("layout", f"{where} lacks {', '.join(missing)}; accepted: {', '.join(hints)}")
-        return kind(**{n: _parsed(hints[n], v, f"{where}.{n}") for n, v in value.items() if n in hints})
+            raise BadInput(
+                "layout", f"{where} lacks {', '.join(missing)}; accepted: {', '.join(hints)}"
+            )
+        return kind(
+            **{n: _parsed(hints[n], v, f"{where}.{n}") for n, v in value.items() if n in hints}
+        )
     if get_origin(kind) is tuple and isinstance(value, list):
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
-            return tuple(_parsed(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+            return tuple(
+                _parsed(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value))
+            )
     elif NoneType in arguments:
         return None if value is None else _parsed(arguments[0], value, where)
-    elif kind is float and type(value) in (int, float) and abs(value) <= MAX_INTEGER:
+    elif (kind is float and type(value) in (int, float) and abs(value) <= MAX_INTEGER) or (
+        (kind is int and type(value) is int and 0 <= value <= MAX_INTEGER)
+        or (kind is str and isinstance(value, str))
+    ):
         return value
-    elif kind is int and type(value) is int and 0 <= value <= MAX_INTEGER or kind is str and isinstance(value, str):
-        return value
-    raise BadInput("layout", f"{where} is {value!r:.80}; accepted: {getattr(kind, '__name__', kind)} as in "
-                             "docs/wire_format.md")
+    raise BadInput(
+        "layout",
+        f"{where} is {value!r:.80}; accepted: {getattr(kind, '__name__', kind)} as in "
+        "docs/wire_format.md",
+    )
 
 
 def differing_fields(expected: Any, found: Any, name: str = "") -> list[str]:
-    """Where two JSON-like values differ, a line each: ``cameras.0.labels is ... where ... is expected``."""
+    """Where two JSON-like values differ, a line each: ``cameras.0.labels is ... where ... is
+    expected``.
+    """
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = [*expected, *(k for k in found if k not in expected)]
-        return [line for key in keys for line in
-                differing_fields(expected.get(key), found.get(key), f"{name}.{key}" if name else str(key))]
+        return [
+            line
+            for key in keys
+            for line in differing_fields(
+                expected.get(key), found.get(key), f"{name}.{key}" if name else str(key)
+            )
+        ]
     both_lists = isinstance(expected, (list, tuple)) and isinstance(found, (list, tuple))
     if both_lists and len(expected) == len(found):
-        return [line for k, (one, other) in enumerate(zip(expected, found))
-                for line in differing_fields(one, other, f"{name}.{k}")]
+        return [
+            line
+            for k, (one, other) in enumerate(zip(expected, found))
+            for line in differing_fields(one, other, f"{name}.{k}")
+        ]
     same = list(expected) == list(found) if both_lists else expected == found
     return [] if same else [f"{name} is {found!r} where {expected!r} is expected"]

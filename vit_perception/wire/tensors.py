@@ -12,14 +12,20 @@ import numpy as np
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.records import BadInput
 
-_DTYPES = {"32FC1": np.dtype("<f4"), "16FC1": np.dtype("<f2"), "mono8": np.dtype("u1"),
-           "mono16": np.dtype("<u2")}
+_DTYPES = {
+    "32FC1": np.dtype("<f4"),
+    "16FC1": np.dtype("<f2"),
+    "mono8": np.dtype("u1"),
+    "mono16": np.dtype("<u2"),
+}
 # How each dtype that tokens may have is called in an Image message.
 ENCODINGS = {"float32": "32FC1", "float16": "16FC1"}
 
 
 class TensorFields(NamedTuple):
-    """The fields of a sensor_msgs/Image that carry one tensor; the header is the camera image's own."""
+    """The fields of a sensor_msgs/Image that carry one tensor; the header is the camera image's
+    own.
+    """
 
     height: int
     width: int
@@ -30,23 +36,34 @@ class TensorFields(NamedTuple):
 
 
 def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
-    """Fields for ``tensor`` (T, D), sent as ``dtype`` float32 or float16. Raises ValueError for what does not fit.
+    """Fields for ``tensor`` (T, D), sent as ``dtype`` float32 or float16. Raises ValueError for
+    what does not fit.
 
-    ``data`` is an ``array.array('B')``: rclpy takes it as it is (0.03 ms for 0.4 MB), where a numpy array
-    would be converted element by element (22 ms).
+    ``data`` is an ``array.array('B')``: rclpy takes it as it is (0.03 ms for 0.4 MB), where a numpy
+    array would be converted element by element (22 ms).
     """
     if dtype not in ENCODINGS:
         raise InvalidValue(f"dtype is {dtype!r}; accepted: {', '.join(ENCODINGS)}")
     if tensor.ndim != 2:
-        raise InvalidValue(f"a tensor on the wire is (tokens, channels), not of shape {tensor.shape}")
+        raise InvalidValue(
+            f"a tensor on the wire is (tokens, channels), not of shape {tensor.shape}"
+        )
     encoding = ENCODINGS[dtype]
     try:
         with np.errstate(over="raise"):
             rows = np.ascontiguousarray(tensor, dtype=_DTYPES[encoding])
     except FloatingPointError as error:
-        raise InvalidValue(f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16") from error
-    return TensorFields(rows.shape[0], rows.shape[1], encoding, 0, rows.shape[1] * rows.itemsize,
-                        array.array("B", rows.tobytes()))
+        raise InvalidValue(
+            f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16"
+        ) from error
+    return TensorFields(
+        rows.shape[0],
+        rows.shape[1],
+        encoding,
+        0,
+        rows.shape[1] * rows.itemsize,
+        array.array("B", rows.tobytes()),
+    )
 
 
 def encode_mask(mask: np.ndarray) -> TensorFields:
@@ -56,30 +73,43 @@ def encode_mask(mask: np.ndarray) -> TensorFields:
 
 
 def encode_labels(labels: np.ndarray) -> TensorFields:
-    """Fields for a label image (H, W) uint8 or uint16, as mono8 or mono16. Raises ValueError for another dtype."""
+    """Fields for a label image (H, W) uint8 or uint16, as mono8 or mono16. Raises ValueError for
+    another dtype.
+    """
     encoding = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16"}.get(labels.dtype)
     if encoding is None or labels.ndim != 2:
-        raise InvalidValue(f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)")
+        raise InvalidValue(
+            f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)"
+        )
     rows = np.ascontiguousarray(labels, dtype=_DTYPES[encoding])
-    return TensorFields(*rows.shape, encoding, 0, rows.shape[1] * rows.itemsize, array.array("B", rows.tobytes()))
+    return TensorFields(
+        *rows.shape, encoding, 0, rows.shape[1] * rows.itemsize, array.array("B", rows.tobytes())
+    )
 
 
 def decode_tensor(message: Any) -> np.ndarray:
-    """The (height, width) array of an Image message, without a copy where the machine is little-endian.
+    """The (height, width) array of an Image message, without a copy where the machine is
+    little-endian.
 
-    Takes any object with an Image's fields (rclpy, rosbags, CycloneDDS). float32, float16, uint8 or uint16.
-    Raises BadInput (a ValueError) when encoding, step or the amount of data disagree.
+    Takes any object with an Image's fields (rclpy, rosbags, CycloneDDS). float32, float16, uint8 or
+    uint16. Raises BadInput (a ValueError) when encoding, step or the amount of data disagree.
     """
     dtype = _DTYPES.get(message.encoding)
     if dtype is None:
-        raise BadInput("encoding", f"encoding is {message.encoding!r}; accepted: {', '.join(_DTYPES)}")
+        raise BadInput(
+            "encoding", f"encoding is {message.encoding!r}; accepted: {', '.join(_DTYPES)}"
+        )
     if message.is_bigendian:
         dtype = dtype.newbyteorder(">")
     height, width, step = int(message.height), int(message.width), int(message.step)
     if step < width * dtype.itemsize or step % dtype.itemsize or len(message.data) < height * step:
-        raise BadInput("size", f"{height} x {width} of {message.encoding} with step {step} does not fit "
-                               f"{len(message.data)} bytes of data; accepted: a step of {width * dtype.itemsize}, or a "
-                               f"larger multiple of {dtype.itemsize}, and height times step bytes")
+        raise BadInput(
+            "size",
+            f"{height} x {width} of {message.encoding} with step {step} does not fit "
+            f"{len(message.data)} bytes of data; accepted: a step of {width * dtype.itemsize}, or "
+            "a "
+            f"larger multiple of {dtype.itemsize}, and height times step bytes",
+        )
     values = np.frombuffer(message.data, dtype, count=height * step // dtype.itemsize)
     return values.reshape(height, step // dtype.itemsize)[:, :width]
 

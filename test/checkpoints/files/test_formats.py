@@ -1,4 +1,6 @@
-"""Every format of weights file, and files that were made to harm: all end in CheckpointError, and do nothing."""
+"""Every format of weights file, and files that were made to harm: all end in CheckpointError, and
+do nothing.
+"""
 
 import argparse
 import json
@@ -44,7 +46,7 @@ def refused(path, match):
     return str(error.value)
 
 
-# -- safetensors ---------------------------------------------------------------------------------------------------
+# -- safetensors -----------------------------------------------------------------------------------
 
 
 def test_safetensors_are_mapped_with_their_metadata(tmp_path):
@@ -55,7 +57,9 @@ def test_safetensors_are_mapped_with_their_metadata(tmp_path):
 
 
 def test_a_header_that_declares_more_than_the_file_is_refused(tmp_path):
-    header = json.dumps({"a": {"dtype": "F32", "shape": [BIG], "data_offsets": [0, 4 * BIG]}}).encode()
+    header = json.dumps(
+        {"a": {"dtype": "F32", "shape": [BIG], "data_offsets": [0, 4 * BIG]}}
+    ).encode()
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
     refused(tmp_path / "m.safetensors", "accepted: a whole safetensors file")
 
@@ -77,12 +81,21 @@ def test_a_sharded_checkpoint(tmp_path):
     assert found.suffix == ".safetensors"
 
 
-@pytest.mark.parametrize("changes, match", [
-    ({"a": "../one.safetensors"}, r"names the file '../one.safetensors'; accepted: weights files beside it"),
-    ({"b": "three.safetensors"}, "no file three.safetensors, which model.safetensors.index.json names"),
-    ({"c": "one.safetensors"}, "one.safetensors has no tensor c"),
-    ({"b": "one.safetensors"}, "one.safetensors has no tensor b"),
-])
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        (
+            {"a": "../one.safetensors"},
+            r"names the file '../one.safetensors'; accepted: weights files beside it",
+        ),
+        (
+            {"b": "three.safetensors"},
+            "no file three.safetensors, which model.safetensors.index.json names",
+        ),
+        ({"c": "one.safetensors"}, "one.safetensors has no tensor c"),
+        ({"b": "one.safetensors"}, "one.safetensors has no tensor b"),
+    ],
+)
 def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path, changes, match):
     with pytest.raises(CheckpointError, match=match):
         open_found(shards(tmp_path, **changes), "m", "m")
@@ -95,7 +108,7 @@ def test_a_tensor_that_the_index_forgets_is_named(tmp_path):
         open_found(index, "m", "m")
 
 
-# -- torch ---------------------------------------------------------------------------------------------------------
+# -- torch -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "teacher", "model_ema"])
@@ -145,14 +158,16 @@ def test_a_zip_bomb_under_a_torch_name_is_refused(tmp_path):
 def test_a_compressed_torch_archive_is_refused(tmp_path):
     """Memory-mapped, its compressed bytes would be the weights."""
     torch.save({"a": WEIGHT}, tmp_path / "plain.pt")
-    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, \
-            zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
     refused(tmp_path / "m.pt", "data.pkl is compressed by deflate; accepted: stored")
 
 
-# -- TorchScript ---------------------------------------------------------------------------------------------------
+# -- TorchScript -----------------------------------------------------------------------------------
 
 
 class Tower(torch.nn.Module):
@@ -181,8 +196,13 @@ def rewritten(path, **changes):
         entries = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
-            archive.writestr(name, next((c for end, c in changes.items() if name.endswith(end.replace("__", "."))),
-                                        content))
+            archive.writestr(
+                name,
+                next(
+                    (c for end, c in changes.items() if name.endswith(end.replace("__", "."))),
+                    content,
+                ),
+            )
 
 
 def test_a_hostile_torchscript_archive_runs_nothing(tmp_path):
@@ -191,14 +211,26 @@ def test_a_hostile_torchscript_archive_runs_nothing(tmp_path):
     rewritten(path, data__pkl=pickle.dumps(Hostile(trap), protocol=2))
     assert "posix.mkdir" in refused(path, "accepted: a torch file of nothing but tensors")
     torch.jit.script(Tower()).save(str(path))
-    rewritten(path, **{"Tower__py": b"import os; os.mkdir('executed')"}, constants__pkl=pickle.dumps(Hostile(trap)))
+    rewritten(
+        path,
+        Tower__py=b"import os; os.mkdir('executed')",
+        constants__pkl=pickle.dumps(Hostile(trap)),
+    )
     assert len(read_tensors(path)) == 5  # neither its code nor its constants are read
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("content", [
-    b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.", b"\x80\x02ctorch.jit\nload\nX\x01\x00\x00\x00x\x85R.",
-    b"\x80\x02ctorch.jit._pickle\nbuild_intlist\nq\x00.", b"\x80\x02]q\x00h\x00a.", b"", b"\x80\x02N."])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.",
+        b"\x80\x02ctorch.jit\nload\nX\x01\x00\x00\x00x\x85R.",
+        b"\x80\x02ctorch.jit._pickle\nbuild_intlist\nq\x00.",
+        b"\x80\x02]q\x00h\x00a.",
+        b"",
+        b"\x80\x02N.",
+    ],
+)
 def test_pickles_that_are_no_module_of_tensors_are_refused(tmp_path, content):
     torch.jit.script(Tower()).save(str(tmp_path / "clip.pt"))
     rewritten(tmp_path / "clip.pt", data__pkl=content)
@@ -211,18 +243,25 @@ def test_an_archive_that_refers_to_itself_ends(tmp_path):
     refused(tmp_path / "clip.pt", "deeper than 32")
 
 
-# -- npz -----------------------------------------------------------------------------------------------------------
+# -- npz -------------------------------------------------------------------------------------------
 
 
 def test_npz_by_the_names_of_its_arrays(tmp_path):
-    np.savez(tmp_path / "m.npz", **{"Transformer/norm/scale": WEIGHT.numpy(), "big": WEIGHT.numpy().astype(">f8")})
+    np.savez(
+        tmp_path / "m.npz",
+        **{"Transformer/norm/scale": WEIGHT.numpy(), "big": WEIGHT.numpy().astype(">f8")},
+    )
     tensors = read_tensors(tmp_path / "m.npz")
     assert torch.equal(tensors["Transformer/norm/scale"], WEIGHT)
     assert tensors["big"].dtype == torch.float64 and torch.equal(tensors["big"].float(), WEIGHT)
 
 
 def test_npz_with_a_pickle_is_refused(tmp_path):
-    np.savez(tmp_path / "m.npz", a=np.array([Hostile(tmp_path / "executed")], dtype=object), allow_pickle=True)
+    np.savez(
+        tmp_path / "m.npz",
+        a=np.array([Hostile(tmp_path / "executed")], dtype=object),
+        allow_pickle=True,
+    )
     refused(tmp_path / "m.npz", "a.npy is of object, not numbers")
     assert not (tmp_path / "executed").exists()
 
@@ -234,10 +273,18 @@ def test_an_npz_bomb_is_refused_before_it_is_expanded(tmp_path):
 
 
 def test_an_array_that_declares_more_than_its_bytes_is_refused(tmp_path):
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({BIG},), }}".ljust(117).encode() + b"\n"
+    header = (
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({BIG},), }}".ljust(117).encode()
+        + b"\n"
+    )
     with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
-        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16))
-    refused(tmp_path / "m.npz", r"a.npy declares \(1073741824,\) float32, which its 144 bytes do not hold")
+        archive.writestr(
+            "a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
+        )
+    refused(
+        tmp_path / "m.npz",
+        r"a.npy declares \(1073741824,\) float32, which its 144 bytes do not hold",
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
@@ -256,7 +303,7 @@ def test_a_damaged_array_is_named_when_it_is_read(tmp_path):
     refused(tmp_path / "m.npz", "m.npz: a: Bad CRC-32")
 
 
-# -- all -----------------------------------------------------------------------------------------------------------
+# -- all -------------------------------------------------------------------------------------------
 
 
 def test_a_shape_is_told_without_reading(tmp_path):

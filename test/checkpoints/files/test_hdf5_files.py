@@ -1,4 +1,6 @@
-"""HDF5 files: data sets by their paths, and nothing that reads or unpacks more than the file holds."""
+"""HDF5 files: data sets by their paths, and nothing that reads or unpacks more than the file
+holds.
+"""
 
 import h5py
 import numpy as np
@@ -37,19 +39,28 @@ def hostile_hdf5(path, kind):
         elif kind == "strings":
             file["b"] = ["text"]
         elif kind == "bomb":
-            file.create_dataset("b", data=np.zeros(8 << 20, np.float32), compression="gzip", chunks=(1 << 20,))
+            file.create_dataset(
+                "b", data=np.zeros(8 << 20, np.float32), compression="gzip", chunks=(1 << 20,)
+            )
         elif kind == "unwritten":
             file.create_dataset("b", (BIG,), "f4", chunks=(1 << 20,))
         elif kind == "cycle":
             file.create_group("g")["h"] = file["/"]
 
 
-@pytest.mark.parametrize("kind, match", [
-    ("external link", "b is a link to /etc/other.h5/x"), ("soft link", "b is a link to /a"),
-    ("virtual", "b is kept in other files"), ("external storage", "b is kept in other files"),
-    ("strings", "b is of object; accepted: numbers"), ("bomb", r"b would unpack from \d+ bytes to 33554432"),
-    ("unwritten", "b would unpack from 0 bytes to 4294967296"), ("cycle", "g/h is in the file twice"),
-])
+@pytest.mark.parametrize(
+    "kind, match",
+    [
+        ("external link", "b is a link to /etc/other.h5/x"),
+        ("soft link", "b is a link to /a"),
+        ("virtual", "b is kept in other files"),
+        ("external storage", "b is kept in other files"),
+        ("strings", "b is of object; accepted: numbers"),
+        ("bomb", r"b would unpack from \d+ bytes to 33554432"),
+        ("unwritten", "b would unpack from 0 bytes to 4294967296"),
+        ("cycle", "g/h is in the file twice"),
+    ],
+)
 def test_hdf5_that_reads_what_it_does_not_hold_is_refused(tmp_path, kind, match):
     hostile_hdf5(tmp_path / "m.h5", kind)
     refused(tmp_path / "m.h5", match)

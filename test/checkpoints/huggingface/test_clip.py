@@ -1,7 +1,8 @@
-"""CLIP of transformers: the whole model, its image tower with and without projection, and its classifier.
+"""CLIP of transformers: the whole model, its image tower with and without projection, and its
+classifier.
 
-transformers gives last_hidden_state before post_layernorm and applies that to the CLS token alone; our tokens are
-behind it, so theirs are normed here before they are compared.
+transformers gives last_hidden_state before post_layernorm and applies that to the CLS token alone;
+our tokens are behind it, so theirs are normed here before they are compared.
 """
 
 import json
@@ -10,11 +11,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (CLIPConfig, CLIPForImageClassification, CLIPModel, CLIPVisionConfig, CLIPVisionModel,
-                          CLIPVisionModelWithProjection)
+from transformers import (
+    CLIPConfig,
+    CLIPForImageClassification,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from test.checkpoints.huggingface.models import LABELS, LIMIT, WITH_MLP, largest_difference, randomised, saved
+from test.checkpoints.huggingface.models import (
+    LABELS,
+    LIMIT,
+    WITH_MLP,
+    largest_difference,
+    randomised,
+    saved,
+)
 from test.checkpoints.huggingface.processors import mean_difference
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
@@ -22,34 +36,75 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-TEXT = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-        "vocab_size": 50, "max_position_embeddings": 16}
+TEXT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+    "max_position_embeddings": 16,
+}
 WHOLE = {"vision_config": WITH_MLP, "text_config": TEXT, "projection_dim": 20}
 CASES = {
     "whole": (CLIPModel, CLIPConfig(**WHOLE)),
-    "whole, gelu (LAION)": (CLIPModel, CLIPConfig(**{**WHOLE, "vision_config": {**WITH_MLP, "hidden_act": "gelu"}})),
+    "whole, gelu (LAION)": (
+        CLIPModel,
+        CLIPConfig(**{**WHOLE, "vision_config": {**WITH_MLP, "hidden_act": "gelu"}}),
+    ),
     "tower": (CLIPVisionModel, CLIPVisionConfig(**WITH_MLP)),
-    "tower with projection": (CLIPVisionModelWithProjection, CLIPVisionConfig(**WITH_MLP, projection_dim=20)),
+    "tower with projection": (
+        CLIPVisionModelWithProjection,
+        CLIPVisionConfig(**WITH_MLP, projection_dim=20),
+    ),
     "classifier": (CLIPForImageClassification, CLIPConfig(**WHOLE, id2label=LABELS)),
 }
-# openai/clip-vit-base-patch32 as first published, openai/clip-vit-large-patch14-336, and laion's in today's form.
+# openai/clip-vit-base-patch32 as first published, openai/clip-vit-large-patch14-336, and laion's in
+# today's form.
 PUBLISHED = {
-    "base": {"crop_size": 224, "do_center_crop": True, "do_normalize": True, "do_resize": True,
-             "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": list(MEAN), "image_std": list(STD),
-             "resample": 3, "size": 224},
-    "large 336": {"crop_size": 336, "do_center_crop": True, "do_normalize": True, "do_resize": True,
-                  "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": list(MEAN), "image_std": list(STD),
-                  "resample": 3, "size": 336},
-    "laion": {"crop_size": {"height": 224, "width": 224}, "do_center_crop": True, "do_convert_rgb": True,
-              "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": list(MEAN),
-              "image_processor_type": "CLIPImageProcessor", "image_std": list(STD), "resample": 3,
-              "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 224}},
+    "base": {
+        "crop_size": 224,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "resample": 3,
+        "size": 224,
+    },
+    "large 336": {
+        "crop_size": 336,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "resample": 3,
+        "size": 336,
+    },
+    "laion": {
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_processor_type": "CLIPImageProcessor",
+        "image_std": list(STD),
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"shortest_edge": 224},
+    },
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_parity(case, tmp_path):
-    """Version 5 saves what its modules are named, so there is one spelling; version 4's tower is tested below."""
+    """Version 5 saves what its modules are named, so there is one spelling; version 4's tower is
+    tested below.
+    """
     theirs = randomised(*CASES[case])
     loaded = load_checkpoint(saved(theirs, tmp_path))
     assert loaded.card.family == "clip"
@@ -71,23 +126,39 @@ def test_parity(case, tmp_path):
             assert loaded.card.labels == tuple(LABELS.values())
         if loaded.projection is not None:
             embeds = theirs.visual_projection(out.pooler_output)
-            assert largest_difference(ours.pooled @ torch.from_numpy(loaded.projection).T, embeds) <= LIMIT
+            assert (
+                largest_difference(ours.pooled @ torch.from_numpy(loaded.projection).T, embeds)
+                <= LIMIT
+            )
     assert (loaded.projection is not None) == (case.startswith("whole") or "projection" in case)
     unused = set(loaded.unused)
     if case.startswith("whole"):
-        assert {"logit_scale", "text_projection.weight", "text_model.final_layer_norm.weight"} <= unused
+        assert {
+            "logit_scale",
+            "text_projection.weight",
+            "text_model.final_layer_norm.weight",
+        } <= unused
         assert all(name.startswith(("text_", "logit_")) for name in unused)
     else:
-        assert unused == ({"vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias"}
-                          if case == "classifier" else set())
+        assert unused == (
+            {"vision_model.post_layernorm.weight", "vision_model.post_layernorm.bias"}
+            if case == "classifier"
+            else set()
+        )
 
 
 def test_files_of_version_4(tmp_path):
     """The tower alone has its prefix there, and older files hold tables of indices."""
     theirs = randomised(*CASES["tower"])
     folder = saved(theirs, tmp_path)
-    held = {f"vision_model.{name}": tensor for name, tensor in load_file(tmp_path / "model.safetensors").items()}
-    save_file({**held, "vision_model.embeddings.position_ids": torch.arange(17)[None]}, tmp_path / "model.safetensors")
+    held = {
+        f"vision_model.{name}": tensor
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    save_file(
+        {**held, "vision_model.embeddings.position_ids": torch.arange(17)[None]},
+        tmp_path / "model.safetensors",
+    )
     loaded = load_checkpoint(folder)
     images = torch.randn(1, 3, 32, 32)
     assert largest_difference(loaded.model(images).cls_token, theirs(images).pooler_output) <= LIMIT
@@ -107,17 +178,27 @@ def test_published_preprocessing_is_their_processors(name, tmp_path):
     published = PUBLISHED[name]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(published))
     side = 336 if "336" in name else 224
-    assert preprocessing_of(tmp_path, "bicubic") == (ResizeRule((side, side), "crop", side), MEAN, STD)
+    assert preprocessing_of(tmp_path, "bicubic") == (
+        ResizeRule((side, side), "crop", side),
+        MEAN,
+        STD,
+    )
     fields = {key: value for key, value in published.items() if not key.endswith("_type")}
-    differences = mean_difference(CLIPImageProcessorPil(**fields), *preprocessing_of(tmp_path, "bicubic"))
+    differences = mean_difference(
+        CLIPImageProcessorPil(**fields), *preprocessing_of(tmp_path, "bicubic")
+    )
     assert np.max(differences) <= 1 / 255, differences
 
 
 def test_preprocessing_that_stands_in_processor_config_json(tmp_path):
     """transformers 5 writes one file for a processor of images and texts."""
-    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": PUBLISHED["laion"]}))
+    (tmp_path / "processor_config.json").write_text(
+        json.dumps({"image_processor": PUBLISHED["laion"]})
+    )
     assert preprocessing_of(tmp_path, "bicubic")[0] == ResizeRule((224, 224), "crop", 224)
-    (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    (tmp_path / "processor_config.json").write_text(
+        json.dumps({"processor_class": "CLIPProcessor"})
+    )
     with pytest.raises(CheckpointError, match="processor_config.json has no 'size'"):
         preprocessing_of(tmp_path, "bicubic")
 

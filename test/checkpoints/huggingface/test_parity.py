@@ -1,15 +1,23 @@
-"""Our model against transformers' own, on random weights: every family, class, spelling and grid."""
+"""Our model against transformers' own, on random weights: every family, class, spelling and
+grid.
+"""
 
 import json
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import Dinov2Config, Dinov2ForImageClassification, Dinov2Model, ViTForImageClassification, ViTModel
+from transformers import (
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2Model,
+    ViTForImageClassification,
+    ViTModel,
+)
 from transformers import ViTConfig as HuggingFaceViTConfig
 
-from vit_perception.checkpoints.huggingface import vit as huggingface_vit
 from vit_perception.checkpoints.family import Reading, translate
+from vit_perception.checkpoints.huggingface import vit as huggingface_vit
 from vit_perception.checkpoints.load_strict import build_strict
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
@@ -17,30 +25,50 @@ from vit_perception.model.variants import VARIANTS
 
 LIMIT = 1e-4
 LABELS = {0: "cup", 1: "can", 2: "crane", 3: "crane"}
-STRETCH = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2,
-           "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+STRETCH = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": 32, "width": 32},
+    "resample": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
 VIT = {**SIZES, "intermediate_size": 48}
 CASES = {
     "vit": (ViTModel, HuggingFaceViTConfig(**VIT)),
-    "vit, no qkv bias, tanh gelu": (ViTModel, HuggingFaceViTConfig(**VIT, qkv_bias=False,
-                                                                   hidden_act="gelu_pytorch_tanh")),
+    "vit, no qkv bias, tanh gelu": (
+        ViTModel,
+        HuggingFaceViTConfig(**VIT, qkv_bias=False, hidden_act="gelu_pytorch_tanh"),
+    ),
     "vit classifier": (ViTForImageClassification, HuggingFaceViTConfig(**VIT, id2label=LABELS)),
     "dinov2": (Dinov2Model, Dinov2Config(**SIZES, mlp_ratio=2)),
     "dinov2 swiglu": (Dinov2Model, Dinov2Config(**SIZES, mlp_ratio=4, use_swiglu_ffn=True)),
-    "dinov2 classifier": (Dinov2ForImageClassification, Dinov2Config(**SIZES, mlp_ratio=2, id2label=LABELS)),
+    "dinov2 classifier": (
+        Dinov2ForImageClassification,
+        Dinov2Config(**SIZES, mlp_ratio=2, id2label=LABELS),
+    ),
 }
 
 
 def randomised(module_class, config):
-    """A model of transformers whose every weight matters: its own initial ones are zeros, ones and nearly zero."""
+    """A model of transformers whose every weight matters: its own initial ones are zeros, ones and
+    nearly zero.
+    """
     torch.manual_seed(0)
     config._attn_implementation = "eager"
     model = module_class(config).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
-        one = "norm" in name and name.endswith("weight") or "layer_scale" in name
+        one = ("norm" in name and name.endswith("weight")) or "layer_scale" in name
         # Matrices keep the size of what they are given, so that no width drowns any part.
-        parameter.normal_(mean=float(one), std=parameter[0].numel() ** -0.5 if parameter.ndim == 2 else 0.2)
+        parameter.normal_(
+            mean=float(one), std=parameter[0].numel() ** -0.5 if parameter.ndim == 2 else 0.2
+        )
     return model
 
 
@@ -75,26 +103,42 @@ def test_parity(case, spelling, tmp_path):
         ours = loaded.model(images)
         differences[f"cls {size}"] = largest_difference(ours.cls_token, tokens[:, 0])
         differences[f"patches {size}"] = largest_difference(ours.patch_tokens, tokens[:, 1:])
-        differences[f"attention {size}"] = largest_difference(ours.cls_attention, attentions[-1][:, :, 0, 1:])
+        differences[f"attention {size}"] = largest_difference(
+            ours.cls_attention, attentions[-1][:, :, 0, 1:]
+        )
         assert (ours.logits is None) == (logits is None)
         if logits is not None:
             differences[f"logits {size}"] = largest_difference(ours.logits, logits)
         earlier = loaded.model(images, block=1)
-        differences[f"block 1 {size}"] = largest_difference(earlier.patch_tokens, norm(hidden[2])[:, 1:])
-        differences[f"attention of block 1 {size}"] = largest_difference(earlier.cls_attention,
-                                                                         attentions[1][:, :, 0, 1:])
+        differences[f"block 1 {size}"] = largest_difference(
+            earlier.patch_tokens, norm(hidden[2])[:, 1:]
+        )
+        differences[f"attention of block 1 {size}"] = largest_difference(
+            earlier.cls_attention, attentions[1][:, :, 0, 1:]
+        )
     assert all(value <= LIMIT for value in differences.values()), differences
     assert loaded.card.labels == (tuple(LABELS.values()) if "classifier" in case else ())
-    expected_unused = {"vit": {"pooler.dense.weight", "pooler.dense.bias"}, "dinov2": {"embeddings.mask_token"}}
+    expected_unused = {
+        "vit": {"pooler.dense.weight", "pooler.dense.bias"},
+        "dinov2": {"embeddings.mask_token"},
+    }
     bare = {name.removeprefix("dinov2.") for name in loaded.unused}
-    assert bare == (set() if case == "vit classifier" else expected_unused[case.split()[0].rstrip(",")])
+    assert bare == (
+        set() if case == "vit classifier" else expected_unused[case.split()[0].rstrip(",")]
+    )
 
 
 def test_parity_at_the_size_of_base():
     theirs = randomised(ViTModel, HuggingFaceViTConfig(layer_norm_eps=1e-6))
     config = VARIANTS["B/16"]
-    reading = Reading(config, huggingface_vit.key_map(config), ResizeRule((224, 224)), (0.5,) * 3, (0.5,) * 3,
-                      unused=("pooler.*",))
+    reading = Reading(
+        config,
+        huggingface_vit.key_map(config),
+        ResizeRule((224, 224)),
+        (0.5,) * 3,
+        (0.5,) * 3,
+        unused=("pooler.*",),
+    )
     translation = translate(theirs.state_dict(), reading, "memory")
     ours = build_strict(config, translation.tensors, "memory", translation.unexpected)
     images = torch.randn(1, 3, 224, 160)

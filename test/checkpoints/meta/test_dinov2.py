@@ -16,7 +16,10 @@ def loaded(tmp_path, held):
 def test_it_is_known_by_its_mask_token_which_is_unused(tmp_path):
     result = loaded(tmp_path, backbone(**DINOV2))
     assert (result.card.family, result.unused) == ("meta_dinov2", ("mask_token",))
-    assert (result.model.config.position_interpolation, result.model.config.layer_scale) == ("bicubic_offset", True)
+    assert (result.model.config.position_interpolation, result.model.config.layer_scale) == (
+        "bicubic_offset",
+        True,
+    )
 
 
 def test_registers_change_the_interpolation(tmp_path):
@@ -25,15 +28,29 @@ def test_registers_change_the_interpolation(tmp_path):
 
 
 def test_the_giants_swiglu_is_gate_and_up(tmp_path):
-    held = backbone(**DINOV2, **without_mlp(), **{
-        "blocks.0.mlp.w12.weight": (2 * HIDDEN, WIDTH), "blocks.0.mlp.w12.bias": (2 * HIDDEN,),
-        "blocks.0.mlp.w3.weight": (WIDTH, HIDDEN), "blocks.0.mlp.w3.bias": (WIDTH,)})
+    held = backbone(
+        **DINOV2,
+        **without_mlp(),
+        **{
+            "blocks.0.mlp.w12.weight": (2 * HIDDEN, WIDTH),
+            "blocks.0.mlp.w12.bias": (2 * HIDDEN,),
+            "blocks.0.mlp.w3.weight": (WIDTH, HIDDEN),
+            "blocks.0.mlp.w3.bias": (WIDTH,),
+        },
+    )
     model = loaded(tmp_path, held).model
     assert (model.config.activation, model.config.mlp_width) == ("swiglu", HIDDEN)
-    torch.testing.assert_close(model.blocks[0].mlp.up.weight, held["blocks.0.mlp.w12.weight"][HIDDEN:])
+    torch.testing.assert_close(
+        model.blocks[0].mlp.up.weight, held["blocks.0.mlp.w12.weight"][HIDDEN:]
+    )
 
 
 def test_blocks_that_training_split_among_processes(tmp_path):
-    held = {f"backbone.{name.replace('blocks.0.', 'blocks.3.0.')}": t for name, t in backbone(**DINOV2).items()}
-    result = loaded(tmp_path, {"teacher": held | {"dino_head.last_layer.weight_g": torch.ones(4, 1)}})
+    held = {
+        f"backbone.{name.replace('blocks.0.', 'blocks.3.0.')}": t
+        for name, t in backbone(**DINOV2).items()
+    }
+    result = loaded(
+        tmp_path, {"teacher": held | {"dino_head.last_layer.weight_g": torch.ones(4, 1)}}
+    )
     assert result.unused == ("backbone.mask_token", "dino_head.last_layer.weight_g")

@@ -8,8 +8,13 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 
 HEADS = 2
-DINOV3 = {"pos_embed": None, "mask_token": (1, WIDTH), "storage_tokens": (1, 4, WIDTH),
-          "blocks.0.ls1.gamma": (WIDTH,), "blocks.0.ls2.gamma": (WIDTH,)}
+DINOV3 = {
+    "pos_embed": None,
+    "mask_token": (1, WIDTH),
+    "storage_tokens": (1, 4, WIDTH),
+    "blocks.0.ls1.gamma": (WIDTH,),
+    "blocks.0.ls2.gamma": (WIDTH,),
+}
 
 
 def dinov3(theta: float = 100.0, **changes) -> dict[str, torch.Tensor]:
@@ -29,21 +34,44 @@ def test_heads_and_theta_come_from_the_periods_and_masked_biases_are_zero(tmp_pa
     held = dinov3()
     result = loaded(tmp_path, held)
     config, state = result.model.config, result.model.state_dict()
-    assert (result.card.family, config.heads, config.rope_theta, config.norm_eps) == ("meta_dinov3", HEADS, 100.0, 1e-5)
-    assert not state["blocks.0.attention.key.bias"].any() and held["blocks.0.attn.qkv.bias"][WIDTH:2 * WIDTH].any()
-    torch.testing.assert_close(state["blocks.0.attention.value.bias"], held["blocks.0.attn.qkv.bias"][2 * WIDTH:])
+    assert (result.card.family, config.heads, config.rope_theta, config.norm_eps) == (
+        "meta_dinov3",
+        HEADS,
+        100.0,
+        1e-5,
+    )
+    assert (
+        not state["blocks.0.attention.key.bias"].any()
+        and held["blocks.0.attn.qkv.bias"][WIDTH : 2 * WIDTH].any()
+    )
+    torch.testing.assert_close(
+        state["blocks.0.attention.value.bias"], held["blocks.0.attn.qkv.bias"][2 * WIDTH :]
+    )
     assert set(result.unused) == {"mask_token", "rope_embed.periods", "blocks.0.attn.qkv.bias_mask"}
 
 
 def test_the_mean_of_satellite_models_is_another(tmp_path):
     assert loaded(tmp_path, dinov3()).card.mean == (0.485, 0.456, 0.406)
-    assert loaded(tmp_path, dinov3(), "dinov3_vitl16_pretrain_sat493m-x.pth").card.mean == (0.430, 0.411, 0.296)
+    assert loaded(tmp_path, dinov3(), "dinov3_vitl16_pretrain_sat493m-x.pth").card.mean == (
+        0.430,
+        0.411,
+        0.296,
+    )
 
 
 def test_swiglu_of_the_plus_models(tmp_path):
-    held = dinov3(**without_mlp(), **{f"blocks.0.mlp.{layer}.{part}": shape for layer, shapes in (
-        ("w1", ((HIDDEN, WIDTH), (HIDDEN,))), ("w2", ((HIDDEN, WIDTH), (HIDDEN,))),
-        ("w3", ((WIDTH, HIDDEN), (WIDTH,)))) for part, shape in zip(("weight", "bias"), shapes)})
+    held = dinov3(
+        **without_mlp(),
+        **{
+            f"blocks.0.mlp.{layer}.{part}": shape
+            for layer, shapes in (
+                ("w1", ((HIDDEN, WIDTH), (HIDDEN,))),
+                ("w2", ((HIDDEN, WIDTH), (HIDDEN,))),
+                ("w3", ((WIDTH, HIDDEN), (WIDTH,))),
+            )
+            for part, shape in zip(("weight", "bias"), shapes)
+        },
+    )
     mlp = loaded(tmp_path, held).model.blocks[0].mlp
     torch.testing.assert_close(mlp.gate.weight, held["blocks.0.mlp.w1.weight"])
     torch.testing.assert_close(mlp.up.weight, held["blocks.0.mlp.w2.weight"])

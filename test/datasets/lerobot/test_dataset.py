@@ -10,23 +10,37 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    EngineSettings,
+    ModelSettings,
+)
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.config.settings import CameraSettings, EncoderSettings, EngineSettings, ModelSettings
 
 FPS, SIZE_PX, LENGTHS = 10, (40, 60), (4, 3)
 KEY = "observation.images.top"
-PATHS = {"v2.1": ("data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-                  "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"),
-         "v3.0": ("data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-                  "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")}
+PATHS = {
+    "v2.1": (
+        "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    ),
+    "v3.0": (
+        "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    ),
+}
 
 
 def picture(index):
     """A grey that says which frame it is, with a gradient to look at."""
-    return np.full((*SIZE_PX, 3), 20 + 30 * index, np.uint8) + np.arange(SIZE_PX[1], dtype=np.uint8)[None, :, None] // 4
+    return (
+        np.full((*SIZE_PX, 3), 20 + 30 * index, np.uint8)
+        + np.arange(SIZE_PX[1], dtype=np.uint8)[None, :, None] // 4
+    )
 
 
 def webp(pixels):
@@ -37,21 +51,29 @@ def webp(pixels):
 
 def rows(episode, first, with_images):
     count = LENGTHS[episode]
-    table = {"timestamp": pa.array(np.arange(count) / FPS, pa.float32()),
-             "frame_index": pa.array(range(count), pa.int64()),
-             "episode_index": pa.array([episode] * count, pa.int64()),
-             "index": pa.array(range(first, first + count), pa.int64()),
-             "task_index": pa.array([0] * count, pa.int64()),
-             "action": pa.array([[k + first, 0.5] for k in range(count)], pa.list_(pa.float32(), 2))}
+    table = {
+        "timestamp": pa.array(np.arange(count) / FPS, pa.float32()),
+        "frame_index": pa.array(range(count), pa.int64()),
+        "episode_index": pa.array([episode] * count, pa.int64()),
+        "index": pa.array(range(first, first + count), pa.int64()),
+        "task_index": pa.array([0] * count, pa.int64()),
+        "action": pa.array([[k + first, 0.5] for k in range(count)], pa.list_(pa.float32(), 2)),
+    }
     if with_images:
         encoded = [cv2.imencode(".png", picture(first + k))[1].tobytes() for k in range(count)]
-        encoded[-1] = webp(picture(first + count - 1))  # LeRobot writes PNG; whoever converts a set may not
-        table[KEY] = pa.array([{"bytes": data, "path": f"frame-{k:06d}.png"} for k, data in enumerate(encoded)])
+        encoded[-1] = webp(
+            picture(first + count - 1)
+        )  # LeRobot writes PNG; whoever converts a set may not
+        table[KEY] = pa.array(
+            [{"bytes": data, "path": f"frame-{k:06d}.png"} for k, data in enumerate(encoded)]
+        )
     return pa.table(table)
 
 
 def write_video(path, indices):
-    av = pytest.importorskip("av", reason="PyAV is not installed (pip install av): videos cannot be written or read")
+    av = pytest.importorskip(
+        "av", reason="PyAV is not installed (pip install av): videos cannot be written or read"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
@@ -65,13 +87,29 @@ def write_video(path, indices):
 def data_set(root, version, video):
     """Two episodes; v3.0 has both in one file."""
     data_path, video_path = PATHS[version]
-    image = {"dtype": "video" if video else "image", "shape": [*SIZE_PX, 3], "names": ["height", "width", "channels"]}
-    info = {"codebase_version": version, "fps": FPS, "total_frames": sum(LENGTHS), "total_episodes": 2,
-            "chunks_size": 1000, "data_path": data_path, "video_path": video_path if video else None,
-            "features": {KEY: image, "action": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
-                         **{n: {"dtype": "int64", "shape": [1]} for n in ("frame_index", "episode_index", "index",
-                                                                         "task_index")},
-                         "timestamp": {"dtype": "float32", "shape": [1]}}}
+    image = {
+        "dtype": "video" if video else "image",
+        "shape": [*SIZE_PX, 3],
+        "names": ["height", "width", "channels"],
+    }
+    info = {
+        "codebase_version": version,
+        "fps": FPS,
+        "total_frames": sum(LENGTHS),
+        "total_episodes": 2,
+        "chunks_size": 1000,
+        "data_path": data_path,
+        "video_path": video_path if video else None,
+        "features": {
+            KEY: image,
+            "action": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
+            **{
+                n: {"dtype": "int64", "shape": [1]}
+                for n in ("frame_index", "episode_index", "index", "task_index")
+            },
+            "timestamp": {"dtype": "float32", "shape": [1]},
+        },
+    }
     (root / "meta").mkdir(parents=True)
     (root / "meta/info.json").write_text(json.dumps(info))
     tables = [rows(0, 0, not video), rows(1, LENGTHS[0], not video)]
@@ -84,8 +122,11 @@ def data_set(root, version, video):
         starts_s = [0.0, LENGTHS[0] / FPS]
         described = {"episode_index": [0, 1]}
         if video:
-            described |= {f"videos/{KEY}/chunk_index": [0, 0], f"videos/{KEY}/file_index": [0, 0],
-                          f"videos/{KEY}/from_timestamp": starts_s}
+            described |= {
+                f"videos/{KEY}/chunk_index": [0, 0],
+                f"videos/{KEY}/file_index": [0, 0],
+                f"videos/{KEY}/from_timestamp": starts_s,
+            }
         (root / "meta/episodes/chunk-000").mkdir(parents=True)
         pq.write_table(pa.table(described), root / "meta/episodes/chunk-000/file-000.parquet")
     if video:
@@ -100,20 +141,32 @@ def data_set(root, version, video):
 def test_every_frame_of_every_episode_in_order(tmp_path, tiny_checkpoint, version, video):
     source = LeRobotSource(data_set(tmp_path / "set", version, video))
     assert source.total() == 7 and [c.name for c in source.cameras] == ["top"]
-    settings = EncoderSettings((CameraSettings("top", KEY, "raw" if video else "compressed"),),
-                               model=ModelSettings(str(tiny_checkpoint)),
-                               engine=EngineSettings("torch", "float32", threads=1))
+    settings = EncoderSettings(
+        (CameraSettings("top", KEY, "raw" if video else "compressed"),),
+        model=ModelSettings(str(tiny_checkpoint)),
+        engine=EngineSettings("torch", "float32", threads=1),
+    )
     pipeline = Pipeline.open(settings)
-    greys = [r.result.cameras["top"].image.pixels[20, 30].mean() for r in source.results(pipeline, 0)]
-    np.testing.assert_allclose(greys, [picture(k)[20, 30].mean() for k in range(7)], atol=6 if video else 0)
-    later = [(r.index, r.result.cameras["top"].image.pixels[20, 30].mean()) for r in source.results(pipeline, 5)]
+    greys = [
+        r.result.cameras["top"].image.pixels[20, 30].mean() for r in source.results(pipeline, 0)
+    ]
+    np.testing.assert_allclose(
+        greys, [picture(k)[20, 30].mean() for k in range(7)], atol=6 if video else 0
+    )
+    later = [
+        (r.index, r.result.cameras["top"].image.pixels[20, 30].mean())
+        for r in source.results(pipeline, 5)
+    ]
     assert later == [(5, greys[5]), (6, greys[6])]
     embed(pipeline, [source], tmp_path / "out", EmbedOptions("parquet"))
     pipeline.close()
     files = FeatureFiles(tmp_path / "out")
     assert files.episode.tolist() == [0] * 4 + [1] * 3
     assert files.stamp_ns.tolist() == [10**9 + k * 10**8 for k in (0, 1, 2, 3, 0, 1, 2)]
-    assert [files.row(k, ("action",))["action"].tolist() for k in (0, 6)] == [[0.0, 0.5], [6.0, 0.5]]
+    assert [files.row(k, ("action",))["action"].tolist() for k in (0, 6)] == [
+        [0.0, 0.5],
+        [6.0, 0.5],
+    ]
     assert files.row(6, ("episode_index",))["episode_index"] == 1
 
 

@@ -1,4 +1,6 @@
-"""Work in a process of its own: what it says arrives, how it ends is told, and it never outlives who waits for it."""
+"""Work in a process of its own: what it says arrives, how it ends is told, and it never outlives
+who waits for it.
+"""
 
 import io
 import os
@@ -19,7 +21,9 @@ from vit_perception.files.errors import InvalidValue
 
 
 def call(function, *arguments, log=None, progress=lambda what, fraction: None):
-    return call_in_child(function, *arguments, doing="testing", log=log or (lambda text: None), progress=progress)
+    return call_in_child(
+        function, *arguments, doing="testing", log=log or (lambda text: None), progress=progress
+    )
 
 
 def lives(pid):
@@ -30,11 +34,14 @@ def lives(pid):
         return False
 
 
-# -- what children do --------------------------------------------------------------------------------------------------
+# -- what children do ------------------------------------------------------------------------------
 
 
 def tell(first, second, log, progress):
-    log(f"{first} {second} {os.getpid()} torch:{'torch' in sys.modules} rclpy:{'rclpy' in sys.modules}")
+    log(
+        f"{first} {second} {os.getpid()} torch:{'torch' in sys.modules} "
+        f"rclpy:{'rclpy' in sys.modules}"
+    )
     progress("half of it", 0.5)
     print("printed, not told")
 
@@ -49,10 +56,15 @@ def tell_score(log, progress):
 
 
 def fail(kind, log, progress):
-    raise {"engine": EngineError("no engine"), "value": InvalidValue("no value"), "disk": OSError(28, "No space", "/x"),
-           "mapping": OSError(12, "Cannot allocate memory"), "memory": MemoryError("too much"),
-           "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-           "defect": KeyError("a name")}[kind]
+    raise {
+        "engine": EngineError("no engine"),
+        "value": InvalidValue("no value"),
+        "disk": OSError(28, "No space", "/x"),
+        "mapping": OSError(12, "Cannot allocate memory"),
+        "memory": MemoryError("too much"),
+        "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        "defect": KeyError("a name"),
+    }[kind]
 
 
 def die(how, log, progress):
@@ -71,19 +83,29 @@ def stay(log, progress):
     time.sleep(PROGRAM_S)
 
 
-# -- tests -------------------------------------------------------------------------------------------------------------
+# -- tests -----------------------------------------------------------------------------------------
 
 
 def test_what_it_says_reaches_the_thread_that_waits_and_it_imports_no_torch():
     heard = []
-    thread = threading.Thread(target=lambda: call(
-        tell, "a", 2, log=lambda text: heard.append((text, threading.current_thread())),
-        progress=lambda *report: heard.append((report, threading.current_thread()))))
+    thread = threading.Thread(
+        target=lambda: call(
+            tell,
+            "a",
+            2,
+            log=lambda text: heard.append((text, threading.current_thread())),
+            progress=lambda *report: heard.append((report, threading.current_thread())),
+        )
+    )
     thread.start()
     thread.join(PROGRAM_S)
     (text, first), (report, second) = heard
     words = text.split()
-    assert words[:2] == ["a", "2"] and int(words[2]) != os.getpid() and words[3:] == ["torch:False", "rclpy:False"]
+    assert (
+        words[:2] == ["a", "2"]
+        and int(words[2]) != os.getpid()
+        and words[3:] == ["torch:False", "rclpy:False"]
+    )
     assert report == ("half of it", 0.5) and first is second is thread
 
 
@@ -94,11 +116,18 @@ def test_the_most_memory_that_it_took_is_its_own():
     assert 5 << 20 < small < 200 << 20 and 190 << 20 < large - small < 210 << 20
 
 
-@pytest.mark.parametrize("kind, expected, words", [
-    ("engine", EngineError, "^no engine$"), ("value", InvalidValue, "^no value$"), ("disk", OSError, "No space: /x"),
-    ("memory", EngineError, r"memory runs out \(too much\): close what else"),
-    ("torch", EngineError, "memory runs out"), ("mapping", EngineError, "memory runs out .*Cannot allocate memory"),
-    ("defect", RuntimeError, "KeyError: 'a name'")])
+@pytest.mark.parametrize(
+    "kind, expected, words",
+    [
+        ("engine", EngineError, "^no engine$"),
+        ("value", InvalidValue, "^no value$"),
+        ("disk", OSError, "No space: /x"),
+        ("memory", EngineError, r"memory runs out \(too much\): close what else"),
+        ("torch", EngineError, "memory runs out"),
+        ("mapping", EngineError, "memory runs out .*Cannot allocate memory"),
+        ("defect", RuntimeError, "KeyError: 'a name'"),
+    ],
+)
 def test_its_errors_are_raised_here(kind, expected, words):
     with pytest.raises(expected, match=words) as raised:
         call(fail, kind)
@@ -110,15 +139,24 @@ def test_its_errors_are_raised_here(kind, expected, words):
 
 def test_one_that_is_killed_is_told_with_signal_memory_and_cure():
     """As Linux does where memory runs out."""
-    with pytest.raises(EngineError, match=r"^testing was ended by SIGKILL, as Linux does where memory runs out; it had "
-                       r"taken up to 0\.\d\d GiB by its last sign of life; \d.* GiB are free .*: close .*engine.file"):
+    with pytest.raises(
+        EngineError,
+        match=r"^testing was ended by SIGKILL, as Linux does where memory runs out; it had "
+        r"taken up to 0\.\d\d GiB by its last sign of life; \d.* GiB are free .*: close "
+        r".*engine.file",
+    ):
         call(die, "SIGKILL")
 
 
-@pytest.mark.parametrize("how, words", [
-    ("SIGSEGV", "was ended by SIGSEGV"), ("SIGTERM", "was ended by SIGTERM"),
-    ("bad_alloc", "was ended by SIGABRT.*std::bad_alloc.*where memory ran out: close"),
-    (3, "failed: its process ended with status 3.*the last words")])
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        ("SIGSEGV", "was ended by SIGSEGV"),
+        ("SIGTERM", "was ended by SIGTERM"),
+        ("bad_alloc", "was ended by SIGABRT.*std::bad_alloc.*where memory ran out: close"),
+        (3, "failed: its process ended with status 3.*the last words"),
+    ],
+)
 def test_one_that_crashes_is_told_with_its_last_words(how, words):
     with pytest.raises(EngineError, match=words):
         call(die, how)
@@ -127,7 +165,10 @@ def test_one_that_crashes_is_told_with_its_last_words(how, words):
 def test_one_that_is_killed_while_it_speaks_is_heard_up_to_there():
     heard = []
     said = b'["log", "whole", 7]\n["progress", ["a", 0.5], 9]\n["log", "half of wh'
-    assert _listen(io.BytesIO(said), heard.append, lambda *report: heard.append(report)) == (None, 9)
+    assert _listen(io.BytesIO(said), heard.append, lambda *report: heard.append(report)) == (
+        None,
+        9,
+    )
     assert heard == ["whole", ("a", 0.5)]
 
 
@@ -139,7 +180,10 @@ def test_where_memory_runs_out_it_goes_before_the_robot():
 
 def test_where_no_process_can_be_started_it_is_not_the_cache_that_is_blamed(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/python")
-    with pytest.raises(EngineError, match="^testing: no process can be started for it: .*No such file.*'/no/python'"):
+    with pytest.raises(
+        EngineError,
+        match="^testing: no process can be started for it: .*No such file.*'/no/python'",
+    ):
         call(tell, 1, 2)
 
 
@@ -171,10 +215,18 @@ call(stay, log=lambda pid: print(pid, flush=True))
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_its_parent(sent):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     child = int(parent.stdout.readline())
-    assert lives(child) and os.getpgid(child) != os.getpgid(parent.pid)  # a terminal's Ctrl-C is not for it
+    assert lives(child) and os.getpgid(child) != os.getpgid(
+        parent.pid
+    )  # a terminal's Ctrl-C is not for it
     parent.send_signal(sent)
     parent.communicate(timeout=PROGRAM_S)
     assert parent.returncode == -sent

@@ -47,12 +47,17 @@ def test_it_tells_at_most_once_a_period_with_percent_time_and_phase():
     for step in range(10):
         clock.now_s += 0.5
         progress.step("Timing tactics", step)
-    assert lines == ["building: 40% after 2 s (Timing tactics)", "building: 80% after 4 s (Timing tactics)"]
+    assert lines == [
+        "building: 40% after 2 s (Timing tactics)",
+        "building: 80% after 4 s (Timing tactics)",
+    ]
 
 
 def test_a_bar_hears_of_each_percent_once_and_of_the_end():
     heard = []
-    progress = BuildProgress("building", lambda text: None, bar=lambda what, fraction: heard.append((what, fraction)))
+    progress = BuildProgress(
+        "building", lambda text: None, bar=lambda what, fraction: heard.append((what, fraction))
+    )
     progress.start("outer", None, 1000)
     for step in range(995):
         progress.step("outer", step)

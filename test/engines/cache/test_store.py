@@ -10,13 +10,21 @@ import sys
 import pytest
 
 from test.waiting import HANG_S, PROGRAM_S, run_program, wait_until
-from vit_perception.engines.cache.store import (CacheError, cache_folder, cached, digest_of, discard, read_checked,
-                                          write_checked)
+from vit_perception.engines.cache.store import (
+    CacheError,
+    cache_folder,
+    cached,
+    digest_of,
+    discard,
+    read_checked,
+    write_checked,
+)
 
 KEY = {"weights": "abc", "batch": 2}
 CONTENT = bytes(range(256)) * 64
 
-# A builder as a process of its own: argv is folder, seconds to build, and the file that records each build.
+# A builder as a process of its own: argv is folder, seconds to build, and the file that records
+# each build.
 BUILDER = """
 import sys, time
 from pathlib import Path
@@ -35,8 +43,11 @@ print("done")
 
 
 def start_builder(folder, build_s, record):
-    return subprocess.Popen([sys.executable, "-c", BUILDER, str(folder), str(build_s), str(record)],
-                            stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(folder), str(build_s), str(record)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 class Builder:
@@ -95,13 +106,17 @@ def test_a_damaged_entry_is_built_again_with_a_warning(tmp_path, harm):
 
 
 def test_entries_without_checksums_or_of_another_key_are_built_again(tmp_path):
-    """Found by a reader: an empty table of checksums vouched for anything, and the key was never compared."""
+    """Found by a reader: an empty table of checksums vouched for anything, and the key was never
+    compared.
+    """
     harms = {"sha256.json": "{}", "key.json": '{"batch": 3, "weights": "abc"}'}
     for name, text in harms.items():
         builder = Builder()
         entry = builder.get(tmp_path / name).parent
         (entry / name).write_text(text)
-        if name == "key.json":  # with a checksum that fits, as a folder copied under another name has
+        if (
+            name == "key.json"
+        ):  # with a checksum that fits, as a folder copied under another name has
             checksums = json.loads((entry / "sha256.json").read_text())
             checksums[name] = hashlib.sha256(text.encode()).hexdigest()
             (entry / "sha256.json").write_text(json.dumps(checksums))
@@ -159,7 +174,7 @@ try:
     cached({{"a": 1}}, lambda folder: (folder / "x").write_bytes(bytes(10000)), print, Path({str(tmp_path)!r}))
 except CacheError as error:
     print(error)
-"""
+"""  # noqa: E501
     output = run_program([sys.executable, "-c", script])
     assert str(tmp_path) in output.stdout and "File too large" in output.stdout, output
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
@@ -177,7 +192,10 @@ def test_an_entry_that_is_discarded_is_built_again(tmp_path):
     builder = Builder()
     entry = builder.get(tmp_path).parent
     discard(entry, "the runtime refuses it", builder.log.append)
-    assert not entry.exists() and "cannot be used (the runtime refuses it); building it again" in builder.log[0]
+    assert (
+        not entry.exists()
+        and "cannot be used (the runtime refuses it); building it again" in builder.log[0]
+    )
     discard(entry, "twice", builder.log.append)
     assert builder.get(tmp_path).read_bytes() == CONTENT and builder.builds == 2
 
@@ -189,7 +207,12 @@ def test_a_checked_file_is_read_back_and_a_damaged_or_missing_one_is_not(tmp_pat
     assert read_checked(path, log.append) == CONTENT and log == []
     assert [p.name for p in path.parent.iterdir()] == ["kernels"]
     stored = path.read_bytes()
-    for harmed in (stored[:-1], b"", b"x" + stored[1:], stored[:100] + bytes([stored[100] ^ 1]) + stored[101:]):
+    for harmed in (
+        stored[:-1],
+        b"",
+        b"x" + stored[1:],
+        stored[:100] + bytes([stored[100] ^ 1]) + stored[101:],
+    ):
         path.write_bytes(harmed)
         assert read_checked(path, log.append) == b""
     assert len(log) == 4 and all("damaged" in line and str(path) in line for line in log)
@@ -201,4 +224,6 @@ def test_a_checked_file_that_cannot_be_written_or_read_is_a_warning(tmp_path):
     write_checked(tmp_path / "file" / "kernels", CONTENT, log.append)
     assert read_checked(tmp_path / "file" / "kernels", log.append) == b""
     assert read_checked(tmp_path, log.append) == b""
-    assert "cannot be written" in log[0] and "cannot be read" in log[1] and "cannot be read" in log[2]
+    assert (
+        "cannot be written" in log[0] and "cannot be read" in log[1] and "cannot be read" in log[2]
+    )

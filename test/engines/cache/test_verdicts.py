@@ -1,4 +1,6 @@
-"""What did not pass the gate is remembered: with real engines, wrong ones among them that count their openings."""
+"""What did not pass the gate is remembered: with real engines, wrong ones among them that count
+their openings.
+"""
 
 import json
 import os
@@ -8,14 +10,14 @@ import numpy as np
 import pytest
 
 from test.engines.test_select import BrokenEngine, NoisyTorchEngine
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
+from vit_perception.engines.cache.verdicts import MOST_BYTES, MOST_VERDICTS, Verdicts
 from vit_perception.engines.engine import BackendStatus, EngineError, EngineSpec, ParityError
+from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import Candidate, open_engine, specs_to_try
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.engines.cache.verdicts import MOST_BYTES, MOST_VERDICTS, Verdicts
-from vit_perception.engines.reference import graph_of
-from vit_perception.config.settings import EngineSettings
 
 OPENED = []
 STATUS = BackendStatus("wrong", True, "1.0", "a device", ("float32",))
@@ -48,7 +50,9 @@ class OutOfMemory(TorchEngine):
 
 
 class ManyPrecisions(TorchEngine):
-    """torch as on a GPU with every precision, of two forms each in half precision; wrong but in float32."""
+    """torch as on a GPU with every precision, of two forms each in half precision; wrong but in
+    float32.
+    """
 
     def status(self):
         return replace(super().status(), precisions=("float16", "bfloat16", "float32", "int8"))
@@ -87,8 +91,8 @@ def start(loaded, settings=EngineSettings(precision="float32"), batch=1):
 
 
 def test_an_engine_that_failed_the_gate_is_built_anew_at_no_later_start(loaded, alone):
-    (_, figures), = start(loaded)[0]
-    (label, why_not), = start(loaded)[0]
+    ((_, figures),) = start(loaded)[0]
+    ((label, why_not),) = start(loaded)[0]
     assert OPENED == ["float32"]
     assert label == "wrong float32" and why_not.startswith(figures)
     assert "CLS cosine 0." in why_not and f"remove {alone} to have it tried" in why_not
@@ -111,16 +115,22 @@ def test_a_named_precision_is_refused_with_the_same_words_when_it_is_remembered(
     settings = EngineSettings("openvino", "float32")
     with pytest.raises(EngineError, match=r"CLS cosine 0\.\d+ is below 0\.999"):
         open_engine(settings, loaded, 1)
-    with pytest.raises(EngineError, match=rf"CLS cosine 0\.\d+ is below 0\.999.*remove {alone} to have it tried"):
+    with pytest.raises(
+        EngineError, match=rf"CLS cosine 0\.\d+ is below 0\.999.*remove {alone} to have it tried"
+    ):
         open_engine(settings, loaded, 1)
     assert len(OPENED) == 1
 
 
-@pytest.mark.parametrize("kind, message", [("OutOfMemory", "out of memory"), ("BreaksOnce", "KeyError")])
-def test_what_may_be_otherwise_the_next_time_is_not_remembered(loaded, alone, monkeypatch, kind, message):
+@pytest.mark.parametrize(
+    "kind, message", [("OutOfMemory", "out of memory"), ("BreaksOnce", "KeyError")]
+)
+def test_what_may_be_otherwise_the_next_time_is_not_remembered(
+    loaded, alone, monkeypatch, kind, message
+):
     monkeypatch.setattr(select, "CANDIDATES", (candidate(kind), select.CANDIDATES[-1]))
     for _ in range(2):
-        (_, why_not), = start(loaded)[0]
+        ((_, why_not),) = start(loaded)[0]
         assert message in why_not
     assert len(OPENED) == 2 and not alone.exists()
 
@@ -129,52 +139,84 @@ def changes(loaded):
     """What a verdict depends on, each changed: (source, pictures, min_cosine, status, spec)."""
     from vit_perception.engines.parity_gate import parity_batch
     from vit_perception.image.preprocess import Preprocessor
+
     pictures = parity_batch(Preprocessor(loaded.card.rule), 1)
     source, other = (EngineSource(graph_of(loaded, block), 1) for block in (-1, 0))
     mirrored = np.ascontiguousarray(pictures[..., ::-1])
-    return {"nothing": (source, pictures, 0.0, STATUS, SPEC),
-            "encoder": (other, pictures, 0.0, STATUS, SPEC),
-            "pictures": (source, mirrored, 0.0, STATUS, SPEC),
-            "min_cosine": (source, pictures, 0.9, STATUS, SPEC),
-            "runtime": (source, pictures, 0.0, replace(STATUS, version="1.1"), SPEC),
-            "device": (source, pictures, 0.0, replace(STATUS, device="another"), SPEC),
-            "hardware": (source, pictures, 0.0, replace(STATUS, hardware="16 multiprocessors"), SPEC),
-            "precision": (source, pictures, 0.0, STATUS, replace(SPEC, precision="bfloat16")),
-            "attention": (source, pictures, 0.0, STATUS, replace(SPEC, attention="float32")),
-            "left_out": (source, pictures, 0.0, STATUS, replace(SPEC, left_out=("patch embedding",))),
-            "batch": (source, pictures, 0.0, STATUS, replace(SPEC, batch=2)),
-            "size": (source, pictures, 0.0, STATUS, replace(SPEC, network_size_px=(64, 72)))}
+    return {
+        "nothing": (source, pictures, 0.0, STATUS, SPEC),
+        "encoder": (other, pictures, 0.0, STATUS, SPEC),
+        "pictures": (source, mirrored, 0.0, STATUS, SPEC),
+        "min_cosine": (source, pictures, 0.9, STATUS, SPEC),
+        "runtime": (source, pictures, 0.0, replace(STATUS, version="1.1"), SPEC),
+        "device": (source, pictures, 0.0, replace(STATUS, device="another"), SPEC),
+        "hardware": (source, pictures, 0.0, replace(STATUS, hardware="16 multiprocessors"), SPEC),
+        "precision": (source, pictures, 0.0, STATUS, replace(SPEC, precision="bfloat16")),
+        "attention": (source, pictures, 0.0, STATUS, replace(SPEC, attention="float32")),
+        "left_out": (source, pictures, 0.0, STATUS, replace(SPEC, left_out=("patch embedding",))),
+        "batch": (source, pictures, 0.0, STATUS, replace(SPEC, batch=2)),
+        "size": (source, pictures, 0.0, STATUS, replace(SPEC, network_size_px=(64, 72))),
+    }
 
 
 def test_a_verdict_holds_for_nothing_but_what_it_was_made_on(loaded):
     cases = changes(loaded)
     source, pictures, min_cosine, status, spec = cases["nothing"]
-    Verdicts(source, pictures, min_cosine, print).remember("wrong", status, spec, ParityError("figures"))
-    recalled = {name: Verdicts(*case[:3], print).recall("wrong", *case[3:]) for name, case in cases.items()}
+    Verdicts(source, pictures, min_cosine, print).remember(
+        "wrong", status, spec, ParityError("figures")
+    )
+    recalled = {
+        name: Verdicts(*case[:3], print).recall("wrong", *case[3:]) for name, case in cases.items()
+    }
     assert recalled.pop("nothing").startswith("figures. So it was on '2")
     assert recalled == dict.fromkeys(recalled, "")
-    assert Verdicts(source, pictures, min_cosine, print).recall("another candidate", status, spec) == ""
+    assert (
+        Verdicts(source, pictures, min_cosine, print).recall("another candidate", status, spec)
+        == ""
+    )
 
 
 def test_an_int8_verdict_goes_with_its_calibration_images(loaded):
     source, pictures, *_ = changes(loaded)["nothing"]
     spec = replace(SPEC, precision="int8")
-    sources = [EngineSource(source.graph, 1, calibration=lambda value=value: np.full((1, 3, 64, 64), value, np.uint8))
-               for value in (1, 2)]
-    Verdicts(sources[0], pictures, 0.0, print).remember("openvino", STATUS, spec, ParityError("figures"))
-    assert [bool(Verdicts(s, pictures, 0.0, print).recall("openvino", STATUS, spec)) for s in sources] == [True, False]
+    sources = [
+        EngineSource(
+            source.graph,
+            1,
+            calibration=lambda value=value: np.full((1, 3, 64, 64), value, np.uint8),
+        )
+        for value in (1, 2)
+    ]
+    Verdicts(sources[0], pictures, 0.0, print).remember(
+        "openvino", STATUS, spec, ParityError("figures")
+    )
+    assert [
+        bool(Verdicts(s, pictures, 0.0, print).recall("openvino", STATUS, spec)) for s in sources
+    ] == [True, False]
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"{", b"[" * 100_000, b'[{"key": 1}]', b'[{"key": {}, "candidate": "wrong", "why": 3, "when": ""}]',
-    b'{"a": 1}', b"\xff\xfe", b" " * (MOST_BYTES + 1)
-], ids=["empty", "cut", "deep", "key", "why", "no list", "no text", "long"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'[{"key": 1}]',
+        b'[{"key": {}, "candidate": "wrong", "why": 3, "when": ""}]',
+        b'{"a": 1}',
+        b"\xff\xfe",
+        b" " * (MOST_BYTES + 1),
+    ],
+    ids=["empty", "cut", "deep", "key", "why", "no list", "no text", "long"],
+)
 def test_a_damaged_file_is_a_warning_and_everything_is_tried(loaded, alone, content):
     start(loaded)
     alone.write_bytes(content)
     _, lines = start(loaded)
     assert len(OPENED) == 2
-    assert any(line.startswith(f"WARNING: {alone} is damaged") and len(line) < 1000 for line in lines)
+    assert any(
+        line.startswith(f"WARNING: {alone} is damaged") and len(line) < 1000 for line in lines
+    )
     assert len(json.loads(alone.read_text())) == 1  # whole again
 
 
@@ -212,7 +254,7 @@ def test_terminal_escapes_in_a_verdict_are_not_printed(loaded, alone):
     verdicts = json.loads(alone.read_text())
     verdicts[0] |= {"why": "\x1b[2J" + "y" * 10_000, "when": "\x07" * 10_000}
     alone.write_text(json.dumps(verdicts))
-    (_, why_not), = start(loaded)[0]
+    ((_, why_not),) = start(loaded)[0]
     assert "\x1b" not in why_not and "\x07" not in why_not and len(why_not) < 2500
 
 
@@ -221,7 +263,10 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_alone(loaded, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     tried, lines = start(loaded)
     assert "CLS cosine 0." in tried[0][1]
-    assert any("verdicts.json cannot be written" in line and "tries wrong float32 again" in line for line in lines)
+    assert any(
+        "verdicts.json cannot be written" in line and "tries wrong float32 again" in line
+        for line in lines
+    )
 
 
 def test_auto_tries_bfloat16_before_float32_and_the_quick_form_of_each_first(loaded, monkeypatch):
@@ -231,8 +276,14 @@ def test_auto_tries_bfloat16_before_float32_and_the_quick_form_of_each_first(loa
         opened = open_engine(EngineSettings(), loaded, 1, log=lambda text: None)
         opened.engine.close()
         assert opened.engine.precision == "float32" and len(opened.tried) == 4
-    assert OPENED == ["float16", "bfloat16", "float16 with attention float32", "bfloat16 with attention float32",
-                      "float32", "float32"]
+    assert OPENED == [
+        "float16",
+        "bfloat16",
+        "float16 with attention float32",
+        "bfloat16 with attention float32",
+        "float32",
+        "float32",
+    ]
 
 
 def test_a_named_precision_is_the_only_one_tried():
@@ -240,10 +291,14 @@ def test_a_named_precision_is_the_only_one_tried():
     assert [str(spec) for spec in specs] == ["bfloat16", "bfloat16 with attention float32"]
 
 
-def test_a_real_engine_that_misses_a_bound_is_remembered_for_that_bound_alone(loaded, alone, monkeypatch):
+def test_a_real_engine_that_misses_a_bound_is_remembered_for_that_bound_alone(
+    loaded, alone, monkeypatch
+):
     """OpenVINO's own rounding against a bound that only the reference itself reaches."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    openvino = Candidate("openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine")
+    openvino = Candidate(
+        "openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"
+    )
     monkeypatch.setattr(select, "CANDIDATES", (openvino,))
     strict = EngineSettings("openvino", "float32", min_cosine=1.0)
     with pytest.raises(EngineError, match="is below 1 ") as first:

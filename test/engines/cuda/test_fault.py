@@ -1,6 +1,8 @@
-"""Which faults of a GPU end the process, by the texts that CUDA, torch, TensorRT and ONNX Runtime really write.
+"""Which faults of a GPU end the process, by the texts that CUDA, torch, TensorRT and ONNX Runtime
+really write.
 
-The texts are those of cudaGetErrorString (CUDA 12.9, 13.0) and of reports to torch, TensorRT and ONNX Runtime.
+The texts are those of cudaGetErrorString (CUDA 12.9, 13.0) and of reports to torch, TensorRT and
+ONNX Runtime.
 """
 
 import shutil
@@ -11,56 +13,88 @@ import pytest
 import torch
 
 from test.waiting import run_program
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.cuda.fault import EXIT_STATUS, STICKY, GpuLost, code_in, lost
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.select import Candidate, open_engine
 from vit_perception.engines.torch_engine import TorchEngine
-from vit_perception.config.settings import EngineSettings
 
-TORCH_TAIL = ("\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below "
-              "might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with "
-              "`TORCH_USE_CUDA_DSA` to enable device-side assertions.\n")
+TORCH_TAIL = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call, so the "
+    "stacktrace below "
+    "might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with "
+    "`TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+)
 REAL = {
-    "torch": (700, "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in "
-                   "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
-                   + TORCH_TAIL),
+    "torch": (
+        700,
+        "CUDA error: an illegal memory access was encountered\nSearch for "
+        "`cudaErrorIllegalAddress' in "
+        "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more "
+        "information." + TORCH_TAIL,
+    ),
     "torch, an assert": (710, "CUDA error: device-side assert triggered" + TORCH_TAIL),
     "torch's driver calls": (719, "CUDA driver error: unspecified launch failure"),
-    "TensorRT": (700, "IExecutionContext::enqueueV3: Error Code 1: Myelin ([cask_fusion.cpp:exec:417] Platform (Cuda) "
-                      "error); [checkMacros.cpp::catchCudaError::212] Error Code 1: Cuda Runtime (an illegal memory "
-                      "access was encountered)"),
-    "TensorRT's driver calls": (719, "1: [cudaDriverHelpers.cpp::operator()::94] Error Code 1: Cuda Driver "
-                                     "(unspecified launch failure)"),
+    "TensorRT": (
+        700,
+        "IExecutionContext::enqueueV3: Error Code 1: Myelin ([cask_fusion.cpp:exec:417] Platform "
+        "(Cuda) "
+        "error); [checkMacros.cpp::catchCudaError::212] Error Code 1: Cuda Runtime (an illegal "
+        "memory "
+        "access was encountered)",
+    ),
+    "TensorRT's driver calls": (
+        719,
+        "1: [cudaDriverHelpers.cpp::operator()::94] Error Code 1: Cuda Driver "
+        "(unspecified launch failure)",
+    ),
     "Myelin": (716, "Error Code 1: Myelin (CUDA error 716 launching '__myl_Fc' kernel.)"),
-    "ONNX Runtime": (700, "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access was encountered "
-                          "; GPU=0 ; hostname=orin ; file=gpu_data_transfer.cc ; line=63 ; expr=cudaMemcpyAsync(...)"),
-    "ONNX Runtime on CUDA 10": (719, "CUDA failure 4: unspecified launch failure ; GPU=0 ; hostname=orin ;"),
+    "ONNX Runtime": (
+        700,
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access was "
+        "encountered "
+        "; GPU=0 ; hostname=orin ; file=gpu_data_transfer.cc ; line=63 ; expr=cudaMemcpyAsync(...)",
+    ),
+    "ONNX Runtime on CUDA 10": (
+        719,
+        "CUDA failure 4: unspecified launch failure ; GPU=0 ; hostname=orin ;",
+    ),
     "the driver's name": (714, "cuStreamSynchronize gave CUDA_ERROR_HARDWARE_STACK_ERROR"),
     "the driver's other name": (719, "CUDA_ERROR_LAUNCH_FAILED (719)"),
     "memory": (214, "CUDA error: uncorrectable ECC error encountered" + TORCH_TAIL),
 }
 PASSING = {
-    "memory": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.44 GiB" + TORCH_TAIL,
+    "memory": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.44 "
+    "GiB" + TORCH_TAIL,
     "memory, of CUDA": "CUDA error: out of memory" + TORCH_TAIL,
     "memory, of Myelin": "Error Code 1: Myelin (CUDA error 2 for 4096-byte allocation)",
     "memory, of TensorRT": "Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)",
-    "memory, of cuBLAS": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "memory, of cuBLAS": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling "
+    "`cublasCreate(handle)`",
     "an argument": "CUDA error: invalid argument" + TORCH_TAIL,
-    "a kernel that is not there": "CUDA error: no kernel image is available for execution on the device" + TORCH_TAIL,
-    "a recording": "CUDA error: operation failed due to a previous error during capture" + TORCH_TAIL,
+    "a kernel that is not there": "CUDA error: no kernel image is available for execution on the "
+    "device" + TORCH_TAIL,
+    "a recording": "CUDA error: operation failed due to a previous error during capture"
+    + TORCH_TAIL,
     "no GPU": "CUDA error: no CUDA-capable device is detected",
-    "a torch that finds none": "CUDA unknown error - this may be due to an incorrectly set up environment",
-    "a file": "Error Code 1: Serialization (Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.)",
+    "a torch that finds none": "CUDA unknown error - this may be due to an incorrectly set up "
+    "environment",
+    "a file": "Error Code 1: Serialization (Serialization assertion stdVersionRead == "
+    "kSERIALIZATION_VERSION failed.)",
     "a figure": "CUDA graph of 700 nodes: the error is 719.0 of 2000",
 }
 UNCLEAR = {
-    "Cask": "2: [convolutionRunner.cpp::execute::213] Error Code 1: Cask (Cask convolution execution)",
-    "Cudnn": "1: [cudnnConvolutionRunner.cpp::execute::118] Error Code 1: Cudnn (CUDNN_STATUS_EXECUTION_FAILED)",
+    "Cask": "2: [convolutionRunner.cpp::execute::213] Error Code 1: Cask (Cask convolution "
+    "execution)",
+    "Cudnn": "1: [cudnnConvolutionRunner.cpp::execute::118] Error Code 1: Cudnn "
+    "(CUDNN_STATUS_EXECUTION_FAILED)",
     "cuDNN": "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
-    "cuBLAS": "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx( handle, opa, opb, m, n, k)`",
-    "Myelin": "IExecutionContext::enqueueV3: Error Code 1: Myelin ([cask_fusion.cpp:exec:417] Platform (Cuda) error)",
+    "cuBLAS": "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx( handle, opa, "
+    "opb, m, n, k)`",
+    "Myelin": "IExecutionContext::enqueueV3: Error Code 1: Myelin ([cask_fusion.cpp:exec:417] "
+    "Platform (Cuda) error)",
     "unknown": "CUDA error: unknown error" + TORCH_TAIL,
 }
 
@@ -70,9 +104,13 @@ def test_each_code_is_known_by_number_text_and_names(code):
     name, text = STICKY[code]
     with_code = torch.AcceleratorError("CUDA error: whatever it says")
     with_code.error_code = code
-    for error in (RuntimeError(f"CUDA error: {text}{TORCH_TAIL}"), RuntimeError(f"CUDA failure {code}: something new"),
-                  EngineError(f"tensorrt does not run: Error Code 1: Cuda Runtime ({text})"), RuntimeError(name),
-                  with_code):
+    for error in (
+        RuntimeError(f"CUDA error: {text}{TORCH_TAIL}"),
+        RuntimeError(f"CUDA failure {code}: something new"),
+        EngineError(f"tensorrt does not run: Error Code 1: Cuda Runtime ({text})"),
+        RuntimeError(name),
+        with_code,
+    ):
         assert f"CUDA error {code}, {text}" in str(lost(error))
 
 
@@ -107,7 +145,7 @@ def test_the_fault_is_found_behind_what_was_raised_after_it():
         try:
             raise RuntimeError(REAL["ONNX Runtime"][1])
         except RuntimeError:
-            raise ValueError("the clean-up failed, too")
+            raise ValueError("the clean-up failed, too")  # noqa: B904
 
     with pytest.raises(ValueError) as caught:
         fail()
@@ -132,17 +170,38 @@ int cuCtxSynchronize(void) {{ {wait} return code; }}
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-@pytest.mark.parametrize("stub, expected", [
-    ({"code": 0}, "0"), ({"code": 700}, "700"), ({"code": 0, "context": "(void *)0"}, "None"),
-    ({"code": 0, "wait": "sleep(600);"}, "None")], ids=["it works", "lost", "no context", "it hangs"])
+@pytest.mark.parametrize(
+    "stub, expected",
+    [
+        ({"code": 0}, "0"),
+        ({"code": 700}, "700"),
+        ({"code": 0, "context": "(void *)0"}, "None"),
+        ({"code": 0, "wait": "sleep(600);"}, "None"),
+    ],
+    ids=["it works", "lost", "no context", "it hangs"],
+)
 def test_the_driver_is_asked_of_this_threads_context_and_not_waited_for(tmp_path, stub, expected):
-    """A library of that name with these calls stands in for the driver; that a GPU answers so is not shown here."""
+    """A library of that name with these calls stands in for the driver; that a GPU answers so is
+    not shown here.
+    """
     given = {"context": "(void *)4711", "wait": ""} | stub
     (tmp_path / "driver.c").write_text(STUB.format(**given))
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", tmp_path / "driver.so",
-                    tmp_path / "driver.c"], check=True)
-    program = (f"import ctypes; ctypes.CDLL({str(tmp_path / 'driver.so')!r})\n"
-               "from vit_perception.engines.cuda.fault import answer\nprint(answer(limit_s=0.5))")
+    subprocess.run(
+        [
+            "cc",
+            "-shared",
+            "-fPIC",
+            "-Wl,-soname,libcuda.so.1",
+            "-o",
+            tmp_path / "driver.so",
+            tmp_path / "driver.c",
+        ],
+        check=True,
+    )
+    program = (
+        f"import ctypes; ctypes.CDLL({str(tmp_path / 'driver.so')!r})\n"
+        "from vit_perception.engines.cuda.fault import answer\nprint(answer(limit_s=0.5))"
+    )
     ended = run_program([sys.executable, "-c", program])
     assert ended.stdout.strip() == expected, ended.stderr
 
@@ -180,17 +239,31 @@ class LostAtStatus(BreakingEngine):
 @pytest.fixture
 def candidates(monkeypatch):
     """``candidates(kind, text)`` makes such an engine the first of two; the second works."""
+
     def make(kind, text):
         monkeypatch.setattr(kind, "closed", False)
-        monkeypatch.setattr(select, "CANDIDATES", (
-            Candidate("broken", "tensorrt", __name__, kind.__name__, (text,)),
-            Candidate("torch on the CPU", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cpu",))))
+        monkeypatch.setattr(
+            select,
+            "CANDIDATES",
+            (
+                Candidate("broken", "tensorrt", __name__, kind.__name__, (text,)),
+                Candidate(
+                    "torch on the CPU",
+                    "torch",
+                    "vit_perception.engines.torch_engine",
+                    "TorchEngine",
+                    ("cpu",),
+                ),
+            ),
+        )
 
     return make
 
 
 @pytest.mark.parametrize("kind", [BreakingEngine, BrokenAtOpening, LostAtStatus])
-def test_auto_takes_no_other_engine_after_a_lost_gpu_and_frees_nothing_on_it(loaded, candidates, kind):
+def test_auto_takes_no_other_engine_after_a_lost_gpu_and_frees_nothing_on_it(
+    loaded, candidates, kind
+):
     candidates(kind, REAL["torch"][1])
     said = []
     with pytest.raises(GpuLost, match="CUDA error 700"):
@@ -207,17 +280,23 @@ def test_auto_goes_on_after_memory_that_does_not_suffice(loaded, candidates, kin
     opened.engine.close()
 
 
-def test_a_run_that_loses_the_gpu_says_so_and_the_engine_frees_nothing(source, pictures, monkeypatch):
+def test_a_run_that_loses_the_gpu_says_so_and_the_engine_frees_nothing(
+    source, pictures, monkeypatch
+):
     engine: Engine = TorchEngine("cpu")
     engine.open(source, EngineSpec(2, (64, 64), "float32"))
     closed, works = [], engine._run
     monkeypatch.setattr(engine, "_close", lambda: closed.append(True))
-    monkeypatch.setattr(engine, "_run", lambda images: (_ for _ in ()).throw(RuntimeError(PASSING["memory"])))
+    monkeypatch.setattr(
+        engine, "_run", lambda images: (_ for _ in ()).throw(RuntimeError(PASSING["memory"]))
+    )
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         engine.infer(pictures[:2])
     monkeypatch.setattr(engine, "_run", works)
     assert engine.infer(pictures[:2]).cls_token.shape[0] == 2
-    monkeypatch.setattr(engine, "_run", lambda images: (_ for _ in ()).throw(RuntimeError(REAL["TensorRT"][1])))
+    monkeypatch.setattr(
+        engine, "_run", lambda images: (_ for _ in ()).throw(RuntimeError(REAL["TensorRT"][1]))
+    )
     with pytest.raises(GpuLost, match="only a new process"):
         engine.infer(pictures[:2])
     engine.close()
@@ -237,4 +316,6 @@ raise SystemExit(run_program(main, "bench"))
     ended = run_program([sys.executable, "-c", program])
     assert ended.returncode == EXIT_STATUS == 75 and ended.stdout == "what it did\n"
     assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("bench: the GPU is lost to this process (CUDA error 719, unspecified launch failure")
+    assert ended.stderr.startswith(
+        "bench: the GPU is lost to this process (CUDA error 719, unspecified launch failure"
+    )

@@ -1,7 +1,9 @@
-"""A recording that fails leaves torch as it was: the thread's stream, and an allocator that knows the recording is over.
+"""A recording that fails leaves torch as it was: the thread's stream, and an allocator that knows
+the recording is over.
 
-Without a GPU torch's own context manager runs (torch.cuda.graph, where the stream is lost) on a small stand-in for what
-is C++ below it. On a GPU a real recording is broken, in a process of its own.
+Without a GPU torch's own context manager runs (torch.cuda.graph, where the stream is lost) on a
+small stand-in for what is C++ below it. On a GPU a real recording is broken, in a process of its
+own.
 """
 
 import sys
@@ -19,13 +21,17 @@ BROKEN = "CUDA error: operation failed due to a previous error during capture"
 
 
 class StandinCuda:
-    """What torch's C++ keeps: the stream of this thread and the pools that a recording is under way for."""
+    """What torch's C++ keeps: the stream of this thread and the pools that a recording is under way
+    for.
+    """
 
     def __init__(self):
         self.stream, self.under_way, self.begun, self.broken = "the thread's", [], [], False
 
     def on(self, stream):
-        """torch.cuda.stream(stream), as a class: a generator that is thrown away would put the stream back itself."""
+        """torch.cuda.stream(stream), as a class: a generator that is thrown away would put the
+        stream back itself.
+        """
         cuda = self
 
         class On:
@@ -64,13 +70,22 @@ def cuda(monkeypatch):
                 raise RuntimeError(BROKEN)
             made.end(0, made.begun[-1][0])
 
-    for name, value in {"CUDAGraph": Graph, "current_stream": lambda device=None: made.stream, "stream": made.on,
-                        "set_stream": made.set_stream, "graph_pool_handle": lambda: (7, len(made.begun)),
-                        "synchronize": lambda device=None: None, "empty_cache": made.empty_cache,
-                        "device": lambda device: nullcontext(),
-                        "Stream": lambda *args, **kwargs: SimpleNamespace()}.items():
+    for name, value in {
+        "CUDAGraph": Graph,
+        "current_stream": lambda device=None: made.stream,
+        "stream": made.on,
+        "set_stream": made.set_stream,
+        "graph_pool_handle": lambda: (7, len(made.begun)),
+        "synchronize": lambda device=None: None,
+        "empty_cache": made.empty_cache,
+        "device": lambda device: nullcontext(),
+        "Stream": lambda *args, **kwargs: SimpleNamespace(),
+    }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    for name, value in {"_cuda_endAllocateToPool": made.end, "_host_emptyCache": lambda: None}.items():
+    for name, value in {
+        "_cuda_endAllocateToPool": made.end,
+        "_host_emptyCache": lambda: None,
+    }.items():
         monkeypatch.setattr(torch._C, name, value, raising=False)
     monkeypatch.setattr(cuda_graph, "_failed_before", "")
     return made
@@ -91,7 +106,10 @@ def test_a_recording_gives_its_graph_and_leaves_the_threads_stream(cuda):
 
 @pytest.mark.parametrize("raises", [True, False], ids=["the run raises", "the end tells"])
 def test_a_failed_recording_leaves_the_stream_and_a_working_allocator(cuda, raises):
-    """Regression: the thread kept the dead stream, and empty_cache() failed for the rest of the process."""
+    """Regression: the thread kept the dead stream, and empty_cache() failed for the rest of the
+    process.
+    """
+
     def run():
         cuda.broken = True
         if raises:
@@ -116,7 +134,11 @@ def test_after_a_failure_no_recording_is_tried_in_this_process(cuda):
     cuda_graph.record(lambda: None, a_stream())
     cuda.broken, ran = False, []
     graph, why_not = cuda_graph.record(lambda: ran.append(1), a_stream())
-    assert graph is None and "an earlier recording in this process failed" in why_not and BROKEN in why_not
+    assert (
+        graph is None
+        and "an earlier recording in this process failed" in why_not
+        and BROKEN in why_not
+    )
     assert not ran and len(cuda.begun) == 1
 
 

@@ -1,13 +1,15 @@
-"""A stand-in for NVIDIA's `tensorrt` and `tensorrt_rtx`, for tests: their names and signatures, with torch inside.
+"""A stand-in for NVIDIA's `tensorrt` and `tensorrt_rtx`, for tests: their names and signatures,
+with torch inside.
 
-It is no TensorRT. Its builder wraps the ONNX file, its engine runs that graph operator by operator with torch, and its
-version ends in ``+standin``, which every status, log line and cache key then shows. No figure of it is TensorRT's: what
-it proves is the code around a runtime (build, save, load, allocate, run, the parity gate, close, and each failure).
+It is no TensorRT. Its builder wraps the ONNX file, its engine runs that graph operator by operator
+with torch, and its version ends in ``+standin``, which every status, log line and cache key then
+shows. No figure of it is TensorRT's: what it proves is the code around a runtime (build, save,
+load, allocate, run, the parity gate, close, and each failure).
 
-- On a CPU the engine takes the CPU's memory (:class:`CpuDevice`), and the machine's GPU is said to be :data:`CPU_GPU`.
-  There is no CUDA graph.
-- On a GPU nothing but the module is replaced: memory, stream, capture and replay are real. The stand-in queues on the
-  stream that it is given and never waits.
+- On a CPU the engine takes the CPU's memory (:class:`CpuDevice`), and the machine's GPU is said to
+  be :data:`CPU_GPU`. There is no CUDA graph.
+- On a GPU nothing but the module is replaced: memory, stream, capture and replay are real. The
+  stand-in queues on the stream that it is given and never waits.
 
 Use::
 
@@ -18,10 +20,11 @@ Use::
         open_engine(EngineSettings("tensorrt", "float16"), loaded, batch=2)
         standin.tell("build_none", "load_warns")                   # faults.FAULTS; tell() takes all back
 
-Outside of a test: ``with pytest.MonkeyPatch.context() as patch: standin_tensorrt.install(patch)``. ``device="cpu"``
-keeps it on the CPU where there is a GPU. Processes that are started meanwhile import the stand-in, too, and do wrong
-what this one was told to: it stands in PYTHONPATH, the rest in environment variables.
-"""
+Outside of a test: ``with pytest.MonkeyPatch.context() as patch: standin_tensorrt.install(patch)``.
+``device="cpu"`` keeps it on the CPU where there is a GPU. Processes that are started meanwhile
+import the stand-in, too, and do wrong what this one was told to: it stands in PYTHONPATH, the rest
+in environment variables.
+"""  # noqa: E501
 
 import os
 import sys
@@ -43,7 +46,9 @@ CPU_GPU = Gpu("stand-in for a GPU, in the CPU's memory", "8.7", 1, 1)
 
 
 class CpuDevice:
-    """The CPU's memory in the place of a GPU's: what a test hands to an engine as its ``CudaDevice``."""
+    """The CPU's memory in the place of a GPU's: what a test hands to an engine as its
+    ``CudaDevice``.
+    """
 
     def host_block(self, shape):
         return self.block(shape)
@@ -52,11 +57,12 @@ class CpuDevice:
         import torch
 
         from test.engines.standin_tensorrt.run_part import ALIGNMENT_BYTES
+
         sides = (shape,) if isinstance(shape, int) else tuple(shape)
         size = int(torch.Size(sides).numel())
         raw = torch.zeros(size + ALIGNMENT_BYTES, dtype=torch.uint8)
         start = -raw.data_ptr() % ALIGNMENT_BYTES  # as cudaMalloc does
-        return raw[start:start + size].view(sides)
+        return raw[start : start + size].view(sides)
 
     def synchronize(self):
         pass
@@ -97,13 +103,19 @@ def install(patch: "pytest.MonkeyPatch", flavour: str = "tensorrt", device: str 
     from test.engines.standin_tensorrt.run_part import DEVICE_VARIABLE
     from vit_perception.engines.tensorrt import api as tensorrt_api
     from vit_perception.engines.tensorrt.engine import TensorrtEngine
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = str(MODULES / flavour)
-    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [folder, str(ROOT), os.environ.get("PYTHONPATH")])))
+    patch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join(filter(None, [folder, str(ROOT), os.environ.get("PYTHONPATH")])),
+    )
     patch.setenv(DEVICE_VARIABLE, device)
     patch.setenv(VARIABLE, "")
     patch.syspath_prepend(folder)
-    patch.setitem(sys.modules, flavour, None)  # so that undoing it puts back what was there, or nothing
+    patch.setitem(
+        sys.modules, flavour, None
+    )  # so that undoing it puts back what was there, or nothing
     del sys.modules[flavour]
     if device == "cpu":
         patch.setattr(tensorrt_api, "find_gpu", lambda *arguments: (CPU_GPU, ""))

@@ -1,7 +1,8 @@
-"""Part of the stand-in for TensorRT: logger, network, parser, builder. The names are NVIDIA's; what they do is not.
+"""Part of the stand-in for TensorRT: logger, network, parser, builder. The names are NVIDIA's; what
+they do is not.
 
-The "engine" that is built is the ONNX file's content behind a line that says what it is. torch is not imported here: a
-process that only builds starts in a fraction of the time without it.
+The "engine" that is built is the ONNX file's content behind a line that says what it is. torch is
+not imported here: a process that only builds starts in a fraction of the time without it.
 """
 
 import enum
@@ -13,9 +14,31 @@ from test.engines.standin_tensorrt.faults import told
 
 VERSION = "10.13.0+standin"  # in every status, log line and cache key
 MAGIC = b"STAND-IN for TensorRT: no engine, but an ONNX graph that torch runs\n"
-OPERATORS = {"Add", "Cast", "Concat", "Conv", "Div", "Erf", "Gather", "Gemm", "LayerNormalization", "MatMul", "Mul",
-             "Pow", "ReduceMax", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Tanh",
-             "Transpose", "Unsqueeze"}  # what onnx_on_torch.py runs
+OPERATORS = {
+    "Add",
+    "Cast",
+    "Concat",
+    "Conv",
+    "Div",
+    "Erf",
+    "Gather",
+    "Gemm",
+    "LayerNormalization",
+    "MatMul",
+    "Mul",
+    "Pow",
+    "ReduceMax",
+    "ReduceMean",
+    "Reshape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+}  # what onnx_on_torch.py runs
 DataType = enum.Enum("DataType", {"FLOAT": onnx.TensorProto.FLOAT, "UINT8": onnx.TensorProto.UINT8})
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
 NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
@@ -97,12 +120,15 @@ class OnnxParser:
             self._logger.log(ILogger.Severity.ERROR, "stand-in: an error that means nothing")
         try:
             read = onnx.load(model)  # with the weights beside it
-        except Exception as error:  # noqa: BLE001 - protobuf's own, a file of weights that is not there
+        except Exception as error:  # protobuf's own, a file of weights that is not there
             self._errors.append(ParserError(f"stand-in: {error}"))
             return False
         nodes = list(read.graph.node)
-        self._errors += [ParserError("stand-in: unknown operator", nodes.index(node), node.name, node.op_type)
-                         for node in nodes if node.domain or node.op_type not in OPERATORS]
+        self._errors += [
+            ParserError("stand-in: unknown operator", nodes.index(node), node.name, node.op_type)
+            for node in nodes
+            if node.domain or node.op_type not in OPERATORS
+        ]
         self._network._model = read
         return not self._errors
 
@@ -159,7 +185,9 @@ class IBuilderConfig:
 class Builder:
     def __init__(self, logger: ILogger):
         if told("builder_null"):
-            logger.log(ILogger.Severity.ERROR, "stand-in: CUDA initialization failure with error: 35")
+            logger.log(
+                ILogger.Severity.ERROR, "stand-in: CUDA initialization failure with error: 35"
+            )
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._logger = logger
 
@@ -180,15 +208,20 @@ class Builder:
         monitor = config.progress_monitor
         if monitor is not None:
             monitor.phase_start("stand-in", None, 2)
-            go_on = all([monitor.step_complete("stand-in", step) for step in range(2)])
+            go_on = all(monitor.step_complete("stand-in", step) for step in range(2))
             monitor.phase_finish("stand-in")
             if not go_on:
                 return self._fail("stand-in: the build was stopped")
         if told("build_none"):
-            return self._fail("stand-in: Error Code 10: Internal Error (Could not find any implementation for node)")
+            return self._fail(
+                "stand-in: Error Code 10: Internal Error (Could not find any implementation for "
+                "node)"
+            )
         version = "10.3.0+standin" if told("old_version") else VERSION
         says = {"version": version, "tf32": "TF32" in config._flags}
-        return IHostMemory(MAGIC + json.dumps(says).encode() + b"\n" + network._model.SerializeToString())
+        return IHostMemory(
+            MAGIC + json.dumps(says).encode() + b"\n" + network._model.SerializeToString()
+        )
 
     def _fail(self, why: str) -> None:
         self._logger.log(ILogger.Severity.ERROR, why)

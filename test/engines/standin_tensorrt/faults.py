@@ -1,6 +1,8 @@
-"""Part of the stand-in for TensorRT: what it can be told to do wrong, each a thing that NVIDIA's module does.
+"""Part of the stand-in for TensorRT: what it can be told to do wrong, each a thing that NVIDIA's
+module does.
 
-The names stand in an environment variable, so that a process that builds an engine in another one hands them on.
+The names stand in an environment variable, so that a process that builds an engine in another one
+hands them on.
 """
 
 import os

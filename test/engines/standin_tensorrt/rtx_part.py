@@ -1,4 +1,6 @@
-"""Part of the stand-in for TensorRT: what TensorRT-RTX has beside the names that it shares with TensorRT."""
+"""Part of the stand-in for TensorRT: what TensorRT-RTX has beside the names that it shares with
+TensorRT.
+"""
 
 import enum
 import weakref
@@ -10,8 +12,10 @@ from test.engines.standin_tensorrt.run_part import ExecutionContextAllocationStr
 
 BuilderFlag = enum.Enum("BuilderFlag", ["TF32", "REQUIRE_USER_ALLOCATION"])
 # More than NVIDIA's, so that the stand-in runs on any GPU.
-ComputeCapability = enum.Enum("ComputeCapability", ["SM75", "SM80", "SM86", "SM87", "SM89", "SM90", "SM100", "SM103",
-                                                    "SM110", "SM120", "SM121"])
+ComputeCapability = enum.Enum(
+    "ComputeCapability",
+    ["SM75", "SM80", "SM86", "SM87", "SM89", "SM90", "SM100", "SM103", "SM110", "SM120", "SM121"],
+)
 
 
 class IBuilderConfig(build_part.IBuilderConfig):
@@ -20,7 +24,10 @@ class IBuilderConfig(build_part.IBuilderConfig):
         self.num_compute_capabilities = 0
 
     def set_compute_capability(self, compute_capability, index):
-        return isinstance(compute_capability, ComputeCapability) and index < self.num_compute_capabilities
+        return (
+            isinstance(compute_capability, ComputeCapability)
+            and index < self.num_compute_capabilities
+        )
 
 
 class Builder(build_part.Builder):
@@ -50,7 +57,9 @@ class IRuntimeConfig:
     def __init__(self):
         self._strategy, self._cache = ExecutionContextAllocationStrategy.STATIC, None
 
-    def set_execution_context_allocation_strategy(self, strategy=ExecutionContextAllocationStrategy.STATIC):
+    def set_execution_context_allocation_strategy(
+        self, strategy=ExecutionContextAllocationStrategy.STATIC
+    ):
         self._strategy = strategy
 
     def create_runtime_cache(self):
@@ -62,7 +71,9 @@ class IRuntimeConfig:
 
 
 class IExecutionContext(run_part.IExecutionContext):
-    """Reads the runtime configuration and its cache as long as it lives, and keeps neither: their owner has to."""
+    """Reads the runtime configuration and its cache as long as it lives, and keeps neither: their
+    owner has to.
+    """
 
     def __init__(self, engine: "ICudaEngine", config: IRuntimeConfig):
         super().__init__(engine)
@@ -73,7 +84,9 @@ class IExecutionContext(run_part.IExecutionContext):
 
     def execute_async_v3(self, stream_handle):
         if gone := [name for name, read in self._reads.items() if read() is None]:
-            return self._fail(f"stand-in: the runtime {' and '.join(gone)} is gone, which the context reads")
+            return self._fail(
+                f"stand-in: the runtime {' and '.join(gone)} is gone, which the context reads"
+            )
         return super().execute_async_v3(stream_handle)
 
 
@@ -82,8 +95,12 @@ class ICudaEngine(run_part.ICudaEngine):
         return IRuntimeConfig()
 
     def create_execution_context(self, runtime_config):
-        assert runtime_config._strategy is ExecutionContextAllocationStrategy.USER_MANAGED, runtime_config._strategy
-        return self._no_context() if told("context_none") else IExecutionContext(self, runtime_config)
+        assert runtime_config._strategy is ExecutionContextAllocationStrategy.USER_MANAGED, (
+            runtime_config._strategy
+        )
+        return (
+            self._no_context() if told("context_none") else IExecutionContext(self, runtime_config)
+        )
 
 
 class Runtime(run_part.Runtime):

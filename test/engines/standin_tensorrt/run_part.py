@@ -1,7 +1,9 @@
-"""Part of the stand-in for TensorRT: runtime, engine, execution context. The names are NVIDIA's; torch computes.
+"""Part of the stand-in for TensorRT: runtime, engine, execution context. The names are NVIDIA's;
+torch computes.
 
-Like the real one it is given raw addresses and the handle of a stream, queues its work there and does not wait. On the
-CPU it computes at once. The device is the GPU where torch has one, unless the environment variable says otherwise.
+Like the real one it is given raw addresses and the handle of a stream, queues its work there and
+does not wait. On the CPU it computes at once. The device is the GPU where torch has one, unless the
+environment variable says otherwise.
 """
 
 import ctypes
@@ -9,7 +11,6 @@ import enum
 import json
 import math
 import os
-
 from typing import TYPE_CHECKING
 
 import onnx
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 DEVICE_VARIABLE = "STANDIN_TENSORRT_DEVICE"
 ALIGNMENT_BYTES = 256
 TensorIOMode = enum.Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
-ExecutionContextAllocationStrategy = enum.Enum("ExecutionContextAllocationStrategy", ["STATIC", "USER_MANAGED"])
+ExecutionContextAllocationStrategy = enum.Enum(
+    "ExecutionContextAllocationStrategy", ["STATIC", "USER_MANAGED"]
+)
 
 
 def device() -> "torch.device":
     """Where the stand-in computes."""
     import torch
+
     name = os.environ.get(DEVICE_VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+    )
 
 
 class Runtime:
@@ -38,24 +44,33 @@ class Runtime:
 
     def __init__(self, logger: ILogger):
         if told("runtime_null"):
-            logger.log(ILogger.Severity.ERROR, "stand-in: CUDA initialization failure with error: 35")
+            logger.log(
+                ILogger.Severity.ERROR, "stand-in: CUDA initialization failure with error: 35"
+            )
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._logger = logger
 
     def deserialize_cuda_engine(self, serialized_engine):
         content = bytes(serialized_engine)
         if not content.startswith(MAGIC):
-            return self._fail("stand-in: Error Code 1: Serialization (Serialization assertion magicTagRead == "
-                              "kMAGIC_TAG failed.Magic tag does not match)")
-        line, _, graph = content[len(MAGIC):].partition(b"\n")
+            return self._fail(
+                "stand-in: Error Code 1: Serialization (Serialization assertion magicTagRead == "
+                "kMAGIC_TAG failed.Magic tag does not match)"
+            )
+        line, _, graph = content[len(MAGIC) :].partition(b"\n")
         says = json.loads(line)
         if says["version"] != VERSION:
-            return self._fail("stand-in: Error Code 1: Serialization (Serialization assertion stdVersionRead == "
-                              "kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: "
-                              f"{VERSION}, Serialized Engine Version: {says['version']})")
+            return self._fail(
+                "stand-in: Error Code 1: Serialization (Serialization assertion stdVersionRead == "
+                "kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: "
+                f"{VERSION}, Serialized Engine Version: {says['version']})"
+            )
         if told("load_out_of_memory"):
-            return self._fail("stand-in: IRuntime::deserializeCudaEngine: Error Code 2: OutOfMemory (Requested size "
-                              "was 176160768 bytes.)")
+            return self._fail(
+                "stand-in: IRuntime::deserializeCudaEngine: Error Code 2: OutOfMemory (Requested "
+                "size "
+                "was 176160768 bytes.)"
+            )
         if told("load_warns"):
             self._logger.log(ILogger.Severity.WARNING, "stand-in: a warning of the runtime")
         return self._engine_class(onnx.ModelProto.FromString(graph), says["tf32"], self._logger)
@@ -67,6 +82,7 @@ class Runtime:
 class ICudaEngine:
     def __init__(self, model: onnx.ModelProto, tf32: bool, logger: ILogger):
         from test.engines.standin_tensorrt.onnx_on_torch import OnnxOnTorch
+
         self._logger, self._device = logger, device()
         self._ends = [(ITensor(one), TensorIOMode.INPUT) for one in model.graph.input]
         self._ends += [(ITensor(one), TensorIOMode.OUTPUT) for one in model.graph.output]
@@ -79,8 +95,12 @@ class ICudaEngine:
 
     @property
     def device_memory_size_v2(self):
-        """Room for a copy of the inputs: what a context computes from stands in its scratch memory."""
-        return sum(math.prod(tensor.shape) for tensor, mode in self._ends if mode is TensorIOMode.INPUT)
+        """Room for a copy of the inputs: what a context computes from stands in its scratch
+        memory.
+        """
+        return sum(
+            math.prod(tensor.shape) for tensor, mode in self._ends if mode is TensorIOMode.INPUT
+        )
 
     def get_tensor_name(self, index):
         return self._ends[index][0].name
@@ -108,7 +128,10 @@ class IExecutionContext:
         self._buffers, self._scratch = {}, {}
 
     def set_device_memory(self, memory, size):
-        assert memory % ALIGNMENT_BYTES == 0 and size >= self._engine.device_memory_size_v2, (memory, size)
+        assert memory % ALIGNMENT_BYTES == 0 and size >= self._engine.device_memory_size_v2, (
+            memory,
+            size,
+        )
         for name, (tensor, mode) in self._engine._named.items():
             if mode is TensorIOMode.INPUT:
                 self._scratch[name] = _at(memory, tensor, self._engine._device)
@@ -124,7 +147,9 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle):
         missing = [name for name in self._engine._named if name not in self._buffers]
         if missing or not self._scratch:
-            return self._fail(f"stand-in: no address of {', '.join(missing) or 'the scratch memory'}")
+            return self._fail(
+                f"stand-in: no address of {', '.join(missing) or 'the scratch memory'}"
+            )
         if told("enqueue_false"):
             return self._fail("stand-in: Error Code 1: Cuda Runtime (an error of the test's)")
         try:
@@ -132,10 +157,13 @@ class IExecutionContext:
                 self._queue()
             else:
                 import torch
-                with torch.cuda.stream(torch.cuda.ExternalStream(stream_handle, device=self._engine._device)):
+
+                with torch.cuda.stream(
+                    torch.cuda.ExternalStream(stream_handle, device=self._engine._device)
+                ):
                     self._fail_in_capture()
                     self._queue()
-        except Exception as error:  # noqa: BLE001 - NVIDIA's says what is wrong in the log and gives False
+        except Exception as error:  # NVIDIA's says what is wrong in the log and gives False
             return self._fail(f"stand-in: {type(error).__name__}: {error}")
         return True
 
@@ -147,6 +175,7 @@ class IExecutionContext:
 
     def _fail_in_capture(self) -> None:
         import torch
+
         if torch.cuda.is_current_stream_capturing():
             if told("enqueue_false_in_capture"):
                 raise RuntimeError("it does not run while a CUDA graph is recorded")
@@ -162,17 +191,27 @@ class _CudaMemory:
     """Bytes at a raw address of a GPU, in the words that torch reads (the CUDA array interface)."""
 
     def __init__(self, address: int, size_bytes: int):
-        self.__cuda_array_interface__ = {"data": (address, False), "shape": (size_bytes,), "typestr": "|u1",
-                                         "strides": None, "version": 3}
+        self.__cuda_array_interface__ = {
+            "data": (address, False),
+            "shape": (size_bytes,),
+            "typestr": "|u1",
+            "strides": None,
+            "version": 3,
+        }
 
 
 def _at(address: int, tensor: ITensor, where: "torch.device") -> "torch.Tensor":
-    """What ``tensor`` describes, at ``address``: memory of the caller's, which has to outlive it."""
+    """What ``tensor`` describes, at ``address``: memory of the caller's, which has to outlive
+    it.
+    """
     import torch
+
     dtype = {DataType.FLOAT: torch.float32, DataType.UINT8: torch.uint8}[tensor.dtype]
     size_bytes = math.prod(tensor.shape) * dtype.itemsize
     if where.type == "cpu":
-        raw = torch.frombuffer((ctypes.c_uint8 * size_bytes).from_address(address), dtype=torch.uint8)
+        raw = torch.frombuffer(
+            (ctypes.c_uint8 * size_bytes).from_address(address), dtype=torch.uint8
+        )
     else:
         raw = torch.as_tensor(_CudaMemory(address, size_bytes), device=where)
     return raw.view(dtype).reshape(tensor.shape)

@@ -1,4 +1,6 @@
-"""TensorRT-RTX for real, as far as a machine without a GPU goes: parsing, building, the cache, and what is refused."""
+"""TensorRT-RTX for real, as far as a machine without a GPU goes: parsing, building, the cache, and
+what is refused.
+"""
 
 import re
 import threading
@@ -7,20 +9,32 @@ from dataclasses import replace
 import onnx
 import pytest
 
-from vit_perception.engines.tensorrt import api as tensorrt_api, build as tensorrt_build, engine as tensorrt_engine
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.tensorrt import (
+    api as tensorrt_api,
+)
+from vit_perception.engines.tensorrt import (
+    build as tensorrt_build,
+)
+from vit_perception.engines.tensorrt import (
+    engine as tensorrt_engine,
+)
 from vit_perception.engines.tensorrt.api import Gpu
-from vit_perception.engines.tensorrt.build import BuildOptions, build_engine, cached_engine
 from vit_perception.engines.tensorrt.buffers import TensorFacts, buffer_table
+from vit_perception.engines.tensorrt.build import BuildOptions, build_engine, cached_engine
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
 GPU = Gpu("NVIDIA Some", "8.9", 128, 24)
-needs_rtx = pytest.mark.skipif(not tensorrt_api.module_name("tensorrt_rtx"),
-                               reason="tensorrt-rtx-cu13-libs and -bindings are not installed")
+needs_rtx = pytest.mark.skipif(
+    not tensorrt_api.module_name("tensorrt_rtx"),
+    reason="tensorrt-rtx-cu13-libs and -bindings are not installed",
+)
 # A GPU would make these other tests: of what runs.
-no_gpu = pytest.mark.skipif(not tensorrt_api.driver_fault(), reason="this machine has an NVIDIA GPU")
+no_gpu = pytest.mark.skipif(
+    not tensorrt_api.driver_fault(), reason="this machine has an NVIDIA GPU"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +44,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rtx_source(source, folder):
-    """The tiny model, its ONNX files and engines in a folder of this module; ``lines`` is its log."""
+    """The tiny model, its ONNX files and engines in a folder of this module; ``lines`` is its
+    log.
+    """
     lines = []
     made = EngineSource(source.graph, 2, lines.append, folder)
     object.__setattr__(made, "lines", lines)
@@ -51,7 +67,9 @@ def ignore(text):
 @pytest.mark.parametrize("target", ["8.6", "8.9"])
 def test_an_engine_is_built_for_a_gpu_that_is_not_here(rtx_source, precision, target):
     lines = []
-    content = build_engine(rtx_source.onnx_file(precision), BuildOptions("tensorrt_rtx", (target,)), lines.append)
+    content = build_engine(
+        rtx_source.onnx_file(precision), BuildOptions("tensorrt_rtx", (target,)), lines.append
+    )
     assert len(content) > 100_000  # the weights alone are that much
     assert re.search(rf"compute capability {target}: done in [\d.]+ s, [\d.]+ MB", lines[-1])
 
@@ -59,12 +77,17 @@ def test_an_engine_is_built_for_a_gpu_that_is_not_here(rtx_source, precision, ta
 @needs_rtx
 def test_the_forms_of_attention_are_those_of_the_exporter():
     from vit_perception.model.layers import ATTENTION_FORMS
+
     assert tensorrt_engine.ATTENTION_FORMS == ATTENTION_FORMS
     engine, spec = TensorrtEngine("tensorrt_rtx"), EngineSpec(2, (64, 64), "float16")
     assert [attempt.attention for attempt in engine.attempts(spec)] == list(ATTENTION_FORMS)
     assert [str(attempt) for attempt in engine.attempts(spec)][:2] == [
-        "float16", "float16 with attention float32_softmax"]
-    assert engine.attempts(replace(spec, precision="float32")) == (replace(spec, precision="float32"),)
+        "float16",
+        "float16 with attention float32_softmax",
+    ]
+    assert engine.attempts(replace(spec, precision="float32")) == (
+        replace(spec, precision="float32"),
+    )
 
 
 @needs_rtx
@@ -74,14 +97,22 @@ def test_a_second_call_hits_the_cache_and_another_key_does_not(rtx_source):
     told = len(rtx_source.lines)
     assert cached_engine(rtx_source, "float16", "half", ADA, None) == (first, True)
     assert len(rtx_source.lines) == told
-    other, was_cached = cached_engine(rtx_source, "float16", "half", BuildOptions("tensorrt_rtx", ("8.6",)), None)
+    other, was_cached = cached_engine(
+        rtx_source, "float16", "half", BuildOptions("tensorrt_rtx", ("8.6",)), None
+    )
     assert other != first and not was_cached
 
 
 @needs_rtx
-@pytest.mark.parametrize("harm", [lambda content: content[:-100], lambda content: b"x" + content[1:],
-                                  lambda content: content[:5000] + bytes([content[5000] ^ 4]) + content[5001:]],
-                         ids=["truncated", "first byte", "one bit"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content[:-100],
+        lambda content: b"x" + content[1:],
+        lambda content: content[:5000] + bytes([content[5000] ^ 4]) + content[5001:],
+    ],
+    ids=["truncated", "first byte", "one bit"],
+)
 def test_a_damaged_engine_is_built_again_with_a_warning(rtx_source, harm):
     path, _ = cached_engine(rtx_source, "float16", "half", ADA, None)
     size = path.stat().st_size
@@ -89,7 +120,10 @@ def test_a_damaged_engine_is_built_again_with_a_warning(rtx_source, harm):
     told = len(rtx_source.lines)
     again, was_cached = cached_engine(rtx_source, "float16", "half", ADA, None)
     assert again == path and not was_cached and path.stat().st_size == size
-    assert "damaged (model.engine does not have its checksum); building it again" in rtx_source.lines[told]
+    assert (
+        "damaged (model.engine does not have its checksum); building it again"
+        in rtx_source.lines[told]
+    )
 
 
 def unknown_operator(file, folder):
@@ -105,7 +139,9 @@ def unknown_operator(file, folder):
 @needs_rtx
 def test_a_file_that_does_not_parse_names_the_node(file, tmp_path):
     path = unknown_operator(file, tmp_path)
-    with pytest.raises(EngineError, match=r"cannot parse .*unknown.onnx: node blocks.1.softmax \(Sofdmax\): .+"):
+    with pytest.raises(
+        EngineError, match=r"cannot parse .*unknown.onnx: node blocks.1.softmax \(Sofdmax\): .+"
+    ):
         build_engine(path, ADA, ignore)
 
 
@@ -126,14 +162,19 @@ def test_a_file_without_its_weights_is_refused(file, tmp_path):
 
 @needs_rtx
 def test_a_target_that_rtx_lacks_is_refused_with_what_it_has(file):
-    with pytest.raises(EngineError, match=r"compute capability 9.0 is not a target of .*accepted: 7.5, 8.0, 8.6, 8.9"):
+    with pytest.raises(
+        EngineError,
+        match=r"compute capability 9.0 is not a target of .*accepted: 7.5, 8.0, 8.6, 8.9",
+    ):
         build_engine(file, BuildOptions("tensorrt_rtx", ("9.0",)), ignore)
 
 
 @needs_rtx
 def test_a_target_that_cannot_run_the_precision_fails_with_the_compilers_words(rtx_source):
     with pytest.raises(EngineError, match="compute capability 7.5 fails: .*sm75"):
-        build_engine(rtx_source.onnx_file("bfloat16"), BuildOptions("tensorrt_rtx", ("7.5",)), ignore)
+        build_engine(
+            rtx_source.onnx_file("bfloat16"), BuildOptions("tensorrt_rtx", ("7.5",)), ignore
+        )
 
 
 @needs_rtx
@@ -149,9 +190,15 @@ def test_an_open_batch_builds_with_a_profile_and_only_with_one(source, file, fol
 @needs_rtx
 def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
     reports, bars, real = [], [], tensorrt_build.BuildProgress
-    monkeypatch.setattr(tensorrt_build, "BuildProgress", lambda what, log, bar: real(what, log, period_s=0.0, bar=bar))
+    monkeypatch.setattr(
+        tensorrt_build,
+        "BuildProgress",
+        lambda what, log, bar: real(what, log, period_s=0.0, bar=bar),
+    )
     build_engine(file, ADA, reports.append, lambda what, fraction: bars.append(fraction))
-    percents = [int(match[1]) for match in (re.search(r": (\d+)% after", line) for line in reports) if match]
+    percents = [
+        int(match[1]) for match in (re.search(r": (\d+)% after", line) for line in reports) if match
+    ]
     assert len(percents) > 3 and percents == sorted(percents)
     assert len({re.search(r"\((.+)\)", line)[1] for line in reports[:-1]}) > 2  # names of phases
     assert len(bars) > 3 and bars == sorted(bars) and bars[-1] == 1.0
@@ -160,6 +207,7 @@ def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
 @needs_rtx
 def test_a_listener_that_raises_ends_the_build(file):
     """Regression: a node that was shut down built to the end, for minutes."""
+
     def stop(what, fraction):
         if fraction > 0.1:
             raise RuntimeError("the node was shut down")
@@ -172,17 +220,24 @@ def test_a_listener_that_raises_ends_the_build(file):
 
 @needs_rtx
 def test_the_buffers_of_a_parsed_network(file):
-    """A network has the same names, types and shapes as the engine made of it, and can be asked without a GPU."""
+    """A network has the same names, types and shapes as the engine made of it, and can be asked
+    without a GPU.
+    """
     api = tensorrt_api.load_api("tensorrt_rtx")
     logger = tensorrt_api.logger_of(api)
     builder = api.Builder(logger)
     network = builder.create_network(tensorrt_api.strongly_typed(api))
     assert api.OnnxParser(network, logger).parse_from_file(str(file))
-    ends = [(network.get_input(0), True)] + [(network.get_output(i), False) for i in range(network.num_outputs)]
+    ends = [(network.get_input(0), True)] + [
+        (network.get_output(i), False) for i in range(network.num_outputs)
+    ]
     facts = [TensorFacts(t.name, is_input, t.dtype.name, tuple(t.shape)) for t, is_input in ends]
     table = buffer_table(facts, EngineSpec(2, (64, 64), "float16"))
     assert {slot.name: slot.shape for slot in table.outputs} == {
-        "cls_token": (2, 32), "patch_tokens": (2, 64, 32), "cls_attention": (2, 4, 64)}
+        "cls_token": (2, 32),
+        "patch_tokens": (2, 64, 32),
+        "cls_attention": (2, 4, 64),
+    }
     assert api.TensorIOMode.INPUT.name == "INPUT"
 
 
@@ -197,14 +252,20 @@ def test_without_a_gpu_an_engine_does_not_load_and_the_runtime_says_why(rtx_sour
 @needs_rtx
 @no_gpu
 def test_an_engine_stays_where_the_runtime_fails_for_another_reason(rtx_source, monkeypatch):
-    """Regression: a CUDA error on loading deleted the cached engine and built it again, which takes more memory.
+    """Regression: a CUDA error on loading deleted the cached engine and built it again, which takes
+    more memory.
 
-    The failure is the real runtime's: without a GPU it loads no engine. Only the look for a GPU is replaced.
+    The failure is the real runtime's: without a GPU it loads no engine. Only the look for a GPU is
+    replaced.
     """
     engine = TensorrtEngine("tensorrt_rtx")
     path, _ = cached_engine(rtx_source, "float16", "half", ADA, None)
     monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
-    assert engine.status().found and engine.status().precisions == ("float16", "bfloat16", "float32")
+    assert engine.status().found and engine.status().precisions == (
+        "float16",
+        "bfloat16",
+        "float32",
+    )
     before, told = path.stat().st_mtime_ns, len(rtx_source.lines)
     with pytest.raises(EngineError, match="cannot load the engine: .*cudaError"):
         engine.open(rtx_source, EngineSpec(2, (64, 64), "float16"))
@@ -218,7 +279,10 @@ def test_an_engine_stays_where_the_runtime_fails_for_another_reason(rtx_source, 
 @needs_rtx
 def test_threads_of_one_process_may_build_at_once(file):
     sizes = []
-    threads = [threading.Thread(target=lambda: sizes.append(len(build_engine(file, ADA, ignore)))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: sizes.append(len(build_engine(file, ADA, ignore))))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

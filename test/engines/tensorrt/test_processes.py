@@ -1,4 +1,6 @@
-"""Builders as processes of their own: killed midway, and two at once. Real builds of TensorRT-RTX."""
+"""Builders as processes of their own: killed midway, and two at once. Real builds of
+TensorRT-RTX.
+"""
 
 import os
 import re
@@ -13,14 +15,17 @@ import pytest
 from test.conftest import ROOT
 from test.engines.building.test_child import lives
 from test.waiting import PROGRAM_S, wait_until
-from vit_perception.engines.tensorrt import api as tensorrt_api, build as tensorrt_build
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.tensorrt import build as tensorrt_build
 from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
-needs_rtx = pytest.mark.skipif(not tensorrt_api.module_name("tensorrt_rtx"),
-                               reason="tensorrt-rtx-cu13-libs and -bindings are not installed")
+needs_rtx = pytest.mark.skipif(
+    not tensorrt_api.module_name("tensorrt_rtx"),
+    reason="tensorrt-rtx-cu13-libs and -bindings are not installed",
+)
 
 
 def ignore(text):
@@ -29,10 +34,13 @@ def ignore(text):
 
 @pytest.fixture(scope="module")
 def file(source, tmp_path_factory):
-    return EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines")).onnx_file("float16")
+    return EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines")).onnx_file(
+        "float16"
+    )
 
 
-# A builder as a process of its own: argv is the folder, and "stuck" or how long it pauses once it has built, in s.
+# A builder as a process of its own: argv is the folder, and "stuck" or how long it pauses once it
+# has built, in s.
 BUILDER = """
 import sys, time
 from pathlib import Path
@@ -47,7 +55,7 @@ if how == "stuck":
     tensorrt_build._build = stuck_build
 print(tensorrt_build.cached_engine(tiny_source(folder, tell), "float16", "half",
                                    tensorrt_build.BuildOptions("tensorrt_rtx", ("8.9",)), None)[1], flush=True)
-"""
+"""  # noqa: E501
 
 
 def stuck_build(onnx_path, options, path, device, log, bar):
@@ -58,21 +66,34 @@ def stuck_build(onnx_path, options, path, device, log, bar):
 
 
 def tiny_source(folder, log):
-    """The tiny model in another process, from the same seed: its ONNX file is found, not exported again."""
+    """The tiny model in another process, from the same seed: its ONNX file is found, not exported
+    again.
+    """
     import torch
 
     from vit_perception.engines.encoder_graph import EncoderGraph
     from vit_perception.model.variants import VARIANTS
     from vit_perception.model.vision_transformer import VisionTransformer
+
     torch.manual_seed(0)
-    graph = EncoderGraph(VisionTransformer(VARIANTS["test"]).eval(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-                         (64, 64))
+    graph = EncoderGraph(
+        VisionTransformer(VARIANTS["test"]).eval(),
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+        (64, 64),
+    )
     return EngineSource(graph, 2, log, folder)
 
 
 def start_builder(folder, how):
-    return subprocess.Popen([sys.executable, "-c", BUILDER, str(folder), str(how)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(folder), str(how)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.fixture
@@ -86,12 +107,18 @@ def fresh(file, tmp_path):
 
 
 def engines_in(folder):
-    return [path for path in folder.glob("*/" + tensorrt_build.ENGINE_NAME) if path.parent.suffix != ".unfinished"]
+    return [
+        path
+        for path in folder.glob("*/" + tensorrt_build.ENGINE_NAME)
+        if path.parent.suffix != ".unfinished"
+    ]
 
 
 @needs_rtx
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_one_builds(fresh, sent):
+def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_one_builds(
+    fresh, sent
+):
     process = start_builder(fresh, "stuck")
     while not (line := process.stdout.readline()).startswith("stuck ") and line:
         pass
@@ -99,23 +126,31 @@ def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_on
     os.kill(process.pid, sent)
     process.communicate(timeout=PROGRAM_S)
     assert engines_in(fresh) == []
-    assert bool(list(fresh.glob("*.unfinished"))) == (sent == signal.SIGKILL)  # which the next one clears away
+    assert bool(list(fresh.glob("*.unfinished"))) == (
+        sent == signal.SIGKILL
+    )  # which the next one clears away
     wait_until(lambda: not lives(child), "the end of what it had started")
     assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
     assert len(engines_in(fresh)) == 1 and not list(fresh.glob("*.unfinished"))
 
 
 @needs_rtx
-def test_a_build_that_linux_kills_is_told_and_leaves_no_entry_and_the_next_one_builds(fresh, monkeypatch):
+def test_a_build_that_linux_kills_is_told_and_leaves_no_entry_and_the_next_one_builds(
+    fresh, monkeypatch
+):
     """As where memory runs out: the child alone is killed, and this process goes on."""
+
     def kill(text):
         if text.startswith("stuck "):
             os.kill(int(text.split()[1]), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
         patch.setattr(tensorrt_build, "_build", stuck_build)
-        with pytest.raises(EngineError, match="building the tensorrt_rtx engine was ended by SIGKILL, .* had taken up "
-                           r"to \d\.\d\d GiB .*engine.file"):
+        with pytest.raises(
+            EngineError,
+            match="building the tensorrt_rtx engine was ended by SIGKILL, .* had taken up "
+            r"to \d\.\d\d GiB .*engine.file",
+        ):
             cached_engine(tiny_source(fresh, kill), "float16", "half", ADA, None)
     assert not list(fresh.glob("*.unfinished")) and engines_in(fresh) == []
     assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
@@ -134,9 +169,15 @@ def test_two_builders_at_once_build_once(fresh):
 @needs_rtx
 def test_a_build_says_how_far_it_is_and_what_it_took_through_its_process(fresh):
     lines, reports = [], []
-    source = replace(tiny_source(fresh, lines.append), progress=lambda what, fraction: reports.append((what, fraction)))
+    source = replace(
+        tiny_source(fresh, lines.append),
+        progress=lambda what, fraction: reports.append((what, fraction)),
+    )
     cached_engine(source, "float16", "half", ADA, None)
     fractions = [fraction for _, fraction in reports]
     assert len(fractions) > 3 and fractions == sorted(fractions) and fractions[-1] == 1.0
     assert {what for what, _ in reports} == {lines[-2].partition(": done in ")[0]}
-    assert re.fullmatch(r"building the tensorrt_rtx engine in float16: done, in up to 0\.\d\d GiB of memory", lines[-1])
+    assert re.fullmatch(
+        r"building the tensorrt_rtx engine in float16: done, in up to 0\.\d\d GiB of memory",
+        lines[-1],
+    )

@@ -1,7 +1,8 @@
-"""TensorRT's path from build to close, with a stand-in for NVIDIA's module (test/engines/standin_tensorrt).
+"""TensorRT's path from build to close, with a stand-in for NVIDIA's module
+(test/engines/standin_tensorrt).
 
-On a CPU all but the CUDA graph is real: export, build, cache, load, buffers, runs on raw addresses, the parity gate and
-the choice of the engine. On a GPU the same tests also capture and replay.
+On a CPU all but the CUDA graph is real: export, build, cache, load, buffers, runs on raw addresses,
+the parity gate and the choice of the engine. On a GPU the same tests also capture and replay.
 """
 
 import gc
@@ -15,13 +16,13 @@ import pytest
 import torch
 
 from test.engines import standin_tensorrt
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.select import open_engine, open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt.build import ENGINE_NAME, BuildOptions, build_engine
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
-from vit_perception.config.settings import EngineSettings
 
 HALF = EngineSpec(2, (64, 64), "float16")
 SAYS = "10.13.0+standin: stand-in: "
@@ -71,10 +72,16 @@ def test_an_engine_is_built_saved_loaded_run_and_closed(standin, flavour, fresh,
     outputs = []
     for start in range(2):
         engine, report = open_verified(TensorrtEngine(flavour), fresh, HALF, pictures)
-        assert report.finite and engine.precision == "float16" and engine.runtime == f"{flavour} 10.13.0+standin"
+        assert (
+            report.finite
+            and engine.precision == "float16"
+            and engine.runtime == f"{flavour} 10.13.0+standin"
+        )
         assert fresh.made[-1] is False or start == 0
         first = engine.infer(pictures[:2])
-        kept = [array.copy() for array in (first.cls_token, first.patch_tokens, first.cls_attention)]
+        kept = [
+            array.copy() for array in (first.cls_token, first.patch_tokens, first.cls_attention)
+        ]
         assert not np.allclose(engine.infer(pictures[2:]).cls_token, kept[0])
         thread = threading.Thread(target=lambda: outputs.append(engine.infer(pictures[:2])))
         thread.start()
@@ -84,7 +91,9 @@ def test_an_engine_is_built_saved_loaded_run_and_closed(standin, flavour, fresh,
         gc.collect()
         assert context() is None
         last = outputs[-1]  # what a caller holds outlives the engine
-        for array, expected in zip((last.cls_token, last.patch_tokens, last.cls_attention), kept, strict=True):
+        for array, expected in zip(
+            (last.cls_token, last.patch_tokens, last.cls_attention), kept, strict=True
+        ):
             np.testing.assert_array_equal(array, expected)
     np.testing.assert_array_equal(outputs[0].cls_token, outputs[1].cls_token)
     assert builds(fresh) == 1 and engines_in(fresh.folder) == [engine.file]
@@ -93,22 +102,35 @@ def test_an_engine_is_built_saved_loaded_run_and_closed(standin, flavour, fresh,
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_the_other_precisions_pass_the_gate_too(standin, source, pictures, precision):
-    engine, report = open_verified(TensorrtEngine("tensorrt"), source, EngineSpec(2, (64, 64), precision), pictures)
+    engine, report = open_verified(
+        TensorrtEngine("tensorrt"), source, EngineSpec(2, (64, 64), precision), pictures
+    )
     engine.close()
-    assert engine.precision == precision and report.min_cosine > (0.9999 if precision == "float32" else 0.999)
+    assert engine.precision == precision and report.min_cosine > (
+        0.9999 if precision == "float32" else 0.999
+    )
 
 
 @both
-@pytest.mark.parametrize("fault, message, file_stays", [
-    ("builder_null", "cannot build here: stand-in: CUDA initialization failure", False),
-    ("build_none", "building the .* fails: stand-in: .*Could not find any implementation", False),
-    ("runtime_null", "does not start: stand-in: CUDA initialization failure", True),
-    ("load_out_of_memory", "cannot load the engine: stand-in: .*OutOfMemory", True),
-    ("context_none", "makes no execution context: stand-in: no memory", True),
-    ("address_refused", "refuses the buffer of images: stand-in: ", True),
-    ("enqueue_false", "does not run: stand-in: .*Cuda Runtime", True),
-])
-def test_a_failure_is_told_and_the_next_start_works(standin, flavour, fresh, fault, message, file_stays):
+@pytest.mark.parametrize(
+    "fault, message, file_stays",
+    [
+        ("builder_null", "cannot build here: stand-in: CUDA initialization failure", False),
+        (
+            "build_none",
+            "building the .* fails: stand-in: .*Could not find any implementation",
+            False,
+        ),
+        ("runtime_null", "does not start: stand-in: CUDA initialization failure", True),
+        ("load_out_of_memory", "cannot load the engine: stand-in: .*OutOfMemory", True),
+        ("context_none", "makes no execution context: stand-in: no memory", True),
+        ("address_refused", "refuses the buffer of images: stand-in: ", True),
+        ("enqueue_false", "does not run: stand-in: .*Cuda Runtime", True),
+    ],
+)
+def test_a_failure_is_told_and_the_next_start_works(
+    standin, flavour, fresh, fault, message, file_stays
+):
     standin.tell(fault)
     with pytest.raises(EngineError, match=message):
         opened(flavour, fresh)
@@ -122,12 +144,20 @@ def test_a_failure_is_told_and_the_next_start_works(standin, flavour, fresh, fau
 
 
 @both
-@pytest.mark.parametrize("fault, message", [("runtime_null", "CUDA initialization failure"),
-                                            ("load_out_of_memory", "OutOfMemory"), ("context_none", "no memory")])
-def test_a_good_engine_stays_in_the_cache_where_it_cannot_be_loaded(standin, flavour, fresh, fault, message):
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("runtime_null", "CUDA initialization failure"),
+        ("load_out_of_memory", "OutOfMemory"),
+        ("context_none", "no memory"),
+    ],
+)
+def test_a_good_engine_stays_in_the_cache_where_it_cannot_be_loaded(
+    standin, flavour, fresh, fault, message
+):
     """Regression: it was deleted, and built anew, which takes even more memory."""
     opened(flavour, fresh).close()
-    file, = engines_in(fresh.folder)
+    (file,) = engines_in(fresh.folder)
     before = file.stat()
     standin.tell(fault)
     with pytest.raises(EngineError, match=message):
@@ -197,7 +227,7 @@ def test_warnings_of_the_builder_reach_the_log_also_where_it_fails(standin, fres
 
 def test_timings_are_kept_for_the_next_build(standin, fresh):
     opened("tensorrt", fresh).close()
-    kept, = fresh.folder.glob("*.timings")
+    (kept,) = fresh.folder.glob("*.timings")
     assert b"stand-in timings" in kept.read_bytes()
 
 
@@ -211,8 +241,12 @@ def test_a_timing_cache_that_gives_nothing_is_no_fault_of_the_build(standin, fre
 
 
 @rtx
-def test_the_runtime_configuration_lives_as_long_as_the_engine(monkeypatch, flavour, fresh, pictures):
-    """The context reads it, and its cache of kernels, at each run; on the CPU, where each frame is a run."""
+def test_the_runtime_configuration_lives_as_long_as_the_engine(
+    monkeypatch, flavour, fresh, pictures
+):
+    """The context reads it, and its cache of kernels, at each run; on the CPU, where each frame is
+    a run.
+    """
     standin_tensorrt.install(monkeypatch, flavour, device="cpu")
     engine = opened(flavour, fresh)
     gc.collect()
@@ -226,17 +260,29 @@ def test_the_runtime_configuration_lives_as_long_as_the_engine(monkeypatch, flav
 
 
 @rtx
-@pytest.mark.parametrize("fault, said", [
-    ("", ""), ("kernels_refused", "another GPU's, driver's or version's; it compiles them again"),
-    ("kernels_none", "does not give its kernels away"), ("no_kernel_cache", "refuses a runtime cache")])
-def test_kernels_speed_a_start_up_and_are_never_a_reason_to_refuse(standin, flavour, fresh, fault, said):
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("", ""),
+        ("kernels_refused", "another GPU's, driver's or version's; it compiles them again"),
+        ("kernels_none", "does not give its kernels away"),
+        ("no_kernel_cache", "refuses a runtime cache"),
+    ],
+)
+def test_kernels_speed_a_start_up_and_are_never_a_reason_to_refuse(
+    standin, flavour, fresh, fault, said
+):
     opened(flavour, fresh).close()
     assert len(list(fresh.folder.glob("*.kernels"))) == 1
     told = len(fresh.lines)
     standin.tell(*filter(None, [fault]))
     opened(flavour, fresh).close()
     later = fresh.lines[told:]
-    assert any(said in line for line in later) if said else not any("kernels" in line for line in later)
+    assert (
+        any(said in line for line in later)
+        if said
+        else not any("kernels" in line for line in later)
+    )
 
 
 @both
@@ -244,20 +290,29 @@ def test_auto_takes_it_where_it_is_found(standin, flavour, loaded, fresh, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(home_of(fresh)))
     found = open_engine(EngineSettings("auto", "float16"), loaded, 2)
     found.engine.close()
-    assert found.engine.name == flavour and [label for label, _ in found.tried] == ["tensorrt"][:flavour != "tensorrt"]
+    assert (
+        found.engine.name == flavour
+        and [label for label, _ in found.tried] == ["tensorrt"][: flavour != "tensorrt"]
+    )
 
 
-def test_auto_goes_on_to_the_next_and_says_what_the_runtime_said(standin, loaded, fresh, monkeypatch):
+def test_auto_goes_on_to_the_next_and_says_what_the_runtime_said(
+    standin, loaded, fresh, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home_of(fresh)))
     monkeypatch.setattr(select, "CANDIDATES", (select.CANDIDATES[0], select.CANDIDATES[-1]))
     standin.tell("load_out_of_memory")
     found = open_engine(EngineSettings(), loaded, 2)
     found.engine.close()
-    assert found.engine.name == "torch" and any("OutOfMemory" in why_not for _, why_not in found.tried)
+    assert found.engine.name == "torch" and any(
+        "OutOfMemory" in why_not for _, why_not in found.tried
+    )
 
 
 def test_silently_wrong_half_attention_is_refused(standin, loaded, source, fresh, monkeypatch):
-    """What NVIDIA/TensorRT#4723 and #4837 tell of: the gate sees it, and the next form of attention opens."""
+    """What NVIDIA/TensorRT#4723 and #4837 tell of: the gate sees it, and the next form of attention
+    opens.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(home_of(fresh)))
     entry = source.onnx_file("float16", "float32_softmax").parent
     shutil.copytree(entry, cache_of(home_of(fresh)) / entry.name)
@@ -265,7 +320,7 @@ def test_silently_wrong_half_attention_is_refused(standin, loaded, source, fresh
     found = open_engine(EngineSettings("tensorrt", "float16"), loaded, 2)
     found.engine.close()
     assert found.spec.attention == "float32_softmax"
-    (label, why_not), = found.tried
+    ((label, why_not),) = found.tried
     assert label == "tensorrt float16" and "does not agree with the float32 model" in why_not
 
 
@@ -276,14 +331,18 @@ def cache_of(home):
 def home_of(source):
     """A folder of caches in which the engines' holds what the cache of ``source`` holds."""
     home = source.folder / "home"
-    shutil.copytree(source.folder, cache_of(home), ignore=shutil.ignore_patterns("home"), dirs_exist_ok=True)
+    shutil.copytree(
+        source.folder, cache_of(home), ignore=shutil.ignore_patterns("home"), dirs_exist_ok=True
+    )
     return home
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @both
-def test_on_a_gpu_a_frame_is_one_cuda_graph_that_follows_its_input(standin, flavour, fresh, pictures):
+def test_on_a_gpu_a_frame_is_one_cuda_graph_that_follows_its_input(
+    standin, flavour, fresh, pictures
+):
     engine = opened(flavour, fresh)
     assert engine.note == "" and engine._replay.__self__.__class__ is torch.cuda.CUDAGraph
     expected = []

@@ -1,4 +1,6 @@
-"""A machine of gpu-test on the CPU, and an engine whose frames are those of a GPU, in the CPU's memory."""
+"""A machine of gpu-test on the CPU, and an engine whose frames are those of a GPU, in the CPU's
+memory.
+"""
 
 from contextlib import nullcontext
 from functools import partial
@@ -9,7 +11,8 @@ import torch
 from test.engines import standin_tensorrt
 from tools.gpu_test.machine import STAND_IN, Machine, Runtime
 from tools.gpu_test.note import Note
-from vit_perception.engines.cuda import frame as torch_cuda_frame, graph as cuda_graph
+from vit_perception.engines.cuda import frame as torch_cuda_frame
+from vit_perception.engines.cuda import graph as cuda_graph
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.engines.torch_engine import TorchEngine
 
@@ -59,8 +62,9 @@ class FrameEngine(TorchEngine):
     def _open(self, source, spec):
         super()._open(source, spec)
         self._graph.model.patch_embedding.unfolded = True
-        self._replay = torch_cuda_frame.CudaFrame(self._graph, (spec.batch, 3, *spec.network_size_px),
-                                                  torch.device("cpu"))
+        self._replay = torch_cuda_frame.CudaFrame(
+            self._graph, (spec.batch, 3, *spec.network_size_px), torch.device("cpu")
+        )
         self.note = self._replay.note
 
 
@@ -76,12 +80,19 @@ class Graph:
 
 @pytest.fixture
 def frames(machine, monkeypatch):
-    """The same machine with FrameEngine alone: what looks into a GPU's frame meets every name that it uses."""
+    """The same machine with FrameEngine alone: what looks into a GPU's frame meets every name that
+    it uses.
+    """
+
     def unpinned(make):
         return lambda *args, pin_memory=False, **kwargs: make(*args, **kwargs)
 
-    for name, value in {"Stream": Stream, "stream": lambda stream: nullcontext(), "CUDAGraph": Graph,
-                        "current_stream": lambda device=None: Stream()}.items():
+    for name, value in {
+        "Stream": Stream,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": Graph,
+        "current_stream": lambda device=None: Stream(),
+    }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     for name in ("zeros", "empty"):
         monkeypatch.setattr(torch, name, unpinned(getattr(torch, name)))
@@ -106,5 +117,7 @@ def frames(machine, monkeypatch):
 
     monkeypatch.setattr(torch_cuda_frame.CudaFrame, "_compute", compute)
     monkeypatch.setattr(cuda_graph, "record", record)
-    machine.__dict__["real_runtimes"] = machine.__dict__["runtimes"] = (Runtime("frames", FrameEngine),)
+    machine.__dict__["real_runtimes"] = machine.__dict__["runtimes"] = (
+        Runtime("frames", FrameEngine),
+    )
     return machine

@@ -1,4 +1,6 @@
-"""A part is run step by step: each in its own process, its result on the disk, and the part what they came to."""
+"""A part is run step by step: each in its own process, its result on the disk, and the part what
+they came to.
+"""
 
 import json
 import os
@@ -16,17 +18,37 @@ from vit_perception.engines.cuda.fault import GpuLost
 
 
 def step(function, limit_s=120, **more):
-    return Step(function, f"what {function} shows", f"test.tools.gpu_test.samples:{function}", limit_s, **more)
+    return Step(
+        function,
+        f"what {function} shows",
+        f"test.tools.gpu_test.samples:{function}",
+        limit_s,
+        **more,
+    )
 
 
 class Part:
-    """One part of sample steps; ``seen`` is what the file held each time that a line was printed."""
+    """One part of sample steps; ``seen`` is what the file held each time that a line was
+    printed.
+    """
 
     def __init__(self, folder):
-        self.path, self.settings, self.seen, self.lines = folder / "out/part.json", Settings("cpu", folder), [], []
+        self.path, self.settings, self.seen, self.lines = (
+            folder / "out/part.json",
+            Settings("cpu", folder),
+            [],
+            [],
+        )
 
     def run(self, *steps, budget_s=500.0, **more):
-        return run_part(steps, budget_s, self.settings, Report(self.path, "part", {"device": "x"}), self.say, **more)
+        return run_part(
+            steps,
+            budget_s,
+            self.settings,
+            Report(self.path, "part", {"device": "x"}),
+            self.say,
+            **more,
+        )
 
     def say(self, line):
         self.lines.append(line)
@@ -46,20 +68,30 @@ def test_a_step_that_fails_in_any_way_does_not_stop_the_next_and_fails_the_part(
     assert not part.run(step("misses"), step("dies"), step("passes", argument="given"))
     steps = part.steps()
     assert {name: found["status"] for name, found in steps.items()} == {
-        "misses": "failed", "dies": "failed", "passes": "passed"}
+        "misses": "failed",
+        "dies": "failed",
+        "passes": "passed",
+    }
     assert steps["misses"]["why"] == "1 of 2 checks" and "what was seen" in part.lines[0]
-    assert steps["dies"]["why"] == "its process ended with 9" and steps["dies"]["figures"] == {"seen before": 7}
+    assert steps["dies"]["why"] == "its process ended with 9" and steps["dies"]["figures"] == {
+        "seen before": 7
+    }
     assert steps["passes"]["checks"] == [{"what": "it is well", "ok": True, "seen": "given"}]
     # The file was whole after every step.
     assert part.seen == [["misses"], ["misses", "dies"], ["misses", "dies", "passes"]]
     assert json.loads(part.path.read_text())["summary"] == {"passed": 1, "failed": 2, "skipped": 0}
 
 
-@pytest.mark.parametrize("function, status, why", [
-    (samples.passes, "passed", ""), (samples.misses, "failed", "1 of 2 checks"),
-    (samples.raises, "failed", "ZeroDivisionError: of a step"),
-    (samples.nothing, "failed", "it has checked and measured nothing"),
-    (samples.left_out, "skipped", "it is not for this machine")])
+@pytest.mark.parametrize(
+    "function, status, why",
+    [
+        (samples.passes, "passed", ""),
+        (samples.misses, "failed", "1 of 2 checks"),
+        (samples.raises, "failed", "ZeroDivisionError: of a step"),
+        (samples.nothing, "failed", "it has checked and measured nothing"),
+        (samples.left_out, "skipped", "it is not for this machine"),
+    ],
+)
 def test_what_a_step_comes_to(function, status, why, tmp_path):
     note = Note(tmp_path / "step.json", "a step")
     assert note.end(lambda: function(None, note))
@@ -70,7 +102,9 @@ def test_what_a_step_comes_to(function, status, why, tmp_path):
 
 def test_a_lost_gpu_ends_all_attempts_of_a_step(tmp_path):
     def run():
-        note.attempt("breaks", lambda: (_ for _ in ()).throw(GpuLost("the GPU is lost to this process")))
+        note.attempt(
+            "breaks", lambda: (_ for _ in ()).throw(GpuLost("the GPU is lost to this process"))
+        )
         pytest.fail("another attempt was made")
 
     note = Note(tmp_path / "step.json", "a step")
@@ -79,7 +113,9 @@ def test_a_lost_gpu_ends_all_attempts_of_a_step(tmp_path):
 
 
 def test_a_step_that_hangs_is_ended_with_its_children_and_keeps_what_it_saw(part):
-    """It takes the ten seconds of its limit, in which even a busy machine gets a process to start."""
+    """It takes the ten seconds of its limit, in which even a busy machine gets a process to
+    start.
+    """
     assert not part.run(step("hangs", 10))
     hung = part.steps()["hangs"]
     assert hung["status"] == "failed" and hung["why"] == "stopped after 10 s"
@@ -106,18 +142,27 @@ def test_the_budget_leaves_out_later_steps_and_says_so(part):
     assert part.lines[0].startswith("skipped  misses") and "15 s of the part's" in part.lines[0]
 
 
-@pytest.mark.parametrize("budget_s, expected_s", [(60.0, 60.0), (BUDGET_S, 120), (10.0 * BUDGET_S, 1200)])
+@pytest.mark.parametrize(
+    "budget_s, expected_s", [(60.0, 60.0), (BUDGET_S, 120), (10.0 * BUDGET_S, 1200)]
+)
 def test_a_larger_budget_gives_each_step_as_much_more_time(part, monkeypatch, budget_s, expected_s):
     limits_s = []
-    monkeypatch.setattr(runner, "run_step", lambda step, limit_s, settings: limits_s.append(limit_s) or {
-        "name": step.name, "status": "passed", "seconds": 0.0})
+    monkeypatch.setattr(
+        runner,
+        "run_step",
+        lambda step, limit_s, settings: (
+            limits_s.append(limit_s) or {"name": step.name, "status": "passed", "seconds": 0.0}
+        ),
+    )
     assert part.run(step("passes", 120), budget_s=budget_s, now=lambda: 0.0)
     assert limits_s == [expected_s]
 
 
 def test_a_part_in_which_nothing_ran_has_failed(part):
     assert not part.run(step("passes", needs=("no_such_package",)))
-    assert [found["why"] for found in part.steps().values()] == ["Python package no_such_package is not installed"]
+    assert [found["why"] for found in part.steps().values()] == [
+        "Python package no_such_package is not installed"
+    ]
     assert json.loads(part.path.read_text())["summary"] == {"passed": 0, "failed": 0, "skipped": 1}
 
 

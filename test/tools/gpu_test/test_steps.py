@@ -1,4 +1,6 @@
-"""Each step runs on the CPU with tiny models, with torch and with frames as a GPU's; and each finds what it is for."""
+"""Each step runs on the CPU with tiny models, with torch and with frames as a GPU's; and each finds
+what it is for.
+"""
 
 import json
 
@@ -11,7 +13,18 @@ from tools.gpu_test import fault_cases
 from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import STAND_IN
 from tools.gpu_test.note import LeftOut
-from tools.gpu_test.steps import capture, cycles, graph, marked, memory, neighbour, outputs, speeds, threads, weights
+from tools.gpu_test.steps import (
+    capture,
+    cycles,
+    graph,
+    marked,
+    memory,
+    neighbour,
+    outputs,
+    speeds,
+    threads,
+    weights,
+)
 from vit_perception.engines.parity_gate import parity_batch
 from vit_perception.engines.reference import graph_of
 from vit_perception.image.preprocess import Preprocessor
@@ -27,7 +40,9 @@ def checked(note, step, *arguments):
 
 @pytest.mark.parametrize("step", [graph, outputs, threads, memory])
 def test_a_step_goes_through_on_the_cpu(step, machine, note):
-    assert all(what.startswith("torch on the CPU") for what in checked(note, step.run, machine, note))
+    assert all(
+        what.startswith("torch on the CPU") for what in checked(note, step.run, machine, note)
+    )
 
 
 @pytest.mark.parametrize("step", [graph, outputs, threads])
@@ -60,7 +75,9 @@ def test_the_parts_of_a_frame_are_a_frame(frames):
         assert inside.is_graph() and isinstance(inside.stream(), Stream)
         before = copies(opened.engine.infer(first))
         inside.poison()
-        assert all(np.isnan(array).all() for array in copies(opened.engine._replay._output).values())
+        assert all(
+            np.isnan(array).all() for array in copies(opened.engine._replay._output).values()
+        )
         assert all(bool(output.isnan().all()) for output in opened.engine._replay._outputs)
         for stage in inside.stages().values():
             stage()
@@ -70,7 +87,9 @@ def test_the_parts_of_a_frame_are_a_frame(frames):
 
 
 def test_a_frame_that_gives_the_last_input_again_is_found(machine, note):
-    """An engine that answers with what it had before: alternating inputs catch it, one input would not."""
+    """An engine that answers with what it had before: alternating inputs catch it, one input would
+    not.
+    """
     loaded, runtime = machine.random(), machine.runtimes[0]
 
     class Late(type(runtime.make())):
@@ -93,7 +112,8 @@ def test_differences_are_told_in_numbers():
     expected = {"cls_token": np.zeros((1, 4), np.float32)}
     assert differences({"cls_token": np.zeros((1, 4), np.float32)}, expected) == {}
     assert differences({"cls_token": np.array([[0, 0, 0.5, np.nan]], np.float32)}, expected) == {
-        "cls_token": "2 of 4 numbers differ, by 0.5 at most; 1 are NaN"}
+        "cls_token": "2 of 4 numbers differ, by 0.5 at most; 1 are NaN"
+    }
     assert differences({"cls_token": np.full((1, 4), -0.0, np.float32)}, expected)  # bit for bit
     assert "not ['cls_token']" in differences({}, expected)["outputs"]
 
@@ -112,7 +132,9 @@ def test_growth_of_memory_is_found(machine, note, monkeypatch):
     sizes = iter([{"host": size << 20} for size in (100, 200, 300, 305, 306, 313)])
     monkeypatch.setattr(machine, "memory", lambda: next(sizes))
     note.end(lambda: cycles.run(machine, note))
-    assert [(check["ok"], check["seen"]) for check in note.result["checks"]] == [(False, "13.0 MB more")]
+    assert [(check["ok"], check["seen"]) for check in note.result["checks"]] == [
+        (False, "13.0 MB more")
+    ]
 
 
 def test_the_largest_values_are_those_inside_the_model(machine):
@@ -123,11 +145,19 @@ def test_the_largest_values_are_those_inside_the_model(machine):
     model, block = whole.model, whole.model.blocks[0]
     with torch.no_grad():
         tokens = model.embed((images.float() - 127.5) / 127.5)
-        query, key = (block.attention._split_heads(part(block.norm_attention(tokens)))
-                      for part in (block.attention.query, block.attention.key))
+        query, key = (
+            block.attention._split_heads(part(block.norm_attention(tokens)))
+            for part in (block.attention.query, block.attention.key)
+        )
         logits = query @ key.transpose(2, 3) * block.attention.scale
-        last = torch.cat([model.intermediate((images[i:i + 1].float() - 127.5) / 127.5, range(model.config.depth))[-1]
-                          for i in range(len(images))])
+        last = torch.cat(
+            [
+                model.intermediate(
+                    (images[i : i + 1].float() - 127.5) / 127.5, range(model.config.depth)
+                )[-1]
+                for i in range(len(images))
+            ]
+        )
     assert found["attention_logit"] >= float(logits.abs().max()) * (1 - 1e-5) > 0
     assert found["residual"] >= max(float(tokens.abs().max()), float(last.abs().max())) * (1 - 1e-5)
     assert found["mlp"] > 0 and "class_logit" not in found
@@ -137,7 +167,10 @@ def test_the_largest_values_are_those_inside_the_model(machine):
 def test_real_weights_are_held_against_the_gate(machine, note, tiny_checkpoint):
     machine.checkpoint = str(tiny_checkpoint)
     passed = checked(note, weights.run, machine, note)
-    assert "float16 holds every value" in passed and sum("passes the gate" in what for what in passed) >= 1
+    assert (
+        "float16 holds every value" in passed
+        and sum("passes the gate" in what for what in passed) >= 1
+    )
     assert note.result["figures"]["largest values"]["float16"] == 65504
 
 
@@ -150,8 +183,15 @@ def test_weights_that_cannot_be_had_are_left_out(machine, note):
 def test_marked_tests_are_counted_and_each_failure_told(tmp_path, note):
     mark = "@pytest.mark." + "gpu\n"
     (tmp_path / "test_some.py").write_text(
-        "import pytest\n" + mark + "def test_well():\n    pass\n" + mark + "def test_ill():\n    assert 1 == 2\n"
-        + mark + "def test_not_here():\n    pytest.skip('no TensorRT')\ndef test_of_the_cpu():\n    assert False\n")
+        "import pytest\n"
+        + mark
+        + "def test_well():\n    pass\n"
+        + mark
+        + "def test_ill():\n    assert 1 == 2\n"
+        + mark
+        + "def test_not_here():\n    pytest.skip('no TensorRT')\ndef test_of_the_cpu():\n    "
+        "assert False\n"
+    )
     (tmp_path / "test_other.py").write_text("import rclpy_that_is_not_there\n")
     files = marked.files_with_marks(tmp_path)
     assert [path.name for path in files] == ["test_some.py"]
@@ -166,7 +206,12 @@ def test_marked_tests_are_counted_and_each_failure_told(tmp_path, note):
 def test_speeds_of_a_frame_have_every_figure(machine, note):
     speeds.frames(machine, note, machine.runtimes[0], machine.random(), "test", 3)
     (row,) = note.result["rows"]
-    assert row["batch"] == 3 and row["p99_ms"] >= row["p50_ms"] > 0 and row["cpu_ms"] > 0 and row["min_cosine"] > 0.999
+    assert (
+        row["batch"] == 3
+        and row["p99_ms"] >= row["p50_ms"] > 0
+        and row["cpu_ms"] > 0
+        and row["min_cosine"] > 0.999
+    )
 
 
 def test_the_graph_and_the_eager_frame_are_timed_and_their_stages(frames, note, monkeypatch):
@@ -194,15 +239,23 @@ def test_a_compiled_frame_gives_the_models_outputs(machine):
     graph_, images = graph_of(machine.random()), np.full((1, 3, 64, 64), 90, np.uint8)
     output = speeds.CompiledFrame(graph_, graph_.output_names, images, "cpu").run(images)
     with torch.no_grad():
-        expected = EncoderOutput(**{name: tensor.numpy() for name, tensor in zip(
-            graph_.output_names, graph_(torch.from_numpy(images)), strict=True)})
+        expected = EncoderOutput(
+            **{
+                name: tensor.numpy()
+                for name, tensor in zip(
+                    graph_.output_names, graph_(torch.from_numpy(images)), strict=True
+                )
+            }
+        )
     assert not differences(copies(output), copies(expected))
 
 
 def test_what_finds_no_time_is_a_row_that_says_so(machine, note):
     note._deadline_s = 0.0
     speeds.compiled(machine, note, "S/14")
-    assert len(note.result["rows"]) == 4 and all("were left" in row["why_not"] for row in note.result["rows"])
+    assert len(note.result["rows"]) == 4 and all(
+        "were left" in row["why_not"] for row in note.result["rows"]
+    )
     note.end(lambda: None)
     assert note.result["status"] == "failed"  # it has measured nothing
 
@@ -213,7 +266,11 @@ def test_beside_a_busy_process_both_are_measured(machine, note):
     alone, *beside = note.result["rows"]
     assert alone["mode"] == "alone" and "neighbour" not in alone
     assert [row["mode"].rpartition(", ")[2] for row in beside] == [
-        "beside a busy process", "max_rate_hz 30", "max_rate_hz 10", "stream priority"]
+        "beside a busy process",
+        "max_rate_hz 30",
+        "max_rate_hz 10",
+        "stream priority",
+    ]
     assert all(row["neighbour"]["p99_ms"] > 0 and row["p99_ms"] > 0 for row in beside)
 
 
@@ -238,7 +295,9 @@ def test_streams_have_priority_only_inside(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "Stream", Plain)
     with neighbour.highest_priority(True):
-        assert torch.cuda.Stream().priority == torch.cuda.Stream("cuda").priority == neighbour.HIGHEST
+        assert (
+            torch.cuda.Stream().priority == torch.cuda.Stream("cuda").priority == neighbour.HIGHEST
+        )
         assert torch.cuda.Stream(stream_id=7).priority == 0  # one that is there
         assert isinstance(torch.cuda.Stream(), Plain)
     assert torch.cuda.Stream is Plain

@@ -1,1 +1,3 @@
-"""The steps of :mod:`tools.gpu_test.plan`. Each function takes the machine, the note, and the step's argument."""
+"""The steps of :mod:`tools.gpu_test.plan`. Each function takes the machine, the note, and the
+step's argument.
+"""

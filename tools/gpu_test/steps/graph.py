@@ -1,4 +1,6 @@
-"""The replay of a frame is one CUDA graph, and gives what the same kernels give when they are launched one by one."""
+"""The replay of a frame is one CUDA graph, and gives what the same kernels give when they are
+launched one by one.
+"""
 
 from functools import partial
 
@@ -15,18 +17,26 @@ def run(machine: Machine, note: Note) -> None:
     machine.attempt_each(note, _one)
 
 
-def _one(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
+def _one(
+    machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel
+) -> None:
     label = f"{runtime.label} {precision}"
     with machine.opened(runtime, loaded, 2, precision) as opened:
         inside = look_into(opened.engine)
         for images in opened.two:
             replayed = copies(opened.engine.infer(images))
             different = differences(replayed, copies(inside.eager_frame(images)))
-            note.check(not different, f"{label}: the replay equals the eager run bit for bit", different)
+            note.check(
+                not different, f"{label}: the replay equals the eager run bit for bit", different
+            )
         if not machine.on_gpu:
             return
-        note.check(inside.is_graph(), f"{label}: a frame is the replay of a CUDA graph", opened.engine.note)
+        note.check(
+            inside.is_graph(), f"{label}: a frame is the replay of a CUDA graph", opened.engine.note
+        )
         found = launches(partial(opened.engine.infer, opened.two[0]), RUNS)
         note.figure(f"{label}: launched in {RUNS} frames", found or "the profiler shows nothing")
         if found:
-            note.check(found == {"graphs": RUNS, "kernels": 0}, f"{label}: a frame is one launch", found)
+            note.check(
+                found == {"graphs": RUNS, "kernels": 0}, f"{label}: a frame is one launch", found
+            )

@@ -21,15 +21,28 @@ def run(machine: Machine, note: Note) -> None:
 
 
 def files_with_marks(folder: Path) -> list[Path]:
-    """The test files below ``folder`` with a test for a GPU. Others need not be importable: they may need ROS."""
+    """The test files below ``folder`` with a test for a GPU. Others need not be importable: they
+    may need ROS.
+    """
     return sorted(path for path in folder.rglob("test_*.py") if "mark.gpu" in path.read_text())
 
 
 def run_tests(files: list[Path], results: Path) -> int:
-    """pytest's status for what is marked gpu in ``files``; ``results`` becomes JUnit's XML, its output is printed."""
+    """pytest's status for what is marked gpu in ``files``; ``results`` becomes JUnit's XML, its
+    output is printed.
+    """
     # The project's own options need a plugin, hence -o.
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-o", "addopts=-ra", f"--junitxml={results}",
-               *map(str, files)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-o",
+        "addopts=-ra",
+        f"--junitxml={results}",
+        *map(str, files),
+    ]
     return subprocess.run(command, cwd=ROOT).returncode
 
 
@@ -38,8 +51,10 @@ def judge(note: Note, results: Path) -> None:
     cases = list(ElementTree.parse(results).iter("testcase"))
     outcomes: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": []}
     for case in cases:
-        name, outcome = f"{case.get('classname')}.{case.get('name')}", next(
-            (child for child in case if child.tag in ("failure", "error", "skipped")), None)
+        name, outcome = (
+            f"{case.get('classname')}.{case.get('name')}",
+            next((child for child in case if child.tag in ("failure", "error", "skipped")), None),
+        )
         kind = "passed" if outcome is None else "skipped" if outcome.tag == "skipped" else "failed"
         outcomes[kind].append(name)
         if kind == "failed":
@@ -47,4 +62,8 @@ def judge(note: Note, results: Path) -> None:
         elif kind == "skipped":
             note.figure(f"skipped: {name}", outcome.get("message", ""))
     note.figure("counts", {kind: len(names) for kind, names in outcomes.items()})
-    note.check(bool(outcomes["passed"]), "some tests ran", f"{len(outcomes['passed'])} of {len(cases)} passed")
+    note.check(
+        bool(outcomes["passed"]),
+        "some tests ran",
+        f"{len(outcomes['passed'])} of {len(cases)} passed",
+    )

@@ -1,4 +1,6 @@
-"""Two processes on one GPU: what a busy one costs the encoder, and the encoder the other, by priority and by rate."""
+"""Two processes on one GPU: what a busy one costs the encoder, and the encoder the other, by
+priority and by rate.
+"""
 
 import json
 import subprocess
@@ -27,8 +29,13 @@ class Neighbour:
     """The process of :mod:`tools.gpu_test.busy`."""
 
     def __init__(self, device: str):
-        self._process = subprocess.Popen([sys.executable, "-m", "tools.gpu_test.busy", "--device", device], cwd=ROOT,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tools.gpu_test.busy", "--device", device],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         if self._process.stdout.readline() != "busy\n":
             raise RuntimeError(f"the busy process ended with {self._process.wait()}")
 
@@ -46,7 +53,9 @@ class Neighbour:
 
 @contextmanager
 def highest_priority(on_gpu: bool) -> Iterator[None]:
-    """While entered, streams that are made have the highest priority; kernels of a graph take it from its recording."""
+    """While entered, streams that are made have the highest priority; kernels of a graph take it
+    from its recording.
+    """
     if not on_gpu:
         yield
         return
@@ -65,15 +74,23 @@ def highest_priority(on_gpu: bool) -> Iterator[None]:
 
 
 def run(machine: Machine, note: Note, name: str) -> None:
-    """Alone, then beside the neighbour: at full rate without and with priority, and at bounded rates."""
+    """Alone, then beside the neighbour: at full rate without and with priority, and at bounded
+    rates.
+    """
     loaded, phase_s = machine.random(name), PHASE_S if machine.on_gpu else 0.2
     name = name if machine.on_gpu else "test"
     for runtime in machine.real_runtimes:
         precision = runtime.precisions()[0]
         common = {"model": name, "batch": 1, "runtime": runtime.label, "precision": precision}
 
-        def phase(what: str, engine: Engine, images: np.ndarray, neighbour: Neighbour | None, rate_hz: float = 0.0,
-                  common: dict = common) -> None:
+        def phase(
+            what: str,
+            engine: Engine,
+            images: np.ndarray,
+            neighbour: Neighbour | None,
+            rate_hz: float = 0.0,
+            common: dict = common,
+        ) -> None:
             if neighbour:
                 neighbour.figures()  # what came before is no part of it
             row = {**common, "mode": what, **paced(engine, images, phase_s, rate_hz)}
@@ -91,18 +108,36 @@ def run(machine: Machine, note: Note, name: str) -> None:
                 note.figure(f"{runtime.label}: the neighbour alone", neighbour.figures())
                 phase("beside a busy process", engine, images, neighbour)
                 for rate_hz in RATES_HZ:
-                    phase(f"beside a busy process, max_rate_hz {rate_hz:g}", engine, images, neighbour, rate_hz)
-                with highest_priority(machine.on_gpu), machine.opened(runtime, loaded, 1, precision) as preferred:
+                    phase(
+                        f"beside a busy process, max_rate_hz {rate_hz:g}",
+                        engine,
+                        images,
+                        neighbour,
+                        rate_hz,
+                    )
+                with (
+                    highest_priority(machine.on_gpu),
+                    machine.opened(runtime, loaded, 1, precision) as preferred,
+                ):
                     if machine.on_gpu:
                         priority = look_into(preferred.engine).stream().priority
-                        note.check(priority < 0, f"{runtime.label}: its stream has priority", priority)
-                    phase("beside a busy process, stream priority", preferred.engine, images, neighbour)
+                        note.check(
+                            priority < 0, f"{runtime.label}: its stream has priority", priority
+                        )
+                    phase(
+                        "beside a busy process, stream priority",
+                        preferred.engine,
+                        images,
+                        neighbour,
+                    )
             finally:
                 neighbour.close()
 
 
 def paced(engine: Engine, images: np.ndarray, seconds: float, rate_hz: float) -> dict:
-    """p50, p99 and rate of ``engine`` for ``seconds``; ``rate_hz`` 0 is no bound, as the node's ``max_rate_hz``."""
+    """p50, p99 and rate of ``engine`` for ``seconds``; ``rate_hz`` 0 is no bound, as the node's
+    ``max_rate_hz``.
+    """
     times_ms, ended_s = [], time.monotonic() + seconds
     while time.monotonic() < ended_s or not times_ms:
         begun_s = time.monotonic()

@@ -13,12 +13,17 @@ def run(machine: Machine, note: Note) -> None:
     machine.attempt_each(note, _one)
 
 
-def _one(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
+def _one(
+    machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel
+) -> None:
     label, rounds = f"{runtime.label} {precision}", machine.rounds(ROUNDS)
     with machine.opened(runtime, loaded, 2, precision) as opened:
         engine, inside = opened.engine, look_into(opened.engine)
         expected = [(images, copies(engine.infer(images))) for images in opened.two]
-        note.check(bool(differences(expected[0][1], expected[1][1])), f"{label}: two inputs have two outputs")
+        note.check(
+            bool(differences(expected[0][1], expected[1][1])),
+            f"{label}: two inputs have two outputs",
+        )
         inside.poison()
         wrong, seen, before = 0, {}, machine.allocations()
         for _ in range(rounds):
@@ -26,9 +31,15 @@ def _one(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded:
                 inside.poison()
                 different = differences(vars_of(engine.infer(images)), outputs)
                 wrong, seen = wrong + bool(different), seen or different
-        note.check(not wrong, f"{label}: {2 * rounds} runs in turn, each output its input's", f"{wrong} runs: {seen}")
+        note.check(
+            not wrong,
+            f"{label}: {2 * rounds} runs in turn, each output its input's",
+            f"{wrong} runs: {seen}",
+        )
         taken = machine.allocations() - before
-        note.check(taken == 0, f"{label}: {2 * rounds} runs allocate nothing", f"{taken} allocations")
+        note.check(
+            taken == 0, f"{label}: {2 * rounds} runs allocate nothing", f"{taken} allocations"
+        )
 
 
 def vars_of(output) -> dict:

@@ -1,4 +1,6 @@
-"""How long a frame takes, of each runtime here, with and without its graph, in stages, and by torch.compile."""
+"""How long a frame takes, of each runtime here, with and without its graph, in stages, and by
+torch.compile.
+"""
 
 import copy
 import time
@@ -26,26 +28,57 @@ _LEAST_S, _COMPILE_S = 10.0, 45.0
 
 
 def run(machine: Machine, note: Note, name: str) -> None:
-    """``name``, a variant: each runtime's frame by graph, eager, in stages; then benchmarks/gpu_bench.py's rows."""
-    options = gpu_bench.parse(["--device", machine.device, "--out", str(machine.folder / "unused.json"), "--runs",
-                               str(machine.rounds(RUNS))])
+    """``name``, a variant: each runtime's frame by graph, eager, in stages; then
+    benchmarks/gpu_bench.py's rows.
+    """
+    options = gpu_bench.parse(
+        [
+            "--device",
+            machine.device,
+            "--out",
+            str(machine.folder / "unused.json"),
+            "--runs",
+            str(machine.rounds(RUNS)),
+        ]
+    )
     loaded, name = machine.random(name), name if machine.on_gpu else "test"
     for batch in BATCHES:
         for runtime in machine.real_runtimes:
             if note.time_left(_LEAST_S):
-                note.attempt(f"{runtime.label} batch {batch}",
-                             partial(frames, machine, note, runtime, loaded, name, batch))
+                note.attempt(
+                    f"{runtime.label} batch {batch}",
+                    partial(frames, machine, note, runtime, loaded, name, batch),
+                )
             else:
-                note.row({"model": name, "batch": batch, "runtime": runtime.label, "why_not": "no time was left"})
+                note.row(
+                    {
+                        "model": name,
+                        "batch": batch,
+                        "runtime": runtime.label,
+                        "why_not": "no time was left",
+                    }
+                )
     # Native only here: this loads cuBLAS, which nobody's memory should be charged for.
-    rates = {precision: gpu_bench.measured_rates(machine.device, precision)
-             for precision in machine.real_runtimes[0].precisions()}
+    rates = {
+        precision: gpu_bench.measured_rates(machine.device, precision)
+        for precision in machine.real_runtimes[0].precisions()
+    }
     note.figure("rates", {precision: vars(rate) for precision, rate in rates.items()})
     for batch in BATCHES:
         if note.time_left(_LEAST_S):
-            note.attempt(f"every runtime, batch {batch}", partial(_every_runtime, note, name, batch, options, rates))
+            note.attempt(
+                f"every runtime, batch {batch}",
+                partial(_every_runtime, note, name, batch, options, rates),
+            )
         else:
-            note.row({"model": name, "batch": batch, "runtime": "every runtime", "why_not": "no time was left"})
+            note.row(
+                {
+                    "model": name,
+                    "batch": batch,
+                    "runtime": "every runtime",
+                    "why_not": "no time was left",
+                }
+            )
 
 
 def _every_runtime(note: Note, name: str, batch: int, options, rates: dict) -> None:
@@ -53,21 +86,41 @@ def _every_runtime(note: Note, name: str, batch: int, options, rates: dict) -> N
         note.row({"mode": "as benchmarks/gpu_bench.py", **row})
 
 
-def frames(machine: Machine, note: Note, runtime: Runtime, loaded: LoadedModel, name: str, batch: int) -> None:
-    """Rows of one runtime in its fastest precision: a frame as it runs, the same launched one by one, its stages."""
+def frames(
+    machine: Machine, note: Note, runtime: Runtime, loaded: LoadedModel, name: str, batch: int
+) -> None:
+    """Rows of one runtime in its fastest precision: a frame as it runs, the same launched one by
+    one, its stages.
+    """
     precision, runs = runtime.precisions()[0], machine.rounds(RUNS)
     common = {"model": name, "batch": batch, "runtime": runtime.label, "precision": precision}
     with machine.opened(runtime, loaded, batch, precision) as opened:
         inside, images = look_into(opened.engine), opened.two[0]
         mode = "graph" if inside.is_graph() else "eager"
-        note.row({**common, "mode": mode, "note": opened.engine.note, "min_cosine": opened.report.min_cosine,
-                  **timed(lambda: opened.engine.infer(images), runs, batch), **stages_ms(inside, runs)})
+        note.row(
+            {
+                **common,
+                "mode": mode,
+                "note": opened.engine.note,
+                "min_cosine": opened.report.min_cosine,
+                **timed(lambda: opened.engine.infer(images), runs, batch),
+                **stages_ms(inside, runs),
+            }
+        )
         if mode == "graph":
-            note.row({**common, "mode": "eager", **timed(lambda: inside.eager_frame(images), runs, batch)})
+            note.row(
+                {
+                    **common,
+                    "mode": "eager",
+                    **timed(lambda: inside.eager_frame(images), runs, batch),
+                }
+            )
 
 
 def timed(run_frame: Callable[[], object], runs: int, batch: int) -> dict[str, float]:
-    """p50, p99, images a second, and ``cpu_ms``: the CPU time of the whole process for a frame, waiting included."""
+    """p50, p99, images a second, and ``cpu_ms``: the CPU time of the whole process for a frame,
+    waiting included.
+    """
     gpu_bench.timed(run_frame, min(runs, 20))  # warm
     begun_s, times_ms = time.process_time(), []
     for _ in range(runs):
@@ -78,7 +131,9 @@ def timed(run_frame: Callable[[], object], runs: int, batch: int) -> dict[str, f
 
 
 def stages_ms(inside: Inside, runs: int) -> dict[str, float]:
-    """The median time on the GPU of a frame's upload, compute and download, by CUDA events; empty without a GPU."""
+    """The median time on the GPU of a frame's upload, compute and download, by CUDA events; empty
+    without a GPU.
+    """
     stages, stream = inside.stages(), inside.stream()
     if not stages or not isinstance(stream, torch.cuda.Stream):
         return {}
@@ -103,14 +158,24 @@ def compiled(machine: Machine, note: Note, name: str) -> None:
     loaded, name = machine.random(name), name if machine.on_gpu else "test"
     for batch, mode in COMPILED:
         if note.time_left(_COMPILE_S):
-            note.attempt(f"torch.compile {mode}, batch {batch}",
-                         partial(_compiled, machine, note, loaded, name, batch, mode))
+            note.attempt(
+                f"torch.compile {mode}, batch {batch}",
+                partial(_compiled, machine, note, loaded, name, batch, mode),
+            )
         else:
-            note.row({"model": name, "batch": batch, "runtime": f"torch.compile {mode}", "why_not":
-                      f"less than {_COMPILE_S:g} s were left"})
+            note.row(
+                {
+                    "model": name,
+                    "batch": batch,
+                    "runtime": f"torch.compile {mode}",
+                    "why_not": f"less than {_COMPILE_S:g} s were left",
+                }
+            )
 
 
-def _compiled(machine: Machine, note: Note, loaded: LoadedModel, name: str, batch: int, mode: str) -> None:
+def _compiled(
+    machine: Machine, note: Note, loaded: LoadedModel, name: str, batch: int, mode: str
+) -> None:
     torch.compiler.reset()
     precision, runs = machine.real_runtimes[0].precisions()[0], machine.rounds(RUNS)
     source = machine.source(loaded, batch)
@@ -119,16 +184,29 @@ def _compiled(machine: Machine, note: Note, loaded: LoadedModel, name: str, batc
     graph.model.patch_embedding.unfolded = machine.on_gpu
     # On a CPU its plain form: what is shown there is that this program works.
     options = {"mode": mode} if machine.on_gpu else {"backend": "eager"}
-    frame = CompiledFrame(torch.compile(graph, dynamic=False, **options), graph.output_names, pictures[:batch],
-                          machine.device)
+    frame = CompiledFrame(
+        torch.compile(graph, dynamic=False, **options),
+        graph.output_names,
+        pictures[:batch],
+        machine.device,
+    )
     begun_s = time.perf_counter()
     for _ in range(3):
         frame.run(pictures[:batch])
     seconds = time.perf_counter() - begun_s
     report = measure(run_batches(frame.run, pictures, batch), source.reference(pictures))
-    note.row({"model": name, "batch": batch, "runtime": f"torch.compile {mode}", "precision": precision, "mode": mode,
-              "compile_s": seconds, "min_cosine": report.min_cosine,
-              **timed(lambda: frame.run(pictures[:batch]), runs, batch)})
+    note.row(
+        {
+            "model": name,
+            "batch": batch,
+            "runtime": f"torch.compile {mode}",
+            "precision": precision,
+            "mode": mode,
+            "compile_s": seconds,
+            "min_cosine": report.min_cosine,
+            **timed(lambda: frame.run(pictures[:batch]), runs, batch),
+        }
+    )
 
 
 class CompiledFrame:
@@ -147,9 +225,16 @@ class CompiledFrame:
             self._images.copy_(self._pinned, non_blocking=True)
             outputs = self._graph(self._images)
             if not self._results:
-                self._results = [torch.empty(o.shape, dtype=o.dtype, pin_memory=self._on_gpu) for o in outputs]
+                self._results = [
+                    torch.empty(o.shape, dtype=o.dtype, pin_memory=self._on_gpu) for o in outputs
+                ]
             for result, output in zip(self._results, outputs, strict=True):
                 result.copy_(output, non_blocking=True)
         if self._on_gpu:
             torch.cuda.current_stream().synchronize()
-        return EncoderOutput(**{name: result.numpy() for name, result in zip(self._names, self._results, strict=True)})
+        return EncoderOutput(
+            **{
+                name: result.numpy()
+                for name, result in zip(self._names, self._results, strict=True)
+            }
+        )

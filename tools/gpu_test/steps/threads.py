@@ -1,4 +1,6 @@
-"""Runs from other threads than the one that opened, and a recording while another thread takes memory."""
+"""Runs from other threads than the one that opened, and a recording while another thread takes
+memory.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,25 +26,46 @@ def run(machine: Machine, note: Note) -> None:
     for runtime in machine.runtimes:
         precision = runtime.precisions()[0]
         for what in (_second_thread, _two_engines, _recording):
-            note.attempt(f"{runtime.label} {precision}: {what.__name__.strip('_')}",
-                         partial(what, machine, note, runtime, precision, loaded))
+            note.attempt(
+                f"{runtime.label} {precision}: {what.__name__.strip('_')}",
+                partial(what, machine, note, runtime, precision, loaded),
+            )
 
 
-def _second_thread(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
+def _second_thread(
+    machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel
+) -> None:
     with machine.opened(runtime, loaded, 2, precision) as opened, ThreadPoolExecutor(1) as pool:
-        different = pool.submit(_run_in_turn, opened, machine.rounds(RUNS), _expected(opened)).result(_WAIT_S)
-        note.check(not different, f"{runtime.label} {precision}: a second thread gets the first one's outputs",
-                   different)
+        different = pool.submit(
+            _run_in_turn, opened, machine.rounds(RUNS), _expected(opened)
+        ).result(_WAIT_S)
+        note.check(
+            not different,
+            f"{runtime.label} {precision}: a second thread gets the first one's outputs",
+            different,
+        )
 
 
-def _two_engines(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
-    with machine.opened(runtime, loaded, 2, precision) as one, machine.opened(runtime, loaded, 1, precision) as other, \
-            ThreadPoolExecutor(2) as pool:
-        expected, runs = [(opened, _expected(opened)) for opened in (one, other)], machine.rounds(RUNS)
+def _two_engines(
+    machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel
+) -> None:
+    with (
+        machine.opened(runtime, loaded, 2, precision) as one,
+        machine.opened(runtime, loaded, 1, precision) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        expected, runs = (
+            [(opened, _expected(opened)) for opened in (one, other)],
+            machine.rounds(RUNS),
+        )
         waiting = [pool.submit(_run_in_turn, opened, runs, outputs) for opened, outputs in expected]
         for name, future in zip(("batch 2", "batch 1"), waiting, strict=True):
             different = future.result(_WAIT_S)
-            note.check(not different, f"{runtime.label} {precision}: two engines at once, {name}", different)
+            note.check(
+                not different,
+                f"{runtime.label} {precision}: two engines at once, {name}",
+                different,
+            )
 
 
 def _expected(opened: Opened) -> list:
@@ -72,18 +95,25 @@ class Allocator:
     def _take(self, count: int) -> None:
         for _ in range(count):
             number = len(self.blocks)
-            self.blocks.append(torch.full((_BLOCK_BYTES * (number + 1),), number, dtype=torch.uint8,
-                                          device=self._device))
+            self.blocks.append(
+                torch.full(
+                    (_BLOCK_BYTES * (number + 1),), number, dtype=torch.uint8, device=self._device
+                )
+            )
         if wrong := self.overwritten():
             raise RuntimeError(wrong)
 
     def overwritten(self) -> str:
         """Which blocks do not hold what was written to them, ``""`` for none."""
-        wrong = [number for number, block in enumerate(self.blocks) if not bool((block == number).all())]
+        wrong = [
+            number for number, block in enumerate(self.blocks) if not bool((block == number).all())
+        ]
         return f"blocks {wrong} of {len(self.blocks)} were overwritten" if wrong else ""
 
 
-def _recording(machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel) -> None:
+def _recording(
+    machine: Machine, note: Note, runtime: Runtime, precision: str, loaded: LoadedModel
+) -> None:
     label = f"{runtime.label} {precision}"
     with machine.opened(runtime, loaded, 2, precision) as quiet:
         expected = _expected(quiet)
@@ -98,12 +128,23 @@ def _recording(machine: Machine, note: Note, runtime: Runtime, precision: str, l
 
             return plain(run_beside, stream)
 
-        with patch.object(cuda_graph, "record", record), machine.opened(runtime, loaded, 2, precision) as opened:
+        with (
+            patch.object(cuda_graph, "record", record),
+            machine.opened(runtime, loaded, 2, precision) as opened,
+        ):
             if machine.on_gpu:
-                note.check(look_into(opened.engine).is_graph() and len(allocator.blocks) == 4,
-                           f"{label}: recorded while another thread takes memory", opened.engine.note)
+                note.check(
+                    look_into(opened.engine).is_graph() and len(allocator.blocks) == 4,
+                    f"{label}: recorded while another thread takes memory",
+                    opened.engine.note,
+                )
             different = _run_in_turn(opened, 20, expected)
-            note.check(not different, f"{label}: its outputs are those of a quiet recording", different)
+            note.check(
+                not different, f"{label}: its outputs are those of a quiet recording", different
+            )
             allocator.take(1)
-            note.check(not allocator.overwritten(), f"{label}: the other thread's memory is its own",
-                       allocator.overwritten())
+            note.check(
+                not allocator.overwritten(),
+                f"{label}: the other thread's memory is its own",
+                allocator.overwritten(),
+            )

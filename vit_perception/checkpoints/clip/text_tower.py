@@ -1,7 +1,7 @@
 """The text tower beside an image tower: prompts to vectors, with the checkpoint's own tokenizer.
 
-The tower and the tokenizer are those of ``transformers``, which is needed for nothing else; the weights come from the
-same file as the image tower's, read by this package. Nothing is fetched.
+The tower and the tokenizer are those of ``transformers``, which is needed for nothing else; the
+weights come from the same file as the image tower's, read by this package. Nothing is fetched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,28 +12,45 @@ from typing import Any
 import numpy as np
 import torch
 
-from vit_perception.files import telemetry
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found, is_there
 from vit_perception.checkpoints.load_strict import load_strict
+from vit_perception.files import telemetry
 from vit_perception.files.errors import InvalidValue, UserError
 from vit_perception.files.regular_files import IrregularFile, check_itself
 
-# Families whose files hold a text tower that is read -> what a folder must hold for the tokenizer, one of each group.
-TOKENIZER_FILES = {"clip": (("tokenizer.json",), ("vocab.json", "merges.txt")),
-                   "siglip": (("tokenizer.json",), ("spiece.model",))}
+# Families whose files hold a text tower that is read -> what a folder must hold for the tokenizer,
+# one of each group.
+TOKENIZER_FILES = {
+    "clip": (("tokenizer.json",), ("vocab.json", "merges.txt")),
+    "siglip": (("tokenizer.json",), ("spiece.model",)),
+}
 _PREFIX, _BATCH = "text_model.", 64
 # What a tower is made of. Others name kernels, or classes of a repository's own.
-_TEXT_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                "max_position_embeddings", "hidden_act", "layer_norm_eps", "projection_dim", "projection_size",
-                "pad_token_id", "bos_token_id", "eos_token_id")
+_TEXT_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "hidden_act",
+    "layer_norm_eps",
+    "projection_dim",
+    "projection_size",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+)
 # That of the largest vocabularies takes 40 MB.
 _MOST_TOKENIZER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class TextVectors:
-    """``vectors`` (N, E) float32 of N prompts, not of unit length; logits are ``scale`` · cosine + ``bias``."""
+    """``vectors`` (N, E) float32 of N prompts, not of unit length; logits are ``scale`` · cosine +
+    ``bias``.
+    """
 
     vectors: np.ndarray
     scale: float
@@ -43,28 +60,36 @@ class TextVectors:
 def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVectors:
     """The vectors of ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
 
-    Raises CheckpointError naming the file and what it lacks: the tower, the tokenizer, the package transformers; and
-    a prompt that is longer than the tower can read.
+    Raises CheckpointError naming the file and what it lacks: the tower, the tokenizer, the package
+    transformers; and a prompt that is longer than the tower can read.
     """
     _check_files(found, family)
     telemetry.off()
     try:
         import transformers
     except ImportError as error:
-        raise CheckpointError("zero_shot.labels need the package transformers, whose text towers turn them into "
-                              "vectors: pip install transformers") from error
+        raise CheckpointError(
+            "zero_shot.labels need the package transformers, whose text towers turn them into "
+            "vectors: pip install transformers"
+        ) from error
     transformers.logging.set_verbosity_error()
-    kind = {"clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
-            "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel)}[family]
+    kind = {
+        "clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
+        "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel),
+    }[family]
     config, shapes = _config_and_shapes(found, family, *kind)
     # Version 4 of transformers has the prefix in its modules, too.
     prefix = "" if next(iter(shapes)).startswith(_PREFIX) else _PREFIX
     for name, shape in shapes.items():
         if prefix + name in found.tensors and found.shape(prefix + name) != shape:
-            raise CheckpointError(f"{found.path}: {prefix}{name} is {found.shape(prefix + name)}; accepted: {shape}, "
-                                  "by text_config of config.json")
+            raise CheckpointError(
+                f"{found.path}: {prefix}{name} is {found.shape(prefix + name)}; accepted: {shape}, "
+                "by text_config of config.json"
+            )
     model = kind[1](config).eval().requires_grad_(False)
-    tensors = {name: found.tensors[prefix + name] for name in shapes if prefix + name in found.tensors}
+    tensors = {
+        name: found.tensors[prefix + name] for name in shapes if prefix + name in found.tensors
+    }
     load_strict(model, tensors, f"{found.path} (text tower)")
     vectors = _run(model, _tokens(found, family, prompts, config.max_position_embeddings))
     if family == "clip":
@@ -73,23 +98,33 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
     return TextVectors(vectors.numpy(), found.tensors["logit_scale"].float().exp().item(), bias)
 
 
-def _config_and_shapes(found: Found, family: str, config_class: Any, model_class: Any
-                       ) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """The tower's config and the shapes of its tensors, without allocating what config.json claims. CheckpointError."""
+def _config_and_shapes(
+    found: Found, family: str, config_class: Any, model_class: Any
+) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The tower's config and the shapes of its tensors, without allocating what config.json claims.
+    CheckpointError.
+    """
     try:
         config = config_class(text_config=_text_fields(found.config)).text_config
         _check_sizes(found, family, config)
         with torch.device("meta"):
-            return config, {name: tuple(tensor.shape) for name, tensor in model_class(config).state_dict().items()}
+            return config, {
+                name: tuple(tensor.shape)
+                for name, tensor in model_class(config).state_dict().items()
+            }
     except UserError:
         raise
     except Exception as error:  # transformers' own checks, and torch's of sizes
-        raise CheckpointError(f"{found.folder / CONFIG_FILE}: text_config: {first_line(error)[:200]}; accepted: that "
-                              "of a text tower which transformers reads") from error
+        raise CheckpointError(
+            f"{found.folder / CONFIG_FILE}: text_config: {first_line(error)[:200]}; accepted: that "
+            "of a text tower which transformers reads"
+        ) from error
 
 
 def _text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of config.json that describes the text tower, without what would make transformers fetch or run code."""
+    """The part of config.json that describes the text tower, without what would make transformers
+    fetch or run code.
+    """
     given = fields.get("text_config") or {}
     if not isinstance(given, Mapping):
         raise InvalidValue(f"text_config of config.json is {given!r:.80}; accepted: an object")
@@ -97,14 +132,18 @@ def _text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tokenizer_paths(found: Found) -> tuple[str, ...]:
-    """The names of the files beside the weights that a tokenizer may be made from, those that are there."""
+    """The names of the files beside the weights that a tokenizer may be made from, those that are
+    there.
+    """
     names = {name for groups in TOKENIZER_FILES.values() for group in groups for name in group}
     names |= {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
     return tuple(sorted(name for name in names if _is_usable(found.folder / name)))
 
 
 def _is_usable(path: Path) -> bool:
-    """Whether a file of the tokenizer is there. Raises CheckpointError for what only stands for it, or is too long."""
+    """Whether a file of the tokenizer is there. Raises CheckpointError for what only stands for it,
+    or is too long.
+    """
     if not is_there(path):
         return False
     try:
@@ -112,7 +151,9 @@ def _is_usable(path: Path) -> bool:
     except IrregularFile as error:
         raise CheckpointError(str(error)) from error
     if length > _MOST_TOKENIZER_BYTES:
-        raise CheckpointError(f"{path} is {length} bytes long; accepted: up to {_MOST_TOKENIZER_BYTES}")
+        raise CheckpointError(
+            f"{path} is {length} bytes long; accepted: up to {_MOST_TOKENIZER_BYTES}"
+        )
     return True
 
 
@@ -121,24 +162,37 @@ def _check_files(found: Found, family: str) -> None:
     whole += ["text_projection.weight"] if family == "clip" else ["logit_bias"]
     missing = [name for name in whole if name not in found.tensors]
     if missing:
-        raise CheckpointError(f"{found.path} has no tensor {', '.join(missing)}: it is an image tower alone; accepted "
-                              "with zero_shot.labels: a whole CLIP or SigLIP, image and text")
+        raise CheckpointError(
+            f"{found.path} has no tensor {', '.join(missing)}: it is an image tower alone; "
+            "accepted "
+            "with zero_shot.labels: a whole CLIP or SigLIP, image and text"
+        )
     groups = TOKENIZER_FILES[family]
     there = tokenizer_paths(found)
     if not any(all(name in there for name in group) for group in groups):
-        raise CheckpointError(f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
-                              "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
-                              "published them, beside the weights")
+        raise CheckpointError(
+            f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
+            "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
+            "published them, beside the weights"
+        )
 
 
 def _check_sizes(found: Found, family: str, config: Any) -> None:
-    """What the file holds beside the tower, and the sizes that config.json claims before anything is made of them."""
+    """What the file holds beside the tower, and the sizes that config.json claims before anything
+    is made of them.
+    """
     path, table = found.path, "text_model.embeddings.token_embedding.weight"
     depth = found.count(f"{_PREFIX}encoder.layers.")
-    if config.num_hidden_layers != depth or found.shape(table) != (config.vocab_size, config.hidden_size):
-        raise CheckpointError(f"{path}: text_config of config.json has num_hidden_layers {config.num_hidden_layers}, "
-                              f"vocab_size {config.vocab_size} and hidden_size {config.hidden_size}; accepted: {depth} "
-                              f"and {found.shape(table)}, as the file holds")
+    if config.num_hidden_layers != depth or found.shape(table) != (
+        config.vocab_size,
+        config.hidden_size,
+    ):
+        raise CheckpointError(
+            f"{path}: text_config of config.json has num_hidden_layers {config.num_hidden_layers}, "
+            f"vocab_size {config.vocab_size} and hidden_size {config.hidden_size}; accepted: "
+            f"{depth} "
+            f"and {found.shape(table)}, as the file holds"
+        )
     if family == "clip":
         width = found.shape("visual_projection.weight")[0]
         _check_numbers(found, "text_projection.weight", (width, config.hidden_size))
@@ -149,10 +203,14 @@ def _check_sizes(found: Found, family: str, config: Any) -> None:
 def _check_numbers(found: Found, name: str, shape: tuple[int, ...]) -> None:
     tensor, accepted = found.tensors[name], shape or "one number"
     if tuple(tensor.shape) != shape and (shape or tensor.numel() != 1):
-        raise CheckpointError(f"{found.path}: {name} has the shape {tuple(tensor.shape)}; accepted: {accepted}")
+        raise CheckpointError(
+            f"{found.path}: {name} has the shape {tuple(tensor.shape)}; accepted: {accepted}"
+        )
     if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{found.path}: {name} is of {tensor.dtype} or holds NaN or infinity; accepted: finite "
-                              "numbers")
+        raise CheckpointError(
+            f"{found.path}: {name} is of {tensor.dtype} or holds NaN or infinity; accepted: finite "
+            "numbers"
+        )
 
 
 def _tokens(found: Found, family: str, prompts: Sequence[str], longest: int) -> Any:
@@ -160,23 +218,40 @@ def _tokens(found: Found, family: str, prompts: Sequence[str], longest: int) -> 
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(found.folder), local_files_only=True,
-                                                               trust_remote_code=False)
-    except Exception as error:  # the library raises OSError, ValueError, ImportError and others for a damaged file
-        raise CheckpointError(f"{found.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
-                              f"{transformers.__version__} reads") from error
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(found.folder), local_files_only=True, trust_remote_code=False
+        )
+    except (
+        Exception
+    ) as error:  # the library raises OSError, ValueError, ImportError and others for a damaged file
+        raise CheckpointError(
+            f"{found.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
+            f"{transformers.__version__} reads"
+        ) from error
     lengths = [len(tokens) for tokens in tokenizer(list(prompts))["input_ids"]]
     if max(lengths) > longest:
         prompt = prompts[lengths.index(max(lengths))]
-        raise CheckpointError(f"the prompt {prompt!r} is {max(lengths)} tokens long; accepted by {found.name}: up to "
-                              f"{longest}")
-    padding = {"padding": "max_length", "max_length": longest} if family == "siglip" else {"padding": True}
+        raise CheckpointError(
+            f"the prompt {prompt!r} is {max(lengths)} tokens long; accepted by {found.name}: up to "
+            f"{longest}"
+        )
+    padding = (
+        {"padding": "max_length", "max_length": longest}
+        if family == "siglip"
+        else {"padding": True}
+    )
     return tokenizer(list(prompts), return_tensors="pt", **padding)
 
 
 @torch.no_grad()
 def _run(model: torch.nn.Module, tokens: Any) -> torch.Tensor:
     count = len(tokens["input_ids"])
-    batches = [{name: values[start:start + _BATCH] for name, values in tokens.items()
-                if name in ("input_ids", "attention_mask")} for start in range(0, count, _BATCH)]
+    batches = [
+        {
+            name: values[start : start + _BATCH]
+            for name, values in tokens.items()
+            if name in ("input_ids", "attention_mask")
+        }
+        for start in range(0, count, _BATCH)
+    ]
     return torch.cat([model(**batch).pooler_output.float() for batch in batches])

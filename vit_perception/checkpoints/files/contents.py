@@ -1,4 +1,6 @@
-"""What a weights file holds, whatever its format: tensors by name, each read when it is asked for."""
+"""What a weights file holds, whatever its format: tensors by name, each read when it is asked
+for.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +11,18 @@ from vit_perception.checkpoints.errors import CheckpointError, first_line
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each read when it is asked for. An error in one becomes a CheckpointError that names it.
+    """Tensors by name, each read when it is asked for. An error in one becomes a CheckpointError
+    that names it.
 
     ``shapes`` are those that the format tells without reading the tensor.
     """
 
-    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], source: str,
-                 shapes: Mapping[str, tuple[int, ...]] | None = None):
+    def __init__(
+        self,
+        readers: Mapping[str, Callable[[], Tensor]],
+        source: str,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ):
         self._readers, self._source, self._shapes = dict(readers), source, dict(shapes or {})
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -26,8 +33,12 @@ class LazyTensors(Mapping[str, Tensor]):
         reader = self._readers[name]
         try:
             return reader()
-        except Exception as error:  # each library and each kind of damage has an exception class of its own
-            raise CheckpointError(f"{self._source}: {name}: {first_line(error)}; accepted: a whole file") from error
+        except (
+            Exception
+        ) as error:  # each library and each kind of damage has an exception class of its own
+            raise CheckpointError(
+                f"{self._source}: {name}: {first_line(error)}; accepted: a whole file"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
@@ -43,7 +54,9 @@ def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a weights file holds: ``tensors`` by its own names, and the texts beside them, by name."""
+    """What a weights file holds: ``tensors`` by its own names, and the texts beside them, by
+    name.
+    """
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)

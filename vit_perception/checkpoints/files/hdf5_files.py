@@ -1,4 +1,6 @@
-"""HDF5 files (.h5), which Keras writes, as tensors by the path of each data set; https://docs.h5py.org."""
+"""HDF5 files (.h5), which Keras writes, as tensors by the path of each data set;
+https://docs.h5py.org.
+"""
 
 import subprocess
 import sys
@@ -18,11 +20,12 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import check_regular
 from vit_perception.files.safetensors_header import LONGEST_NAME, MOST_TENSORS
 
-# Filters of h5py's writers that are undone here: the others unpack to a size that nothing tells before.
+# Filters of h5py's writers that are undone here: the others unpack to a size that nothing tells
+# before.
 _GZIP, _SHUFFLE, _CHECKSUM = 1, 2, 3
 _MOST_CHUNKS = 100_000
-# A damaged file can send the library into a loop without an end, or crash it. So a process of its own looks first, for
-# some seconds of computing time, however busy the machine is.
+# A damaged file can send the library into a loop without an end, or crash it. So a process of its
+# own looks first, for some seconds of computing time, however busy the machine is.
 _LOOK = """
 import resource, sys, time, h5py
 most_s = int(time.process_time()) + 2
@@ -38,11 +41,12 @@ with h5py.File(sys.argv[1], "r") as file:
 
 
 def read_hdf5(path: Path) -> Contents:
-    """Data sets of numbers by ``group/name``, each read when it is asked for; texts of the root are metadata.
+    """Data sets of numbers by ``group/name``, each read when it is asked for; texts of the root are
+    metadata.
 
-    Links, virtual data sets and data kept in other files are refused: they would read what is no part of the file; so
-    is what lies in the file once and is named twice, or would unpack to more than the file's length warrants.
-    Raises CheckpointError, also where the package h5py is missing.
+    Links, virtual data sets and data kept in other files are refused: they would read what is no
+    part of the file; so is what lies in the file once and is named twice, or would unpack to more
+    than the file's length warrants. Raises CheckpointError, also where the package h5py is missing.
     """
     try:
         import h5py
@@ -57,62 +61,96 @@ def read_hdf5(path: Path) -> Contents:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: {first_line(error)}; accepted: a whole HDF5 file of weights") from error
-    return Contents(LazyTensors(readers, str(path), {name: dataset.shape for name, dataset in datasets.items()}),
-                    metadata)
+        raise CheckpointError(
+            f"{path}: {first_line(error)}; accepted: a whole HDF5 file of weights"
+        ) from error
+    return Contents(
+        LazyTensors(
+            readers, str(path), {name: dataset.shape for name, dataset in datasets.items()}
+        ),
+        metadata,
+    )
 
 
 def _look_first(path: Path) -> None:
-    """Raise CheckpointError where the library crashes or does not come to an end; its errors are raised later."""
+    """Raise CheckpointError where the library crashes or does not come to an end; its errors are
+    raised later.
+    """
     run = subprocess.run([sys.executable, "-c", _LOOK, str(path)], capture_output=True)
     if run.returncode < 0:
-        raise CheckpointError(f"{path}: the library of HDF5 crashes on it, or does not come to an end; accepted: a "
-                              "whole HDF5 file of weights")
+        raise CheckpointError(
+            f"{path}: the library of HDF5 crashes on it, or does not come to an end; accepted: a "
+            "whole HDF5 file of weights"
+        )
 
 
 def _datasets(file: Any, path: Path, h5py: Any) -> Iterator[tuple[str, Any]]:
-    length, unpacked, waiting, visited = check_regular(path), 0, [("", file)], {h5py.h5o.get_info(file.id).addr}
+    length, unpacked, waiting, visited = (
+        check_regular(path),
+        0,
+        [("", file)],
+        {h5py.h5o.get_info(file.id).addr},
+    )
     while waiting:
         prefix, group = waiting.pop()
         for name in group:
             link, full = group.get(name, getlink=True), f"{prefix}{name}"
             if not isinstance(link, h5py.HardLink):
-                raise CheckpointError(f"{path}: {full} is a link to {getattr(link, 'filename', '')}{link.path}; "
-                                      "accepted: data sets that lie in the file itself")
+                raise CheckpointError(
+                    f"{path}: {full} is a link to {getattr(link, 'filename', '')}{link.path}; "
+                    "accepted: data sets that lie in the file itself"
+                )
             held = group[name]
             address = h5py.h5o.get_info(held.id).addr
             if address in visited:
-                raise CheckpointError(f"{path}: {full} is in the file twice, by another name; accepted: a tree of "
-                                      "groups, with each data set once")
+                raise CheckpointError(
+                    f"{path}: {full} is in the file twice, by another name; accepted: a tree of "
+                    "groups, with each data set once"
+                )
             visited.add(address)
             if len(visited) > MOST_TENSORS or len(full) > LONGEST_NAME:
-                raise CheckpointError(f"{path} holds more than {MOST_TENSORS} groups and data sets, or a path of more "
-                                      f"than {LONGEST_NAME} letters; accepted: up to these")
+                raise CheckpointError(
+                    f"{path} holds more than {MOST_TENSORS} groups and data sets, or a path of "
+                    "more "
+                    f"than {LONGEST_NAME} letters; accepted: up to these"
+                )
             if isinstance(held, h5py.Group):
                 waiting.append((f"{full}/", held))
                 continue
             _check(held, full, path, length)
             unpacked += held.nbytes
             if unpacked > LARGEST_EXPANSION * length:
-                raise CheckpointError(f"{path}: its {length} bytes would unpack to more than {unpacked}; accepted: at "
-                                      f"most {LARGEST_EXPANSION} times the file's own length")
+                raise CheckpointError(
+                    f"{path}: its {length} bytes would unpack to more than {unpacked}; accepted: "
+                    "at "
+                    f"most {LARGEST_EXPANSION} times the file's own length"
+                )
             yield full, held
 
 
 def _check(dataset: Any, name: str, path: Path, length: int) -> None:
     if getattr(dataset, "is_virtual", False) or getattr(dataset, "external", None):
-        raise CheckpointError(f"{path}: {name} is kept in other files; accepted: data sets that lie in the file itself")
+        raise CheckpointError(
+            f"{path}: {name} is kept in other files; accepted: data sets that lie in the file "
+            "itself"
+        )
     if getattr(dataset, "dtype", None) is None or dataset.dtype.kind not in "fiub":
-        raise CheckpointError(f"{path}: {name} is of {getattr(dataset, 'dtype', 'no type')}; accepted: numbers")
+        raise CheckpointError(
+            f"{path}: {name} is of {getattr(dataset, 'dtype', 'no type')}; accepted: numbers"
+        )
     stored, unpacked = dataset.id.get_storage_size(), dataset.nbytes
     if stored > length or unpacked > LARGEST_EXPANSION * stored:
-        raise CheckpointError(f"{path}: {name} would unpack from {stored} bytes to {unpacked}; accepted: at most "
-                              f"{LARGEST_EXPANSION} times what the file of {length} bytes holds")
+        raise CheckpointError(
+            f"{path}: {name} would unpack from {stored} bytes to {unpacked}; accepted: at most "
+            f"{LARGEST_EXPANSION} times what the file of {length} bytes holds"
+        )
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
     if not set(filters) <= {_GZIP, _SHUFFLE, _CHECKSUM} or filters.count(_GZIP) > 1:
-        raise CheckpointError(f"{path}: {name} is packed by the filters {filters} of HDF5; accepted: none, or gzip "
-                              f"({_GZIP}) with shuffle ({_SHUFFLE}) and checksums ({_CHECKSUM})")
+        raise CheckpointError(
+            f"{path}: {name} is packed by the filters {filters} of HDF5; accepted: none, or gzip "
+            f"({_GZIP}) with shuffle ({_SHUFFLE}) and checksums ({_CHECKSUM})"
+        )
 
 
 def _tensor(dataset: Any) -> Tensor:
@@ -122,7 +160,9 @@ def _tensor(dataset: Any) -> Tensor:
 
 
 def _check_chunks(dataset: Any) -> None:
-    """Raise ValueError where a packed chunk holds more than a chunk: the library would unpack all of it."""
+    """Raise ValueError where a packed chunk holds more than a chunk: the library would unpack all
+    of it.
+    """
     if dataset.chunks is None or dataset.compression is None:
         return
     chunk_bytes = dataset.dtype.itemsize
@@ -140,7 +180,7 @@ def _check_chunks(dataset: Any) -> None:
         mask, packed = dataset.id.read_direct_chunk(place)
         if mask & (1 << filters.index(_GZIP)):  # this chunk was left as it was
             continue
-        packed = packed[:-4] if _CHECKSUM in filters[filters.index(_GZIP):] else packed
+        packed = packed[:-4] if _CHECKSUM in filters[filters.index(_GZIP) :] else packed
         unpacker = zlib.decompressobj()
         if len(unpacker.decompress(packed, chunk_bytes + 1)) > chunk_bytes:
             raise InvalidValue(f"a chunk of {chunk_bytes} bytes would unpack to more")
@@ -150,6 +190,11 @@ def _texts(attributes: Any, h5py: Any) -> Iterator[tuple[str, str]]:
     """The single texts: an attribute of many may name one long text a thousand times."""
     for name in attributes:
         held = attributes.get_id(name)
-        if held.shape == () and (h5py.check_string_dtype(held.dtype) is not None or held.dtype.kind == "S"):
+        if held.shape == () and (
+            h5py.check_string_dtype(held.dtype) is not None or held.dtype.kind == "S"
+        ):
             value = attributes[name]
-            yield name, value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+            yield (
+                name,
+                value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value),
+            )

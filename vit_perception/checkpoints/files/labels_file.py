@@ -8,7 +8,8 @@ LABELS_FILE = "labels.txt"
 
 
 def labels_beside(found: Found, classes: int) -> tuple[str, ...]:
-    """The names in ``<weights file>.labels.txt`` or ``labels.txt``; ``class 0`` and on where there is neither.
+    """The names in ``<weights file>.labels.txt`` or ``labels.txt``; ``class 0`` and on where there
+    is neither.
 
     Raises CheckpointError where the file does not hold ``classes`` names.
     """
@@ -19,6 +20,8 @@ def labels_beside(found: Found, classes: int) -> tuple[str, ...]:
             except IrregularFile as error:
                 raise CheckpointError(str(error)) from error
             if len(names) != classes or not all(name.strip() for name in names):
-                raise CheckpointError(f"{path} holds {len(names)} lines; accepted: {classes} class names, one a line")
+                raise CheckpointError(
+                    f"{path} holds {len(names)} lines; accepted: {classes} class names, one a line"
+                )
             return tuple(name.strip() for name in names)
     return tuple(f"class {index}" for index in range(classes))

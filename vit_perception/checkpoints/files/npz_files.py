@@ -19,7 +19,9 @@ from vit_perception.files.regular_files import check_itself, open_regular
 
 
 def read_npz(path: Path) -> Contents:
-    """A NumPy archive, each array read when it is asked for; arrays of Python objects (pickles) are refused."""
+    """A NumPy archive, each array read when it is asked for; arrays of Python objects (pickles) are
+    refused.
+    """
     try:
         file = open_regular(path)  # the archive reads it as long as its arrays are asked for
         length = check_itself(path)
@@ -32,7 +34,9 @@ def read_npz(path: Path) -> Contents:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: {first_line(error)}; accepted: a whole .npz file of numbers") from error
+        raise CheckpointError(
+            f"{path}: {first_line(error)}; accepted: a whole .npz file of numbers"
+        ) from error
     readers = {name: partial(_array, archive, entry) for name, entry in entries.items()}
     return Contents(LazyTensors(readers, str(path), shapes))
 
@@ -44,7 +48,10 @@ def _checked_shape(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[in
     if dtype.kind not in "fiub":
         raise InvalidValue(f"{entry.filename} is of {dtype}, not numbers")
     if declared != entry.file_size or min(shape, default=0) < 0:
-        raise InvalidValue(f"{entry.filename} declares {shape} {dtype}, which its {entry.file_size} bytes do not hold")
+        raise InvalidValue(
+            f"{entry.filename} declares {shape} {dtype}, which its {entry.file_size} bytes do not "
+            "hold"
+        )
     return tuple(shape)
 
 
@@ -52,7 +59,11 @@ def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise InvalidValue(f"format version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     return read(file)
 
 

@@ -1,7 +1,8 @@
-"""Zip archives, as ``.npz`` and torch files are, whose directory is checked before anything in them is unpacked.
+"""Zip archives, as ``.npz`` and torch files are, whose directory is checked before anything in them
+is unpacked.
 
-An entry may say that it unpacks to little, and unpack to gigabytes. So what is read here is stored or deflated,
-deflated data are unpacked piece by piece, and no more than the directory says.
+An entry may say that it unpacks to little, and unpack to gigabytes. So what is read here is stored
+or deflated, deflated data are unpacked piece by piece, and no more than the directory says.
 """
 
 import struct
@@ -14,31 +15,47 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.safetensors_header import LONGEST_NAME, MOST_TENSORS
 
-# Trained float32 weights hardly compress; what unpacks to more than this many times its file is no checkpoint.
+# Trained float32 weights hardly compress; what unpacks to more than this many times its file is no
+# checkpoint.
 LARGEST_EXPANSION = 4
 # The directory is read in one piece; a file may say that it has one of gigabytes.
 _MOST_DIRECTORY_BYTES = 16 << 20
-_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bzip2",
-            zipfile.ZIP_LZMA: "lzma", 93: "zstd"}
+_METHODS = {
+    zipfile.ZIP_STORED: "stored",
+    zipfile.ZIP_DEFLATED: "deflate",
+    zipfile.ZIP_BZIP2: "bzip2",
+    zipfile.ZIP_LZMA: "lzma",
+    93: "zstd",
+}
 _LOCAL = struct.Struct("<4s22xHH")
 
 
 class _BoundedReads:
-    """A file that refuses to give much at once: whoever asks for it believes what the file says of itself."""
+    """A file that refuses to give much at once: whoever asks for it believes what the file says of
+    itself.
+    """
 
     def __init__(self, file: BinaryIO):
         self._file = file
-        self.seek, self.tell, self.close, self.seekable = file.seek, file.tell, file.close, file.seekable
+        self.seek, self.tell, self.close, self.seekable = (
+            file.seek,
+            file.tell,
+            file.close,
+            file.seekable,
+        )
 
     def read(self, size: int = -1) -> bytes:
-        content = self._file.read(_MOST_DIRECTORY_BYTES + 1 if size < 0 else min(size, _MOST_DIRECTORY_BYTES + 1))
+        content = self._file.read(
+            _MOST_DIRECTORY_BYTES + 1 if size < 0 else min(size, _MOST_DIRECTORY_BYTES + 1)
+        )
         if len(content) > _MOST_DIRECTORY_BYTES:
             raise InvalidValue(f"its directory is longer than {_MOST_DIRECTORY_BYTES} bytes")
         return content
 
 
 def open_zip(file: BinaryIO, path: Path) -> zipfile.ZipFile:
-    """The archive in ``file``, with few enough entries, of one name each, that do not lie over each other.
+    """The archive in ``file``, with few enough entries, of one name each, that do not lie over each
+    other.
 
     Raises CheckpointError; what zipfile raises for a damaged directory passes through.
     """
@@ -46,43 +63,63 @@ def open_zip(file: BinaryIO, path: Path) -> zipfile.ZipFile:
     entries = archive.infolist()
     names = {entry.filename for entry in entries}
     if len(entries) > MOST_TENSORS:
-        raise CheckpointError(f"{path} holds {len(entries)} entries; accepted: up to {MOST_TENSORS}")
+        raise CheckpointError(
+            f"{path} holds {len(entries)} entries; accepted: up to {MOST_TENSORS}"
+        )
     if len(names) != len(entries):
         raise CheckpointError(f"{path} holds two entries of one name; accepted: each once")
     long = next((name for name in names if len(name) > LONGEST_NAME), None)
     if long:
-        raise CheckpointError(f"{path}: an entry's name is {len(long)} letters long; accepted: up to {LONGEST_NAME}")
+        raise CheckpointError(
+            f"{path}: an entry's name is {len(long)} letters long; accepted: up to {LONGEST_NAME}"
+        )
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
-            raise CheckpointError(f"{path}: {entry.filename} lies over another entry; accepted: entries behind each "
-                                  "other")
+            raise CheckpointError(
+                f"{path}: {entry.filename} lies over another entry; accepted: entries behind each "
+                "other"
+            )
         end = entry.header_offset + _LOCAL.size + entry.compress_size
     return archive
 
 
-def check_entries(entries: Sequence[zipfile.ZipInfo], path: Path, length: int, accepted: str) -> None:
-    """Raise CheckpointError where ``entries`` are packed in another way than ``accepted`` ("stored" or "deflate"),
-    or would unpack to more than the file's ``length`` in bytes warrants."""
+def check_entries(
+    entries: Sequence[zipfile.ZipInfo], path: Path, length: int, accepted: str
+) -> None:
+    """Raise CheckpointError where ``entries`` are packed in another way than ``accepted`` ("stored"
+    or "deflate"), or would unpack to more than the file's ``length`` in bytes warrants.
+    """
     methods = ("stored", "deflate") if accepted == "deflate" else (accepted,)
     for entry in entries:
         method = _METHODS.get(entry.compress_type, f"method {entry.compress_type}")
         if entry.flag_bits & 1:
-            raise CheckpointError(f"{path}: {entry.filename} is encrypted; accepted: entries that are not")
+            raise CheckpointError(
+                f"{path}: {entry.filename} is encrypted; accepted: entries that are not"
+            )
         if method not in methods:
-            raise CheckpointError(f"{path}: {entry.filename} is compressed by {method}; accepted: "
-                                  f"{' or '.join(methods)}, as its writers do")
+            raise CheckpointError(
+                f"{path}: {entry.filename} is compressed by {method}; accepted: "
+                f"{' or '.join(methods)}, as its writers do"
+            )
         if method == "stored" and entry.file_size != entry.compress_size:
-            raise CheckpointError(f"{path}: {entry.filename} is stored in {entry.compress_size} bytes and said to hold "
-                                  f"{entry.file_size}; accepted: as many of each")
+            raise CheckpointError(
+                f"{path}: {entry.filename} is stored in {entry.compress_size} bytes and said to "
+                "hold "
+                f"{entry.file_size}; accepted: as many of each"
+            )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > LARGEST_EXPANSION * length:
-        raise CheckpointError(f"{path}: its {length} bytes would unpack to {unpacked}; accepted: at most "
-                              f"{LARGEST_EXPANSION} times the file's own length")
+        raise CheckpointError(
+            f"{path}: its {length} bytes would unpack to {unpacked}; accepted: at most "
+            f"{LARGEST_EXPANSION} times the file's own length"
+        )
 
 
 def stored_at(file: BinaryIO, entry: zipfile.ZipInfo, length: int) -> int:
-    """Where the bytes of a stored entry begin. Raises ValueError where they do not lie in the file."""
+    """Where the bytes of a stored entry begin. Raises ValueError where they do not lie in the
+    file.
+    """
     file.seek(entry.header_offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):

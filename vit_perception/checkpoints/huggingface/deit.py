@@ -1,4 +1,5 @@
-"""Hugging Face ``deit`` checkpoints (facebook/deit-*-distilled-*): ViT's names, a distillation token and its head.
+"""Hugging Face ``deit`` checkpoints (facebook/deit-*-distilled-*): ViT's names, a distillation
+token and its head.
 
 Models without a distillation token (facebook/deit-base-patch16-224) have the ``model_type`` "vit".
 """
@@ -7,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vit_perception.checkpoints.huggingface import vit as huggingface_vit
 from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_and_norm_names
 from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.huggingface import vit as huggingface_vit
 from vit_perception.checkpoints.huggingface.family import HuggingFace
 from vit_perception.model.vision_transformer import ViTConfig
 
@@ -22,15 +23,24 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 def key_map(config: ViTConfig) -> KeyMap:
     """Every name a file may use -> the model's name."""
     heads = {"cls_classifier": ("head",), "distillation_classifier": ("head_distillation",)}
-    return {**huggingface_vit.key_map(config), "embeddings.distillation_token": ("distillation_token",),
-            **linear_and_norm_names(heads)}
+    return {
+        **huggingface_vit.key_map(config),
+        "embeddings.distillation_token": ("distillation_token",),
+        **linear_and_norm_names(heads),
+    }
 
 
 MARKS = ("embeddings.distillation_token", *huggingface_vit.MARKS)
 # A model with one linear head, which sees the CLS token.
 _PLAIN = HuggingFace(
-    model_type="deit", prefixes=("deit.",), marks=MARKS, shape_of=shape_of, key_map=key_map,
-    unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"), interpolation="bicubic")
+    model_type="deit",
+    prefixes=("deit.",),
+    marks=MARKS,
+    shape_of=shape_of,
+    key_map=key_map,
+    unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"),
+    interpolation="bicubic",
+)
 # A model with a head on either token, taught by a teacher; its logits are the mean of both.
 _TAUGHT = replace(_PLAIN, head="distilled", head_weights="cls_classifier.weight")
 

@@ -1,15 +1,21 @@
 """Hugging Face ``vit`` checkpoints (google/vit-*): config.json and names of tensors.
 
-Files on the hub, and those that transformers writes, use the names of its version 4; modules of version 5 are
-named anew (``layers.0.attention.q_proj``). Both spellings are read.
+Files on the hub, and those that transformers writes, use the names of its version 4; modules of
+version 5 are named anew (``layers.0.attention.q_proj``). Both spellings are read.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.huggingface.config import (
+    activation_of,
+    eps_of,
+    flag_of,
+    side_px,
+    size_px,
+)
 from vit_perception.checkpoints.huggingface.family import HuggingFace
-from vit_perception.checkpoints.huggingface.config import activation_of, eps_of, flag_of, side_px, size_px
 from vit_perception.model.vision_transformer import ViTConfig
 
 # The model's layer in a block: the names of transformers 4 and 5.
@@ -28,31 +34,56 @@ _BLOCK_LAYERS = {
 def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """ViTConfig's fields from config.json's."""
     return {
-        "width": fields["hidden_size"], "depth": fields["num_hidden_layers"], "heads": fields["num_attention_heads"],
-        "mlp_width": fields["intermediate_size"], "patch_size_px": side_px(fields, "patch_size"),
-        "image_size_px": size_px(fields, "image_size"), "activation": activation_of(fields),
-        "qkv_bias": flag_of(fields, "qkv_bias", True), "norm_eps": eps_of(fields, 1e-12),
+        "width": fields["hidden_size"],
+        "depth": fields["num_hidden_layers"],
+        "heads": fields["num_attention_heads"],
+        "mlp_width": fields["intermediate_size"],
+        "patch_size_px": side_px(fields, "patch_size"),
+        "image_size_px": size_px(fields, "image_size"),
+        "activation": activation_of(fields),
+        "qkv_bias": flag_of(fields, "qkv_bias", True),
+        "norm_eps": eps_of(fields, 1e-12),
     }
 
 
 def key_map(config: ViTConfig) -> KeyMap:
     """Every name a file may use -> the model's name."""
-    layers = {"embeddings.patch_embeddings.projection": ("patch_embedding.projection",), "layernorm": ("norm",),
-              "classifier": ("head",)}
+    layers = {
+        "embeddings.patch_embeddings.projection": ("patch_embedding.projection",),
+        "layernorm": ("norm",),
+        "classifier": ("head",),
+    }
     for index in range(config.depth):
         for ours, spellings in _BLOCK_LAYERS.items():
             for theirs in spellings:
                 for block in (f"encoder.layer.{index}", f"layers.{index}"):
                     layers[f"{block}.{theirs}"] = (f"blocks.{index}.{ours}",)
-    return {"embeddings.cls_token": ("cls_token",), "embeddings.position_embeddings": ("position_embedding",),
-            **linear_and_norm_names(layers)}
+    return {
+        "embeddings.cls_token": ("cls_token",),
+        "embeddings.position_embeddings": ("position_embedding",),
+        **linear_and_norm_names(layers),
+    }
 
 
-MARKS = ("embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight",
-         "encoder.layer.0.layernorm_before.weight", "encoder.layer.0.attention.attention.query.weight",
-         "encoder.layer.0.intermediate.dense.weight", "encoder.layer.0.output.dense.weight", "layernorm.weight")
+MARKS = (
+    "embeddings.cls_token",
+    "embeddings.position_embeddings",
+    "embeddings.patch_embeddings.projection.weight",
+    "encoder.layer.0.layernorm_before.weight",
+    "encoder.layer.0.attention.attention.query.weight",
+    "encoder.layer.0.intermediate.dense.weight",
+    "encoder.layer.0.output.dense.weight",
+    "layernorm.weight",
+)
 FAMILY = HuggingFace(
-    model_type="vit", prefixes=("vit.",), marks=MARKS, shape_of=shape_of, key_map=key_map,
-    # The pooler is trained for no output that is published here; the mask token is for pre-training.
+    model_type="vit",
+    prefixes=("vit.",),
+    marks=MARKS,
+    shape_of=shape_of,
+    key_map=key_map,
+    # The pooler is trained for no output that is published here; the mask token is for
+    # pre-training.
     unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"),
-    head_pooling="cls", interpolation="bilinear").family()
+    head_pooling="cls",
+    interpolation="bilinear",
+).family()

@@ -23,8 +23,13 @@ def bare(found: Found) -> Found:
     names = {bare_name(name): name for name in found.tensors}
     if len(names) != len(found.tensors):
         return found
-    return replace(found, tensors=LazyTensors(
-        {new: partial(found.tensors.__getitem__, name) for new, name in names.items()}, str(found.path)))
+    return replace(
+        found,
+        tensors=LazyTensors(
+            {new: partial(found.tensors.__getitem__, name) for new, name in names.items()},
+            str(found.path),
+        ),
+    )
 
 
 def spelled(found: Found, key_map: dict) -> dict:

@@ -1,8 +1,10 @@
-"""``model_args`` in a config.json of timm: what its author changed of the architecture that the file names.
+"""``model_args`` in a config.json of timm: what its author changed of the architecture that the
+file names.
 
-Many of them change what is computed and no tensor, so each is obeyed here, held against the tensors, or refused by its
-name. They are the arguments of VisionTransformer, VisionTransformerDistilled and Eva in timm 1.0
-(https://github.com/huggingface/pytorch-image-models: models/vision_transformer.py, deit.py and eva.py).
+Many of them change what is computed and no tensor, so each is obeyed here, held against the
+tensors, or refused by its name. They are the arguments of VisionTransformer,
+VisionTransformerDistilled and Eva in timm 1.0 (https://github.com/huggingface/pytorch-image-models:
+models/vision_transformer.py, deit.py and eva.py).
 """
 
 from collections.abc import Mapping
@@ -12,24 +14,77 @@ from vit_perception.checkpoints.files.opened import Found
 from vit_perception.files.errors import InvalidValue
 
 # Of training, of memory, or of sizes that an engine's input never has.
-_WITHOUT_EFFECT = set("""drop_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate drop_path_rate
-    weight_init fix_init head_init_scale device dtype dynamic_img_size dynamic_img_pad strict_img_size qkv_fused
-    rope_shift_coords rope_jitter_coords rope_rescale_coords""".split())
+_WITHOUT_EFFECT = {
+    "drop_rate",
+    "pos_drop_rate",
+    "patch_drop_rate",
+    "proj_drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "weight_init",
+    "fix_init",
+    "head_init_scale",
+    "device",
+    "dtype",
+    "dynamic_img_size",
+    "dynamic_img_pad",
+    "strict_img_size",
+    "qkv_fused",
+    "rope_shift_coords",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+}
 # Tensors tell them: one more, or one less, does not fit the model.
-_WITHOUT_EFFECT |= set("""mlp_ratio qkv_bias proj_bias init_values swiglu_mlp swiglu_align_to no_embed_class fc_norm
-    use_fc_norm""".split())
+_WITHOUT_EFFECT |= {
+    "mlp_ratio",
+    "qkv_bias",
+    "proj_bias",
+    "init_values",
+    "swiglu_mlp",
+    "swiglu_align_to",
+    "no_embed_class",
+    "fc_norm",
+    "use_fc_norm",
+}
 # Read by timm_vit.
-_OBEYED = {"num_heads", "act_layer", "global_pool", "norm_layer", "final_norm", "rope_temperature", "img_size"}
+_OBEYED = {
+    "num_heads",
+    "act_layer",
+    "global_pool",
+    "norm_layer",
+    "final_norm",
+    "rope_temperature",
+    "img_size",
+}
 # The only values that compute what is computed here.
 _ONLY: dict[str, tuple[Any, ...]] = {
-    "qk_norm": (False, None), "scale_attn_norm": (False, None), "scale_mlp_norm": (False, None),
-    "pool_include_prefix": (False, None), "embed_norm_layer": (None,), "embed_layer": (None,), "block_fn": (None,),
-    "mlp_layer": (None,), "attn_layer": (None,), "pos_embed": ("learn",), "scale_mlp": (False, None),
-    "scale_attn_inner": (False, None), "attn_type": ("eva", "rope"), "num_kv_heads": (None,),
-    "attn_only_layer_scale": (False, None), "use_post_norm": (False, None), "use_pre_transformer_norm": (False, None),
-    "use_post_transformer_norm": (True, None), "attn_pool_num_heads": (None,), "attn_pool_mlp_ratio": (None,),
-    "ref_feat_shape": (None,), "rope_grid_offset": (0, None), "rope_grid_indexing": ("ij",),
-    "rope_mrope_section": (None,), "rope_type": ("dinov3",), "rope_rotate_half": (True,), "use_rot_pos_emb": (True,),
+    "qk_norm": (False, None),
+    "scale_attn_norm": (False, None),
+    "scale_mlp_norm": (False, None),
+    "pool_include_prefix": (False, None),
+    "embed_norm_layer": (None,),
+    "embed_layer": (None,),
+    "block_fn": (None,),
+    "mlp_layer": (None,),
+    "attn_layer": (None,),
+    "pos_embed": ("learn",),
+    "scale_mlp": (False, None),
+    "scale_attn_inner": (False, None),
+    "attn_type": ("eva", "rope"),
+    "num_kv_heads": (None,),
+    "attn_only_layer_scale": (False, None),
+    "use_post_norm": (False, None),
+    "use_pre_transformer_norm": (False, None),
+    "use_post_transformer_norm": (True, None),
+    "attn_pool_num_heads": (None,),
+    "attn_pool_mlp_ratio": (None,),
+    "ref_feat_shape": (None,),
+    "rope_grid_offset": (0, None),
+    "rope_grid_indexing": ("ij",),
+    "rope_mrope_section": (None,),
+    "rope_type": ("dinov3",),
+    "rope_rotate_half": (True,),
+    "use_rot_pos_emb": (True,),
     "use_abs_pos_emb": (False,),
 }
 # Those of rotary positions are for files that have them, and the other way round.
@@ -38,10 +93,14 @@ _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_tanh": "gelu_t
 
 
 def arguments_of(description: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """``model_args`` of timm's config.json, each of which is known to be harmless or obeyed. Raises ValueError."""
+    """``model_args`` of timm's config.json, each of which is known to be harmless or obeyed. Raises
+    ValueError.
+    """
     arguments = description.get("model_args") or {}
     if not isinstance(arguments, Mapping):
-        raise InvalidValue(f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments")
+        raise InvalidValue(
+            f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments"
+        )
     told = _told_by_tensors(found)
     for name, value in arguments.items():
         if name in told:
@@ -53,27 +112,39 @@ def arguments_of(description: Mapping[str, Any], found: Found) -> dict[str, Any]
         elif name in _WITHOUT_EFFECT or name in _OBEYED:
             continue
         else:
-            raise InvalidValue(f"model_args has {name[:80]!r}, which is not known here; accepted: "
-                               f"{', '.join(sorted({*_WITHOUT_EFFECT, *_OBEYED, *_ONLY, *told}))}")
+            raise InvalidValue(
+                f"model_args has {name[:80]!r}, which is not known here; accepted: "
+                f"{', '.join(sorted({*_WITHOUT_EFFECT, *_OBEYED, *_ONLY, *told}))}"
+            )
         if not any(type(value) is type(other) and value == other for other in accepted):
-            raise InvalidValue(f"{name} of model_args is {value!r:.80}, which changes what the model computes; "
-                               f"accepted: {', '.join(map(repr, accepted))}")
+            raise InvalidValue(
+                f"{name} of model_args is {value!r:.80}, which changes what the model computes; "
+                f"accepted: {', '.join(map(repr, accepted))}"
+            )
     return dict(arguments)
 
 
 def activation_of(arguments: Mapping[str, Any], default: str, is_swiglu: bool) -> str:
-    """The activation by ``act_layer``, else ``default``; a SwiGLU has SiLU. Raises ValueError for another one."""
+    """The activation by ``act_layer``, else ``default``; a SwiGLU has SiLU. Raises ValueError for
+    another one.
+    """
     given = arguments.get("act_layer")
     accepted = {"silu": "swiglu", "swish": "swiglu"} if is_swiglu else _ACTIVATIONS
     if given is None:
         return "swiglu" if is_swiglu else default
     if not isinstance(given, str) or given not in accepted:
-        raise InvalidValue(f"act_layer of model_args is {given!r:.80}; accepted: {', '.join(accepted)}")
+        raise InvalidValue(
+            f"act_layer of model_args is {given!r:.80}; accepted: {', '.join(accepted)}"
+        )
     return accepted[given]
 
 
-def norm_eps_of(arguments: Mapping[str, Any], architecture: str, has_norm_before: bool, is_dinov3: bool) -> float:
-    """The norms' epsilon: that of the architecture, or of ``norm_layer``. Raises ValueError for other norms."""
+def norm_eps_of(
+    arguments: Mapping[str, Any], architecture: str, has_norm_before: bool, is_dinov3: bool
+) -> float:
+    """The norms' epsilon: that of the architecture, or of ``norm_layer``. Raises ValueError for
+    other norms.
+    """
     given = arguments.get("norm_layer")
     if given is not None:
         if given != "layernorm":
@@ -81,7 +152,11 @@ def norm_eps_of(arguments: Mapping[str, Any], architecture: str, has_norm_before
         return 1e-6
     if is_dinov3:
         return 1e-5
-    is_clip = architecture.startswith("vit_") and "_clip_" in architecture if architecture else has_norm_before
+    is_clip = (
+        architecture.startswith("vit_") and "_clip_" in architecture
+        if architecture
+        else has_norm_before
+    )
     return 1e-5 if is_clip else 1e-6
 
 
@@ -100,8 +175,10 @@ def image_size_of(arguments: Mapping[str, Any]) -> tuple[int, int] | tuple[()]:
         return ()
     pair = tuple(given) if isinstance(given, (list, tuple)) else (given, given)
     if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise InvalidValue(f"img_size of model_args is {given!r:.80}; accepted: a number of pixels, or height and "
-                           "width")
+        raise InvalidValue(
+            f"img_size of model_args is {given!r:.80}; accepted: a number of pixels, or height and "
+            "width"
+        )
     return pair
 
 
@@ -110,7 +187,14 @@ def _told_by_tensors(found: Found) -> dict[str, tuple[Any, ...]]:
     width, channels, patch, _ = found.shape("patch_embed.proj.weight")
     registers = found.shape("reg_token")[1] if "reg_token" in found.tensors else 0
     classes = found.shape("head.weight")[0] if "head.weight" in found.tensors else 0
-    return {"embed_dim": (width,), "in_chans": (channels,), "patch_size": (patch,), "depth": (found.count("blocks."),),
-            "class_token": ("cls_token" in found.tensors,), "pre_norm": ("norm_pre.weight" in found.tensors,),
-            "reg_tokens": (registers,), "num_reg_tokens": (registers,),
-            "num_classes": (classes,)}
+    return {
+        "embed_dim": (width,),
+        "in_chans": (channels,),
+        "patch_size": (patch,),
+        "depth": (found.count("blocks."),),
+        "class_token": ("cls_token" in found.tensors,),
+        "pre_norm": ("norm_pre.weight" in found.tensors,),
+        "reg_tokens": (registers,),
+        "num_reg_tokens": (registers,),
+        "num_classes": (classes,),
+    }

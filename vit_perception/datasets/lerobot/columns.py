@@ -1,4 +1,6 @@
-"""The number columns of a LeRobot data set: which go along with the features, and one row's values of them."""
+"""The number columns of a LeRobot data set: which go along with the features, and one row's values
+of them.
+"""
 
 import math
 from typing import Any
@@ -12,15 +14,33 @@ from vit_perception.wire.records import BadInput
 CARRIED = ("episode_index", "frame_index", "task_index")
 # What these say stands in columns of our own.
 _OURS = ("timestamp", "index")
-_NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-            "bool")
-_ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}  # where it differs from NumPy's
+_NUMBERS = (
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
+_ARROW_NAMES = {
+    "halffloat": "float16",
+    "float": "float32",
+    "double": "float64",
+}  # where it differs from NumPy's
 # Columns that every shard has; those of a camera begin with its name and a dot.
 _TAKEN = ("source", "episode", "layout", "recorded_ns", "stamp_ns", "mask", "tokens", "embedding")
 
 
 class NumberColumns:
-    """The columns of ``info`` that hold numbers. ``left_out`` says why each of the others does not go along."""
+    """The columns of ``info`` that hold numbers. ``left_out`` says why each of the others does not
+    go along.
+    """
 
     def __init__(self, info: LeRobotInfo, schema: Any, cameras: list[str]):
         import pyarrow as pa
@@ -39,11 +59,20 @@ class NumberColumns:
             if kind is None:
                 why = "the data files have no such column"
             elif feature.dtype not in _NUMBERS or stored is None:
-                why = f"it holds {feature.dtype}, stored as {str(kind)[:40]}; columns of numbers go along"
+                why = (
+                    f"it holds {feature.dtype}, stored as {str(kind)[:40]}; columns of numbers go "
+                    "along"
+                )
             elif not _can_hold(np.dtype(feature.dtype), stored):
                 why = f"it is stored as {kind}, which is no {feature.dtype}"
-            elif not 0 < (count := math.prod(feature.shape)) <= MOST_NUMBERS or numbers + count > MOST_NUMBERS:
-                why = f"a row has {shown(count)} numbers, beside {numbers} of others; up to {MOST_NUMBERS} go along"
+            elif (
+                not 0 < (count := math.prod(feature.shape)) <= MOST_NUMBERS
+                or numbers + count > MOST_NUMBERS
+            ):
+                why = (
+                    f"a row has {shown(count)} numbers, beside {numbers} of others; up to "
+                    f"{MOST_NUMBERS} go along"
+                )
             elif key in _TAKEN or any(key.startswith(f"{camera}.") for camera in cameras):
                 why = "a column of the features has its name"
             else:
@@ -58,27 +87,38 @@ class NumberColumns:
         return list(self._shapes)
 
     def of(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The values of one row. Raises BadInput where one is missing, or of another shape than info.json says."""
+        """The values of one row. Raises BadInput where one is missing, or of another shape than
+        info.json says.
+        """
         values = {}
         for key, shape in self._shapes.items():
             try:
                 value = np.asarray(row[key])
                 whole = value.astype(self._dtypes[key]).reshape(shape)
             except (TypeError, ValueError, OverflowError) as error:
-                raise BadInput("column", f"{key} has no numbers of shape {list(shape)}: {error}") from error
+                raise BadInput(
+                    "column", f"{key} has no numbers of shape {list(shape)}: {error}"
+                ) from error
             same = whole.dtype.kind not in "iu" or np.array_equal(value.reshape(shape), whole)
             if value.dtype.kind not in "fiub" or not same:
-                raise BadInput("column", f"{key} has values that are no {whole.dtype}; accepted: what info.json says")
+                raise BadInput(
+                    "column",
+                    f"{key} has values that are no {whole.dtype}; accepted: what info.json says",
+                )
             values[key] = whole
         return values
 
 
 def _can_hold(declared: np.dtype, stored: np.dtype) -> bool:
-    """Whether ``declared`` is a kind of number that ``stored`` may become; each value of whole numbers is compared."""
+    """Whether ``declared`` is a kind of number that ``stored`` may become; each value of whole
+    numbers is compared.
+    """
     return np.can_cast(stored, declared, "same_kind") or {stored.kind, declared.kind} == {"i", "u"}
 
 
 def _numpy_of(kind: Any) -> np.dtype | None:
-    """The NumPy type of an Arrow type; None for what is no number. Not through pyarrow, which may ask pandas for it."""
+    """The NumPy type of an Arrow type; None for what is no number. Not through pyarrow, which may
+    ask pandas for it.
+    """
     name = _ARROW_NAMES.get(str(kind), str(kind))
     return np.dtype(name) if name in _NUMBERS else None

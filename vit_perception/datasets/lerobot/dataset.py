@@ -1,7 +1,8 @@
 """LeRobot data sets on disk, versions 2.0, 2.1 and 3.0, read with pyarrow; videos with PyAV.
 
-Layout as written by https://github.com/huggingface/lerobot: ``meta/info.json`` names the features, ``data/`` has a
-row a frame in Parquet. Images are encoded files in a column (``bytes``, or a ``path``), or frames of ``videos/``.
+Layout as written by https://github.com/huggingface/lerobot: ``meta/info.json`` names the features,
+``data/`` has a row a frame in Parquet. Images are encoded files in a column (``bytes``, or a
+``path``), or frames of ``videos/``.
 """
 
 from collections.abc import Iterator
@@ -9,18 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.embed_sources import SourceResult, compressed_picture, encode_images, files_identity
+from vit_perception.datasets.embed_sources import (
+    SourceResult,
+    compressed_picture,
+    encode_images,
+    files_identity,
+)
+from vit_perception.datasets.encode_recording import Dropped, Skips
 from vit_perception.datasets.lerobot.columns import NumberColumns
 from vit_perception.datasets.lerobot.files import SetFiles
-from vit_perception.datasets.lerobot.info import (MOST_NUMBERS, VERSIONS, camera_names, is_depth_format, is_lerobot,
-                                              read_info)
+from vit_perception.datasets.lerobot.info import (
+    MOST_NUMBERS,
+    VERSIONS,
+    camera_names,
+    is_depth_format,
+    is_lerobot,
+    read_info,
+)
 from vit_perception.datasets.lerobot.video import VideoFrames
 from vit_perception.files.bounded_parquet import BoundedParquet
-from vit_perception.datasets.encode_recording import Dropped, Skips
 from vit_perception.files.errors import InvalidValue, shown
+from vit_perception.files.regular_files import IrregularFile, read_bounded
 from vit_perception.image.picture import MAX_PICTURE_BYTES
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.files.regular_files import IrregularFile, read_bounded
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
 
 __all__ = ["VERSIONS", "LeRobotCamera", "LeRobotSource", "is_lerobot"]
@@ -30,7 +42,9 @@ _GREY_16_BIT = b"\x10\x00"
 
 @dataclass(frozen=True)
 class LeRobotCamera:
-    """One image feature: its key in the data set, the name that its topics would have, and whether it is a video."""
+    """One image feature: its key in the data set, the name that its topics would have, and whether
+    it is a video.
+    """
 
     key: str
     name: str
@@ -38,10 +52,12 @@ class LeRobotCamera:
 
 
 class LeRobotSource:
-    """Every frame of every episode, in the order of the data files. Raises InvalidValue for what cannot be read.
+    """Every frame of every episode, in the order of the data files. Raises InvalidValue for what
+    cannot be read.
 
-    An episode is a run of rows of one ``episode_index``. A frame whose row, picture or video cannot be read is dropped
-    and counted. Depth is no colour: such features, and columns that hold no numbers, are left out by name.
+    An episode is a run of rows of one ``episode_index``. A frame whose row, picture or video cannot
+    be read is dropped and counted. Depth is no colour: such features, and columns that hold no
+    numbers, are left out by name.
     """
 
     def __init__(self, root: Path):
@@ -51,28 +67,42 @@ class LeRobotSource:
         self._data = self._files.matching("data/chunk-*/*.parquet")
         images = [key for key, feature in self._info.features.items() if feature.is_image]
         if not images or not self._data:
-            raise InvalidValue(f"{root} has {len(images)} image features and {len(self._data)} data files; "
-                               "accepted: at least one of each")
+            raise InvalidValue(
+                f"{root} has {len(images)} image features and {len(self._data)} data files; "
+                "accepted: at least one of each"
+            )
         with BoundedParquet(self._data[0]) as file:
             schema = file.schema
         self._left_out: dict[str, tuple[str, str]] = {}
-        depth = {key: self._info.features[key].depth or self._depth_seen(key, schema) for key in images}
+        depth = {
+            key: self._info.features[key].depth or self._depth_seen(key, schema) for key in images
+        }
         colour = [key for key in images if not depth[key]]
-        self._left_out |= {key: ("depth feature", f"{key} is depth: {why}") for key, why in depth.items() if why}
+        self._left_out |= {
+            key: ("depth feature", f"{key} is depth: {why}") for key, why in depth.items() if why
+        }
         if not colour:
-            raise InvalidValue(f"{root} has depth features alone ({', '.join(images[:4])}); accepted: a colour one")
+            raise InvalidValue(
+                f"{root} has depth features alone ({', '.join(images[:4])}); accepted: a colour one"
+            )
         names = camera_names(colour)
-        self.cameras = tuple(LeRobotCamera(key, names[key], self._info.features[key].dtype == "video")
-                             for key in colour)
+        self.cameras = tuple(
+            LeRobotCamera(key, names[key], self._info.features[key].dtype == "video")
+            for key in colour
+        )
         # Numbers go along: actions and states are what a policy is trained on.
         self._columns = NumberColumns(self._info, schema, list(names.values()))
         self._left_out |= {key: ("column", why) for key, why in self._columns.left_out.items()}
 
     def identity(self) -> dict[str, Any]:
         videos = [p for p in sorted((self._root / "videos").rglob("*.mp4")) if p.is_file()]
-        return {"kind": "lerobot", "name": self._root.name, "version": self._info.version,
-                "cameras": {c.name: c.key for c in self.cameras},
-                **files_identity(self._root, [self._root / "meta/info.json", *self._data, *videos])}
+        return {
+            "kind": "lerobot",
+            "name": self._root.name,
+            "version": self._info.version,
+            "cameras": {c.name: c.key for c in self.cameras},
+            **files_identity(self._root, [self._root / "meta/info.json", *self._data, *videos]),
+        }
 
     def total(self) -> int:
         return self._info.total_frames
@@ -95,12 +125,18 @@ class LeRobotSource:
                 try:
                     stamp_ns = self._stamp_ns(row)
                     extras = self._columns.of(row)
-                    messages = {c.name: videos.image(c.key, episode, row.get("timestamp"), stamp_ns) if c.is_video
-                                else self._picture(c, row[c.key], stamp_ns) for c in cameras}
+                    messages = {
+                        c.name: videos.image(c.key, episode, row.get("timestamp"), stamp_ns)
+                        if c.is_video
+                        else self._picture(c, row[c.key], stamp_ns)
+                        for c in cameras
+                    }
                 except BadInput as error:
                     result = Dropped(error.reason, f"{self._root.name} frame {index}: {error}")
                 if result is None:
-                    result = encode_images(pipeline, messages, f"{self._root.name} frame {index}", skips)
+                    result = encode_images(
+                        pipeline, messages, f"{self._root.name} frame {index}", skips
+                    )
                 yield SourceResult(index, stamp_ns, result, new_episode, extras, skips)
                 skips = Skips()
         finally:
@@ -108,32 +144,49 @@ class LeRobotSource:
                 videos.close()
 
     def _stamp_ns(self, row: dict[str, Any]) -> int:
-        """Time starts anew with each episode, and a stamp of 0 is none. ``timestamp`` is this in float32."""
+        """Time starts anew with each episode, and a stamp of 0 is none. ``timestamp`` is this in
+        float32.
+        """
         for name in ("episode_index", "frame_index"):
             if not isinstance(row[name], int) or row[name] < 0:
-                raise BadInput("column", f"{name} is {shown(row[name])}; accepted: a whole number from 0")
+                raise BadInput(
+                    "column", f"{name} is {shown(row[name])}; accepted: a whole number from 0"
+                )
         # In whole numbers: a frame_index of 2^60 is no reason to lose digits, or to overflow.
         after_ns = row["frame_index"] / self._info.fps * NANOSECONDS_PER_SECOND
         if after_ns > _MOST_TIME_NS:
-            raise BadInput("stamp", f"frame_index is {row['frame_index']}; accepted: at most 68 years of frames")
+            raise BadInput(
+                "stamp",
+                f"frame_index is {row['frame_index']}; accepted: at most 68 years of frames",
+            )
         return NANOSECONDS_PER_SECOND + round(after_ns)
 
-    def _rows(self, first: int, cameras: list[LeRobotCamera]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _rows(
+        self, first: int, cameras: list[LeRobotCamera]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         images = [c.key for c in cameras if not c.is_video]
         time = ["timestamp"] if any(c.is_video for c in cameras) else []
-        columns = list(dict.fromkeys(["episode_index", "frame_index", *time, *images, *self._columns.names]))
+        columns = list(
+            dict.fromkeys(["episode_index", "frame_index", *time, *images, *self._columns.names])
+        )
         begin = 0
         for path in self._data:
             with BoundedParquet(path) as file:
                 if missing := [name for name in columns if name not in file.schema.names]:
-                    raise InvalidValue(f"{path} has no column {', '.join(missing[:4])}; accepted: those of info.json")
+                    raise InvalidValue(
+                        f"{path} has no column {', '.join(missing[:4])}; accepted: those of "
+                        "info.json"
+                    )
                 if begin + file.rows > first:
                     index = begin
                     for batch in file.batches(columns):
                         if index + len(batch) > first:
                             for k in range(len(batch)):
                                 if index + k >= first:
-                                    yield index + k, {name: _value(batch.column(name)[k]) for name in columns}
+                                    yield (
+                                        index + k,
+                                        {name: _value(batch.column(name)[k]) for name in columns},
+                                    )
                         index += len(batch)
                 begin += file.rows
 
@@ -145,18 +198,24 @@ class LeRobotSource:
 
     def _picture_bytes(self, cell: Any) -> bytes:
         """The encoded picture of a cell. Raises BadInput where it has none that can be read."""
-        data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        data, path = (
+            (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        )
         if isinstance(data, bytes):
             return data
         if not isinstance(path, str) or not path:
-            raise BadInput("file", f"the cell holds {shown(cell)}; accepted: bytes, or the path of a picture")
+            raise BadInput(
+                "file", f"the cell holds {shown(cell)}; accepted: bytes, or the path of a picture"
+            )
         try:
             return read_bounded(self._files.inside(path), MAX_PICTURE_BYTES)
         except (InvalidValue, IrregularFile, OSError, ValueError) as error:
             raise BadInput("file", str(error)) from error
 
     def _depth_seen(self, key: str, schema: Any) -> str:
-        """Why the first frame of an image feature is depth; "" where it is colour, or cannot be looked at."""
+        """Why the first frame of an image feature is depth; "" where it is colour, or cannot be
+        looked at.
+        """
         try:
             names = [key] if self._info.features[key].dtype == "image" else []
             with BoundedParquet(self._data[0]) as file:
@@ -164,7 +223,11 @@ class LeRobotSource:
             if batch is None or not len(batch):
                 return ""
             if names:
-                return "16-bit grey" if _is_grey_16_bit(self._picture_bytes(_value(batch.column(key)[0]))) else ""
+                return (
+                    "16-bit grey"
+                    if _is_grey_16_bit(self._picture_bytes(_value(batch.column(key)[0])))
+                    else ""
+                )
             videos = VideoFrames(self._files, self._info, [key])
             try:
                 pixels = videos.pixel_format(key, batch.column("episode_index")[0].as_py())
@@ -176,12 +239,16 @@ class LeRobotSource:
 
 
 def _is_grey_16_bit(data: bytes) -> bool:
-    """Whether a PNG's header says 16 bits of grey: bit depth and colour type stand behind width and height."""
+    """Whether a PNG's header says 16 bits of grey: bit depth and colour type stand behind width and
+    height.
+    """
     return data[:4] == b"\x89PNG" and data[24:26] == _GREY_16_BIT
 
 
 def _value(cell: Any) -> Any:
-    """A cell of Arrow as Python has it; of one that holds more than a row may, only how much that is."""
+    """A cell of Arrow as Python has it; of one that holds more than a row may, only how much that
+    is.
+    """
     import pyarrow as pa
 
     if not cell.is_valid:
@@ -189,15 +256,23 @@ def _value(cell: Any) -> Any:
     if isinstance(cell, pa.StructScalar):
         names = [field.name for field in cell.type]
         return {name: _value(cell[name]) for name in ("bytes", "path") if names.count(name) == 1}
-    if isinstance(cell, pa.BinaryScalar | pa.LargeBinaryScalar | pa.StringScalar | pa.LargeStringScalar):
+    if isinstance(
+        cell, pa.BinaryScalar | pa.LargeBinaryScalar | pa.StringScalar | pa.LargeStringScalar
+    ):
         size = cell.as_buffer().size
         if size > MAX_PICTURE_BYTES:
             return f"{size} bytes"
         if isinstance(cell, pa.StringScalar | pa.LargeStringScalar):
-            return cell.as_buffer().to_pybytes().decode("utf-8", "replace")  # pyarrow raises where it is none
+            return (
+                cell.as_buffer().to_pybytes().decode("utf-8", "replace")
+            )  # pyarrow raises where it is none
     values = getattr(cell, "values", None)
     while values is not None:
         if len(values) > MOST_NUMBERS:
             return f"{len(values)} values"
-        values = values.flatten() if pa.types.is_nested(values.type) and not pa.types.is_struct(values.type) else None
+        values = (
+            values.flatten()
+            if pa.types.is_nested(values.type) and not pa.types.is_struct(values.type)
+            else None
+        )
     return cell.as_py()

@@ -13,18 +13,24 @@ _MOST_TEMPLATE, _MOST_DIGITS = 500, 20
 
 
 def filled(template: str, fields: dict[str, Any]) -> str:
-    """``template`` with its fields, as ``{video_key}`` or ``{chunk_index:03d}``; nothing else that Python formats.
+    """``template`` with its fields, as ``{video_key}`` or ``{chunk_index:03d}``; nothing else that
+    Python formats.
 
-    Raises InvalidValue for another field, a format of another form, or a width of more than 20 digits.
+    Raises InvalidValue for another field, a format of another form, or a width of more than 20
+    digits.
     """
+
     def value_of(match: re.Match) -> str:
         name, width = match.groups()
         if name not in fields or int(width or 0) > _MOST_DIGITS:
             raise InvalidValue(accepted)
         return f"{int(fields[name]):0{int(width)}d}" if width else str(fields[name])
 
-    accepted = (f"the template {shown(template)} cannot be filled; accepted: a path with fields such as "
-                f"{', '.join(f'{{{name}}}' for name in fields)}, numbers with at most {_MOST_DIGITS} digits as :03d")
+    accepted = (
+        f"the template {shown(template)} cannot be filled; accepted: a path with fields such as "
+        f"{', '.join(f'{{{name}}}' for name in fields)}, numbers with at most {_MOST_DIGITS} "
+        "digits as :03d"
+    )
     if len(template) > _MOST_TEMPLATE or re.search(r"[{}]", _FIELD.sub("", template)):
         raise InvalidValue(accepted)
     try:
@@ -36,8 +42,8 @@ def filled(template: str, fields: dict[str, Any]) -> str:
 class SetFiles:
     """The folder of one data set. Links are followed as long as they end in it.
 
-    The cache of the Hugging Face hub is the one exception: a snapshot there is made of links to the files in
-    ``blobs`` of the same data set.
+    The cache of the Hugging Face hub is the one exception: a snapshot there is made of links to the
+    files in ``blobs`` of the same data set.
     """
 
     def __init__(self, root: Path):
@@ -48,20 +54,31 @@ class SetFiles:
             self._allowed.append(real.parent.parent / "blobs")
 
     def inside(self, relative: str | Path) -> Path:
-        """The path of a regular file of the set. Raises InvalidValue for one outside or irregular, OSError for none."""
+        """The path of a regular file of the set. Raises InvalidValue for one outside or irregular,
+        OSError for none.
+        """
         if "\0" in str(relative):
-            raise InvalidValue(f"{shown(str(relative))} is no path; accepted: a file of the data set")
+            raise InvalidValue(
+                f"{shown(str(relative))} is no path; accepted: a file of the data set"
+            )
         try:
             real = (self.root / relative).resolve(strict=True)
         except RuntimeError as error:  # links in a circle, before Python 3.13
-            raise InvalidValue(f"{shown(str(relative))} is a link in a circle; accepted: a file") from error
+            raise InvalidValue(
+                f"{shown(str(relative))} is a link in a circle; accepted: a file"
+            ) from error
         if not any(real.is_relative_to(folder) for folder in self._allowed):
-            raise InvalidValue(f"{shown(str(relative))} lies outside of {self.root}; accepted: files of the data set")
+            raise InvalidValue(
+                f"{shown(str(relative))} lies outside of {self.root}; accepted: files of the data "
+                "set"
+            )
         check_regular(real)
         return real
 
     def matching(self, pattern: str) -> list[Path]:
-        """The set's files of this pattern, sorted, as paths below its root. Raises InvalidValue as :meth:`inside`."""
+        """The set's files of this pattern, sorted, as paths below its root. Raises InvalidValue as
+        :meth:`inside`.
+        """
         found = sorted(self.root.glob(pattern))
         for path in found:
             self.inside(path.relative_to(self.root))

@@ -13,7 +13,13 @@ from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import read_bounded
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
-MOST_INFO_BYTES, MOST_FEATURES, MOST_CAMERAS, MOST_NUMBERS, MOST_NAME = 4 << 20, 4096, 64, 1 << 16, 200
+MOST_INFO_BYTES, MOST_FEATURES, MOST_CAMERAS, MOST_NUMBERS, MOST_NAME = (
+    4 << 20,
+    4096,
+    64,
+    1 << 16,
+    200,
+)
 _FPS = (1e-3, 1e5)
 _MOST_COUNT = 1 << 53
 _DEPTH_KEYS = ("is_depth_map", "video.is_depth_map")
@@ -22,7 +28,9 @@ _PREFIX_WORDS = ("observation", "observations", "images", "image")
 
 @dataclass(frozen=True)
 class Feature:
-    """One column or camera: dtype as LeRobot names it, shape of one row, and why it is depth ("" where it is not)."""
+    """One column or camera: dtype as LeRobot names it, shape of one row, and why it is depth (""
+    where it is not).
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -35,7 +43,9 @@ class Feature:
 
 @dataclass(frozen=True)
 class LeRobotInfo:
-    """The fields of info.json that are used; every one is of the type and within the bounds that it says."""
+    """The fields of info.json that are used; every one is of the type and within the bounds that it
+    says.
+    """
 
     version: str
     fps: float
@@ -46,30 +56,47 @@ class LeRobotInfo:
 
 
 def is_lerobot(path: Path) -> bool:
-    """Whether ``path`` is the root of a LeRobot data set, also of one that is then refused by name."""
-    return any((path / name).exists() for name in ("meta/info.json", "meta_data/info.json")) or bool(_lance(path))
+    """Whether ``path`` is the root of a LeRobot data set, also of one that is then refused by
+    name.
+    """
+    return any(
+        (path / name).exists() for name in ("meta/info.json", "meta_data/info.json")
+    ) or bool(_lance(path))
 
 
 def read_info(root: Path) -> LeRobotInfo:
-    """The checked content of ``root/meta/info.json``. Raises InvalidValue naming the field that cannot be used."""
+    """The checked content of ``root/meta/info.json``. Raises InvalidValue naming the field that
+    cannot be used.
+    """
     if lance := _lance(root):
-        raise InvalidValue(f"{root} is stored as Lance ({lance}); accepted: a LeRobot data set in Parquet, "
-                           f"{', '.join(VERSIONS)}")
+        raise InvalidValue(
+            f"{root} is stored as Lance ({lance}); accepted: a LeRobot data set in Parquet, "
+            f"{', '.join(VERSIONS)}"
+        )
     path = root / "meta/info.json"
     if not path.exists():
-        raise InvalidValue(f"{root} is a LeRobot data set of version 1 (meta_data/info.json); accepted: "
-                           f"{', '.join(VERSIONS)}: LeRobot's own scripts convert it")
+        raise InvalidValue(
+            f"{root} is a LeRobot data set of version 1 (meta_data/info.json); accepted: "
+            f"{', '.join(VERSIONS)}: LeRobot's own scripts convert it"
+        )
     try:
         info = json.loads(read_bounded(SetFiles(root).inside("meta/info.json"), MOST_INFO_BYTES))
     except InvalidValue:
         raise
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        raise InvalidValue(f"{path} is no JSON that can be read ({error}); accepted: what LeRobot writes") from error
+        raise InvalidValue(
+            f"{path} is no JSON that can be read ({error}); accepted: what LeRobot writes"
+        ) from error
     if not isinstance(info, dict):
-        raise InvalidValue(f"{path} holds {shown(info)}; accepted: an object with codebase_version, fps and features")
+        raise InvalidValue(
+            f"{path} holds {shown(info)}; accepted: an object with codebase_version, fps and "
+            "features"
+        )
     version = info.get("codebase_version")
     if version not in VERSIONS:
-        raise InvalidValue(f"{root}: codebase_version is {shown(version)}; accepted: {', '.join(VERSIONS)}")
+        raise InvalidValue(
+            f"{root}: codebase_version is {shown(version)}; accepted: {', '.join(VERSIONS)}"
+        )
     for name in ("storage", "storage_format", "data_format"):
         if "lance" in str(info.get(name, ""))[:MOST_NAME].lower():
             raise InvalidValue(f"{root}: {name} is {shown(info[name])}; accepted: Parquet")
@@ -79,23 +106,42 @@ def read_info(root: Path) -> LeRobotInfo:
     video_path = info.get("video_path")
     if video_path is not None and not isinstance(video_path, str):
         raise InvalidValue(f"{path}: video_path is {shown(video_path)}; accepted: a text, or null")
-    return LeRobotInfo(version, float(fps), _count(path, info, "total_frames", 0), _count(path, info, "chunks_size", 1),
-                       video_path or "", _features(path, info.get("features")))
+    return LeRobotInfo(
+        version,
+        float(fps),
+        _count(path, info, "total_frames", 0),
+        _count(path, info, "chunks_size", 1),
+        video_path or "",
+        _features(path, info.get("features")),
+    )
 
 
 def camera_names(keys: Sequence[str]) -> dict[str, str]:
-    """A name for each image feature: its last word, and as many before it as it takes to tell it from the others.
+    """A name for each image feature: its last word, and as many before it as it takes to tell it
+    from the others.
 
-    ``observation.images.wrist`` is the camera ``wrist``. What ROS takes in no name becomes ``_``; a name that does
-    not begin with a letter gets ``camera_`` before it; what is then still the same gets ``_2``, ``_3``.
+    ``observation.images.wrist`` is the camera ``wrist``. What ROS takes in no name becomes ``_``; a
+    name that does not begin with a letter gets ``camera_`` before it; what is then still the same
+    gets ``_2``, ``_3``.
     """
-    words = {key: [w for w in (re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_") for part in key.split(".")) if w]
-             for key in keys}
+    words = {
+        key: [
+            w
+            for w in (re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_") for part in key.split("."))
+            if w
+        ]
+        for key in keys
+    }
     length = dict.fromkeys(keys, 1)
     while True:
-        names = {key: _ros_name(words[key][-length[key]:]) for key in keys}
-        same = [key for key in keys if list(names.values()).count(names[key]) > 1 and length[key] < len(words[key])
-                and words[key][-length[key] - 1].lower() not in _PREFIX_WORDS]
+        names = {key: _ros_name(words[key][-length[key] :]) for key in keys}
+        same = [
+            key
+            for key in keys
+            if list(names.values()).count(names[key]) > 1
+            and length[key] < len(words[key])
+            and words[key][-length[key] - 1].lower() not in _PREFIX_WORDS
+        ]
         if not same:
             break
         for key in same:
@@ -111,23 +157,36 @@ def camera_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _ros_name(words: list[str]) -> str:
-    name = "_".join(words)[-MOST_NAME // 4:].strip("_")
+    name = "_".join(words)[-MOST_NAME // 4 :].strip("_")
     return name if name[:1].isalpha() else f"camera_{name}".rstrip("_")
 
 
 def _features(path: Path, features: Any) -> dict[str, Feature]:
     if not isinstance(features, dict) or len(features) > MOST_FEATURES:
-        raise InvalidValue(f"{path}: features is {shown(features)}; accepted: an object of at most {MOST_FEATURES}")
+        raise InvalidValue(
+            f"{path}: features is {shown(features)}; accepted: an object of at most {MOST_FEATURES}"
+        )
     made = {}
     for key, feature in features.items():
         shape = feature.get("shape", [1]) if isinstance(feature, dict) else None
-        if (not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str) or len(key) > MOST_NAME
-                or not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 8):
-            raise InvalidValue(f"{path}: the feature {shown(key)} is {shown(feature)}; accepted: a name of at most "
-                               f"{MOST_NAME} characters, with a dtype and a shape of whole numbers")
+        if (
+            not isinstance(feature, dict)
+            or not isinstance(feature.get("dtype"), str)
+            or len(key) > MOST_NAME
+            or not isinstance(shape, list)
+            or not all(type(n) is int and n >= 0 for n in shape)
+            or len(shape) > 8
+        ):
+            raise InvalidValue(
+                f"{path}: the feature {shown(key)} is {shown(feature)}; accepted: a name of at "
+                "most "
+                f"{MOST_NAME} characters, with a dtype and a shape of whole numbers"
+            )
         made[key] = Feature(feature["dtype"][:MOST_NAME], tuple(shape), _depth_of(feature))
     if sum(feature.is_image for feature in made.values()) > MOST_CAMERAS:
-        raise InvalidValue(f"{path} has more than {MOST_CAMERAS} image features; accepted: at most {MOST_CAMERAS}")
+        raise InvalidValue(
+            f"{path} has more than {MOST_CAMERAS} image features; accepted: at most {MOST_CAMERAS}"
+        )
     return made
 
 
@@ -144,19 +203,27 @@ def _depth_of(feature: dict[str, Any]) -> str:
 
 
 def is_depth_format(pixel_format: str) -> bool:
-    """Whether FFmpeg's name of a pixel format means one channel of more than 8 bits, which no colour camera has."""
+    """Whether FFmpeg's name of a pixel format means one channel of more than 8 bits, which no
+    colour camera has.
+    """
     return re.match(r"gray(f|9|1\d|32)", pixel_format) is not None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and (isinstance(value, int)
-                                                                              or math.isfinite(value))
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (isinstance(value, int) or math.isfinite(value))
+    )
 
 
 def _count(path: Path, info: dict[str, Any], name: str, least: int) -> int:
     value = info.get(name, least)
     if type(value) is not int or not least <= value <= _MOST_COUNT:
-        raise InvalidValue(f"{path}: {name} is {shown(value)}; accepted: a whole number from {least} to {_MOST_COUNT}")
+        raise InvalidValue(
+            f"{path}: {name} is {shown(value)}; accepted: a whole number from {least} to "
+            f"{_MOST_COUNT}"
+        )
     return value
 
 

@@ -1,4 +1,6 @@
-"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV (optional: ``pip install av``)."""
+"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV (optional: ``pip
+install av``).
+"""
 
 import math
 from collections.abc import Iterator
@@ -14,14 +16,17 @@ from vit_perception.datasets.lerobot.files import SetFiles, filled
 from vit_perception.datasets.lerobot.info import LeRobotInfo, is_depth_format
 from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
-from vit_perception.image.picture import MAX_COMPRESSED_PX
 from vit_perception.files.regular_files import open_regular
+from vit_perception.image.picture import MAX_COMPRESSED_PX
 from vit_perception.wire.records import BadInput
 
-# FFmpeg would take a playlist for a video, and open whatever it names: the container is known from the file's own
-# first bytes, the file is opened by us, and there is no protocol by which FFmpeg could open another one.
-_CONTAINERS = ((4, (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"), "mp4"),
-               (0, (b"\x1aE\xdf\xa3",), "matroska"))
+# FFmpeg would take a playlist for a video, and open whatever it names: the container is known from
+# the file's own first bytes, the file is opened by us, and there is no protocol by which FFmpeg
+# could open another one.
+_CONTAINERS = (
+    (4, (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"), "mp4"),
+    (0, (b"\x1aE\xdf\xa3",), "matroska"),
+)
 _CLOSED = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
 CODECS = ("av1", "h264", "hevc", "vp9", "vp8", "mpeg4", "mjpeg", "mpeg2video", "mpeg1video", "ffv1")
 MOST_SKIPPED_FRAMES = 20_000
@@ -44,15 +49,22 @@ class _Open:
 
 
 class VideoFrames:
-    """The videos of one data set. Asked for in the order of recording, each frame is decoded once."""
+    """The videos of one data set. Asked for in the order of recording, each frame is decoded
+    once.
+    """
 
     def __init__(self, files: SetFiles, info: LeRobotInfo, keys: list[str]):
         try:
             import av
         except ImportError as error:
-            raise ImportError("a LeRobot data set with videos needs PyAV: pip install av") from error
+            raise ImportError(
+                "a LeRobot data set with videos needs PyAV: pip install av"
+            ) from error
         if not info.video_path:
-            raise InvalidValue(f"{files.root} has video features and no video_path; accepted: a template of their path")
+            raise InvalidValue(
+                f"{files.root} has video features and no video_path; accepted: a template of their "
+                "path"
+            )
         self._av, self._files, self._info = av, files, info
         self._tolerance_s = 0.5 / info.fps
         self._open: dict[str, _Open] = {}
@@ -62,10 +74,14 @@ class VideoFrames:
     def image(self, key: str, episode: int, time_s: float | None, stamp_ns: int) -> SimpleNamespace:
         """The frame of video ``key`` at ``time_s`` of ``episode``, with the fields of an Image.
 
-        Raises BadInput where there is no such frame or it cannot be decoded; the next one can be asked for.
+        Raises BadInput where there is no such frame or it cannot be decoded; the next one can be
+        asked for.
         """
         if not isinstance(time_s, int | float) or not math.isfinite(time_s):
-            raise BadInput("file", f"the row has timestamp {shown(time_s)}; accepted: the time in its video, in s")
+            raise BadInput(
+                "file",
+                f"the row has timestamp {shown(time_s)}; accepted: the time in its video, in s",
+            )
         failed = self._failed.get(key)
         if failed is not None and failed[0] == episode:
             raise failed[1]
@@ -75,7 +91,9 @@ class VideoFrames:
                 opened = self._start(key, episode, time_s)
             frame = self._frame_at(opened, time_s)
             if is_depth_format(frame.format.name):
-                raise BadInput("depth", f"{key} has pixels of {frame.format.name}; accepted: colour")
+                raise BadInput(
+                    "depth", f"{key} has pixels of {frame.format.name}; accepted: colour"
+                )
             return _message(frame.to_ndarray(format="rgb24"), stamp_ns, key.rsplit(".", 1)[-1])
         except (self._av.FFmpegError, OSError, InvalidValue, ValueError, MemoryError) as error:
             reason = error.reason if isinstance(error, BadInput) else "file"
@@ -87,7 +105,9 @@ class VideoFrames:
     def pixel_format(self, key: str, episode: int) -> str:
         """FFmpeg's name of the pixels of a video. Raises BadInput where it cannot be opened."""
         try:
-            return self._start(key, episode, 0.0).container.streams.video[0].codec_context.format.name
+            return (
+                self._start(key, episode, 0.0).container.streams.video[0].codec_context.format.name
+            )
         except (self._av.FFmpegError, OSError, ValueError, AttributeError) as error:
             raise BadInput("file", f"{key}: {error}") from error
 
@@ -105,8 +125,11 @@ class VideoFrames:
             if late_s > 0:
                 opened.ahead = frame  # for one of the next rows
                 break
-        raise BadInput("frame", f"the video has no frame at {opened.offset_s + time_s:.3f} s that can be decoded "
-                                f"(episode {opened.episode})")
+        raise BadInput(
+            "frame",
+            f"the video has no frame at {opened.offset_s + time_s:.3f} s that can be decoded "
+            f"(episode {opened.episode})",
+        )
 
     def _start(self, key: str, episode: int, time_s: float) -> _Open:
         if key in self._open:
@@ -117,13 +140,21 @@ class VideoFrames:
             container = self._av.open(file, format=_container(file, path), options=_CLOSED)
             stream = next(iter(container.streams.video), None)
             codec = stream.codec_context if stream is not None else None
-            if codec is None or codec.name not in _decoders(CODECS):  # none too where FFmpeg does not know it
-                raise BadInput("file", f"{path.name} holds {codec.name if codec else 'no video that is known'}; "
-                                       f"accepted: {', '.join(CODECS)}")
+            if codec is None or codec.name not in _decoders(
+                CODECS
+            ):  # none too where FFmpeg does not know it
+                raise BadInput(
+                    "file",
+                    f"{path.name} holds {codec.name if codec else 'no video that is known'}; "
+                    f"accepted: {', '.join(CODECS)}",
+                )
             codec.options = {"max_pixels": str(MAX_COMPRESSED_PX), "err_detect": "explode"}
             if codec.width * codec.height > MAX_COMPRESSED_PX:
-                raise BadInput("size", f"{path.name} has frames of {codec.height} x {codec.width} px; accepted: "
-                                       f"{MAX_COMPRESSED_PX} px in all")
+                raise BadInput(
+                    "size",
+                    f"{path.name} has frames of {codec.height} x {codec.width} px; accepted: "
+                    f"{MAX_COMPRESSED_PX} px in all",
+                )
             # To the key frame at or before; what lies between is decoded and passed over.
             at = (offset_s + time_s) / stream.time_base if stream.time_base else 0
             if at > 0:
@@ -132,7 +163,9 @@ class VideoFrames:
             file.close()
             raise
         self._failed.pop(key, None)
-        self._open[key] = _Open(episode, file, container, self._decoded(container, stream), offset_s)
+        self._open[key] = _Open(
+            episode, file, container, self._decoded(container, stream), offset_s
+        )
         return self._open[key]
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -159,14 +192,29 @@ class VideoFrames:
     def _place(self, key: str, episode: int) -> tuple[Path, float]:
         """The file that shows ``episode``, and where in it the episode begins, in s."""
         if self._episodes is None:
-            fields = {"video_key": key, "episode_index": episode, "episode_chunk": episode // self._info.chunks_size,
-                      "chunk_index": episode // self._info.chunks_size}
+            fields = {
+                "video_key": key,
+                "episode_index": episode,
+                "episode_chunk": episode // self._info.chunks_size,
+                "chunk_index": episode // self._info.chunks_size,
+            }
             return self._files.inside(filled(self._info.video_path, fields)), 0.0
         row = self._episodes.get(episode)
-        values = [row.get(f"videos/{key}/{n}") for n in ("chunk_index", "file_index", "from_timestamp")] if row else []
+        values = (
+            [row.get(f"videos/{key}/{n}") for n in ("chunk_index", "file_index", "from_timestamp")]
+            if row
+            else []
+        )
         if not values or any(v is None for v in values) or not math.isfinite(values[2]):
-            raise BadInput("file", f"meta/episodes does not say where episode {episode} lies in its video")
-        fields = {"video_key": key, "chunk_index": values[0], "file_index": values[1], "episode_index": episode}
+            raise BadInput(
+                "file", f"meta/episodes does not say where episode {episode} lies in its video"
+            )
+        fields = {
+            "video_key": key,
+            "chunk_index": values[0],
+            "file_index": values[1],
+            "episode_index": episode,
+        }
         return self._files.inside(filled(self._info.video_path, fields)), float(values[2])
 
     def close(self) -> None:
@@ -177,7 +225,9 @@ class VideoFrames:
 
 
 def _decoders(codecs: tuple[str, ...]) -> set[str]:
-    """The names of the decoders of these codecs: AV1 and VP9 are decoded by libraries of other names."""
+    """The names of the decoders of these codecs: AV1 and VP9 are decoded by libraries of other
+    names.
+    """
     return {*codecs, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}
 
 
@@ -187,20 +237,34 @@ def _container(file: BinaryIO, path: Path) -> str:
     for at, signatures, name in _CONTAINERS:
         if head[at:].startswith(signatures):
             return name
-    raise BadInput("file", f"{path.name} is neither MP4 nor Matroska, it begins with {head!r}; accepted: these two")
+    raise BadInput(
+        "file",
+        f"{path.name} is neither MP4 nor Matroska, it begins with {head!r}; accepted: these two",
+    )
 
 
 def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
     """Where each episode lies in its videos; without the statistics that are stored beside."""
-    wanted = {"episode_index", *(f"videos/{key}/{part}" for key in keys
-                                 for part in ("chunk_index", "file_index", "from_timestamp"))}
+    wanted = {
+        "episode_index",
+        *(
+            f"videos/{key}/{part}"
+            for key in keys
+            for part in ("chunk_index", "file_index", "from_timestamp")
+        ),
+    }
     episodes: dict[int, dict[str, Any]] = {}
     for path in files.matching("meta/episodes/chunk-*/*.parquet"):
         with BoundedParquet(path) as file:
             if "episode_index" not in file.schema.names:
-                raise InvalidValue(f"{path} has no column episode_index; accepted: what LeRobot writes")
-            names = [field.name for field in file.schema if field.name in wanted
-                     and str(field.type) in ("int64", "int32", "double", "float")]
+                raise InvalidValue(
+                    f"{path} has no column episode_index; accepted: what LeRobot writes"
+                )
+            names = [
+                field.name
+                for field in file.schema
+                if field.name in wanted and str(field.type) in ("int64", "int32", "double", "float")
+            ]
             for batch in file.batches(names):
                 episodes |= {row["episode_index"]: row for row in batch.to_pylist()}
     return episodes
@@ -208,5 +272,12 @@ def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
 
 def _message(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> SimpleNamespace:
     height, width = pixels.shape[:2]
-    return SimpleNamespace(header=header_of(stamp_ns, frame_id), height=height, width=width, encoding="rgb8",
-                           is_bigendian=0, step=3 * width, data=np.ascontiguousarray(pixels).reshape(-1))
+    return SimpleNamespace(
+        header=header_of(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=np.ascontiguousarray(pixels).reshape(-1),
+    )

@@ -1,8 +1,10 @@
-"""Exports and builds in a process of their own: when it ends, all the memory that they took is free again.
+"""Exports and builds in a process of their own: when it ends, all the memory that they took is free
+again.
 
-The process is a new one (never a fork: the node has threads, and perhaps CUDA, which no fork survives). It is told what
-to do through a pipe, and answers through another, a line of JSON for each thing that it has to say. It never outlives
-the thread that waits for it: that thread kills it where it is interrupted, and Linux does where the parent dies.
+The process is a new one (never a fork: the node has threads, and perhaps CUDA, which no fork
+survives). It is told what to do through a pipe, and answers through another, a line of JSON for
+each thing that it has to say. It never outlives the thread that waits for it: that thread kills it
+where it is interrupted, and Linux does where the parent dies.
 """
 
 import ctypes
@@ -19,31 +21,45 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
+from vit_perception.engines.building.memory import HELP, free_memory, gib
 from vit_perception.engines.cuda.fault import elsewhere
 from vit_perception.engines.engine import EngineError
-from vit_perception.engines.building.memory import HELP, free_memory, gib
 from vit_perception.files.errors import InvalidValue, UserError, printable, traced
 
-# The parent's search path in place of one that begins with the current folder, before anything is looked for there.
-_PROGRAM = ("import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.building.child import _main; "
-          "_main(int(sys.argv[1]), int(sys.argv[2]))")
+# The parent's search path in place of one that begins with the current folder, before anything is
+# looked for there.
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.building.child import "
+    "_main; "
+    "_main(int(sys.argv[1]), int(sys.argv[2]))"
+)
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS = 1000  # characters of what a process that died had printed
 
 
-def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, log: Callable[[str], None],
-                  progress: Callable[[str, float], None] = lambda what, fraction: None) -> int:
-    """Call ``function(*arguments, log, progress)`` in a process of its own; the most memory that this took, in bytes.
+def call_in_child(
+    function: Callable[..., None],
+    *arguments: Any,
+    doing: str,
+    log: Callable[[str], None],
+    progress: Callable[[str, float], None] = lambda what, fraction: None,
+) -> int:
+    """Call ``function(*arguments, log, progress)`` in a process of its own; the most memory that
+    this took, in bytes.
 
-    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and ``progress``
-    reaches those given here, in this thread. What they raise, or Ctrl-C here, ends the process at once and passes
-    through. ``doing`` names the work in messages. Errors for the user that ``function`` raises are raised here
-    (EngineError, InvalidValue, OSError with its number), others as RuntimeError, behind the child's traceback.
-    Raises EngineError where the process dies: with the signal, the memory that it had and what would help.
+    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and
+    ``progress`` reaches those given here, in this thread. What they raise, or Ctrl-C here, ends the
+    process at once and passes through. ``doing`` names the work in messages. Errors for the user
+    that ``function`` raises are raised here (EngineError, InvalidValue, OSError with its number),
+    others as RuntimeError, behind the child's traceback. Raises EngineError where the process dies:
+    with the signal, the memory that it had and what would help.
     """
     if not sys.executable:
-        raise EngineError(f"{doing}: this program is no Python that can be started again (sys.executable is empty); "
-                          "build with vit-perception build")
+        raise EngineError(
+            f"{doing}: this program is no Python that can be started again (sys.executable is "
+            "empty); "
+            "build with vit-perception build"
+        )
     with ExitStack() as stack:
         try:
             printed = stack.enter_context(tempfile.TemporaryFile())
@@ -63,7 +79,9 @@ def call_in_child(function: Callable[..., None], *arguments: Any, doing: str, lo
         if error is not None:
             raise elsewhere(error)  # a GPU that the child lost works here
         if status:
-            raise elsewhere(EngineError(f"{doing} {_why_it_died(status, peak_bytes, _end_of(printed))}"))
+            raise elsewhere(
+                EngineError(f"{doing} {_why_it_died(status, peak_bytes, _end_of(printed))}")
+            )
     return peak_bytes
 
 
@@ -74,10 +92,20 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
     try:
         # A session of its own: Ctrl-C in a terminal reaches the parent alone, which decides.
         return subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(writing), str(os.getpid()),
-             *(entry for entry in sys.path if isinstance(entry, str))],
-            stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.STDOUT, pass_fds=(writing,),
-            start_new_session=True), answers
+            [
+                sys.executable,
+                "-c",
+                _PROGRAM,
+                str(writing),
+                str(os.getpid()),
+                *(entry for entry in sys.path if isinstance(entry, str)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            pass_fds=(writing,),
+            start_new_session=True,
+        ), answers
     except BaseException:
         answers.close()
         raise
@@ -85,9 +113,12 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
         os.close(writing)
 
 
-def _listen(answers: BinaryIO, log: Callable[[str], None],
-            progress: Callable[[str, float], None]) -> tuple[Exception | None, int]:
-    """Pass on what the child says until it ends: (the error that it ended with or None, the most memory it had)."""
+def _listen(
+    answers: BinaryIO, log: Callable[[str], None], progress: Callable[[str, float], None]
+) -> tuple[Exception | None, int]:
+    """Pass on what the child says until it ends: (the error that it ended with or None, the most
+    memory it had).
+    """
     error, peak_bytes = None, 0
     for line in answers:
         if not line.endswith(b"\n"):  # it was killed while it spoke
@@ -129,7 +160,10 @@ def _why_it_died(status: int, peak_bytes: int, printed: str) -> str:
     except ValueError:
         name = f"signal {-status}"
     if -status == signal.SIGKILL:
-        return (f"was ended by {name}, as Linux does where memory runs out{had}; {free_memory()} now: {HELP}{last}")
+        return (
+            f"was ended by {name}, as Linux does where memory runs out{had}; {free_memory()} now: "
+            f"{HELP}{last}"
+        )
     memory = f"; where memory ran out: {HELP}" if "alloc" in printed else ""
     return f"was ended by {name}{had}{last}{memory}"
 
@@ -140,20 +174,23 @@ def _end_of(printed: BinaryIO) -> str:
     return printable(printed.read().decode(errors="replace").strip(), _LAST_WORDS)
 
 
-# -- in the child --------------------------------------------------------------------------------------------------
+# -- in the child ----------------------------------------------------------------------------------
 
 
 def _main(answers: int, parent: int) -> None:
     """Do what comes through standard input. The process ends here."""
     os.set_inheritable(answers, False)
-    # Whatever ends the parent (SIGKILL too) ends this process; it may have been ended before this was asked for.
+    # Whatever ends the parent (SIGKILL too) ends this process; it may have been ended before this
+    # was asked for.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    # Where memory runs out, this process has to go before the node and whatever else the robot needs.
+    # Where memory runs out, this process has to go before the node and whatever else the robot
+    # needs.
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("1000")
     from vit_perception.files import telemetry
+
     telemetry.off()
     lock = threading.Lock()
 
@@ -164,7 +201,11 @@ def _main(answers: int, parent: int) -> None:
 
     try:
         function, arguments = pickle.load(sys.stdin.buffer)
-        function(*arguments, lambda text: say("log", text), lambda what, fraction: say("progress", (what, fraction)))
+        function(
+            *arguments,
+            lambda text: say("log", text),
+            lambda what, fraction: say("progress", (what, fraction)),
+        )
         say("end", None)
     except Exception as error:  # whatever it is, the parent raises it
         say("error", _for_the_parent(error))
@@ -178,13 +219,21 @@ def _for_the_parent(error: Exception) -> tuple[str, str, int | None]:
     if isinstance(error, UserError):
         return "value", str(error), None
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
-        return "system", str(error) if error.errno is None else f"{error.strerror}: {error.filename}", error.errno
-    if isinstance(error, MemoryError | OSError) or "can't allocate memory" in str(error):  # numpy's and torch's
+        return (
+            "system",
+            str(error) if error.errno is None else f"{error.strerror}: {error.filename}",
+            error.errno,
+        )
+    if isinstance(error, MemoryError | OSError) or "can't allocate memory" in str(
+        error
+    ):  # numpy's and torch's
         return "user", f"memory runs out ({printable(str(error), _LAST_WORDS)}): {HELP}", None
     return "defect", traced(error), None
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had at once; getrusage would count what the parent had at the start."""
+    """The most memory that this process has had at once; getrusage would count what the parent had
+    at the start.
+    """
     with open("/proc/self/status", encoding="ascii") as status:
         return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM")), 0)

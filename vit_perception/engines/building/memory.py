@@ -1,4 +1,5 @@
-"""How much memory an export and a build take, as measured, and how much there is: better refused than killed.
+"""How much memory an export and a build take, as measured, and how much there is: better refused
+than killed.
 
 ``benchmarks/build_memory.py`` measures; docs/engines.md has the table.
 """
@@ -15,15 +16,21 @@ from vit_perception.engines.engine import EngineError
 if TYPE_CHECKING:
     from torch import nn
 
-# Python with its libraries, and what each byte of weights costs: TensorRT-RTX 1.7 and torch 2.13 with ViT-S, B and L
-# take up to this, and at least 80 % of it.
+# Python with its libraries, and what each byte of weights costs: TensorRT-RTX 1.7 and torch 2.13
+# with ViT-S, B and L take up to this, and at least 80 % of it.
 _EXPORT_BASE_BYTES, _BUILD_BASE_BYTES = 400 << 20, 350 << 20
-_EXPORT_FACTORS = {"float32": 1.1, "float16": 2.0, "bfloat16": 2.0}  # of the weights in float32: half is a copy more
+_EXPORT_FACTORS = {
+    "float32": 1.1,
+    "float16": 2.0,
+    "bfloat16": 2.0,
+}  # of the weights in float32: half is a copy more
 _BUILD_FACTOR = 3.3  # of the weights in the engine's precision
 _BYTES_A_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 _UNBOUND = 1 << 62
-HELP = ("close what else needs memory, add swap, or build on another machine and set engine.file "
-        "(docs/engines.md)")
+HELP = (
+    "close what else needs memory, add swap, or build on another machine and set engine.file "
+    "(docs/engines.md)"
+)
 
 
 def gib(count: int) -> str:
@@ -42,13 +49,21 @@ def export_bytes(weights: int, precision: str) -> int:
 
 
 def build_bytes(weights: int, precision: str, workspace_bytes: int = 0) -> int:
-    """The most that the process of a build takes; ``workspace_bytes`` more where it may take those of the host, too."""
-    return _BUILD_BASE_BYTES + round(weights * _BYTES_A_WEIGHT[precision] * _BUILD_FACTOR) + workspace_bytes
+    """The most that the process of a build takes; ``workspace_bytes`` more where it may take those
+    of the host, too.
+    """
+    return (
+        _BUILD_BASE_BYTES
+        + round(weights * _BYTES_A_WEIGHT[precision] * _BUILD_FACTOR)
+        + workspace_bytes
+    )
 
 
 @dataclass(frozen=True)
 class FreeMemory:
-    """``available_bytes`` without swapping, and ``swap_bytes`` more with it; ``limit`` names what says so."""
+    """``available_bytes`` without swapping, and ``swap_bytes`` more with it; ``limit`` names what
+    says so.
+    """
 
     available_bytes: int
     swap_bytes: int
@@ -59,40 +74,53 @@ class FreeMemory:
         return self.available_bytes + self.swap_bytes
 
     def __str__(self) -> str:
-        return f"{gib(self.available_bytes)} are free and {gib(self.swap_bytes)} of swap ({self.limit})"
+        return (
+            f"{gib(self.available_bytes)} are free and {gib(self.swap_bytes)} of swap "
+            f"({self.limit})"
+        )
 
 
 def check(doing: str, needed_bytes: int) -> None:
-    """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is free."""
+    """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is
+    free.
+    """
     free = free_memory()
     if free.total_bytes < needed_bytes:
-        raise EngineError(f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; "
-                          "engine.check_memory: false (build --no-memory-check) tries all the same")
+        raise EngineError(
+            f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; "
+            "engine.check_memory: false (build --no-memory-check) tries all the same"
+        )
 
 
 def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> FreeMemory:
-    """What this process and its children may still take: the least of what the machine and its control groups leave.
+    """What this process and its children may still take: the least of what the machine and its
+    control groups leave.
 
-    ``MemAvailable`` and ``SwapFree`` of Linux; of each group (version 1 and 2) with a limit what is left of it, pages
-    of files that nobody uses counted in. Where nothing can be read there is no bound.
+    ``MemAvailable`` and ``SwapFree`` of Linux; of each group (version 1 and 2) with a limit what is
+    left of it, pages of files that nobody uses counted in. Where nothing can be read there is no
+    bound.
     """
     meminfo = dict(re.findall(r"^(\w+): +(\d+) kB$", _text(proc / "meminfo"), re.MULTILINE))
     available = int(meminfo["MemAvailable"]) << 10 if "MemAvailable" in meminfo else _UNBOUND
     machine = FreeMemory(available, int(meminfo.get("SwapFree", 0)) << 10, str(proc / "meminfo"))
     limits = [machine]
     for line in _text(proc / "self" / "cgroup").splitlines():
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        number, controllers, path = ([*line.split(":", 2), "", ""])[:3]
         if number == "0":
             limits += [_left_of_2(folder, machine.swap_bytes) for folder in _upwards(cgroups, path)]
         elif "memory" in controllers.split(","):
-            limits += [_left_of_1(folder, machine.swap_bytes) for folder in _upwards(cgroups / "memory", path)]
+            limits += [
+                _left_of_1(folder, machine.swap_bytes)
+                for folder in _upwards(cgroups / "memory", path)
+            ]
     return min(limits, key=lambda free: free.total_bytes)
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:
     """The group's folder and those above it, whose limits hold as well.
 
-    In a container ``path`` may be the host's, of which only ``root`` is to be seen: what is not there has no limit.
+    In a container ``path`` may be the host's, of which only ``root`` is to be seen: what is not
+    there has no limit.
     """
     folder = root / path.lstrip("/")
     yield folder
@@ -100,15 +128,23 @@ def _upwards(root: Path, path: str) -> Iterator[Path]:
 
 
 def _left_of_2(folder: Path, swap_bytes: int) -> FreeMemory:
-    left = _number(folder / "memory.max") - _number(folder / "memory.current", 0) + _file_pages(folder, "inactive_file")
+    left = (
+        _number(folder / "memory.max")
+        - _number(folder / "memory.current", 0)
+        + _file_pages(folder, "inactive_file")
+    )
     swap_left = _number(folder / "memory.swap.max") - _number(folder / "memory.swap.current", 0)
     return FreeMemory(max(0, left), max(0, min(swap_left, swap_bytes)), str(folder))
 
 
 def _left_of_1(folder: Path, swap_bytes: int) -> FreeMemory:
-    unused = _number(folder / "memory.limit_in_bytes") - _number(folder / "memory.usage_in_bytes", 0)
+    unused = _number(folder / "memory.limit_in_bytes") - _number(
+        folder / "memory.usage_in_bytes", 0
+    )
     # This limit is one of memory and swap together.
-    both = _number(folder / "memory.memsw.limit_in_bytes") - _number(folder / "memory.memsw.usage_in_bytes", 0)
+    both = _number(folder / "memory.memsw.limit_in_bytes") - _number(
+        folder / "memory.memsw.usage_in_bytes", 0
+    )
     left = unused + _file_pages(folder, "total_inactive_file")
     return FreeMemory(max(0, left), max(0, min(both - unused, swap_bytes)), str(folder))
 

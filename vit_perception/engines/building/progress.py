@@ -1,4 +1,6 @@
-"""How far a build is: TensorRT's nested phases as one percentage, for a progress bar and for the log."""
+"""How far a build is: TensorRT's nested phases as one percentage, for a progress bar and for the
+log.
+"""
 
 import threading
 import time
@@ -14,18 +16,25 @@ class _Phase:
 
 
 class BuildProgress:
-    """Takes what TensorRT's progress monitor reports; calls ``log`` at most once in ``period_s``, ``bar`` each percent.
+    """Takes what TensorRT's progress monitor reports; calls ``log`` at most once in ``period_s``,
+    ``bar`` each percent.
 
     ``bar`` gets ``what`` and the fraction that is done, 0 to 1.
 
-    A phase is a number of steps, and a step may be phases of its own; the percentage is that of the outermost
-    phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder calls from threads
-    of its own. ``stopped_by`` is what the listener raised: the builder, which is C++, may not see it, but should stop.
+    A phase is a number of steps, and a step may be phases of its own; the percentage is that of the
+    outermost phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder
+    calls from threads of its own. ``stopped_by`` is what the listener raised: the builder, which is
+    C++, may not see it, but should stop.
     """
 
-    def __init__(self, what: str, log: Callable[[str], None], period_s: float = 2.0,
-                 clock: Callable[[], float] = time.monotonic,
-                 bar: Callable[[str, float], None] = lambda what, fraction: None):
+    def __init__(
+        self,
+        what: str,
+        log: Callable[[str], None],
+        period_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        bar: Callable[[str, float], None] = lambda what, fraction: None,
+    ):
         self._what = what
         self._log = log
         self._bar = bar
@@ -63,14 +72,19 @@ class BuildProgress:
     def fraction(self) -> float:
         """0 to 1."""
         with self._lock:
-            roots = [self._share(name) for name, phase in self._phases.items() if phase.parent is None]
+            roots = [
+                self._share(name) for name, phase in self._phases.items() if phase.parent is None
+            ]
             self._fraction = max([self._fraction, *roots])
             return self._fraction
 
     def _share(self, name: str) -> float:
         """The part of phase ``name`` that is done."""
         phase = self._phases[name]
-        inner = max((self._share(child) for child, other in self._phases.items() if other.parent == name), default=0.0)
+        inner = max(
+            (self._share(child) for child, other in self._phases.items() if other.parent == name),
+            default=0.0,
+        )
         return min((phase.done + inner) / phase.steps, 1.0)
 
     def _move_bar(self) -> None:
@@ -88,11 +102,14 @@ class BuildProgress:
             if now_s - self._told_s < self._period_s:
                 return
             self._told_s = now_s
-        self._safely(self._log, f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})")
+        self._safely(
+            self._log,
+            f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})",
+        )
 
     def _safely(self, tell: Callable[..., None], *arguments) -> None:
         try:
             if self.stopped_by is None:
                 tell(*arguments)
-        except Exception as error:  # noqa: BLE001 - an exception may not pass through the builder, which is C++
+        except Exception as error:  # an exception may not pass through the builder, which is C++
             self.stopped_by = error

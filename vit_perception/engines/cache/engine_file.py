@@ -1,8 +1,10 @@
-"""An engine as one file, to be carried to a robot: ``vit-perception build --out`` writes it, ``engine.file`` opens it.
+"""An engine as one file, to be carried to a robot: ``vit-perception build --out`` writes it,
+``engine.file`` opens it.
 
-Three parts: a line that names the format; a line of JSON (the cache's key, and the digest and length of what follows)
-behind its own digest; the engine as the runtime serialised it. The digests tell damage from health, not friend from
-foe: an engine runs code, so the file is read only where nobody but this user and root can have put it.
+Three parts: a line that names the format; a line of JSON (the cache's key, and the digest and
+length of what follows) behind its own digest; the engine as the runtime serialised it. The digests
+tell damage from health, not friend from foe: an engine runs code, so the file is read only where
+nobody but this user and root can have put it.
 """
 
 import hashlib
@@ -15,25 +17,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from vit_perception.files.atomic import REPLACEABLE, file_sha256, kind_of, write_whole
-from vit_perception.engines.engine import EngineError
+from vit_perception.config.settings import ENGINE_FILE_BACKENDS, EngineSettings
 from vit_perception.engines.cache.key_difference import difference_text
+from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt.build import ENGINE_NAME
+from vit_perception.files.atomic import REPLACEABLE, file_sha256, kind_of, write_whole
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.private_cache import Untrusted, opened_outside
-from vit_perception.config.settings import ENGINE_FILE_BACKENDS, EngineSettings
 
 _FORMAT = b"vit_perception engine, format 1\n"
-_MOST_HEADER_BYTES = 1 << 20  # a key is about 1 kB, and its parts lie one in another at most three deep
+_MOST_HEADER_BYTES = (
+    1 << 20
+)  # a key is about 1 kB, and its parts lie one in another at most three deep
 _MOST_PARTS = 200
 _MADE = "vit-perception build --out made"
-# Only this user may write it whatever the umask, or nobody could open it; others may read it, to copy it.
+# Only this user may write it whatever the umask, or nobody could open it; others may read it, to
+# copy it.
 _MODE = 0o644
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """The file at ``path``, of which the header was read: its cache ``key``, and what the engine behind it must be."""
+    """The file at ``path``, of which the header was read: its cache ``key``, and what the engine
+    behind it must be.
+    """
 
     path: Path
     key: Mapping
@@ -42,7 +49,9 @@ class EngineFile:
 
     @classmethod
     def opened(cls, path: str | Path) -> "EngineFile":
-        """Read the header. Raises EngineError: missing, damaged, no such file, or somebody else may have written it."""
+        """Read the header. Raises EngineError: missing, damaged, no such file, or somebody else may
+        have written it.
+        """
         path = Path(path)
         with _reading(path) as file:
             return cls._read(path, file)
@@ -50,7 +59,9 @@ class EngineFile:
     @classmethod
     def _read(cls, path: Path, file: BinaryIO) -> "EngineFile":
         if file.readline(len(_FORMAT)) != _FORMAT:
-            raise EngineError(f"engine.file {path} is none of this version's; accepted: a file that {_MADE}")
+            raise EngineError(
+                f"engine.file {path} is none of this version's; accepted: a file that {_MADE}"
+            )
         header = file.readline(_MOST_HEADER_BYTES)
         digest, _, text = header.rstrip(b"\n").partition(b" ")
         if hashlib.sha256(text).hexdigest().encode() != digest:
@@ -63,11 +74,15 @@ class EngineFile:
             texts = (opened.flavour, opened.precision, opened.attention, opened.engine_sha256)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, f"its header is none: {type(error).__name__}") from error
-        if not all(isinstance(text, str) for text in texts) or not isinstance(opened.engine_bytes, int):
+        if not all(isinstance(text, str) for text in texts) or not isinstance(
+            opened.engine_bytes, int
+        ):
             raise _damaged(path, "its header is none")
         length = os.fstat(file.fileno()).st_size - file.tell()
         if length != opened.engine_bytes:
-            raise _damaged(path, f"{length} bytes of engine are there, {opened.engine_bytes} were written")
+            raise _damaged(
+                path, f"{length} bytes of engine are there, {opened.engine_bytes} were written"
+            )
         return opened
 
     @property
@@ -85,26 +100,38 @@ class EngineFile:
         return self.key["attention"]
 
     def narrowed(self, settings: EngineSettings) -> EngineSettings:
-        """``settings`` with this file's runtime and precision for ``auto``; EngineError where they ask for others."""
+        """``settings`` with this file's runtime and precision for ``auto``; EngineError where they
+        ask for others.
+        """
         if self.flavour not in ENGINE_FILE_BACKENDS:
-            raise EngineError(f"engine.file {self.path} is for {shown(self.flavour, 80)}; accepted: "
-                              f"{', '.join(ENGINE_FILE_BACKENDS)}")
-        for name, wanted, has in (("engine.backend", settings.backend, self.flavour),
-                                  ("engine.precision", settings.precision, self.precision)):
+            raise EngineError(
+                f"engine.file {self.path} is for {shown(self.flavour, 80)}; accepted: "
+                f"{', '.join(ENGINE_FILE_BACKENDS)}"
+            )
+        for name, wanted, has in (
+            ("engine.backend", settings.backend, self.flavour),
+            ("engine.precision", settings.precision, self.precision),
+        ):
             if wanted not in ("auto", has):
                 option = f"--{name.partition('.')[2]} {wanted}"
-                raise EngineError(f"{name} is {wanted!r} and engine.file {self.path} is for {shown(has, 80)}; "
-                                  f"accepted: auto, or a file that vit-perception build {option} --out made")
+                raise EngineError(
+                    f"{name} is {wanted!r} and engine.file {self.path} is for {shown(has, 80)}; "
+                    f"accepted: auto, or a file that vit-perception build {option} --out made"
+                )
         return replace(settings, backend=self.flavour, precision=self.precision)
 
     def content_for(self, key: Mapping) -> bytes:
         """The serialised engine, where it is what ``key`` (of this machine and model) asks for.
 
-        Raises EngineError naming the parts that differ and how the right file is made, or the damage.
+        Raises EngineError naming the parts that differ and how the right file is made, or the
+        damage.
         """
         if differs := difference_text(key, self.key):
-            raise EngineError(f"engine.file {self.path} is another machine's or model's: {differs}; accepted: one that "
-                              f"this makes{_where(key)}: {recipe(key)}")
+            raise EngineError(
+                f"engine.file {self.path} is another machine's or model's: {differs}; accepted: "
+                "one that "
+                f"this makes{_where(key)}: {recipe(key)}"
+            )
         with _reading(self.path) as file:
             if self._read(self.path, file) != self:
                 raise _damaged(self.path, "it has changed since it was opened")
@@ -115,30 +142,43 @@ class EngineFile:
 
 
 def write_engine_file(path: Path, engine: Path) -> None:
-    """Make the file ``path`` of ``engine``, an engine's file in the cache. A link at ``path`` is replaced. OSError."""
+    """Make the file ``path`` of ``engine``, an engine's file in the cache. A link at ``path`` is
+    replaced. OSError.
+    """
     key = json.loads((engine.parent / "key.json").read_text())
-    header = json.dumps({"key": key, "engine_bytes": engine.stat().st_size, "engine_sha256": file_sha256(engine)},
-                        sort_keys=True).encode()
+    header = json.dumps(
+        {"key": key, "engine_bytes": engine.stat().st_size, "engine_sha256": file_sha256(engine)},
+        sort_keys=True,
+    ).encode()
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file, open(engine, "rb") as content:
-            file.write(_FORMAT + hashlib.sha256(header).hexdigest().encode() + b" " + header + b"\n")
+            file.write(
+                _FORMAT + hashlib.sha256(header).hexdigest().encode() + b" " + header + b"\n"
+            )
             shutil.copyfileobj(content, file)
 
     write_whole(path, write, _MODE)
 
 
 def check_out(path: Path, force: bool) -> None:
-    """Refuse what :func:`write_engine_file` could not make, before a build of minutes. Raises InvalidValue."""
+    """Refuse what :func:`write_engine_file` could not make, before a build of minutes. Raises
+    InvalidValue.
+    """
     if not path.parent.is_dir():
         raise InvalidValue(f"--out is {path}; accepted: a file in a folder that exists")
     if not os.access(path.parent, os.W_OK):
         raise InvalidValue(f"--out is {path}; accepted: a file in a folder that you may write")
     kind = kind_of(path)
     if kind not in REPLACEABLE:
-        raise InvalidValue(f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced")
+        raise InvalidValue(
+            f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced"
+        )
     if kind and not force:
-        raise InvalidValue(f"--out is {path}, which is there already; accepted: a new file, or --force to replace it")
+        raise InvalidValue(
+            f"--out is {path}, which is there already; accepted: a new file, or --force to replace "
+            "it"
+        )
 
 
 def is_carried(engine: Path | None) -> bool:
@@ -148,12 +188,19 @@ def is_carried(engine: Path | None) -> bool:
 
 def recipe(key: Mapping) -> str:
     """The command that makes the engine file for ``key``, this machine's."""
-    options = [f"--backend {key['runtime'].partition(' ')[0]}", f"--precision {key['precision']}",
-               f"--batch {key['batch']}", f"--size {' '.join(map(str, key['network_size_px']))}",
-               f"--block {key['block']}"]
+    options = [
+        f"--backend {key['runtime'].partition(' ')[0]}",
+        f"--precision {key['precision']}",
+        f"--batch {key['batch']}",
+        f"--size {' '.join(map(str, key['network_size_px']))}",
+        f"--block {key['block']}",
+    ]
     options += ["--dense"] if key.get("dense_blocks") else []
     options += [f"--target {' '.join(key['targets'])}"] if key.get("targets") else []
-    return f"vit-perception build {' '.join(options)} --checkpoint <this node's model.checkpoint> --out FILE"
+    return (
+        f"vit-perception build {' '.join(options)} --checkpoint <this node's model.checkpoint> "
+        "--out FILE"
+    )
 
 
 def _where(key: Mapping) -> str:
@@ -162,18 +209,25 @@ def _where(key: Mapping) -> str:
 
 
 def _damaged(path: Path, how: str) -> EngineError:
-    return EngineError(f"engine.file {path} is damaged ({how}); accepted: a whole one, copy it again")
+    return EngineError(
+        f"engine.file {path} is damaged ({how}); accepted: a whole one, copy it again"
+    )
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading, where nobody else can have written it; what is wrong with it as EngineError."""
+    """The file, open for reading, where nobody else can have written it; what is wrong with it as
+    EngineError.
+    """
     with ExitStack() as opening:
         try:
             file = opening.enter_context(opened_outside(path))
         except Untrusted as error:
             raise EngineError(f"engine.file is not used: {error}") from error
         except OSError as error:
-            raise EngineError(f"engine.file {path} cannot be read: {error.strerror or error}; accepted: a file that "
-                              f"{_MADE}") from error
+            raise EngineError(
+                f"engine.file {path} cannot be read: {error.strerror or error}; accepted: a file "
+                "that "
+                f"{_MADE}"
+            ) from error
         yield file

@@ -1,4 +1,6 @@
-"""In what two keys of the cache differ, for people: an engine that does not fit says which part of its key is wrong."""
+"""In what two keys of the cache differ, for people: an engine that does not fit says which part of
+its key is wrong.
+"""
 
 from collections.abc import Mapping
 
@@ -9,9 +11,11 @@ _MISSING = "missing"
 
 
 def differing_parts(ours: Mapping, theirs: Mapping) -> tuple[str, ...]:
-    """The names of the parts in which two keys differ, those of nested parts with dots: ``("batch", "gpu.name")``.
+    """The names of the parts in which two keys differ, those of nested parts with dots: ``("batch",
+    "gpu.name")``.
 
-    Keys are as JSON has them: lists and tuples of the same values are equal. Ours come first, in their order.
+    Keys are as JSON has them: lists and tuples of the same values are equal. Ours come first, in
+    their order.
     """
     names = []
     for name in dict.fromkeys((*ours, *theirs)):
@@ -24,13 +28,16 @@ def differing_parts(ours: Mapping, theirs: Mapping) -> tuple[str, ...]:
 
 
 def difference_text(ours: Mapping, theirs: Mapping) -> str:
-    """What ``theirs`` has in each part that differs, and what ``ours``; ``""`` where the keys are equal.
+    """What ``theirs`` has in each part that differs, and what ``ours``; ``""`` where the keys are
+    equal.
 
     ``theirs`` may be a stranger's: the text is of bounded length.
     """
     names = differing_parts(ours, theirs)
-    texts = [f"{printable(name, 80, keep='')} is {_value(theirs, name)}, here {_value(ours, name)}"
-             for name in names[:_MOST_NAMED]]
+    texts = [
+        f"{printable(name, 80, keep='')} is {_value(theirs, name)}, here {_value(ours, name)}"
+        for name in names[:_MOST_NAMED]
+    ]
     more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
     return "; ".join(texts + more)
 

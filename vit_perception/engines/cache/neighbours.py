@@ -1,7 +1,9 @@
-"""Why no entry of the cache fits: what is another in its key than in that of the nearest entry there.
+"""Why no entry of the cache fits: what is another in its key than in that of the nearest entry
+there.
 
-An engine that was there yesterday and is built for minutes today has to be explained. What lies in the cache is read
-within bounds, and by the cache's rules of trust; whatever cannot be read explains nothing, and harms nothing.
+An engine that was there yesterday and is built for minutes today has to be explained. What lies in
+the cache is read within bounds, and by the cache's rules of trust; whatever cannot be read explains
+nothing, and harms nothing.
 """
 
 import json
@@ -19,9 +21,11 @@ _ASKED = ("kind", "weights_sha256", "config", "precision", "attention")
 
 
 def what_changed(key: dict, folder: Path) -> str:
-    """A sentence that names what is another in ``key`` than in the nearest entry of ``folder`` for the same encoder.
+    """A sentence that names what is another in ``key`` than in the nearest entry of ``folder`` for
+    the same encoder.
 
-    Entries of another kind, encoder, precision or form of attention do not count. ``""`` where there is none.
+    Entries of another kind, encoder, precision or form of attention do not count. ``""`` where
+    there is none.
     """
     nearest: tuple[int, str, str] | None = None
     for entry in _entries(folder):
@@ -44,8 +48,11 @@ def _entries(folder: Path) -> list[str]:
     """The names of some entries of the cache."""
     try:
         with os.scandir(folder) as found:
-            return [item.name for item in islice(found, 4 * _MOST_ENTRIES)
-                    if item.is_dir(follow_symlinks=False) and "." not in item.name][:_MOST_ENTRIES]
+            return [
+                item.name
+                for item in islice(found, 4 * _MOST_ENTRIES)
+                if item.is_dir(follow_symlinks=False) and "." not in item.name
+            ][:_MOST_ENTRIES]
     except OSError:
         return []
 

@@ -1,9 +1,10 @@
-"""A cache of exported and compiled files that survives crashes, full disks and two builders at once.
+"""A cache of exported and compiled files that survives crashes, full disks and two builders at
+once.
 
-An entry is a folder named by the digest of its key. It holds what the builder wrote, ``key.json`` (for
-people) and ``sha256.json`` (name -> digest of every other file). It is filled under another name, synced and
-renamed in one step, so an entry is complete or absent; a folder rather than a file, because an ONNX model
-above 2 GB is two files (protobuf's limit) that have to appear together.
+An entry is a folder named by the digest of its key. It holds what the builder wrote, ``key.json``
+(for people) and ``sha256.json`` (name -> digest of every other file). It is filled under another
+name, synced and renamed in one step, so an entry is complete or absent; a folder rather than a
+file, because an ONNX model above 2 GB is two files (protobuf's limit) that have to appear together.
 
 The digests tell damage from health, not friend from foe: who may write here is
 :mod:`vit_perception.files.private_cache`'s to check, before anything is read.
@@ -19,10 +20,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from vit_perception.files.atomic import locked, open_plain, sha256_of, sync, write_whole
 from vit_perception.engines.engine import EngineError
-from vit_perception.files.private_cache import (FILE_MODE, Untrusted, cache_root, check_files, make_folder, opened_file,
-                                          opened_folder)
+from vit_perception.files.atomic import locked, open_plain, sha256_of, sync, write_whole
+from vit_perception.files.private_cache import (
+    FILE_MODE,
+    Untrusted,
+    cache_root,
+    check_files,
+    make_folder,
+    opened_file,
+    opened_folder,
+)
 
 _CHECKSUMS = "sha256.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -42,19 +50,22 @@ def digest_of(key: dict) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None], folder: Path | None = None) -> Path:
-    """The entry's folder for ``key``; ``build`` fills it (it is given an empty folder) when it is not there.
+def cached(
+    key: dict, build: Callable[[Path], None], log: Callable[[str], None], folder: Path | None = None
+) -> Path:
+    """The entry's folder for ``key``; ``build`` fills it (it is given an empty folder) when it is
+    not there.
 
-    Whoever comes second while one process builds waits and uses its result. A damaged entry is reported
-    through ``log`` and built again.
-    Raises CacheError when the folder cannot be written (permissions, a full disk), or when somebody else may have
-    written what lies there, which then stays as it is; what ``build`` raises otherwise passes through, and leaves
-    nothing behind.
+    Whoever comes second while one process builds waits and uses its result. A damaged entry is
+    reported through ``log`` and built again. Raises CacheError when the folder cannot be written
+    (permissions, a full disk), or when somebody else may have written what lies there, which then
+    stays as it is; what ``build`` raises otherwise passes through, and leaves nothing behind.
     """
     folder = folder or cache_folder()
     entry = folder / digest_of(key)
     try:
-        # Without the lock first: a complete entry never changes, and a cache baked into a read-only image works.
+        # Without the lock first: a complete entry never changes, and a cache baked into a read-only
+        # image works.
         if present(key, folder):
             return entry
         make_folder(folder)
@@ -63,8 +74,10 @@ def cached(key: dict, build: Callable[[Path], None], log: Callable[[str], None],
     except Untrusted as error:
         raise CacheError(f"the engine cache is not used: {error}") from error
     except OSError as error:
-        raise CacheError(f"cannot write the engine cache {folder}: {error}; make room or point XDG_CACHE_HOME "
-                         "to a writable folder") from error
+        raise CacheError(
+            f"cannot write the engine cache {folder}: {error}; make room or point XDG_CACHE_HOME "
+            "to a writable folder"
+        ) from error
     return entry
 
 
@@ -78,7 +91,8 @@ def present(key: dict, folder: Path | None = None) -> Path | None:
 
 
 def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
-    """Remove an entry that is complete, but of no use to the runtime that asks (``why`` goes to ``log``).
+    """Remove an entry that is complete, but of no use to the runtime that asks (``why`` goes to
+    ``log``).
 
     Raises CacheError when the folder cannot be written.
     """
@@ -93,9 +107,14 @@ def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
 
 
 def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
-    """The content that :func:`write_checked` wrote, ``b""`` when it is not there or (said in ``log``) is damaged."""
+    """The content that :func:`write_checked` wrote, ``b""`` when it is not there or (said in
+    ``log``) is damaged.
+    """
     try:
-        with opened_folder(path.parent) as folder, opened_file(path.name, folder, path.parent) as file:
+        with (
+            opened_folder(path.parent) as folder,
+            opened_file(path.name, folder, path.parent) as file,
+        ):
             stored = file.read()
     except FileNotFoundError:
         return b""
@@ -110,19 +129,32 @@ def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
 
 
 def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> None:
-    """Replace ``path`` in one step by ``content`` behind its digest. What speeds a start up may fail: ``log`` hears."""
+    """Replace ``path`` in one step by ``content`` behind its digest. What speeds a start up may
+    fail: ``log`` hears.
+    """
     try:
         make_folder(path.parent)
-        write_whole(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content), FILE_MODE)
+        write_whole(
+            path,
+            lambda file: file.write_bytes(hashlib.sha256(content).digest() + content),
+            FILE_MODE,
+        )
     except (Untrusted, OSError) as error:
-        log(f"WARNING: {path} cannot be written ({error}); the next start takes as long as this one")
+        log(
+            f"WARNING: {path} cannot be written ({error}); the next start takes as long as this one"
+        )
 
 
 def _locked(entry: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
-    return locked(entry.with_suffix(".lock"), lambda: log(f"another process is building {entry.name}; waiting for it"))
+    return locked(
+        entry.with_suffix(".lock"),
+        lambda: log(f"another process is building {entry.name}; waiting for it"),
+    )
 
 
-def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]) -> None:
+def _build_if_needed(
+    entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]
+) -> None:
     """The part under the lock."""
     if entry.is_dir():
         damage = _damage(entry, key)
@@ -134,7 +166,9 @@ def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log:
     for left in entry.parent.iterdir():
         if re.fullmatch(rf"{entry.name}(\.\w+)?\.unfinished", left.name):
             shutil.rmtree(left, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".unfinished", dir=entry.parent))  # mode 0700
+    unfinished = Path(
+        tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".unfinished", dir=entry.parent)
+    )  # mode 0700
     try:
         build(unfinished)
         (unfinished / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
@@ -158,7 +192,8 @@ def _seal(path: Path) -> str:
 
 
 def _damage(entry: Path, key: dict) -> str:
-    """What is wrong with an entry, or '' when it is ``key``'s and every file has the digest it was built with.
+    """What is wrong with an entry, or '' when it is ``key``'s and every file has the digest it was
+    built with.
 
     Raises Untrusted where somebody else may have written any of it.
     """

@@ -1,8 +1,10 @@
-"""Which engines did not pass the parity gate on this machine, so that no start builds them again to hear the same.
+"""Which engines did not pass the parity gate on this machine, so that no start builds them again to
+hear the same.
 
-One small JSON file beside the cached engines, for people to read and to remove: what it says is tried again when the
-file is gone, or when anything that the verdict depended on is another. Only the gate's verdicts are kept. What may be
-otherwise the next time (memory that does not suffice, a driver that fails) is never written here.
+One small JSON file beside the cached engines, for people to read and to remove: what it says is
+tried again when the file is gone, or when anything that the verdict depended on is another. Only
+the gate's verdicts are kept. What may be otherwise the next time (memory that does not suffice, a
+driver that fails) is never written here.
 """
 
 import datetime
@@ -11,15 +13,20 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vit_perception.files.atomic import locked, write_whole
 from vit_perception.engines.cache.store import cache_folder
 from vit_perception.engines.engine import BackendStatus, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource, digest_of_images
+from vit_perception.files.atomic import locked, write_whole
 from vit_perception.files.errors import printable, shown
-from vit_perception.files.private_cache import FILE_MODE, Untrusted, make_folder, opened_file, opened_folder
+from vit_perception.files.private_cache import (
+    FILE_MODE,
+    Untrusted,
+    make_folder,
+    opened_file,
+    opened_folder,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,18 +42,27 @@ _WRITERS = ("torch", "onnx", "onnxscript")
 
 
 class Verdicts:
-    """The verdicts on engines for ``source``, judged on ``images`` (n, 3, H, W) with the setting ``min_cosine``.
+    """The verdicts on engines for ``source``, judged on ``images`` (n, 3, H, W) with the setting
+    ``min_cosine``.
 
-    ``path`` is their file. The key of a verdict costs a pass over the weights, and is made when it is first needed.
+    ``path`` is their file. The key of a verdict costs a pass over the weights, and is made when it
+    is first needed.
     """
 
-    def __init__(self, source: EngineSource, images: "np.ndarray", min_cosine: float, log: Callable[[str], None]):
+    def __init__(
+        self,
+        source: EngineSource,
+        images: "np.ndarray",
+        min_cosine: float,
+        log: Callable[[str], None],
+    ):
         self.path = (source.folder or cache_folder()) / FILE_NAME
         self._source, self._images, self._min_cosine, self._log = source, images, min_cosine, log
         self._known = self._read()
 
     def recall(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> str:
-        """Why ``spec`` on ``candidate`` need not be tried: what the gate said of it, and how to have it tried again.
+        """Why ``spec`` on ``candidate`` need not be tried: what the gate said of it, and how to
+        have it tried again.
 
         ``""`` where the gate has not refused this very engine before.
         """
@@ -55,47 +71,83 @@ class Verdicts:
         key = self._key(candidate, status, spec)
         for verdict in self._known:
             if verdict["key"] == key:
-                return (f"{printable(verdict['why'], _MOST_SAID)}. So it was on {shown(verdict['when'], 40)}, and it "
-                        f"is not tried again; remove {self.path} to have it tried")
+                return (
+                    f"{printable(verdict['why'], _MOST_SAID)}. So it was on "
+                    f"{shown(verdict['when'], 40)}, and it "
+                    f"is not tried again; remove {self.path} to have it tried"
+                )
         return ""
 
-    def remember(self, candidate: str, status: BackendStatus, spec: EngineSpec, error: ParityError) -> None:
-        """Keep what the gate said. Where it cannot be kept, ``log`` hears why, and the next start tries again."""
+    def remember(
+        self, candidate: str, status: BackendStatus, spec: EngineSpec, error: ParityError
+    ) -> None:
+        """Keep what the gate said. Where it cannot be kept, ``log`` hears why, and the next start
+        tries again.
+        """
         key = self._key(candidate, status, spec)
-        verdict = {"candidate": candidate, "why": printable(str(error), _MOST_SAID), "key": key,
-                   "when": datetime.date.today().isoformat()}
+        verdict = {
+            "candidate": candidate,
+            "why": printable(str(error), _MOST_SAID),
+            "key": key,
+            "when": datetime.date.today().isoformat(),
+        }
         try:
             make_folder(self.path.parent)
             with locked(self.path.with_suffix(".lock"), lambda: None):
                 # Another process may have written since.
-                self._known = [*(old for old in self._read() if old["key"] != key), verdict][-MOST_VERDICTS:]
+                self._known = [*(old for old in self._read() if old["key"] != key), verdict][
+                    -MOST_VERDICTS:
+                ]
                 while len(content := json.dumps(self._known, indent=1)) > MOST_BYTES:
                     self._known.pop(0)
-                write_whole(self.path, lambda file: file.write_text(content, encoding="utf-8"), FILE_MODE)
+                write_whole(
+                    self.path, lambda file: file.write_text(content, encoding="utf-8"), FILE_MODE
+                )
         except (Untrusted, OSError) as failure:
-            self._log(f"WARNING: {self.path} cannot be written ({failure}); the next start tries {candidate} {spec} "
-                      "again")
+            self._log(
+                f"WARNING: {self.path} cannot be written ({failure}); the next start tries "
+                f"{candidate} {spec} "
+                "again"
+            )
 
     def _key(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> dict:
         """All that the gate's figures and their limits depend on."""
         from vit_perception.engines.parity_gate import ParityLimits
+
         calibration = {}
         if spec.precision == "int8" and self._source.calibration is not None:
             calibration = {"calibration": digest_of_images(self._source.calibration())}
-        return {"recipe": _RECIPE_VERSION, "candidate": candidate, "runtime": status.version, "device": status.device,
-                "hardware": status.hardware, "encoder": self._source.graph_digest,
-                "pictures": digest_of_images(self._images), "batch": spec.batch,
-                "network_size_px": list(spec.network_size_px), "precision": spec.precision,
-                "attention": spec.attention, "left_out": list(spec.left_out),
-                "limits": asdict(ParityLimits.for_precision(spec.precision, self._min_cosine)),
-                "writers": {name: _version(name) for name in _WRITERS}, **calibration}
+        return {
+            "recipe": _RECIPE_VERSION,
+            "candidate": candidate,
+            "runtime": status.version,
+            "device": status.device,
+            "hardware": status.hardware,
+            "encoder": self._source.graph_digest,
+            "pictures": digest_of_images(self._images),
+            "batch": spec.batch,
+            "network_size_px": list(spec.network_size_px),
+            "precision": spec.precision,
+            "attention": spec.attention,
+            "left_out": list(spec.left_out),
+            "limits": asdict(ParityLimits.for_precision(spec.precision, self._min_cosine)),
+            "writers": {name: _version(name) for name in _WRITERS},
+            **calibration,
+        }
 
     def _read(self) -> list[dict]:
-        """What the file holds, the oldest first; nothing where it is damaged, or somebody else may have written it."""
-        if not os.path.lexists(self.path):  # whoever uses no cache hears nothing of what is wrong with it
+        """What the file holds, the oldest first; nothing where it is damaged, or somebody else may
+        have written it.
+        """
+        if not os.path.lexists(
+            self.path
+        ):  # whoever uses no cache hears nothing of what is wrong with it
             return []
         try:
-            with opened_folder(self.path.parent) as folder, opened_file(FILE_NAME, folder, self.path.parent) as file:
+            with (
+                opened_folder(self.path.parent) as folder,
+                opened_file(FILE_NAME, folder, self.path.parent) as file,
+            ):
                 content = file.read(MOST_BYTES + 1)
         except FileNotFoundError:
             return []
@@ -120,8 +172,11 @@ class Verdicts:
 def _well_formed(verdicts: object) -> bool:
     texts = ("candidate", "why", "when")
     return isinstance(verdicts, list) and all(
-        isinstance(verdict, dict) and isinstance(verdict.get("key"), dict)
-        and all(isinstance(verdict.get(name), str) for name in texts) for verdict in verdicts)
+        isinstance(verdict, dict)
+        and isinstance(verdict.get("key"), dict)
+        and all(isinstance(verdict.get(name), str) for name in texts)
+        for verdict in verdicts
+    )
 
 
 def _version(package: str) -> str:

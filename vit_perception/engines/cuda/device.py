@@ -15,6 +15,7 @@ class CudaDevice:
 
     def __init__(self):
         import torch
+
         self._torch = torch
         self._device = torch.device("cuda", torch.cuda.current_device())
 
@@ -23,7 +24,9 @@ class CudaDevice:
         return self._torch.zeros(shape, dtype=self._torch.uint8).pin_memory()
 
     def block(self, shape: int | tuple[int, ...]) -> "torch.Tensor":
-        """Zeros in the GPU's memory; written on the current stream: :meth:`synchronize` before another uses them."""
+        """Zeros in the GPU's memory; written on the current stream: :meth:`synchronize` before
+        another uses them.
+        """
         return self._torch.zeros(shape, dtype=self._torch.uint8, device=self._device)
 
     def synchronize(self) -> None:
@@ -38,12 +41,18 @@ class CudaDevice:
         """Queue on ``stream`` what this thread queues inside of the ``with`` block."""
         return self._torch.cuda.stream(stream)
 
-    def record(self, run: Callable[[], object], stream: "torch.cuda.Stream") -> tuple[Callable[[], None] | None, str]:
-        """(what replays ``run`` as one CUDA graph, ``""``), or (None, why not); see :func:`cuda_graph.record`."""
+    def record(
+        self, run: Callable[[], object], stream: "torch.cuda.Stream"
+    ) -> tuple[Callable[[], None] | None, str]:
+        """(what replays ``run`` as one CUDA graph, ``""``), or (None, why not); see
+        :func:`cuda_graph.record`.
+        """
         recorded, why_not = cuda_graph.record(run, stream)
         return recorded.replay if recorded else None, why_not
 
     def give_back(self) -> None:
-        """Return unused memory to the GPU. After a fault every call fails, and what went wrong has been said."""
+        """Return unused memory to the GPU. After a fault every call fails, and what went wrong has
+        been said.
+        """
         with suppress(RuntimeError):
             self._torch.cuda.empty_cache()

@@ -1,11 +1,11 @@
 """Faults of a GPU that only a new process can get over.
 
-After an illegal access, a launch that failed, an assert or damaged memory CUDA gives the same error to every later call
-of the process. Another engine must not take over in silence then, and nothing may wait for the GPU: the process ends
-with EXIT_STATUS, and whoever started it starts it again.
+After an illegal access, a launch that failed, an assert or damaged memory CUDA gives the same error
+to every later call of the process. Another engine must not take over in silence then, and nothing
+may wait for the GPU: the process ends with EXIT_STATUS, and whoever started it starts it again.
 
-Sources: the comments of cudaError in driver_types.h of CUDA 12.9 and 13.0 ("the process must be terminated and
-relaunched") and the texts of cudaGetErrorString there.
+Sources: the comments of cudaError in driver_types.h of CUDA 12.9 and 13.0 ("the process must be
+terminated and relaunched") and the texts of cudaGetErrorString there.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from vit_perception.files.errors import OperationFailed, printable
@@ -24,12 +25,19 @@ ANSWER_S = 5.0  # how long the driver may take to say whether the context still 
 _MOST_TOLD = 400
 _MOST_CAUSES = 20
 
-# Code: (name in CUDA's runtime, what CUDA says). CUDA's documentation says that the process must be terminated, but for
-# three: errors of memory (214) and NVLink (220) that cannot be corrected, and a context that is no more (709).
+# Code: (name in CUDA's runtime, what CUDA says). CUDA's documentation says that the process must be
+# terminated, but for three: errors of memory (214) and NVLink (220) that cannot be corrected, and a
+# context that is no more (709).
 STICKY = {
     214: ("cudaErrorECCUncorrectable", "uncorrectable ECC error encountered"),
-    220: ("cudaErrorNvlinkUncorrectable", "uncorrectable NVLink error detected during the execution"),
-    226: ("cudaErrorContained", "Invalid access of peer GPU memory over nvlink or a hardware error"),
+    220: (
+        "cudaErrorNvlinkUncorrectable",
+        "uncorrectable NVLink error detected during the execution",
+    ),
+    226: (
+        "cudaErrorContained",
+        "Invalid access of peer GPU memory over nvlink or a hardware error",
+    ),
     700: ("cudaErrorIllegalAddress", "an illegal memory access was encountered"),
     702: ("cudaErrorLaunchTimeout", "the launch timed out and was terminated"),
     709: ("cudaErrorContextIsDestroyed", "context is destroyed"),
@@ -42,21 +50,36 @@ STICKY = {
     719: ("cudaErrorLaunchFailure", "unspecified launch failure"),
     721: ("cudaErrorTensorMemoryLeak", "tensor memory not completely freed"),
     810: ("cudaErrorMpsClientTerminated", "the MPS client has been terminated by the server"),
-    911: ("cudaErrorExternalDevice", "an async error has occured in external entity outside of CUDA"),
+    911: (
+        "cudaErrorExternalDevice",
+        "an async error has occured in external entity outside of CUDA",
+    ),
 }
 _UNKNOWN = 999  # cudaErrorUnknown: a driver that still gives it when it is asked does nothing more
 
-# Any of these texts says that CUDA is meant: a library for the CPU may have a misaligned address of its own.
-_OF_CUDA = re.compile(r"cuda|cudnn|cublas|myelin|cask|tensorrt|nvidia|gpu|accelerator", re.IGNORECASE)
-# The codes as libraries write them: "CUDA failure 700: ..." (ONNX Runtime), "CUDA error 719 launching ..." (Myelin).
-_NUMBER = re.compile(r"\bcuda (?:driver |runtime )?(?:failure|error):? ?(?:code )?\(?(\d{3})\b", re.IGNORECASE)
-# Libraries on top of CUDA say that a kernel did not run, and not why: "Error Code 1: Cask (...)" of TensorRT, cuDNN.
-_UNCLEAR = re.compile(r"Error Code 1: (?:Cask|Cudnn|Cublas|CuTensor|Myelin)|Cask Error|Platform \(Cuda\) error"
-                      r"|(?:CUDNN|CUBLAS)_STATUS_EXECUTION_FAILED|cudaErrorUnknown|CUDA_ERROR_UNKNOWN"
-                      r"|\bcuda(?: driver| runtime)?(?: error:| failure 999:?| \() ?unknown error", re.IGNORECASE)
+# Any of these texts says that CUDA is meant: a library for the CPU may have a misaligned address of
+# its own.
+_OF_CUDA = re.compile(
+    r"cuda|cudnn|cublas|myelin|cask|tensorrt|nvidia|gpu|accelerator", re.IGNORECASE
+)
+# The codes as libraries write them: "CUDA failure 700: ..." (ONNX Runtime), "CUDA error 719
+# launching ..." (Myelin).
+_NUMBER = re.compile(
+    r"\bcuda (?:driver |runtime )?(?:failure|error):? ?(?:code )?\(?(\d{3})\b", re.IGNORECASE
+)
+# Libraries on top of CUDA say that a kernel did not run, and not why: "Error Code 1: Cask (...)" of
+# TensorRT, cuDNN.
+_UNCLEAR = re.compile(
+    r"Error Code 1: (?:Cask|Cudnn|Cublas|CuTensor|Myelin)|Cask Error|Platform \(Cuda\) error"
+    r"|(?:CUDNN|CUBLAS)_STATUS_EXECUTION_FAILED|cudaErrorUnknown|CUDA_ERROR_UNKNOWN"
+    r"|\bcuda(?: driver| runtime)?(?: error:| failure 999:?| \() ?unknown error",
+    re.IGNORECASE,
+)
 # Memory that does not suffice: the context works on, and less may be asked of it.
-_OUT_OF_MEMORY = re.compile(r"out of ?memory|ALLOC_FAILED|cudaErrorMemoryAllocation|cuda (?:error|failure):? 2\b",
-                            re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of ?memory|ALLOC_FAILED|cudaErrorMemoryAllocation|cuda (?:error|failure):? 2\b",
+    re.IGNORECASE,
+)
 
 
 class GpuLost(OperationFailed):
@@ -67,7 +90,9 @@ class GpuLost(OperationFailed):
 
 
 def _pattern(name: str, text: str) -> re.Pattern:
-    """What finds ``text`` and the name, as the runtime and the driver (CUDA_ERROR_LAUNCH_FAILED) have it."""
+    """What finds ``text`` and the name, as the runtime and the driver (CUDA_ERROR_LAUNCH_FAILED)
+    have it.
+    """
     words = re.findall(r"ECC|[A-Z][a-z]+", name.removeprefix("cudaError"))
     words = ["Fail(?:ure|ed)" if word == "Failure" else word for word in words]
     return re.compile(f"{re.escape(text)}|cuda_?error_?{'_?'.join(words)}", re.IGNORECASE)
@@ -81,15 +106,19 @@ def code_in(text: str) -> int:
     if not _OF_CUDA.search(text):
         return 0
     numbers = (int(found) for found in _NUMBER.findall(text))
-    return next((n for n in numbers if n in STICKY), 0) or next((c for c, p in _PATTERNS.items() if p.search(text)), 0)
+    return next((n for n in numbers if n in STICKY), 0) or next(
+        (c for c, p in _PATTERNS.items() if p.search(text)), 0
+    )
 
 
 def lost(error: BaseException, ask: Callable[[], int | None] | None = None) -> GpuLost | None:
-    """``error`` as GpuLost where only a new process gets over it or what caused it; None for every other error.
+    """``error`` as GpuLost where only a new process gets over it or what caused it; None for every
+    other error.
 
-    Where the text leaves it open (cuDNN, cuBLAS and parts of TensorRT), ``ask`` decides: :func:`answer` by default.
-    Nobody but a GPU's library writes such texts; where nobody can be asked, the GPU counts as lost. An error that
-    :func:`elsewhere` has marked, or that it caused, is none of this process's.
+    Where the text leaves it open (cuDNN, cuBLAS and parts of TensorRT), ``ask`` decides:
+    :func:`answer` by default. Nobody but a GPU's library writes such texts; where nobody can be
+    asked, the GPU counts as lost. An error that :func:`elsewhere` has marked, or that it caused, is
+    none of this process's.
     """
     causes = _causes(error)
     if any(getattr(each, "_elsewhere", False) for each in causes):
@@ -107,12 +136,16 @@ def lost(error: BaseException, ask: Callable[[], int | None] | None = None) -> G
             if said in STICKY:
                 return _gpu_lost(each, f"CUDA error {said}, {STICKY[said][1]}")
             if said is None or said == _UNKNOWN:
-                return _gpu_lost(each, "a kernel did not run, and CUDA does not say that anything still does")
+                return _gpu_lost(
+                    each, "a kernel did not run, and CUDA does not say that anything still does"
+                )
     return None
 
 
 def elsewhere(error: Exception) -> Exception:
-    """``error``, marked: what its text says of a GPU is not said of this process's context, which works."""
+    """``error``, marked: what its text says of a GPU is not said of this process's context, which
+    works.
+    """
     error._elsewhere = True
     return error
 
@@ -128,16 +161,21 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _gpu_lost(error: BaseException, fault: str) -> GpuLost:
     said = printable(" ".join(str(error).split()), _MOST_TOLD)
-    return GpuLost(f"the GPU is lost to this process ({fault}): {said}; only a new process can use it again")
+    return GpuLost(
+        f"the GPU is lost to this process ({fault}): {said}; only a new process can use it again"
+    )
 
 
 def answer(limit_s: float = ANSWER_S) -> int | None:
     """What CUDA says of the calling thread's context when it is waited for: 0, or an error's code.
 
-    None where it does not answer within ``limit_s``, or where this thread has no context that could be asked.
+    None where it does not answer within ``limit_s``, or where this thread has no context that could
+    be asked.
     """
     try:
-        driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD)  # only where this process uses it already
+        driver = ctypes.CDLL(
+            "libcuda.so.1", mode=os.RTLD_NOLOAD
+        )  # only where this process uses it already
     except OSError:
         return None
     context, codes = ctypes.c_void_p(), []
@@ -147,7 +185,9 @@ def answer(limit_s: float = ANSWER_S) -> int | None:
     def wait() -> None:
         codes.append(driver.cuCtxSetCurrent(context) or driver.cuCtxSynchronize())
 
-    waiting = threading.Thread(target=wait, name="asks CUDA", daemon=True)  # nothing can stop a call that hangs
+    waiting = threading.Thread(
+        target=wait, name="asks CUDA", daemon=True
+    )  # nothing can stop a call that hangs
     waiting.start()
     waiting.join(limit_s)
     return codes[0] if codes else None
@@ -160,15 +200,16 @@ def end_process(status: int = EXIT_STATUS) -> NoReturn:
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        try:
+        # It may be closed, a pipe that nobody reads, or not there at all.
+        with suppress(OSError, ValueError, AttributeError):
             stream.flush()
-        except (OSError, ValueError, AttributeError):  # closed, a pipe that nobody reads, none at all
-            pass
     os._exit(status)
 
 
 def run_program(main: Callable[[], int], name: str) -> int:
-    """What ``main`` gives. Where it loses the GPU: one line on stderr, and the end of the process with EXIT_STATUS."""
+    """What ``main`` gives. Where it loses the GPU: one line on stderr, and the end of the process
+    with EXIT_STATUS.
+    """
     try:
         return main()
     except Exception as error:

@@ -1,4 +1,6 @@
-"""One frame of a torch module on an NVIDIA GPU: upload, run, download, in memory that is allocated once."""
+"""One frame of a torch module on an NVIDIA GPU: upload, run, download, in memory that is allocated
+once.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -11,19 +13,23 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_WARM_UP_RUNS = 3  # cuBLAS and cuDNN choose kernels and allocate workspaces, which may not happen in a recording
+# cuBLAS and cuDNN choose kernels and allocate workspaces, which may not happen in a recording
+_WARM_UP_RUNS = 3
 
 
 class CudaFrame:
-    """``graph``, recorded on a stream of its own for one input shape, with the buffers that it reads and writes.
+    """``graph``, recorded on a stream of its own for one input shape, with the buffers that it
+    reads and writes.
 
-    A frame is one copy into pinned memory, an upload, the replay and the downloads, all queued, and one wait; nothing
-    is allocated. The order (warm up on a side stream, record, replay) is that of torch's notes on CUDA graphs.
-    ``note`` says why the frame cannot be recorded; then each frame launches its kernels one by one, which is slower.
+    A frame is one copy into pinned memory, an upload, the replay and the downloads, all queued, and
+    one wait; nothing is allocated. The order (warm up on a side stream, record, replay) is that of
+    torch's notes on CUDA graphs. ``note`` says why the frame cannot be recorded; then each frame
+    launches its kernels one by one, which is slower.
     """
 
     def __init__(self, graph: "nn.Module", shape: tuple[int, ...], device: "torch.device"):
         import torch
+
         self._torch = torch
         self._graph = graph
         self._stream = torch.cuda.Stream(device)
@@ -43,10 +49,16 @@ class CudaFrame:
             with torch.cuda.stream(self._stream):
                 self._compute()
         self._launch = self._compute if recorded is None else recorded.replay
-        self._results = [torch.empty(o.shape, dtype=o.dtype, pin_memory=True) for o in self._outputs]
+        self._results = [
+            torch.empty(o.shape, dtype=o.dtype, pin_memory=True) for o in self._outputs
+        ]
         # Views of pinned memory: arrays that callers keep also keep the memory.
-        self._output = EncoderOutput(**{name: result.numpy() for name, result in
-                                        zip(graph.output_names, self._results, strict=True)})
+        self._output = EncoderOutput(
+            **{
+                name: result.numpy()
+                for name, result in zip(graph.output_names, self._results, strict=True)
+            }
+        )
 
     def _compute(self) -> None:
         with self._torch.no_grad():

@@ -1,7 +1,7 @@
 """The NVIDIA GPUs of this machine: which there are, and which one a thread uses.
 
-The CUDA driver is asked first, which costs little and says precisely what is wrong; torch, which holds the buffers,
-is imported where there is a device.
+The CUDA driver is asked first, which costs little and says precisely what is wrong; torch, which
+holds the buffers, is imported where there is a device.
 """
 
 import ctypes
@@ -16,7 +16,9 @@ _DRIVER = "libcuda.so.1"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as torch describes it; ``multiprocessors`` are those that are active, ``memory_gib`` is rounded."""
+    """A GPU as torch describes it; ``multiprocessors`` are those that are active, ``memory_gib`` is
+    rounded.
+    """
 
     name: str
     compute_capability: str
@@ -29,18 +31,25 @@ class Gpu:
     def traits(self) -> dict:
         """What an engine that was tuned for this GPU depends on, for JSON.
 
-        TensorRT refuses an engine of another compute capability, and warns where L2 cache, multiprocessors or being
-        integrated differ ("Compatibility Checks" of its guide, which also names shared memory and texture alignment,
-        the same for a compute capability, and the bus width). Not the memory: what does not fit is refused when it is
-        loaded.
+        TensorRT refuses an engine of another compute capability, and warns where L2 cache,
+        multiprocessors or being integrated differ ("Compatibility Checks" of its guide, which also
+        names shared memory and texture alignment, the same for a compute capability, and the bus
+        width). Not the memory: what does not fit is refused when it is loaded.
         """
-        return {"name": self.name, "compute_capability": self.compute_capability,
-                "multiprocessors": self.multiprocessors, "l2_cache_kib": self.l2_cache_kib,
-                "integrated": self.integrated}
+        return {
+            "name": self.name,
+            "compute_capability": self.compute_capability,
+            "multiprocessors": self.multiprocessors,
+            "l2_cache_kib": self.l2_cache_kib,
+            "integrated": self.integrated,
+        }
 
     def __str__(self) -> str:
-        return (f"{self.name}, compute capability {self.compute_capability}, {self.multiprocessors} multiprocessors, "
-                f"{self.memory_gib} GiB")
+        return (
+            f"{self.name}, compute capability {self.compute_capability}, {self.multiprocessors} "
+            "multiprocessors, "
+            f"{self.memory_gib} GiB"
+        )
 
 
 def find_gpu() -> tuple[Gpu | None, str]:
@@ -65,20 +74,35 @@ def _torch_with_cuda() -> tuple[ModuleType | None, str]:
         if error.name != "torch":  # something that torch itself imports
             return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
         return None, "torch, which holds the buffers on the GPU, is not installed"
-    except (ImportError, OSError) as error:  # a library of CUDA that is not where torch looks, such as libcudss
+    except (
+        ImportError,
+        OSError,
+    ) as error:  # a library of CUDA that is not where torch looks, such as libcudss
         return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
     if torch.version.cuda is None:
-        return None, f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA"
+        return (
+            None,
+            f"torch {torch.__version__}, which holds the buffers on the GPU, is built without CUDA",
+        )
     if not torch.cuda.is_available():
-        return None, f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})"
+        return (
+            None,
+            f"torch {torch.__version__} finds no CUDA device (its CUDA is {torch.version.cuda})",
+        )
     return torch, ""
 
 
 def described(torch: ModuleType, index: int) -> Gpu:
     """The GPU of that index, as ``torch`` knows it."""
     found = torch.cuda.get_device_properties(index)
-    return Gpu(found.name, f"{found.major}.{found.minor}", found.multi_processor_count,
-               round(found.total_memory / 2**30), found.L2_cache_size // 1024, bool(found.is_integrated))
+    return Gpu(
+        found.name,
+        f"{found.major}.{found.minor}",
+        found.multi_processor_count,
+        round(found.total_memory / 2**30),
+        found.L2_cache_size // 1024,
+        bool(found.is_integrated),
+    )
 
 
 def list_gpus() -> tuple[Gpu, ...]:
@@ -90,7 +114,8 @@ def list_gpus() -> tuple[Gpu, ...]:
 
 
 def on_gpu(index: int) -> AbstractContextManager:
-    """Make GPU ``index`` the current one of this thread: for torch, and for what else uses CUDA in it.
+    """Make GPU ``index`` the current one of this thread: for torch, and for what else uses CUDA in
+    it.
 
     Does nothing where torch can use no GPU. Raises EngineError where there is no GPU of that index.
     """
@@ -108,8 +133,12 @@ def named(gpu: Gpu, index: int) -> str:
 
 
 def accepted_indices(count: int) -> str:
-    """What the setting ``engine.device`` may be where there are ``count`` GPUs; 0 also where there is none."""
-    there = {0: "there is no GPU here", 1: "there is one GPU here"}.get(count, f"there are {count} GPUs here")
+    """What the setting ``engine.device`` may be where there are ``count`` GPUs; 0 also where there
+    is none.
+    """
+    there = {0: "there is no GPU here", 1: "there is one GPU here"}.get(
+        count, f"there are {count} GPUs here"
+    )
     return f"0{f' to {count - 1}' if count > 1 else ''} ({there})"
 
 
@@ -119,7 +148,9 @@ def driver_fault() -> str:
 
 
 def gpu_count() -> int:
-    """How many GPUs NVIDIA's driver has for this process. Loads neither torch nor a GPU's context."""
+    """How many GPUs NVIDIA's driver has for this process. Loads neither torch nor a GPU's
+    context.
+    """
     return _driver_devices()[0]
 
 
@@ -134,5 +165,9 @@ def _driver_devices() -> tuple[int, str]:
     if code:
         text = ctypes.c_char_p()
         driver.cuGetErrorName(code, ctypes.byref(text))
-        return 0, f"no CUDA device: the driver says {(text.value or b'an unknown error').decode()} ({code})"
+        return (
+            0,
+            f"no CUDA device: the driver says {(text.value or b'an unknown error').decode()} "
+            f"({code})",
+        )
     return count.value, "" if count.value else "no CUDA device: the driver finds none"

@@ -1,7 +1,8 @@
-"""Which tensors a compiled engine has, checked, and where each lies in one block of memory. Plain Python.
+"""Which tensors a compiled engine has, checked, and where each lies in one block of memory. Plain
+Python.
 
-All outputs share one block on the GPU and one, laid out alike, on the host: a frame is one copy up, one run, one
-copy down.
+All outputs share one block on the GPU and one, laid out alike, on the host: a frame is one copy up,
+one run, one copy down.
 """
 
 import math
@@ -21,7 +22,9 @@ _TYPES = {"UINT8": "uint8", "FLOAT": "float32"}
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """What the runtime says of one input or output; ``type`` is its name of the type, e.g. ``FLOAT``."""
+    """What the runtime says of one input or output; ``type`` is its name of the type, e.g.
+    ``FLOAT``.
+    """
 
     name: str
     is_input: bool
@@ -44,7 +47,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class BufferTable:
-    """``input_shape`` (B, 3, H, W) uint8; ``outputs`` in the engine's order; ``size_bytes`` of their block."""
+    """``input_shape`` (B, 3, H, W) uint8; ``outputs`` in the engine's order; ``size_bytes`` of
+    their block.
+    """
 
     input_shape: tuple[int, int, int, int]
     outputs: tuple[Slot, ...]
@@ -54,24 +59,35 @@ class BufferTable:
 def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTable:
     """Lay out the buffers of an engine for ``spec``.
 
-    Raises EngineError where the tensors are not those of the encoder graph: an engine of something else, or one built
-    for another batch or size.
+    Raises EngineError where the tensors are not those of the encoder graph: an engine of something
+    else, or one built for another batch or size.
     """
     tensors = tuple(tensors)
     expected = (spec.batch, 3, *spec.network_size_px)
     found = [(t.name, _TYPES.get(t.type, t.type), t.shape) for t in tensors if t.is_input]
     if found != [(INPUT_NAME, "uint8", expected)]:
-        raise EngineError(f"the engine's inputs are {found}; accepted: {INPUT_NAME!r}, uint8, {expected}")
+        raise EngineError(
+            f"the engine's inputs are {found}; accepted: {INPUT_NAME!r}, uint8, {expected}"
+        )
     outputs = {t.name: t for t in tensors if not t.is_input}
     names = set(EncoderOutput.__dataclass_fields__)
     if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
-        raise EngineError(f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where there "
-                          "is a head, block_tokens with a dense one")
+        raise EngineError(
+            f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where "
+            "there "
+            "is a head, block_tokens with a dense one"
+        )
     slots, end = [], 0
     for name, tensor in outputs.items():
-        if _TYPES.get(tensor.type) != "float32" or tensor.shape[:1] != (spec.batch,) or min(tensor.shape) < 1:
-            raise EngineError(f"the engine's output {name} is {tensor.type} {tensor.shape}; accepted: FLOAT "
-                              f"({spec.batch}, ...)")
+        if (
+            _TYPES.get(tensor.type) != "float32"
+            or tensor.shape[:1] != (spec.batch,)
+            or min(tensor.shape) < 1
+        ):
+            raise EngineError(
+                f"the engine's output {name} is {tensor.type} {tensor.shape}; accepted: FLOAT "
+                f"({spec.batch}, ...)"
+            )
         slots.append(Slot(name, tensor.shape, end))
         end = -(-(end + slots[-1].size_bytes) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return BufferTable(expected, tuple(slots), end)

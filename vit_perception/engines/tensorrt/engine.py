@@ -1,8 +1,10 @@
-"""TensorRT and TensorRT-RTX as engines: built once into the cache, then replayed as one CUDA graph a frame.
+"""TensorRT and TensorRT-RTX as engines: built once into the cache, then replayed as one CUDA graph
+a frame.
 
-What needs no GPU (parsing, building, the cache, the layout of the buffers, what is said when something is missing) is
-tested on every run. What does (loading an engine, running, capturing) has not been run by the authors on a GPU of a
-supported compute capability; the parity gate stands between it and any output.
+What needs no GPU (parsing, building, the cache, the layout of the buffers, what is said when
+something is missing) is tested on every run. What does (loading an engine, running, capturing) has
+not been run by the authors on a GPU of a supported compute capability; the parity gate stands
+between it and any output.
 """
 
 import contextlib
@@ -14,29 +16,38 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_perception.engines.tensorrt import api as tensorrt_api, build as tensorrt_build
+from vit_perception.engines.cache.engine_file import EngineFile, recipe
 from vit_perception.engines.cache.store import discard, read_checked, write_checked
 from vit_perception.engines.cuda.device import CudaDevice
-from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
-from vit_perception.engines.cache.engine_file import EngineFile, recipe
 from vit_perception.engines.cuda.gpus import named, on_gpu
+from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
-from vit_perception.engines.tensorrt.buffers import INPUT_NAME, BufferTable, TensorFacts, buffer_table
+from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.engines.tensorrt import build as tensorrt_build
+from vit_perception.engines.tensorrt.buffers import (
+    INPUT_NAME,
+    BufferTable,
+    TensorFacts,
+    buffer_table,
+)
 from vit_perception.wire.records import EncoderOutput
 
-# Fused attention in half precision is the fastest and, on some versions, silently wrong (NVIDIA/TensorRT#4723, #4837).
+# Fused attention in half precision is the fastest and, on some versions, silently wrong
+# (NVIDIA/TensorRT#4723, #4837).
 ATTENTION_FORMS = ("half", "float32_softmax", "float32")
 
 
 class TensorrtEngine(Engine):
     """``flavour`` is ``tensorrt`` (Jetson, data centre) or ``tensorrt_rtx`` (desktop RTX).
 
-    A frame is a copy into pinned memory, one replay (upload, network, download) and one wait; nothing is allocated.
-    The first start of TensorRT builds for minutes; that of RTX builds for seconds and compiles its kernels, which are
-    kept beside the engine.
+    A frame is a copy into pinned memory, one replay (upload, network, download) and one wait;
+    nothing is allocated. The first start of TensorRT builds for minutes; that of RTX builds for
+    seconds and compiles its kernels, which are kept beside the engine.
     """
 
-    make_device: Callable[[], CudaDevice] = CudaDevice  # a test without a GPU puts the CPU's memory in its place
+    make_device: Callable[[], CudaDevice] = (
+        CudaDevice  # a test without a GPU puts the CPU's memory in its place
+    )
 
     def __init__(self, flavour: str):
         super().__init__()
@@ -60,15 +71,28 @@ class TensorrtEngine(Engine):
         version = api.__version__
         if gpu is None:
             if targets := tensorrt_api.targets_of(api):
-                why_not += f" (engines for other machines can be built here, for {', '.join(targets)})"
+                why_not += (
+                    f" (engines for other machines can be built here, for {', '.join(targets)})"
+                )
             return BackendStatus(self.name, False, version, why_not=why_not)
         why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
-        return BackendStatus(self.name, not why_not, version, named(gpu, self.gpu_index),
-                             tensorrt_api.precisions_of(gpu.compute_capability), why_not, str(gpu))
+        return BackendStatus(
+            self.name,
+            not why_not,
+            version,
+            named(gpu, self.gpu_index),
+            tensorrt_api.precisions_of(gpu.compute_capability),
+            why_not,
+            str(gpu),
+        )
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
-        """In half precision each form of attention that makes a difference; in float32 there is one."""
-        forms = attention_forms(self.name, tensorrt_api.load_api(self.name).__version__, spec.precision)
+        """In half precision each form of attention that makes a difference; in float32 there is
+        one.
+        """
+        forms = attention_forms(
+            self.name, tensorrt_api.load_api(self.name).__version__, spec.precision
+        )
         return tuple(replace(spec, attention=form) for form in forms)
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> None:
@@ -82,35 +106,54 @@ class TensorrtEngine(Engine):
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
-        key = tensorrt_build.engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
-        get = partial(tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu)
-        self._loaded, self.file = load_carried(api, source.carried, key) if source.carried else load_cached(
-            api, get, source.log)
+        key = tensorrt_build.engine_key(
+            source, spec.precision, spec.attention, options, api.__version__, gpu
+        )
+        get = partial(
+            tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu
+        )
+        self._loaded, self.file = (
+            load_carried(api, source.carried, key)
+            if source.carried
+            else load_cached(api, get, source.log)
+        )
         # The network is strongly typed, so it runs in what was exported.
         self.precision = spec.precision
         kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
-            source.log(f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds")
+            source.log(
+                f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds"
+            )
         self._context, self._kernels, self._runtime_config = tensorrt_api.make_context(
-            api, self.name, self._loaded[1], stored, source.log)
+            api, self.name, self._loaded[1], stored, source.log
+        )
         if self._context is None:
-            raise EngineError(f"{self.name} makes no execution context: {tensorrt_api.logger_of(api).take_errors()}")
+            raise EngineError(
+                f"{self.name} makes no execution context: "
+                f"{tensorrt_api.logger_of(api).take_errors()}"
+            )
         self._allocate(api, buffer_table(tensor_facts(self._loaded[1]), spec))
         self._warm_up_and_capture(api, source)
         tensorrt_api.report_warnings(api, source.log)
         if self._kernels is not None:
             compiled = self._kernels.serialize()
             if compiled is None:
-                source.log(f"WARNING: {self.name} does not give its kernels away; each start compiles them")
+                source.log(
+                    f"WARNING: {self.name} does not give its kernels away; each start compiles them"
+                )
             elif bytes(compiled) != stored:
                 write_checked(kernels, bytes(compiled), source.log)
 
     def _allocate(self, api, table: BufferTable) -> None:
         """Pinned host memory and GPU memory; the context is told the addresses once."""
         self._device = self.make_device()
-        host_images, host_outputs = (self._device.host_block(shape) for shape in (table.input_shape, table.size_bytes))
-        images, outputs = (self._device.block(shape) for shape in (table.input_shape, table.size_bytes))
+        host_images, host_outputs = (
+            self._device.host_block(shape) for shape in (table.input_shape, table.size_bytes)
+        )
+        images, outputs = (
+            self._device.block(shape) for shape in (table.input_shape, table.size_bytes)
+        )
         scratch = self._device.block(max(self._loaded[1].device_memory_size_v2, 1))
         self._context.set_device_memory(scratch.data_ptr(), scratch.numel())
         self._device.synchronize()  # the zeros are written on another stream
@@ -120,24 +163,34 @@ class TensorrtEngine(Engine):
         addresses |= {slot.name: outputs.data_ptr() + slot.offset for slot in table.outputs}
         for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise EngineError(f"{self.name} refuses the buffer of {name}: "
-                                  f"{tensorrt_api.logger_of(api).take_errors()}")
+                raise EngineError(
+                    f"{self.name} refuses the buffer of {name}: "
+                    f"{tensorrt_api.logger_of(api).take_errors()}"
+                )
         self._images = host_images.numpy()
         flat = host_outputs.numpy()
-        self._output = EncoderOutput(**{
-            slot.name: flat[slot.offset:slot.offset + slot.size_bytes].view(np.float32).reshape(slot.shape)
-            for slot in table.outputs})
+        self._output = EncoderOutput(
+            **{
+                slot.name: flat[slot.offset : slot.offset + slot.size_bytes]
+                .view(np.float32)
+                .reshape(slot.shape)
+                for slot in table.outputs
+            }
+        )
 
     def _enqueue(self, api) -> None:
         """Upload, network and download on the stream, which has to be current."""
         host_images, images, outputs, host_outputs, _ = self._buffers
         images.copy_(host_images, non_blocking=True)
         if not self._context.execute_async_v3(self._stream.cuda_stream):
-            raise EngineError(f"{self.name} does not run: {tensorrt_api.logger_of(api).take_errors()}")
+            raise EngineError(
+                f"{self.name} does not run: {tensorrt_api.logger_of(api).take_errors()}"
+            )
         host_outputs.copy_(outputs, non_blocking=True)
 
     def _warm_up_and_capture(self, api, source: EngineSource) -> None:
-        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA graph.
+        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA
+        graph.
 
         What cannot be recorded is enqueued each time: slower, never refused.
         """
@@ -154,12 +207,17 @@ class TensorrtEngine(Engine):
             if replay is None:
                 if said := logger.take_errors(without=""):
                     why_not = f"{said}; {why_not}"
-                self._stream = self._device.new_stream()  # a stream whose recording failed is of no use
+                self._stream = (
+                    self._device.new_stream()
+                )  # a stream whose recording failed is of no use
         if replay is not None:
             self._replay = replay
             return
-        self.note = (f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of the host's "
-                     "time")
+        self.note = (
+            f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of "
+            "the host's "
+            "time"
+        )
         source.log(f"WARNING: {self.name} {self.note}")
         self._replay = partial(self._enqueue, api)
 
@@ -183,8 +241,8 @@ class TensorrtEngine(Engine):
             # After a fault on the GPU every call fails, and what went wrong has been said.
             with contextlib.suppress(RuntimeError):
                 self._stream.synchronize()
-        # The graph before the context, the context before the engine, the engine before the runtime. Arrays that
-        # callers hold keep the pinned memory that they view.
+        # The graph before the context, the context before the engine, the engine before the
+        # runtime. Arrays that callers hold keep the pinned memory that they view.
         self._replay = None
         self._context = self._kernels = self._runtime_config = None
         self._loaded = None
@@ -202,37 +260,49 @@ def attention_forms(flavour: str, version: str, precision: str) -> tuple[str, ..
     return tuple(form for form in ATTENTION_FORMS if form not in repeated)
 
 
-def options_for(flavour: str, version: str, gpu: tensorrt_api.Gpu,
-                source: EngineSource) -> tensorrt_build.BuildOptions:
-    """How an engine for this machine's GPU is built; for RTX as when built ahead for its compute capability."""
+def options_for(
+    flavour: str, version: str, gpu: tensorrt_api.Gpu, source: EngineSource
+) -> tensorrt_build.BuildOptions:
+    """How an engine for this machine's GPU is built; for RTX as when built ahead for its compute
+    capability.
+    """
     if flavour == "tensorrt_rtx":
         return tensorrt_build.BuildOptions(flavour, (gpu.compute_capability,))
     timings = tensorrt_build.timing_cache_file(version, gpu, source.folder)
     return tensorrt_build.BuildOptions(flavour, timing_cache=timings)
 
 
-# What TensorRT 10 and 11 and TensorRT-RTX 1 say of a file that is damaged, of another version or for another GPU.
-# Anything else (memory that does not suffice, a driver that fails) says nothing against the file.
+# What TensorRT 10 and 11 and TensorRT-RTX 1 say of a file that is damaged, of another version or
+# for another GPU. Anything else (memory that does not suffice, a driver that fails) says nothing
+# against the file.
 _FILE_REFUSED = re.compile(
-    r"Serialization assertion|(Version|Magic) tag does not match|plan file is (not compatible|generated)"
-    r"|newer plan file|hardware-compatible engine|rebuild", re.IGNORECASE)
+    r"Serialization assertion|(Version|Magic) tag does not match|plan file is (not "
+    r"compatible|generated)"
+    r"|newer plan file|hardware-compatible engine|rebuild",
+    re.IGNORECASE,
+)
 
 
 class EngineFileRefused(EngineError):
-    """The runtime works, and refuses this engine's file: damaged, of another version, or built for another GPU."""
+    """The runtime works, and refuses this engine's file: damaged, of another version, or built for
+    another GPU.
+    """
 
 
 def load_engine(api, content: bytes) -> tuple:
     """(runtime, engine), the runtime kept with what it made.
 
-    Raises EngineFileRefused where the file itself is at fault, EngineError otherwise, with what the runtime says.
+    Raises EngineFileRefused where the file itself is at fault, EngineError otherwise, with what the
+    runtime says.
     """
     logger = tensorrt_api.logger_of(api)
     logger.take_errors()
     try:
         runtime = api.Runtime(logger)
     except TypeError as error:  # pybind11's answer to a null pointer
-        raise EngineError(f"{api.__name__} {api.__version__} does not start: {logger.take_errors()}") from error
+        raise EngineError(
+            f"{api.__name__} {api.__version__} does not start: {logger.take_errors()}"
+        ) from error
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         said = logger.take_errors()
@@ -241,10 +311,14 @@ def load_engine(api, content: bytes) -> tuple:
     return runtime, engine
 
 
-def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]) -> tuple[tuple, Path]:
-    """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or builds.
+def load_cached(
+    api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]
+) -> tuple[tuple, Path]:
+    """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or
+    builds.
 
-    One that was there and that the runtime refuses is removed, and the next is asked for. Raises EngineError.
+    One that was there and that the runtime refuses is removed, and the next is asked for. Raises
+    EngineError.
     """
     while True:
         path, was_cached = get()
@@ -257,16 +331,29 @@ def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], 
 
 
 def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
-    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises EngineError."""
+    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises
+    EngineError.
+    """
     try:
-        return load_engine(api, carried.content_for(tensorrt_build.served_by(key, carried.key))), carried.path
+        return load_engine(
+            api, carried.content_for(tensorrt_build.served_by(key, carried.key))
+        ), carried.path
     except EngineFileRefused as error:
-        raise EngineError(f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
-                          f"{recipe(key)}") from error
+        raise EngineError(
+            f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
+            f"{recipe(key)}"
+        ) from error
 
 
 def tensor_facts(engine) -> tuple[TensorFacts, ...]:
     """What ``engine`` says of its inputs and outputs."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    return tuple(TensorFacts(name, engine.get_tensor_mode(name).name == "INPUT", engine.get_tensor_dtype(name).name,
-                             tuple(engine.get_tensor_shape(name))) for name in names)
+    return tuple(
+        TensorFacts(
+            name,
+            engine.get_tensor_mode(name).name == "INPUT",
+            engine.get_tensor_dtype(name).name,
+            tuple(engine.get_tensor_shape(name)),
+        )
+        for name in names
+    )

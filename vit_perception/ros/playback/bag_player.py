@@ -1,4 +1,6 @@
-"""Publish a bag's topics over DDS with recorded timing, as the recorded bytes (CDR): nothing is converted."""
+"""Publish a bag's topics over DDS with recorded timing, as the recorded bytes (CDR): nothing is
+converted.
+"""
 
 import json
 import math
@@ -20,14 +22,28 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
-from vit_perception.recordings.reader import BagError, BagReader, RawMessage
 from vit_perception.files.atomic import fresh_file
 from vit_perception.files.errors import InvalidValue
+from vit_perception.recordings.reader import BagError, BagReader, RawMessage
 from vit_perception.ros.interfaces import message_class
-from vit_perception.ros.playback.replay_qos import PLAY_QOS, QOS_CHOICES, latched_before, play_qos, recorded_qos
+from vit_perception.ros.playback.replay_qos import (
+    PLAY_QOS,
+    QOS_CHOICES,
+    latched_before,
+    play_qos,
+    recorded_qos,
+)
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
-__all__ = ["PLAY_QOS", "BagPlayer", "PlayOptions", "message_class", "parse_remaps", "play_bag", "recorded_qos"]
+__all__ = [
+    "PLAY_QOS",
+    "BagPlayer",
+    "PlayOptions",
+    "message_class",
+    "parse_remaps",
+    "play_bag",
+    "recorded_qos",
+]
 
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 NODE_NAME = "bag_player"
@@ -39,8 +55,10 @@ DELIVERY_S = 2.0
 
 @dataclass(frozen=True)
 class PlayOptions:
-    """How to play. Times are in seconds of the bag; ``duration_s`` 0 is to the end; ``loops`` 0 is until interrupted;
-    ``clock_hz`` 0 publishes no /clock. Raises ValueError naming the option as the command line has it."""
+    """How to play. Times are in seconds of the bag; ``duration_s`` 0 is to the end; ``loops`` 0 is
+    until interrupted; ``clock_hz`` 0 publishes no /clock. Raises ValueError naming the option as
+    the command line has it.
+    """
 
     topics: tuple[str, ...] = ()
     remaps: tuple[tuple[str, str], ...] = ()
@@ -57,13 +75,20 @@ class PlayOptions:
             raise InvalidValue(f"--rate is {self.rate}; accepted: more than 0, and finite")
         for name in _OPTION:
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise InvalidValue(f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite")
+                raise InvalidValue(
+                    f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite"
+                )
         if self.loops < 0:
-            raise InvalidValue(f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever")
+            raise InvalidValue(
+                f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever"
+            )
         for topic, name in self.remaps:
             if self.topics and topic not in self.topics:
-                raise InvalidValue(f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one of "
-                                   f"{', '.join(self.topics)}")
+                raise InvalidValue(
+                    f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one "
+                    "of "
+                    f"{', '.join(self.topics)}"
+                )
         if self.qos not in QOS_CHOICES:
             raise InvalidValue(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
@@ -71,10 +96,10 @@ class PlayOptions:
 class BagPlayer:
     """Publishers for topics of ``bag`` on ``node``.
 
-    ``skipped`` names topics that cannot be published here, for their type or their name, and those that hold no
-    messages of ROS 2; ``replaced`` those whose
-    recorded QoS cannot be offered, so that :data:`PLAY_QOS` is. Raises BagError for a topic that is not in the bag,
-    for one that was named and cannot be published, and where none is left.
+    ``skipped`` names topics that cannot be published here, for their type or their name, and those
+    that hold no messages of ROS 2; ``replaced`` those whose recorded QoS cannot be offered, so that
+    :data:`PLAY_QOS` is. Raises BagError for a topic that is not in the bag, for one that was named
+    and cannot be published, and where none is left.
     """
 
     def __init__(self, node: Node, bag: BagReader, options: PlayOptions):
@@ -95,19 +120,29 @@ class BagPlayer:
                 self.skipped.append(f"{topic}: {error}")
         if not self._publishers:
             more = f"; and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
-            raise BagError(f"{bag.path} has no topic that can be published here: {self.skipped[0]}{more}"
-                           if self.skipped else f"{bag.path} has no topic")
-        self._clock = node.create_publisher(Clock, "/clock", CLOCK_QOS) if options.clock_hz else None
+            raise BagError(
+                f"{bag.path} has no topic that can be published here: {self.skipped[0]}{more}"
+                if self.skipped
+                else f"{bag.path} has no topic"
+            )
+        self._clock = (
+            node.create_publisher(Clock, "/clock", CLOCK_QOS) if options.clock_hz else None
+        )
         self.start_ns = bag.start_ns + round(options.start_s * NANOSECONDS_PER_SECOND)
         self.stop_ns = bag.end_ns
         if options.duration_s:
-            self.stop_ns = min(bag.end_ns, self.start_ns + round(options.duration_s * NANOSECONDS_PER_SECOND))
+            self.stop_ns = min(
+                bag.end_ns, self.start_ns + round(options.duration_s * NANOSECONDS_PER_SECOND)
+            )
         if self.start_ns >= bag.end_ns:
-            raise BagError(f"--start is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} s that "
-                           f"{bag.path} is long")
+            raise BagError(
+                f"--start is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} "
+                "s that "
+                f"{bag.path} is long"
+            )
         self.sent: Counter[str] = Counter()
-        # Set by whoever wants it to end, between two messages: an exception out of a signal handler could fall between
-        # a message and its count.
+        # Set by whoever wants it to end, between two messages: an exception out of a signal handler
+        # could fall between a message and its count.
         self.stopping = False
 
     def _publisher(self, topic: str, name: str):
@@ -119,8 +154,11 @@ class BagPlayer:
         try:
             publisher = self._node.create_publisher(kind, name, self._offered[topic])
         except (InvalidTopicNameException, ValueError) as error:  # ValueError: NUL, lone surrogates
-            raise BagError(f"it is no name of a topic in ROS ({str(error).splitlines()[0][:200]}); accepted: --remap "
-                           "to another one") from error
+            raise BagError(
+                f"it is no name of a topic in ROS ({str(error).splitlines()[0][:200]}); accepted: "
+                "--remap "
+                "to another one"
+            ) from error
         if wrong:
             self.replaced.append(f"{topic}: {wrong}")
         return publisher
@@ -139,9 +177,13 @@ class BagPlayer:
         return (bag.end_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
 
     def wait_for_subscribers(self, timeout_s: float) -> None:
-        """Block until each topic has a subscriber. Raises BagError naming those that have none by then."""
+        """Block until each topic has a subscriber. Raises BagError naming those that have none by
+        then.
+        """
         deadline_s = time.monotonic() + timeout_s
-        while lonely := [p.topic_name for p in self._publishers.values() if p.get_subscription_count() == 0]:
+        while lonely := [
+            p.topic_name for p in self._publishers.values() if p.get_subscription_count() == 0
+        ]:
             if time.monotonic() > deadline_s:
                 raise BagError(f"nobody subscribed to {', '.join(lonely)} within {timeout_s:g} s")
             if not self._goes_on:
@@ -163,7 +205,13 @@ class BagPlayer:
         # What was latched before the start is there at the start, for each pass anew.
         for message in latched_before(self._bag, self._offered, self._publishers, self.start_ns):
             self._send(message, sent)
-        pace = _Pace(self.start_ns, self._options.rate, self._clock, self._options.clock_hz, lambda: self._goes_on)
+        pace = _Pace(
+            self.start_ns,
+            self._options.rate,
+            self._clock,
+            self._options.clock_hz,
+            lambda: self._goes_on,
+        )
         for message in self._bag.raw(list(self._publishers), self.start_ns, self.stop_ns):
             if not pace.wait_until(message.stamp_ns):
                 return
@@ -189,14 +237,18 @@ class BagPlayer:
 class _Pace:
     """When each message is due, and the ticks of /clock between."""
 
-    def __init__(self, start_ns: int, rate: float, clock, clock_hz: float, goes_on: Callable[[], bool]):
+    def __init__(
+        self, start_ns: int, rate: float, clock, clock_hz: float, goes_on: Callable[[], bool]
+    ):
         self._start_ns, self._rate, self._clock, self._goes_on = start_ns, rate, clock, goes_on
         self._begin_s = time.monotonic()
         self._tick_s = 1.0 / clock_hz if clock_hz else 0.0
         self._next_tick_s = self._begin_s
 
     def wait_until(self, bag_ns: int) -> bool:
-        """Sleep until the bag's time is ``bag_ns``, telling /clock the time meanwhile; False when interrupted."""
+        """Sleep until the bag's time is ``bag_ns``, telling /clock the time meanwhile; False when
+        interrupted.
+        """
         due_s = self._begin_s + (bag_ns - self._start_ns) / NANOSECONDS_PER_SECOND / self._rate
         while self._goes_on():
             now_s = time.monotonic()
@@ -215,22 +267,30 @@ class _Pace:
     def _tick(self, now_s: float) -> None:
         message = Clock()
         elapsed_ns = round((now_s - self._begin_s) * self._rate * NANOSECONDS_PER_SECOND)
-        message.clock.sec, message.clock.nanosec = divmod(self._start_ns + elapsed_ns, NANOSECONDS_PER_SECOND)
+        message.clock.sec, message.clock.nanosec = divmod(
+            self._start_ns + elapsed_ns, NANOSECONDS_PER_SECOND
+        )
         self._clock.publish(message)
 
 
-def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
-             began: Callable[[BagPlayer], None] = lambda player: None,
-             progress: Callable[[RawMessage], None] = lambda message: None) -> tuple[Counter, bool]:
-    """Play one bag from a process of its own: messages sent by topic, and whether it came to its end.
+def play_bag(
+    path: Path,
+    options: PlayOptions,
+    log: Path | None = None,
+    began: Callable[[BagPlayer], None] = lambda player: None,
+    progress: Callable[[RawMessage], None] = lambda message: None,
+) -> tuple[Counter, bool]:
+    """Play one bag from a process of its own: messages sent by topic, and whether it came to its
+    end.
 
-    ``log`` gets a JSON line a message: topic, the recorded stamp in ns, and when it was sent (wall clock, ns).
+    ``log`` gets a JSON line a message: topic, the recorded stamp in ns, and when it was sent (wall
+    clock, ns).
     """
     # What is wrong with the bag is said before DDS starts.
     with BagReader(path) as reader:
-        # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being counted as sent.
-        # The command line is no ROS command line.
-        # A context of its own, so that it also plays where the process has one.
+        # Signals stay Python's: rclpy's handlers would take DDS down under a message that is being
+        # counted as sent. The command line is no ROS command line. A context of its own, so that it
+        # also plays where the process has one.
         context = Context()
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = Node(NODE_NAME, context=context)
@@ -238,14 +298,21 @@ def play_bag(path: Path, options: PlayOptions, log: Path | None = None,
         lines = fresh_file(log) if log else None  # whole lines, for who reads along
         try:
             player = BagPlayer(node, reader, options)
-            earlier = {number: signal.signal(number, player.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+            earlier = {
+                number: signal.signal(number, player.stop)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
             began(player)
             if options.wait_s > 0:
                 player.wait_for_subscribers(options.wait_s)
 
             def note(message: RawMessage, wall_ns: int) -> None:
                 if lines:
-                    entry = {"topic": message.topic, "stamp_ns": message.stamp_ns, "sent_ns": wall_ns}
+                    entry = {
+                        "topic": message.topic,
+                        "stamp_ns": message.stamp_ns,
+                        "sent_ns": wall_ns,
+                    }
                     lines.write(json.dumps(entry) + "\n")
                 progress(message)
 
@@ -269,11 +336,15 @@ def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
         if not separator or not source or not target:
             raise InvalidValue(f"--remap is {text!r}; accepted: /from:=/to")
         if source in pairs:
-            raise InvalidValue(f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name")
+            raise InvalidValue(
+                f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name"
+            )
         try:
             validate_full_topic_name(expand_topic_name(target, NODE_NAME, "/"))
         except (InvalidTopicNameException, ValueError) as error:
-            raise InvalidValue(f"--remap is {text!r}; accepted: the name of a topic behind := "
-                               f"({str(error).splitlines()[0]})") from error
+            raise InvalidValue(
+                f"--remap is {text!r}; accepted: the name of a topic behind := "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         pairs[source] = target
     return tuple(pairs.items())

@@ -1,4 +1,5 @@
-"""A subscriber of everything that the encoder node publishes: what the demo and the benchmark look through.
+"""A subscriber of everything that the encoder node publishes: what the demo and the benchmark look
+through.
 
 It also shows what a policy node does: wait for the layout, decode ``~/tokens``, split it by group.
 """
@@ -28,7 +29,8 @@ OUTPUT_QOS = QoSProfile(depth=20)
 
 @dataclass(eq=False)
 class WatchedFrame:
-    """What has come with one stamp: when ``~/tokens`` came (wall clock), and everything else that we keep.
+    """What has come with one stamp: when ``~/tokens`` came (wall clock), and everything else that
+    we keep.
 
     ``classes`` is, by camera, the score of each class, best first.
     """
@@ -47,8 +49,13 @@ class OutputWatcher(Node):
     ``record`` is given (topic, type name, CDR bytes, wall-clock ns) of each message but the views.
     """
 
-    def __init__(self, encoder: str, record: Callable[[str, str, bytes, int], None] | None = None, views: bool = True,
-                 keep_tokens: bool = True):
+    def __init__(
+        self,
+        encoder: str,
+        record: Callable[[str, str, bytes, int], None] | None = None,
+        views: bool = True,
+        keep_tokens: bool = True,
+    ):
         super().__init__("output_watcher")
         self._encoder = encoder
         self._record = record or (lambda topic, type_name, data, wall_ns: None)
@@ -59,8 +66,14 @@ class OutputWatcher(Node):
         self._subscribe(String, "layout", self._on_layout, LATCHED_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
-    def _subscribe(self, kind: type, topic: str, take: Callable, qos: QoSProfile = OUTPUT_QOS,
-                   recorded: bool = True) -> None:
+    def _subscribe(
+        self,
+        kind: type,
+        topic: str,
+        take: Callable,
+        qos: QoSProfile = OUTPUT_QOS,
+        recorded: bool = True,
+    ) -> None:
         """Raw, so that the bytes recorded are the bytes sent; deserialised once."""
         full = f"{self._encoder}/{topic}"
         module = kind.__module__.split(".")[0]
@@ -88,18 +101,31 @@ class OutputWatcher(Node):
     def _subscribe_outputs(self, layout: Layout) -> None:
         for camera in layout.cameras:
             if camera.labels:
-                self._subscribe(Classification, f"{camera.name}/classification",
-                                lambda m, t, name=camera.name: self._on_classification(name, m))
+                self._subscribe(
+                    Classification,
+                    f"{camera.name}/classification",
+                    lambda m, t, name=camera.name: self._on_classification(name, m),
+                )
             if self._views:
-                self._subscribe(Image, f"{camera.name}/attention_view", recorded=False,
-                                take=lambda m, t, name=camera.name: self._on_attention(name, m))
+                self._subscribe(
+                    Image,
+                    f"{camera.name}/attention_view",
+                    recorded=False,
+                    take=lambda m, t, name=camera.name: self._on_attention(name, m),
+                )
         for group in layout.groups:
             if group.kind == "pose":
-                self._subscribe(PoseStamped, f"{group.source}/pose_at_image",
-                                lambda m, t, name=group.source: self._frame(m).poses.__setitem__(name, m))
+                self._subscribe(
+                    PoseStamped,
+                    f"{group.source}/pose_at_image",
+                    lambda m, t, name=group.source: self._frame(m).poses.__setitem__(name, m),
+                )
             elif group.kind == "state":
-                self._subscribe(JointState, f"{group.source}/state_at_image",
-                                lambda m, t, name=group.source: self._frame(m).states.__setitem__(name, m))
+                self._subscribe(
+                    JointState,
+                    f"{group.source}/state_at_image",
+                    lambda m, t, name=group.source: self._frame(m).states.__setitem__(name, m),
+                )
         self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:

@@ -1,8 +1,29 @@
-"""A STAND-IN for NVIDIA's module `tensorrt`, for tests: see test/engines/standin_tensorrt. It is no TensorRT."""
+"""A STAND-IN for NVIDIA's module `tensorrt`, for tests: see test/engines/standin_tensorrt. It is no
+TensorRT.
+"""
 
 from test.engines.standin_tensorrt.build_part import VERSION as __version__  # noqa: F401
 from test.engines.standin_tensorrt.build_part import (  # noqa: F401
-    Builder, BuilderFlag, DataType, IBuilderConfig, IHostMemory, ILogger, INetworkDefinition, IOptimizationProfile,
-    IProgressMonitor, ITensor, ITimingCache, MemoryPoolType, NetworkDefinitionCreationFlag, OnnxParser, ParserError)
+    Builder,
+    BuilderFlag,
+    DataType,
+    IBuilderConfig,
+    IHostMemory,
+    ILogger,
+    INetworkDefinition,
+    IOptimizationProfile,
+    IProgressMonitor,
+    ITensor,
+    ITimingCache,
+    MemoryPoolType,
+    NetworkDefinitionCreationFlag,
+    OnnxParser,
+    ParserError,
+)
 from test.engines.standin_tensorrt.run_part import (  # noqa: F401
-    ExecutionContextAllocationStrategy, ICudaEngine, IExecutionContext, Runtime, TensorIOMode)
+    ExecutionContextAllocationStrategy,
+    ICudaEngine,
+    IExecutionContext,
+    Runtime,
+    TensorIOMode,
+)
