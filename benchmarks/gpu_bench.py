@@ -2,10 +2,9 @@
 the floor. Writes benchmarks/results/<gpu-name>.json. Needs torch with CUDA and no ROS; transformers
 for the baseline.
 
-    make gpu-test PART=bench                                                   (this, and more)
-    python benchmarks/gpu_bench.py                                             (this alone) python
-    benchmarks/gpu_bench.py --device cpu --models test --runs 3 --out /tmp/smoke.json    (structure
-    only)
+    make gpu-test PART=bench                                            (this, and more)
+    python benchmarks/gpu_bench.py                                      (this alone)
+    python benchmarks/gpu_bench.py --device cpu --models test --runs 3  (structure only)
 
 With ``--device cpu`` it runs the CPU's runtimes in the same way, to show that the program works;
 such figures are never written into results/. What runs on a GPU has not been run yet: no GPU was at

@@ -4,8 +4,9 @@ After Pari et al., "The Surprising Effectiveness of Representation Learning for 
 (VINN, 2021): no training, only the encoder's features of demonstrations and the actions that
 followed them.
 
-    vit-perception embed data/demo/pick_place_train --out features --features embedding --params
-    config/demo.yaml python examples/knn_policy.py features
+    vit-perception embed data/demo/pick_place_train --out features --features embedding \
+        --params config/demo.yaml
+    python examples/knn_policy.py features
 
 listens to the encoder's ~/embedding, and publishes the pose that the end effector should have
 `--horizon-s` later on /knn_policy/target_pose, with the image's stamp. `--log FILE` also writes

@@ -1,7 +1,7 @@
 """The start of a learned policy: a torch transformer decoder that looks at the encoder's tokens.
 
-    python examples/transformer_policy.py                # random weights: shows the plumbing and
-    the latency python examples/transformer_policy.py --weights policy.safetensors
+    python examples/transformer_policy.py                # random weights: the plumbing alone
+    python examples/transformer_policy.py --weights policy.safetensors
 
 Learned queries, one for each of the next `--steps` actions, attend to ~/tokens; ~/token_mask
 (missing cameras and arms) becomes memory_key_padding_mask, so that what is missing has no

@@ -4,18 +4,19 @@
 Writes ``pick_place_train/`` and ``pick_place_demo/`` (rosbag2 directories, MCAP) under ``--out``.
 Each holds several short episodes of robosuite's ``PickPlaceCan``, one after another in time:
 
-    /agentview/image/compressed  sensor_msgs/msg/CompressedImage   20 Hz   JPEG, 320x240
-    /wrist/image/compressed      sensor_msgs/msg/CompressedImage   20 Hz   JPEG, 320x240 /ee_pose
-    geometry_msgs/msg/PoseStamped    100 Hz   read 3 ms off the images /task_stage
-    std_msgs/msg/String               20 Hz   reach, grasp, carry, place
+    /agentview/image/compressed  sensor_msgs/msg/CompressedImage   20 Hz  JPEG, 320x240
+    /wrist/image/compressed      sensor_msgs/msg/CompressedImage   20 Hz  JPEG, 320x240
+    /ee_pose                     geometry_msgs/msg/PoseStamped    100 Hz  read 3 ms off the images
+    /task_stage                  std_msgs/msg/String               20 Hz  reach, grasp, carry, place
 
 Stamps are simulated time and log times equal the stamps. No episode of the demo bag shares a seed
 with the train bag.
 
 Install, in a virtual environment of its own because robosuite needs numpy 1 (Debian or Ubuntu):
 
-    sudo apt install libosmesa6 libgl1 pip install robosuite==1.5.2 mujoco==3.8.1 "numpy<2"
-    rosbags==0.11.9 opencv-python-headless==4.11.0.86
+    sudo apt install libosmesa6 libgl1
+    pip install robosuite==1.5.2 mujoco==3.8.1 "numpy<2" rosbags==0.11.9 \
+        opencv-python-headless==4.11.0.86
 
 Run from the repository root; takes about one minute on one core, no GPU:
 

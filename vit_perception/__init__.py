@@ -29,8 +29,8 @@ holds that::
     ros           the only room that imports rclpy and message packages
     cli           the console script ``vit-perception``
 
-This file imports nothing, so that ``import vit_perception.wire.tensors`` costs a policy node
-nothing but numpy.
+This file imports nothing, so that ``import vit_perception.wire`` costs a policy node nothing
+but numpy.
 """
 
 __version__ = "0.1.0"

@@ -1,10 +1,10 @@
 """The flow of the package, one call a stage. The node, the bag tools and the benchmarks all run
 this object.
 
-    pipeline = Pipeline.open(settings, log=print) prepared = pipeline.prepare({"wrist": message})
-    # decode, resize: uint8 batch encoded = pipeline.encode(prepared)                  # ONE batched
-    encoder run result = pipeline.assemble(prepared, encoded, poses, states)   # heads, pose and
-    state tokens, fusion
+    pipeline = Pipeline.open(settings, log=print)
+    prepared = pipeline.prepare({"wrist": message})      # decode, resize: uint8 batch
+    encoded = pipeline.encode(prepared)                  # ONE batched encoder run
+    result = pipeline.assemble(prepared, encoded, poses, states)   # heads, tokens, fusion
 
 The three steps are separable, so that a node can overlap them on a GPU. They are called from one
 thread.

@@ -1,9 +1,9 @@
 """Observations for a policy, put together from the node's topics. numpy only: rclpy, CycloneDDS or
 a bag may feed it.
 
-    decoder = LiveDecoder("/vit_encoder", expected=data_set.layouts) for topic in decoder.topics:
-    ...                     # subscribe, and hand over what comes: observation = decoder.add(topic,
-    message)            # an Observation when its last part has come, else None
+    decoder = LiveDecoder("/vit_encoder", expected=data_set.layouts)
+    for topic in decoder.topics: ...            # subscribe, and hand over what comes:
+    observation = decoder.add(topic, message)   # an Observation, or None while parts are missing
 
 DDS keeps no order between topics, so parts are matched by their header's stamp.
 """

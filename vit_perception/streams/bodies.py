@@ -1,10 +1,10 @@
 """Everything that says how the robot stands: the poses of its arms and the states of its joints, by
 one interface.
 
-    body = BodyStreams(settings.poses, settings.states) body.add("/joint_states", message)
-    # raises BadInput; body.topics are those that it takes body.covers(stamp_ns)
-    # whether waiting longer brings nothing better result = pipeline.assemble(prepared, output,
-    *body.at(stamp_ns))
+    body = BodyStreams(settings.poses, settings.states)
+    body.add("/joint_states", message)     # raises BadInput
+    body.covers(stamp_ns)                  # whether waiting longer brings nothing better
+    result = pipeline.assemble(prepared, output, *body.at(stamp_ns))
 
 Not thread-safe: the node wraps it in a lock (:mod:`vit_perception.streams.pose_wait`), bags read it
 as it is.
