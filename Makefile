@@ -14,8 +14,9 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 setup: $(VENV)/.ready ## set up .venv (the other targets do it by themselves)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+# The longest files run first (test/conftest.py); xdist's own order starts files of one test last.
 test: lint ## lint, then all tests (PYTEST_ARGS="-k words" for some)
-	$(RUN) -m pytest -n 3 --dist loadgroup $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 lint: $(VENV)/.ready-test ## ruff and mypy: findings, format and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
