@@ -16,7 +16,7 @@ MS = 1_000_000
 CAMERAS = ("overhead", "left", "right")
 SLOP_NS, SILENT_NS = 10 * MS, 100 * MS
 START_NS = 10_000_000_000
-EXAMPLES = examples(2000)
+EXAMPLES = examples(1000)
 
 events = st.lists(
     st.one_of(
