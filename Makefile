@@ -6,41 +6,52 @@ PIP_OPTIONS := --disable-pip-version-check install --quiet
 PIP := $(RUN) -m pip $(PIP_OPTIONS)
 # Every file that is installed has a digest in requirements/*.lock. What comes as source is built with what is there.
 LOCKED := --require-hashes --no-build-isolation
-# Logs of ROS go beside the project, so that nothing needs a writable home.
+# Logs of ROS go into the project's folder, so that no writable home is needed.
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup test demo bench int8-bench load-bench parity soak gpu-test lock clean
-setup: $(VENV)/.ready
-test: $(VENV)/.ready-test
-	$(RUN) -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
-demo: $(VENV)/.ready
+.PHONY: setup help test core-test lint format demo bench int8-bench load-bench parity soak gpu-test lock clean
+setup: $(VENV)/.ready ## set up .venv (the other targets do it by themselves)
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+# The longest files run first (test/conftest.py); xdist's own order starts files of one test last.
+test: lint ## lint, then all tests (PYTEST_ARGS="-k words" for some)
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+core-test: $(VENV)/.ready-test ## the tests that need no ROS, with ROS hidden
+	$(RUN) -m pytest -n 3 --dist loadfile -p test.without_ros $(PYTEST_ARGS)
+lint: $(VENV)/.ready-test ## ruff and mypy: findings, format and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+format: $(VENV)/.ready-test ## let ruff mend what it can, and format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+demo: $(VENV)/.ready ## the node on a recorded task, with a report in demo_output/
 	$(VENV)/bin/vit-perception demo
-load-bench: $(VENV)/.ready-test
-	$(RUN) benchmarks/load_bench.py
-bench: $(VENV)/.ready-test
+bench: $(VENV)/.ready-test ## the node against the bare engine and a naive node, on this CPU
 	$(RUN) benchmarks/cpu_bench.py
-int8-bench: $(VENV)/.ready-test
+load-bench: $(VENV)/.ready-test ## time and memory to load a ViT-L, here and in transformers
+	$(RUN) benchmarks/load_bench.py
+int8-bench: $(VENV)/.ready-test ## int8 against bfloat16 and float32, on this CPU
 	$(RUN) benchmarks/int8_bench.py
-# Every family's checkpoints against the family's own code: about 2 GB more, in an environment that sees $(VENV)'s packages.
-parity: .venv-parity/.ready
+parity: .venv-parity/.ready ## every family of checkpoints against its own code (2 GB more)
 	.venv-parity/bin/python -m tools.checkpoint_parity
-# How long the robot's day is, in seconds: less than about 280 leave faults out, and say which.
+# SOAK_S: below about 280 s some faults are left out, and named.
 SOAK_S ?= 600
-soak: $(VENV)/.ready-test
+soak: $(VENV)/.ready-test ## a robot's day with faults, in SOAK_S seconds (600)
 	$(RUN) -m tools.soak --seconds $(SOAK_S) $(SOAK_ARGS)
-# With $(PYTHON) as it is, and without ROS; docs/engines.md names the packages. PART is tests, faults or bench, or several.
+# Without ROS, with the packages of $(PYTHON) as they are; docs/engines.md names them.
 PART ?= tests faults bench
-gpu-test:
+gpu-test: ## the engines on this GPU: PART="tests faults bench", or some of them
 	+@$(PYTHON) -m tools.gpu_test --plan $(PART)
 	$(PYTHON) -m tools.gpu_test $(PART) $(GPU_TEST_ARGS)
-# Resolve requirements/*.txt anew, for Linux on x86-64: the newest of every package that these do not pin.
-lock:
+# For Linux on x86-64: the newest version of every package that requirements/*.txt do not pin.
+lock: ## resolve requirements/*.txt into requirements/*.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip $(PIP_OPTIONS) --require-hashes -r requirements/lock.txt
 	.venv-lock/bin/python tools/lock.py
-clean:
-	rm -rf $(VENV) .venv-parity .venv-lock .ros_log demo_output build install log *.egg-info
+clean: ## remove environments, logs and outputs
+	rm -rf $(VENV) .venv-parity .venv-lock .mypy_cache .ruff_cache .ros_log demo_output build install log *.egg-info
 
 $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock torch-cpu.lock torch.lock torch-cuda.lock) setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'

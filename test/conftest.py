@@ -19,6 +19,21 @@ SAFE_DOMAINS = range(
     10, 100
 )  # above 101 the ports of a domain meet those that Linux gives to clients
 
+# The longest files, longest first: they are started first, so that none runs alone at the end.
+LONGEST = (
+    "examples/test_policies_live.py",
+    "benchmarks/test_cpu_bench.py",
+    "soak/test_soak_short.py",
+    "ros/test_end_to_end.py",
+    "cli/test_build.py",
+    "cli/test_demo_family.py",
+    "cli/test_cli.py",
+    "ros/test_faults.py",
+    "training/test_finetune.py",
+    "datasets/test_embed_memory.py",
+    "fuzz/test_malformed_messages.py",
+)
+
 
 def claim_domain():
     """An open file that holds a domain which no other test run on this machine uses; released when
@@ -52,6 +67,12 @@ _DOMAIN = claim_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_LOG_DIR", str(ROOT / ".ros_log"))
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds_large_data.xml"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first. A file stays together, and keeps its order."""
+    place = {ROOT / "test" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
-"""What docs/jetson.md says that people will read is what the code says."""
+"""What the documents say of the code is so: texts that people will read, files that are named."""
 
 import ast
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = {"Python", "launch"}  # who says it where it is not this package
@@ -38,3 +40,14 @@ def test_the_symptoms_on_a_jetson_are_texts_of_the_code():
                 if len(part) > 2 and part not in known
             ]
             assert not missing, f"{quoted!r}: no text of the code has {missing}"
+
+
+@pytest.mark.skipif(
+    not (ROOT / "vit_perception/tokens/source.py").exists(), reason="there are no token sources yet"
+)
+def test_the_files_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = [*re.findall(r"`([\w./]+\.(?:py|md|txt))`", text), *re.findall(r"\]\(([^)]+)\)", text)]
+    assert len(named) > 20
+    missing = [n for n in named if not any((ROOT / f / n).exists() for f in ("", "vit_perception"))]
+    assert not missing

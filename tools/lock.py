@@ -22,6 +22,7 @@ import tomllib
 FOLDER = Path(__file__).resolve().parent.parent / "requirements"
 ENVIRONMENT = (
     "sys_platform == 'linux' and platform_machine == 'x86_64' and implementation_name == 'cpython' "
+    "and platform_python_implementation == 'CPython' "
     "and python_full_version >= '3.{}' and python_full_version < '3.{}'"
 )
 PYTHONS = (11, 12)  # of CPython 3

@@ -1,4 +1,8 @@
-"""`vit-perception build`, as a user types it."""
+"""`vit-perception build`: once as a user types it, else in this process, which has torch."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -7,97 +11,99 @@ from vit_perception.cli.main import main
 from vit_perception.engines.building.memory import FreeMemory
 from vit_perception.engines.cache.engine_file import EngineFile
 
-
-def test_engines_for_gpus_that_are_not_here_are_built_once(tiny_checkpoint, tmp_path):
-    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are not installed")
-    arguments = (
-        "build",
-        "--backend",
-        "tensorrt_rtx",
-        "--precision",
-        "fp16",
-        "--target",
-        "8.9",
-        "--checkpoint",
-        tiny_checkpoint,
-    )
-    for expected in ("built in", "found in the cache in"):
-        done = run(*arguments, XDG_CACHE_HOME=str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        assert f"float16 for compute capability 8.9: {expected} {tmp_path}" in done.stdout.replace(
-            "\n", ""
-        )
-        assert "parity to be proven on the GPU" in done.stdout
+NO_RTX = "the TensorRT-RTX wheels are not installed"
 
 
-def test_an_engine_for_this_machine_is_proven(tiny_checkpoint, tmp_path):
-    done = run(
-        "build",
-        "--backend",
-        "openvino",
-        "--precision",
-        "fp32",
-        "--batch",
-        2,
-        "--checkpoint",
-        tiny_checkpoint,
-        XDG_CACHE_HOME=str(tmp_path),
-    )
-    assert (
-        done.returncode == 0
-        and "float32 on" in done.stdout
-        and "parity proven CLS cosine" in done.stdout
-    ), done.stderr
+class Built(NamedTuple):
+    """What one run made, for all tests here: to export a model takes longer than all the rest."""
+
+    said: str  # what it printed, in one line
+    cache: Path  # its XDG_CACHE_HOME
 
 
-def test_found_in_the_cache_is_said_of_what_was_found_there_alone(tiny_checkpoint, tmp_path):
-    """Regression: a runtime that keeps nothing, and an entry that was damaged and built anew, were
+@pytest.fixture(scope="module")
+def for_a_gpu(tiny_checkpoint, tmp_path_factory) -> Built:
+    """An engine for a GPU that is not here."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_RTX)
+    cache = tmp_path_factory.mktemp("rtx")
+    done = run("build", *rtx("8.9", tiny_checkpoint), XDG_CACHE_HOME=str(cache))
+    assert done.returncode == 0, done.stderr
+    return Built(done.stdout.replace("\n", ""), cache)
+
+
+@pytest.fixture(scope="module")
+def for_this_machine(tiny_checkpoint, tmp_path_factory) -> Built:
+    cache = tmp_path_factory.mktemp("openvino")
+    done = run("build", *openvino(tiny_checkpoint), XDG_CACHE_HOME=str(cache))
+    assert done.returncode == 0, done.stderr
+    return Built(done.stdout.replace("\n", ""), cache)
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch, capsys):
+    """``build(*arguments)`` gives what a run prints; its cache is in tmp_path."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run_here(*arguments: str) -> str:
+        status, said = main(["build", *arguments]), capsys.readouterr()
+        assert status == 0, said.err
+        return said.out.replace("\n", "")
+
+    return run_here
+
+
+def rtx(target: str, checkpoint: Path) -> list[str]:
+    words = ["--backend", "tensorrt_rtx", "--precision", "fp16", "--target", target]
+    return [*words, "--checkpoint", str(checkpoint)]
+
+
+def openvino(checkpoint: Path) -> list[str]:
+    words = ["--backend", "openvino", "--precision", "fp32", "--batch", "2"]
+    return [*words, "--checkpoint", str(checkpoint)]
+
+
+def test_engines_for_gpus_that_are_not_here_are_built_once(
+    for_a_gpu, build, tiny_checkpoint, tmp_path
+):
+    again = shutil.copytree(for_a_gpu.cache, tmp_path / "cache")
+    for said, expected in (
+        (for_a_gpu.said, f"built in {for_a_gpu.cache}"),
+        (build(*rtx("8.9", tiny_checkpoint)), f"found in the cache in {again}"),
+    ):
+        assert f"float16 for compute capability 8.9: {expected}" in said
+        assert "parity to be proven on the GPU" in said
+
+
+def test_an_engine_for_this_machine_is_proven(for_this_machine):
+    said = for_this_machine.said
+    assert "float32 on" in said and "parity proven CLS cosine" in said
+
+
+def test_found_in_the_cache_is_said_of_what_was_found_there_alone(
+    for_this_machine, build, tiny_checkpoint, tmp_path
+):
+    """Regression: a runtime that keeps nothing, and an entry that was damaged and built again, were
     "found".
     """
-
-    def build(backend):
-        done = run(
-            "build",
-            "--backend",
-            backend,
-            "--precision",
-            "fp32",
-            "--checkpoint",
-            tiny_checkpoint,
-            XDG_CACHE_HOME=str(tmp_path),
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.replace("\n", "")
-
-    assert "opened, which needs nothing built" in build("torch")
-    assert ": built" in build("openvino") and "found in the cache" in build("openvino")
+    shutil.copytree(for_this_machine.cache, tmp_path / "cache")
+    torch = ("--backend", "torch", "--precision", "fp32", "--checkpoint", str(tiny_checkpoint))
+    assert "opened, which needs nothing built" in build(*torch)
+    assert ": built" in for_this_machine.said
+    assert "found in the cache" in build(*openvino(tiny_checkpoint))
     data = next(tmp_path.rglob("model.onnx"))
     data.write_bytes(data.read_bytes()[:-1])
-    repaired = build("openvino")
+    repaired = build(*openvino(tiny_checkpoint))
     assert (
         "is damaged" in repaired and ": built" in repaired and "found in the cache" not in repaired
     )
 
 
 def test_an_engine_is_also_written_as_one_file_and_not_over_another(
-    tiny_checkpoint, tmp_path, monkeypatch, capsys
+    for_a_gpu, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
-    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are not installed")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(for_a_gpu.cache))
     out = tmp_path / "tiny.vitengine"
-    arguments = [
-        "build",
-        "--backend",
-        "tensorrt_rtx",
-        "--precision",
-        "fp16",
-        "--target",
-        "8.9",
-        "--checkpoint",
-        str(tiny_checkpoint),
-        "--out",
-        str(out),
-    ]
+    arguments = ["build", *rtx("8.9", tiny_checkpoint), "--out", str(out)]
     assert main(arguments) == 0
     assert "Copy it to the robot and set engine.file there to its path" in capsys.readouterr().out
     opened = EngineFile.opened(out)
@@ -130,24 +136,15 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(
 
 
 def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
-    tiny_checkpoint, tmp_path, monkeypatch, capsys
+    for_a_gpu, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
-    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are not installed")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # The exported model is there; the engine for another GPU is not.
+    shutil.copytree(for_a_gpu.cache, tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
         "vit_perception.engines.building.memory.free_memory", lambda: FreeMemory(0, 0, "/here")
     )
-    arguments = [
-        "build",
-        "--checkpoint",
-        str(tiny_checkpoint),
-        "--backend",
-        "tensorrt_rtx",
-        "--precision",
-        "fp16",
-        "--target",
-        "8.9",
-    ]
+    arguments = ["build", *rtx("8.6", tiny_checkpoint)]
     assert main(arguments) == 1
     assert "takes up to 0.34 GiB of memory, and 0.00 GiB are free" in capsys.readouterr().err
     assert main([*arguments, "--no-memory-check"]) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.waiting import PROGRAM_S, run_program
-from vit_perception.cli.doctor import found
+from vit_perception.cli.doctor import found, profile
 from vit_perception.cli.main import main
 from vit_perception.engines.select import CANDIDATES
 from vit_perception.heads.classification import load_head
@@ -28,7 +28,7 @@ def run(*arguments, **environment):
     )
 
 
-def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
+def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
     done = run("doctor")
     runtimes = (
         done.stdout[done.stdout.index("runtimes, in the order") :].split("\n\n")[0].splitlines()[1:]
@@ -45,8 +45,11 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile():
     assert re.search(
         r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE
     )
-    assert "not set: images above 0.5 MB" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="").stdout
-    assert "does not exist" in run("doctor", FASTDDS_DEFAULT_PROFILES_FILE="/no/profile.xml").stdout
+    assert f"\nDDS profile  {profile()}\n" in done.stdout
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    assert "not set: images above 0.5 MB" in profile()
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/no/profile.xml")
+    assert "does not exist" in profile()
 
 
 def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypatch):
@@ -146,29 +149,24 @@ def test_fit_on_a_bag_and_on_another_ones_frames(tmp_path, tiny_checkpoint):
     )
 
 
-def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint):
+def test_fit_on_a_folder_of_pictures(tmp_path, tiny_checkpoint, capsys):
     for label, level in (("dark", 30), ("bright", 220)):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for k in range(8):
             noise = np.random.default_rng(k).integers(-20, 20, (40, 60, 3)) + level
             cv2.imwrite(str(tmp_path / "pictures" / label / f"{k}.jpg"), noise.astype(np.uint8))
-    done = run(
-        "fit",
-        "--images",
-        tmp_path / "pictures",
-        "--out",
-        tmp_path / "head",
-        "--checkpoint",
-        tiny_checkpoint,
-        "--backend",
-        "torch",
-        "--method",
-        "nearest_mean",
-        "--feature",
-        "cls",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "held out: accuracy 1.000 of 4 pictures" in done.stdout
+    arguments = {
+        "--images": tmp_path / "pictures",
+        "--out": tmp_path / "head",
+        "--checkpoint": tiny_checkpoint,
+        "--backend": "torch",
+        "--method": "nearest_mean",
+        "--feature": "cls",
+    }
+    status = main(["fit", *(str(word) for pair in arguments.items() for word in pair)])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert "held out: accuracy 1.000 of 4 pictures" in said.out
 
 
 def test_what_is_wrong_is_one_line_on_stderr(tmp_path, capsys):

@@ -4,9 +4,6 @@ import math
 import os
 
 import pytest
-import rclpy
-from rclpy.context import Context
-from rclpy.node import Node
 
 from vit_perception.config.parameter_files import ParameterFile, expanded_topic
 from vit_perception.files.errors import InvalidValue
@@ -166,6 +163,10 @@ NO_FILES = [
 
 def by_rclpy(path, node):
     """The values that a node of rclpy has from the file."""
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
+    from rclpy.context import Context
+    from rclpy.node import Node
+
     namespace, _, name = node.rpartition("/")
     context = Context()
     rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context)
@@ -284,7 +285,7 @@ def test_of_two_encoders_neither_is_guessed(file):
 @pytest.mark.parametrize("topic", ["image", "/image", "~/image", "a/b", "{node}/x", "{ns}/x", "~"])
 @pytest.mark.parametrize("node", ["/vit_encoder", "/robot/arm/vit_encoder"])
 def test_topics_are_expanded_as_by_rcl(topic, node):
-    from rclpy.expand_topic_name import expand_topic_name
+    rclpy = pytest.importorskip("rclpy.expand_topic_name", reason="rclpy is not installed")
 
     namespace, _, name = node.rpartition("/")
-    assert expanded_topic(topic, node) == expand_topic_name(topic, name, namespace or "/")
+    assert expanded_topic(topic, node) == rclpy.expand_topic_name(topic, name, namespace or "/")

@@ -15,10 +15,10 @@ from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.pipeline.pipeline import Pipeline
 
 CAMERA, ARM = CameraSettings("camera", "/image"), PoseSettings("arm", "/ee_pose", "world")
-PERIOD_NS = 250_000_000
+PERIOD_NS = 1_000_000_000
 SHARD_FRAMES = 20
-# Poses are kept for 60 s, so that memory is as large as it gets behind 240 frames.
-EARLY, LATE = 261, 461
+# Poses are kept for 60 s, so that memory is as large as it gets after 60 frames.
+EARLY, LATE = 81, 181
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def pipeline(tiny_checkpoint):
 
 
 def long_bag(path, plugin, frames):
-    """An image of 24 x 24 px and five poses every 0.25 s, of MCAP each in a chunk, as large images
+    """An image of 24 x 24 px and five poses a second, of MCAP each in a chunk, as large images
     are.
     """
     store, writer = (
@@ -69,7 +69,7 @@ def long_bag(path, plugin, frames):
     "plugin, kind", [(StoragePlugin.MCAP, "parquet"), (StoragePlugin.SQLITE3, "mcap")]
 )
 def test_embed_holds_no_more_behind_more_frames(pipeline, tmp_path, plugin, kind):
-    """200 frames more: their rows alone would be a megabyte, and so would their open chunks."""
+    """100 frames more: their rows alone, or their open chunks, would be half a megabyte."""
     held, done = {}, 0
 
     def measure(results):

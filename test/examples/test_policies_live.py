@@ -1,7 +1,7 @@
 """The example policies as processes beside the real node, on the demo bags over DDS, with real
 weights.
 
-The k-NN policy has the training bag's demonstrations (every second image, to be quick) and must do
+The k-NN policy has the training bag's demonstrations (every fourth image, to be quick) and must do
 better on the other bag than the mean of the demonstrations does; the transformer's actions must be
 those of its tokens.
 """
@@ -63,7 +63,7 @@ def run(tmp_path_factory):
     """The demo bag through the node, with both policies and a recorder listening."""
     folder = tmp_path_factory.mktemp("policies")
     (folder / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": PARAMETERS}}))
-    thinned(TRAIN_BAG, folder / "train", 2)
+    thinned(TRAIN_BAG, folder / "train", 4)
     started = []
 
     def child(name: str, *arguments: str) -> Child:
@@ -127,8 +127,6 @@ def run(tmp_path_factory):
                 "/ee_pose",
                 "--wait-s",
                 "120",
-                "--rate",
-                "0.5",
             )
             assert status_of(player) == 0, player.tail()
             before, acted = acted, len((folder / "actions.jsonl").read_text().splitlines())

@@ -1,4 +1,5 @@
-"""Tens of thousands of malformed messages through the functions that the node runs on them.
+"""Thousands of malformed messages through the functions that the node runs on them; tens of
+thousands in the long form.
 
 Whatever comes: no exception but BadInput, which says what would be accepted; no image that the
 books lose; and what is taken can be worked with.
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from test.amount import examples
 from test.fuzz import malformed
 from vit_perception.config.settings import (
     CameraSettings,
@@ -32,12 +34,12 @@ from vit_perception.wire.tensors import decode_tensor, mask_of
 
 # Messages of each kind; four to an example where the order of messages matters.
 WANTED = {
-    "images": 8000,
-    "compressed images": 6000,
-    "poses": 4000,
-    "joint states": 4000,
-    "layouts": 2000,
-    "tensors": 2000,
+    "images": examples(8000),
+    "compressed images": examples(6000),
+    "poses": examples(4000),
+    "joint states": examples(4000),
+    "layouts": examples(2000),
+    "tensors": examples(2000),
 }
 SEEN: dict[str, Counter] = {kind: Counter() for kind in WANTED}
 REASONS = {"stamp", "frame", "size", "short_data", "encoding", "decode"}
@@ -226,5 +228,5 @@ def test_enough_was_tried(request, capsys):
     with capsys.disabled():
         for kind, seen in SEEN.items():
             print(f"\nmalformed {kind}: {dict(seen)}", end="")
-    assert sum(seen["all"] for seen in SEEN.values()) >= 20_000
+    assert sum(seen["all"] for seen in SEEN.values()) >= examples(20_000)
     assert all(0 < seen["taken"] < seen["all"] for seen in SEEN.values())

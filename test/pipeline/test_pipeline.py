@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from test.ros.conftest import image_message
+from test.plain_messages import image_message
 from vit_perception.config.settings import (
     BadSetting,
     CameraSettings,

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from test.checkpoints.dense.dense_models import dpt_config, dpt_depth, randomise, save
-from test.ros.conftest import image_message
+from test.plain_messages import image_message
 from vit_perception.config.settings import (
     BadSetting,
     CameraSettings,

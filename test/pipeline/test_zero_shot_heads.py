@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from test.ros.conftest import image_message
+from test.plain_messages import image_message
 from test.text_models import clip_folder, siglip_folder, tokenizer
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.config.settings import (

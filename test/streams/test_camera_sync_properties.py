@@ -5,18 +5,18 @@ Every image carries its camera, stamp and number, so that a mixed-up one is seen
 """
 
 import itertools
-import os
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from test.amount import examples
 from vit_perception.streams.camera_sync import JUMP_BACK_NS, MAX_PENDING, CameraSync
 
 MS = 1_000_000
 CAMERAS = ("overhead", "left", "right")
 SLOP_NS, SILENT_NS = 10 * MS, 100 * MS
 START_NS = 10_000_000_000
-EXAMPLES = int(os.environ.get("VIT_PERCEPTION_EXAMPLES", "400"))
+EXAMPLES = examples(1000)
 
 events = st.lists(
     st.one_of(

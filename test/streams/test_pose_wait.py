@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from test.ros.conftest import MILLISECOND_NS, stamped_pose
+from test.plain_messages import MILLISECOND_NS, stamped_pose
 from test.waiting import HANG_S
 from vit_perception.config.settings import PoseSettings
 from vit_perception.streams import pose_wait

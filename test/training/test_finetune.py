@@ -49,7 +49,7 @@ def same(a, b):
 
 def test_digits_are_learned_from_scratch_and_the_node_sees_what_training_saw(digits, tmp_path):
     started_s = time.process_time()
-    recipe = Recipe(epochs=24, learning_rate=3e-3, layer_decay=1.0, crop_scale=0.8, patience=24)
+    recipe = Recipe(epochs=14, learning_rate=5e-3, layer_decay=1.0, crop_scale=0.85, patience=14)
     tuning = tuning_of(digits, recipe)
     outcome = run(tuning, tmp_path, resume=False)
     assert len(tuning.held_out) == 450

@@ -158,8 +158,9 @@ def run(
     outcomes = []
     for number, fault in enumerate(faults):
         due_s = begin_s + seconds * (number + 0.5) / (len(faults) + 0.5)
-        time.sleep(max(0.0, due_s - time.monotonic()))
-        robot.checkpoint()
+        if (wait_s := due_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+            robot.checkpoint()
         one = _inject(robot, fault, begin_s)
         robot.make_whole()
         robot.checkpoint()
