@@ -199,8 +199,7 @@ def open_plain(
     kind = kind_of(path, folder)
     raise NotPlain(
         f"{path} is {'a file with a second name (a hard link)' if kind == 'a file' else kind}; "
-        "accepted: a "
-        "file of its own"
+        "accepted: a file of its own"
     )
 
 

@@ -86,8 +86,7 @@ class BoundedParquet:
         if tail[4:] != b"PAR1" or length > min(MOST_FOOTER_BYTES, size):
             raise InvalidValue(
                 f"{self._path} is no Parquet file, or has a footer of {length} bytes; accepted: "
-                "Parquet "
-                f"with a footer of at most {MOST_FOOTER_BYTES} bytes"
+                f"Parquet with a footer of at most {MOST_FOOTER_BYTES} bytes"
             )
 
     def _largest_page(self, names: set[str]) -> int:

@@ -149,16 +149,14 @@ def _open_checked(name: str, folder: int, path: Path, place: _Place = _CACHE) ->
     except NotPlain as error:
         raise Untrusted(
             f"{path} is {kind_of(name, folder) or 'no file'}; accepted {place.inside}: files; "
-            "remove it, "
-            f"{place.elsewhere}"
+            f"remove it, {place.elsewhere}"
         ) from error
     try:
         _check(path, os.fstat(descriptor), place)
         if os.fstat(descriptor).st_nlink > 1:
             raise Untrusted(
                 f"{path} has a second name (a hard link), through which it can be changed; "
-                "accepted "
-                f"{place.inside}: files of one name; remove it, {place.elsewhere}"
+                f"accepted {place.inside}: files of one name; remove it, {place.elsewhere}"
             )
     except BaseException:
         os.close(descriptor)
@@ -191,8 +189,7 @@ def _check_above(path: Path, descriptor: int, place: _Place = _CACHE) -> None:
     if status.st_uid not in (*_trusted_users(), *_unmapped_root()):
         raise Untrusted(
             f"{path}, {place.above}, belongs to {_user(status.st_uid)}; accepted: folders of yours "
-            "or of "
-            f"root; {place.elsewhere.removeprefix('or ')}"
+            f"or of root; {place.elsewhere.removeprefix('or ')}"
         )
     if status.st_mode & stat.S_ISVTX:  # as in /tmp: nobody else renames what is ours
         return
@@ -201,8 +198,7 @@ def _check_above(path: Path, descriptor: int, place: _Place = _CACHE) -> None:
     ):
         raise Untrusted(
             f"{path}, {place.above}, may be written by others; accepted: folders that only you and "
-            "root "
-            f"may write; chmod go-w {path}, {place.elsewhere}"
+            f"root may write; chmod go-w {path}, {place.elsewhere}"
         )
 
 
@@ -218,15 +214,13 @@ def _check(path: Path, status: os.stat_result, place: _Place = _CACHE) -> None:
     if status.st_uid not in _trusted_users():
         raise Untrusted(
             f"{path} belongs to {_user(status.st_uid)}; accepted {place.inside}: what belongs to "
-            "you or to "
-            f"root; chown it or remove it, {place.elsewhere}"
+            f"you or to root; chown it or remove it, {place.elsewhere}"
         )
     if status.st_mode & _OTHERS_WRITE:
         raise Untrusted(
             f"{path} may be written by others (mode {stat.S_IMODE(status.st_mode):04o}); accepted "
             f"{place.inside}: what only you and root may write; remove it or, where you trust its "
-            "content, "
-            f"chmod go-w {path}, {place.elsewhere}"
+            f"content, chmod go-w {path}, {place.elsewhere}"
         )
 
 

@@ -45,8 +45,7 @@ def read_header(path: str | Path) -> Header:
         if length < 8 or size > length - 8:
             raise BadHeader(
                 f"{path}: its {length} bytes do not hold the header that they declare; accepted: a "
-                "whole "
-                "safetensors file"
+                "whole safetensors file"
             )
         if size > MOST_HEADER_BYTES:
             raise BadHeader(
@@ -96,8 +95,7 @@ def _checked(fields: Any, path: str | Path) -> Header:
         ):
             raise BadHeader(
                 f"{path}: its header says of {name[:100]!r} {str(field)[:100]}; accepted: a name "
-                "of at "
-                f"most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
+                f"of at most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
             )
         shapes[name], dtypes[name] = tuple(shape), field["dtype"]
     return Header(shapes, dtypes, metadata)

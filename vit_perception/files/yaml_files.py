@@ -120,7 +120,7 @@ def _check_bounds(text: str, name: str) -> None:
             if len(open_anchors) > MOST_DEPTH:
                 raise InvalidValue(
                     f"{name}: line {event.start_mark.line + 1}: more than {MOST_DEPTH} levels; "
-                    f"accepted: at most that many"
+                    "accepted: at most that many"
                 )
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
