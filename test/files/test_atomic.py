@@ -1,6 +1,4 @@
-"""Writing and locking: whole files under names that nobody can guess, and no link is ever
-followed.
-"""
+"""Writing: complete files under names that nobody can guess; no link is ever followed."""
 
 import ast
 import os
@@ -18,7 +16,6 @@ from vit_perception.files.atomic import (
     fresh_file,
     is_half_made,
     kind_of,
-    locked,
     open_plain,
     sweep,
     whole_file,
@@ -107,24 +104,6 @@ def test_a_file_that_grows_is_new_and_a_link_in_its_place_is_refused(out, target
     with pytest.raises(NotPlain, match="is a symbolic link"):
         fresh_file(out / "link")
     assert target.read_text() == ELSEWHERE
-
-
-def test_a_lock_empties_nothing_and_follows_no_link(out, target):
-    (out / "run.lock").write_text("content")
-    with locked(out / "run.lock"), pytest.raises(BlockingIOError), locked(out / "run.lock"):
-        pass
-    assert (out / "run.lock").read_text() == "content"
-    for number, kind in enumerate(("link", "hard link")):
-        link(out / f"{number}.lock", target, kind)
-        with pytest.raises(NotPlain, match="link"), locked(out / f"{number}.lock"):
-            pass
-    os.mkfifo(out / "pipe.lock")
-    with pytest.raises(NotPlain, match="is a pipe"), locked(out / "pipe.lock"):
-        pass
-    (out / "dangling.lock").symlink_to(out / "made")
-    with pytest.raises(NotPlain), locked(out / "dangling.lock"):
-        pass
-    assert target.read_text() == ELSEWHERE and not (out / "made").exists()
 
 
 def test_reading_waits_for_no_pipe_and_follows_no_link(out, target):

@@ -140,8 +140,7 @@ ENDLESS = "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
             [
                 "DROP TABLE messages",
                 "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp "
-                "INTEGER, "
-                "data BLOB AS (zeroblob(1000000000)))",
+                "INTEGER, data BLOB AS (zeroblob(1000000000)))",
             ],
             "computes its column data",
         ),
@@ -149,16 +148,15 @@ ENDLESS = "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
             [
                 "DROP TABLE messages",
                 "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp "
-                "INTEGER, "
-                "data BLOB AS (x'00') STORED)",
+                "INTEGER, data BLOB AS (x'00') STORED)",
             ],
             "computes its column data",
         ),
         (
             [
                 "DROP TABLE messages",
-                "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id, timestamp, data) WITHOUT "
-                "ROWID",
+                "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id, timestamp, data) "
+                "WITHOUT ROWID",
             ],
             "without row numbers",
         ),
@@ -266,8 +264,7 @@ def test_messages_of_no_topic_and_topics_of_no_text_are_said(file):
         file,
         "INSERT INTO messages (topic_id, timestamp, data) VALUES (99, 1, x'00'), (98, 2, x'00')",
         "CREATE TABLE loose (id INTEGER PRIMARY KEY, name, type, serialization_format, "
-        "offered_qos_profiles, "
-        "type_description_hash)",
+        "offered_qos_profiles, type_description_hash)",
         "INSERT INTO loose SELECT * FROM topics",
         "DROP TABLE topics",
         "ALTER TABLE loose RENAME TO topics",

@@ -6,7 +6,6 @@ its line is made anew, so that nothing is lost and nothing is there twice. ``man
 what the run is, and at the end everything that the journal holds.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from vit_perception.files.atomic import (
     write_whole,
 )
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.locks import take_lock
 from vit_perception.wire.layout import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
@@ -150,7 +150,7 @@ class Journal:
 
     def _claim(self) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(self._lock)
         except BlockingIOError:
             raise InvalidValue(
                 f"--out: {self.out} is being written by another process; accepted: a folder of its "

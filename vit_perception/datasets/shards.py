@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_perception.datasets.embed_columns import Columns, FrameColumns
 from vit_perception.datasets.output_messages import OutputMessages, offered_qos
-from vit_perception.files.atomic import sync, working_folder, write_whole
+from vit_perception.files.atomic import put_in_place, working_folder, write_whole
 from vit_perception.recordings.writer import BagWriter
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import FrameResult
@@ -151,10 +151,9 @@ class BagShard:
             made = self._folder / self._name / f"{self._name}.mcap"
             with open(made, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(made, path)
+            put_in_place(made, path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        sync(path.parent)
 
     def abandon(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

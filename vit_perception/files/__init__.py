@@ -1,3 +1,1 @@
-"""Files of others, opened so that none can stop the process or fill its memory, and our own,
-written whole or not at all.
-"""
+"""Read files of others within bounds; write our own completely or not at all."""

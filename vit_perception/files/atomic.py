@@ -1,9 +1,8 @@
-"""Files that are whole or not there, whatever ends the process or fills the disk, and that lie
-where their name says.
+"""Files of this package: complete or absent, however the process ends or the disk fills up.
 
-Every file that this package writes is made here. The folder that the user names may be a symbolic
-link. A link that lies in it is never followed: a file that is written whole takes its place, and
-one that is opened is refused.
+Every file that the package writes is made here. The folder that the user names may be a symbolic
+link. Links inside it are never followed: writing a complete file replaces a link, opening one is
+refused.
 """
 
 import errno
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 BLOCK_BYTES = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # An earlier version gave no random part.
 _HALF_MADE = r"\.({})(\.[0-9a-f]{{16}})?\.partial"
-# What kind_of() says of a path that a whole file may be given to.
+# Results of kind_of() for paths that may be overwritten.
 REPLACEABLE = ("", "a file", "a symbolic link")
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -35,13 +35,11 @@ _KINDS = (
 
 
 class NotPlain(OSError):
-    """What has the name of a file is none: a link, a pipe, a device, a folder, or a file with a
-    second name.
-    """
+    """A path should be a file, and is a link, a pipe, a device, a folder, or has a second name."""
 
 
 def sync(path: Path) -> None:
-    """Have the content of a file, or the renames in a folder, outlive a power cut."""
+    """Make the content of a file, or the renames in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -49,13 +47,22 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, write: Callable[[Path], object], mode: int = 0o666) -> None:
-    """Let ``write`` make a temporary file beside ``path``, and give it that name when it is on the
-    disk.
+def put_in_place(made: Path, path: Path) -> None:
+    """Rename a finished, synced file or folder to ``path`` in one step that survives a power cut.
 
-    ``mode`` is what its users may do, less the umask. A link at ``path`` is replaced, and its
-    target stays. Raises what ``write`` raises, or OSError, with nothing left behind, where it does
-    not fit.
+    A file at ``path`` is replaced; a folder must not exist there.
+    """
+    made.replace(path)
+    sync(path.parent)
+
+
+def write_whole(path: Path, write: Callable[[Path], object], mode: int = 0o666) -> None:
+    """Let ``write`` make a temporary file, sync it to disk, and rename it to ``path``.
+
+    ``mode`` is its permissions, minus the umask. A link at ``path`` is replaced; its target stays.
+
+    Raises:
+        OSError: the file does not fit. Nothing is left; the same holds for errors of ``write``.
     """
     with whole_file(path, mode) as partial:
         write(partial)
@@ -63,24 +70,22 @@ def write_whole(path: Path, write: Callable[[Path], object], mode: int = 0o666) 
 
 @contextmanager
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """As :func:`write_whole`, for a file that is written bit by bit: the block gets the temporary
-    file's path.
+    """As :func:`write_whole`, for files written in parts: the block gets the temporary path.
 
-    An error in the block leaves ``path`` as it was. Raises NotPlain where ``path`` is a folder, a
-    pipe or a device.
+    An error in the block leaves ``path`` unchanged.
+
+    Raises:
+        NotPlain: ``path`` is a folder, a pipe or a device.
     """
     kind = kind_of(path)
     if kind not in REPLACEABLE:
         raise NotPlain(f"{path} is {kind}; accepted: a file, new or to be replaced")
     partial = _partial_name(path)
-    # A name that nobody can guess, and a file that was not there: nothing else is ever opened or
-    # emptied.
-    held = os.open(
-        partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-    )
+    # The name cannot be guessed and the file must be new: no other file is opened or emptied.
+    held = os.open(partial, _CREATE, mode)
     try:
         with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(held, fcntl.LOCK_EX)  # tells sweep() that this process lives
+            fcntl.flock(held, fcntl.LOCK_EX)  # shows sweep() that this process is alive
         mode = stat.S_IMODE(os.fstat(held).st_mode)
         yield partial
         _finish(partial, mode)
@@ -99,25 +104,19 @@ def _partial_name(path: Path) -> Path:
 
 
 def working_folder(path: Path) -> Path:
-    """A new folder beside ``path`` for what ``path`` is made of, for this user alone; :func:`sweep`
-    knows its name.
-    """
+    """Create a private folder next to ``path`` for its parts; :func:`sweep` knows its name."""
     folder = _partial_name(path)
     folder.mkdir(mode=0o700)
     return folder
 
 
 def _finish(partial: Path, mode: int) -> None:
-    """Sync what lies there now: a library may have put a file of its own there, such as
-    safetensors.
-    """
+    """Sync the file at ``partial``; a library such as safetensors may have replaced it."""
     descriptor = open_plain(partial)
     try:
-        # safetensors makes files that only their owner may read; a node often runs as somebody
-        # else.
-        with suppress(
-            PermissionError
-        ):  # some network and USB file systems allow everything but this
+        # Some network and USB file systems refuse only this.
+        with suppress(PermissionError):
+            # safetensors makes files that only their owner may read; nodes often run as others.
             os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     finally:
@@ -125,67 +124,65 @@ def _finish(partial: Path, mode: int) -> None:
 
 
 def sweep(folder: Path, names: str) -> None:
-    """Remove what killed processes of this user left half made in ``folder`` of files named as the
-    pattern ``names``.
+    """Delete unfinished files that killed processes of this user left in ``folder``.
 
-    What has another name, another owner, a second name or is a link stays, and so does what a
-    process still writes.
+    ``names`` is a pattern of the finished files' names. Links, files of other users, files with a
+    second name, and files still being written stay.
     """
-    pattern = re.compile(_HALF_MADE.format(names))
     for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if not pattern.fullmatch(path.name):
-            continue
-        with suppress(OSError):
-            status = path.lstat()
-            if status.st_uid != os.geteuid():
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                shutil.rmtree(path)
-            elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                descriptor = open_plain(path)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                finally:
-                    os.close(descriptor)
+        if is_half_made(path, names):
+            with suppress(OSError):
+                _remove_unless_held(path)
+
+
+def _remove_unless_held(path: Path) -> None:
+    status = path.lstat()
+    if status.st_uid != os.geteuid():
+        return
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(path)
+    elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        descriptor = open_plain(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def is_half_made(path: Path, names: str) -> bool:
-    """Whether :func:`sweep` would look at ``path``, by its name."""
+    """Whether ``path`` has the name of an unfinished file, as :func:`sweep` looks for."""
     return bool(re.fullmatch(_HALF_MADE.format(names), path.name)) and not path.is_symlink()
 
 
 def fresh_file(path: Path) -> TextIO:
-    """A new text file that others read while it grows, line by line. A file that was there is gone.
+    """Create a text file that others can read while it grows, replacing an existing file.
 
-    Raises NotPlain for a link, a folder, a pipe or a device, OSError where it cannot be made.
+    Raises:
+        NotPlain: ``path`` is a link, a folder, a pipe or a device.
+        OSError: it cannot be created.
     """
     kind = kind_of(path)
     if kind not in ("", "a file"):
         raise NotPlain(f"{path} is {kind}; accepted: a file, new or to be replaced")
     path.unlink(missing_ok=True)
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-    )
-    return open(descriptor, "w", encoding="utf-8", buffering=1)
+    return open(os.open(path, _CREATE, 0o666), "w", encoding="utf-8", buffering=1)
 
 
 def open_plain(
     path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, folder: int | None = None
 ) -> int:
-    """A descriptor of a file that is none but this one; ``folder`` is a descriptor that ``path`` is
-    relative to.
+    """Open a file, never something else, and return its descriptor. It does not wait for a pipe.
 
-    Raises NotPlain for a link, a pipe, a device or a folder, and for writing to a file that has a
-    second name (a hard link); OSError as os.open does. A pipe is not waited for.
+    ``folder`` is a descriptor that ``path`` is relative to.
+
+    Raises:
+        NotPlain: it is a link, a pipe, a device, a folder, or, to be written, has a hard link.
+        OSError: as os.open does.
     """
+    safe = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        descriptor = os.open(
-            path,
-            flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
-            mode,
-            dir_fd=folder,
-        )
+        descriptor = os.open(path, safe, mode, dir_fd=folder)
     except OSError as error:
         kind = kind_of(path, folder)
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR) and kind:
@@ -197,25 +194,18 @@ def open_plain(
         return descriptor
     os.close(descriptor)
     kind = kind_of(path, folder)
-    raise NotPlain(
-        f"{path} is {'a file with a second name (a hard link)' if kind == 'a file' else kind}; "
-        "accepted: a "
-        "file of its own"
-    )
+    kind = "a file with a second name (a hard link)" if kind == "a file" else kind
+    raise NotPlain(f"{path} is {kind}; accepted: a file of its own")
 
 
 def read_plain(path: Path) -> str:
-    """The text (UTF-8) of a file that is none but this one. Raises as :func:`open_plain`,
-    UnicodeDecodeError.
-    """
+    """Return the UTF-8 text of a file. Raises as :func:`open_plain`, and UnicodeDecodeError."""
     with open(open_plain(path), encoding="utf-8") as file:
         return file.read()
 
 
 def kind_of(path: Path | str, folder: int | None = None) -> str:
-    """What ``path`` is, links not followed: "a file", "a symbolic link", ..., "" where there is
-    nothing.
-    """
+    """Return "a file", "a symbolic link" (not followed), ...; "" if nothing is there."""
     try:
         mode = os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
@@ -223,36 +213,14 @@ def kind_of(path: Path | str, folder: int | None = None) -> str:
     return next((name for test, name in _KINDS if test(mode)), "a file")
 
 
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path``, made where it is missing, never emptied; the kernel frees it
-    when the process dies.
-
-    Where another process holds it, ``waiting`` is called once and this one waits; without
-    ``waiting`` BlockingIOError is raised. Raises NotPlain where ``path`` is no file of its own.
-    """
-    descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise
-            waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, as hexadecimal digits."""
+    """Return the SHA-256 of a file's content in hex."""
     with open(path, "rb") as file:
         return sha256_of(file)
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """The SHA-256 of what is still to be read of ``file``, as hexadecimal digits."""
+    """Return the SHA-256 of the rest of an open file in hex."""
     digest = hashlib.sha256()
     while block := file.read(BLOCK_BYTES):
         digest.update(block)
@@ -260,7 +228,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def ends_digest(path: Path) -> str:
-    """SHA-256 of a file's first and last MiB: tells recordings apart without reading terabytes."""
+    """Hash a file's first and last MiB: tells recordings apart without reading terabytes."""
     digest = hashlib.sha256()
     size = path.stat().st_size
     with open(path, "rb") as file:

@@ -1,7 +1,6 @@
-"""Rows of a Parquet file of others, in bounded memory: what a page says that it unpacks to is read
-before it is.
+"""Read other people's Parquet files in bounded memory: page headers are checked before unpacking.
 
-The footer's own sums may lie, and pyarrow allocates what the header in front of each page says.
+The footer's sums may be wrong, and pyarrow allocates what each page header says.
 """
 
 import os
@@ -13,33 +12,40 @@ from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import open_regular
 
 MOST_FOOTER_BYTES = 8 << 20
-# A page that hardly shrank is large because its pictures are; one that shrank much may be of a few
-# kB on disk.
-MOST_PAGE_BYTES, MOST_UNPACKED_BYTES, MOST_RATIO = 512 << 20, 64 << 20, 4
-# Rows may share one value of a dictionary: what all rows together unpack to, in times of what the
-# column takes on disk.
-MOST_SHARED_BYTES, MOST_SHARED_RATIO = 1 << 30, 1000
+MOST_PAGE_BYTES = 512 << 20
+# A page above this size may unpack to MOST_RATIO times its size: images hardly compress, and a
+# page that compressed well may be of a few kB.
+MOST_UNPACKED_BYTES = 64 << 20
+MOST_RATIO = 4
+# Rows may share one value of a dictionary: what all rows unpack to, in bytes and in multiples of
+# the column's size on disk.
+MOST_SHARED_BYTES = 1 << 30
+MOST_SHARED_RATIO = 1000
 _DICTIONARY_PAGE = 2
 MOST_VALUES = 1 << 26  # of one column in one row group
 MOST_PAGES = 1 << 20
-BATCH_ROWS, BATCH_BYTES = 16, 64 << 20
+BATCH_ROWS = 16
+BATCH_BYTES = 64 << 20
 _HEADER_BYTES = 1 << 16
 
 
 class BoundedParquet:
-    """One Parquet file. Raises InvalidValue naming the file where it is none, or where it unpacks
-    to too much.
+    """One open Parquet file; use it in a `with` block.
+
+    Raises:
+        InvalidValue: it is not a Parquet file, or unpacks to too much.
     """
 
     def __init__(self, path: Path):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._path, self._file = path, open_regular(path)
+        self._path = path
+        self._file = open_regular(path)
         try:
             self._check_footer()
             self._file.seek(0)
-            # Streamed: a column of a row group is otherwise read whole.
+            # Streamed: otherwise a row group's whole column is read.
             self._parquet = pq.ParquetFile(
                 pa.PythonFile(self._file, mode="r"),
                 buffer_size=1 << 20,
@@ -50,10 +56,11 @@ class BoundedParquet:
             self.schema = self._parquet.schema_arrow
             if len(set(self.schema.names)) < len(self.schema.names):
                 raise InvalidValue(f"{path} has two columns of one name; accepted: a name a column")
+        except InvalidValue:
+            self._file.close()
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             self._file.close()
-            if isinstance(error, InvalidValue):
-                raise
             raise InvalidValue(f"{path} is no Parquet file that can be read: {error}") from error
         self.rows: int = self._parquet.metadata.num_rows
 
@@ -65,17 +72,13 @@ class BoundedParquet:
         self._file.close()
 
     def batches(self, names: list[str]) -> Iterator[Any]:
-        """Record batches of the columns ``names``, of at most 16 rows. Raises InvalidValue as the
-        class does.
-        """
+        """Yield record batches of at most 16 rows. Raises InvalidValue as the class does."""
         try:
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, self._largest_page(set(names)))))
             yield from self._parquet.iter_batches(rows, columns=names, use_threads=False)
         except InvalidValue:
             raise
-        except (
-            Exception
-        ) as error:  # pyarrow's own, struct's, those of the headers, of names that are no UTF-8
+        except Exception as error:  # of pyarrow, struct, page headers, names that are not UTF-8
             raise InvalidValue(f"{self._path} cannot be read: {error}") from error
 
     def _check_footer(self) -> None:
@@ -86,19 +89,17 @@ class BoundedParquet:
         if tail[4:] != b"PAR1" or length > min(MOST_FOOTER_BYTES, size):
             raise InvalidValue(
                 f"{self._path} is no Parquet file, or has a footer of {length} bytes; accepted: "
-                "Parquet "
-                f"with a footer of at most {MOST_FOOTER_BYTES} bytes"
+                f"Parquet with a footer of at most {MOST_FOOTER_BYTES} bytes"
             )
 
     def _largest_page(self, names: set[str]) -> int:
-        """Bytes of the largest page of these columns once it is unpacked."""
-        metadata, largest = self._parquet.metadata, 0
-        for group in (metadata.row_group(k) for k in range(metadata.num_row_groups)):
-            for column in (group.column(k) for k in range(group.num_columns)):
-                if any(
-                    column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.")
-                    for name in names
-                ):
+        """Return the unpacked size in bytes of the largest page of these columns."""
+        metadata = self._parquet.metadata
+        largest = 0
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                path = column.path_in_schema
+                if any(path == name or path.startswith(f"{name}.") for name in names):
                     largest = max(largest, self._check_pages(column))
         return largest
 
@@ -106,7 +107,8 @@ class BoundedParquet:
         starts = [column.data_page_offset]
         if column.has_dictionary_page and column.dictionary_page_offset:
             starts.append(column.dictionary_page_offset)
-        at, end = min(starts), min(starts) + column.total_compressed_size
+        at = min(starts)
+        end = at + column.total_compressed_size
         largest = values = pages = 0
         entry_bytes = 0.0  # of a dictionary's value, on average
         while at < end:
@@ -117,7 +119,8 @@ class BoundedParquet:
                 n if isinstance(n, int) else -1
                 for n in (header.get(2), header.get(3), inner.get(1, 0))
             )
-            values, pages = values + count, pages + 1
+            values += count
+            pages += 1
             allowed = min(MOST_PAGE_BYTES, max(MOST_UNPACKED_BYTES, MOST_RATIO * packed))
             if not (0 <= packed <= MOST_PAGE_BYTES and 0 <= unpacked <= allowed):
                 raise self._too_much(
@@ -155,13 +158,12 @@ class BoundedParquet:
 
 
 def _struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """The numbers and structs of one struct in Thrift's compact protocol, by field id, and where it
-    ends.
-    """
+    """Return the numbers and structs of a Thrift compact struct by field id, and where it ends."""
     fields: dict[int, Any] = {}
     number = 0
     while True:
-        head, at = data[at], at + 1
+        head = data[at]
+        at += 1
         if head == 0:
             return fields, at
         kind = head & 15

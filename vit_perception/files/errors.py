@@ -1,9 +1,8 @@
-"""The one base class of the errors that are written for the user of a command or of the node, and
-how they show values.
+"""The base class of errors that users can fix, and how error messages show values.
 
-Values, labels, topics and frame ids come from strangers: they may be megabytes long, and hold
-terminal escapes, NUL or halves of surrogate pairs. Whoever puts one into a text takes :func:`shown`
-or :func:`printable`.
+Values, labels, topics and frame ids come from strangers: they may be megabytes long and hold
+terminal escapes, NUL or halves of surrogate pairs. Texts show them with :func:`shown` or
+:func:`printable`.
 """
 
 import reprlib
@@ -12,15 +11,15 @@ from typing import Any
 
 MOST_SHOWN = 200
 MOST_SAID = 4000
-MOST_TRACED = 3000  # leaves room for a topic's name in front of it, within MOST_SAID
+MOST_TRACED = 3000  # leaves room for a topic's name within MOST_SAID
 
 
 def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
-    """``text`` for a log, a terminal or a message: at most ``most`` characters of it, and then how
-    many there were.
+    """Make ``text`` safe for a log, a terminal or a message.
 
-    What does not print (terminal escapes, NUL, lone surrogates, marks that turn the direction of
-    writing) is written as Python would, ``\\x1b``; the characters of ``keep`` stay.
+    Longer texts are cut to ``most`` characters, followed by their length. Characters that do not
+    print (terminal escapes, NUL, lone surrogates, direction marks) are escaped as in Python,
+    ``\\x1b``, except those in ``keep``.
     """
     kept = text[:most]
     if not kept.isprintable():
@@ -29,10 +28,10 @@ def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
 
 
 def shown(value: Any, most: int = MOST_SHOWN) -> str:
-    """``value`` as Python writes it, in one line of about ``most`` characters; of a longer one how
-    long it is.
+    """Return ``value`` as Python writes it, in one line of about ``most`` characters.
 
-    Only what is shown is looked at, so that a value of 30 MB costs nothing.
+    Longer values are cut, and their length is added. Only the shown part is read, so a value of
+    30 MB costs nothing.
     """
     if isinstance(value, str | bytes):
         unit = "bytes" if isinstance(value, bytes) else "characters"
@@ -57,12 +56,10 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
 
 
 class UserError(Exception):
-    """Something that the user can mend; its message names the file, topic or parameter, the value,
-    what is accepted.
+    """A problem that the user can fix; the message names file, topic or parameter, value, remedy.
 
-    The command line and the node print the message alone. Every other exception is a defect of
-    ours, and keeps its traceback. Errors of the system (OSError) count as the user's too: a full
-    disk is nobody's defect. Whatever the message was made of, it prints and is of bounded length.
+    The command line and the node print the message alone. Every other exception except OSError is
+    a bug and keeps its traceback. The message always prints and has a bounded length.
     """
 
     def __str__(self) -> str:
@@ -74,20 +71,19 @@ class InvalidValue(UserError, ValueError):
 
 
 class OperationFailed(UserError, RuntimeError):
-    """Something that was asked for rightly, and could not be done."""
+    """A valid request that could not be carried out."""
 
 
 def is_for_the_user(error: BaseException) -> bool:
-    """True where ``error`` needs no traceback: its message says what to mend."""
+    """Whether the message of ``error`` is enough, without a traceback."""
     return isinstance(error, UserError | OSError)
 
 
 def traced(error: BaseException) -> str:
-    """The traceback of ``error`` for a log, at most about 3,000 characters: of a longer one its
-    end, which tells most.
+    """Return the traceback of ``error`` for a log, at most about 3,000 characters.
 
-    The message of the error is cut from behind, so that a long one does not push the lines of code
-    out.
+    Of a longer traceback the end is kept, of a long message the start: it must not displace the
+    lines of code.
     """
     whole = traceback.TracebackException.from_exception(error)
     last = list(whole.format_exception_only())
@@ -99,7 +95,5 @@ def traced(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What a log says of ``error``: the message where it is for the user, the traceback of a
-    defect.
-    """
+    """Return what a log says of ``error``: the message for the user, or a bug's traceback."""
     return str(error) if is_for_the_user(error) else traced(error)

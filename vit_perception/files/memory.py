@@ -1,15 +1,13 @@
-"""The C library's heap: what a stage that needs much memory once leaves behind."""
+"""The C library's heap: memory that a stage needed only once."""
 
 import ctypes
 
 
 def give_back_freed_memory() -> None:
-    """Return what has been freed to the system, where the C library is glibc; elsewhere nothing
-    happens.
+    """Return freed memory to the system if the C library is glibc. Takes about 10 ms.
 
-    glibc keeps it for the next allocation: a checkpoint that was read, exported and compiled leaves
-    tens of megabytes with the process for good, and on a Jetson the GPU lacks them. Takes some ten
-    milliseconds.
+    glibc keeps it for later allocations: reading, exporting and compiling a checkpoint leaves tens
+    of megabytes, which on a Jetson the GPU then misses.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

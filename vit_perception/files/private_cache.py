@@ -1,10 +1,9 @@
-"""The user's cache: files there are run by engines, so they are used only where nobody else can
-have put them.
+"""The user's cache: engines run its files, so only this user and root may have written them.
 
-Nobody else is: everyone but this user and root. A folder or file in the cache that belongs to
-somebody else, that group or world may write, or that is a link, is refused with the way to mend it;
-nothing is deleted. Checks are made on opened descriptors, from the root of the file system down.
-What passes can be changed by this user and root alone, so its files may then be opened by name.
+A cache folder or file that belongs to somebody else, that group or world may write, or that is a
+link, is refused with a remedy; nothing is deleted. Checks run on opened descriptors, from the root
+of the file system down. Only this user and root can change what passes, so its files may then be
+opened by name.
 """
 
 import grp
@@ -29,13 +28,11 @@ ELSEWHERE = "or point XDG_CACHE_HOME to a folder that is yours alone"
 
 @dataclass(frozen=True)
 class _Place:
-    """How messages speak of where a file lies: folders ``above``, what is accepted ``inside``, the
-    other way out.
-    """
+    """Words of error messages about one kind of place."""
 
-    above: str
-    inside: str
-    elsewhere: str
+    above: str  # the folders above it
+    inside: str  # the files in it
+    elsewhere: str  # the other remedy
 
 
 _CACHE = _Place("above the cache", "in the cache", ELSEWHERE)
@@ -43,65 +40,63 @@ _OUTSIDE = _Place("above an engine", "as an engine", "or copy it to a folder tha
 
 
 class Untrusted(OperationFailed):
-    """Somebody else may have written what lies in the cache; the message names it, the cause and
-    the cure.
-    """
+    """Somebody else may have written a file; the message names it, the cause and the remedy."""
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/vit_perception``, or the same below ``~/.cache`` (XDG base directories)."""
+    """Return ``$XDG_CACHE_HOME/vit_perception``, by default in ``~/.cache`` (XDG base directories).
+
+    Not the library `platformdirs`: it ignores ``XDG_CACHE_HOME=~/cache``, which launch files and
+    systemd units pass on unexpanded, so caches would move.
+    """
     named = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
     return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "vit_perception"
 
 
 @contextmanager
 def opened_folder(folder: Path, make: bool = False) -> Iterator[int]:
-    """A descriptor of a folder of the cache, every part of whose path only this user and root can
-    change.
+    """Open a cache folder that only this user and root can change or move; yield its descriptor.
 
-    With ``make`` what is missing is made, for this user alone (0700). A folder of this user's that
-    others may read, not write, is made 0700. Raises Untrusted, FileNotFoundError, and OSError where
-    it cannot be made or read.
+    ``make`` creates missing folders, private (0700). The user's own folders that others may read
+    become 0700.
+
+    Raises:
+        Untrusted: somebody else can change it.
+        OSError: it is missing or cannot be created or read.
     """
     folder = Path(os.path.abspath(folder))
     root = cache_root()
     own = (
         folder.relative_to(root.parent) if root in (folder, *folder.parents) else Path(folder.name)
     )
-    # The user's own folders above may be links, to a larger disk say; those of the cache may not.
+    # The user's folders above may be links, for example to a larger disk; the cache's may not.
     above = Path(os.path.realpath(folder.parents[len(own.parts) - 1]))
-    descriptor, at = os.open("/", _LOOK), Path("/")
+    descriptor = _descend(above, _CACHE, make)
     try:
-        _check_above(at, descriptor)
-        for part in above.parts[1:]:
-            entered, at = _enter(descriptor, part, _LOOK, make), at / part
-            os.close(descriptor)
-            descriptor = entered
-            _check_above(at, descriptor)
         for part in own.parts:
-            entered, at = _enter(descriptor, part, _READ, make), at / part
+            above /= part
+            entered = _enter(descriptor, part, _READ, make)
             os.close(descriptor)
             descriptor = entered
-            _check_own(at, descriptor)
+            _check_own(above, descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of the cache, for this user alone, or check the one that is there; see
-    :func:`opened_folder`.
-    """
+    """Create a private cache folder, or check the existing one; see :func:`opened_folder`."""
     with opened_folder(folder, make=True):
         pass
 
 
 @contextmanager
 def opened_file(name: str, folder: int, where: Path) -> Iterator[BinaryIO]:
-    """A file of the opened ``folder``, which only this user and root can have written; ``where`` is
-    that folder's path.
+    """Open a file of the opened ``folder`` (its path is ``where``).
 
-    Raises Untrusted, and OSError where it is missing or cannot be read.
+    Raises:
+        Untrusted: others than this user and root may have written it.
+        OSError: it is missing or cannot be read.
     """
     descriptor = _open_checked(name, folder, where / name)
     with open(descriptor, "rb") as file:
@@ -110,22 +105,17 @@ def opened_file(name: str, folder: int, where: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened_outside(path: Path) -> Iterator[BinaryIO]:
-    """A file outside the cache that is as trusted as one in it, such as an engine that was carried
-    to this machine.
+    """Open a file outside the cache with the same trust, such as an engine copied to this machine.
 
-    Only this user and root can have written it, or put another in its place. The folders above may
-    be links; none of them is changed. Raises Untrusted, and OSError where it is missing or cannot
-    be read.
+    Folders above it may be links; none is changed.
+
+    Raises:
+        Untrusted: others than this user and root may have written or replaced it.
+        OSError: it is missing or cannot be read.
     """
     path = Path(os.path.abspath(path))
-    descriptor, at = os.open("/", _LOOK), Path("/")
+    descriptor = _descend(Path(os.path.realpath(path.parent)), _OUTSIDE, make=False)
     try:
-        _check_above(at, descriptor, _OUTSIDE)
-        for part in Path(os.path.realpath(path.parent)).parts[1:]:
-            entered, at = _enter(descriptor, part, _LOOK, make=False), at / part
-            os.close(descriptor)
-            descriptor = entered
-            _check_above(at, descriptor, _OUTSIDE)
         file = open(_open_checked(path.name, descriptor, path, _OUTSIDE), "rb")  # noqa: SIM115
     finally:
         os.close(descriptor)
@@ -134,13 +124,29 @@ def opened_outside(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_files(folder: int, where: Path) -> list[str]:
-    """The names of what lies in the opened ``folder``, every one a file as :func:`opened_file`
-    wants it. Untrusted.
-    """
+    """Return the file names in the opened ``folder``, each checked as by :func:`opened_file`."""
     names = sorted(os.listdir(folder))
     for name in names:
         os.close(_open_checked(name, folder, where / name))
     return names
+
+
+def _descend(folder: Path, place: _Place, make: bool) -> int:
+    """Open ``folder``, after checking it and every folder above it, from the root down."""
+    at = Path("/")
+    descriptor = os.open(at, _LOOK)
+    try:
+        _check_above(at, descriptor, place)
+        for part in folder.parts[1:]:
+            at /= part
+            entered = _enter(descriptor, part, _LOOK, make)
+            os.close(descriptor)
+            descriptor = entered
+            _check_above(at, descriptor, place)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _open_checked(name: str, folder: int, path: Path, place: _Place = _CACHE) -> int:
@@ -149,16 +155,14 @@ def _open_checked(name: str, folder: int, path: Path, place: _Place = _CACHE) ->
     except NotPlain as error:
         raise Untrusted(
             f"{path} is {kind_of(name, folder) or 'no file'}; accepted {place.inside}: files; "
-            "remove it, "
-            f"{place.elsewhere}"
+            f"remove it, {place.elsewhere}"
         ) from error
     try:
         _check(path, os.fstat(descriptor), place)
         if os.fstat(descriptor).st_nlink > 1:
             raise Untrusted(
                 f"{path} has a second name (a hard link), through which it can be changed; "
-                "accepted "
-                f"{place.inside}: files of one name; remove it, {place.elsewhere}"
+                f"accepted {place.inside}: files of one name; remove it, {place.elsewhere}"
             )
     except BaseException:
         os.close(descriptor)
@@ -167,9 +171,7 @@ def _open_checked(name: str, folder: int, path: Path, place: _Place = _CACHE) ->
 
 
 def _enter(folder: int, part: str, flags: int, make: bool) -> int:
-    """A descriptor of the folder ``part`` of ``folder``; made where it is missing and ``make`` says
-    so.
-    """
+    """Open the folder ``part`` of ``folder``, created if missing and ``make`` is set."""
     try:
         if make:
             with suppress(FileExistsError):
@@ -185,14 +187,13 @@ def _enter(folder: int, part: str, flags: int, make: bool) -> int:
         raise
 
 
-def _check_above(path: Path, descriptor: int, place: _Place = _CACHE) -> None:
-    """A folder above the cache: whoever may rename in it could put another cache in its place."""
+def _check_above(path: Path, descriptor: int, place: _Place) -> None:
+    """Check a folder above the cache: whoever may rename in it could replace the cache."""
     status = os.fstat(descriptor)
     if status.st_uid not in (*_trusted_users(), *_unmapped_root()):
         raise Untrusted(
             f"{path}, {place.above}, belongs to {_user(status.st_uid)}; accepted: folders of yours "
-            "or of "
-            f"root; {place.elsewhere.removeprefix('or ')}"
+            f"or of root; {place.elsewhere.removeprefix('or ')}"
         )
     if status.st_mode & stat.S_ISVTX:  # as in /tmp: nobody else renames what is ours
         return
@@ -201,8 +202,7 @@ def _check_above(path: Path, descriptor: int, place: _Place = _CACHE) -> None:
     ):
         raise Untrusted(
             f"{path}, {place.above}, may be written by others; accepted: folders that only you and "
-            "root "
-            f"may write; chmod go-w {path}, {place.elsewhere}"
+            f"root may write; chmod go-w {path}, {place.elsewhere}"
         )
 
 
@@ -218,15 +218,13 @@ def _check(path: Path, status: os.stat_result, place: _Place = _CACHE) -> None:
     if status.st_uid not in _trusted_users():
         raise Untrusted(
             f"{path} belongs to {_user(status.st_uid)}; accepted {place.inside}: what belongs to "
-            "you or to "
-            f"root; chown it or remove it, {place.elsewhere}"
+            f"you or to root; chown it or remove it, {place.elsewhere}"
         )
     if status.st_mode & _OTHERS_WRITE:
         raise Untrusted(
             f"{path} may be written by others (mode {stat.S_IMODE(status.st_mode):04o}); accepted "
             f"{place.inside}: what only you and root may write; remove it or, where you trust its "
-            "content, "
-            f"chmod go-w {path}, {place.elsewhere}"
+            f"content, chmod go-w {path}, {place.elsewhere}"
         )
 
 
@@ -235,9 +233,7 @@ def _trusted_users() -> tuple[int, int]:
 
 
 def _unmapped_root() -> tuple[int, ...]:
-    """Who stands for root in a container that has only this user: the kernel shows all others as
-    one.
-    """
+    """Return the user that stands for root in a container that maps no root."""
     try:
         mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
         if any(int(first) == 0 for first, _, _ in mapped):
@@ -248,7 +244,7 @@ def _unmapped_root() -> tuple[int, ...]:
 
 
 def _is_users_own_group(gid: int) -> bool:
-    """Whether the group has this user alone, as each user's first group on Debian and Ubuntu."""
+    """Whether this user is the group's only member, as on Debian and Ubuntu by default."""
     try:
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
     except KeyError:

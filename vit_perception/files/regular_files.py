@@ -1,19 +1,17 @@
-"""Files of others, opened so that nothing that lies there instead can stop the process or fill its
-memory.
+"""Open other people's files so that they cannot block the process or fill its memory.
 
-A name in a folder that somebody else made may be a FIFO, whose reader waits for ever, a device that
-never ends, or a stand-in for the file: a Git LFS pointer, or the page that a server sent in its
-place.
+A name in such a folder may be a FIFO, whose reader waits forever, an endless device, or a stand-in
+for the file: a Git LFS pointer, or a web page that a server sent instead.
 """
 
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from vit_perception.files.errors import InvalidValue
 
-# Enough for a text such as labels or a configuration, by far; weights have limits of their own.
+# Ample for texts such as labels or a configuration; weights have their own limits.
 MOST_TEXT_BYTES = 16 << 20
 _HEAD_BYTES = 512
 _KINDS = (
@@ -23,44 +21,46 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# How a stand-in begins, in lower case -> what it is, and what brings the file itself.
+
+
+class _StandIn(NamedTuple):
+    """A file that only stands for another one."""
+
+    kind: str
+    remedy: str  # how to get the file itself
+    beginnings: tuple[bytes, ...]  # its first bytes in lower case
+
+
+_LFS = (
+    b"version https://git-lfs.github.com/",
+    b"version https://hawser.github.com/",
+    b"version http://git-media.io/",
+)
+_ANNEX = (b"/annex/objects/", b"../.git/annex/objects/", b".git/annex/objects/")
+_HTML = (b"<!doctype html", b"<html", b"<!-- ", b"<head")
+_SIGN_IN = "the address that it was fetched from shows a page, perhaps to sign in"
+_SERVER_ERROR = "the server that it was fetched from reports an error in it"
 _STAND_INS = (
-    (
-        (
-            b"version https://git-lfs.github.com/",
-            b"version https://hawser.github.com/",
-            b"version http://git-media.io/",
-        ),
-        "a Git LFS pointer",
-        "`git lfs pull` fetches it",
-    ),
-    (
-        (b"/annex/objects/", b"../.git/annex/objects/", b".git/annex/objects/"),
-        "a git-annex pointer",
-        "`git annex get` fetches it",
-    ),
-    ((b"# xet version",), "a Git Xet pointer", "`git xet pull` fetches it"),
-    (
-        (b"<!doctype html", b"<html", b"<!-- ", b"<head"),
-        "an HTML page",
-        "the address that it was fetched from shows a page, perhaps to sign in",
-    ),
-    ((b"<?xml",), "an XML page", "the server that it was fetched from reports an error in it"),
+    _StandIn("a Git LFS pointer", "`git lfs pull` fetches it", _LFS),
+    _StandIn("a git-annex pointer", "`git annex get` fetches it", _ANNEX),
+    _StandIn("a Git Xet pointer", "`git xet pull` fetches it", (b"# xet version",)),
+    _StandIn("an HTML page", _SIGN_IN, _HTML),
+    _StandIn("an XML page", _SERVER_ERROR, (b"<?xml",)),
 )
 
 
 class IrregularFile(InvalidValue):
-    """What lies under a file's name is no file that can be read; the message names the path and
-    what it is.
-    """
+    """A path does not lead to a readable file; the message names it and what it is instead."""
 
 
 def check_regular(path: str | Path) -> int:
-    """The size in bytes of the regular file at ``path``, or at the end of a symbolic link, without
-    opening it.
+    """Return the size in bytes of a regular file, links followed, without opening it.
 
-    For files that a library opens itself. Raises IrregularFile for a folder, FIFO, socket or
-    device, and OSError (FileNotFoundError where there is nothing).
+    For files that a library opens itself.
+
+    Raises:
+        IrregularFile: it is a folder, FIFO, socket or device.
+        OSError: it is missing or cannot be looked at.
     """
     status = os.stat(path)
     _refuse_irregular(path, status)
@@ -68,11 +68,9 @@ def check_regular(path: str | Path) -> int:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """The regular file at ``path``, or at the end of a symbolic link, opened for reading bytes.
-    Errors as above.
-    """
-    check_regular(path)  # opening a device can already do something to it
-    # Somebody may have put a FIFO there since: without O_NONBLOCK, opening it waits for a writer.
+    """Open a regular file, links followed, for reading bytes. Raises as :func:`check_regular`."""
+    check_regular(path)  # opening a device can already have effects
+    # A FIFO may have taken its place since: without O_NONBLOCK, opening it waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _refuse_irregular(path, os.fstat(descriptor))
@@ -83,11 +81,9 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_bounded(path: str | Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
-    """The content of a regular file of at most ``most_bytes``. Raises IrregularFile for a longer
-    one; else as above.
-    """
+    """Return the content of a regular file. Raises IrregularFile above ``most_bytes``."""
     with open_regular(path) as file:
-        # A file of /proc says that it is empty, and one that grows is longer than it said.
+        # Files in /proc say that they are empty, and a growing file exceeds its stated size.
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise IrregularFile(
@@ -97,9 +93,7 @@ def read_bounded(path: str | Path, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
 
 
 def read_text_bounded(path: str | Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
-    """The UTF-8 text of a regular file, which is no stand-in. Raises IrregularFile, also for other
-    than UTF-8.
-    """
+    """Return the UTF-8 text of a regular file. Raises IrregularFile, also for a stand-in."""
     content = read_bounded(path, most_bytes)
     _refuse_stand_in(path, content)
     try:
@@ -111,9 +105,7 @@ def read_text_bounded(path: str | Path, most_bytes: int = MOST_TEXT_BYTES) -> st
 
 
 def check_itself(path: str | Path) -> int:
-    """As :func:`check_regular`; also refuses a file whose first bytes say that it only stands for
-    another one.
-    """
+    """As :func:`check_regular`; also refuses stand-ins, by their first bytes."""
     with open_regular(path) as file:
         _refuse_stand_in(path, file.read(_HEAD_BYTES))
         return os.fstat(file.fileno()).st_size
@@ -127,8 +119,9 @@ def _refuse_irregular(path: str | Path, status: os.stat_result) -> None:
 
 def _refuse_stand_in(path: str | Path, content: bytes) -> None:
     head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for beginnings, kind, remedy in _STAND_INS:
-        if head.startswith(beginnings):
+    for stand_in in _STAND_INS:
+        if head.startswith(stand_in.beginnings):
             raise IrregularFile(
-                f"{path} is {kind}, not the file itself; accepted: the file itself ({remedy})"
+                f"{path} is {stand_in.kind}, not the file itself; "
+                f"accepted: the file itself ({stand_in.remedy})"
             )

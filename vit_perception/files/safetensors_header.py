@@ -1,8 +1,7 @@
-"""The header of a safetensors file, checked before a library reads it: names, types and shapes of
-the tensors.
+"""Check the header of a safetensors file (tensor names, types, shapes) before a library reads it.
 
 Format: https://huggingface.co/docs/safetensors: eight bytes with the header's length, the header as
-JSON, the tensors. The format allows a header of 100 MB; such a one takes gigabytes when it is read.
+JSON, the tensors. The format allows headers of 100 MB, which take gigabytes when read.
 """
 
 import json
@@ -19,25 +18,24 @@ LONGEST_NAME = 1000
 
 
 class BadHeader(InvalidValue):
-    """A file that is no safetensors file; the message names the file, what is wrong and what is
-    accepted.
-    """
+    """A file is not in safetensors format; the message names it, the fault and what is accepted."""
 
 
 class Header(NamedTuple):
-    """``shapes`` and ``dtypes`` (``F32``, ``BF16`` …) by the tensor's name, and the texts beside
-    them.
-    """
+    """What a safetensors header says."""
 
-    shapes: dict[str, tuple[int, ...]]
-    dtypes: dict[str, str]
-    metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]  # by tensor name
+    dtypes: dict[str, str]  # by tensor name: F32, BF16, ...
+    metadata: dict[str, str]  # free texts
 
 
 def read_header(path: str | Path) -> Header:
-    """The header of the file at ``path``; the tensors are not read, and their places not checked.
+    """Read the header of ``path``, neither reading the tensors nor checking their places.
 
-    Raises BadHeader, IrregularFile for what is no file or only stands for one, and OSError.
+    Raises:
+        BadHeader: the header is missing, damaged or too large.
+        IrregularFile: it is not a file, or only stands for one.
+        OSError: it cannot be read.
     """
     length = check_itself(path)
     with open_regular(path) as file:
@@ -45,8 +43,7 @@ def read_header(path: str | Path) -> Header:
         if length < 8 or size > length - 8:
             raise BadHeader(
                 f"{path}: its {length} bytes do not hold the header that they declare; accepted: a "
-                "whole "
-                "safetensors file"
+                "whole safetensors file"
             )
         if size > MOST_HEADER_BYTES:
             raise BadHeader(
@@ -57,8 +54,8 @@ def read_header(path: str | Path) -> Header:
         fields = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise BadHeader(
-            f"{path}: its header is no JSON ({str(error)[:200]}); accepted: a whole safetensors "
-            "file"
+            f"{path}: its header is no JSON ({str(error)[:200]}); "
+            "accepted: a whole safetensors file"
         ) from error
     return _checked(fields, path)
 
@@ -96,8 +93,7 @@ def _checked(fields: Any, path: str | Path) -> Header:
         ):
             raise BadHeader(
                 f"{path}: its header says of {name[:100]!r} {str(field)[:100]}; accepted: a name "
-                "of at "
-                f"most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
+                f"of at most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
             )
         shapes[name], dtypes[name] = tuple(shape), field["dtype"]
     return Header(shapes, dtypes, metadata)

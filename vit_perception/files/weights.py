@@ -1,8 +1,6 @@
-"""Small safetensors files of trained projections, read strictly: every name, shape, type and value
-is checked.
+"""Read small safetensors files of trained projections; names, shapes and values are checked.
 
-File format: https://github.com/huggingface/safetensors (names, shapes and string metadata in a JSON
-header).
+File format: https://github.com/huggingface/safetensors.
 """
 
 from pathlib import Path
@@ -16,33 +14,27 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import IrregularFile
 from vit_perception.files.safetensors_header import BadHeader, read_header
 
-# A shape's axis is a number, or a letter that must be the same number wherever it stands.
+# An axis is a number, or a letter that stands for the same number everywhere.
 Shapes = dict[str, tuple[int | str, ...]]
 
 _FLOATS = {"F16", "F32", "F64"}
 
 
 class BadWeights(InvalidValue):
-    """A weights file that cannot be used; the message names file, tensor, what is there and what is
-    accepted.
-    """
+    """A weights file is unusable; the message names file, tensor, fault and what is accepted."""
 
 
 class WeightsFile(NamedTuple):
-    """float32 arrays by name, the header's string metadata, and the SHA-256 of the file's bytes in
-    hex.
-    """
+    """One file of trained weights."""
 
     path: str
-    tensors: dict[str, np.ndarray]
-    metadata: dict[str, str]
-    sha256: str
+    tensors: dict[str, np.ndarray]  # float32, by name
+    metadata: dict[str, str]  # texts of the header
+    sha256: str  # of the file's bytes, in hex
 
 
 def read_weights(path: str) -> WeightsFile:
-    """Every tensor of the file. Raises BadWeights where it is absent, damaged, not floating point
-    or not finite.
-    """
+    """Read every tensor. Raises BadWeights if the file is unusable or holds other than floats."""
     tensors = {}
     try:
         header = read_header(path)
@@ -72,29 +64,22 @@ def read_weights(path: str) -> WeightsFile:
 def check_shapes(
     file: WeightsFile, required: Shapes, optional: Shapes | None = None
 ) -> dict[str, int]:
-    """Hold the file to exactly these tensors; returns the number behind each letter.
+    """Check that the file holds exactly these tensors; return the number of each letter.
 
-    Raises BadWeights that puts what is missing, unexpected or mis-shaped next to what is accepted.
+    Raises:
+        BadWeights: it lists missing, unexpected and mis-shaped tensors, and what is accepted.
     """
-    wanted = {
-        **required,
-        **{name: shape for name, shape in (optional or {}).items() if name in file.tensors},
-    }
-    problems = [
-        f"missing {name} {_text(shape)}"
-        for name, shape in required.items()
-        if name not in file.tensors
-    ]
-    problems += [
-        f"unexpected {name} {tensor.shape}"
-        for name, tensor in file.tensors.items()
-        if name not in wanted
-    ]
+    known = {**required, **(optional or {})}
+    tensors = file.tensors
+    missing = [name for name in required if name not in tensors]
+    unexpected = [name for name in tensors if name not in known]
+    problems = [f"missing {name} {_text(required[name])}" for name in missing]
+    problems += [f"unexpected {name} {tensors[name].shape}" for name in unexpected]
     sizes: dict[str, int] = {}
-    for name, shape in wanted.items():
-        if name not in file.tensors:
+    for name, shape in known.items():
+        if name not in tensors:
             continue
-        found = file.tensors[name].shape
+        found = tensors[name].shape
         accepted = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in shape)
         if len(found) != len(shape) or any(
             isinstance(a, int) and a != f for a, f in zip(accepted, found)
@@ -105,9 +90,7 @@ def check_shapes(
         else:
             sizes.update({axis: f for axis, f in zip(shape, found) if isinstance(axis, str)})
     if problems:
-        names = ", ".join(
-            f"{name} {_text(shape)}" for name, shape in {**required, **(optional or {})}.items()
-        )
+        names = ", ".join(f"{name} {_text(shape)}" for name, shape in known.items())
         raise BadWeights(f"{file.path}: {'; '.join(problems)}. The file must hold exactly: {names}")
     return sizes
 

@@ -1,4 +1,4 @@
-"""YAML that somebody else wrote, read with bounds on size, depth and what its aliases unfold to."""
+"""Read other people's YAML with bounds on size, depth and what its aliases expand to."""
 
 import re
 from collections.abc import Iterator
@@ -11,20 +11,19 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import read_bounded
 
 MOST_YAML_BYTES = 4 << 20
-MOST_VALUES = 300_000  # keys and values, each alias counted as what it stands for
+MOST_VALUES = 300_000  # keys and values; an alias counts as what it expands to
 MOST_DEPTH = 50
-LONGEST_NUMBER = 400  # characters; a plain text that is longer is text
+LONGEST_NUMBER = 400  # characters; a longer scalar is text
 _SHOWN = 200  # characters of a parser's own message
 _STR = "tag:yaml.org,2002:str"
 _Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlLoader(_Safe):
-    """YAML 1.1 of plain values, with numbers as ROS reads them: 1e-3 is one too."""
+    """Loads YAML 1.1 of plain values; numbers are as in ROS, so 1e-3 is one too."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:
-        # Numbers to the base of 60 (1:30:00) take a time that grows with the square of their
-        # length.
+        # The time for base-60 numbers (1:30:00) grows with the square of their length.
         if kind is yaml.ScalarNode and len(value) > LONGEST_NUMBER:
             return _STR
         return super().resolve(kind, value, implicit)
@@ -36,18 +35,17 @@ YamlLoader.add_implicit_resolver(
 
 
 def load_yaml(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
-    """What the YAML file ``path`` holds: mappings, lists and plain values. None for an empty file.
+    """Return the content of a YAML file: mappings, lists and plain values; None if it is empty.
 
-    Raises InvalidValue naming the file where it is not readable as such: no plain file, larger than
-    ``most_bytes``, no UTF-8, no YAML, or YAML whose depth or aliases would fill the memory.
+    Raises:
+        InvalidValue: it is not a plain file, not UTF-8, not YAML, larger than ``most_bytes``, or
+            its depth or aliases would fill the memory.
     """
     return parse_yaml(_text(path, most_bytes), str(path), most_bytes)
 
 
 def parse_yaml(text: str, name: str, most_bytes: int = MOST_YAML_BYTES) -> Any:
-    """As :func:`load_yaml`, of a text that came from elsewhere; ``name`` says from where in the
-    error.
-    """
+    """As :func:`load_yaml`, for a text; errors call it ``name``."""
     if len(text) > most_bytes:
         raise InvalidValue(
             f"{name} has {len(text)} characters; accepted: YAML of at most {most_bytes}"
@@ -55,20 +53,14 @@ def parse_yaml(text: str, name: str, most_bytes: int = MOST_YAML_BYTES) -> Any:
     try:
         _check_bounds(text, name)
         return yaml.load(text, YamlLoader)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        OverflowError,
-    ) as error:  # ValueError: dates like 2020-99-99
-        if isinstance(error, InvalidValue):
-            raise
+    except InvalidValue:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: date 2020-99-99
         raise _no_yaml(name, error) from error
 
 
 def yaml_events(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Iterator[yaml.Event]:
-    """The parser's events of a file, for who gives YAML a meaning of its own. Raises as
-    :func:`load_yaml`.
-    """
+    """Yield the parser's events, for callers that interpret them. Raises as :func:`load_yaml`."""
     text = _text(path, most_bytes)
     try:
         _check_bounds(text, str(path))
@@ -89,15 +81,15 @@ def _text(path: Path, most_bytes: int) -> str:
         raise InvalidValue(
             f"{path} is no UTF-8 text: {error.reason} at byte {error.start}; accepted: a YAML file"
         ) from error
+    except InvalidValue:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        if isinstance(error, InvalidValue):
-            raise
         raise InvalidValue(f"{path} cannot be read: {error}; accepted: a YAML file") from error
 
 
 def _check_bounds(text: str, name: str) -> None:
-    """Raise InvalidValue before anything is built: the parser's events come one at a time."""
-    sizes: dict[str, int] = {}  # how many values each anchor stands for
+    """Raise InvalidValue before anything is built, from the parser's events one by one."""
+    sizes: dict[str, int] = {}  # number of values of each anchor
     open_anchors: list[tuple[str | None, int]] = []
     values = 0
     for event in yaml.parse(text, YamlLoader):
@@ -106,8 +98,7 @@ def _check_bounds(text: str, name: str) -> None:
             if anchor:
                 sizes[anchor] = values - before
         elif isinstance(event, yaml.AliasEvent):
-            # An anchor that is not closed yet would hold itself; one that does not exist is the
-            # parser's to say.
+            # An open anchor would contain itself. The parser reports missing ones.
             if event.anchor in [anchor for anchor, _ in open_anchors]:
                 raise InvalidValue(
                     f"{name}: line {event.start_mark.line + 1}: an alias stands inside of what it "
@@ -120,7 +111,7 @@ def _check_bounds(text: str, name: str) -> None:
             if len(open_anchors) > MOST_DEPTH:
                 raise InvalidValue(
                     f"{name}: line {event.start_mark.line + 1}: more than {MOST_DEPTH} levels; "
-                    f"accepted: at most that many"
+                    "accepted: at most that many"
                 )
         elif isinstance(event, yaml.ScalarEvent):
             values += 1

@@ -68,8 +68,7 @@ def decoded_pixels(picture: PictureFile, grey: bool = False) -> np.ndarray:
     if pixels.shape[:2] != (picture.height, picture.width):
         raise damaged(
             f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and "
-            "decodes to "
-            f"{pixels.shape[0]} x {pixels.shape[1]}",
+            f"decodes to {pixels.shape[0]} x {pixels.shape[1]}",
             "one size",
         )
     return pixels

@@ -147,8 +147,8 @@ def stamp_ns_of(header: Any) -> int:
     if stamp_ns <= 0 or header.stamp.nanosec >= NANOSECONDS_PER_SECOND:
         raise BadInput(
             "stamp",
-            f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; "
-            "accepted: the time of capture, above zero, nanosec below 1e9",
+            f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; accepted: the time "
+            "of capture, above zero, nanosec below 1e9",
         )
     return stamp_ns
 
@@ -191,8 +191,8 @@ def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
     if data_bytes < row_count * step:
         raise BadInput(
             "short_data",
-            f"data has {data_bytes} bytes for {size} with step {step}; "
-            f"accepted: {row_count * step}",
+            f"data has {data_bytes} bytes for {size} with step {step}; accepted: "
+            f"{row_count * step}",
         )
     return np.frombuffer(message.data, np.uint8, row_count * step).reshape(row_count, step)
 

@@ -147,8 +147,7 @@ def _frame(marker: int, content: bytes) -> _Frame:
         if name in components or not (1 <= across <= 4 and 1 <= down <= 4) or table > 3:
             raise damaged(
                 f"the JPEG's colour {name} has the sampling {across} x {down} and the table "
-                f"{table}, or "
-                "stands there twice",
+                f"{table}, or stands there twice",
                 ACCEPTED,
             )
         components[name] = _Component(across * down)
@@ -194,8 +193,7 @@ def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
     if not fits:
         raise damaged(
             f"the JPEG's scan {number} brings coefficients {first} to {last} from bit {high} to "
-            f"{low}, which "
-            "does not follow from the scans before it",
+            f"{low}, which does not follow from the scans before it",
             ACCEPTED,
         )
 

@@ -70,8 +70,7 @@ class ResizeRule:
         if self.fit != "crop" and self.fit not in CUT_FROM_SQUARE:
             raise InvalidValue(
                 f"resize_shortest_edge_px is {edge!r} with fit {self.fit!r}; accepted: only fit "
-                "'crop', "
-                f"{', '.join(map(repr, CUT_FROM_SQUARE))}"
+                f"'crop', {', '.join(map(repr, CUT_FROM_SQUARE))}"
             )
         low = max(self.network_size_px)
         # A shorter edge would leave a border beside the crop.

@@ -94,8 +94,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         if end > len(data):
             raise cut(
                 f"the PNG's chunk {_name(kind)} has {length} bytes, the file "
-                f"{len(data) - position - 12} behind "
-                "its head"
+                f"{len(data) - position - 12} behind its head"
             )
         if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise damaged(f"the PNG's chunk {_name(kind)} does not fit its checksum", ACCEPTED)
@@ -120,8 +119,7 @@ def _checked_header(header: bytes) -> bytes:
     ):
         raise damaged(
             f"the PNG has colour type {colour_type}, {depth} bits, compression {compression}, "
-            "filtering "
-            f"{filtering} and interlacing {interlace}",
+            f"filtering {filtering} and interlacing {interlace}",
             ACCEPTED,
         )
     check_size(int.from_bytes(header[4:8], "big"), int.from_bytes(header[:4], "big"))

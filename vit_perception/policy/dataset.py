@@ -117,15 +117,15 @@ def check_one_meaning(files: FeatureFiles) -> None:
     ):
         raise InvalidValue(
             f"{files.folder} has rows of layout {files.layout_index.min()} to "
-            f"{files.layout_index.max()}"
-            f"; accepted: 0 to {len(files.layouts) - 1}, as its manifest has them"
+            f"{files.layout_index.max()}; accepted: 0 to {len(files.layouts) - 1}, as its manifest "
+            "has them"
         )
     for number, layout in enumerate(files.layouts[1:], 1):
         if differences := differing_fields(_meaning(files.layouts[0]), _meaning(layout)):
             raise InvalidValue(
                 f"{files.folder}: layout {number} is not that of layout 0: "
-                f"{'; '.join(differences[:4])}"
-                "; accepted: layouts that differ in the geometry of a camera alone"
+                f"{'; '.join(differences[:4])}; accepted: layouts that differ in the geometry of a "
+                "camera alone"
             )
 
 

@@ -68,8 +68,7 @@ class PackedFile:
         if storage == "sqlite3" and os.path.lexists(log) and log.stat().st_size:
             raise Unreadable(
                 f"{shown(log.name)} beside it holds messages that are not in it; accepted: the "
-                "recording "
-                "as it was before it was packed"
+                "recording as it was before it was packed"
             )
         with open_regular(path) as packed:
             self._file: BinaryIO = unpacked_file(packed, _MAGIC[storage], left_bytes)

@@ -80,8 +80,7 @@ def _files(folder: Path, said: dict) -> list[Path]:
         ):
             raise Unreadable(
                 f"its metadata.yaml names the file {shown(repr(given))}; accepted: names of files "
-                "in the "
-                "folder"
+                "in the folder"
             )
         file = folder / PurePath(given).name
         if file in files:

@@ -60,8 +60,7 @@ def check_no_loose_bag(folder: Path) -> None:
     if loose:
         raise BagError(
             f"{folder} is a bag without metadata.yaml; accepted: the whole folder (`ros2 bag "
-            "reindex "
-            f"{folder}` writes the file anew), or a file of it: {some_of(loose, 3)}"
+            f"reindex {folder}` writes the file anew), or a file of it: {some_of(loose, 3)}"
         )
     if old := sorted(p for p in folder.iterdir() if p.suffix == ".bag" and p.is_file()):
         raise BagError(
@@ -101,8 +100,7 @@ def cut_off(path: Path) -> str:
         if file.suffix == ".mcap" and _mcap_is_cut(file):
             return (
                 f" ({shown(file.name)} is cut off, as by a recorder that was killed: `mcap "
-                "recover` saves what "
-                "there is)"
+                "recover` saves what there is)"
             )
         if file.suffix == ".db3" and (size := _size_of_database(file)) > file.stat().st_size:
             return f" ({shown(file.name)} is cut off: {file.stat().st_size} of {size} bytes)"

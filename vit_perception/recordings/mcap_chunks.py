@@ -72,8 +72,7 @@ class ChunkIndex:
         if chunk.unpacked_bytes > MOST_CHUNK_BYTES:
             raise Unreadable(
                 f"a chunk at {chunk.place} unpacks to {chunk.unpacked_bytes} bytes; accepted: at "
-                "most "
-                f"{mib(MOST_CHUNK_BYTES)}"
+                f"most {mib(MOST_CHUNK_BYTES)}"
             )
         if len(self._numbers) + len(self._channels) // 4 > MOST_INDEX_NUMBERS:
             raise Unreadable("its index of chunks does not fit into the memory")
@@ -116,8 +115,7 @@ class ChunkIndex:
             if place < at or length > end - place:
                 raise Unreadable(
                     f"its index has a chunk at {place}, which stands within another one, or "
-                    "outside of "
-                    "the data"
+                    "outside of the data"
                 )
             at = place + length
 
@@ -283,8 +281,7 @@ def chunk_messages(
         if held_bytes > MOST_OPEN_BYTES:
             raise Unreadable(
                 f"more than {mib(MOST_OPEN_BYTES)} of chunks overlap in time; accepted: at most "
-                "that "
-                "(`mcap sort` puts them in order)"
+                "that (`mcap sort` puts them in order)"
             )
     while heap:
         yield _taken(heap)[0]

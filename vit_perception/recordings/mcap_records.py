@@ -60,8 +60,7 @@ class Window:
             if kind == 0 or length > end - begin:
                 raise Unreadable(
                     f"what stands at {begin - RECORD.size} is no record, or one of {length} bytes, "
-                    "which "
-                    "reaches beyond its place"
+                    "which reaches beyond its place"
                 )
             yield kind, begin, length
             begin += length

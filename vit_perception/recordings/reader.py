@@ -80,8 +80,8 @@ class BagReader:
         except (Unreadable, InvalidValue, OSError) as error:
             self.close()
             raise BagError(
-                f"{self.path} is no readable bag: {_line(error)}{cut_off(self.path)}"
-                f"{_accepted(error, ACCEPTED)}"
+                f"{self.path} is no readable bag: "
+                f"{_line(error)}{cut_off(self.path)}{_accepted(error, ACCEPTED)}"
             ) from error
         except BaseException:
             self.close()
@@ -249,8 +249,7 @@ class BagReader:
             if kind not in self._kinds(topic):
                 raise BagError(
                     f"{self.path}: {topic} is recorded as {some_of(self.types_of(topic))}; "
-                    "accepted: "
-                    f"{kind}"
+                    f"accepted: {kind}"
                 )
         unreadable: dict[
             int, str
@@ -323,8 +322,8 @@ class BagReader:
                             if unpacked_bytes > most_bytes:
                                 raise Unreadable(
                                     f"its messages unpack to more than {mib(most_bytes)}; "
-                                    "accepted: at "
-                                    f"most that, or {MOST_TIMES_UNPACKED} times its size"
+                                    f"accepted: at most that, or {MOST_TIMES_UNPACKED} times its "
+                                    "size"
                                 )
                         found[by_id[number].topic] += 1
                         yield by_id[number], stamp_ns, data

@@ -153,9 +153,9 @@ class SqliteFile:
         found: dict[str, tuple[str, str]] = {}
         for type_name, encoding, definition in (
             self._connection.execute(
-                "SELECT topic_type, CAST(encoding AS BLOB), substr(CAST(encoded_message_definition "
-                "AS BLOB), 1, ?) "
-                f"FROM message_definitions WHERE topic_type IN ({', '.join('?' * len(wanted))})",
+                "SELECT topic_type, CAST(encoding AS BLOB), "
+                "substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM message_definitions "
+                f"WHERE topic_type IN ({', '.join('?' * len(wanted))})",
                 (MOST_DEFINITION_BYTES + 1, *wanted),
             )
             if wanted
@@ -183,8 +183,7 @@ class SqliteFile:
             # The messages themselves are fetched one by one: they are no part of what is sorted.
             for row, channel, stamp_ns in self._connection.execute(
                 "SELECT rowid, topic_id, CASE WHEN typeof(timestamp) = 'integer' THEN timestamp "
-                "ELSE "
-                f"typeof(timestamp) END FROM messages WHERE {' AND '.join(clauses)} ORDER BY "
+                f"ELSE typeof(timestamp) END FROM messages WHERE {' AND '.join(clauses)} ORDER BY "
                 "timestamp, rowid",
                 values,
             ):
@@ -204,8 +203,8 @@ class SqliteFile:
     def _data(self, row: int) -> bytes | Unreadable:
         try:
             data = self._connection.execute(
-                "SELECT CASE WHEN typeof(data) = 'blob' THEN data ELSE typeof(data) END "
-                "FROM messages WHERE rowid = ?",
+                "SELECT CASE WHEN typeof(data) = 'blob' THEN data ELSE typeof(data) END FROM "
+                "messages WHERE rowid = ?",
                 (row,),
             ).get
         except apsw.TooBigError:
@@ -223,8 +222,7 @@ def _connected(path: Path) -> apsw.Connection:
     if _size(real, "-journal"):
         raise Unreadable(
             f"{shown(real.name)}-journal beside it says that it was cut off within a change; "
-            "accepted: "
-            f"the file after `sqlite3 {shown(real.name)} .schema`, which mends it"
+            f"accepted: the file after `sqlite3 {shown(real.name)} .schema`, which mends it"
         )
     # With a log beside it, the last messages are in there alone. Without locks and with its index
     # in memory SQLite reads it in a folder that cannot be written to, and leaves both files as they

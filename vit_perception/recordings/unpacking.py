@@ -147,14 +147,12 @@ def _check_size(size_bytes: int, most_bytes: int, room_bytes: int) -> None:
     if size_bytes > most_bytes:
         raise Unreadable(
             f"it unpacks to more than {mib(most_bytes)}; accepted: {mib(most_unpacked(0))} in all, "
-            "or "
-            f"{MOST_TIMES_UNPACKED} times its size"
+            f"or {MOST_TIMES_UNPACKED} times its size"
         )
     if size_bytes > room_bytes:
         raise Unreadable(
             f"it unpacks to more than the {mib(max(0, room_bytes))} that {tempfile.gettempdir()} "
-            "has room "
-            "for; TMPDIR names another folder"
+            "has room for; TMPDIR names another folder"
         )
 
 

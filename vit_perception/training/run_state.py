@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vit_perception.checkpoints.files.zip_files import check_entries, open_zip
-from vit_perception.files import atomic
+from vit_perception.files import atomic, locks
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import open_regular
 
@@ -76,7 +76,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(atomic.locked(folder / LOCK_FILE))
+            held.enter_context(locks.locked(folder / LOCK_FILE))
         except BlockingIOError as error:
             raise OutputError(
                 f"--out: another run writes to {folder}; accepted: a folder for each"

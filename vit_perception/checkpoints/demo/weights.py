@@ -16,7 +16,8 @@ from pathlib import Path
 from vit_perception.checkpoints.demo.conversion import convert_wheel
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.config.checks import home_path
-from vit_perception.files.atomic import locked, sha256_of, sync
+from vit_perception.files.atomic import put_in_place, sha256_of, sync
+from vit_perception.files.locks import locked
 from vit_perception.files.private_cache import (
     FILE_MODE,
     FOLDER_MODE,
@@ -119,8 +120,7 @@ def _build(folder: Path) -> None:
             )
         if folder.exists():
             folder.rename(Path(temporary) / "damaged")
-        made.rename(folder)
-        sync(folder.parent)
+        put_in_place(made, folder)
 
 
 def _convert(wheel: Path, folder: Path) -> None:

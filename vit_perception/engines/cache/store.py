@@ -21,7 +21,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from vit_perception.engines.engine import EngineError
-from vit_perception.files.atomic import locked, open_plain, sha256_of, sync, write_whole
+from vit_perception.files.atomic import open_plain, put_in_place, sha256_of, sync, write_whole
+from vit_perception.files.locks import locked
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -176,8 +177,7 @@ def _build_if_needed(
         (unfinished / _CHECKSUMS).write_text(json.dumps(checksums, indent=1))
         _seal(unfinished / _CHECKSUMS)
         sync(unfinished)
-        unfinished.rename(entry)
-        sync(entry.parent)
+        put_in_place(unfinished, entry)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from vit_perception.engines.cache.store import cache_folder
 from vit_perception.engines.engine import BackendStatus, EngineSpec, ParityError
 from vit_perception.engines.source import EngineSource, digest_of_images
-from vit_perception.files.atomic import locked, write_whole
+from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import printable, shown
+from vit_perception.files.locks import locked
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
