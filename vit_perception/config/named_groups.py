@@ -6,6 +6,7 @@ reading and documentation of parameters loop over the registered groups.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vit_perception.config.parameter import TOKENS, Parameter, parameters_of
 
@@ -19,7 +20,7 @@ class NamedGroup:
     # The parameter that lists the names, for example ``wrench_names``.
     names_parameter: str
     # The settings of one of them: a frozen dataclass and Section with a ``name`` and a ``topic``.
-    settings: type
+    settings: type[Any]
     # The topic where none is given; ``{}`` stands for the name.
     default_topic: str
     # What one of them is, in the plural, for descriptions.

@@ -137,7 +137,7 @@ class Section:
                 expand_path(self, each.name, parameter)
 
 
-def parameters_of(section: type, name: str = "") -> Iterator[tuple[str, Parameter]]:
+def parameters_of(section: type[Section], name: str = "") -> Iterator[tuple[str, Parameter]]:
     """Yield each field's name and its parameter, for the ``section`` class called ``name``.
 
     A value that must be given has the empty value of its kind as default here: the settings say

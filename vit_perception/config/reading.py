@@ -80,7 +80,7 @@ def _values(parameters: Iterator[tuple[str, Parameter]], value_of: ValueOf) -> d
     return {field: value_of(parameter) for field, parameter in parameters}
 
 
-def _sections() -> dict[str, type]:
+def _sections() -> dict[str, type[Section]]:
     """Return the sections of the settings by field: model, engine, fusion, ..."""
     kinds = get_type_hints(EncoderSettings)
     return {
