@@ -12,9 +12,9 @@ from test.conftest import ROOT
 from test.pipeline.test_pipeline_dense import open_pipeline, reference
 from test.ros.conftest import MILLISECOND_NS, image_message
 from vit_perception.config.settings import ModelSettings
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.parameters import NODE, camera_specs
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
+from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
 
 STAMP_NS = 5_000_000_000

@@ -116,8 +116,8 @@ def test_bad_joint_states_are_refused_counted_and_said_and_another_drivers_are_n
     bad[2].velocity = []
     for message in bad:
         robot.publish("/joint_states", message)
-    robot.until(lambda: robot.node._poses.accounts["body"].received == 4, what="all four")
-    assert robot.node._poses.accounts["body"].refused == {
+    robot.until(lambda: robot.node._samples.accounts["body"].received == 4, what="all four")
+    assert robot.node._samples.accounts["body"].refused == {
         "nan": 1,
         "stamp": 1,
         "length": 1,

@@ -16,7 +16,8 @@ from vit_perception.heads.classification import Head, load_head
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.tokens.fuse import make_fusion
-from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
+from vit_perception.tokens.source import sampled_by_kind
+from vit_perception.tokens.tokenizer import Tokenizer
 
 
 class Parts:
@@ -53,13 +54,10 @@ class Parts:
                 self._check_head(camera.name, camera.head)
         self.heads.update(zero_shot)
         self.check_labels(settings)
-        fusion = settings.fusion
-        self.tokenizer = make_tokenizer(fusion.tokenizer, self.width, fusion.tokenizer_weights)
-        self.state_tokenizers = {
-            s.name: make_state_tokenizer(fusion.state_tokenizer, self.width, s)
-            for s in settings.states
-        }
-        self.fusion = make_fusion(fusion, self.width)
+        self.tokenizers: dict[str, Tokenizer] = {}
+        for kind, sources in sampled_by_kind(settings):
+            self.tokenizers |= kind.tokenizers(sources, settings, self.width)
+        self.fusion = make_fusion(settings.fusion, self.width)
 
     def _check_head(self, camera: str, path: str) -> None:
         """Features of another encoder would give scores that look right and mean nothing."""
