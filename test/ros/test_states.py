@@ -93,7 +93,8 @@ def test_without_one_of_the_joints_the_state_is_masked_or_the_frame_dropped(rig,
     else:
         robot.accounts("wrist", received=1, dropped__state_missing=1, published=0)
         assert (
-            "no joints of body (gripper; there is no usable one at all)" in capfd.readouterr().err
+            "no joint state of body (gripper; there is no usable one at all)"
+            in capfd.readouterr().err
         )
     robot.until(
         lambda: any(

@@ -10,6 +10,7 @@ its model card.
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from vit_perception.config.body_settings import (  # noqa: F401 - part of the settings
     POSE_SOURCES,
@@ -284,6 +285,7 @@ class EncoderSettings:
     state_policy: str = "mask"
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
+    extra: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.cameras:

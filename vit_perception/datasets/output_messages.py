@@ -16,6 +16,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.typesys.store import Typestore
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.definitions import typestore
@@ -67,7 +68,6 @@ class OutputMessages:
         check_node_name(node)
         self._node = node.rstrip("/")
         self._features = ("", *features)
-        self._store = typestore()
 
     def of_layout(self, layout: Layout) -> Iterator[OutputMessage]:
         """The latched messages: what the node sends at configure, and with a new layout."""
@@ -87,29 +87,35 @@ class OutputMessages:
         return [topic for topic in topics.topics_of(layout) if topic.row.feature in self._features]
 
     def _message(self, topic: SentTopic, fields: Fields) -> OutputMessage:
-        type_name = topic.row.type
-        message = self._filled(type_name, fields)
-        data = bytes(self._store.serialize_cdr(message, type_name))
-        return OutputMessage(f"{self._node}/{topic.name}", type_name, data, topic.row.latched)
+        data = cdr_of(topic.row.type, fields)
+        name = f"{self._node}/{topic.name}"
+        return OutputMessage(name, topic.row.type, data, topic.row.latched)
 
-    def _filled(self, type_name: str, fields: Fields) -> Any:
-        """A message of rosbags; what ``fields`` leaves out is zero or empty."""
-        _, definitions = self._store.fielddefs[type_name]
-        values = {
-            name: self._value(node, content, fields.get(name))
-            for name, (node, content) in definitions
-        }
-        return self._store.types[type_name](**values)
 
-    def _value(self, node: int, content: Any, value: Any) -> Any:
-        if node == Nodetype.NAME:
-            return self._filled(content, value or {})
-        if node == Nodetype.BASE:
-            return ("" if content[0] == "string" else 0) if value is None else value
-        (item_node, item), _ = content
-        if item_node == Nodetype.NAME:
-            return [self._filled(item, each) for each in value or ()]
-        if item[0] == "string":
-            return list(value or ())
-        # A view: the bytes of an image are not copied.
-        return np.zeros(0, item[0]) if value is None else np.asarray(value, item[0])
+def cdr_of(type_name: str, fields: Fields) -> bytes:
+    """The bytes of a message; what ``fields`` leaves out is zero or empty."""
+    store = typestore()
+    return bytes(store.serialize_cdr(_filled(store, type_name, fields), type_name))
+
+
+def _filled(store: Typestore, type_name: str, fields: Fields) -> Any:
+    _, definitions = store.fielddefs[type_name]
+    values = {
+        name: _value(store, node, content, fields.get(name))
+        for name, (node, content) in definitions
+    }
+    return store.types[type_name](**values)
+
+
+def _value(store: Typestore, node: int, content: Any, value: Any) -> Any:
+    if node == Nodetype.NAME:
+        return _filled(store, content, value or {})
+    if node == Nodetype.BASE:
+        return ("" if content[0] == "string" else 0) if value is None else value
+    (item_node, item), _ = content
+    if item_node == Nodetype.NAME:
+        return [_filled(store, item, each) for each in value or ()]
+    if item[0] == "string":
+        return list(value or ())
+    # A view: the bytes of an image are not copied.
+    return np.zeros(0, item[0]) if value is None else np.asarray(value, item[0])

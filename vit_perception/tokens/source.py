@@ -56,7 +56,7 @@ class TokenSource(ABC):
     # Kinds stand in the sequence by rank, then by label.
     rank: ClassVar[int] = 100
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.name: str = settings.name
 
