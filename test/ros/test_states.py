@@ -92,10 +92,8 @@ def test_without_one_of_the_joints_the_state_is_masked_or_the_frame_dropped(rig,
         assert list(np.flatnonzero(~mask_of(frame.tokens))) == [17] and not frame.states
     else:
         robot.accounts("wrist", received=1, dropped__state_missing=1, published=0)
-        assert (
-            "no joint state of body (gripper; there is no usable one at all)"
-            in capfd.readouterr().err
-        )
+        said = "no joint state of body (gripper; there is no usable one at all)"
+        assert said in capfd.readouterr().err
     robot.until(
         lambda: any(
             s.name.endswith("state body") and "gripper" in s.message and s.level == b"\x01"

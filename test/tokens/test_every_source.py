@@ -153,19 +153,15 @@ def reached(request, tmp_path_factory, tiny_checkpoint):
         )
     )
     for file_format in ("mcap", "safetensors"):
-        embed(
-            pipeline,
-            [BagSource(folder / "bag", "/a")],
-            folder / file_format,
-            EmbedOptions(file_format),
-        )
+        options = EmbedOptions(file_format)
+        embed(pipeline, [BagSource(folder / "bag", "/a")], folder / file_format, options)
     yield Reached(example, kind, pipeline.layout(), folder)
     pipeline.close()
 
 
 def test_layout_names_its_rows_topic_and_numbers(reached):
     layout, name, kind = reached.layout, reached.example.name, reached.kind
-    assert layout.groups[-1].name == f"{name}/{kind.kind}"
+    assert [g.name for g in layout.groups] == ["a/cls", "a/patch", f"{name}/{kind.kind}"]
     assert [(s.name, s.group, s.type) for s in layout.samples] == [(name, kind.group, kind.type)]
     assert layout.samples[0].count == len(reached.example.numbers)
     assert Layout.from_json(layout.to_json()) == layout
@@ -175,6 +171,7 @@ def test_columns_tokens_mask_embedding_and_data_set_have_it(reached):
     data = FeatureDataset(reached.folder / "safetensors")
     name, kind = reached.example.name, reached.kind.kind
     columns = (f"{name}.{kind}", f"{name}.{kind}_status", f"{name}.skew_ns", "tokens", "mask")
+    np.testing.assert_array_equal(data.files.row(0, ("a.cls",))["a.cls"], data[0]["tokens"][0, 0])
     there, missing = (data.files.row(index, (*columns, "embedding")) for index in range(2))
     np.testing.assert_allclose(there[f"{name}.{kind}"], reached.example.numbers)
     assert (there[f"{name}.{kind}_status"], there[f"{name}.skew_ns"]) == (2, 10 * MS)
@@ -190,7 +187,8 @@ def test_columns_tokens_mask_embedding_and_data_set_have_it(reached):
 
 
 def test_live_decoder_reads_it_from_the_bag_that_embed_wrote(reached):
-    decoder, observations = LiveDecoder("/vit_encoder", [reached.layout]), []
+    expected = FeatureDataset(reached.folder / "safetensors").layouts
+    decoder, observations = LiveDecoder("/vit_encoder", expected), []
     name, kind = reached.example.name, reached.kind
     with BagReader(reached.folder / "mcap") as bag:
         assert bag.topics[f"/vit_encoder/{name}/{kind.kind}_at_image"] == kind.type
