@@ -10,7 +10,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from vit_perception.config.settings import PoseSettings
 from vit_perception.pipeline.worker import Received
-from vit_perception.ros.messages import message_class
+from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.camera_sync import CameraSync
@@ -50,7 +50,7 @@ class Inputs:
         """
         through_tf: list[PoseSettings] = []
         for source in sources:
-            kind = message_class(source.message_type)
+            kind = class_of(source.message_type)
             if not isinstance(source, SampledSource):
                 self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
             elif source.topic is None:

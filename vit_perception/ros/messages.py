@@ -17,8 +17,11 @@ def header_of(stamp_ns: int, frame_id: str) -> Header:
 
 
 @cache
-def message_class(type_name: str) -> type:
-    """The class of a message type such as ``sensor_msgs/msg/Image``, or ``sensor_msgs/Image``."""
+def class_of(type_name: str) -> type:
+    """The class of one of our own message types, ``sensor_msgs/msg/Image`` or
+    ``sensor_msgs/Image``; for names in recordings see
+    :func:`vit_perception.ros.interfaces.message_class`.
+    """
     package, *_, name = type_name.split("/")
     found: type = getattr(importlib.import_module(f"{package}.msg"), name)
     return found
@@ -28,7 +31,7 @@ def message_of(type_name: str, fields: dict[str, Any]) -> Any:
     """A message of a type such as ``sensor_msgs/msg/Image``. What ``fields`` leaves out keeps its
     default.
     """
-    message = _empty(message_class(type_name))
+    message = _empty(class_of(type_name))
     _fill(message, fields)
     return message
 

@@ -11,7 +11,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from vit_perception.pipeline.feature_views import PcaView, attention_view
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.ros.messages import message_class, message_of
+from vit_perception.ros.messages import class_of, message_of
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.views import ViewThread
 from vit_perception.wire import topics
@@ -50,7 +50,7 @@ class Outputs:
         self._send_latched("layout")
 
     def _publisher(self, topic: SentTopic) -> Publisher:
-        kind, name = message_class(topic.row.type), f"~/{topic.name}"
+        kind, name = class_of(topic.row.type), f"~/{topic.name}"
         if topic.row.latched:
             # Plain and latched, so that configure can say what was loaded and late subscribers
             # still hear it.
