@@ -22,7 +22,7 @@ DEFAULT_FEATURES = ("tokens", "embedding", "cls")
 STATUS = ("missing", "held", "interpolated")
 NO_CLASS, NO_SKEW_NS = -1, -1
 
-Columns = dict[str, np.ndarray]
+Columns = dict[str, Any]  # arrays and numpy's numbers
 
 
 def as_sent(tensor: np.ndarray, dtype: str) -> np.ndarray:

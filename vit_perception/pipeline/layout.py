@@ -74,7 +74,7 @@ def layout_cameras(
     """Every camera's geometry, as far as one of ``images`` has shown it, and labels."""
     rule = parts.card.rule
     for camera in settings.cameras:
-        seen = {}
+        seen: dict[str, Any] = {}
         image = images.get(camera.name)
         if image is not None:
             plan = preprocess.plan(image.size)

@@ -191,7 +191,8 @@ class LiveDecoder:
 
     def _completed(self, stamp_ns: int, parts: _Parts) -> Observation | None:
         if parts.tokens is None or (self._embedding and parts.embedding is None):
-            return self._bounded()
+            self._drop_oldest()
+            return None
         mask = mask_of(parts.tokens)
         samples: dict[str, dict[str, np.ndarray]] = {}
         for source in self._samples:
@@ -199,7 +200,8 @@ class LiveDecoder:
             if numbers is None:
                 # A missing sample is not sent; its token says so.
                 if mask[self.layout.group(f"{source.name}/{source.kind}").start]:
-                    return self._bounded()
+                    self._drop_oldest()
+                    return None
                 numbers = np.full(source.count, np.nan)
             samples.setdefault(source.group, {})[source.name] = numbers
         for earlier in [s for s in self._pending if s <= stamp_ns]:
@@ -215,7 +217,7 @@ class LiveDecoder:
             layout=self.layout,
         )
 
-    def _bounded(self) -> None:
+    def _drop_oldest(self) -> None:
         while len(self._pending) > MAX_PENDING:
             self._pending.popitem(last=False)
             self.incomplete += 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.streams.rotation import slerp
-from vit_perception.streams.sample_history import LinearHistory
+from vit_perception.streams.sample_history import ValueHistory
 from vit_perception.wire.records import BadInput, Pose, expected_frame
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -47,7 +47,7 @@ def pose_of(message: Any, expected_frame_id: str = "", accept_empty_frame: bool 
     return Pose(np.array(position), np.array(quaternion) / norm, stamp_ns, frame_id)
 
 
-class PoseHistory(LinearHistory[Pose]):
+class PoseHistory(ValueHistory[Pose]):
     """The poses of the last ``keep_s`` seconds; rotations along the shortest arc."""
 
     def between(self, earlier: Pose, later: Pose, fraction: float) -> Pose:

@@ -1,6 +1,7 @@
 """Recent samples of one source by stamp, and those around a stamp. The caller interpolates."""
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -150,8 +151,8 @@ class SampleHistory(Generic[Kept]):
         return Neighbours("held", skew_ns, samples[nearest], samples[nearest], 0.0)
 
 
-class LinearHistory(Generic[Measured]):
-    """The measured values of the last ``keep_s`` seconds, linear between two samples.
+class ValueHistory(ABC, Generic[Measured]):
+    """The measured values of the last ``keep_s`` seconds, and those between two samples.
 
     Not thread-safe, as :class:`SampleHistory`.
     """
@@ -188,7 +189,15 @@ class LinearHistory(Generic[Measured]):
             value = self.between(found.earlier, found.later, found.fraction)
         return SampleAtImage(replace(value, stamp_ns=stamp_ns), found.status, found.skew_ns)
 
+    @abstractmethod
     def between(self, earlier: Measured, later: Measured, fraction: float) -> Measured:
         """The value at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
+
+
+class LinearHistory(ValueHistory[Sample]):
+    """Numbers that are linear between two samples."""
+
+    def between(self, earlier: Sample, later: Sample, fraction: float) -> Sample:
+        """The numbers at ``fraction`` (0 to 1) of the way."""
         step = later.numbers - earlier.numbers
         return replace(earlier, numbers=earlier.numbers + fraction * step)

@@ -21,7 +21,7 @@ from vit_perception.streams.sample_history import LinearHistory
 from vit_perception.streams.source_streams import History
 from vit_perception.tokens.tokenizer import Tokenizer, fourier_tokenizer
 from vit_perception.wire.layout import LayoutSource
-from vit_perception.wire.records import EncoderOutput, Sample, SampleAtImage, TokenGroup
+from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class SampledSource(TokenSource):
 
     def history(self, keep_s: float) -> History:
         """A new, empty history. By default numbers are interpolated linearly."""
-        return LinearHistory[Sample](keep_s)
+        return LinearHistory(keep_s)
 
     def token_numbers(self, value: Any) -> np.ndarray:
         """The numbers that its token is made of, (n,) float64."""

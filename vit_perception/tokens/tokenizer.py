@@ -31,7 +31,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vit_perception.config.settings import BadSetting, StateSettings
+from vit_perception.config.checks import BadSetting
+from vit_perception.config.settings import StateSettings
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
 from vit_perception.streams.rotation import rotation_6d
@@ -131,7 +132,8 @@ def _gelu(values: np.ndarray) -> np.ndarray:
     erf.
     """
     erf = np.fromiter(map(math.erf, (values * math.sqrt(0.5)).tolist()), np.float32, len(values))
-    return values * (0.5 + 0.5 * erf)
+    activated: np.ndarray = values * (0.5 + 0.5 * erf)
+    return activated
 
 
 def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:

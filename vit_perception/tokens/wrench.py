@@ -76,4 +76,5 @@ class WrenchSource(SampledSource):
 
     def token_numbers(self, value: Sample) -> np.ndarray:
         """Force in units of 10 N, torque in N·m, (6,)."""
-        return value.numbers / np.repeat([FORCE_UNIT_N, 1.0], 3)
+        numbers: np.ndarray = value.numbers / np.repeat([FORCE_UNIT_N, 1.0], 3)
+        return numbers

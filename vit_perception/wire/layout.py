@@ -238,7 +238,7 @@ class Layout:
             raise BadInput(
                 "layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}"
             )
-        layout = _parsed(cls, found, "layout")
+        layout: Layout = _parsed(cls, found, "layout")
         layout._check()
         return layout
 

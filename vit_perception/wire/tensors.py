@@ -12,7 +12,7 @@ import numpy as np
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.records import BadInput
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "32FC1": np.dtype("<f4"),
     "16FC1": np.dtype("<f2"),
     "mono8": np.dtype("u1"),
@@ -32,7 +32,7 @@ class TensorFields(NamedTuple):
     encoding: str
     is_bigendian: int
     step: int
-    data: array.array
+    data: "array.array[int]"
 
 
 def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
@@ -115,9 +115,11 @@ def decode_tensor(message: Any) -> np.ndarray:
             f"larger multiple of {dtype.itemsize}, and height times step bytes",
         )
     values = np.frombuffer(message.data, dtype, count=height * step // dtype.itemsize)
-    return values.reshape(height, step // dtype.itemsize)[:, :width]
+    rows: np.ndarray = values.reshape(height, step // dtype.itemsize)[:, :width]
+    return rows
 
 
 def mask_of(tokens: np.ndarray) -> np.ndarray:
     """The mask (N,) bool of a token sequence (N, D): an all-zero row is a missing token."""
-    return np.any(tokens != 0, axis=1)
+    mask: np.ndarray = np.any(tokens != 0, axis=1)
+    return mask
