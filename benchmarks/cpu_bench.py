@@ -29,8 +29,8 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.processes import Child, use_large_data_profile
 from vit_perception.config.settings import CameraSettings, EncoderSettings
 from vit_perception.files.atomic import write_whole
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.wire.stamps import stamp_ns_of
 
 HERE = Path(__file__).resolve().parent
 LOW_HZ, HIGH_HZ = 5.0, 30.0

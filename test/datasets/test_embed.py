@@ -99,7 +99,7 @@ def test_columns_hold_what_the_pipeline_gives(pipeline, whole, kind):
             np.testing.assert_array_equal(row["embedding"], result.embedding)
             np.testing.assert_array_equal(row["wrist.cls"], wrist.cls_token)
             np.testing.assert_array_equal(
-                row["arm.pose"], [*arm.pose.position_m, *arm.pose.quaternion_xyzw]
+                row["arm.pose"], [*arm.value.position_m, *arm.value.quaternion_xyzw]
             )
             assert ("missing", "held", "interpolated")[row["arm.pose_status"]] == arm.status
             scored = [(labels[k], s) for k, s in zip(row["wrist.class_index"], row["wrist.score"])]

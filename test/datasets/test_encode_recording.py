@@ -353,7 +353,7 @@ def looped(tmp_path):
 def test_a_bag_that_loops_gives_each_pass_alike(pipeline, tmp_path):
     with BagReader(looped(tmp_path)) as bag:
         frames = [
-            (r.stamp_ns, r.poses["arm"].pose.position_m.tolist()) for r in replay(pipeline, bag)
+            (r.stamp_ns, r.poses["arm"].value.position_m.tolist()) for r in replay(pipeline, bag)
         ]
     assert len(frames) == 3 * 40 and frames[:40] == frames[40:80] == frames[80:]
 

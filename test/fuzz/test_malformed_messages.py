@@ -23,13 +23,15 @@ from vit_perception.config.settings import (
     PoseSettings,
     StateSettings,
 )
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.pose_wait import PoseInputs
-from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
+from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.tokens.joints import JointSource
+from vit_perception.tokens.pose import PoseSource
+from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer, pose_numbers
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import BadInput
+from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 # Messages of each kind; four to an example where the order of messages matters.
@@ -134,16 +136,17 @@ TOKENIZER = make_tokenizer("fourier", 64, "")
 @given(messages=st.lists(malformed.poses(), min_size=4, max_size=4))
 def test_poses(messages):
     arm = PoseSettings("arm", "/ee_pose", "base_link", wait_s=0.0)
-    inputs = PoseInputs([arm], threading.Condition())
+    inputs = SampleInputs([PoseSource(arm)], threading.Condition())
     for message in messages:
         try:
-            inputs.add(arm, message)
+            inputs.add(arm.name, message)
         except BadInput as error:
             checked(error, "poses", {"stamp", "frame", "nan", "quaternion", "position"})
             continue
         SEEN["poses"]["taken"] += 1
-        found = inputs.poses_at(stamp_ns_of(message.header))["arm"]
-        assert found.pose is None or np.isfinite(TOKENIZER.tokens(found.pose)).all()
+        found = inputs.at(stamp_ns_of(message.header))["arm"]
+        if found.value is not None:
+            assert np.isfinite(TOKENIZER.encode(pose_numbers(found.value))).all()
     account = inputs.accounts["arm"]
     assert (
         account.received
@@ -162,10 +165,10 @@ STATE_TOKENIZER = make_state_tokenizer("fourier", 64, STATE)
 @runs("joint states", 4)
 @given(messages=st.lists(malformed.joint_states(), min_size=4, max_size=4))
 def test_joint_states(messages):
-    inputs = PoseInputs([], threading.Condition(), [STATE])
+    inputs = SampleInputs([JointSource(STATE)], threading.Condition())
     for message in messages:
         try:
-            inputs.add(STATE, message)
+            inputs.add(STATE.name, message)
         except BadInput as error:
             checked(
                 error,
@@ -174,8 +177,8 @@ def test_joint_states(messages):
             )
             continue
         SEEN["joint states"]["taken"] += 1
-        found = inputs.body_at(stamp_ns_of(message.header)).states["body"]
-        assert found.state is None or np.isfinite(STATE_TOKENIZER.encode(found.state.numbers)).all()
+        found = inputs.at(stamp_ns_of(message.header))["body"]
+        assert found.value is None or np.isfinite(STATE_TOKENIZER.encode(found.value.numbers)).all()
     account = inputs.accounts["body"]
     assert (
         account.received

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from test.image.image_messages import header, image
-from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_image, stamp_ns_of
+from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_image
 from vit_perception.wire.records import BadInput
+from vit_perception.wire.stamps import stamp_ns_of
 
 RED, GREEN, BLUE, GREY = [200, 10, 20], [30, 210, 40], [50, 60, 220], [90, 90, 90]
 # 2 x 4 px, no two rows or columns alike.

@@ -29,7 +29,7 @@ from vit_perception.config.settings import (
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.pose_history import pose_of
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.records import PoseAtImage
+from vit_perception.wire.records import SampleAtImage
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 pytest.importorskip(
@@ -167,7 +167,7 @@ def expected_results(exchange) -> list:
             exchange.pipeline.assemble(
                 prepared,
                 exchange.pipeline.encode(prepared),
-                {"arm": PoseAtImage(pose, "interpolated", 0)},
+                {"arm": SampleAtImage(pose, "interpolated", 0)},
             )
         )
     return results

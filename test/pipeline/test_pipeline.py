@@ -20,7 +20,7 @@ from vit_perception.config.settings import (
 from vit_perception.heads.classification import Head, save_head
 from vit_perception.image.opencv import cv2
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.records import BadInput, JointState, Pose, PoseAtImage, StateAtImage
+from vit_perception.wire.records import BadInput, Pose, Sample, SampleAtImage
 
 STAMP_NS = 7_000_000_000
 ENGINE = EngineSettings("torch", "float32")
@@ -93,11 +93,11 @@ def test_a_required_pose_that_is_missing_drops_the_frame(tiny_checkpoint):
     arms = (PoseSettings("arm", "/pose", "base"),)
     pipeline = open_pipeline(tiny_checkpoint, poses=arms, pose_policy="require")
     with pytest.raises(BadInput, match="arm") as error:
-        run(pipeline, {"a": image_message(STAMP_NS)}, {"arm": PoseAtImage(None, "missing", None)})
+        run(pipeline, {"a": image_message(STAMP_NS)}, {"arm": SampleAtImage(None, "missing", None)})
     assert error.value.reason == "pose_missing"
     pose = Pose(np.zeros(3), np.array([0, 0, 0, 1.0]), STAMP_NS, "base")
     result = run(
-        pipeline, {"a": image_message(STAMP_NS)}, {"arm": PoseAtImage(pose, "interpolated", 0)}
+        pipeline, {"a": image_message(STAMP_NS)}, {"arm": SampleAtImage(pose, "interpolated", 0)}
     )
     assert result.sequence.mask[-1]
     pipeline.close()
@@ -266,10 +266,10 @@ def test_states_follow_the_poses_in_sequence_layout_and_embedding(tiny_checkpoin
     result = pipeline.assemble(
         prepared,
         pipeline.encode(prepared),
-        {"arm": PoseAtImage(pose, "interpolated", 0)},
         {
-            "body": StateAtImage(JointState(np.array([0.1, 0.2]), STAMP_NS, ""), "held", 5),
-            "head": StateAtImage(None, "missing", None, ("pan",)),
+            "arm": SampleAtImage(pose, "interpolated", 0),
+            "body": SampleAtImage(Sample(np.array([0.1, 0.2]), STAMP_NS, ""), "held", 5),
+            "head": SampleAtImage(None, "missing", None, lacking=("pan",)),
         },
     )
     layout = pipeline.layout()
@@ -305,8 +305,7 @@ def test_a_required_state_that_is_missing_drops_the_frame_and_names_the_joint(ti
         pipeline.assemble(
             prepared,
             pipeline.encode(prepared),
-            {},
-            {"body": StateAtImage(None, "missing", None, ("elbow",))},
+            {"body": SampleAtImage(None, "missing", None, lacking=("elbow",))},
         )
     assert error.value.reason == "state_missing"
     pipeline.close()

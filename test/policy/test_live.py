@@ -220,7 +220,6 @@ def test_live_windows_are_those_of_the_stored_frames(max_gap_s):
                     np.ones(1, bool),
                     None,
                     {},
-                    {},
                     (LAYOUT, small)[layout],
                 )
             )
@@ -236,7 +235,7 @@ def test_a_gap_and_a_new_episode_begin_a_new_window():
 
     def add(stamp_ns):
         return window.add(
-            Observation(stamp_ns, np.ones((1, 1)), np.ones(1, bool), None, {}, {}, LAYOUT)
+            Observation(stamp_ns, np.ones((1, 1)), np.ones(1, bool), None, {}, LAYOUT)
         )
 
     assert [add(t * MS) is not None for t in (1000, 1500, 2001, 2002)] == [False, True, False, True]
@@ -272,7 +271,7 @@ def test_a_gap_and_a_new_episode_begin_a_new_window():
         (
             "nobody/state_at_image",
             lambda ns: Message(header=header(ns), position=[1.0], velocity=[]),
-            "no state",
+            "no source",
         ),
     ],
 )

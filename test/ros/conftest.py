@@ -101,7 +101,7 @@ class Rig:
         """Send a pose or joint state of ``source``, and wait until the node has it: before an
         image, for example.
         """
-        account = self.node._poses.accounts[source]
+        account = self.node._samples.accounts[source]
         before = account.received
         self.publish(topic, message)
         self.until(lambda: account.received > before, what=f"a message of {source}")

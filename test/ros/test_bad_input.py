@@ -114,7 +114,7 @@ def test_a_bad_pose_is_refused_and_counted_and_the_frame_goes_out_masked(rig, ca
     robot.activate()
     robot.publish("/ee_pose", spoiled_pose(case))
     robot.until(
-        lambda: sum(robot.node._poses.accounts["arm"].refused.values()) == 1, what="the refusal"
+        lambda: sum(robot.node._samples.accounts["arm"].refused.values()) == 1, what="the refusal"
     )
     robot.publish("/wrist/image", image_message(STAMP_NS))
     assert not robot.tester.layout.split(robot.frame(STAMP_NS).tokens)["arm/pose"].any()

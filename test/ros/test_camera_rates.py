@@ -10,8 +10,8 @@ import pytest
 from test.waiting import wait_until
 from vit_perception.pipeline.worker import EncoderWorker
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.pose_wait import PoseInputs
 from vit_perception.streams.recorded_groups import ImageGroups
+from vit_perception.streams.sample_inputs import SampleInputs
 
 MS = 1_000_000
 START_NS = 10_000_000_000
@@ -151,7 +151,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
     with changed:
         for stamp_ms in (60, 75, 90):
             sync.add("b", START_NS + stamp_ms * MS, f"b{stamp_ms}", time.monotonic_ns())
-    worker.start(Opened, sync, PoseInputs([], changed))
+    worker.start(Opened, sync, SampleInputs([], changed))
     with changed:
         arrived_ns = time.monotonic_ns()
         sync.add("a", START_NS + 100 * MS, "a100", arrived_ns)

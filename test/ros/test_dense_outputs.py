@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import yaml
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from torch.nn import functional
 from vision_msgs.msg import VisionInfo
@@ -13,8 +14,12 @@ from test.pipeline.test_pipeline_dense import open_pipeline, reference
 from test.ros.conftest import MILLISECOND_NS, image_message
 from vit_perception.config.reading import all_parameters
 from vit_perception.config.settings import ModelSettings
-from vit_perception.image.decode import stamp_ns_of
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_sources import BagSource
+from vit_perception.recordings.reader import BagReader
+from vit_perception.recordings.writer import BagWriter
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
+from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
 
 STAMP_NS = 5_000_000_000
@@ -111,7 +116,24 @@ def test_segmentation_comes_with_its_latched_info(rig, tmp_path):
     assert info.database_location == "/vit_encoder/layout#dense.labels"
     assert info.method == robot.tester.layout.model
     assert robot.tester.layout.dense.labels == ("wall", "floor", "can")
+    embedded = embedded_of(pipeline, image, tmp_path)
+    assert bytes(embedded["wrist/segmentation"].data) == bytes(found.data)
+    assert embedded["wrist/segmentation"].encoding == found.encoding
+    assert embedded["wrist/segmentation"].header.stamp.sec == found.header.stamp.sec
+    assert embedded["wrist/segmentation_info"].method == info.method
+    assert embedded["wrist/segmentation_info"].database_location == info.database_location
     pipeline.close()
+
+
+def embedded_of(pipeline, image, folder) -> dict:
+    """The last message of each topic that `embed` writes for a bag of ``image``."""
+    with BagWriter(folder / "bag") as bag:
+        bag.write("/wrist", "sensor_msgs/msg/Image", serialize_message(image), STAMP_NS)
+    options = EmbedOptions("mcap", features=("tokens", "dense"))
+    embed(pipeline, [BagSource(folder / "bag", "/wrist")], folder / "out", options)
+    with BagReader(folder / "out") as bag:
+        messages = bag.messages(bag.topics)
+        return {topic.removeprefix("/vit_encoder/"): message for topic, _, message in messages}
 
 
 def test_off_there_is_no_such_topic(rig, depth):

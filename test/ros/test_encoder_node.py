@@ -20,7 +20,7 @@ from vit_perception.config.settings import (
 )
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.tokens.fuse_cross_attention import CrossAttention
-from vit_perception.wire.records import PoseAtImage, TokenGroup, TokenSequence
+from vit_perception.wire.records import SampleAtImage, TokenGroup, TokenSequence
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 STAMP_NS = 5_000_000_000
@@ -260,7 +260,7 @@ def test_pipeline_requires_poses_by_policy(tiny_checkpoint):
     pipeline = pipeline_of(tiny_checkpoint, ["wrist"], [ARM_SETTINGS])
     prepared = pipeline.prepare({"wrist": image_message(STAMP_NS)})
     result = pipeline.assemble(
-        prepared, pipeline.encode(prepared), {"arm": PoseAtImage(None, "missing", None)}
+        prepared, pipeline.encode(prepared), {"arm": SampleAtImage(None, "missing", None)}
     )
     assert not result.sequence.mask[-1] and result.sequence.mask[:-1].all()
     pipeline.close()

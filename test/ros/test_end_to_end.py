@@ -159,7 +159,7 @@ def test_features_stamps_and_poses_equal_the_pipelines_own_on_the_same_bag(live,
                 continue
             compared += 1
             np.testing.assert_array_equal(frame.tokens, result.sequence.tokens)
-            pose, truth = frame.poses["arm"], result.poses["arm"].pose
+            pose, truth = frame.poses["arm"], result.poses["arm"].value
             assert (pose.header.stamp.sec, pose.header.stamp.nanosec) == divmod(
                 result.stamp_ns, 1_000_000_000
             )

@@ -16,7 +16,7 @@ GOOD_NS = FIRST_NS + 10 * COUNT
 def test_a_flood_of_bad_images_and_poses_is_counted_and_the_next_frame_goes_out(rig):
     robot = rig(**ARM, poses__arm__wait_s=0.0)
     robot.activate()
-    images, poses = robot.node._sync.accounts["wrist"], robot.node._poses.accounts["arm"]
+    images, poses = robot.node._sync.accounts["wrist"], robot.node._samples.accounts["arm"]
     send = {}
     for topic, kind in (("/wrist/image", Image), ("/ee_pose", PoseStamped)):
         send[topic] = robot.tester.create_publisher(kind, topic, 100)
@@ -57,4 +57,4 @@ def test_a_flood_of_bad_images_and_poses_is_counted_and_the_next_frame_goes_out(
     )
     figures = robot.diagnostic("arm arm")
     assert figures["refused.quaternion"] == str(COUNT // 2) and figures["interpolated"] == "1"
-    assert len(robot.node._poses._body.streams["arm"]._history) == COUNT // 2 + 1
+    assert len(robot.node._samples._streams.by_name["arm"].history) == COUNT // 2 + 1

@@ -90,7 +90,7 @@ def test_policies_and_waits_change_while_it_runs(rig):
     robot.publish("/wrist/image", image_message(STAMP_NS + 20 * MILLISECOND_NS))
     robot.accounts("wrist", received=2, dropped__pose_missing=1)
     robot.publish("/ee_pose", stamped_pose(STAMP_NS))
-    robot.until(lambda: robot.node._poses.accounts["arm"].received)
+    robot.until(lambda: robot.node._samples.accounts["arm"].received)
     assert mask_of(shown(robot, 3).tokens)[-1]  # 30 ms old, held
     assert set_to(robot, poses__arm__max_skew_s=0.005, poses__policy="mask").successful
     assert not mask_of(shown(robot, 4).tokens)[-1]

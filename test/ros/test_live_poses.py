@@ -63,7 +63,7 @@ def test_twenty_runs_with_poses_0_to_30_ms_late(rig):
         sent = robot.until(
             lambda f=robot.frame(stamp_ns): f.poses.get("arm"), what="pose_at_image"
         ).pose
-        truth = bag.lookup(stamp_ns, 50_000_000).pose
+        truth = bag.lookup(stamp_ns, 50_000_000).value
         assert sent.position.x == truth.position_m[0]
         assert [getattr(sent.orientation, a) for a in "xyzw"] == truth.quaternion_xyzw.tolist()
     thread.join()

@@ -83,7 +83,7 @@ def test_the_node_survives_malformed_images_and_accounts_for_each(rig, transport
 def test_the_node_survives_malformed_poses_and_counts_each(rig):
     robot = rig(**ARM)
     robot.activate()
-    account = robot.node._poses.accounts["arm"]
+    account = robot.node._samples.accounts["arm"]
     sent = 0
 
     @settings(

@@ -166,7 +166,7 @@ def test_a_missing_pose_says_how_far_the_nearest_was_and_that_the_clocks_differ(
         robot.feel("/ee_pose", stamped_pose(again.stamp_ns + off_ns))
         robot.publish("/wrist/image", image_message(again.stamp_ns))
         robot.frame(again.stamp_ns)
-        return not robot.node._poses.accounts["arm"].silent
+        return not robot.node._samples.accounts["arm"].silent
 
     again.stamp_ns = 10_000 * S
     robot.until(again, what="a fresh pose")

@@ -92,9 +92,8 @@ def test_without_one_of_the_joints_the_state_is_masked_or_the_frame_dropped(rig,
         assert list(np.flatnonzero(~mask_of(frame.tokens))) == [17] and not frame.states
     else:
         robot.accounts("wrist", received=1, dropped__state_missing=1, published=0)
-        assert (
-            "no joints of body (gripper; there is no usable one at all)" in capfd.readouterr().err
-        )
+        said = "no joint state of body (gripper; there is no usable one at all)"
+        assert said in capfd.readouterr().err
     robot.until(
         lambda: any(
             s.name.endswith("state body") and "gripper" in s.message and s.level == b"\x01"
@@ -116,8 +115,8 @@ def test_bad_joint_states_are_refused_counted_and_said_and_another_drivers_are_n
     bad[2].velocity = []
     for message in bad:
         robot.publish("/joint_states", message)
-    robot.until(lambda: robot.node._poses.accounts["body"].received == 4, what="all four")
-    assert robot.node._poses.accounts["body"].refused == {
+    robot.until(lambda: robot.node._samples.accounts["body"].received == 4, what="all four")
+    assert robot.node._samples.accounts["body"].refused == {
         "nan": 1,
         "stamp": 1,
         "length": 1,

@@ -217,11 +217,11 @@ def test_states_of_a_bag_equal_what_the_node_published(live, bag, tiny_checkpoin
         assert row["body.state_status"] == STATUS[k]
         if STATUS[k]:
             expected = states[BEGIN_NS + k * STEP_NS]
-            np.testing.assert_array_equal(found.state.numbers, expected)
+            np.testing.assert_array_equal(found.value.numbers, expected)
             np.testing.assert_allclose(expected[0], shoulder_at(50 * k), atol=1e-9)
             np.testing.assert_array_equal(row["body.state"], expected)
         else:
-            assert found.state is None and np.isnan(row["body.state"]).all()
+            assert found.value is None and np.isnan(row["body.state"]).all()
     assert len(frames) == FRAMES
     samples_ms = np.arange(-40, 50 * FRAMES + 40, 7)
     around = [

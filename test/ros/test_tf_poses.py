@@ -185,12 +185,12 @@ def test_two_half_turns_are_slerped(rig):
     fixed.sendTransform(moved("flange", "tool0", 0, 0.0))
     half = np.sqrt(0.5)
     moving.sendTransform(moved("base_link", "flange", STAMP_NS - 10**7, 0.0))
-    arms = robot.node._poses.accounts
+    arms = robot.node._samples.accounts
     robot.until(lambda: arms["arm"].received == 1, what="a sample")
     moving.sendTransform(
         moved("base_link", "flange", STAMP_NS + 10**7, 1.0, quaternion=(0.0, 0.0, half, half))
     )
-    robot.until(lambda: robot.node._poses.accounts["arm"].received == 2, what="two samples")
+    robot.until(lambda: robot.node._samples.accounts["arm"].received == 2, what="two samples")
     robot.publish("/wrist/image", image_message(STAMP_NS))
     frame = robot.frame(STAMP_NS)
     pose = robot.until(lambda: frame.poses.get("arm")).pose

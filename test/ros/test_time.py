@@ -70,7 +70,7 @@ def test_a_clock_that_steps_back_and_forward_loses_no_frame_uncounted(rig):
         for arm, x_m in (("left_arm", ms / 1000), ("right_arm", -ms / 1000)):
             robot.publish(f"/{arm}/pose", stamped_pose(at(ms), x_m=x_m))
         robot.until(
-            lambda: all(a.received == index + 1 for a in robot.node._poses.accounts.values())
+            lambda: all(a.received == index + 1 for a in robot.node._samples.accounts.values())
         )
         if reason:
             robot.publish("/wrist/image", image_message(at(ms)))
@@ -106,7 +106,7 @@ def test_poses_slower_than_the_camera_are_interpolated_and_skew_is_told_for_each
         robot.publish("/left_arm/pose", stamped_pose(at(ms), x_m=ms / 1000))
     for ms in range(-40, 400, 40):
         robot.publish("/right_arm/pose", stamped_pose(at(ms), x_m=ms / 500))
-    robot.until(lambda: [a.received for a in robot.node._poses.accounts.values()] == [5, 11])
+    robot.until(lambda: [a.received for a in robot.node._samples.accounts.values()] == [5, 11])
     for ms in range(0, 300, 20):
         frame = show(robot, at(ms))
         robot.until(lambda: len(frame.poses) == 2)
@@ -128,7 +128,7 @@ def test_an_arm_that_stops_is_held_then_masked_while_the_other_goes_on_and_comes
         if not stopped:
             robot.publish("/left_arm/pose", stamped_pose(at(ms)))
         wanted = [index + 1 - max(0, min(index - 3, 5)), index + 1]
-        robot.until(lambda: [a.received for a in robot.node._poses.accounts.values()] == wanted)
+        robot.until(lambda: [a.received for a in robot.node._samples.accounts.values()] == wanted)
         masks.append(mask_of(show(robot, at(ms)).tokens)[-2:].tolist())
         expected.append([not stopped or ms <= 75 + 50, True])
     assert masks == expected and [False, True] in masks

@@ -11,9 +11,9 @@ from test.ros.conftest import MILLISECOND_NS, image_message
 from test.waiting import HANG_S
 from vit_perception.config.settings import PoseSettings
 from vit_perception.engines.engine import Engine
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros import outputs
 from vit_perception.ros import views as view_thread
+from vit_perception.wire.stamps import stamp_ns_of
 
 STAMP_NS = 5_000_000_000
 ARM = {"pose_names": ["arm"], "poses.arm.topic": "/ee_pose", "poses.arm.frame_id": "base_link"}

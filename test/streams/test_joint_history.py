@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from vit_perception.config.settings import BadSetting, PoseSettings, StateSettings
-from vit_perception.streams.bodies import BodyStreams
 from vit_perception.streams.joint_history import JointSamples, StateHistory, joint_samples_of
+from vit_perception.streams.source_streams import SourceStreams
+from vit_perception.tokens.joints import JointSource
+from vit_perception.tokens.pose import PoseSource
 from vit_perception.tokens.tokenizer import make_state_tokenizer
 from vit_perception.wire.records import BadInput
 
@@ -43,8 +45,8 @@ def test_positions_then_velocities_in_the_order_of_the_settings():
         )
     )
     found = history.lookup(START, SKEW)
-    assert found.state.numbers.tolist() == [1, 2, 3, 10, 20, 30] and found.status == "interpolated"
-    assert found.skew_ns == 0 and found.state.stamp_ns == START
+    assert found.value.numbers.tolist() == [1, 2, 3, 10, 20, 30] and found.status == "interpolated"
+    assert found.skew_ns == 0 and found.value.stamp_ns == START
 
 
 def test_joints_of_two_drivers_are_interpolated_each_between_its_own_samples():
@@ -57,19 +59,19 @@ def test_joints_of_two_drivers_are_interpolated_each_between_its_own_samples():
     ):
         history.add(joint_samples_of(message(START + ms * MS, **joints), STATE))
     found = history.lookup(START + 5 * MS, SKEW)
-    np.testing.assert_allclose(found.state.numbers, [0.5, 1.0, 2.5, 1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(found.value.numbers, [0.5, 1.0, 2.5, 1, 0, 0], atol=1e-12)
     assert (found.status, found.skew_ns) == ("interpolated", 15 * MS)
     assert history.covers(START + 10 * MS) and not history.covers(START + 11 * MS)
     held = history.lookup(START + 15 * MS, SKEW)
     assert (held.status, held.skew_ns) == ("held", 5 * MS)
-    assert held.state.numbers.tolist()[:2] == [1, 2]
+    assert held.value.numbers.tolist()[:2] == [1, 2]
 
 
 def test_a_joint_that_never_came_is_named():
     history = StateHistory(STATE)
     history.add(joint_samples_of(message(shoulder=(1, 0), elbow=(2, 0)), STATE))
     found = history.lookup(START, SKEW)
-    assert (found.state, found.status, found.skew_ns, found.lacking) == (
+    assert (found.value, found.status, found.skew_ns, found.lacking) == (
         None,
         "missing",
         None,
@@ -78,15 +80,15 @@ def test_a_joint_that_never_came_is_named():
 
 
 def test_a_loop_forgets_the_pass_before():
-    body = BodyStreams((), (STATE,))
+    body = SourceStreams([JointSource(STATE)])
     whole = dict.fromkeys(JOINTS, (1.0, 0.0))
     for ms in range(0, 3000, 10):
         body.add("/joint_states", message(START + ms * MS, **whole))
     body.forget_after(START + 500 * MS)
-    assert body.at(START + 500 * MS).states["body"].status == "missing"
+    assert body.at(START + 500 * MS)["body"].status == "missing"
     body.add("/joint_states", message(START + 500 * MS, **whole))
     body.forget_after(START + 500 * MS)  # the joints' own jump came first
-    assert body.at(START + 500 * MS).states["body"].status == "interpolated"
+    assert body.at(START + 500 * MS)["body"].status == "interpolated"
 
 
 def changed(given, **fields):
@@ -126,19 +128,19 @@ def test_what_cannot_be_used_is_refused_by_name(given, reason, words):
 
 
 def test_another_drivers_message_is_no_fault_to_a_bag():
-    body = BodyStreams(
-        (
-            PoseSettings("arm", "/pose", "base"),
-            PoseSettings("tf", "", source="tf", base_frame="a", ee_frame="b"),
-        ),
-        (STATE,),
+    body = SourceStreams(
+        [
+            PoseSource(PoseSettings("arm", "/pose", "base")),
+            PoseSource(PoseSettings("tf", "", source="tf", base_frame="a", ee_frame="b")),
+            JointSource(STATE),
+        ]
     )
-    assert sorted(body.topics) == ["/joint_states", "/pose"]
+    assert sorted(body.by_topic) == ["/joint_states", "/pose"]
     body.add("/joint_states", message(wheel=(1, 1)))
     with pytest.raises(BadInput, match="nan"):
         body.add("/joint_states", message(elbow=(math.nan, 1)))
     found = body.at(START)
-    assert sorted(found.poses) == ["arm", "tf"] and sorted(found.states) == ["body"]
+    assert sorted(found) == ["arm", "body", "tf"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -160,10 +162,10 @@ def test_any_arrival_order_gives_what_numpy_interpolates(arrivals, at_ms):
         for joint, times in seen.items()
         if not times or min(abs(at_ms - ms) for ms in times) > 50
     }
-    assert set(found.lacking) == far and (found.state is None) == bool(far)
-    if found.state is not None:
+    assert set(found.lacking) == far and (found.value is None) == bool(far)
+    if found.value is not None:
         expected = [np.interp(at_ms, seen[j], seen[j]) / 100 for j in JOINTS]
-        np.testing.assert_allclose(found.state.numbers[:3], expected, atol=1e-9)
+        np.testing.assert_allclose(found.value.numbers[:3], expected, atol=1e-9)
 
 
 def test_the_fourier_token_follows_the_documented_formula():
@@ -209,7 +211,7 @@ def test_a_joint_that_wraps_is_held_and_not_led_through_zero(fraction, expected)
     for stamp_ns, angle in ((10**9, 3.1), (10**9 + 20_000_000, -3.1)):
         history.add(JointSamples(stamp_ns, "", {"j1": (angle,)}))
     found = history.lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
-    assert found.status == "held" and found.state.numbers.tolist() == [expected]
+    assert found.status == "held" and found.value.numbers.tolist() == [expected]
 
 
 def test_a_message_of_thousands_of_names_is_refused_before_they_are_read():
@@ -248,26 +250,26 @@ def endless(before, after, continuous=("j1", "j2"), fields=("position",)):
 )
 def test_a_continuous_joint_goes_the_shorter_way_across_the_wrap(before, after, fraction, expected):
     found = endless((before,), (after,)).lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
-    assert found.status == "interpolated" and found.state.numbers[0] == pytest.approx(
+    assert found.status == "interpolated" and found.value.numbers[0] == pytest.approx(
         expected, abs=1e-9
     )
-    assert -math.pi < found.state.numbers[0] <= math.pi
+    assert -math.pi < found.value.numbers[0] <= math.pi
 
 
 def test_the_other_joint_and_velocities_are_none_that_wrap():
     history = endless((3.1, -9.0), (-3.1, 9.0), ("j1",), fields=("position", "velocity"))
     found = history.lookup(10**9 + 5_000_000, 50_000_000)
-    assert found.status == "held" and found.state.numbers.tolist()[1:] == [3.1, -4.5, -9.0]
+    assert found.status == "held" and found.value.numbers.tolist()[1:] == [3.1, -4.5, -9.0]
     only_velocity = endless((9.0,), (-9.0,), fields=("velocity",)).lookup(
         10**9 + 5_000_000, 50_000_000
     )
-    assert only_velocity.state.numbers.tolist() == [4.5, 4.5]
+    assert only_velocity.value.numbers.tolist() == [4.5, 4.5]
 
 
 @given(before=st.floats(-100, 100), after=st.floats(-100, 100), fraction=st.floats(0, 1))
 def test_a_continuous_joint_never_turns_by_more_than_half_a_turn(before, after, fraction):
     found = endless((before,), (after,)).lookup(10**9 + round(fraction * 20_000_000), 50_000_000)
-    angle = found.state.numbers[0]
+    angle = found.value.numbers[0]
     assert -math.pi < angle <= math.pi
     ends = [abs(math.remainder(angle - end, 2 * math.pi)) for end in (before, after)]
     assert sum(ends) == pytest.approx(abs(math.remainder(after - before, 2 * math.pi)), abs=1e-9)

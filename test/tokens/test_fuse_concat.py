@@ -10,7 +10,8 @@ from vit_perception.wire.records import TokenGroup, TokenSequence
 
 
 def group(kind: str, source: str, rows: list[list[float]], valid: bool = True) -> TokenGroup:
-    return TokenGroup(kind, source, np.array(rows, np.float32), valid)
+    tokens = np.array(rows, np.float32)
+    return TokenGroup(kind, source, tokens, valid, embedded=kind != "patch")
 
 
 def sequence(wrist: bool = True, left: bool = True) -> TokenSequence:

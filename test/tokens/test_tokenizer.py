@@ -59,7 +59,7 @@ def test_fourier_follows_the_documented_formula(width):
         wavelength = 8 * (0.02 / 8) ** (k / (octaves - 1)) if octaves > 1 else 8
         angle = 2 * math.pi * numbers[j] / wavelength
         expected += [math.sqrt(2) * math.cos(angle), math.sqrt(2) * math.sin(angle)]
-    token = make_tokenizer("fourier", width).tokens(pose)
+    token = make_tokenizer("fourier", width).encode(pose_numbers(pose))
     assert token.shape == (1, width) and token.dtype == np.float32
     np.testing.assert_allclose(token[0], expected[:width], atol=1e-6)
     assert width % 2 or np.sqrt(np.mean(token**2)) == pytest.approx(1, abs=1e-6)
@@ -69,7 +69,7 @@ def test_fourier_pins_its_values():
     """A policy is trained on these numbers: a change of the formula is a break of the wire
     format.
     """
-    token = make_tokenizer("fourier", 36).tokens(pose_at(1, 0.5, 90))[0]
+    token = make_tokenizer("fourier", 36).encode(pose_numbers(pose_at(1, 0.5, 90)))[0]
     # x = 0.5 m at the wavelength 8 m: sqrt(2) * (cos, sin)(pi / 8); and 25 whole turns at 2 cm.
     np.testing.assert_allclose(token[:2], [1.3065630, 0.5411961], atol=1e-6)
     np.testing.assert_allclose(token[18:20], [1.4142135, 0], atol=1e-5)
@@ -82,19 +82,22 @@ def test_a_fourier_token_is_never_all_zero(width):
     """An all-zero row is a missing token on the wire; at the origin every sine is zero."""
     tokenizer = make_tokenizer("fourier", width)
     for seed in range(50):
-        assert tokenizer.tokens(random_pose(seed)).any()
-    assert tokenizer.tokens(
-        Pose(np.array([2.0, 2.0, 2.0]), np.array([0.0, 0, 0, 1]), 1, "base")
+        assert tokenizer.encode(pose_numbers(random_pose(seed))).any()
+    assert tokenizer.encode(
+        pose_numbers(Pose(np.array([2.0, 2.0, 2.0]), np.array([0.0, 0, 0, 1]), 1, "base"))
     ).any()
-    assert tokenizer.tokens(Pose(np.zeros(3), np.array([0.0, 0, 0, 1]), 1, "base")).any()
+    assert tokenizer.encode(
+        pose_numbers(Pose(np.zeros(3), np.array([0.0, 0, 0, 1]), 1, "base"))
+    ).any()
 
 
 def test_fourier_tokens_tell_poses_apart():
     """1 mm and 0.1 degree move the token, and the further away the pose, the further the token."""
     tokenizer = make_tokenizer("fourier", 384)
-    origin = tokenizer.tokens(pose_at(1, 0.3, 20))
+    origin = tokenizer.encode(pose_numbers(pose_at(1, 0.3, 20)))
     near, turned, far = (
-        tokenizer.tokens(pose_at(1, *at)) for at in ((0.301, 20), (0.3, 20.1), (0.4, 20))
+        tokenizer.encode(pose_numbers(pose_at(1, *at)))
+        for at in ((0.301, 20), (0.3, 20.1), (0.4, 20))
     )
     assert 0.1 < np.linalg.norm(near - origin) < np.linalg.norm(far - origin)
     assert np.linalg.norm(turned - origin) > 0.1
@@ -134,7 +137,7 @@ def test_learned_tokens_are_those_of_torch_modules(kind, normalised, tmp_path):
             expected = reference_module(kind, tensors)(
                 torch.tensor(numbers, dtype=torch.float32)[None]
             ).numpy()
-        token = tokenizer.tokens(pose)
+        token = tokenizer.encode(pose_numbers(pose))
         assert token.shape == (1, WIDTH) and token.dtype == np.float32
         np.testing.assert_allclose(token, expected, atol=2e-5)
     assert (tokenizer.kind, tokenizer.width) == (kind, WIDTH)
@@ -220,7 +223,7 @@ def test_a_token_costs_little(kind, tmp_path):
     times_s, module_times_s = [], []
     for _ in range(200):
         start_s = time.perf_counter()
-        tokenizer.tokens(pose)
+        tokenizer.encode(pose_numbers(pose))
         times_s.append(time.perf_counter() - start_s)
         start_s = time.perf_counter()
         module(torch.tensor(pose_numbers(pose), dtype=torch.float32)[None])

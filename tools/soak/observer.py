@@ -18,10 +18,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from tools.soak.processes import resident_mb
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.diagnostics import parse_accounts
 from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.stamps import stamp_ns_of
 
 # By how much the time jumps: ages are known whatever clock a stamp is of.
 JUMP_NS = 100_000_000_000

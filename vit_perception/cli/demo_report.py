@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vit_perception.files.atomic import write_whole
-from vit_perception.image.decode import decode_compressed, stamp_ns_of
+from vit_perception.image.decode import decode_compressed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.wire.stamps import stamp_ns_of
 
 IMAGE_TYPE, POSE_TYPE = "sensor_msgs/msg/CompressedImage", "geometry_msgs/msg/PoseStamped"
 ROWS = 6

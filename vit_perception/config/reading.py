@@ -65,7 +65,7 @@ def read_settings(value_of: ValueOf) -> EncoderSettings:
         )
         for group, names in read_names(value_of).items()
     }
-    sections = {
+    sections: dict[str, Any] = {
         field: section(**_values(parameters_of(section), value_of))
         for field, section in _sections().items()
     }

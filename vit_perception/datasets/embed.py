@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.config.parameter_files import DEFAULT_NODE
+from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.embed_columns import (
     COLUMNS_VERSION,
     DEFAULT_FEATURES,
+    DENSE,
     FEATURES,
     FrameColumns,
 )
@@ -47,10 +49,11 @@ class EmbedOptions:
     def __post_init__(self):
         if self.file_format not in FORMATS:
             raise InvalidValue(f"--format is {self.file_format!r}; accepted: {', '.join(FORMATS)}")
-        unknown = sorted(set(self.features) - set(FEATURES))
+        accepted = (*FEATURES, DENSE) if self.file_format == "mcap" else FEATURES
+        unknown = sorted(set(self.features) - set(accepted))
         if unknown:
             raise InvalidValue(
-                f"--features has {', '.join(unknown)}; accepted: {', '.join(FEATURES)}"
+                f"--features has {', '.join(unknown)}; accepted: {', '.join(accepted)}"
             )
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
             name, value = (
@@ -62,7 +65,7 @@ class EmbedOptions:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The features that are written; a bag has all of the node's topics."""
+        """The features that are written; a bag has all of the node's topics but the dense ones."""
         return self.features or (FEATURES if self.file_format == "mcap" else DEFAULT_FEATURES)
 
 
@@ -81,6 +84,8 @@ def embed(
     OSError where the disk is full: then what is finished stays, and the same call goes on from
     there.
     """
+    if DENSE in options.chosen and pipeline.dense is None:
+        raise BadSetting("dense.enabled", False, "true, for --features dense")
     journal = Journal(out, run_of(pipeline, sources, options))
     try:
         if journal.complete:
@@ -147,9 +152,7 @@ class _Run:
             for layout in entry.layouts
         }
         self._columns = FrameColumns(pipeline, options.chosen)
-        self._messages = OutputMessages(
-            options.node, pipeline.settings, self._columns.classified, options.chosen
-        )
+        self._messages = OutputMessages(options.node, options.chosen)
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
@@ -195,7 +198,10 @@ class _Run:
         self._tracker.update(result)
         layout_id = self._tracker.layout.layout_id
         if layout_id not in self._layouts:
-            entry.layouts.append({"layout_id": layout_id, **asdict(self._tracker.layout)})
+            fields = asdict(self._tracker.layout)
+            if not fields["sources"]:
+                del fields["sources"]  # manifests without other sources stay as they were
+            entry.layouts.append({"layout_id": layout_id, **fields})
             self._layouts[layout_id] = self._tracker.layout
         # A source begins an episode of its own, whatever its first frame says.
         if self._last_stamp_ns and (
@@ -219,7 +225,12 @@ class _Run:
 
     def _new_shard(self) -> Shard:
         if self._options.file_format == "mcap":
-            return BagShard(self._messages, self._journal.out, self._name.removesuffix(".mcap"))
+            return BagShard(
+                messages=self._messages,
+                folder=self._journal.out,
+                name=self._name.removesuffix(".mcap"),
+                dense=self._pipeline.dense_values if self._pipeline.dense else None,
+            )
         return ColumnShard(self._columns, self._options.file_format)
 
     @property

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.records import CameraResult, FrameResult, PoseAtImage, StateAtImage
+from vit_perception.wire.layout import LayoutSource
+from vit_perception.wire.records import CameraResult, FrameResult, SampleAtImage
 from vit_perception.wire.tensors import TensorFields, encode_tensor
 
 # Add one where a column gets another name, shape, dtype or meaning, or comes or goes, also one of a
 # source's own: a run that another version began is then not gone on with. Version 1 did not say so.
 COLUMNS_VERSION = 2
 FEATURES = ("tokens", "embedding", "cls", "patch")
+# Depth or segmentation, the node's messages: a bag alone has them.
+DENSE = "dense"
 # Patch and CLS tokens are rows of the sequence: a column of their own would double what is stored.
 DEFAULT_FEATURES = ("tokens", "embedding", "cls")
 STATUS = ("missing", "held", "interpolated")
 NO_CLASS, NO_SKEW_NS = -1, -1
 
-Columns = dict[str, np.ndarray]
+Columns = dict[str, Any]  # arrays and numpy's numbers
 
 
 def as_sent(tensor: np.ndarray, dtype: str) -> np.ndarray:
@@ -41,24 +44,17 @@ class FrameColumns:
         self._dtype = settings.output.dtype
         self._width = pipeline.width
         self._patches = pipeline.grid[0] * pipeline.grid[1]
+        layout = pipeline.layout()
         self._labels = {
-            c.name: {label: k for k, label in enumerate(labels)}
-            for c, labels in zip(
-                settings.cameras, (layout.labels for layout in pipeline.layout().cameras)
-            )
-            if labels
+            camera.name: {label: k for k, label in enumerate(camera.labels)}
+            for camera in layout.cameras
+            if camera.labels
         }
         self._top_k = {
             name: min(settings.output.top_k, len(labels)) for name, labels in self._labels.items()
         }
         self._cameras = [c.name for c in settings.cameras]
-        self._arms = [p.name for p in settings.poses]
-        self._states = {s.name: len(s.joints) * len(s.fields) for s in settings.states}
-
-    @property
-    def classified(self) -> set[str]:
-        """The cameras that have classes."""
-        return set(self._labels)
+        self._samples = layout.samples
 
     def of(self, result: FrameResult, extras: dict[str, Any]) -> Columns:
         """The columns of one frame, without a leading axis; ``extras`` (the source's own) come
@@ -71,20 +67,8 @@ class FrameColumns:
             columns["embedding"] = as_sent(result.embedding[None], self._dtype)[0]
         for name in self._cameras:
             columns |= self._of_camera(name, result.cameras.get(name))
-        for name in self._arms:
-            pose = result.poses[name].pose
-            columns |= self._of_body(
-                name,
-                "pose",
-                result.poses[name],
-                7,
-                None if pose is None else np.concatenate([pose.position_m, pose.quaternion_xyzw]),
-            )
-        for name, width in self._states.items():
-            state = result.states[name].state
-            columns |= self._of_body(
-                name, "state", result.states[name], width, state and state.numbers
-            )
+        for source in self._samples:
+            columns |= self._of_sample(source, result.samples[source.name])
         return columns | {name: np.asarray(value) for name, value in extras.items()}
 
     def _of_camera(self, name: str, camera: CameraResult | None) -> Columns:
@@ -109,17 +93,16 @@ class FrameColumns:
         return {f"{name}.class_index": indices, f"{name}.score": scores}
 
     @staticmethod
-    def _of_body(
-        name: str,
-        kind: str,
-        found: PoseAtImage | StateAtImage,
-        width: int,
-        numbers: np.ndarray | None,
-    ) -> Columns:
-        """A missing pose or state is NaN."""
-        values = np.full(width, np.nan) if numbers is None else np.asarray(numbers, np.float64)
+    def _of_sample(source: LayoutSource, found: SampleAtImage[Any]) -> Columns:
+        """A missing sample is NaN."""
+        values = np.full(source.count, np.nan)
+        if found.value is not None:
+            values = np.asarray(found.value.numbers, np.float64)
+        column = f"{source.name}.{source.kind}"
         return {
-            f"{name}.{kind}": values,
-            f"{name}.{kind}_status": np.int8(STATUS.index(found.status)),
-            f"{name}.skew_ns": np.int64(NO_SKEW_NS if found.skew_ns is None else found.skew_ns),
+            column: values,
+            f"{column}_status": np.int8(STATUS.index(found.status)),
+            f"{source.name}.skew_ns": np.int64(
+                NO_SKEW_NS if found.skew_ns is None else found.skew_ns
+            ),
         }

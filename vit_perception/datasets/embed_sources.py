@@ -20,16 +20,15 @@ from vit_perception.image.picture_files import (
 )
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
+from vit_perception.tokens.source import sampled
 from vit_perception.wire.records import (
+    MISSING,
     NANOSECONDS_PER_SECOND,
     BadInput,
     FrameResult,
-    PoseAtImage,
-    StateAtImage,
 )
 
 LONGEST_PERIOD_S = 86400.0
-NO_POSE, NO_STATE = PoseAtImage(None, "missing", None), StateAtImage(None, "missing", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,11 +180,7 @@ def encode_images(
         return dropped
     output = pipeline.encode(prepared)
     try:
-        return pipeline.assemble(
-            prepared,
-            output,
-            {arm.name: NO_POSE for arm in pipeline.settings.poses},
-            {state.name: NO_STATE for state in pipeline.settings.states},
-        )
+        nothing = {source.name: MISSING for source in sampled(pipeline.sources)}
+        return pipeline.assemble(prepared, output, nothing)
     except BadInput as error:
         return Dropped(error.reason, f"{name}: {error}")

@@ -8,25 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit_perception.config.offline_settings import IMAGE_TYPES, POSE_TYPE
 from vit_perception.config.settings import BadSetting
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.pipeline.pipeline import Pipeline, Prepared
 from vit_perception.recordings.reader import BagReader, Undecodable
-from vit_perception.streams.bodies import BodyStreams
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
+from vit_perception.streams.source_streams import SourceStreams
+from vit_perception.tokens.source import sampled
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
+from vit_perception.wire.stamps import stamp_ns_of
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
-LATEST_BODY_NS = NANOSECONDS_PER_SECOND // 2
+LATEST_SAMPLE_NS = NANOSECONDS_PER_SECOND // 2
 # Times of recording may hardly advance: what groups may take that wait for poses and joints, and
 # how many.
 MOST_READY_BYTES = 192 << 20
 MOST_READY = 1000
-
-STATE_TYPE = "sensor_msgs/msg/JointState"
-IMAGE_TYPE_OF = {transport: kind for kind, transport in IMAGE_TYPES.items()}
 
 WHY_NOT_GROUPED = {
     "unmatched": "nothing from the other cameras near it",
@@ -148,19 +145,18 @@ class _Replay:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._cameras: dict[str, list[str]] = {}
-        self._types: dict[str, str] = {state.topic: STATE_TYPE for state in settings.states}
+        self._types: dict[str, str] = {}
         for camera in settings.cameras:
             self._cameras.setdefault(camera.topic, []).append(camera.name)
-            self._types[camera.topic] = IMAGE_TYPE_OF[camera.transport]
-        for arm in settings.poses:
-            if arm.source == "tf":
+        for source in pipeline.sources:
+            if source.topic is None:
                 raise BadSetting(
-                    f"poses.{arm.name}.source",
-                    arm.source,
+                    f"{source.group}.{source.name}.source",
+                    "tf",
                     "topic, for a bag: the topic of its PoseStamped messages",
                 )
-            self._types[arm.topic] = POSE_TYPE
-        self._body = BodyStreams(settings.poses, settings.states, keep_s=MOST_KEPT_S)
+            self._types[source.topic] = source.message_type
+        self._samples = SourceStreams(sampled(pipeline.sources), keep_s=MOST_KEPT_S)
         self._groups = ImageGroups(
             [c.name for c in settings.cameras],
             round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
@@ -195,13 +191,13 @@ class _Replay:
                     self._skips.add(topic, "undecodable", message.text)
                 continue
             try:
-                if topic in self._body.topics:
-                    self._body.add(topic, message)
+                if topic in self._samples.by_topic:
+                    self._samples.add(topic, message)
                 else:
                     stamp_ns = stamp_ns_of(message.header)
                     if stamp_ns < newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
                         yield from self._finish(recorded_ns)
-                        self._body.forget_after(stamp_ns)
+                        self._samples.forget_after(stamp_ns)
                         newest_ns.clear()
                     newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
                     for camera in self._cameras[topic]:
@@ -256,8 +252,8 @@ class _Replay:
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         yield from self._dropped(recorded_ns)
         while self._ready and (
-            self._body.covers(self._ready[0].latest_ns)
-            or recorded_ns > self._ready[0].decided_ns + LATEST_BODY_NS
+            self._samples.covers(self._ready[0].latest_ns)
+            or recorded_ns > self._ready[0].decided_ns + LATEST_SAMPLE_NS
             or self._ready_bytes > MOST_READY_BYTES
             or len(self._ready) > MOST_READY
         ):
@@ -270,9 +266,8 @@ class _Replay:
             return dropped
         output = self._pipeline.encode(prepared)
         try:
-            return self._pipeline.assemble(
-                prepared, output, *self._body.at(prepared.first.stamp_ns)
-            )
+            samples = self._samples.at(prepared.first.stamp_ns)
+            return self._pipeline.assemble(prepared, output, samples)
         except BadInput as error:
             return Dropped(error.reason, str(error))
 

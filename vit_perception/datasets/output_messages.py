@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rosbags.interfaces import (
+    Nodetype,
     Qos,
     QosDurability,
     QosHistory,
@@ -15,31 +16,15 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.typesys.store import Typestore
 
-from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.definitions import typestore
+from vit_perception.wire import topics
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.records import (
-    NANOSECONDS_PER_SECOND,
-    CameraResult,
-    ClassScore,
-    FrameResult,
-    JointState,
-    Pose,
-)
-from vit_perception.wire.tensors import TensorFields, encode_mask, encode_tensor
+from vit_perception.wire.topics import Fields, Outgoing, SentTopic
 
 _FOREVER = QosTime(2147483647, 4294967295)
-IMAGE, POSE, JOINTS, CLASSES, TEXT = (
-    "sensor_msgs/msg/Image",
-    "geometry_msgs/msg/PoseStamped",
-    "sensor_msgs/msg/JointState",
-    "vision_msgs/msg/Classification",
-    "std_msgs/msg/String",
-)
-
-
 _NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -52,143 +37,85 @@ def check_node_name(node: str) -> None:
 
 
 def offered_qos(latched: bool) -> Qos:
-    """What the node offers: reliable, keep-last 1, volatile, or transient local for
-    ``~/layout``.
-    """
+    """What the node offers: reliable, keep-last 1; volatile, or transient local where latched."""
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
     return Qos(
-        QosHistory.KEEP_LAST,
-        1,
-        QosReliability.RELIABLE,
-        durability,
-        _FOREVER,
-        _FOREVER,
-        QosLiveliness.AUTOMATIC,
-        _FOREVER,
-        False,
+        history=QosHistory.KEEP_LAST,
+        depth=1,
+        reliability=QosReliability.RELIABLE,
+        durability=durability,
+        deadline=_FOREVER,
+        lifespan=_FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_FOREVER,
+        avoid_ros_namespace_conventions=False,
     )
 
 
 class OutputMessage(NamedTuple):
-    """One message: its topic, type as ``package/msg/Name``, and CDR bytes."""
+    """One message of the node."""
 
     topic: str
-    type_name: str
-    data: bytes
+    type_name: str  # package/msg/Name
+    data: bytes  # CDR
+    latched: bool
 
 
 class OutputMessages:
-    """Messages below the name ``node``, for the cameras in ``classified`` with classes.
+    """Messages below the name ``node``; ``features`` as in :mod:`embed_columns`."""
 
-    ``features`` as in :mod:`embed_columns`.
-    """
-
-    def __init__(
-        self, node: str, settings: EncoderSettings, classified: set[str], features: tuple[str, ...]
-    ):
+    def __init__(self, node: str, features: tuple[str, ...]):
         check_node_name(node)
-        self._node, self._dtype = node.rstrip("/"), settings.output.dtype
-        self._classified, self._features = classified, features
-        self._states = {state.name: state for state in settings.states}
-        self._store = typestore()
+        self._node = node.rstrip("/")
+        self._features = ("", *features)
 
-    @property
-    def layout_topic(self) -> str:
-        return f"{self._node}/layout"
+    def of_layout(self, layout: Layout) -> Iterator[OutputMessage]:
+        """The latched messages: what the node sends at configure, and with a new layout."""
+        for topic in self._topics(layout):
+            if topic.row.latched:
+                fields = topics.latched_fields(topic.row, layout, f"{self._node}/layout")
+                yield self._message(topic, fields)
 
-    def of_layout(self, layout: Layout) -> OutputMessage:
-        """What ``~/layout`` says."""
-        return self._make("layout", TEXT, data=layout.to_json())
-
-    def of_frame(self, result: FrameResult) -> Iterator[OutputMessage]:
+    def of_frame(self, outgoing: Outgoing) -> Iterator[OutputMessage]:
         """The messages of one frame, in the order in which the node sends them."""
-        for name, camera in result.cameras.items():
-            yield from self._of_camera(name, camera)
-        for arm, found in result.poses.items():
-            if found.pose is not None:
-                yield self._make(
-                    f"{arm}/pose_at_image",
-                    POSE,
-                    header=self._header(found.pose.stamp_ns, found.pose.frame_id),
-                    pose=self._pose(found.pose),
-                )
-        for name, found in result.states.items():
-            if found.state is not None:
-                yield self._of_state(name, found.state)
-        header = self._header(result.stamp_ns, result.frame_id)
-        if "embedding" in self._features:
-            yield self._image(
-                "embedding", header, encode_tensor(result.embedding[None], self._dtype)
-            )
-        yield self._image("token_mask", header, encode_mask(result.sequence.mask))
-        if "tokens" in self._features:
-            yield self._image("tokens", header, encode_tensor(result.sequence.tokens, self._dtype))
+        for topic in self._topics(outgoing.layout):
+            fields = topic.row.encode(outgoing, topic.source) if topic.row.encode else None
+            if fields is not None:
+                yield self._message(topic, fields)
 
-    def _of_camera(self, name: str, camera: CameraResult) -> Iterator[OutputMessage]:
-        header = self._header(camera.image.stamp_ns, camera.image.frame_id)
-        if "cls" in self._features:
-            yield self._image(
-                f"{name}/cls_token", header, encode_tensor(camera.cls_token[None], self._dtype)
-            )
-        if "patch" in self._features:
-            yield self._image(
-                f"{name}/patch_features", header, encode_tensor(camera.patch_tokens, self._dtype)
-            )
-        if name in self._classified:
-            yield self._make(
-                f"{name}/classification",
-                CLASSES,
-                header=header,
-                results=self._scores(camera.classes),
-            )
+    def _topics(self, layout: Layout) -> list[SentTopic]:
+        return [topic for topic in topics.topics_of(layout) if topic.row.feature in self._features]
 
-    def _of_state(self, name: str, state: JointState) -> OutputMessage:
-        settings = self._states[name]
-        parts = dict(zip(settings.fields, np.split(state.numbers, len(settings.fields))))
-        none = np.zeros(0)
-        return self._make(
-            f"{name}/state_at_image",
-            JOINTS,
-            header=self._header(state.stamp_ns, state.frame_id),
-            name=list(settings.joints),
-            position=parts.get("position", none),
-            velocity=parts.get("velocity", none),
-            effort=none,
-        )
+    def _message(self, topic: SentTopic, fields: Fields) -> OutputMessage:
+        data = cdr_of(topic.row.type, fields)
+        name = f"{self._node}/{topic.name}"
+        return OutputMessage(name, topic.row.type, data, topic.row.latched)
 
-    def _scores(self, classes: tuple[ClassScore, ...]) -> list:
-        hypothesis = self._store.types["vision_msgs/msg/ObjectHypothesis"]
-        return [hypothesis(class_id=c.class_id, score=c.score) for c in classes]
 
-    def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        types = self._store.types
-        seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
-        return types["std_msgs/msg/Header"](
-            types["builtin_interfaces/msg/Time"](seconds, nanoseconds), frame_id
-        )
+def cdr_of(type_name: str, fields: Fields) -> bytes:
+    """The bytes of a message; what ``fields`` leaves out is zero or empty."""
+    store = typestore()
+    return bytes(store.serialize_cdr(_filled(store, type_name, fields), type_name))
 
-    def _pose(self, pose: Pose) -> Any:
-        types = self._store.types
-        return types["geometry_msgs/msg/Pose"](
-            types["geometry_msgs/msg/Point"](*map(float, pose.position_m)),
-            types["geometry_msgs/msg/Quaternion"](*map(float, pose.quaternion_xyzw)),
-        )
 
-    def _image(self, topic: str, header: Any, fields: TensorFields) -> OutputMessage:
-        return self._make(
-            topic,
-            IMAGE,
-            header=header,
-            height=fields.height,
-            width=fields.width,
-            encoding=fields.encoding,
-            is_bigendian=fields.is_bigendian,
-            step=fields.step,
-            data=np.frombuffer(fields.data, np.uint8),
-        )
+def _filled(store: Typestore, type_name: str, fields: Fields) -> Any:
+    _, definitions = store.fielddefs[type_name]
+    values = {
+        name: _value(store, node, content, fields.get(name))
+        for name, (node, content) in definitions
+    }
+    return store.types[type_name](**values)
 
-    def _make(self, topic: str, type_name: str, **fields: Any) -> OutputMessage:
-        message = self._store.types[type_name](**fields)
-        return OutputMessage(
-            f"{self._node}/{topic}", type_name, bytes(self._store.serialize_cdr(message, type_name))
-        )
+
+def _value(store: Typestore, node: int, content: Any, value: Any) -> Any:
+    if node == Nodetype.NAME:
+        return _filled(store, content, value or {})
+    if node == Nodetype.BASE:
+        return ("" if content[0] == "string" else 0) if value is None else value
+    (item_node, item), _ = content
+    if item_node == Nodetype.NAME:
+        return [_filled(store, item, each) for each in value or ()]
+    if item[0] == "string":
+        return list(value or ())
+    # A view: the bytes of an image are not copied.
+    return np.zeros(0, item[0]) if value is None else np.asarray(value, item[0])

@@ -4,6 +4,7 @@ there.
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ from vit_perception.datasets.output_messages import OutputMessages, offered_qos
 from vit_perception.files.atomic import put_in_place, working_folder, write_whole
 from vit_perception.recordings.writer import BagWriter
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.records import FrameResult
+from vit_perception.wire.records import CameraResult, FrameResult
+from vit_perception.wire.topics import Outgoing
 
 FORMATS = ("parquet", "safetensors", "mcap")
 # Shuffled reading takes one row group at a time.
@@ -123,12 +125,21 @@ class BagShard:
     shard.
     """
 
-    def __init__(self, messages: OutputMessages, folder: Path, name: str):
+    def __init__(
+        self,
+        messages: OutputMessages,
+        folder: Path,
+        name: str,
+        dense: Callable[[CameraResult], np.ndarray] | None,
+    ):
         self._messages = messages
+        self._dense = dense
         self._folder = working_folder(folder / name)
         self._name = name
-        latched = messages.layout_topic
-        self._writer = BagWriter(self._folder / name, lambda topic: [offered_qos(topic == latched)])
+        self._latched: set[str] = set()
+        self._writer = BagWriter(
+            self._folder / name, lambda topic: [offered_qos(topic in self._latched)]
+        )
         self._writer.__enter__()
         self._layout_id = ""
         self.size_bytes = 0
@@ -136,12 +147,14 @@ class BagShard:
     def add(
         self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
     ) -> None:
-        messages = list(self._messages.of_frame(result))
+        messages = list(self._messages.of_frame(Outgoing(result, layout, self._dense)))
         # At the head of each shard too, so that a file can be played by itself.
         if layout.layout_id != self._layout_id:
             self._layout_id = layout.layout_id
-            messages.insert(0, self._messages.of_layout(layout))
+            messages = [*self._messages.of_layout(layout), *messages]
         for message in messages:
+            if message.latched:
+                self._latched.add(message.topic)
             self._writer.write(message.topic, message.type_name, message.data, place["recorded_ns"])
             self.size_bytes += len(message.data)
 

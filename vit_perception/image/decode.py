@@ -28,7 +28,8 @@ import numpy as np
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import as_camera_data
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, RgbImage, check_frame_id
+from vit_perception.wire.records import BadInput, RgbImage, check_frame_id
+from vit_perception.wire.stamps import stamp_ns_of
 
 # What decoders and numpy raise for a picture that they cannot read. Anything else is a defect of
 # ours.
@@ -137,20 +138,6 @@ _PLANAR: dict[str, tuple[int, Callable[[np.ndarray, int, int], np.ndarray]]] = {
 }
 
 ACCEPTED_ENCODINGS = (*_PACKED, *_PLANAR)
-
-
-def stamp_ns_of(header: Any) -> int:
-    """The stamp of a std_msgs/Header in ns. Raises BadInput('stamp') for zero, which means that
-    nobody set it, and for a nanosec that is a second or more.
-    """
-    stamp_ns = int(header.stamp.sec) * NANOSECONDS_PER_SECOND + int(header.stamp.nanosec)
-    if stamp_ns <= 0 or header.stamp.nanosec >= NANOSECONDS_PER_SECOND:
-        raise BadInput(
-            "stamp",
-            f"header.stamp is {header.stamp.sec} s {header.stamp.nanosec} ns; accepted: the time "
-            "of capture, above zero, nanosec below 1e9",
-        )
-    return stamp_ns
 
 
 def decode_image(message: Any) -> RgbImage:

@@ -20,7 +20,10 @@ class PcaView:
         self._count = 0
         self._sum: np.ndarray | float = 0.0
         self._products: np.ndarray | float = 0.0
-        self._mean = self._axes = self._low = self._high = None
+        self._mean: np.ndarray = np.zeros(0)
+        self._axes: np.ndarray | None = None  # (D, 3)
+        self._low: np.ndarray = np.zeros(0)
+        self._high: np.ndarray = np.zeros(0)
 
     def __call__(
         self, patch_tokens: np.ndarray, grid: tuple[int, int], size_px: tuple[int, int]

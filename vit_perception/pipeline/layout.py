@@ -1,6 +1,7 @@
 """What the outputs of a pipeline mean, as the layout says it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,47 +9,45 @@ from vit_perception.config.settings import EncoderSettings
 from vit_perception.heads.classification import distinct_names
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.parts import Parts
-from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup, LayoutState
+from vit_perception.tokens.source import TokenSource, sampled_by_kind, sources_of
+from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup
 from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence
 
 
-def layout_groups(settings: EncoderSettings, grid: tuple[int, int]) -> Iterator[LayoutGroup]:
-    """Every group of the sequence in its order: each camera's CLS and patch tokens, then poses,
-    then states.
-    """
-    start = 0
-    for camera in settings.cameras:
-        yield LayoutGroup(f"{camera.name}/cls", "cls", camera.name, start, start + 1)
-        stop = start + 1 + grid[0] * grid[1]
-        yield LayoutGroup(f"{camera.name}/patch", "patch", camera.name, start + 1, stop, grid)
-        start = stop
-    for kind, sources in (("pose", settings.poses), ("state", settings.states)):
-        for source in sources:
-            yield LayoutGroup(f"{source.name}/{kind}", kind, source.name, start, start + 1)
-            start += 1
+def layout_groups(sources: Sequence[TokenSource], grid: tuple[int, int]) -> tuple[LayoutGroup, ...]:
+    """Every group of the sequence in its order, one after another."""
+    groups: list[LayoutGroup] = []
+    for source in sources:
+        for rows in source.token_rows(grid):
+            start = groups[-1].stop if groups else 0
+            group = LayoutGroup(
+                name=f"{source.name}/{rows.kind}",
+                kind=rows.kind,
+                source=source.name,
+                start=start,
+                stop=start + rows.count,
+                grid=rows.grid,
+            )
+            groups.append(group)
+    return tuple(groups)
 
 
-def embedding_width(parts: Parts, groups: tuple[LayoutGroup, ...]) -> int:
+def embedding_width(parts: Parts, sources: Sequence[TokenSource]) -> int:
     """What the fusion makes of a sequence in which everything is missing is as wide as any
     other.
     """
     empty = [
         TokenGroup(
-            g.kind, g.source, np.zeros((g.stop - g.start, parts.width), np.float32), valid=False
+            kind=rows.kind,
+            source=source.name,
+            tokens=np.zeros((rows.count, parts.width), np.float32),
+            valid=False,
+            embedded=rows.embedded,
         )
-        for g in groups
+        for source in sources
+        for rows in source.token_rows(parts.grid)
     ]
     return len(parts.fusion.embedding(TokenSequence.of(empty)))
-
-
-def layout_states(settings: EncoderSettings, parts: Parts) -> tuple[LayoutState, ...]:
-    """The joints of every state token."""
-    return tuple(
-        LayoutState(
-            s.name, s.joints, s.fields, parts.state_tokenizers[s.name].weights_sha256, s.continuous
-        )
-        for s in settings.states
-    )
 
 
 def layout_dense(parts: Parts) -> LayoutDense | None:
@@ -57,7 +56,12 @@ def layout_dense(parts: Parts) -> LayoutDense | None:
         return None
     spec = parts.dense.spec
     return LayoutDense(
-        spec.kind, spec.quantity, spec.unit, spec.blocks, spec.labels, parts.dense.no_label
+        kind=spec.kind,
+        quantity=spec.quantity,
+        unit=spec.unit,
+        blocks=spec.blocks,
+        labels=spec.labels,
+        no_label=parts.dense.no_label,
     )
 
 
@@ -65,22 +69,22 @@ def layout_cameras(
     settings: EncoderSettings,
     parts: Parts,
     preprocess: Preprocessor,
-    sources: Mapping[str, RgbImage],
+    images: Mapping[str, RgbImage],
 ) -> Iterator[LayoutCamera]:
-    """Every camera's geometry, as far as an image of ``sources`` has shown it, and labels."""
+    """Every camera's geometry, as far as one of ``images`` has shown it, and labels."""
     rule = parts.card.rule
     for camera in settings.cameras:
-        seen = {}
-        image = sources.get(camera.name)
+        seen: dict[str, Any] = {}
+        image = images.get(camera.name)
         if image is not None:
             plan = preprocess.plan(image.size)
             seen = {"source_size_px": image.size, "scale": plan.scale, "offset_px": plan.offset_px}
         yield LayoutCamera(
-            camera.name,
-            image.frame_id if image else "",
-            rule.fit,
-            rule.network_size_px,
-            parts.patch_size_px,
+            name=camera.name,
+            frame_id=image.frame_id if image else "",
+            fit=rule.fit,
+            network_size_px=rule.network_size_px,
+            patch_size_px=parts.patch_size_px,
             labels=distinct_names(parts.labels_of(camera)),
             scores=parts.scores_of(camera.name),
             **seen,
@@ -88,19 +92,20 @@ def layout_cameras(
 
 
 def layout_of(
+    *,
     settings: EncoderSettings,
     parts: Parts,
     preprocess: Preprocessor,
-    sources: Mapping[str, RgbImage],
+    images: Mapping[str, RgbImage],
     runtime: str,
     precision: str,
     min_cosine: float,
 ) -> Layout:
     """The layout of the outputs that ``settings`` and ``parts`` give on the engine described."""
-    groups = tuple(layout_groups(settings, parts.grid))
+    sources = sources_of(settings)
     return Layout(
-        groups=groups,
-        cameras=tuple(layout_cameras(settings, parts, preprocess, sources)),
+        groups=layout_groups(sources, parts.grid),
+        cameras=tuple(layout_cameras(settings, parts, preprocess, images)),
         width=parts.width,
         dtype=settings.output.dtype,
         model=parts.card.name,
@@ -112,10 +117,17 @@ def layout_of(
         min_cosine=round(min_cosine, 6),
         fusion=parts.fusion.kind,
         fusion_weights_sha256=parts.fusion.weights_sha256,
-        pose_tokenizer=parts.tokenizer.kind,
-        pose_tokenizer_sha256=parts.tokenizer.weights_sha256,
-        embedding_width=embedding_width(parts, groups),
-        states=layout_states(settings, parts),
-        state_tokenizer=settings.fusion.state_tokenizer,
+        embedding_width=embedding_width(parts, sources),
         dense=layout_dense(parts),
+        **sample_fields(settings, parts),
     )
+
+
+def sample_fields(settings: EncoderSettings, parts: Parts) -> dict[str, Any]:
+    """What the layout says of the sources that are measured apart from the images."""
+    fields: dict[str, Any] = {"sources": ()}
+    for kind, sources in sampled_by_kind(settings):
+        found = kind.layout_fields(sources, settings, parts.tokenizers)
+        fields["sources"] += found.pop("sources", ())
+        fields |= found
+    return fields

@@ -18,7 +18,7 @@ class LayoutTracker:
 
     def __init__(self, pipeline: Pipeline, seen: Seen | None = None):
         self._pipeline = pipeline
-        self.seen: Seen = {name: tuple(entry) for name, entry in (seen or {}).items()}
+        self.seen: Seen = dict(seen or {})
         self.layout = self._layout()
 
     def update(self, result: FrameResult) -> bool:

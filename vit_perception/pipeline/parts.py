@@ -10,13 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from vit_perception.checkpoints.sources import LoadedModel
-from vit_perception.config.settings import BadSetting, CameraSettings, EncoderSettings
+from vit_perception.config.checks import BadSetting
+from vit_perception.config.settings import CameraSettings, EncoderSettings
 from vit_perception.engines.reference import encoder_digest
 from vit_perception.heads.classification import Head, load_head
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.tokens.fuse import make_fusion
-from vit_perception.tokens.tokenizer import make_state_tokenizer, make_tokenizer
+from vit_perception.tokens.source import sampled_by_kind
+from vit_perception.tokens.tokenizer import Tokenizer
 
 
 class Parts:
@@ -45,34 +47,30 @@ class Parts:
             if settings.dense.enabled
             else None
         )
-        self.heads: dict[str, Head | ZeroShotHead] = {
-            c.name: load_head(c.head) for c in settings.cameras if c.head
-        }
+        self.heads: dict[str, Head | ZeroShotHead] = {}
         for camera in settings.cameras:
-            if camera.name in self.heads:
-                self._check_head(camera.name, camera.head)
+            if camera.head:
+                self.heads[camera.name] = self._checked_head(camera)
         self.heads.update(zero_shot)
         self.check_labels(settings)
-        fusion = settings.fusion
-        self.tokenizer = make_tokenizer(fusion.tokenizer, self.width, fusion.tokenizer_weights)
-        self.state_tokenizers = {
-            s.name: make_state_tokenizer(fusion.state_tokenizer, self.width, s)
-            for s in settings.states
-        }
-        self.fusion = make_fusion(fusion, self.width)
+        self.tokenizers: dict[str, Tokenizer] = {}
+        for kind, sources in sampled_by_kind(settings):
+            self.tokenizers |= kind.tokenizers(sources, settings, self.width)
+        self.fusion = make_fusion(settings.fusion, self.width)
 
-    def _check_head(self, camera: str, path: str) -> None:
+    def _checked_head(self, camera: CameraSettings) -> Head:
         """Features of another encoder would give scores that look right and mean nothing."""
-        head = self.heads[camera]
+        head = load_head(camera.head)
         if head.encoder_sha256 not in ("", self.encoder_sha256):
             raise BadSetting(
-                f"cameras.{camera}.head",
-                path,
+                f"cameras.{camera.name}.head",
+                camera.head,
                 f"a head fitted on {self.card.name}, block {self.block} "
                 f"(encoder {self.encoder_sha256[:12]}); this one was fitted on "
                 f"{head.encoder_sha256[:12]}",
             )
         head.scores(np.zeros(self.width, np.float32), np.zeros((1, self.width), np.float32))
+        return head
 
     def _own_labels(self, camera: str) -> tuple[str, ...]:
         head = self.heads.get(camera)

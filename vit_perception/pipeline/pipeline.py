@@ -4,7 +4,7 @@ this object.
     pipeline = Pipeline.open(settings, log=print)
     prepared = pipeline.prepare({"wrist": message})      # decode, resize: uint8 batch
     encoded = pipeline.encode(prepared)                  # ONE batched encoder run
-    result = pipeline.assemble(prepared, encoded, poses, states)   # heads, tokens, fusion
+    result = pipeline.assemble(prepared, encoded, samples)   # heads, tokens, fusion
 
 The three steps are separable, so that a node can overlap them on a GPU. They are called from one
 thread.
@@ -32,6 +32,7 @@ from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.streams.sample_history import how_far
+from vit_perception.tokens.source import FrameInputs, SampledSource, sampled, sources_of
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,
@@ -39,10 +40,8 @@ from vit_perception.wire.records import (
     ClassScore,
     EncoderOutput,
     FrameResult,
-    PoseAtImage,
     RgbImage,
-    StateAtImage,
-    TokenGroup,
+    SampleAtImage,
     TokenSequence,
 )
 
@@ -73,6 +72,7 @@ class Pipeline:
 
     def __init__(self, settings: EncoderSettings, parts: Parts, opened: OpenedEngine):
         self.settings = settings
+        self.sources = sources_of(settings)
         self.parts = parts
         self.opened = opened
         self.engine = opened.engine
@@ -140,6 +140,7 @@ class Pipeline:
         """
         self.parts.check_labels(settings)
         self.settings = settings
+        self.sources = sources_of(settings)
 
     def close(self) -> None:
         """Free the engine. The pipeline cannot be used after it."""
@@ -206,25 +207,34 @@ class Pipeline:
         self,
         prepared: Prepared,
         output: EncoderOutput,
-        poses: Mapping[str, PoseAtImage],
-        states: Mapping[str, StateAtImage] | None = None,
+        samples: Mapping[str, SampleAtImage[Any]],
     ) -> FrameResult:
-        """Heads, pose and state tokens, and fusion. Per-camera arrays are views of ``output``;
-        tokens are a copy.
+        """Make heads, tokens and fusion of ``samples``, by source, and the encoder's ``output``.
 
-        Raises BadInput: ``pose_missing`` where ``poses.policy`` is ``require`` and an arm has no
-        pose, ``state_missing`` likewise, ``not_finite`` where the engine went wrong.
+        Per-camera arrays are views of ``output``; tokens are a copy.
+
+        Raises:
+            BadInput: ``<kind>_missing``, such as pose_missing, where the policy of a source's kind
+                is ``require``; ``not_finite`` where the engine went wrong.
         """
         started = time.perf_counter()
-        states = states or {}
-        self._require(poses, states, prepared.first.stamp_ns)
+        self._require(samples, prepared.first.stamp_ns)
+        rows = {camera.name: row for row, camera in enumerate(self.settings.cameras)}
         cameras = {
-            camera.name: self._camera_result(camera.name, row, prepared, output)
-            for row, camera in enumerate(self.settings.cameras)
-            if camera.name in prepared.images
+            name: self._camera_result(name, row, prepared, output)
+            for name, row in rows.items()
+            if name in prepared.images
         }
+        frame = FrameInputs(
+            output=output,
+            rows=rows,
+            present=frozenset(cameras),
+            samples=samples,
+            grid=self.grid,
+            tokenizers=self.parts.tokenizers,
+        )
         sequence = TokenSequence.of(
-            [*self._image_groups(prepared, output), *self._body_groups(poses, states)]
+            [group for source in self.sources for group in source.token_groups(frame)]
         )
         if not np.isfinite(sequence.tokens).all():
             raise BadInput(
@@ -234,43 +244,31 @@ class Pipeline:
         embedding = self.parts.fusion.embedding(sequence)
         prepared.stage_ms["assemble"] = 1e3 * (time.perf_counter() - started)
         return FrameResult(
-            prepared.first.stamp_ns,
-            prepared.first.frame_id,
-            cameras,
-            dict(poses),
-            sequence,
-            embedding,
-            prepared.stage_ms,
-            dict(states),
+            stamp_ns=prepared.first.stamp_ns,
+            frame_id=prepared.first.frame_id,
+            cameras=cameras,
+            samples=dict(samples),
+            sequence=sequence,
+            embedding=embedding,
+            stage_ms=prepared.stage_ms,
         )
 
-    def _require(
-        self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage], stamp_ns: int
-    ) -> None:
-        if self.settings.pose_policy == "require":
-            missing = [
-                f"{arm.name} ({how_far(poses[arm.name].nearest_ns)})"
-                for arm in self.settings.poses
-                if poses[arm.name].pose is None
-            ]
-            if missing:
-                raise BadInput(
-                    "pose_missing",
-                    f"no pose of {', '.join(missing)} near the image stamp {stamp_ns} ns; "
-                    "accepted: a sample within poses.<name>.max_skew_s, or poses.policy: mask",
+    def _require(self, samples: Mapping[str, SampleAtImage[Any]], stamp_ns: int) -> None:
+        missing: dict[type[SampledSource], list[str]] = {}
+        for source in sampled(self.sources):
+            found = samples[source.name]
+            if source.required and found.value is None:
+                why = "; ".join(
+                    [*filter(None, [", ".join(found.lacking)]), how_far(found.nearest_ns)]
                 )
-        if self.settings.state_policy == "require":
-            lacking = [
-                f"{name} ({', '.join(found.lacking)}; {how_far(found.nearest_ns)})"
-                for name, found in ((s.name, states[s.name]) for s in self.settings.states)
-                if found.state is None
-            ]
-            if lacking:
-                raise BadInput(
-                    "state_missing",
-                    f"no joints of {', '.join(lacking)} near the image stamp {stamp_ns} "
-                    "ns; accepted: samples within states.<name>.max_skew_s, or states.policy: mask",
-                )
+                missing.setdefault(type(source), []).append(f"{source.name} ({why})")
+        for kind, texts in missing.items():
+            raise BadInput(
+                f"{kind.kind}_missing",
+                f"no {kind.sample_label} of {', '.join(texts)} near the image stamp {stamp_ns} ns; "
+                f"accepted: a sample within {kind.group}.<name>.max_skew_s, or "
+                f"{kind.group}.policy: mask",
+            )
 
     def _camera_result(
         self, name: str, row: int, prepared: Prepared, output: EncoderOutput
@@ -306,35 +304,6 @@ class Pipeline:
         best = top_classes(scores, self.labels_of(name), self.settings.output.top_k)
         return tuple(c for c in best if c.score >= self.settings.output.min_score)
 
-    def _image_groups(self, prepared: Prepared, output: EncoderOutput) -> list[TokenGroup]:
-        groups = []
-        for row, camera in enumerate(self.settings.cameras):
-            present = camera.name in prepared.images
-            groups.append(TokenGroup("cls", camera.name, output.cls_token[row][None], present))
-            groups.append(
-                TokenGroup("patch", camera.name, output.patch_tokens[row], present, self.grid)
-            )
-        return groups
-
-    def _body_groups(
-        self, poses: Mapping[str, PoseAtImage], states: Mapping[str, StateAtImage]
-    ) -> list[TokenGroup]:
-        missing = np.zeros((1, self.width), np.float32)
-        groups = []
-        for arm in self.settings.poses:
-            pose = poses[arm.name].pose
-            tokens = missing if pose is None else self.parts.tokenizer.tokens(pose)
-            groups.append(TokenGroup("pose", arm.name, tokens, pose is not None))
-        for settings in self.settings.states:
-            state = states[settings.name].state
-            tokens = (
-                missing
-                if state is None
-                else self.parts.state_tokenizers[settings.name].encode(state.numbers)
-            )
-            groups.append(TokenGroup("state", settings.name, tokens, state is not None))
-        return groups
-
     def dense_values(self, camera: CameraResult) -> np.ndarray:
         """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see
         :class:`DenseMap`.
@@ -362,16 +331,16 @@ class Pipeline:
         """
         return self._preprocess(image).permute(1, 2, 0).contiguous().numpy()
 
-    def layout(self, sources: Mapping[str, RgbImage] | None = None) -> Layout:
-        """How to read the outputs. ``sources`` are images seen so far: their size gives the
-        geometry.
+    def layout(self, images: Mapping[str, RgbImage] | None = None) -> Layout:
+        """How to read the outputs. ``images`` are those seen so far, by camera: their size gives
+        the geometry.
         """
         return layout_of(
-            self.settings,
-            self.parts,
-            self._preprocess,
-            sources or {},
-            self.engine.runtime,
-            self.engine.precision,
-            self.opened.report.min_cosine,
+            settings=self.settings,
+            parts=self.parts,
+            preprocess=self._preprocess,
+            images=images or {},
+            runtime=self.engine.runtime,
+            precision=self.engine.precision,
+            min_cosine=self.opened.report.min_cosine,
         )

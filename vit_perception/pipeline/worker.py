@@ -15,7 +15,7 @@ from vit_perception.files.errors import OperationFailed, traced
 from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.pose_wait import PoseInputs
+from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.wire.records import BadInput, FrameResult
 
 LONGEST_IDLE_S = 0.05  # how late the silence of a camera may be noticed
@@ -157,15 +157,15 @@ class EncoderWorker:
         self._opens = False
         return job.result()
 
-    def start(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
+    def start(self, pipeline: Pipeline, sync: CameraSync, samples: SampleInputs) -> None:
         """Begin to encode what ``sync`` offers. Raises WorkerStuck as :meth:`open` does."""
         self.check_idle()
         self._stop = False
         self.latencies = StageLatencies()
         self.camera_latencies = {camera: StageLatencies() for camera in sync.cameras}
-        poses.keep_for(sync.oldest_ns)
+        samples.keep_for(sync.oldest_ns)
         self._pipeline = pipeline
-        self._begin("waiting for images", self._run, pipeline, sync, poses)
+        self._begin("waiting for images", self._run, pipeline, sync, samples)
 
     def change(self, action: Callable[[], None]) -> None:
         """Run ``action`` between two frames, so that no frame is made half before and half after
@@ -212,14 +212,14 @@ class EncoderWorker:
         while self._changes:
             self._changes.popleft()()
 
-    def _run(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
+    def _run(self, pipeline: Pipeline, sync: CameraSync, samples: SampleInputs) -> None:
         try:
-            self._loop(pipeline, sync, poses)
+            self._loop(pipeline, sync, samples)
         except Exception as error:
             # Nobody waits for this thread's result until the node stops it.
             self._failed(error)
 
-    def _loop(self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs) -> None:
+    def _loop(self, pipeline: Pipeline, sync: CameraSync, samples: SampleInputs) -> None:
         last_run_s = float("-inf")
         while True:
             with self._changed:
@@ -238,7 +238,7 @@ class EncoderWorker:
                 if taken is None:
                     return
             last_run_s = time.monotonic()
-            self._encode(pipeline, sync, poses, taken)
+            self._encode(pipeline, sync, samples, taken)
 
     @staticmethod
     def _idle_s(sync: CameraSync) -> float | None:
@@ -252,7 +252,11 @@ class EncoderWorker:
         return min(LONGEST_IDLE_S, max(0.0, (sync.put_off_until_ns - time.monotonic_ns()) / 1e9))
 
     def _encode(
-        self, pipeline: Pipeline, sync: CameraSync, poses: PoseInputs, taken: dict[str, Received]
+        self,
+        pipeline: Pipeline,
+        sync: CameraSync,
+        samples: SampleInputs,
+        taken: dict[str, Received],
     ) -> None:
         """One group through the pipeline. Whatever happens, each of its images is accounted for.
 
@@ -282,9 +286,9 @@ class EncoderWorker:
                 raise lost(error) or EngineFailed(failed) from error
             self.at("assemble and publish")
             started = time.monotonic()
-            body = poses.body_at(prepared.first.stamp_ns)
+            found = samples.at(prepared.first.stamp_ns)
             prepared.stage_ms["pose_wait"] = 1e3 * (time.monotonic() - started)
-            result = pipeline.assemble(prepared, output, *body)
+            result = pipeline.assemble(prepared, output, found)
             started = time.monotonic()
             self._publish(result)
             result.stage_ms["publish"] = 1e3 * (time.monotonic() - started)

@@ -24,7 +24,8 @@ class FeatureDataset(Dataset):
     An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool,
     ``stamps_ns`` (history,) int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion
     xyzw; NaN where missing), ``states`` by name (history, joints and fields as
-    ``layouts[0].states`` names them) float64, ``embedding`` (history, L) where it was stored,
+    ``layouts[0].states`` names them) float64, sources of other kinds likewise by their group's
+    name, such as ``wrenches``, ``embedding`` (history, L) where it was stored,
     ``layout`` (int), and each of ``columns`` with a leading axis of ``history``. Frames of a window
     are ``stride`` frames apart, oldest first. A window never spans two episodes, two layouts, a
     step back in time, or a gap of more than ``max_gap_s`` between frames that follow one another.
@@ -47,17 +48,14 @@ class FeatureDataset(Dataset):
         self.history, self.stride = history, stride
         check_one_meaning(self.files)
         stored = self.files.columns
-        groups = self.layouts[0].groups if self.layouts else ()
-        self.arms, self.states = (
-            [g.source for g in groups if g.kind == kind] for kind in ("pose", "state")
-        )
+        self._samples = self.layouts[0].samples if self.layouts else ()
+        self.arms = [source.name for source in self._samples if source.group == "poses"]
         self._extra = tuple(columns)
         self._names = (
             "stamp_ns",
             "mask",
             *(n for n in ("tokens", "embedding") if n in stored),
-            *(f"{name}.pose" for name in self.arms),
-            *(f"{name}.state" for name in self.states),
+            *(f"{source.name}.{source.kind}" for source in self._samples),
             *self._extra,
         )
         if unknown := [name for name in self._names if name not in stored and stored]:
@@ -103,8 +101,10 @@ class FeatureDataset(Dataset):
             name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in self._names
         }
         item: dict[str, Any] = {"stamps_ns": stacked.pop("stamp_ns")}
-        item["poses"] = {name: stacked.pop(f"{name}.pose") for name in self.arms}
-        item["states"] = {name: stacked.pop(f"{name}.state") for name in self.states}
+        item |= {"poses": {}, "states": {}}
+        for source in self._samples:
+            numbers = stacked.pop(f"{source.name}.{source.kind}")
+            item.setdefault(source.group, {})[source.name] = numbers
         return item | stacked | {"layout": int(self.files.layout_index[end])}
 
 

@@ -17,12 +17,13 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
-from vit_perception.wire.layout import MEASURED, Layout, differing_fields
+from vit_perception.wire import topics
+from vit_perception.wire.layout import MEASURED, Layout, LayoutSource, differing_fields
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND
+from vit_perception.wire.stamps import nanoseconds
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
-NANOSECONDS_PER_SECOND = 1_000_000_000
 MAX_PENDING = 10
-_BODY_TYPES = {"pose": "geometry_msgs/msg/PoseStamped", "state": "sensor_msgs/msg/JointState"}
 # The gate of the engines holds features of every runtime and precision close to the same reference.
 ENGINE_FIELDS = ("runtime", "precision", "min_cosine")
 # What of a camera is known from its images, and may change with them.
@@ -37,21 +38,26 @@ class LayoutMismatch(InvalidValue):
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One moment: what every array holds is said in ``layout``.
+    """What the node said of one image stamp. ``layout`` says what every array holds."""
 
-    ``tokens`` (N, D) and ``embedding`` (L,) in the dtype of the wire, views of the messages;
-    ``mask`` (N,) bool, False for the rows of a missing camera or arm; ``poses`` by arm (7,)
-    float64: position in m, quaternion xyzw, NaN where there was none; ``states`` likewise: the
-    joints as ``layout.states`` names them; ``stamp_ns`` is that of the first camera present.
-    """
-
-    stamp_ns: int
-    tokens: np.ndarray
-    mask: np.ndarray
-    embedding: np.ndarray | None
-    poses: dict[str, np.ndarray]
-    states: dict[str, np.ndarray]
+    stamp_ns: int  # of the first camera present
+    tokens: np.ndarray  # (N, D) in the dtype of the wire, a view of the message
+    mask: np.ndarray  # (N,) bool: False for the rows of a source that was missing
+    embedding: np.ndarray | None  # (L,) in the dtype of the wire, a view of the message
+    # By the group's and the source's name, (count,) float64, as ``layout.samples`` names the
+    # numbers; NaN where there was none.
+    samples: dict[str, dict[str, np.ndarray]]
     layout: Layout
+
+    @property
+    def poses(self) -> dict[str, np.ndarray]:
+        """By arm, (7,): position in m, quaternion xyzw."""
+        return self.samples.get("poses", {})
+
+    @property
+    def states(self) -> dict[str, np.ndarray]:
+        """By name: the joints as ``layout.states`` names them."""
+        return self.samples.get("states", {})
 
 
 def check_layout(
@@ -87,16 +93,16 @@ def check_layout(
 class _Parts:
     tokens: np.ndarray | None = None
     embedding: np.ndarray | None = None
-    body: dict[str, np.ndarray] = field(default_factory=dict)  # poses and joint states
+    samples: dict[str, np.ndarray] = field(default_factory=dict)  # by source
 
 
 class LiveDecoder:
     """Puts one observation together from messages of several topics, matched by stamp.
 
     ``node``: the encoder's full name. ``expected``: the layouts that a policy can use (those of its
-    training data); none takes any. ``embedding`` and ``body`` (poses and joint states) say what to
-    wait for beside the tokens. ``incomplete`` counts moments that were overtaken by a later one
-    before all their parts had come.
+    training data); none takes any. ``embedding`` and ``body`` (poses, joint states and other
+    sources) say what to wait for besides the tokens. ``incomplete`` counts stamps for which a part
+    was still missing when a later stamp was complete.
     """
 
     def __init__(
@@ -120,27 +126,21 @@ class LiveDecoder:
         """The latched std_msgs/String topic to subscribe to first: it says which others there
         are.
         """
-        return f"{self._node}/layout"
+        return f"{self._node}/{topics.LAYOUT.name}"
 
     @property
     def topics(self) -> dict[str, str]:
         """Topic to subscribe to -> message type; only the layout's until that has come."""
-        topics = {self.layout_topic: "std_msgs/msg/String"}
+        wanted = {self.layout_topic: topics.LAYOUT.type}
         if self.layout is not None:
-            topics[f"{self._node}/tokens"] = "sensor_msgs/msg/Image"
-            if self._embedding:
-                topics[f"{self._node}/embedding"] = "sensor_msgs/msg/Image"
-            for name, kind in self._streams.items():
-                topics[f"{self._node}/{name}/{kind}_at_image"] = _BODY_TYPES[kind]
-        return topics
+            rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
+            wanted |= {f"{self._node}/{row.name}": row.type for row in rows}
+            wanted |= {f"{self._node}/{source.topic}": source.type for source in self._samples}
+        return wanted
 
     @property
-    def _streams(self) -> dict[str, str]:
-        return (
-            {g.source: g.kind for g in self.layout.groups if g.kind in _BODY_TYPES}
-            if self._body
-            else {}
-        )
+    def _samples(self) -> tuple[LayoutSource, ...]:
+        return self.layout.samples if self._body and self.layout else ()
 
     def add(self, topic: str, message: Any) -> Observation | None:
         """Take one message (rclpy, rosbags, CycloneDDS: fields as in ROS); the observation that it
@@ -158,7 +158,7 @@ class LiveDecoder:
             return None
         if self.layout is None:
             return None
-        stamp_ns = message.header.stamp.sec * NANOSECONDS_PER_SECOND + message.header.stamp.nanosec
+        stamp_ns = nanoseconds(message.header.stamp)
         if stamp_ns < self._newest_ns - NANOSECONDS_PER_SECOND:
             self._forget()  # time was set back: a bag that loops
         if stamp_ns <= self._newest_ns:
@@ -171,69 +171,53 @@ class LiveDecoder:
         return self._completed(stamp_ns, parts)
 
     def _put(self, parts: _Parts, name: str, message: Any) -> None:
-        if name == "tokens":
+        if name == topics.TOKENS.name:
             tokens = decode_tensor(message)
             self.layout.split(tokens)  # says what does not fit
             parts.tokens = tokens
-        elif name == "embedding":
+        elif name == topics.EMBEDDING.name:
             rows = decode_tensor(message)
             if len(rows) != 1:
                 raise InvalidValue(f"embedding has {len(rows)} rows; accepted: one")
             parts.embedding = rows[0]
-        elif name.endswith("/pose_at_image"):
-            p, q = message.pose.position, message.pose.orientation
-            parts.body[name.removesuffix("/pose_at_image")] = np.array(
-                [p.x, p.y, p.z, q.x, q.y, q.z, q.w]
-            )
-        elif name.endswith("/state_at_image"):
-            state = next(
-                (s for s in self.layout.states if f"{s.name}/state_at_image" == name), None
-            )
-            if state is None:
+        elif name.endswith("_at_image"):
+            source = next((s for s in self.layout.samples if s.topic == name), None)
+            if source is None:
                 raise InvalidValue(
-                    f"{name} is of no state of the layout; accepted: "
-                    f"{', '.join(s.name for s in self.layout.states) or 'none'}"
+                    f"{name} is of no source of the layout; accepted: "
+                    f"{', '.join(s.topic for s in self.layout.samples) or 'none'}"
                 )
-            columns = [np.asarray(getattr(message, f), np.float64) for f in state.fields]
-            if any(len(column) != len(state.joints) for column in columns):
-                raise InvalidValue(
-                    f"{name} has {' and '.join(str(len(c)) for c in columns)} numbers; accepted: "
-                    f"{len(state.joints)} of each field"
-                )
-            parts.body[state.name] = np.concatenate(columns)
+            parts.samples[source.name] = topics.sample_numbers(source, message)
 
     def _completed(self, stamp_ns: int, parts: _Parts) -> Observation | None:
         if parts.tokens is None or (self._embedding and parts.embedding is None):
-            return self._bounded()
+            self._drop_oldest()
+            return None
         mask = mask_of(parts.tokens)
-        # What was missing is not sent; its token says so.
-        streams = self._streams
-        there = {
-            name
-            for name, kind in streams.items()
-            if mask[self.layout.group(f"{name}/{kind}").start]
-        }
-        if not there <= parts.body.keys():
-            return self._bounded()
-        widths = {s.name: len(s.joints) * len(s.fields) for s in self.layout.states}
-        body = {
-            name: parts.body.get(name, np.full(widths.get(name, 7), np.nan)) for name in streams
-        }
+        samples: dict[str, dict[str, np.ndarray]] = {}
+        for source in self._samples:
+            numbers = parts.samples.get(source.name)
+            if numbers is None:
+                # A missing sample is not sent; its token says so.
+                if mask[self.layout.group(f"{source.name}/{source.kind}").start]:
+                    self._drop_oldest()
+                    return None
+                numbers = np.full(source.count, np.nan)
+            samples.setdefault(source.group, {})[source.name] = numbers
         for earlier in [s for s in self._pending if s <= stamp_ns]:
             self._pending.pop(earlier)
             self.incomplete += earlier < stamp_ns
         self._newest_ns = stamp_ns
         return Observation(
-            stamp_ns,
-            parts.tokens,
-            mask,
-            parts.embedding,
-            {n: v for n, v in body.items() if streams[n] == "pose"},
-            {n: v for n, v in body.items() if streams[n] == "state"},
-            self.layout,
+            stamp_ns=stamp_ns,
+            tokens=parts.tokens,
+            mask=mask,
+            embedding=parts.embedding,
+            samples=samples,
+            layout=self.layout,
         )
 
-    def _bounded(self) -> None:
+    def _drop_oldest(self) -> None:
         while len(self._pending) > MAX_PENDING:
             self._pending.popitem(last=False)
             self.incomplete += 1
@@ -286,13 +270,13 @@ class ObservationWindow:
             "stamps_ns": np.array([o.stamp_ns for o in chosen]),
             "tokens": np.stack([o.tokens for o in chosen]),
             "mask": np.stack([o.mask for o in chosen]),
-            "poses": {
-                name: np.stack([o.poses[name] for o in chosen]) for name in observation.poses
-            },
-            "states": {
-                name: np.stack([o.states[name] for o in chosen]) for name in observation.states
-            },
+            "poses": {},
+            "states": {},
         }
+        for group, sources in observation.samples.items():
+            window[group] = {
+                name: np.stack([o.samples[group][name] for o in chosen]) for name in sources
+            }
         if observation.embedding is not None:
             window["embedding"] = np.stack([o.embedding for o in chosen])
         return window

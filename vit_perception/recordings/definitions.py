@@ -21,6 +21,8 @@ _VISION_MSGS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
     "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] "
     "results\n",
+    "vision_msgs/msg/VisionInfo": "std_msgs/Header header\nstring method\n"
+    "string database_location\nint32 database_version\n",
 }
 _NO_HASH = re.compile(r"(RIHS01_0{64})?")
 _SEPARATOR = re.compile(r"^={10,}[ \t\r]*$", re.MULTILINE)
@@ -78,7 +80,7 @@ Fields = list[
 
 @cache
 def typestore() -> Typestore:
-    """Message definitions of ROS 2 Kilted, and the two of vision_msgs, which no store has."""
+    """Message definitions of ROS 2 Kilted, and those of vision_msgs, which no store has."""
     store = get_typestore(Stores.ROS2_KILTED)
     for name, definition in _VISION_MSGS.items():
         if name not in store.types:

@@ -5,8 +5,9 @@ really runs.
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,22 +16,23 @@ from vit_perception.files.errors import printable
 from vit_perception.pipeline.latencies import WINDOW_S, StageLatencies, rate_hz
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.pose_wait import PoseAccount, PoseInputs
 from vit_perception.streams.sample_history import how_far
+from vit_perception.streams.sample_inputs import SampleAccount, SampleInputs
+from vit_perception.tokens.source import SampledSource
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-NO_IMAGE = "no image lately"
-# How the message of a status begins that asks for what the ROS graph says of the topic.
-NOTHING_COMES = (
-    NO_IMAGE,
-    "no pose lately",
-    "no joint state lately",
-    "no pose has come",
-    "no joint state has come",
-)
 # Stamps that are further apart than that, while both streams come, are of clocks that differ.
 CLOCKS_DIFFER_NS = 1_000_000_000
 _COUNTS = ("received", "published", "pending")
+
+
+class SourceReport(NamedTuple):
+    """The status of one source, and what the ROS graph is asked for where nothing comes."""
+
+    status: DiagnosticStatus
+    nothing_comes: bool
+    received: int  # messages so far
+    age_s: float | None  # since the last usable message; None where that is not known
 
 
 def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
@@ -77,13 +79,13 @@ def camera_statuses(
     now_ns: int,
     latencies: Mapping[str, StageLatencies],
     started_ns: int,
-) -> list[DiagnosticStatus]:
-    """The books of every camera: ``received = published + dropped.* + pending``; its rates, age and
-    latencies.
+) -> list[SourceReport]:
+    """The counters of every camera: ``received = published + dropped.* + pending``; its rates, age
+    and latencies.
 
     ERROR: it is silent. WARN: its images come, and for 5 s none went out. Call with the lock held.
     """
-    statuses = []
+    reports = []
     for camera, account in sync.accounts.items():
         published = latencies.get(camera, StageLatencies())
         arrived_hz, published_hz = rate_hz(account.arrivals_ns, now_ns), published.rate_hz()
@@ -93,15 +95,17 @@ def camera_statuses(
             "pending": sync.pending(camera),
         }
         values |= {f"dropped.{reason}": n for reason, n in sorted(account.dropped.items())}
+        age_s = sync.age_ns(camera, now_ns) / 1e9
         values |= {
             "rate_hz": f"{arrived_hz:.2f}",
             "published_hz": f"{published_hz:.2f}",
-            "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}",
+            "age_s": f"{age_s:.3f}",
             **published.summary(),
         }
         level, message = OK, "receiving"
-        if sync.is_silent(camera, now_ns):
-            level, message = ERROR, NO_IMAGE
+        is_silent = sync.is_silent(camera, now_ns)
+        if is_silent:
+            level, message = ERROR, "no image lately"
         elif arrived_hz and not published_hz and now_ns - started_ns > WINDOW_S * 1e9:
             most = max(account.dropped, key=account.dropped.get, default="still pending")
             level, message = (
@@ -114,30 +118,31 @@ def camera_statuses(
                 default=("", 0),
             )
             message += _clocks(off_ns, f"those of {other}") if most == "unmatched" else ""
-        statuses.append(status(f"{node_name}: camera {camera}", level, message, values))
-    return statuses
+        said = status(f"{node_name}: camera {camera}", level, message, values)
+        reports.append(SourceReport(said, is_silent, account.received, age_s))
+    return reports
 
 
-def pose_statuses(
-    node_name: str, poses: PoseInputs, states: tuple[str, ...], now_ns: int
-) -> list[DiagnosticStatus]:
-    """The books of every arm and joint state: messages refused, how it was had, its skew, rate and
-    age.
+def sample_statuses(
+    node_name: str, sources: Sequence[SampledSource], inputs: SampleInputs, now_ns: int
+) -> list[SourceReport]:
+    """The counters of every other source: messages refused, how it was had at images, its skew,
+    rate and age.
 
-    ``states`` are the names that are joint states. Call with the lock held.
+    Call with the lock held.
     """
     return [
-        _pose_status(
-            f"{node_name}: {'state' if name in states else 'arm'} {name}",
-            "joint state" if name in states else "pose",
-            account,
+        _sample_status(
+            f"{node_name}: {source.label} {source.name}",
+            source.sample_label,
+            inputs.accounts[source.name],
             now_ns,
         )
-        for name, account in poses.accounts.items()
+        for source in sources
     ]
 
 
-def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> DiagnosticStatus:
+def _sample_status(name: str, what: str, account: SampleAccount, now_ns: int) -> SourceReport:
     values: dict[str, object] = {"received": account.received}
     values |= {f"refused.{reason}": n for reason, n in sorted(account.refused.items())}
     values |= {"crowded_out": account.crowded_out} if account.crowded_out else {}
@@ -145,22 +150,24 @@ def _pose_status(name: str, what: str, account: PoseAccount, now_ns: int) -> Dia
     if account.skew_ms:
         values["skew_ms"] = f"{np.median(account.skew_ms):.2f} / {max(account.skew_ms):.2f}"
     values["rate_hz"] = f"{rate_hz(account.arrivals_ns, now_ns):.2f}"
+    age_s = None
     if account.arrivals_ns:
-        values["age_s"] = f"{(now_ns - account.arrivals_ns[-1]) / 1e9:.3f}"
-    text = ""
+        age_s = (now_ns - account.arrivals_ns[-1]) / 1e9
+        values["age_s"] = f"{age_s:.3f}"
+    text, nothing_comes = "", not account.received
     if not account.received:
         text = f"no {what} has come" + (f": {account.trouble}" if account.trouble else "")
     elif account.latest == "missing":
-        said = (
-            f"no {what} "
-            f"{'lately' if account.silent and account.arrivals_ns else 'near the latest image'}"
-        )
-        text = f"{said}: {', '.join(account.lacking)}" if account.lacking else said
+        nothing_comes = account.silent and age_s is not None
+        text = f"no {what} {'lately' if nothing_comes else 'near the latest image'}"
+        if account.lacking:
+            text += f": {', '.join(account.lacking)}"
         text += f"; {_how_far(account)}"
-    return status(name, WARN if text else OK, text or "receiving", values)
+    said = status(name, WARN if text else OK, text or "receiving", values)
+    return SourceReport(said, nothing_comes, account.received, age_s)
 
 
-def _how_far(account: PoseAccount) -> str:
+def _how_far(account: SampleAccount) -> str:
     """How far the nearest one was from the latest image, what was refused if there is none, and
     whose clock is off.
     """

@@ -28,7 +28,8 @@ from vit_perception.ros.qos import PREFIX, unused_overrides
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.streams.camera_sync import CameraSync, sync_of
-from vit_perception.streams.pose_wait import PoseInputs
+from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.tokens.source import sampled
 from vit_perception.wire.records import FrameResult
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -52,7 +53,7 @@ class EncoderNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._outputs: Outputs | None = None
         self._sync: CameraSync | None = None
-        self._poses: PoseInputs | None = None
+        self._samples: SampleInputs | None = None
         self._inputs: Inputs | None = None
         self._timer = None
         self._started_ns, self._failure = 0, ""
@@ -127,14 +128,16 @@ class EncoderNode(LifecycleNode):
             self._sync = CameraSync(
                 [c.name for c in settings.cameras], *sync_of(settings), self._started_ns
             )
-            self._poses = PoseInputs(settings.poses, self._changed, settings.states)
-            self._inputs = Inputs(self, self._changed, self._sync, self._poses, self._reporter.warn)
-            self._inputs.subscribe(settings)
+            self._samples = SampleInputs(sampled(self._pipeline.sources), self._changed)
+            self._inputs = Inputs(
+                self, self._changed, self._sync, self._samples, self._reporter.warn
+            )
+            self._inputs.subscribe(self._pipeline.sources)
         except Exception as error:
             self._gpu.failed("activate", error, self._sync)
             self._stop_receiving("activate")
             return TransitionCallbackReturn.FAILURE
-        self._worker.start(self._pipeline, self._sync, self._poses)
+        self._worker.start(self._pipeline, self._sync, self._samples)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
         for name in unused_overrides(self):
             self.get_logger().warning(
@@ -230,7 +233,7 @@ class EncoderNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         pipeline, self._pipeline = self._pipeline, None
-        self._outputs = self._timer = self._sync = self._poses = None
+        self._outputs = self._timer = self._sync = self._samples = None
         self._failure = ""
         try:
             self._close_engine(pipeline)
@@ -292,7 +295,7 @@ class EncoderNode(LifecycleNode):
         self._reporter.warn(", ".join(topics), text)
 
     def _on_diagnostics_timer(self) -> None:
-        name, settings = self._reporter.label, self._pipeline.settings
+        name = self._reporter.label
         if self.exit_status:
             engine = (self._gpu.message, diagnostics.ERROR)
         elif self._failure:
@@ -308,15 +311,16 @@ class EncoderNode(LifecycleNode):
         if self._sync is not None:
             with self._changed:
                 now_ns = time.monotonic_ns()
-                sources = diagnostics.camera_statuses(
+                reports = diagnostics.camera_statuses(
                     name, self._sync, now_ns, self._worker.camera_latencies, self._started_ns
                 )
-                sources += diagnostics.pose_statuses(
-                    name, self._poses, tuple(s.name for s in settings.states), now_ns
+                reports += diagnostics.sample_statuses(
+                    name, sampled(self._pipeline.sources), self._samples, now_ns
                 )
             if self._inputs:
-                self._reporter.warn_of(settings, sources)
-            statuses += [*sources, diagnostics.latency_status(name, self._worker.latencies)]
+                self._reporter.warn_of(self._pipeline.sources, reports)
+            statuses += [report.status for report in reports]
+            statuses += [diagnostics.latency_status(name, self._worker.latencies)]
         self._reporter.publish(*statuses)
 
     # -- parameters --------------------------------------------------------------------------------
@@ -346,4 +350,4 @@ class EncoderNode(LifecycleNode):
         with self._changed:
             if self._sync is not None:
                 self._sync.configure(*sync_of(settings))
-                self._poses.configure(settings)
+                self._samples.configure(sampled(self._pipeline.sources))

@@ -1,35 +1,31 @@
-"""What the node listens to: images, poses, joint states and TF, from activate to deactivate."""
+"""What the node listens to, from activate to deactivate: the topics of all sources, and TF."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from vit_perception.config.settings import (
-    CameraSettings,
-    EncoderSettings,
-    PoseSettings,
-    StateSettings,
-)
-from vit_perception.image.decode import stamp_ns_of
+from vit_perception.config.settings import PoseSettings
 from vit_perception.pipeline.worker import Received
-from vit_perception.ros.qos import body_qos, image_qos
+from vit_perception.ros.messages import class_of
+from vit_perception.ros.qos import image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.pose_wait import PoseInputs
+from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.tokens.source import SampledSource, TokenSource
 from vit_perception.wire.records import BadInput, check_frame_id
+from vit_perception.wire.stamps import stamp_ns_of
 
 # Longer, and the stamp is of another clock than the node's: a bag's, or another machine's.
 LONGEST_TRANSPORT_MS = 10_000.0
 
 
 class Inputs:
-    """Subscriptions that fill ``sync`` and ``poses`` under ``changed``; ``warn`` takes a topic and
-    what is wrong.
+    """Subscriptions that fill ``sync`` and ``samples`` under ``changed``; ``warn`` takes a topic
+    and what is wrong.
     """
 
     def __init__(
@@ -37,43 +33,36 @@ class Inputs:
         node: LifecycleNode,
         changed: threading.Condition,
         sync: CameraSync,
-        poses: PoseInputs,
+        samples: SampleInputs,
         warn: Callable[[str, str], None],
     ):
-        self._node, self._changed, self._sync, self._poses, self._warn = (
-            node,
-            changed,
-            sync,
-            poses,
-            warn,
-        )
+        self._node = node
+        self._changed = changed
+        self._sync = sync
+        self._samples = samples
+        self._warn = warn
         self._subscriptions: list = []
         self._tf: TfPoses | None = None
 
-    def subscribe(self, settings: EncoderSettings) -> None:
-        """Subscribe to everything that ``settings`` name. Raises what rclpy raises; ``destroy``
-        cleans up then.
+    def subscribe(self, sources: Sequence[TokenSource]) -> None:
+        """Subscribe to the topics of ``sources``. Raises what rclpy raises; ``destroy`` cleans up
+        then.
         """
-        for camera in settings.cameras:
-            kind = CompressedImage if camera.transport == "compressed" else Image
-            self._listen(kind, camera.topic, lambda m, c=camera: self._on_image(c, m), image_qos())
-        for arm in settings.poses:
-            if arm.source == "topic":
-                self._listen(
-                    PoseStamped,
-                    arm.topic,
-                    lambda m, a=arm: self._on_body(a, a.topic, m),
-                    body_qos(),
-                )
-        for state in settings.states:
-            self._listen(
-                JointState, state.topic, lambda m, s=state: self._on_body(s, s.topic, m), body_qos()
-            )
-        if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
+        through_tf: list[PoseSettings] = []
+        for source in sources:
+            kind = class_of(source.message_type)
+            if not isinstance(source, SampledSource):
+                self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
+            elif source.topic is None:
+                through_tf.append(source.settings)
+            else:
+                take = partial(self._on_sample, source.name, source.topic)
+                self._listen(kind, source.topic, take, sample_qos())
+        if through_tf:
             self._tf = TfPoses(
                 self._node,
                 through_tf,
-                lambda arm, m: self._on_body(arm, "/tf", m),
+                lambda arm, message: self._on_sample(arm.name, "/tf", message),
                 self._explain,
                 self._warn,
             )
@@ -99,7 +88,7 @@ class Inputs:
             self._tf.destroy()
             self._tf = None
 
-    def _on_image(self, camera: CameraSettings, message) -> None:
+    def _on_image(self, camera: TokenSource, message) -> None:
         arrived_ns = time.monotonic_ns()
         try:
             stamp_ns = stamp_ns_of(message.header)
@@ -115,14 +104,14 @@ class Inputs:
             received = Received(message, arrived_ns, transport_ms if known else None)
             jumped = self._sync.add(camera.name, stamp_ns, received, arrived_ns)
             if jumped:
-                self._poses.forget_after(stamp_ns)
+                self._samples.forget_after(stamp_ns)
             self._changed.notify_all()
         if jumped and self._tf is not None:
             self._tf.forget_after(stamp_ns)
 
-    def _on_body(self, source: PoseSettings | StateSettings, topic: str, message) -> None:
+    def _on_sample(self, name: str, topic: str, message) -> None:
         try:
-            self._poses.add(source, message)
+            self._samples.add(name, message)
         except BadInput as error:
             # Another driver's joints on a shared topic are no fault; that ours never come,
             # diagnostics say.
@@ -131,4 +120,4 @@ class Inputs:
 
     def _explain(self, arm: PoseSettings, text: str) -> None:
         with self._changed:
-            self._poses.accounts[arm.name].trouble = text
+            self._samples.accounts[arm.name].trouble = text

@@ -2,45 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Header, String
-from vision_msgs.msg import Classification, VisionInfo
 
 from vit_perception.pipeline.feature_views import PcaView, attention_view
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.ros.messages import (
-    classification_message,
-    dense_message,
-    header_of,
-    mask_message,
-    pose_message,
-    state_message,
-    tensor_message,
-    view_message,
-    vision_info_message,
-)
+from vit_perception.ros.messages import class_of, message_of
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.views import ViewThread
-from vit_perception.wire.layout import Layout
+from vit_perception.wire import topics
 from vit_perception.wire.records import CameraResult, FrameResult, RgbImage
+from vit_perception.wire.tensors import encode_view
+from vit_perception.wire.topics import Fields, Outgoing, SentTopic
 
-__all__ = ["LATCHED_QOS", "Outputs", "send"]
+__all__ = ["LATCHED_QOS", "Outputs"]
 
-
-def send(publisher: Publisher, make: Callable[[], object]) -> None:
-    """Publish what ``make`` gives while somebody subscribes.
-
-    The topics are volatile, so nobody could hear it otherwise, and a tensor costs 0.3 ms, a view
-    several.
-    """
-    if publisher.get_subscription_count():
-        publisher.publish(make())
+FEATURE_VIEW, ATTENTION_VIEW = topics.VIEWS
 
 
 class Outputs:
@@ -52,79 +33,49 @@ class Outputs:
     def __init__(self, node: Node, pipeline: Pipeline, failed: Callable[[str, str], None]):
         self._node = node
         self._pipeline = pipeline
-        self._all: list[Publisher] = []
         self._views = ViewThread(
             lambda text: failed(", ".join(self._pca), f"a view could not be made: {text}")
         )
+        self._images: dict[str, RgbImage] = {}  # of each camera, one of its size and frame
+        self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
+        self.layout = pipeline.layout()
+        self._publishers: dict[SentTopic, Publisher] = {}
         try:
-            self._create(pipeline)
+            for topic in topics.topics_of(self.layout):
+                self._publishers[topic] = self._publisher(topic)
         except BaseException:
             self.destroy()
             raise
-        self._sources: dict[str, RgbImage] = {}
-        self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
-        self.layout = self._publish_layout()
+        self._send_latched("configure")
+        self._send_latched("layout")
 
-    def _create(self, pipeline: Pipeline) -> None:
-        self._tokens = self._publisher(Image, "~/tokens")
-        self._token_mask = self._publisher(Image, "~/token_mask")
-        self._embedding = self._publisher(Image, "~/embedding")
-        self._cameras = {}
-        for camera in pipeline.settings.cameras:
-            topics = {
-                "patch_features": Image,
-                "cls_token": Image,
-                "feature_view": Image,
-                "attention_view": Image,
-            }
-            if pipeline.labels_of(camera.name):
-                topics["classification"] = Classification
-            if pipeline.dense:
-                topics[pipeline.dense.spec.kind] = Image
-            self._cameras[camera.name] = {
-                topic: self._publisher(kind, f"~/{camera.name}/{topic}")
-                for topic, kind in topics.items()
-            }
-        self._poses = {
-            arm.name: self._publisher(PoseStamped, f"~/{arm.name}/pose_at_image")
-            for arm in pipeline.settings.poses
-        }
-        self._states = {
-            state.name: self._publisher(JointState, f"~/{state.name}/state_at_image")
-            for state in pipeline.settings.states
-        }
-        if pipeline.dense and pipeline.dense.spec.kind == "segmentation":
-            for name in self._cameras:
-                self._publish_info(name)
-        # Plain and latched, so that configure can say what was loaded and late subscribers still
-        # hear it.
-        self._layout = self._node.create_publisher(String, "~/layout", LATCHED_QOS)
-        self._all.append(self._layout)
-
-    def _publish_info(self, camera: str) -> None:
-        info = self._node.create_publisher(VisionInfo, f"~/{camera}/segmentation_info", LATCHED_QOS)
-        self._all.append(info)
-        labels_at = f"{self._node.resolve_topic_name('~/layout')}#dense.labels"
-        info.publish(vision_info_message(header_of(0, ""), self._pipeline.card.name, labels_at))
-
-    def _publisher(self, kind, topic):
+    def _publisher(self, topic: SentTopic) -> Publisher:
+        kind, name = class_of(topic.row.type), f"~/{topic.name}"
+        if topic.row.latched:
+            # Plain and latched, so that configure can say what was loaded and late subscribers
+            # still hear it.
+            return self._node.create_publisher(kind, name, LATCHED_QOS)
         override = QoSOverridingOptions.with_default_policies()
-        self._all.append(
-            self._node.create_publisher(kind, topic, tensor_qos(), qos_overriding_options=override)
+        return self._node.create_publisher(
+            kind, name, tensor_qos(), qos_overriding_options=override
         )
-        return self._all[-1]
 
-    @property
-    def _dtype(self) -> str:
-        return self._pipeline.settings.output.dtype
+    def _send_latched(self, when: topics.When) -> None:
+        layout_topic = self._node.resolve_topic_name("~/layout")
+        for topic, publisher in self._publishers.items():
+            if topic.row.when == when:
+                fields = topics.latched_fields(topic.row, self.layout, layout_topic)
+                publisher.publish(message_of(topic.row.type, fields))
 
     def refresh(self, pipeline: Pipeline) -> None:
-        """Go on with ``pipeline``, whose settings or engine may be others; the layout goes out
+        """Continue with ``pipeline``, whose settings or engine may be others; the layout goes out
         where it differs.
         """
         self._pipeline = pipeline
-        if pipeline.layout(self._sources) != self.layout:
-            self.layout = self._publish_layout()
+        layout = pipeline.layout(self._images)
+        if layout != self.layout:
+            self.layout = layout
+            self._send_latched("layout")
 
     def pause(self) -> None:
         """Make no more views until the next frame: the worker has stopped."""
@@ -133,124 +84,76 @@ class Outputs:
     def destroy(self) -> None:
         """Take the topics down."""
         self._views.stop()
-        for publisher in self._all:
+        for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
-        self._all = []
-
-    @staticmethod
-    def _key(image: RgbImage) -> tuple:
-        """What the layout says of a camera's images."""
-        return image.size, image.frame_id
-
-    def _publish_layout(self) -> Layout:
-        layout = self._pipeline.layout(self._sources)
-        self._layout.publish(String(data=layout.to_json()))
-        return layout
+        self._publishers = {}
 
     def publish(self, result: FrameResult) -> None:
         """Send one frame. Subscribers match topics by stamp: DDS keeps no order between topics."""
-        changed = {
-            name: c.image
-            for name, c in result.cameras.items()
-            if name not in self._sources or self._key(self._sources[name]) != self._key(c.image)
-        }
-        if changed:
-            # Only size and frame matter: an image kept here would keep its message's memory.
-            self._sources |= {
-                n: RgbImage(np.empty((*i.size, 0), np.uint8), i.stamp_ns, i.frame_id)
-                for n, i in changed.items()
-            }
-            self.layout = self._publish_layout()
-        for name, camera in result.cameras.items():
-            self._publish_camera(name, camera)
-        for arm, found in result.poses.items():
-            if found.pose is not None:
-                send(self._poses[arm], lambda pose=found.pose: pose_message(pose))
-        fields = {state.name: state for state in self._pipeline.settings.states}
-        for name, found in result.states.items():
-            if found.state is not None:
-                send(
-                    self._states[name],
-                    lambda n=name, state=found.state: state_message(state, fields[n]),
-                )
-        header = header_of(result.stamp_ns, result.frame_id)
-        send(self._embedding, lambda: tensor_message(header, result.embedding[None], self._dtype))
-        send(self._token_mask, lambda: mask_message(header, result.sequence.mask))
-        send(self._tokens, lambda: tensor_message(header, result.sequence.tokens, self._dtype))
+        self._update_layout(result)
+        dense = self._pipeline.dense_values if self._pipeline.dense is not None else None
+        outgoing = Outgoing(result, self.layout, dense)
+        self._send(outgoing, "frame")
         if self._pipeline.settings.output.views:
             views = [
-                v for name, camera in result.cameras.items() for v in self._views_of(name, camera)
+                view for name, camera in result.cameras.items() for view in self._made(name, camera)
             ]
             # After everything that a policy waits for: the first views take up to a second.
             if views:
                 self._views.show(views)
-        if self._pipeline.dense is not None:
-            # Last: it can take a second, which no policy that wants the tokens should wait for.
-            for name, camera in result.cameras.items():
-                self._publish_dense(name, camera)
+        # Last: it can take a second, which no policy that wants the tokens should wait for.
+        self._send(outgoing, "dense")
 
-    def _publish_dense(self, name: str, camera: CameraResult) -> None:
-        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        send(
-            self._cameras[name][self._pipeline.dense.spec.kind],
-            lambda: dense_message(header, self._pipeline.dense_values(camera)),
-        )
+    def _send(self, outgoing: Outgoing, when: topics.When) -> None:
+        for topic, publisher in self._publishers.items():
+            # Volatile, so nobody could hear it otherwise; a tensor costs 0.3 ms, a view several.
+            if topic.row.when == when and topic.row.encode and publisher.get_subscription_count():
+                fields = topic.row.encode(outgoing, topic.source)
+                if fields is not None:
+                    publisher.publish(message_of(topic.row.type, fields))
 
-    def _publish_camera(self, name: str, camera: CameraResult) -> None:
-        topics = self._cameras[name]
-        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        send(
-            topics["cls_token"], lambda: tensor_message(header, camera.cls_token[None], self._dtype)
-        )
-        send(
-            topics["patch_features"],
-            lambda: tensor_message(header, camera.patch_tokens, self._dtype),
-        )
-        if "classification" in topics:
-            send(topics["classification"], lambda: classification_message(header, camera.classes))
+    def _update_layout(self, result: FrameResult) -> None:
+        """Send the layout where a camera's size or frame is new."""
+        changed = {}
+        for name, camera in result.cameras.items():
+            image, known = camera.image, self._images.get(name)
+            if known is None or (known.size, known.frame_id) != (image.size, image.frame_id):
+                # Only size and frame matter: an image kept here would keep its message's memory.
+                pixels = np.empty((*image.size, 0), np.uint8)
+                changed[name] = RgbImage(pixels, image.stamp_ns, image.frame_id)
+        if changed:
+            self._images |= changed
+            self.layout = self._pipeline.layout(self._images)
+            self._send_latched("layout")
 
-    def _views_of(
-        self, name: str, camera: CameraResult
-    ) -> list[tuple[Publisher, Callable[[], Image]]]:
+    def _made(self, name: str, camera: CameraResult) -> list[tuple[Publisher, Callable[[], Any]]]:
         """The views of ``camera`` that somebody looks at. What the engine writes over in its next
         run is copied.
         """
-        topics, views = self._cameras[name], []
-        header = header_of(camera.image.stamp_ns, camera.image.frame_id)
-        if topics["feature_view"].get_subscription_count():
-            views.append(
-                (
-                    topics["feature_view"],
-                    partial(
-                        self._feature_view, header, name, camera.patch_tokens.copy(), camera.grid
-                    ),
-                )
-            )
-        if topics["attention_view"].get_subscription_count():
-            views.append(
-                (
-                    topics["attention_view"],
-                    partial(
-                        self._attention_view,
-                        header,
-                        camera.image,
-                        camera.cls_attention.copy(),
-                        camera.grid,
-                    ),
-                )
-            )
+        views: list[tuple[Publisher, Callable[[], Any]]] = []
+        header = topics.camera_header(camera)
+        publisher = self._publishers[SentTopic(FEATURE_VIEW, name)]
+        if publisher.get_subscription_count():
+            patches = camera.patch_tokens.copy()
+            make = partial(self._feature_view, header, name, patches, camera.grid)
+            views.append((publisher, make))
+        publisher = self._publishers[SentTopic(ATTENTION_VIEW, name)]
+        if publisher.get_subscription_count():
+            attention = camera.cls_attention.copy()
+            make = partial(self._attention_view, header, camera.image, attention, camera.grid)
+            views.append((publisher, make))
         return views
 
     def _feature_view(
-        self, header: Header, name: str, patch_tokens: np.ndarray, grid: tuple[int, int]
-    ) -> Image:
-        return view_message(
-            header, self._pca[name](patch_tokens, grid, self._pipeline.card.rule.network_size_px)
-        )
+        self, header: Fields, name: str, patch_tokens: np.ndarray, grid: tuple[int, int]
+    ) -> Any:
+        size_px = self._pipeline.card.rule.network_size_px
+        picture = self._pca[name](patch_tokens, grid, size_px)
+        return message_of(topics.IMAGE_TYPE, topics.image_fields(header, encode_view(picture)))
 
     def _attention_view(
-        self, header: Header, image: RgbImage, cls_attention: np.ndarray, grid: tuple[int, int]
-    ) -> Image:
-        return view_message(
-            header, attention_view(cls_attention, grid, self._pipeline.network_view(image))
-        )
+        self, header: Fields, image: RgbImage, cls_attention: np.ndarray, grid: tuple[int, int]
+    ) -> Any:
+        seen = self._pipeline.network_view(image)
+        picture = attention_view(cls_attention, grid, seen)
+        return message_of(topics.IMAGE_TYPE, topics.image_fields(header, encode_view(picture)))

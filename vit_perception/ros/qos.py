@@ -32,7 +32,7 @@ def image_qos() -> QoSProfile:
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def body_qos() -> QoSProfile:
+def sample_qos() -> QoSProfile:
     """As for images; poses and joint states come up to 1000 times a second."""
     return QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 

@@ -3,15 +3,16 @@
 """
 
 import time
+from collections.abc import Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
 from vit_perception.ros.publishers import why_nothing_comes
+from vit_perception.tokens.source import TokenSource
 
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen
@@ -68,23 +69,24 @@ class Reporter:
         (logger.info if warned == text else logger.warning)(warned)
         self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
 
-    def warn_of(self, settings: EncoderSettings, statuses: list[DiagnosticStatus]) -> None:
-        """Say in the log too what is wrong with a camera, an arm or a state; ``statuses`` are in
-        their order.
+    def warn_of(
+        self, sources: Sequence[TokenSource], reports: Sequence[diagnostics.SourceReport]
+    ) -> None:
+        """Say in the log too what is wrong with a source; ``reports`` are in their order.
 
         Where nothing comes, log and status also get what the ROS graph says of the topic.
         """
-        for source, found in zip((*settings.cameras, *settings.poses, *settings.states), statuses):
+        for source, report in zip(sources, reports):
+            found = report.status
             if found.level == diagnostics.OK:
                 continue
-            if getattr(source, "source", "topic") == "tf":
-                topic = f"TF from {source.base_frame} to {source.ee_frame}"
+            if source.topic is None:
+                settings = source.settings
+                topic = f"TF from {settings.base_frame} to {settings.ee_frame}"
             else:
                 topic = source.topic
-                values = {v.key: v.value for v in found.values}
-                age_s = float(values["age_s"]) if "age_s" in values else None
-                if found.message.startswith(diagnostics.NOTHING_COMES):
-                    why = why_nothing_comes(self._node, source, int(values["received"]), age_s)
+                if report.nothing_comes:
+                    why = why_nothing_comes(self._node, source, report.received, report.age_s)
                     found.message = f"{found.message}; {why}"
             self.warn(topic, found.message, about="status")
 

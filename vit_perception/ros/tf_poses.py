@@ -18,7 +18,8 @@ from rclpy.node import Node
 from vit_perception.config.settings import BadSetting, PoseSettings
 from vit_perception.files.errors import shown
 from vit_perception.streams.sample_history import JUMP_BACK_NS
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, check_frame_id
+from vit_perception.wire.records import BadInput, check_frame_id
+from vit_perception.wire.stamps import nanoseconds
 
 MOST_FRAMES = 10_000
 
@@ -141,8 +142,7 @@ class TfPoses:
         is everything.
         """
         for transform in transforms:
-            stamp = transform.header.stamp
-            stamp_ns = stamp.sec * NANOSECONDS_PER_SECOND + stamp.nanosec
+            stamp_ns = nanoseconds(transform.header.stamp)
             if stamp_ns < self._newest_ns.get(transform.child_frame_id, 0) - JUMP_BACK_NS:
                 self._clear()
             self._newest_ns[transform.child_frame_id] = stamp_ns

@@ -11,14 +11,9 @@ import numpy as np
 
 from vit_perception.config.settings import StateSettings
 from vit_perception.files.errors import shown
-from vit_perception.streams.sample_history import KEEP_S, Around, SampleHistory
-from vit_perception.wire.records import (
-    NANOSECONDS_PER_SECOND,
-    BadInput,
-    JointState,
-    StateAtImage,
-    check_frame_id,
-)
+from vit_perception.streams.sample_history import KEEP_S, Neighbours, SampleHistory
+from vit_perception.wire.records import BadInput, Sample, SampleAtImage, check_frame_id
+from vit_perception.wire.stamps import stamp_ns_of
 
 _BEST_FIRST = ("interpolated", "held", "missing")
 # A step of about a turn between two samples is no motion: the joint's encoder has wrapped from pi
@@ -46,14 +41,7 @@ def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
     which is no fault on a topic that drivers share), ``joints`` (one is named twice, or thousands
     are), ``length`` (fewer or more values than names), ``nan`` or ``magnitude``.
     """
-    stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
-    if stamp_ns <= 0 or stamp.nanosec >= NANOSECONDS_PER_SECOND:
-        raise BadInput(
-            "stamp",
-            f"header.stamp is {stamp.sec} s {stamp.nanosec} ns; "
-            "accepted: the time of measurement, above zero, nanosec below 1e9",
-        )
+    stamp_ns = stamp_ns_of(message.header, "measurement")
     check_frame_id(message.header.frame_id)
     if len(message.name) > MOST_JOINTS:
         raise BadInput(
@@ -139,7 +127,7 @@ class StateHistory:
         """Whether every joint has a sample at or after ``stamp_ns``."""
         return all(history.covers(stamp_ns) for history in self._joints.values())
 
-    def lookup(self, stamp_ns: int, max_skew_ns: int) -> StateAtImage:
+    def lookup(self, stamp_ns: int, max_skew_ns: int) -> SampleAtImage[Sample]:
         """The state at ``stamp_ns``, each joint linear between the two samples around it.
 
         A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there
@@ -154,34 +142,36 @@ class StateHistory:
             name: around if name in self._continuous else self._held_where_it_wraps(around)
             for name, around in found.items()
         }
-        lacking = tuple(name for name, around in found.items() if around.before is None)
+        lacking = tuple(name for name, around in found.items() if around.earlier is None)
         if lacking:
-            return StateAtImage(None, "missing", None, lacking, found[lacking[0]].nearest_ns)
-        before = np.array([around.before for around in found.values()])  # (J, F)
-        after = np.array([around.after for around in found.values()])
+            return SampleAtImage(
+                None, "missing", None, found[lacking[0]].nearest_ns, lacking=lacking
+            )
+        earlier = np.array([around.earlier for around in found.values()])  # (J, F)
+        later = np.array([around.later for around in found.values()])
         fraction = np.array([[around.fraction] for around in found.values()])
-        step = after - before
+        step = later - earlier
         if self._continuous:
             angles = self._endless, self._position
             step[angles] = _half_turn(step[angles])
-        numbers = before + fraction * step
+        numbers = earlier + fraction * step
         if self._continuous:
             numbers[angles] = _half_turn(numbers[angles])
         numbers = numbers.T.reshape(-1)
-        return StateAtImage(
-            JointState(numbers, stamp_ns, self._frame_id),
+        return SampleAtImage(
+            Sample(numbers, stamp_ns, self._frame_id),
             max((around.status for around in found.values()), key=_BEST_FIRST.index),
             max(around.skew_ns for around in found.values()),
         )
 
-    def _held_where_it_wraps(self, around: Around) -> Around:
-        if self._position is None or around.before is None:
+    def _held_where_it_wraps(self, around: Neighbours) -> Neighbours:
+        if self._position is None or around.earlier is None:
             return around
-        step_rad = abs(around.after[self._position] - around.before[self._position])
+        step_rad = abs(around.later[self._position] - around.earlier[self._position])
         if abs(step_rad - TURN_RAD) > WRAP_WITHIN_RAD:
             return around
-        nearest = around.before if around.fraction < 0.5 else around.after
-        return around._replace(status="held", before=nearest, after=nearest, fraction=0.0)
+        nearest = around.earlier if around.fraction < 0.5 else around.later
+        return around._replace(status="held", earlier=nearest, later=nearest, fraction=0.0)
 
 
 def _half_turn(angles_rad: np.ndarray) -> np.ndarray:

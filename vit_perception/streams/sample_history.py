@@ -1,13 +1,19 @@
-"""Recent samples of one stream by stamp, and those around a moment. What lies between two is the
-caller's business.
-"""
+"""Recent samples of one source by stamp, and those around a stamp. The caller interpolates."""
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
+from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from vit_perception.files.errors import InvalidValue
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, PoseStatus
+from vit_perception.wire.records import (
+    NANOSECONDS_PER_SECOND,
+    Pose,
+    Sample,
+    SampleAtImage,
+    SampleStatus,
+)
 
 # A bag that starts again jumps back by its length; a late sample is late by milliseconds.
 JUMP_BACK_NS = NANOSECONDS_PER_SECOND
@@ -18,28 +24,28 @@ MOST_KEPT_S = 60.0
 MOST_SAMPLES = 100_000
 MOST_KEPT_NS = round(MOST_KEPT_S * NANOSECONDS_PER_SECOND)
 
-Sample = TypeVar("Sample")
+Kept = TypeVar("Kept")
+Measured = TypeVar("Measured", Pose, Sample)
 
 
-class Around(NamedTuple):
-    """Samples around a stamp: ``fraction`` (0 to 1) of the way from ``before`` to ``after``.
+class Neighbours(NamedTuple):
+    """The samples around a stamp."""
 
-    Both are one sample where it is exact or ``held``, and None where it is ``missing``, as
-    ``skew_ns`` is. ``nearest_ns`` is then how far behind the stamp the nearest sample is (before
-    it: below zero), None without any.
-    """
-
-    status: PoseStatus
+    status: SampleStatus
+    # Distance to the nearer of the two; None where it is missing.
     skew_ns: int | None
-    # Of the history's own type: Python 3.10 has no NamedTuple that is generic.
-    before: Any
-    after: Any
+    # One and the same sample where it is exact or held; None where it is missing. Of the
+    # history's own type: Python 3.10 has no NamedTuple that is generic.
+    earlier: Any
+    later: Any
+    # How far the stamp lies from earlier (0) to later (1).
     fraction: float
+    # When missing: how much later than the stamp the nearest sample is (earlier: below zero).
     nearest_ns: int | None = None
 
 
 def how_far(nearest_ns: int | None) -> str:
-    """``nearest_ns`` of a pose or state that is missing, as a text for the user."""
+    """``nearest_ns`` of a sample that is missing, as a text for the user."""
     if nearest_ns is None:
         return "there is no usable one at all"
     return (
@@ -47,10 +53,10 @@ def how_far(nearest_ns: int | None) -> str:
     )
 
 
-_MISSING = Around("missing", None, None, None, 0.0)
+_MISSING = Neighbours("missing", None, None, None, 0.0)
 
 
-class SampleHistory(Generic[Sample]):
+class SampleHistory(Generic[Kept]):
     """The samples of the last ``keep_s`` seconds before the newest one, or before an older stamp
     that may still be asked for, sorted by stamp.
 
@@ -63,13 +69,13 @@ class SampleHistory(Generic[Sample]):
         self._keep_ns = round(keep_s * NANOSECONDS_PER_SECOND)
         # Two lists, so that bisect compares plain integers.
         self._stamps_ns: list[int] = []
-        self._samples: list[Sample] = []
+        self._samples: list[Kept] = []
         self.crowded_out = 0  # samples that were forgotten only because there were MOST_SAMPLES
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def add(self, stamp_ns: int, sample: Sample, needed_ns: int | None = None) -> None:
+    def add(self, stamp_ns: int, sample: Kept, needed_ns: int | None = None) -> None:
         """Insert ``sample`` by its stamp; one with the same stamp is replaced.
 
         A stamp more than 1 s before the newest means that time was set back (a bag looped):
@@ -113,7 +119,7 @@ class SampleHistory(Generic[Sample]):
         """
         return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
 
-    def around(self, stamp_ns: int, max_skew_ns: int) -> Around:
+    def around(self, stamp_ns: int, max_skew_ns: int) -> Neighbours:
         """The two samples around ``stamp_ns``.
 
         Outside the samples the nearest one is held; so it is between two that are more than twice
@@ -124,22 +130,74 @@ class SampleHistory(Generic[Sample]):
         stamps, samples = self._stamps_ns, self._samples
         at = bisect_left(stamps, stamp_ns)
         if at < len(stamps) and stamps[at] == stamp_ns:
-            return Around("interpolated", 0, samples[at], samples[at], 0.0)
-        before, after = at - 1, at
-        neighbours = [index for index in (before, after) if 0 <= index < len(stamps)]
+            return Neighbours("interpolated", 0, samples[at], samples[at], 0.0)
+        earlier, later = at - 1, at
+        neighbours = [index for index in (earlier, later) if 0 <= index < len(stamps)]
         if not neighbours:
             return _MISSING
         nearest = min(neighbours, key=lambda index: abs(stamps[index] - stamp_ns))
         skew_ns = abs(stamps[nearest] - stamp_ns)
         if skew_ns > max_skew_ns:
             return _MISSING._replace(nearest_ns=stamps[nearest] - stamp_ns)
-        gap_ns = stamps[after] - stamps[before] if len(neighbours) == 2 else math.inf
+        gap_ns = stamps[later] - stamps[earlier] if len(neighbours) == 2 else math.inf
         if gap_ns <= 2 * max_skew_ns:
-            return Around(
+            return Neighbours(
                 "interpolated",
                 skew_ns,
-                samples[before],
-                samples[after],
-                (stamp_ns - stamps[before]) / gap_ns,
+                samples[earlier],
+                samples[later],
+                (stamp_ns - stamps[earlier]) / gap_ns,
             )
-        return Around("held", skew_ns, samples[nearest], samples[nearest], 0.0)
+        return Neighbours("held", skew_ns, samples[nearest], samples[nearest], 0.0)
+
+
+class ValueHistory(ABC, Generic[Measured]):
+    """The measured values of the last ``keep_s`` seconds, and those between two samples.
+
+    Not thread-safe, as :class:`SampleHistory`.
+    """
+
+    def __init__(self, keep_s: float = KEEP_S):
+        self._samples: SampleHistory[Measured] = SampleHistory(keep_s)
+        self.clear = self._samples.clear
+        self.covers = self._samples.covers
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """The stamp of the newest sample; None where there is none."""
+        return self._samples.newest_ns
+
+    @property
+    def crowded_out(self) -> int:
+        """How many samples were forgotten because too many came."""
+        return self._samples.crowded_out
+
+    def add(self, sample: Measured, needed_ns: int | None = None) -> None:
+        """Insert ``sample`` by its stamp, as :meth:`SampleHistory.add` says."""
+        self._samples.add(sample.stamp_ns, sample, needed_ns)
+
+    def lookup(self, stamp_ns: int, max_skew_ns: int) -> SampleAtImage[Measured]:
+        """The value at ``stamp_ns``; when it is held, :meth:`SampleHistory.around` says."""
+        found = self._samples.around(stamp_ns, max_skew_ns)
+        if found.earlier is None:
+            return SampleAtImage(None, found.status, None, found.nearest_ns)
+        value = found.earlier
+        if found.earlier is not found.later:
+            value = self.between(found.earlier, found.later, found.fraction)
+        return SampleAtImage(replace(value, stamp_ns=stamp_ns), found.status, found.skew_ns)
+
+    @abstractmethod
+    def between(self, earlier: Measured, later: Measured, fraction: float) -> Measured:
+        """The value at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
+
+
+class LinearHistory(ValueHistory[Sample]):
+    """Numbers that are linear between two samples."""
+
+    def between(self, earlier: Sample, later: Sample, fraction: float) -> Sample:
+        """The numbers at ``fraction`` (0 to 1) of the way."""
+        step = later.numbers - earlier.numbers
+        return replace(earlier, numbers=earlier.numbers + fraction * step)

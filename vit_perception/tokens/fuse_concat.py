@@ -1,17 +1,14 @@
-"""The embedding that needs no weights: CLS, pose and state tokens side by side."""
-
-from collections.abc import Sequence
+"""The embedding that needs no weights: all tokens but the patches', in one vector."""
 
 import numpy as np
 
-from vit_perception.wire.records import TokenGroup, TokenSequence
+from vit_perception.wire.records import TokenSequence
 
 
 class Concat:
-    """Each camera's CLS token, then each pose and each state token, in layout order; a missing one
-    is zeros.
+    """Each camera's CLS token, then one token of each other source, in layout order.
 
-    The width never changes while cameras and arms come and go.
+    A missing token is zeros, so the width never changes while sources come and go.
     """
 
     kind = "concat"
@@ -19,16 +16,10 @@ class Concat:
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
         """(L,) float32, a new array."""
+        joined = [group for group in sequence.groups if group.embedded]
+        joined.sort(key=lambda group: group.kind != "cls")
         parts = [
             (group.tokens if group.valid else np.zeros_like(group.tokens)).reshape(-1)
-            for group in _joined(sequence.groups)
+            for group in joined
         ]
-        return (
-            np.concatenate(parts).astype(np.float32, copy=False)
-            if parts
-            else np.zeros(0, np.float32)
-        )
-
-
-def _joined(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
-    return [group for kind in ("cls", "pose", "state") for group in groups if group.kind == kind]
+        return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32, copy=False)

@@ -108,11 +108,10 @@ class CrossAttention:
             in_bias[self._width :],
         ).chunk(2, dim=-1)
         attended = functional.scaled_dot_product_attention(
-            *(self._split_heads(t) for t in (query, key, value))
+            self._split_heads(query), self._split_heads(key), self._split_heads(value)
         )
-        attended = attended.transpose(0, 1).reshape(
-            queries.shape
-        )  # (heads, Q, D / heads) -> (Q, D)
+        # (heads, Q, D / heads) -> (Q, D)
+        attended = attended.transpose(0, 1).reshape(queries.shape)
         queries = queries + self._linear(prefix + "attention.out_proj", attended)
         hidden = functional.gelu(
             self._linear(prefix + "mlp.fc1", self._norm(prefix + "norm_mlp", queries))

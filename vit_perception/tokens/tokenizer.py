@@ -31,7 +31,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vit_perception.config.settings import BadSetting, StateSettings
+from vit_perception.config.checks import BadSetting
+from vit_perception.config.settings import StateSettings
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
 from vit_perception.streams.rotation import rotation_6d
@@ -66,14 +67,6 @@ class Tokenizer(Protocol):
         ...
 
 
-class PoseTokenizer(Tokenizer, Protocol):
-    """A tokenizer of n = 9 numbers."""
-
-    def tokens(self, pose: Pose) -> np.ndarray:
-        """(1, width) float32."""
-        ...
-
-
 def pose_numbers(pose: Pose) -> np.ndarray:
     """The 9 numbers of a pose, (9,) float64."""
     return np.concatenate([pose.position_m, rotation_6d(pose.quaternion_xyzw)])
@@ -94,10 +87,6 @@ class FourierTokenizer:
         )
         self._number = pair % count
         self._radians_per_unit = 2.0 * math.pi / wavelengths
-
-    def tokens(self, pose: Pose) -> np.ndarray:
-        """(1, width) float32."""
-        return self.encode(pose_numbers(pose))
 
     def encode(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) float64 to (1, width) float32."""
@@ -128,10 +117,6 @@ class LearnedTokenizer:
         self.weights_sha256 = file.sha256
         self._layers = _folded(file, kind)
 
-    def tokens(self, pose: Pose) -> np.ndarray:
-        """(1, width) float32."""
-        return self.encode(pose_numbers(pose))
-
     def encode(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) float64 to (1, width) float32."""
         hidden = numbers.astype(np.float32)
@@ -147,7 +132,8 @@ def _gelu(values: np.ndarray) -> np.ndarray:
     erf.
     """
     erf = np.fromiter(map(math.erf, (values * math.sqrt(0.5)).tolist()), np.float32, len(values))
-    return values * (0.5 + 0.5 * erf)
+    activated: np.ndarray = values * (0.5 + 0.5 * erf)
+    return activated
 
 
 def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -168,20 +154,30 @@ def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
 
 
-def make_tokenizer(kind: str, width: int, weights_path: str = "") -> PoseTokenizer:
+def make_tokenizer(kind: str, width: int, weights_path: str = "") -> Tokenizer:
     """The tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
 
-    Raises ValueError for an unknown kind, a width below 1, or linear and mlp without a file:
-    untrained weights give noise, so there is no default. Raises BadWeights (a ValueError) for a
-    file that does not fit.
+    linear and mlp need a file: untrained weights give noise.
+
+    Raises:
+        InvalidValue: an unknown kind, a width below 1, or linear and mlp without a file.
+        BadWeights: a file that does not fit (an InvalidValue too).
     """
-    return _make(kind, width, weights_path, NUMBERS, "poses.tokenizer", "poses.tokenizer_weights")
+    return _make(
+        kind=kind,
+        width=width,
+        weights_path=weights_path,
+        count=NUMBERS,
+        parameter="poses.tokenizer",
+        weights_parameter="poses.tokenizer_weights",
+    )
 
 
 def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokenizer:
     """The tokenizer of ``state``'s numbers, as :func:`make_tokenizer`.
 
-    Raises BadSetting where ``fourier`` would have to leave numbers out.
+    Raises:
+        BadSetting: ``fourier`` would have to leave numbers out.
     """
     count = len(state.joints) * len(state.fields)
     if kind == "fourier" and 2 * count > width:
@@ -193,18 +189,37 @@ def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokeniz
             f"a token of {width} channels has a cosine and a sine for {width // 2} numbers",
         )
     return _make(
-        kind,
-        width,
-        state.tokenizer_weights,
-        count,
-        "states.tokenizer",
-        f"states.{state.name}.tokenizer_weights",
+        kind=kind,
+        width=width,
+        weights_path=state.tokenizer_weights,
+        count=count,
+        parameter="states.tokenizer",
+        weights_parameter=f"states.{state.name}.tokenizer_weights",
     )
 
 
+def fourier_tokenizer(width: int, count: int, source: str) -> FourierTokenizer:
+    """The tokenizer without weights of ``count`` numbers.
+
+    Raises:
+        BadSetting: a token of ``width`` would have to leave numbers of ``source`` out.
+    """
+    if 2 * count > width:
+        raise BadSetting(
+            source, f"{count} numbers", f"at most {width // 2} with an encoder of width {width}"
+        )
+    return FourierTokenizer(width, count)
+
+
 def _make(
-    kind: str, width: int, weights_path: str, count: int, parameter: str, weights_parameter: str
-) -> PoseTokenizer:
+    *,
+    kind: str,
+    width: int,
+    weights_path: str,
+    count: int,
+    parameter: str,
+    weights_parameter: str,
+) -> Tokenizer:
     if width < 1:
         raise InvalidValue(f"width is {width}; accepted: the encoder's token width, 1 or more")
     if kind == "fourier":
@@ -215,4 +230,4 @@ def _make(
         raise InvalidValue(
             f"{weights_parameter} is ''; accepted: a safetensors file with trained {kind} weights"
         )
-    return LearnedTokenizer(kind, width, weights_path, count)
+    return LearnedTokenizer(kind=kind, width=width, weights_path=weights_path, count=count)

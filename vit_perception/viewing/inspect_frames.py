@@ -64,14 +64,14 @@ def inspected(pipeline: Pipeline, bag: BagReader) -> Iterator[InspectedFrame | D
                 if camera.classes
             },
             {
-                name: (found.pose.position_m, found.pose.quaternion_xyzw)
+                name: (found.value.position_m, found.value.quaternion_xyzw)
                 for name, found in result.poses.items()
-                if found.pose is not None
+                if found.value is not None
             },
             {
-                name: found.state.numbers
+                name: found.value.numbers
                 for name, found in result.states.items()
-                if found.state is not None
+                if found.value is not None
             },
             {**result.stage_ms, "record": (replayed.recorded_ns - result.stamp_ns) / 1e6},
         )

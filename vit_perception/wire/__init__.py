@@ -10,6 +10,7 @@ from vit_perception.wire.layout import (
     LayoutCamera,
     LayoutDense,
     LayoutGroup,
+    LayoutSource,
     LayoutState,
     differing_fields,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "LayoutCamera",
     "LayoutDense",
     "LayoutGroup",
+    "LayoutSource",
     "LayoutState",
     "TensorFields",
     "decode_tensor",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cached_property
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -89,6 +90,40 @@ class LayoutState:
     continuous: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class LayoutSource:
+    """A source whose value at the image's stamp is sent as ``~/<name>/<kind>_at_image``."""
+
+    name: str
+    kind: str  # of its token group, its topic and its column, such as pose
+    group: str  # its kind's name among parameters and in items of a data set, such as poses
+    type: str  # of its topic, such as geometry_msgs/msg/PoseStamped
+    # Where the message holds its numbers, in their order: paths such as pose.position.x.
+    fields: tuple[str, ...]
+    # A name for each number of a field, sent as the message's ``name``. Empty: a field is one
+    # number.
+    names: tuple[str, ...] = ()
+    tokenizer: str = "fourier"
+    tokenizer_sha256: str = ""
+
+    @property
+    def topic(self) -> str:
+        """Its topic below the node's name."""
+        return f"{self.name}/{self.kind}_at_image"
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        return len(self.fields) * max(1, len(self.names))
+
+
+POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+POSE_FIELDS = (
+    *(f"pose.position.{axis}" for axis in "xyz"),
+    *(f"pose.orientation.{axis}" for axis in "xyzw"),
+)
+STATE_TYPE = "sensor_msgs/msg/JointState"
+
 # What is measured when the engine opens: it differs a little each time, and changes no meaning.
 MEASURED = ("min_cosine",)
 
@@ -98,6 +133,8 @@ class Layout:
     """What ``~/layout`` says: how to read every topic of the node, and what really runs.
 
     ``dense`` is None, and not in the JSON, while no depth or segmentation is switched on.
+    ``sources`` describes sources of other kinds than cameras, poses and states; it is not in the
+    JSON where there are none.
     """
 
     groups: tuple[LayoutGroup, ...]
@@ -120,6 +157,21 @@ class Layout:
     state_tokenizer: str = "fourier"
     schema_version: int = SCHEMA_VERSION
     dense: LayoutDense | None = None
+    sources: tuple[LayoutSource, ...] = ()
+
+    @cached_property
+    def samples(self) -> tuple[LayoutSource, ...]:
+        """Every source but the cameras, in the order of the groups."""
+        poses = [
+            LayoutSource(g.source, "pose", "poses", POSE_TYPE, POSE_FIELDS)
+            for g in self.groups
+            if g.kind == "pose"
+        ]
+        states = [
+            LayoutSource(s.name, "state", "states", STATE_TYPE, s.fields, s.joints)
+            for s in self.states
+        ]
+        return (*poses, *states, *self.sources)
 
     @property
     def token_count(self) -> int:
@@ -159,7 +211,7 @@ class Layout:
         found = {
             name: value
             for name, value in asdict(self).items()
-            if name != "dense" or value is not None
+            if name not in ("dense", "sources") or value
         }
         return found | {
             "states": [
@@ -186,7 +238,7 @@ class Layout:
             raise BadInput(
                 "layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}"
             )
-        layout = _parsed(cls, found, "layout")
+        layout: Layout = _parsed(cls, found, "layout")
         layout._check()
         return layout
 

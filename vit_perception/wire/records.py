@@ -6,7 +6,7 @@ positions are in metres; quaternions are in the order x, y, z, w (REP 103).
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,27 @@ def check_frame_id(frame_id: str) -> None:
         )
 
 
+def expected_frame(header: Any, expected: str, accept_empty: bool = False) -> str:
+    """The frame_id of a header, which must be ``expected``; an empty ``expected`` takes any.
+
+    With ``accept_empty`` a header without a frame counts as ``expected``, which may then be empty.
+
+    Raises:
+        BadInput: ``frame``, for another frame, and for what is no name.
+    """
+    frame_id: str = header.frame_id
+    check_frame_id(frame_id)
+    if accept_empty and not frame_id:
+        return expected
+    if (expected or accept_empty) and frame_id != expected:
+        or_none = " or none" if accept_empty and expected else ""
+        raise BadInput(
+            "frame",
+            f"header.frame_id is {shown(frame_id)}; accepted: {expected!r}{or_none}",
+        )
+    return frame_id
+
+
 @dataclass(frozen=True, eq=False)
 class RgbImage:
     """One decoded camera image.
@@ -61,67 +82,53 @@ class RgbImage:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """An end effector's pose: ``position_m`` (3,) float64, ``quaternion_xyzw`` (4,) float64 of unit
-    length.
+    """An end effector's pose in ``frame_id`` (that of the PoseStamped header)."""
 
-    It is the pose of the end effector in ``frame_id`` (that of the PoseStamped header).
-    """
-
-    position_m: np.ndarray
-    quaternion_xyzw: np.ndarray
+    position_m: np.ndarray  # (3,) float64
+    quaternion_xyzw: np.ndarray  # (4,) float64 of unit length
     stamp_ns: int
     frame_id: str
 
-
-PoseStatus = Literal["interpolated", "held", "missing"]
-
-
-@dataclass(frozen=True, eq=False)
-class PoseAtImage:
-    """The pose of one arm at an image's stamp, and how it was had.
-
-    ``interpolated``: between the two samples around the stamp (or a sample exactly at it).
-    ``held``: the nearest sample, within ``max_skew_s``; ``pose.stamp_ns`` is still the image's
-    stamp. ``missing``: no sample near enough; ``pose`` is None. ``skew_ns`` is the distance from
-    the image stamp to the nearest sample used (None when missing). ``nearest_ns``: when missing,
-    how far behind the image's stamp the nearest sample is (before it: below zero); None where there
-    is no sample at all.
-    """
-
-    pose: Pose | None
-    status: PoseStatus
-    skew_ns: int | None
-    nearest_ns: int | None = None
+    @property
+    def numbers(self) -> np.ndarray:
+        """Position, then quaternion, (7,) float64."""
+        return np.concatenate([self.position_m, self.quaternion_xyzw])
 
 
 @dataclass(frozen=True, eq=False)
-class JointState:
-    """Joints at one time: ``numbers`` (F * J,) float64, field after field, each in the order of the
-    settings.
+class Sample:
+    """What one source measured at one time."""
 
-    With J joints and the fields position and velocity: J positions (rad, m for sliding joints and
-    most grippers), then J velocities (rad/s, m/s), as REP 103 and sensor_msgs/JointState have them.
-    """
-
+    # (n,) float64. Of joint states: field after field, each in the order of the settings' joints;
+    # positions in rad (m for sliding joints and most grippers), velocities in these a second.
     numbers: np.ndarray
     stamp_ns: int
     frame_id: str
 
 
+SampleStatus = Literal["interpolated", "held", "missing"]
+Value = TypeVar("Value", bound=Pose | Sample)
+
+
 @dataclass(frozen=True, eq=False)
-class StateAtImage:
-    """Joints at an image's stamp: ``status`` and ``skew_ns`` as of :class:`PoseAtImage`, the worst
-    of all joints.
+class SampleAtImage(Generic[Value]):
+    """What one source measured at an image's stamp, and how it was obtained."""
 
-    ``lacking`` names the joints without a sample near enough, because of which ``state`` is None;
-    ``nearest_ns`` is that of the first of them.
-    """
-
-    state: JointState | None
-    status: PoseStatus
+    # Its stamp is the image's, also where it is held. None where it is missing.
+    value: Value | None
+    # interpolated: between the two samples around the stamp (or a sample exactly at it).
+    # held: the nearest sample, within max_skew_s. missing: there is none that near.
+    status: SampleStatus
+    # From the image's stamp to the nearest sample used; of several joints, the worst.
     skew_ns: int | None
-    lacking: tuple[str, ...] = ()
+    # When missing: how much later than the image the nearest sample is (earlier: below zero).
+    # None where there is no sample at all.
     nearest_ns: int | None = None
+    # Joints without a sample that near.
+    lacking: tuple[str, ...] = ()
+
+
+MISSING: SampleAtImage[Any] = SampleAtImage(None, "missing", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,23 +149,16 @@ class EncoderOutput:
     block_tokens: np.ndarray | None = None
 
 
-TokenKind = Literal["cls", "patch", "pose", "state"]
-
-
 @dataclass(frozen=True, eq=False)
 class TokenGroup:
-    """Tokens of one kind from one source, with their mask: tokens never travel without it.
+    """Tokens of one kind from one source, with their mask: tokens never travel without it."""
 
-    ``tokens`` (T, D) float32; ``source`` is the camera's, arm's or state's name; ``valid`` False
-    means that the source was missing and the rows are zero; ``grid`` is (rows, columns) for patch
-    tokens.
-    """
-
-    kind: TokenKind
-    source: str
-    tokens: np.ndarray
-    valid: bool = True
-    grid: tuple[int, int] | None = None
+    kind: str  # cls, patch, pose, state, or what another source calls its own
+    source: str  # the source's name
+    tokens: np.ndarray  # (T, D) float32
+    valid: bool = True  # False: the source was missing, and the rows count as zero
+    grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
+    embedded: bool = True  # False: the concatenated embedding leaves them out
 
     @property
     def name(self) -> str:
@@ -213,19 +213,28 @@ class CameraResult:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """Everything that one group of images gave, with its poses and joint states.
+    """Everything that one group of images gave, with what the other sources measured then."""
 
-    ``stamp_ns`` is that of the first camera present.
-    """
-
-    stamp_ns: int
-    frame_id: str
-    cameras: dict[str, CameraResult]
-    poses: dict[str, PoseAtImage]
+    stamp_ns: int  # of the first camera present
+    frame_id: str  # of the first camera present
+    cameras: dict[str, CameraResult]  # those present, by name
+    samples: dict[str, SampleAtImage[Any]]  # of every other source, by name
     sequence: TokenSequence
-    embedding: np.ndarray
+    embedding: np.ndarray  # (L,) float32
     stage_ms: dict[str, float] = field(default_factory=dict)
-    states: dict[str, StateAtImage] = field(default_factory=dict)
+
+    @property
+    def poses(self) -> dict[str, SampleAtImage[Pose]]:
+        """The samples of the arms."""
+        return self._of_kind("pose")
+
+    @property
+    def states(self) -> dict[str, SampleAtImage[Sample]]:
+        """The samples of the joint states."""
+        return self._of_kind("state")
+
+    def _of_kind(self, kind: str) -> dict[str, SampleAtImage[Any]]:
+        return {g.source: self.samples[g.source] for g in self.sequence.groups if g.kind == kind}
 
 
 class Encoder(Protocol):

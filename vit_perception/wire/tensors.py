@@ -12,7 +12,7 @@ import numpy as np
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.records import BadInput
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "32FC1": np.dtype("<f4"),
     "16FC1": np.dtype("<f2"),
     "mono8": np.dtype("u1"),
@@ -32,7 +32,7 @@ class TensorFields(NamedTuple):
     encoding: str
     is_bigendian: int
     step: int
-    data: array.array
+    data: "array.array[int]"
 
 
 def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
@@ -51,25 +51,16 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
     encoding = ENCODINGS[dtype]
     try:
         with np.errstate(over="raise"):
-            rows = np.ascontiguousarray(tensor, dtype=_DTYPES[encoding])
+            return _image_fields(tensor, encoding, channels=1)
     except FloatingPointError as error:
         raise InvalidValue(
             f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16"
         ) from error
-    return TensorFields(
-        rows.shape[0],
-        rows.shape[1],
-        encoding,
-        0,
-        rows.shape[1] * rows.itemsize,
-        array.array("B", rows.tobytes()),
-    )
 
 
 def encode_mask(mask: np.ndarray) -> TensorFields:
     """Fields for a token mask (N,) bool as a 1 × N mono8 image: 255 is valid, 0 missing."""
-    row = np.where(mask, 255, 0).astype(np.uint8)
-    return TensorFields(1, len(row), "mono8", 0, len(row), array.array("B", row.tobytes()))
+    return _image_fields(np.where(mask, 255, 0)[None], "mono8", channels=1)
 
 
 def encode_labels(labels: np.ndarray) -> TensorFields:
@@ -81,10 +72,23 @@ def encode_labels(labels: np.ndarray) -> TensorFields:
         raise InvalidValue(
             f"labels are {labels.dtype} {labels.shape}; accepted: uint8 or uint16 (H, W)"
         )
-    rows = np.ascontiguousarray(labels, dtype=_DTYPES[encoding])
-    return TensorFields(
-        *rows.shape, encoding, 0, rows.shape[1] * rows.itemsize, array.array("B", rows.tobytes())
-    )
+    return _image_fields(labels, encoding, channels=1)
+
+
+def encode_view(rgb: np.ndarray) -> TensorFields:
+    """Fields for a picture (H, W, 3) uint8 in the order R, G, B, as rgb8."""
+    height, width = rgb.shape[:2]
+    return _image_fields(rgb.reshape(height, 3 * width), "rgb8", channels=3)
+
+
+def _image_fields(rows: np.ndarray, encoding: str, channels: int) -> TensorFields:
+    """Fields for ``rows`` (H, W · channels); they are converted and copied in one step."""
+    dtype = _DTYPES.get(encoding, np.dtype("u1"))
+    height, width = rows.shape
+    data = array.array("B", bytes(1)) * (rows.size * dtype.itemsize)
+    if data:
+        np.frombuffer(data, dtype).reshape(rows.shape)[...] = rows
+    return TensorFields(height, width // channels, encoding, 0, width * dtype.itemsize, data)
 
 
 def decode_tensor(message: Any) -> np.ndarray:
@@ -111,9 +115,11 @@ def decode_tensor(message: Any) -> np.ndarray:
             f"larger multiple of {dtype.itemsize}, and height times step bytes",
         )
     values = np.frombuffer(message.data, dtype, count=height * step // dtype.itemsize)
-    return values.reshape(height, step // dtype.itemsize)[:, :width]
+    rows: np.ndarray = values.reshape(height, step // dtype.itemsize)[:, :width]
+    return rows
 
 
 def mask_of(tokens: np.ndarray) -> np.ndarray:
     """The mask (N,) bool of a token sequence (N, D): an all-zero row is a missing token."""
-    return np.any(tokens != 0, axis=1)
+    mask: np.ndarray = np.any(tokens != 0, axis=1)
+    return mask

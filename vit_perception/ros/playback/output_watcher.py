@@ -18,9 +18,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from vision_msgs.msg import Classification
 
-from vit_perception.image.decode import stamp_ns_of
 from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
 
 MOST_FRAMES = 20_000  # eleven minutes at 30 Hz; what came first is forgotten

@@ -1,0 +1,132 @@
+"""The table of output topics: what the documentation says, and what frames are sent as."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from test.conftest import ROOT
+from test.wire.test_tensors import LAYOUT
+from vit_perception.tokens.source import SampledSource, kinds
+from vit_perception.wire import topics
+from vit_perception.wire.layout import LayoutDense
+from vit_perception.wire.records import (
+    CameraResult,
+    ClassScore,
+    FrameResult,
+    Pose,
+    RgbImage,
+    Sample,
+    SampleAtImage,
+    TokenGroup,
+    TokenSequence,
+)
+from vit_perception.wire.tensors import TensorFields, decode_tensor
+
+WHEN = {
+    "frame": "each frame",
+    "dense": "each frame, last, while somebody subscribes",
+    "view": "while somebody subscribes; frames are skipped where it takes longer",
+    "configure": "at configure; latched",
+    "layout": "at configure, and when it changes; latched",
+}
+
+
+def documented() -> str:
+    """The table as docs/wire_format.md has to have it."""
+    camera = [*topics.CAMERA, topics.CLASSIFICATION]
+    samples = [
+        (topics.sample_topic(kind.kind, kind.type), kind.label)
+        for kind in kinds()
+        if issubclass(kind, SampledSource) and kind.__module__.startswith("vit_perception.")
+    ]
+    frame = [topics.EMBEDDING, topics.TOKEN_MASK, topics.TOKENS]
+    later = [*topics.VIEWS, topics.DEPTH, topics.SEGMENTATION, topics.SEGMENTATION_INFO]
+    rows = [
+        *((row, "camera") for row in camera),
+        *samples,
+        *((row, "camera") for row in (*frame, *later, topics.LAYOUT)),
+    ]
+    lines = ["| topic | type | what | sent |", "| --- | --- | --- | --- |"]
+    for row, label in rows:
+        name = row.name.format(f"<{label}>")
+        lines.append(f"| `~/{name}` | {row.type} | {row.what} | {WHEN[row.when]} |")
+    return "\n".join(lines)
+
+
+def test_the_documentation_has_the_table():
+    text = (ROOT / "docs/wire_format.md").read_text()
+    found = re.search(r"<!-- topics:.*?-->\n(.*?)\n?<!-- end of topics -->", text, re.DOTALL)
+    assert found is not None and found[1] == documented()
+
+
+def result(pose: Pose | None) -> FrameResult:
+    """One frame of ``LAYOUT``."""
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    camera = CameraResult(
+        image=RgbImage(pixels, 5, "optical"),
+        cls_token=np.arange(3, dtype=np.float32),
+        patch_tokens=np.ones((4, 3), np.float32),
+        cls_attention=np.zeros((1, 4), np.float32),
+        grid=(2, 2),
+        classes=(ClassScore("a", 0.5),),
+    )
+    tokens = np.ones((6, 3), np.float32)
+    return FrameResult(
+        stamp_ns=5,
+        frame_id="optical",
+        cameras={"wrist": camera},
+        samples={
+            "arm": SampleAtImage(pose, "interpolated" if pose else "missing", None),
+            "body": SampleAtImage(Sample(np.array([0.1, 0.2]), 5, ""), "held", 1),
+        },
+        sequence=TokenSequence.of([TokenGroup("cls", "wrist", tokens)]),
+        embedding=np.ones(6, np.float32),
+    )
+
+
+POSE = Pose(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]), 5, "base")
+
+
+def sent(frame: FrameResult, layout=LAYOUT, dense=None) -> dict[str, topics.Fields]:
+    outgoing = topics.Outgoing(frame, layout, dense)
+    encoded = {
+        topic.name: topic.row.encode(outgoing, topic.source)
+        for topic in topics.topics_of(layout)
+        if topic.row.encode
+    }
+    return {name: fields for name, fields in encoded.items() if fields is not None}
+
+
+def test_a_frame_is_sent_camera_by_camera_then_samples_then_tokens():
+    found = sent(result(POSE))
+    assert list(found) == [
+        "wrist/cls_token",
+        "wrist/patch_features",
+        "wrist/classification",
+        "arm/pose_at_image",
+        "body/state_at_image",
+        "embedding",
+        "token_mask",
+        "tokens",
+    ]
+    assert found["arm/pose_at_image"]["pose"]["position"] == {"x": 1.0, "y": 2.0, "z": 3.0}
+    state = found["body/state_at_image"]
+    assert (state["name"], list(state["position"])) == (["elbow", "gripper"], [0.1, 0.2])
+    rows = TensorFields(**{k: v for k, v in found["tokens"].items() if k != "header"})
+    np.testing.assert_array_equal(decode_tensor(rows), np.ones((6, 3)))
+
+
+def test_what_is_missing_is_not_sent():
+    found = sent(replace(result(None), cameras={}))
+    assert list(found) == ["body/state_at_image", "embedding", "token_mask", "tokens"]
+
+
+def test_dense_rows_are_there_where_the_layout_says_so():
+    dense = LayoutDense("segmentation", "class", "", (2, 5), ("wall", "floor"), 255)
+    layout = replace(LAYOUT, dense=dense)
+    labels = np.ones((480, 640), np.uint8)
+    found = sent(result(POSE), layout, lambda camera: labels)
+    assert found["wrist/segmentation"]["encoding"] == "mono8"
+    latched = [topic.name for topic in topics.topics_of(layout) if topic.row.latched]
+    assert latched == ["wrist/segmentation_info", "layout"]

@@ -1,0 +1,68 @@
+"""Joint states of mechanisms as token sources."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_perception.config.settings import EncoderSettings
+from vit_perception.streams.joint_history import JointSamples, StateHistory, joint_samples_of
+from vit_perception.tokens.source import SampledSource, TokenSource, register
+from vit_perception.tokens.tokenizer import Tokenizer, make_state_tokenizer
+from vit_perception.wire.layout import STATE_TYPE, LayoutState
+
+
+@register
+class JointSource(SampledSource):
+    """The joints of one mechanism, by name; several drivers may share its JointState topic."""
+
+    group = "states"
+    label = "state"
+    rank = 2
+    kind = "state"
+    sample_label = "joint state"
+    type = STATE_TYPE
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
+        """The joint states of ``settings``."""
+        sources: list[TokenSource] = []
+        for each in settings.states:
+            source = cls(each)
+            source.required = settings.state_policy == "require"
+            sources.append(source)
+        return sources
+
+    def sample_of(self, message: Any) -> JointSamples:
+        """Those of its joints that a JointState names. Raises BadInput."""
+        return joint_samples_of(message, self.settings)
+
+    def history(self, keep_s: float) -> StateHistory:
+        """Each joint has a history of its own."""
+        return StateHistory(self.settings, keep_s)
+
+    @classmethod
+    def tokenizers(
+        cls, sources: Sequence[SampledSource], settings: EncoderSettings, width: int
+    ) -> dict[str, Tokenizer]:
+        """One per joint state: they differ in their count of numbers."""
+        kind = settings.fusion.state_tokenizer
+        return {s.name: make_state_tokenizer(kind, width, s.settings) for s in sources}
+
+    @classmethod
+    def layout_fields(
+        cls,
+        sources: Sequence[SampledSource],
+        settings: EncoderSettings,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> dict[str, Any]:
+        """Schema version 1 has fields of its own for joint states."""
+        states = tuple(
+            LayoutState(
+                name=source.name,
+                joints=source.settings.joints,
+                fields=source.settings.fields,
+                tokenizer_sha256=tokenizers[source.name].weights_sha256,
+                continuous=source.settings.continuous,
+            )
+            for source in sources
+        )
+        return {"states": states, "state_tokenizer": settings.fusion.state_tokenizer}

@@ -1,0 +1,79 @@
+"""End effectors' poses as token sources."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_perception.config.settings import EncoderSettings
+from vit_perception.streams.pose_history import PoseHistory, pose_of
+from vit_perception.tokens.source import SampledSource, TokenSource, register
+from vit_perception.tokens.tokenizer import Tokenizer, make_tokenizer, pose_numbers
+from vit_perception.wire.layout import POSE_FIELDS, POSE_TYPE
+from vit_perception.wire.records import Pose
+
+# The tokenizer that all arms share; the layout also names it where there is no arm.
+SHARED = ""
+
+
+@register
+class PoseSource(SampledSource):
+    """One arm: its PoseStamped topic, or its pose in TF."""
+
+    group = "poses"
+    label = "arm"
+    rank = 1
+    kind = "pose"
+    sample_label = "pose"
+    type = POSE_TYPE
+    fields = POSE_FIELDS
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
+        """The arms of ``settings``."""
+        sources: list[TokenSource] = []
+        for each in settings.poses:
+            source = cls(each)
+            source.required = settings.pose_policy == "require"
+            sources.append(source)
+        return sources
+
+    @property
+    def topic(self) -> str | None:
+        """Its PoseStamped topic; None where its poses come from TF."""
+        return None if self.settings.source == "tf" else str(self.settings.topic)
+
+    def sample_of(self, message: Any) -> Pose:
+        """The pose of a PoseStamped. Raises BadInput."""
+        return pose_of(message, self.settings.expected_frame_id, self.settings.accept_empty_frame)
+
+    def history(self, keep_s: float) -> PoseHistory:
+        """Rotations are interpolated along the shortest arc."""
+        return PoseHistory(keep_s)
+
+    def token_numbers(self, value: Pose) -> np.ndarray:
+        """Position, and the rotation's first two columns, (9,)."""
+        return pose_numbers(value)
+
+    @classmethod
+    def tokenizers(
+        cls, sources: Sequence[SampledSource], settings: EncoderSettings, width: int
+    ) -> dict[str, Tokenizer]:
+        """One for all arms."""
+        fusion = settings.fusion
+        shared = make_tokenizer(fusion.tokenizer, width, fusion.tokenizer_weights)
+        return dict.fromkeys([SHARED, *(source.name for source in sources)], shared)
+
+    @classmethod
+    def layout_fields(
+        cls,
+        sources: Sequence[SampledSource],
+        settings: EncoderSettings,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> dict[str, Any]:
+        """Schema version 1 has fields of its own for poses."""
+        shared = tokenizers[SHARED]
+        return {
+            "pose_tokenizer": shared.kind,
+            "pose_tokenizer_sha256": shared.weights_sha256,
+        }

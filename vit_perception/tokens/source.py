@@ -1,0 +1,222 @@
+"""Token sources: everything that contributes rows to the sequence, by one interface.
+
+A new kind is one file in this folder (:mod:`vit_perception.tokens.wrench` is an example to copy).
+Pipeline, layout, topics, `embed`, live decoder, subscriptions and diagnostics loop over sources,
+and know none of them by name.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from vit_perception import tokens
+from vit_perception.config.settings import EncoderSettings
+from vit_perception.files.errors import InvalidValue
+from vit_perception.streams.sample_history import LinearHistory
+from vit_perception.streams.source_streams import History
+from vit_perception.tokens.tokenizer import Tokenizer, fourier_tokenizer
+from vit_perception.wire.layout import LayoutSource
+from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """One group of rows that a source contributes; its name is ``<source>/<kind>``."""
+
+    kind: str
+    count: int
+    grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
+    embedded: bool = True  # part of the concatenated ~/embedding
+
+
+@dataclass(frozen=True, eq=False)
+class FrameInputs:
+    """What the tokens of one frame are made of."""
+
+    output: EncoderOutput
+    rows: Mapping[str, int]  # batch row of each camera
+    present: frozenset[str]  # cameras with an image
+    samples: Mapping[str, SampleAtImage[Any]]  # of every other source
+    grid: tuple[int, int]  # (rows, columns) of the patches
+    tokenizers: Mapping[str, Tokenizer]  # of every other source
+
+
+class TokenSource(ABC):
+    """One camera, arm, joint state, or another contributor, as the settings name it."""
+
+    # Its kind's name among parameters, in the plural: cameras.
+    group: ClassVar[str]
+    # What users call one of it: camera.
+    label: ClassVar[str]
+    # Kinds stand in the sequence by rank, then by label.
+    rank: ClassVar[int] = 100
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.name: str = settings.name
+
+    @property
+    def topic(self) -> str | None:
+        """The topic that it listens to; None where TF gives its samples."""
+        return str(self.settings.topic)
+
+    @property
+    @abstractmethod
+    def message_type(self) -> str:
+        """The type of that topic, such as ``sensor_msgs/msg/Image``."""
+
+    @property
+    def wants(self) -> str:
+        """Who wants this type, in a message about a topic of another type."""
+        return f"{'an' if self.label[0] in 'aeiou' else 'a'} {self.label}"
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> "list[TokenSource]":
+        """The sources of this kind that ``settings`` name."""
+        return [cls(each) for each in getattr(settings, "extra", {}).get(cls.group, ())]
+
+    @abstractmethod
+    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+        """The groups that it contributes, for patches on ``grid``."""
+
+    @abstractmethod
+    def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
+        """Its tokens for one frame, in the order of :meth:`token_rows`; zeros where missing."""
+
+
+class SampledSource(TokenSource):
+    """A source whose messages are kept and looked up at the image's stamp. It gives one token."""
+
+    # Of its token group, its topic <name>/<kind>_at_image and its column <name>.<kind>: pose.
+    kind: ClassVar[str]
+    # What users call one sample: joint state.
+    sample_label: ClassVar[str]
+    # Type and fields of the topics that it reads and that it sends.
+    type: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]] = ()
+    # Whether a frame without its sample is dropped.
+    required: bool = False
+
+    @property
+    def message_type(self) -> str:
+        """The type of its topic."""
+        return self.type
+
+    @property
+    def wait_s(self) -> float:
+        """The longest wait for a sample at or after an image's stamp."""
+        return float(self.settings.wait_s)
+
+    @property
+    def max_skew_s(self) -> float:
+        """The largest time difference at which a sample is held."""
+        return float(self.settings.max_skew_s)
+
+    @abstractmethod
+    def sample_of(self, message: Any) -> Any:
+        """What the history takes of a message. Raises BadInput."""
+
+    def history(self, keep_s: float) -> History:
+        """A new, empty history. By default numbers are interpolated linearly."""
+        return LinearHistory(keep_s)
+
+    def token_numbers(self, value: Any) -> np.ndarray:
+        """The numbers that its token is made of, (n,) float64."""
+        numbers: np.ndarray = value.numbers
+        return numbers
+
+    @classmethod
+    def tokenizers(
+        cls, sources: "Sequence[SampledSource]", settings: EncoderSettings, width: int
+    ) -> dict[str, Tokenizer]:
+        """The tokenizer of each of ``sources``, all of this kind, by name."""
+        return {
+            source.name: fourier_tokenizer(width, len(cls.fields), f"{cls.group}.{source.name}")
+            for source in sources
+        }
+
+    @classmethod
+    def layout_fields(
+        cls,
+        sources: "Sequence[SampledSource]",
+        settings: EncoderSettings,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> dict[str, Any]:
+        """What the layout says of ``sources``, all of this kind: fields of ``Layout``."""
+        return {
+            "sources": tuple(
+                LayoutSource(
+                    name=source.name,
+                    kind=cls.kind,
+                    group=cls.group,
+                    type=cls.type,
+                    fields=cls.fields,
+                    tokenizer=tokenizers[source.name].kind,
+                    tokenizer_sha256=tokenizers[source.name].weights_sha256,
+                )
+                for source in sources
+            )
+        }
+
+    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+        """One row."""
+        return (TokenRows(self.kind, 1),)
+
+    def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
+        """One token; zeros where the sample is missing."""
+        tokenizer = frame.tokenizers[self.name]
+        value = frame.samples[self.name].value
+        rows = np.zeros((1, tokenizer.width), np.float32)
+        if value is not None:
+            rows = tokenizer.encode(self.token_numbers(value))
+        return [TokenGroup(self.kind, self.name, rows, value is not None)]
+
+
+_KINDS: list[type[TokenSource]] = []
+Kind = TypeVar("Kind", bound=type[TokenSource])
+
+
+def register(kind: Kind) -> Kind:
+    """Class decorator: make ``kind`` one of the sources. Raises InvalidValue for a second one."""
+    if any(known.group == kind.group for known in _KINDS):
+        raise InvalidValue(f"the token sources {kind.group!r} are registered already")
+    _KINDS.append(kind)
+    return kind
+
+
+def unregister(kind: type[TokenSource]) -> None:
+    """Undo :func:`register`."""
+    _KINDS.remove(kind)
+
+
+def kinds() -> tuple[type[TokenSource], ...]:
+    """Every kind of source, in the order of the sequence; each file of this folder is imported."""
+    for module in pkgutil.iter_modules(tokens.__path__, f"{tokens.__name__}."):
+        importlib.import_module(module.name)
+    return tuple(sorted(_KINDS, key=lambda kind: (kind.rank, kind.label)))
+
+
+def sources_of(settings: EncoderSettings) -> tuple[TokenSource, ...]:
+    """Every source that ``settings`` name, in the order of the sequence."""
+    return tuple(source for kind in kinds() for source in kind.of(settings))
+
+
+def sampled(sources: Sequence[TokenSource]) -> tuple[SampledSource, ...]:
+    """Those of ``sources`` that are measured apart from the images."""
+    return tuple(source for source in sources if isinstance(source, SampledSource))
+
+
+def sampled_by_kind(
+    settings: EncoderSettings,
+) -> list[tuple[type[SampledSource], list[SampledSource]]]:
+    """Each kind that is measured apart from the images, with its sources."""
+    return [
+        (kind, list(sampled(kind.of(settings))))
+        for kind in kinds()
+        if issubclass(kind, SampledSource)
+    ]

@@ -1,0 +1,80 @@
+"""Forces and torques as token sources: the example to copy for a new kind of source.
+
+Parameters: ``wrench_names``, and for each name ``wrenches.<name>.topic``, ``.frame_id``,
+``.wait_s`` and ``.max_skew_s``. A wrench that is missing is masked.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vit_perception.config.checks import BadSetting, check_name, within
+from vit_perception.tokens.source import SampledSource, register
+from vit_perception.wire.records import BadInput, Sample, expected_frame
+from vit_perception.wire.stamps import stamp_ns_of
+
+MAX_MAGNITUDE = 1e6  # N or N·m: beyond it the unit or the driver is wrong
+# The fourier token is unambiguous within 8: forces are given to it in units of 10 N.
+FORCE_UNIT_N = 10.0
+
+
+@dataclass(frozen=True)
+class WrenchSettings:
+    """One force/torque sensor."""
+
+    name: str
+    topic: str  # of its WrenchStamped messages
+    frame_id: str = ""  # what their header must name
+    wait_s: float = 0.02  # the longest wait for a sample at or after an image's stamp
+    max_skew_s: float = 0.05  # the largest time difference at which a sample is held
+
+    def __post_init__(self) -> None:
+        check_name("wrench_names", self.name)
+        prefix = f"wrenches.{self.name}."
+        if not self.topic:
+            raise BadSetting(f"{prefix}topic", "", "the name of a WrenchStamped topic")
+        if not self.frame_id:
+            raise BadSetting(f"{prefix}frame_id", "", "the frame that the wrenches are given in")
+        within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
+        within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+
+
+@register
+class WrenchSource(SampledSource):
+    """One force/torque sensor: force in N, then torque in N·m, (6,), interpolated linearly."""
+
+    group = "wrenches"
+    label = "wrench"
+    kind = "wrench"
+    sample_label = "wrench"
+    type = "geometry_msgs/msg/WrenchStamped"
+    fields = (
+        *(f"wrench.force.{axis}" for axis in "xyz"),
+        *(f"wrench.torque.{axis}" for axis in "xyz"),
+    )
+
+    def sample_of(self, message: Any) -> Sample:
+        """The wrench of a WrenchStamped.
+
+        Raises:
+            BadInput: ``stamp``, ``frame``, ``nan`` or ``magnitude``.
+        """
+        stamp_ns = stamp_ns_of(message.header, "measurement")
+        frame_id = expected_frame(message.header, self.settings.frame_id)
+        force, torque = message.wrench.force, message.wrench.torque
+        numbers = [float(getattr(v, axis)) for v in (force, torque) for axis in "xyz"]
+        if not all(map(math.isfinite, numbers)):
+            raise BadInput("nan", f"force and torque are {numbers}; accepted: finite numbers")
+        if max(map(abs, numbers)) > MAX_MAGNITUDE:
+            raise BadInput(
+                "magnitude",
+                f"force and torque are {numbers}; accepted: up to {MAX_MAGNITUDE:g} N or N·m",
+            )
+        return Sample(np.array(numbers), stamp_ns, frame_id)
+
+    def token_numbers(self, value: Sample) -> np.ndarray:
+        """Force in units of 10 N, torque in N·m, (6,)."""
+        numbers: np.ndarray = value.numbers / np.repeat([FORCE_UNIT_N, 1.0], 3)
+        return numbers

@@ -1,0 +1,264 @@
+"""The one table of the node's output topics: name, type, when it is sent, and its fields.
+
+The node, `embed --format mcap`, the live decoder and the table in docs/wire_format.md read it.
+Fields are plain values: numbers, texts, arrays, and dicts by the names of the ROS message.
+"""
+
+import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from vit_perception.files.errors import InvalidValue
+from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout, LayoutSource
+from vit_perception.wire.records import CameraResult, FrameResult
+from vit_perception.wire.stamps import header_fields
+from vit_perception.wire.tensors import TensorFields, encode_labels, encode_mask, encode_tensor
+
+Fields = dict[str, Any]
+# dense: last, while somebody subscribes. view: made for people by a thread of their own.
+When = Literal["frame", "dense", "view", "configure", "layout"]
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+CLASSES_TYPE = "vision_msgs/msg/Classification"
+INFO_TYPE = "vision_msgs/msg/VisionInfo"
+TEXT_TYPE = "std_msgs/msg/String"
+
+
+@dataclass(frozen=True, eq=False)
+class Outgoing:
+    """One frame on its way out."""
+
+    result: FrameResult
+    layout: Layout
+    # Depth (H, W) float32, or labels (H, W), of a camera; None while no dense head is switched on.
+    dense: Callable[[CameraResult], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class OutputTopic:
+    """One row of the table."""
+
+    # Below the node's name; {} stands for a camera or another source.
+    name: str
+    type: str
+    what: str
+    # The message's fields for a frame and a source's name; None where it has none in this frame.
+    # A row without it is sent on another occasion than a frame.
+    encode: Callable[[Outgoing, str], Fields | None] | None = None
+    when: When = "frame"
+    # Which of `embed`'s features writes it; empty: it is always written.
+    feature: str = ""
+
+    @property
+    def latched(self) -> bool:
+        """Sent once and kept for late subscribers; all others are volatile. All are reliable."""
+        return self.when in ("configure", "layout")
+
+
+class SentTopic(NamedTuple):
+    """A topic of one layout: its row in the table, and the camera or source it is of."""
+
+    row: OutputTopic
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The topic below the node's name."""
+        return self.row.name.format(self.source)
+
+
+def image_fields(header: Fields, image: TensorFields) -> Fields:
+    """The fields of a sensor_msgs/Image."""
+    return {"header": header, **image._asdict()}
+
+
+def _header(outgoing: Outgoing) -> Fields:
+    return header_fields(outgoing.result.stamp_ns, outgoing.result.frame_id)
+
+
+def camera_header(camera: CameraResult) -> Fields:
+    """The header of a camera's image: every message of the camera has it."""
+    return header_fields(camera.image.stamp_ns, camera.image.frame_id)
+
+
+def _camera_tensor(outgoing: Outgoing, name: str, rows: np.ndarray) -> Fields:
+    header = camera_header(outgoing.result.cameras[name])
+    return image_fields(header, encode_tensor(rows, outgoing.layout.dtype))
+
+
+def _cls_token(outgoing: Outgoing, name: str) -> Fields | None:
+    camera = outgoing.result.cameras.get(name)
+    return _camera_tensor(outgoing, name, camera.cls_token[None]) if camera else None
+
+
+def _patch_features(outgoing: Outgoing, name: str) -> Fields | None:
+    camera = outgoing.result.cameras.get(name)
+    return _camera_tensor(outgoing, name, camera.patch_tokens) if camera else None
+
+
+def _classification(outgoing: Outgoing, name: str) -> Fields | None:
+    camera = outgoing.result.cameras.get(name)
+    if camera is None:
+        return None
+    results = [{"class_id": c.class_id, "score": c.score} for c in camera.classes]
+    return {"header": camera_header(camera), "results": results}
+
+
+def _dense(outgoing: Outgoing, name: str) -> Fields | None:
+    camera = outgoing.result.cameras.get(name)
+    if camera is None or outgoing.dense is None:
+        return None
+    values = outgoing.dense(camera)
+    is_depth = values.dtype == np.float32
+    image = encode_tensor(values) if is_depth else encode_labels(values)
+    return image_fields(camera_header(camera), image)
+
+
+def _tokens(outgoing: Outgoing, _: str) -> Fields:
+    rows = encode_tensor(outgoing.result.sequence.tokens, outgoing.layout.dtype)
+    return image_fields(_header(outgoing), rows)
+
+
+def _token_mask(outgoing: Outgoing, _: str) -> Fields:
+    return image_fields(_header(outgoing), encode_mask(outgoing.result.sequence.mask))
+
+
+def _embedding(outgoing: Outgoing, _: str) -> Fields:
+    row = encode_tensor(outgoing.result.embedding[None], outgoing.layout.dtype)
+    return image_fields(_header(outgoing), row)
+
+
+def _sample(outgoing: Outgoing, name: str) -> Fields | None:
+    value = outgoing.result.samples[name].value
+    if value is None:
+        return None
+    source = next(s for s in outgoing.layout.samples if s.name == name)
+    fields: Fields = {"header": header_fields(value.stamp_ns, value.frame_id)}
+    if source.names:
+        fields["name"] = list(source.names)
+    for path, numbers in zip(source.fields, value.numbers.reshape(len(source.fields), -1)):
+        *outer, last = path.split(".")
+        inner = fields
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[last] = array.array("d", numbers) if source.names else float(numbers[0])
+    return fields
+
+
+def sample_numbers(source: LayoutSource, message: Any) -> np.ndarray:
+    """The numbers of ``source`` in a message of its topic, (count,) float64: what _sample sent.
+
+    Raises:
+        InvalidValue: a field has another count of numbers than the layout says.
+    """
+    columns = []
+    for path in source.fields:
+        value = message
+        for part in path.split("."):
+            value = getattr(value, part)
+        columns.append(np.atleast_1d(np.asarray(value, np.float64)))
+    if any(len(column) * len(source.fields) != source.count for column in columns):
+        raise InvalidValue(
+            f"{source.topic} has {' and '.join(str(len(c)) for c in columns)} numbers; accepted: "
+            f"{source.count // len(source.fields)} of each field"
+        )
+    return np.concatenate(columns)
+
+
+CAMERA = (
+    OutputTopic("{}/cls_token", IMAGE_TYPE, "1 × D", _cls_token, feature="cls"),
+    OutputTopic(
+        "{}/patch_features",
+        IMAGE_TYPE,
+        "rows·columns × D, row-major over the grid (row 0 is the top of the image)",
+        _patch_features,
+        feature="patch",
+    ),
+)
+CLASSIFICATION = OutputTopic(
+    "{}/classification",
+    CLASSES_TYPE,
+    "best `top_k` classes; of a camera with a head",
+    _classification,
+)
+TOKENS = OutputTopic(
+    "tokens",
+    IMAGE_TYPE,
+    "N × D: every group of the layout, one after another; N never changes while the node is "
+    "configured",
+    _tokens,
+    feature="tokens",
+)
+TOKEN_MASK = OutputTopic("token_mask", IMAGE_TYPE, "1 × N mono8: 255 valid, 0 missing", _token_mask)
+EMBEDDING = OutputTopic("embedding", IMAGE_TYPE, "1 × L", _embedding, feature="embedding")
+VIEWS = (
+    OutputTopic("{}/feature_view", IMAGE_TYPE, "rgb8: patch tokens as colours", when="view"),
+    OutputTopic(
+        "{}/attention_view", IMAGE_TYPE, "rgb8: what the CLS token attends to", when="view"
+    ),
+)
+DEPTH = OutputTopic(
+    "{}/depth",
+    IMAGE_TYPE,
+    "H × W of the camera's image; what a value means is in the layout's `dense`",
+    _dense,
+    when="dense",
+    feature="dense",
+)
+SEGMENTATION = OutputTopic(
+    "{}/segmentation",
+    IMAGE_TYPE,
+    "H × W of the camera's image, mono8 or mono16: the index of each pixel's class",
+    _dense,
+    when="dense",
+    feature="dense",
+)
+SEGMENTATION_INFO = OutputTopic(
+    "{}/segmentation_info",
+    INFO_TYPE,
+    "which model made it, and where its labels are",
+    when="configure",
+    feature="dense",
+)
+LAYOUT = OutputTopic("layout", TEXT_TYPE, "JSON: how to read all others", when="layout")
+
+
+def sample_topic(kind: str, type_name: str) -> OutputTopic:
+    """The row of a kind of source that is measured apart from the images."""
+    return OutputTopic(
+        f"{{}}/{kind}_at_image", type_name, f"the {kind} used, at the image's stamp", _sample
+    )
+
+
+POSE = sample_topic("pose", POSE_TYPE)
+STATE = sample_topic("state", STATE_TYPE)
+
+
+def topics_of(layout: Layout) -> list[SentTopic]:
+    """Every topic of a node with this layout, in the order in which one frame is sent."""
+    sent: list[SentTopic] = []
+    for camera in layout.cameras:
+        rows = (*CAMERA, CLASSIFICATION) if camera.labels else CAMERA
+        sent += [SentTopic(row, camera.name) for row in rows]
+    sent += [SentTopic(sample_topic(s.kind, s.type), s.name) for s in layout.samples]
+    # DDS keeps no order between topics; the tokens come last for who reads one topic alone.
+    sent += [SentTopic(row, "") for row in (EMBEDDING, TOKEN_MASK, TOKENS)]
+    later = list(VIEWS)
+    if layout.dense:
+        later += [DEPTH] if layout.dense.kind == "depth" else [SEGMENTATION, SEGMENTATION_INFO]
+    sent += [SentTopic(row, camera.name) for row in later for camera in layout.cameras]
+    return [*sent, SentTopic(LAYOUT, "")]
+
+
+def latched_fields(row: OutputTopic, layout: Layout, layout_topic: str) -> Fields:
+    """The fields of a latched message; ``layout_topic`` is the full name of ``~/layout``."""
+    if row is LAYOUT:
+        return {"data": layout.to_json()}
+    return {
+        "header": header_fields(0, ""),
+        "method": layout.model,
+        "database_location": f"{layout_topic}#dense.labels",
+    }
