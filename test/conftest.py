@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,10 @@ def claim_domain():
     )
 
 
+# A shell starts its background commands with SIGINT ignored, and every program that a test starts
+# would inherit that: Ctrl-C would then end none of them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports a library that reports its use.
 telemetry.off()
 # Before anything imports rclpy: DDS reads the environment once.

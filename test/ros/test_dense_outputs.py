@@ -12,12 +12,12 @@ from test.checkpoints.dense.dense_models import dpt_config, dpt_depth, randomise
 from test.conftest import ROOT
 from test.pipeline.test_pipeline_dense import open_pipeline, reference
 from test.ros.conftest import MILLISECOND_NS, image_message
+from vit_perception.config.reading import all_parameters
 from vit_perception.config.settings import ModelSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
-from vit_perception.ros.parameters import NODE, camera_specs
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
@@ -153,7 +153,7 @@ def test_a_checkpoint_without_the_head_fails_configure(rig):
 
 def test_the_example_config_names_parameters_of_the_node_and_a_size_that_fits_its_checkpoint():
     parameters = yaml.safe_load((ROOT / "config/depth.yaml").read_text())["/**"]["ros__parameters"]
-    known = {spec.name for spec in (*NODE, *camera_specs("wrist"))}
+    known = {parameter.name for parameter in all_parameters({"cameras": "wrist"})}
     assert set(parameters) <= known and parameters["dense.enabled"] is True
     size_px = ModelSettings(network_size=parameters["model.network_size"]).network_size_px
     assert all(side % 14 == 0 for side in size_px)

@@ -13,14 +13,9 @@ import yaml
 from rclpy.parameter import Parameter
 
 from vit_perception.config.offline_settings import settings_of_parameters
+from vit_perception.config.reading import all_parameters
 from vit_perception.config.settings import LOWEST_RATE_HZ, BadSetting
-from vit_perception.ros.parameters import (
-    NODE,
-    NodeParameters,
-    camera_specs,
-    pose_specs,
-    state_specs,
-)
+from vit_perception.ros.parameters import NodeParameters
 
 BASE = {
     "camera_names": ["cam"],
@@ -33,7 +28,7 @@ FLOATS = (1e-300, 5e-324, -1.0, -5e-324, math.nan, math.inf, -math.inf, 1e300, 2
 INTEGERS = (-1, 2**31, 2**63 - 1, -(2**63), 0)
 SPECS = {
     spec.name: spec
-    for spec in (*NODE, *camera_specs("cam"), *pose_specs("arm"), *state_specs("body"))
+    for spec in all_parameters({"cameras": "cam", "poses": "arm", "states": "body"})
     if type(spec.default) in (int, float)
 }
 

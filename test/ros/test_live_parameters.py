@@ -8,7 +8,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from test.ros.conftest import MILLISECOND_NS, Image, image_message, stamped_pose
-from vit_perception.ros.parameters import NODE, camera_specs, pose_specs, state_specs
+from vit_perception.config.reading import all_parameters
 from vit_perception.wire.tensors import mask_of
 
 STAMP_NS = 5_000_000_000
@@ -127,7 +127,7 @@ def test_views_are_switched_off_and_on(rig):
 def test_what_is_fixed_says_why_and_can_be_set_after_cleanup(rig):
     robot = rig(**ARM, state_names=["body"], states__body__joints=["elbow"])
     robot.activate()
-    specs = (*NODE, *camera_specs("wrist"), *pose_specs("arm"), *state_specs("body"))
+    specs = all_parameters({"cameras": "wrist", "poses": "arm", "states": "body"})
     fixed = [spec for spec in specs if spec.fixed]
     assert len(fixed) > 20 and {"top_k", "views", "poses.policy", "sync.slop_s"}.isdisjoint(
         s.name for s in fixed

@@ -4,14 +4,9 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
+from vit_perception.config.reading import all_parameters
 from vit_perception.config.settings import BadSetting
-from vit_perception.ros.parameters import (
-    NODE,
-    NodeParameters,
-    camera_specs,
-    pose_specs,
-    state_specs,
-)
+from vit_perception.ros.parameters import NodeParameters
 
 
 @pytest.fixture
@@ -141,7 +136,7 @@ def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node
         states__body__joints=["elbow"],
     )
     NodeParameters(node).read()
-    for spec in (*NODE, *camera_specs("wrist"), *pose_specs("arm"), *state_specs("body")):
+    for spec in all_parameters({"cameras": "wrist", "poses": "arm", "states": "body"}):
         described = node.describe_parameter(spec.name)
         assert len(described.description) > 10, spec.name
         if isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool):

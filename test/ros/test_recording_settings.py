@@ -15,18 +15,13 @@ from vit_perception.config.offline_settings import (
     settings_of_parameters,
     settings_of_recording,
 )
+from vit_perception.config.reading import all_parameters
 from vit_perception.config.settings import BadSetting
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
 from vit_perception.ros.encoder_node import EncoderNode
-from vit_perception.ros.parameters import (
-    NODE,
-    NodeParameters,
-    camera_specs,
-    pose_specs,
-    state_specs,
-)
+from vit_perception.ros.parameters import NodeParameters
 
 # Where one value forbids another, or only some are accepted.
 GIVEN = {
@@ -71,7 +66,7 @@ def read_by_the_node(values):
 
 
 def test_every_parameter_is_read_alike(tmp_path):
-    specs = [*NODE, *camera_specs("wrist"), *pose_specs("arm"), *state_specs("hand")]
+    specs = all_parameters({"cameras": "wrist", "poses": "arm", "states": "hand"})
     values = {spec.name: another(spec) for spec in specs if spec.name not in LEFT_OUT}
     (tmp_path / "all.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
     assert settings_of_parameters(tmp_path / "all.yaml") == read_by_the_node(values)

@@ -23,7 +23,7 @@ from vit_perception.ros import start
 STAMP_NS = 5_000_000_000
 PROGRAM = """
 import ctypes
-from vit_perception import pipeline
+from vit_perception.pipeline import pipeline
 from vit_perception.image import decode
 from vit_perception.ros import start
 

@@ -25,34 +25,41 @@ class BadSetting(InvalidValue):
 
 
 def home_path(path: str) -> str:
-    """``path`` with a leading ``~`` or ``~user`` as that user's home folder.
+    """Return ``path`` with a leading ``~`` or ``~user`` replaced by that user's home folder.
 
-    Raises InvalidValue where there is no such user; a file of that name is ``./~user``.
+    Raises:
+        InvalidValue: there is no such user. A file of that name is ``./~user``.
     """
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        user = expanded.split("/")[0]
+    expanded, accepted = _expanded(path)
+    if accepted:
+        user = printable(path.split("/")[0], 200)
         raise InvalidValue(
-            f"{shown(path)} is in the home folder of {printable(user, 200)}, which is not known "
-            "here; "
-            f"accepted: a path, with ~ or ~user, or ./{printable(user, 200)} for a file of that "
-            "name"
+            f"{shown(path)} is in the home folder of {user}, which is not known here; "
+            f"accepted: {accepted}"
         )
     return expanded
 
 
-def expand_paths(settings: object, **parameters: str) -> None:
-    """Write paths of ``settings``, a frozen dataclass that is being made, in full: parameter by
-    name of the field.
+def expand_path(settings: object, field: str, parameter: str) -> None:
+    """Write the path in ``field`` of ``settings``, a frozen dataclass that is being made, in full.
 
-    Raises BadSetting naming the parameter.
+    Raises:
+        BadSetting: the path is in the home folder of an unknown user.
     """
-    for field, parameter in parameters.items():
-        path = getattr(settings, field)
-        try:
-            object.__setattr__(settings, field, home_path(path))
-        except InvalidValue as error:
-            raise BadSetting(parameter, path, str(error).rpartition("accepted: ")[2]) from error
+    path = getattr(settings, field)
+    expanded, accepted = _expanded(path)
+    if accepted:
+        raise BadSetting(parameter, path, accepted)
+    object.__setattr__(settings, field, expanded)
+
+
+def _expanded(path: str) -> tuple[str, str]:
+    """Return the path in full, and what would be accepted where its user is unknown, else ""."""
+    expanded = os.path.expanduser(path)
+    if not expanded.startswith("~"):
+        return expanded, ""
+    user = printable(expanded.split("/")[0], 200)
+    return expanded, f"a path, with ~ or ~user, or ./{user} for a file of that name"
 
 
 def check_name(parameter: str, name: str) -> None:

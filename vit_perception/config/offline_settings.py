@@ -3,22 +3,25 @@
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
+from vit_perception.config.named_groups import registered_groups
+from vit_perception.config.parameter import Parameter
 from vit_perception.config.parameter_files import ACCEPTED, ParameterFile, expanded_topic
+from vit_perception.config.reading import AUTOSTART, read_settings
 from vit_perception.config.settings import (
     BadSetting,
     CameraSettings,
     EncoderSettings,
     PoseSettings,
-    StateSettings,
-    check_name,
+    group_arguments,
 )
 from vit_perception.files.errors import InvalidValue
-from vit_perception.recordings.reader import BagError, BagReader
+from vit_perception.recordings.kind import BagError
+from vit_perception.recordings.reader import BagReader
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
@@ -127,7 +130,7 @@ def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
         raise InvalidValue(f"--params: there is no {file}; accepted: {ACCEPTED}")
     content = ParameterFile(file)
     node = node.rstrip("/") or content.node()
-    reader = _Parameters(content.values_for(node))
+    reader = _GivenValues(content.values_for(node))
     settings = reader.settings()
     for section, given in content.sections_for(node):
         for name in reader.unused(given):
@@ -141,120 +144,60 @@ def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
                 section,
                 node,
             )
-    return replace(
-        settings,
-        **{
-            kind: tuple(
-                replace(one, topic=expanded_topic(one.topic, node))
-                for one in getattr(settings, kind)
-            )
-            for kind in _NAMED
-        },
-    ), node
+    return _with_full_topics(settings, node), node
 
 
-# Where a settings field does not have its parameter's name.
-_RENAMED = {
-    "pose_policy": "poses.policy",
-    "fusion.tokenizer": "poses.tokenizer",
-    "fusion.tokenizer_weights": "poses.tokenizer_weights",
-    "state_policy": "states.policy",
-    "fusion.state_tokenizer": "states.tokenizer",
-    "output.min_score": "min_score",
-    "output.views": "views",
-    "output.dtype": "output_dtype",
-    "output.top_k": "top_k",
-    "output.max_rate_hz": "max_rate_hz",
-}
-# Parameters that say nothing about what comes out.
-_NODE_ONLY = ("autostart", "use_sim_time")
-# What the node says of a value of another type.
-_ACCEPTED = {
-    float: "float (15.0, not 15)",
-    int: "int",
-    bool: "bool",
-    str: "str",
-    tuple: "list of strings",
-}
-_NAMED = {
-    "cameras": ("camera_names", "{}/image"),
-    "poses": ("pose_names", "{}/pose"),
-    "states": ("state_names", "joint_states"),
-}
+def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
+    """Return ``settings`` with the topics' full names, as they are for ``node``."""
+    groups = {
+        group.prefix: tuple(
+            replace(source, topic=expanded_topic(source.topic, node))
+            for source in settings.group(group.prefix)
+        )
+        for group in registered_groups()
+    }
+    return replace(settings, **group_arguments(groups))
 
 
-class _Parameters:
-    """Fills the settings' dataclasses by the names of their fields, so that a new field needs
-    nothing here.
-    """
+# Parameters that every node has, and that say nothing about what comes out.
+_OF_EVERY_NODE = Parameter("use_sim_time", False, bool, "Take the time from /clock.")
+
+
+class _GivenValues:
+    """The values that a parameter file gives; it remembers which of them were read."""
 
     def __init__(self, given: dict[str, Any]):
         self._given = given
         self._used: set[str] = set()
 
     def settings(self) -> EncoderSettings:
-        cameras = self._named("cameras", CameraSettings)
-        base = EncoderSettings(cameras, self._named("poses", PoseSettings))
-        states = self._named("states", StateSettings)
-        for name in _NODE_ONLY:
-            self._value(name, bool, False)
-        return self._filled(base, "", states)
+        for parameter in (AUTOSTART, _OF_EVERY_NODE):
+            self._value_of(parameter)
+        return read_settings(self._value_of)
 
     def unused(self, given: Iterable[str]) -> list[str]:
-        """Names that say nothing to the node."""
+        """Return the names that mean nothing to the node."""
         return [n for n in given if n not in self._used and not n.startswith("qos_overrides.")]
 
-    def _named(self, group: str, kind: type) -> tuple:
-        names_key, topic = _NAMED[group]
-        made = []
-        types = get_type_hints(kind)
-        for name in self._value(names_key, tuple, ()):
-            check_name(names_key, name)
-            # A list without a default is empty, and the settings say what it wants.
-            defaults = {f.name: () if f.default is MISSING else f.default for f in fields(kind)}
-            defaults["topic"] = topic.format(name)
-            made.append(
-                kind(
-                    name,
-                    **{
-                        key: self._value(f"{group}.{name}.{key}", types[key], default)
-                        for key, default in defaults.items()
-                        if key != "name"
-                    },
-                )
-            )
-        return tuple(made)
+    def _value_of(self, parameter: Parameter) -> Any:
+        """Return what the file says, as the settings hold it.
 
-    def _filled(self, settings: Any, prefix: str, states: tuple[StateSettings, ...] = ()) -> Any:
-        changes: dict[str, Any] = {"states": states} if states else {}
-        types = get_type_hints(type(settings))
-        for field in fields(settings):
-            if field.name in _NAMED:
-                continue
-            value, name = getattr(settings, field.name), f"{prefix}{field.name}"
-            if is_dataclass(value):
-                changes[field.name] = self._filled(value, f"{name}.")
-            else:
-                changes[field.name] = self._value(
-                    _RENAMED.get(name, name), types[field.name], value
-                )
-        return replace(settings, **changes)
-
-    def _value(self, name: str, kind: Any, default: Any) -> Any:
-        """What the file says, as the settings hold it. Raises BadSetting for a type that the node
-        would refuse.
+        Raises:
+            BadSetting: the value has a type that the node would refuse.
         """
+        name, kind = parameter.name, parameter.kind
         self._used.add(name)
         if name not in self._given:
-            return default
-        value, kind = self._given[name], get_origin(kind) or kind
-        if value is None and kind is tuple:
+            return parameter.default
+        value = self._given[name]
+        is_list = kind is tuple
+        if value is None and is_list:
             return ()
-        of_kind = type(value) is (list if kind is tuple else kind)  # a bool is an int to isinstance
-        if not of_kind or (kind is tuple and not all(isinstance(item, str) for item in value)):
-            raise BadSetting(name, value, _ACCEPTED[kind])
-        if kind is tuple:
-            # As in the node: one empty text stands for an empty list, which some tools of ROS
-            # cannot write.
+        # Not isinstance(): a bool is an int to it.
+        has_kind = type(value) is (list if is_list else kind)
+        if not has_kind or (is_list and not all(isinstance(item, str) for item in value)):
+            raise BadSetting(name, value, parameter.kind_accepted())
+        if is_list:
+            # As in the node: some tools of ROS cannot write an empty list, and write [''].
             return tuple(value) if value != [""] else ()
         return value

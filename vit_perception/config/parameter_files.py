@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,9 +19,8 @@ from vit_perception.files.yaml_files import yaml_events
 PARAMETERS_KEY = "ros__parameters"
 DEFAULT_NODE = "/vit_encoder"
 ACCEPTED = "a parameter file of the node, as config/demo.yaml"
-Value = (
-    bool | int | float | str | list | None
-)  # a list holds values of one type; None is an empty list
+# A list holds values of one type; None is an empty list.
+Value = bool | int | float | str | list[Any] | None
 
 _SECTION = re.compile(r"/?(\*\*?|[A-Za-z_]\w*)(/(\*\*?|[A-Za-z_]\w*))*", re.ASCII)
 _TRUE = frozenset(("Y", "y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
@@ -177,7 +177,7 @@ class ParameterFile:
                 f"{ACCEPTED}"
             )
 
-    def _read_list(self, start: yaml.Event) -> list | None:
+    def _read_list(self, start: yaml.Event) -> list[Any] | None:
         values = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
@@ -259,7 +259,7 @@ def _absolute(section: str) -> str:
     return section if section.startswith("/") else f"/{section}"
 
 
-def _pattern(section: str) -> re.Pattern:
+def _pattern(section: str) -> re.Pattern[str]:
     """``**`` stands for any number of segments of a name, ``*`` for one."""
     parts = {"**": r"(/\w+)*", "*": r"/\w+"}
     # Several ** in a row mean the same as one, and would only be tried in every way.

@@ -1,230 +1,127 @@
-"""Settings of the node and the tools, as frozen dataclasses that check themselves on construction.
+"""Settings of the node and the tools: frozen dataclasses that check themselves when they are made.
 
-Paths may begin with ``~`` or ``~user``; relative ones count from the folder that the process was
-started in.
+Paths may begin with ``~`` or ``~user``. Relative paths count from the folder in which the process
+was started.
 
-Every error names the parameter as the user wrote it, its value, and what would be accepted. What
-belongs to a checkpoint (mean, std, input size, interpolation, licence) is not here: it travels in
-its model card.
+Every error names the parameter as the user wrote it, its value, and what is accepted. What belongs
+to a checkpoint (mean, std, input size, interpolation, licence) is not here: it is in its model
+card.
 """
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from vit_perception.config.body_settings import (  # noqa: F401 - part of the settings
+from vit_perception.config.checks import BadSetting, check_name
+from vit_perception.config.engine_settings import (
+    BACKENDS,
+    ENGINE_FILE_BACKENDS,
+    PRECISIONS,
+    PROVIDERS,
+    DenseSettings,
+    EngineSettings,
+    ModelSettings,
+    ZeroShotSettings,
+)
+from vit_perception.config.named_groups import registered_groups
+from vit_perception.config.parameter import TOKENS, Section, param, require
+from vit_perception.config.source_settings import (
     POSE_SOURCES,
     STATE_FIELDS,
+    TRANSPORTS,
+    CameraSettings,
     PoseSettings,
     StateSettings,
 )
-from vit_perception.config.checks import (
-    BadSetting,
-    check_labels,
-    check_name,
-    expand_paths,
-    one_of,
-    within,
-)
 
-BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
-PROVIDERS = ("cpu", "cuda", "tensorrt")
-ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
-TRANSPORTS = ("raw", "compressed")
+__all__ = [
+    "BACKENDS",
+    "ENGINE_FILE_BACKENDS",
+    "FUSIONS",
+    "OUTPUT_DTYPES",
+    "POSE_POLICIES",
+    "POSE_SOURCES",
+    "PRECISIONS",
+    "PROVIDERS",
+    "STATE_FIELDS",
+    "SYNC_POLICIES",
+    "TOKENIZERS",
+    "TRANSPORTS",
+    "BadSetting",
+    "CameraSettings",
+    "DenseSettings",
+    "EncoderSettings",
+    "EngineSettings",
+    "FusionSettings",
+    "ModelSettings",
+    "OutputSettings",
+    "PoseSettings",
+    "StateSettings",
+    "SyncSettings",
+    "ZeroShotSettings",
+    "check_name",
+    "group_arguments",
+]
+
 POSE_POLICIES = ("mask", "require")
 SYNC_POLICIES = ("wait", "mask")
 FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
 
-MOST_DEVICE = 63  # the highest index of a GPU that a machine is thought to have
-LOWEST_RATE_HZ = 0.01  # a frame in 100 s; the waiting time of a smaller rate overflows a timer
-
-_SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
+LOWEST_RATE_HZ = 0.01  # one frame in 100 s; the waiting time of a smaller rate overflows a timer
 
 
 @dataclass(frozen=True)
-class CameraSettings:
-    """One camera: its topic, ``transport`` raw (Image) or compressed (CompressedImage), and its own
-    head.
+class FusionSettings(Section):
+    """How pose and state tokens are made, and how all tokens become one embedding."""
 
-    ``zero_shot_labels`` stand in place of ``ZeroShotSettings.labels`` for this camera. ``labels``:
-    names for the classes, instead of those that came with the head or the checkpoint.
-    """
+    kind: str = param(
+        "concat",
+        "How ~/embedding is made. cross_attention needs fusion.weights.",
+        name="fusion.kind",
+        choices=FUSIONS,
+        fixed=TOKENS,
+    )
+    weights: str = param(
+        "",
+        "safetensors file of the cross_attention fusion.",
+        name="fusion.weights",
+        fixed=TOKENS,
+        is_path=True,
+    )
+    tokenizer: str = param(
+        "fourier",
+        "How a pose becomes a token. fourier needs no weights.",
+        name="poses.tokenizer",
+        choices=TOKENIZERS,
+        fixed=TOKENS,
+    )
+    tokenizer_weights: str = param(
+        "",
+        "safetensors file of the linear or mlp tokenizer of poses.",
+        name="poses.tokenizer_weights",
+        fixed=TOKENS,
+        is_path=True,
+    )
+    state_tokenizer: str = param(
+        "fourier",
+        "How a joint state becomes a token. fourier needs no weights.",
+        name="states.tokenizer",
+        choices=TOKENIZERS,
+        fixed=TOKENS,
+    )
 
-    name: str
-    topic: str
-    transport: str = "raw"
-    head: str = ""
-    zero_shot_labels: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        check_name("camera_names", self.name)
-        if not self.topic:
-            raise BadSetting(f"cameras.{self.name}.topic", self.topic, "the name of an image topic")
-        one_of(f"cameras.{self.name}.transport", self.transport, TRANSPORTS)
-        check_labels(f"cameras.{self.name}.zero_shot_labels", self.zero_shot_labels)
-        expand_paths(self, head=f"cameras.{self.name}.head")
-        if self.head and self.zero_shot_labels:
-            raise BadSetting(
-                f"cameras.{self.name}.zero_shot_labels",
-                list(self.zero_shot_labels),
-                f"none for a camera with a head ({self.head})",
-            )
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """``checkpoint``: a folder or file, ``hf://owner/name``, or ``demo``; ``block``: -1 is the last
-    one.
-
-    ``family`` is ``auto``, or the name of a family of checkpoints that the file is read as.
-    ``network_size`` is the size that images are brought to, height and width in px (``518x686``);
-    ``""`` is the checkpoint's own.
-    """
-
-    checkpoint: str = "demo"
-    block: int = -1
-    family: str = "auto"
-    network_size: str = ""
-
-    def __post_init__(self):
-        within("model.block", self.block, -100, 100)
-        if not self.checkpoint:
-            raise BadSetting(
-                "model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo"
-            )
-        expand_paths(self, checkpoint="model.checkpoint")
-        if not self.family:
-            raise BadSetting(
-                "model.family", self.family, "auto, or the name of a family of checkpoints"
-            )
-        if self.network_size and not _SIZE.match(self.network_size):
-            raise BadSetting(
-                "model.network_size",
-                self.network_size,
-                "height and width in px, such as 518x686, or ''",
-            )
-
-    @property
-    def network_size_px(self) -> tuple[int, int] | None:
-        """``network_size`` as (height, width), None for the checkpoint's own."""
-        match = _SIZE.match(self.network_size)
-        return (int(match[1]), int(match[2])) if match else None
-
-
-@dataclass(frozen=True)
-class ZeroShotSettings:
-    """Classes by their names, for CLIP and SigLIP: each label in each template is a prompt; empty
-    labels: none.
-    """
-
-    labels: tuple[str, ...] = ()
-    templates: tuple[str, ...] = ("a photo of a {}.",)
-
-    def __post_init__(self):
-        check_labels("zero_shot.labels", self.labels)
-        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
-            raise BadSetting(
-                "zero_shot.templates",
-                list(self.templates),
-                "at least one text with {} once, where the label goes",
-            )
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """Which runtime and precision; ``min_cosine`` 0 takes the precision's default; ``threads`` 0 is
-    all.
-
-    ``provider`` is where onnxruntime runs. ``calibration``, which precision ``int8`` needs, is a
-    rosbag2 folder or a folder of pictures of what the robot sees. ``device`` is the index of the
-    GPU, as CUDA counts those that the process may see. a folder of pictures of what the robot sees.
-    ``file`` is an engine that was built elsewhere, for TensorRT alone. ``check_memory``: a build
-    that would run out of memory is refused before it starts.
-    """
-
-    backend: str = "auto"
-    precision: str = "auto"
-    min_cosine: float = 0.0
-    threads: int = 0
-    provider: str = "cpu"
-    calibration: str = ""
-    device: int = 0
-    file: str = ""
-    check_memory: bool = True
-
-    def __post_init__(self):
-        expand_paths(self, calibration="engine.calibration", file="engine.file")
-        one_of("engine.backend", self.backend, BACKENDS)
-        one_of("engine.precision", self.precision, PRECISIONS)
-        within("engine.min_cosine", self.min_cosine, 0.0, 1.0)
-        within("engine.threads", self.threads, 0, 256)
-        one_of("engine.provider", self.provider, PROVIDERS)
-        if self.provider != "cpu" and self.backend != "onnxruntime":
-            raise BadSetting(
-                "engine.provider",
-                self.provider,
-                f"cpu with engine.backend {self.backend}: the others belong to onnxruntime",
-            )
-        within("engine.device", self.device, 0, MOST_DEVICE)
-        on_cpu = self.backend == "openvino" or (
-            self.backend == "onnxruntime" and self.provider == "cpu"
-        )
-        if self.device and on_cpu:
-            provider = (
-                f" and engine.provider {self.provider}" if self.backend == "onnxruntime" else ""
-            )
-            raise BadSetting(
-                "engine.device",
-                self.device,
-                f"0 with engine.backend {self.backend}{provider}, which runs on the CPU",
-            )
-        if self.file and self.backend not in ("auto", *ENGINE_FILE_BACKENDS):
-            raise BadSetting(
-                "engine.file",
-                self.file,
-                f"'' with engine.backend {self.backend}: such a file belongs to "
-                f"{' or '.join(ENGINE_FILE_BACKENDS)}",
-            )
-
-
-@dataclass(frozen=True)
-class DenseSettings:
-    """Whether the checkpoint's dense head (depth, segmentation) is used; it runs only while someone
-    subscribes.
-    """
-
-    enabled: bool = False
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """How pose and state tokens are made and joined with the image tokens; weights are safetensors
-    files.
-    """
-
-    kind: str = "concat"
-    weights: str = ""
-    tokenizer: str = "fourier"
-    tokenizer_weights: str = ""
-    state_tokenizer: str = "fourier"
-
-    def __post_init__(self):
-        expand_paths(self, weights="fusion.weights", tokenizer_weights="poses.tokenizer_weights")
-        one_of("fusion.kind", self.kind, FUSIONS)
-        one_of("poses.tokenizer", self.tokenizer, TOKENIZERS)
-        one_of("states.tokenizer", self.state_tokenizer, TOKENIZERS)
-        if self.kind == "cross_attention" and not self.weights:
-            raise BadSetting(
+    def __post_init__(self) -> None:
+        self.check_parameters()
+        if self.kind == "cross_attention":
+            require(
                 "fusion.weights",
                 self.weights,
                 "a safetensors file: untrained cross_attention gives noise, so it is refused",
             )
-        if self.tokenizer != "fourier" and not self.tokenizer_weights:
-            raise BadSetting(
+        if self.tokenizer != "fourier":
+            require(
                 "poses.tokenizer_weights",
                 self.tokenizer_weights,
                 f"a safetensors file: an untrained {self.tokenizer} gives noise, so it is refused",
@@ -232,85 +129,123 @@ class FusionSettings:
 
 
 @dataclass(frozen=True)
-class SyncSettings:
-    """Several cameras are one group when their stamps lie within ``slop_s`` of each other."""
+class SyncSettings(Section):
+    """How images of several cameras are grouped into one frame."""
 
-    slop_s: float = 0.02
-    policy: str = "wait"
-    silent_after_s: float = 0.5
+    PREFIX: ClassVar[str] = "sync."
 
-    def __post_init__(self):
-        within("sync.slop_s", self.slop_s, 0.0, 1.0, "s")
-        one_of("sync.policy", self.policy, SYNC_POLICIES)
-        within("sync.silent_after_s", self.silent_after_s, 0.01, 60.0, "s")
+    slop_s: float = param(
+        0.02,
+        "Maximum difference of stamps within one group of images, in s.",
+        unit="s",
+        bounds=(0.0, 1.0),
+    )
+    policy: str = param(
+        "wait", "What a silent camera does: wait for it, or mask it.", choices=SYNC_POLICIES
+    )
+    silent_after_s: float = param(
+        0.5,
+        "A camera that sends nothing for this time is silent, in s.",
+        unit="s",
+        bounds=(0.01, 60.0),
+    )
+
+    def __post_init__(self) -> None:
+        self.check_parameters()
 
 
 @dataclass(frozen=True)
-class OutputSettings:
-    """``dtype`` of the tensors on the wire; at most ``top_k`` classes, of ``min_score`` and more;
+class OutputSettings(Section):
+    """What is sent, in which form, and how often at most."""
 
-    ``max_rate_hz`` 0 is no bound; ``views`` False leaves the pictures for people out, whoever
-    subscribes.
-    """
+    dtype: str = param(
+        "float32", "dtype of the tensors on the wire.", name="output_dtype", choices=OUTPUT_DTYPES
+    )
+    top_k: int = param(5, "Maximum number of classes in a classification.", bounds=(1, 1000))
+    max_rate_hz: float = param(
+        0.0,
+        f"Maximum rate of the encoder in Hz, from {LOWEST_RATE_HZ:g}. 0 is no limit.",
+        unit="Hz",
+        bounds=(0.0, 1000.0),
+        exact_bounds=False,
+    )
+    min_score: float = param(
+        0.0, "Classes with a lower score are left out of a classification.", bounds=(0.0, 1.0)
+    )
+    views: bool = param(
+        True, "Make feature_view and attention_view for those who subscribe to them."
+    )
 
-    dtype: str = "float32"
-    top_k: int = 5
-    max_rate_hz: float = 0.0
-    min_score: float = 0.0
-    views: bool = True
-
-    def __post_init__(self):
-        one_of("output_dtype", self.dtype, OUTPUT_DTYPES)
-        within("top_k", self.top_k, 1, 1000)
+    def __post_init__(self) -> None:
+        self.check_parameters()
         if self.max_rate_hz != 0.0 and not LOWEST_RATE_HZ <= self.max_rate_hz <= 1000.0:
             raise BadSetting(
                 "max_rate_hz", self.max_rate_hz, f"0 for no bound, or {LOWEST_RATE_HZ:g} to 1000 Hz"
             )
-        within("min_score", self.min_score, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
-    """Everything the pipeline and the node are configured with."""
+class EncoderSettings(Section):
+    """Everything that the pipeline and the node are configured with."""
 
+    # In the order of the engine's batch.
     cameras: tuple[CameraSettings, ...]
     poses: tuple[PoseSettings, ...] = ()
-    pose_policy: str = "mask"
+    pose_policy: str = param(
+        "mask",
+        "What a missing pose does to the frame: mask the token, or require the pose (drop).",
+        name="poses.policy",
+        choices=POSE_POLICIES,
+    )
     model: ModelSettings = field(default_factory=ModelSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     fusion: FusionSettings = field(default_factory=FusionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     states: tuple[StateSettings, ...] = ()
-    state_policy: str = "mask"
+    state_policy: str = param(
+        "mask",
+        "What a missing joint state does to the frame: mask the token, or require it (drop).",
+        name="states.policy",
+        choices=POSE_POLICIES,
+    )
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
-    extra: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    # The settings of further named groups, by the group's prefix.
+    extra: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def __post_init__(self):
-        if not self.cameras:
-            raise BadSetting("camera_names", [], "at least one camera's name")
-        one_of("poses.policy", self.pose_policy, POSE_POLICIES)
-        one_of("states.policy", self.state_policy, POSE_POLICIES)
-        # Cameras, arms and states share the name space of the topics below the node.
+    def __post_init__(self) -> None:
+        require("camera_names", list(self.cameras), "at least one camera's name")
+        self.check_parameters()
+        # All sources share the name space of the topics below the node.
         names: list[str] = []
-        for parameter, sources in (
-            ("camera_names", self.cameras),
-            ("pose_names", self.poses),
-            ("state_names", self.states),
-        ):
-            names += [source.name for source in sources]
+        for group in registered_groups():
+            names += [source.name for source in self.group(group.prefix)]
             if repeated := sorted({n for n in names if names.count(n) > 1}):
                 raise BadSetting(
-                    parameter,
+                    group.names_parameter,
                     repeated,
                     "names that differ from each other, cameras, arms and states together",
                 )
-        for state in self.states:
-            if self.fusion.state_tokenizer != "fourier" and not state.tokenizer_weights:
-                raise BadSetting(
-                    f"states.{state.name}.tokenizer_weights",
-                    "",
+        if self.fusion.state_tokenizer != "fourier":
+            for state in self.states:
+                require(
+                    f"{state.prefix}tokenizer_weights",
+                    state.tokenizer_weights,
                     "a safetensors file: an untrained "
                     f"{self.fusion.state_tokenizer} gives noise, so it is refused",
                 )
+
+    def group(self, prefix: str) -> tuple[Any, ...]:
+        """Return the settings of the named group ``prefix``, in order; () where there are none."""
+        own = {"cameras": self.cameras, "poses": self.poses, "states": self.states}
+        return own[prefix] if prefix in own else tuple(self.extra.get(prefix, ()))
+
+
+def group_arguments(groups: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Return ``groups``, settings by the group's prefix, as arguments of EncoderSettings."""
+    own = {"cameras", "poses", "states"}
+    return {
+        **{prefix: sources for prefix, sources in groups.items() if prefix in own},
+        "extra": {prefix: sources for prefix, sources in groups.items() if prefix not in own},
+    }

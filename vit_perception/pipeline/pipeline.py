@@ -32,7 +32,8 @@ from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.streams.sample_history import how_far
-from vit_perception.tokens.source import FrameInputs, SampledSource, sampled, sources_of
+from vit_perception.tokens.kinds import sources_of
+from vit_perception.tokens.source import FrameInputs, SampledSource, sampled
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,

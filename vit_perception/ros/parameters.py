@@ -1,9 +1,9 @@
-"""The node's parameters, declared, and read into settings: at configure, and as they change while
-it runs.
-"""
+"""The node's parameters, declared to ROS, and read into settings at configure and later."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -12,27 +12,37 @@ from rclpy.exceptions import (
 )
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from vit_perception.config.settings import (
-    BadSetting,
-    CameraSettings,
-    DenseSettings,
-    EncoderSettings,
-    EngineSettings,
-    FusionSettings,
-    ModelSettings,
-    OutputSettings,
-    PoseSettings,
-    StateSettings,
-    SyncSettings,
-    ZeroShotSettings,
-    check_name,
-)
-from vit_perception.ros.parameter_specs import NODE, Spec, camera_specs, pose_specs, state_specs
+from vit_perception.config.parameter import Parameter
+from vit_perception.config.reading import common_parameters, read_names, read_settings
+from vit_perception.config.settings import BadSetting, EncoderSettings
 from vit_perception.ros.qos import check_overrides
 
-__all__ = ["NODE", "NodeParameters", "camera_specs", "check_topic", "pose_specs", "state_specs"]
+
+def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
+    """Return what ``ros2 param describe`` shows."""
+    fixed = parameter.fixed
+    when = f"Fixed while configured: {fixed}." if fixed else "May change while active."
+    descriptor = ParameterDescriptor(
+        name=parameter.name, description=f"{parameter.description} {when}"
+    )
+    if parameter.choices:
+        descriptor.additional_constraints = "one of " + ", ".join(parameter.choices)
+    low, high = parameter.low, parameter.high
+    if low is not None and parameter.kind is float:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    elif low is not None:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    return descriptor
+
+
+def declared_default(parameter: Parameter) -> Any:
+    """Return what to declare. An empty list has no type in rclpy, so its type is declared."""
+    if parameter.kind is not tuple:
+        return parameter.default
+    return list(parameter.default) or RosParameter.Type.STRING_ARRAY
 
 
 def check_topic(node: Node, parameter: str, topic: str) -> None:
@@ -58,10 +68,10 @@ class NodeParameters:
     def __init__(self, node: Node):
         self._node = node
         self._refused: dict[str, BadSetting] = {}
-        self._specs: dict[str, Spec] = {}
+        self._declared: dict[str, Parameter] = {}
         self._used: set[str] = set()
         self._wanted: dict[str, Any] = {}
-        self._declare(NODE)
+        self._declare(common_parameters())
 
     def value(self, name: str) -> Any:
         """The value of a declared parameter; a list that was not given is empty."""
@@ -72,51 +82,45 @@ class NodeParameters:
         except ParameterUninitializedException:
             return []
 
-    def _texts(self, name: str) -> tuple[str, ...]:
-        """The value of a list of texts; one empty text alone stands for the empty list too."""
-        return tuple(given) if (given := list(self.value(name))) != [""] else ()
+    def _value_of(self, parameter: Parameter) -> Any:
+        """Return the value as the settings hold it: a list as a tuple, and [''] as ()."""
+        value = self.value(parameter.name)
+        if parameter.kind is not tuple:
+            return value
+        return tuple(value) if list(value) != [""] else ()
 
     def was_set(self, name: str) -> None:
         """Whatever was wrong with ``name`` has been replaced."""
         self._refused.pop(name, None)
 
-    def _declare(self, specs: tuple[Spec, ...]) -> None:
-        for spec in specs:
-            self._used.add(spec.name)
-            self._specs[spec.name] = spec
-            if self._node.has_parameter(spec.name):
+    def _declare(self, parameters: Iterable[Parameter]) -> None:
+        for parameter in parameters:
+            name = parameter.name
+            self._used.add(name)
+            self._declared[name] = parameter
+            if self._node.has_parameter(name):
                 continue
-            given = self._node._parameter_overrides.get(spec.name)
+            default, descriptor = declared_default(parameter), descriptor_of(parameter)
+            given = self._node._parameter_overrides.get(name)
             # An empty list has no type in ROS: it arrives as a parameter without a value.
-            is_empty = spec.default == [] and given is not None and given.value is None
+            is_empty = parameter.default == () and given is not None and given.value is None
             try:
-                self._node.declare_parameter(
-                    spec.name, spec.type_or_default(), spec.descriptor(), ignore_override=is_empty
-                )
+                self._node.declare_parameter(name, default, descriptor, ignore_override=is_empty)
             except (InvalidParameterTypeException, InvalidParameterValueException):
-                self._node.declare_parameter(
-                    spec.name, spec.type_or_default(), spec.descriptor(), ignore_override=True
-                )
+                self._node.declare_parameter(name, default, descriptor, ignore_override=True)
                 # Noted after the declaration, which counts as setting it.
-                self._refused[spec.name] = BadSetting(spec.name, given.value, spec.accepted())
+                self._refused[name] = BadSetting(name, given.value, parameter.accepted())
 
     def read(self) -> EncoderSettings:
-        """Declare what the named cameras, arms and states need, and read everything. Raises
-        BadSetting.
+        """Declare the parameters of all named sources, and read all parameters.
+
+        Raises:
+            BadSetting: a value is not accepted.
         """
-        named = {kind: self._texts(f"{kind}_names") for kind in ("camera", "pose", "state")}
-        self._used = {spec.name for spec in NODE}
-        for kind, names in named.items():
+        self._used = {parameter.name for parameter in common_parameters()}
+        for group, names in read_names(self._value_of).items():
             for name in names:
-                # Checked before it becomes part of a parameter's name.
-                check_name(f"{kind}_names", name)
-        for kind, specs_of in (
-            ("camera", camera_specs),
-            ("pose", pose_specs),
-            ("state", state_specs),
-        ):
-            for name in named[kind]:
-                self._declare(specs_of(name))
+                self._declare(parameter for _, parameter in group.parameters(name))
         for name, refused in self._refused.items():
             # What was wrong with a camera that is no longer named does not matter.
             if name in self._used:
@@ -125,7 +129,7 @@ class NodeParameters:
             if name.endswith(".topic"):
                 check_topic(self._node, name, self.value(name))
         check_overrides(self._node)
-        return self._settings(*named.values())
+        return read_settings(self._value_of)
 
     def changed(self, wanted: dict[str, Any]) -> EncoderSettings:
         """The settings with ``wanted`` instead of what is set, for a node that runs.
@@ -134,11 +138,11 @@ class NodeParameters:
         now, with why.
         """
         for name, value in wanted.items():
-            spec = self._specs.get(name)
-            if spec is None or spec.fixed:
+            parameter = self._declared.get(name)
+            if parameter is None or parameter.fixed:
                 why = (
-                    spec.fixed
-                    if spec
+                    parameter.fixed
+                    if parameter
                     else "it belongs to no camera, arm or state that is configured"
                 )
                 raise BadSetting(
@@ -161,83 +165,3 @@ class NodeParameters:
             for name in self._node._parameter_overrides
             if not self._node.has_parameter(name) and not name.startswith("qos_overrides.")
         ]
-
-    def _settings(
-        self, cameras: tuple[str, ...], arms: tuple[str, ...], states: tuple[str, ...]
-    ) -> EncoderSettings:
-        def values(prefix: str, *keys: str) -> list[Any]:
-            return [self.value(f"{prefix}{key}") for key in keys]
-
-        texts = self._texts
-        return EncoderSettings(
-            cameras=tuple(
-                CameraSettings(
-                    n,
-                    *values(f"cameras.{n}.", "topic", "transport", "head"),
-                    texts(f"cameras.{n}.zero_shot_labels"),
-                    texts(f"cameras.{n}.labels"),
-                )
-                for n in cameras
-            ),
-            poses=tuple(
-                PoseSettings(
-                    n,
-                    *values(
-                        f"poses.{n}.",
-                        "topic",
-                        "frame_id",
-                        "wait_s",
-                        "max_skew_s",
-                        "source",
-                        "base_frame",
-                        "ee_frame",
-                        "accept_empty_frame",
-                    ),
-                )
-                for n in arms
-            ),
-            states=tuple(
-                StateSettings(
-                    n,
-                    self.value(f"states.{n}.topic"),
-                    texts(f"states.{n}.joints"),
-                    texts(f"states.{n}.fields"),
-                    *values(f"states.{n}.", "wait_s", "max_skew_s", "tokenizer_weights"),
-                    texts(f"states.{n}.continuous"),
-                )
-                for n in states
-            ),
-            pose_policy=self.value("poses.policy"),
-            state_policy=self.value("states.policy"),
-            model=ModelSettings(*values("model.", "checkpoint", "block", "family", "network_size")),
-            engine=EngineSettings(
-                *values(
-                    "engine.",
-                    "backend",
-                    "precision",
-                    "min_cosine",
-                    "threads",
-                    "provider",
-                    "calibration",
-                    "device",
-                    "file",
-                    "check_memory",
-                )
-            ),
-            fusion=FusionSettings(
-                *values(
-                    "",
-                    "fusion.kind",
-                    "fusion.weights",
-                    "poses.tokenizer",
-                    "poses.tokenizer_weights",
-                    "states.tokenizer",
-                )
-            ),
-            sync=SyncSettings(*values("sync.", "slop_s", "policy", "silent_after_s")),
-            output=OutputSettings(
-                *values("", "output_dtype", "top_k", "max_rate_hz", "min_score", "views")
-            ),
-            dense=DenseSettings(*values("dense.", "enabled")),
-            zero_shot=ZeroShotSettings(texts("zero_shot.labels"), texts("zero_shot.templates")),
-        )

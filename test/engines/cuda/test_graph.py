@@ -150,7 +150,7 @@ def test_a_torch_without_the_allocators_call_still_gets_its_stream_back(cuda, mo
 
 ON_A_GPU = """
 import torch
-from vit_perception.engines import cuda_graph
+from vit_perception.engines.cuda import graph as cuda_graph
 values, before = torch.zeros(4, device="cuda"), torch.cuda.current_stream()
 def run():
     values.add_(1)

@@ -45,7 +45,7 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 from test.engines.tensorrt.test_processes import stuck_build, tiny_source
-from vit_perception.engines import tensorrt_build
+from vit_perception.engines.tensorrt import build as tensorrt_build
 folder, how = Path(sys.argv[1]), sys.argv[2]
 def tell(text):
     print(text, flush=True)
