@@ -44,7 +44,7 @@ class Parts:
         self.encoder_sha256 = encoder_digest(loaded, self.block)
         self.dense = (
             DenseMap(loaded.dense, self.grid, settings.engine.device)
-            if settings.dense.enabled
+            if settings.dense.enabled and loaded.dense is not None
             else None
         )
         self.heads: dict[str, Head | ZeroShotHead] = {}

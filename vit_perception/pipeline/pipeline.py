@@ -22,7 +22,7 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
-from vit_perception.files.errors import told
+from vit_perception.files.errors import InvalidValue, told
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.heads.classification import scores_of, top_classes
 from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
@@ -312,6 +312,8 @@ class Pipeline:
         It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid
         until the next :meth:`encode`; ``dense.enabled`` has to be true.
         """
+        if self.dense is None or camera.block_tokens is None:
+            raise InvalidValue("dense.enabled is false; accepted: true, for depth or segmentation")
         return self.dense(camera.block_tokens, self._preprocess.plan(camera.image.size))
 
     # -- what the outputs mean ---------------------------------------------------------------------
