@@ -49,11 +49,12 @@ class ImageGroups:
 
     A group is decided when every camera has sent an image at its latest stamp or later: no nearer
     partner can come then, except out of order. With ``mask`` it is also decided when a camera has
-    sent nothing for ``silent_after_ns``; that camera is left out. Waiting images are in the order of
-    their stamps, whichever came first. An image that has waited for ``LONGEST_WAIT_NS`` is
+    sent nothing for ``silent_after_ns``; that camera is left out. Waiting images are in the order
+    of their stamps, whichever came first. An image that has waited for ``LONGEST_WAIT_NS`` is
     ``unmatched``. One that is not later than the last taken of its camera, or has the stamp of one
-    that waits, is ``late``. Where those that wait take more than ``MOST_WAITING_BYTES`` (``size_of`` a message
-    says how many), or are more than ``MOST_WAITING``, the earliest is ``crowded`` out.
+    that waits, is ``late``. Where those that wait take more than ``MOST_WAITING_BYTES``
+    (``size_of`` a message says how many), or are more than ``MOST_WAITING``, the earliest is
+    ``crowded`` out.
     """
 
     def __init__(
