@@ -5,6 +5,7 @@ python -m tools.parameter_docs
 
 from pathlib import Path
 
+import vit_perception.tokens.kinds  # noqa: F401 - each kind of source registers its parameters
 from vit_perception.config.parameter import Parameter
 from vit_perception.config.reading import all_parameters
 

@@ -19,7 +19,7 @@ holds that::
     streams       time: sample histories, cameras grouped by stamp, the wait for a pose
     model         the Vision Transformer
     heads         classification, text and dense heads that sit on its tokens
-    tokens        tokenizers of poses and joint states, and their fusion with the image's tokens
+    tokens        token sources (cameras, poses, joints, forces), their tokenizers and fusion
     checkpoints   files <-> model; one folder per origin
     engines       one file per runtime, which it imports inside ``open()``
     pipeline      the flow above, one call a stage

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from test.conftest import ROOT
-from vit_perception.wire.tensors import encode_mask, encode_tensor
+from test.wire.test_tensors import LAYOUT
+from test.wire.test_topics import POSE, result
+from vit_perception.datasets.output_messages import cdr_of
+from vit_perception.wire.tensors import decode_tensor, encode_mask, encode_tensor
+from vit_perception.wire.topics import IMAGE_TYPE, Outgoing, image_fields, topics_of
 
 PREFIX = Path(os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)[0])
 COMPILER = shutil.which("g++") or shutil.which("c++")
@@ -57,17 +61,12 @@ def program(tmp_path_factory) -> Path:
     return built
 
 
-def cdr_of(fields, **changes) -> bytes:
-    """A sensor_msgs/Image in CDR, by rosbags."""
-    from rosbags.typesys import Stores, get_typestore
+HEADER = {"stamp": {"sec": 12, "nanosec": 345}, "frame_id": "camera"}
 
-    typestore = get_typestore(Stores.ROS2_KILTED)
-    types = typestore.types
-    values = fields._asdict() | {"data": np.frombuffer(fields.data, np.uint8)} | changes
-    stamp = types["builtin_interfaces/msg/Time"](sec=12, nanosec=345)
-    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
-    message = types["sensor_msgs/msg/Image"](header=header, **values)
-    return bytes(typestore.serialize_cdr(message, "sensor_msgs/msg/Image"))
+
+def image_cdr(fields, **changes) -> bytes:
+    """A sensor_msgs/Image in CDR, as `embed` writes it."""
+    return cdr_of(IMAGE_TYPE, image_fields(HEADER, fields) | changes)
 
 
 def run(program: Path, folder: Path, cdr: bytes) -> SimpleNamespace:
@@ -89,7 +88,7 @@ TOKENS[3, :4] = 65504, -6e-8, 5.96e-8, 1e-5  # float16's largest, and three that
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_tokens_read_in_cpp_equal_those_that_were_encoded(program, tmp_path, dtype):
-    read = run(program, tmp_path, cdr_of(encode_tensor(TOKENS, dtype)))
+    read = run(program, tmp_path, image_cdr(encode_tensor(TOKENS, dtype)))
     assert read.code == 0, read.error
     assert read.lines[0] == ["12", "345", "camera", "9", "384"]
     sent = TOKENS.astype(dtype).astype(np.float64)
@@ -104,7 +103,7 @@ def test_tokens_read_in_cpp_equal_those_that_were_encoded(program, tmp_path, dty
 
 
 def test_the_mask_reads_as_numbers(program, tmp_path):
-    read = run(program, tmp_path, cdr_of(encode_mask(np.array([True, False, True]))))
+    read = run(program, tmp_path, image_cdr(encode_mask(np.array([True, False, True]))))
     assert read.lines[0][3:] == ["1", "3"] and float(read.lines[1][1]) == 510
 
 
@@ -116,11 +115,23 @@ def test_what_does_not_fit_is_refused_by_name(program, tmp_path):
         ({"height": 10}, "10 x 384"),
         ({"is_bigendian": 1}, "accepted: little-endian"),
     ):
-        read = run(program, tmp_path, cdr_of(fields, **changes))
+        read = run(program, tmp_path, image_cdr(fields, **changes))
         assert read.code == 1 and said in read.error, (changes, read.error)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 7, 60, 2000])
 def test_a_cut_recording_is_an_error_not_a_crash(program, tmp_path, kept):
-    read = run(program, tmp_path, cdr_of(encode_tensor(TOKENS))[:kept])
+    read = run(program, tmp_path, image_cdr(encode_tensor(TOKENS))[:kept])
     assert read.code == 1 and "message.cdr: " in read.error
+
+
+SENT = [topic for topic in topics_of(LAYOUT) if topic.row.type == IMAGE_TYPE and topic.row.encode]
+
+
+@pytest.mark.parametrize("topic", SENT, ids=[topic.name for topic in SENT])
+def test_every_tensor_of_the_table_of_topics_reads_in_cpp(program, tmp_path, topic):
+    fields = topic.row.encode(Outgoing(result(POSE), LAYOUT), topic.source)
+    read = run(program, tmp_path, cdr_of(IMAGE_TYPE, fields))
+    rows = decode_tensor(SimpleNamespace(**fields))
+    assert read.lines[0] == ["0", "5", "optical", *map(str, rows.shape)], read.error
+    assert [float(line[1]) for line in read.lines[1:]] == rows.sum(axis=1).tolist()

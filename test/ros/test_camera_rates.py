@@ -45,8 +45,8 @@ def lively(images):
                 sync.finish(camera)
 
     for arrived_ns, camera, stamp_ns in images:
-        if sync.put_off_until_ns is not None and sync.put_off_until_ns <= arrived_ns:
-            take(sync.put_off_until_ns)
+        if sync.deferred_until_ns is not None and sync.deferred_until_ns <= arrived_ns:
+            take(sync.deferred_until_ns)
         sync.add(camera, stamp_ns, (stamp_ns, arrived_ns), arrived_ns)
         take(arrived_ns)
     for camera, account in sync.accounts.items():
@@ -117,9 +117,9 @@ def test_an_image_that_does_not_come_is_waited_for_as_long_as_the_slop_and_the_w
     for stamp_ms in (0, 33, 67):
         sync.add("b", START_NS + stamp_ms * MS, f"b{stamp_ms}", 1000 * MS)
     sync.add("a", START_NS + 100 * MS, "a100", 1010 * MS)
-    assert sync.take(1015 * MS) is None and sync.put_off_until_ns == 1060 * MS
+    assert sync.take(1015 * MS) is None and sync.deferred_until_ns == 1060 * MS
     assert sync.take(1059 * MS) is None
-    assert sync.take(1060 * MS) == {"a": "a100", "b": "b67"} and sync.put_off_until_ns is None
+    assert sync.take(1060 * MS) == {"a": "a100", "b": "b67"} and sync.deferred_until_ns is None
     assert sync.accounts["b"].dropped == {"superseded": 2}
 
 

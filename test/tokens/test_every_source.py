@@ -111,7 +111,7 @@ def barometer():
 
 
 def test_every_kind_has_an_example():
-    groups = [kind.group for kind in token_source.kinds()]
+    groups = [kind.group for kind in token_source.registered()]
     assert groups[:3] == ["cameras", "poses", "states"]
     assert sorted(groups) == sorted(["cameras", *EXAMPLES])
 
@@ -133,7 +133,7 @@ class Reached(NamedTuple):
 @pytest.fixture(scope="module", params=EXAMPLES)
 def reached(request, tmp_path_factory, tiny_checkpoint):
     example, folder = EXAMPLES[request.param], tmp_path_factory.mktemp("reached")
-    kind = next(k for k in token_source.kinds() if k.group == request.param)
+    kind = next(k for k in token_source.registered() if k.group == request.param)
     with BagWriter(folder / "bag") as bag:
         for after_ms in (-10, 0, 10, 500):
             stamp_ns = STAMP_NS + after_ms * MS

@@ -7,7 +7,8 @@ import numpy as np
 
 from test.conftest import ROOT
 from test.wire.test_tensors import LAYOUT
-from vit_perception.tokens.source import SampledSource, kinds
+from vit_perception.tokens import kinds
+from vit_perception.tokens.source import SampledSource, registered
 from vit_perception.wire import topics
 from vit_perception.wire.layout import LayoutDense
 from vit_perception.wire.records import (
@@ -37,8 +38,8 @@ def documented() -> str:
     camera = [*topics.CAMERA, topics.CLASSIFICATION]
     samples = [
         (topics.sample_topic(kind.kind, kind.type), kind.label)
-        for kind in kinds()
-        if issubclass(kind, SampledSource) and kind.__module__.startswith("vit_perception.")
+        for kind in registered()
+        if issubclass(kind, SampledSource) and kind.__module__.startswith(kinds.tokens.__name__)
     ]
     frame = [topics.EMBEDDING, topics.TOKEN_MASK, topics.TOKENS]
     later = [*topics.VIEWS, topics.DEPTH, topics.SEGMENTATION, topics.SEGMENTATION_INFO]

@@ -247,5 +247,7 @@ def group_arguments(groups: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
     own = {"cameras", "poses", "states"}
     return {
         **{prefix: sources for prefix, sources in groups.items() if prefix in own},
-        "extra": {prefix: sources for prefix, sources in groups.items() if prefix not in own},
+        "extra": {
+            prefix: sources for prefix, sources in groups.items() if sources and prefix not in own
+        },
     }

@@ -103,6 +103,9 @@ def embed(
 def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions) -> dict[str, Any]:
     """Everything that the features depend on: with the same, an interrupted run can go on."""
     engine = pipeline.engine
+    settings = asdict(pipeline.settings)
+    if not settings["extra"]:
+        del settings["extra"]  # runs of earlier versions can go on
     return {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,
@@ -112,7 +115,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "shard_bytes": options.shard_bytes,
         "shard_frames": options.shard_frames,
         "sources": [source.identity() for source in sources],
-        "settings": asdict(pipeline.settings),
+        "settings": settings,
         "model": pipeline.card.name,
         "weights_sha256": pipeline.card.weights_sha256,
         "encoder_sha256": pipeline.encoder_sha256,

@@ -27,7 +27,7 @@ MOST_READY = 1000
 
 WHY_NOT_GROUPED = {
     "unmatched": "nothing from the other cameras near it",
-    "late": "an image of the camera at or behind this stamp came before it",
+    "late": "an image of the camera with this stamp or a later one came first",
     "crowded": "too many images waited for those of the other cameras",
 }
 

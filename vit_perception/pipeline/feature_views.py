@@ -18,8 +18,8 @@ class PcaView:
     def __init__(self, frames: int = 20):
         self._frames_left = frames
         self._count = 0
-        self._sum: np.ndarray | float = 0.0
-        self._products: np.ndarray | float = 0.0
+        self._sum: np.ndarray = np.zeros(())
+        self._products: np.ndarray = np.zeros(())
         self._mean: np.ndarray = np.zeros(0)
         self._axes: np.ndarray | None = None  # (D, 3)
         self._low: np.ndarray = np.zeros(0)
@@ -36,7 +36,8 @@ class PcaView:
         colours = (patch_tokens - self._mean) @ self._axes  # (P, 3)
         unit = np.clip((colours - self._low) / np.maximum(self._high - self._low, 1e-9), 0.0, 1.0)
         small = np.rint(255 * unit).astype(np.uint8).reshape(*grid, 3)
-        return cv2.resize(small, size_px[::-1], interpolation=cv2.INTER_CUBIC)
+        large: np.ndarray = cv2.resize(small, size_px[::-1], interpolation=cv2.INTER_CUBIC)
+        return large
 
     def _learn(self, tokens: np.ndarray) -> None:
         self._frames_left -= 1

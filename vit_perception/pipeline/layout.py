@@ -9,7 +9,8 @@ from vit_perception.config.settings import EncoderSettings
 from vit_perception.heads.classification import distinct_names
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.parts import Parts
-from vit_perception.tokens.source import TokenSource, sampled_by_kind, sources_of
+from vit_perception.tokens.kinds import sampled_by_kind, sources_of
+from vit_perception.tokens.source import TokenSource
 from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup
 from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence
 

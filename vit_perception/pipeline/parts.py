@@ -17,7 +17,7 @@ from vit_perception.heads.classification import Head, load_head
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.tokens.fuse import make_fusion
-from vit_perception.tokens.source import sampled_by_kind
+from vit_perception.tokens.kinds import sampled_by_kind
 from vit_perception.tokens.tokenizer import Tokenizer
 
 
@@ -44,7 +44,7 @@ class Parts:
         self.encoder_sha256 = encoder_digest(loaded, self.block)
         self.dense = (
             DenseMap(loaded.dense, self.grid, settings.engine.device)
-            if settings.dense.enabled
+            if settings.dense.enabled and loaded.dense is not None
             else None
         )
         self.heads: dict[str, Head | ZeroShotHead] = {}

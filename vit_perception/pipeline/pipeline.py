@@ -22,7 +22,7 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
-from vit_perception.files.errors import told
+from vit_perception.files.errors import InvalidValue, told
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.heads.classification import scores_of, top_classes
 from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
@@ -32,7 +32,8 @@ from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.streams.sample_history import how_far
-from vit_perception.tokens.source import FrameInputs, SampledSource, sampled, sources_of
+from vit_perception.tokens.kinds import sources_of
+from vit_perception.tokens.source import FrameInputs, SampledSource, sampled
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,
@@ -311,6 +312,8 @@ class Pipeline:
         It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid
         until the next :meth:`encode`; ``dense.enabled`` has to be true.
         """
+        if self.dense is None or camera.block_tokens is None:
+            raise InvalidValue("dense.enabled is false; accepted: true, for depth or segmentation")
         return self.dense(camera.block_tokens, self._preprocess.plan(camera.image.size))
 
     # -- what the outputs mean ---------------------------------------------------------------------

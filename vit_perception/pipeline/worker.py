@@ -247,9 +247,9 @@ class EncoderWorker:
         """
         if len(sync.cameras) == 1:
             return None
-        if sync.put_off_until_ns is None:
+        if sync.deferred_until_ns is None:
             return LONGEST_IDLE_S
-        return min(LONGEST_IDLE_S, max(0.0, (sync.put_off_until_ns - time.monotonic_ns()) / 1e9))
+        return min(LONGEST_IDLE_S, max(0.0, (sync.deferred_until_ns - time.monotonic_ns()) / 1e9))
 
     def _encode(
         self,

@@ -164,16 +164,16 @@ class LiveDecoder:
         if stamp_ns <= self._newest_ns:
             return None
         parts = self._pending.get(stamp_ns) or _Parts()
-        self._put(parts, topic.removeprefix(f"{self._node}/"), message)
+        self._put(self.layout, parts, topic.removeprefix(f"{self._node}/"), message)
         self._pending[stamp_ns] = (
             parts  # only now: a message that contradicts the layout leaves nothing behind
         )
-        return self._completed(stamp_ns, parts)
+        return self._completed(self.layout, stamp_ns, parts)
 
-    def _put(self, parts: _Parts, name: str, message: Any) -> None:
+    def _put(self, layout: Layout, parts: _Parts, name: str, message: Any) -> None:
         if name == topics.TOKENS.name:
             tokens = decode_tensor(message)
-            self.layout.split(tokens)  # says what does not fit
+            layout.split(tokens)  # says what does not fit
             parts.tokens = tokens
         elif name == topics.EMBEDDING.name:
             rows = decode_tensor(message)
@@ -181,15 +181,15 @@ class LiveDecoder:
                 raise InvalidValue(f"embedding has {len(rows)} rows; accepted: one")
             parts.embedding = rows[0]
         elif name.endswith("_at_image"):
-            source = next((s for s in self.layout.samples if s.topic == name), None)
+            source = next((s for s in layout.samples if s.topic == name), None)
             if source is None:
                 raise InvalidValue(
                     f"{name} is of no source of the layout; accepted: "
-                    f"{', '.join(s.topic for s in self.layout.samples) or 'none'}"
+                    f"{', '.join(s.topic for s in layout.samples) or 'none'}"
                 )
             parts.samples[source.name] = topics.sample_numbers(source, message)
 
-    def _completed(self, stamp_ns: int, parts: _Parts) -> Observation | None:
+    def _completed(self, layout: Layout, stamp_ns: int, parts: _Parts) -> Observation | None:
         if parts.tokens is None or (self._embedding and parts.embedding is None):
             self._drop_oldest()
             return None
@@ -199,7 +199,7 @@ class LiveDecoder:
             numbers = parts.samples.get(source.name)
             if numbers is None:
                 # A missing sample is not sent; its token says so.
-                if mask[self.layout.group(f"{source.name}/{source.kind}").start]:
+                if mask[layout.group(f"{source.name}/{source.kind}").start]:
                     self._drop_oldest()
                     return None
                 numbers = np.full(source.count, np.nan)
@@ -214,7 +214,7 @@ class LiveDecoder:
             mask=mask,
             embedding=parts.embedding,
             samples=samples,
-            layout=self.layout,
+            layout=layout,
         )
 
     def _drop_oldest(self) -> None:
@@ -263,7 +263,7 @@ class ObservationWindow:
         ):
             self.begin_episode()
         self._kept.append(observation)
-        if len(self._kept) < self._kept.maxlen:
+        if len(self._kept) < (self._kept.maxlen or 0):
             return None
         chosen = list(self._kept)[:: self._stride]
         window = {

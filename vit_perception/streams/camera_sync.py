@@ -42,7 +42,7 @@ def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
 
 @dataclass
 class FrameAccount:
-    """One camera's books: ``received = published + dropped by reason + pending``, to the frame.
+    """One camera's counters: ``received = published + dropped by reason + pending``, to the frame.
 
     ``in_flight`` images are with the worker; they and the waiting ones are what is pending.
     """
@@ -59,7 +59,7 @@ class FrameAccount:
 class CameraSync:
     """Groups images by stamp and accounts for each of them. Stamps are header stamps in ns.
 
-    ``put_off_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not
+    ``deferred_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not
     give the last time because a nearer image is expected; None where it put none off.
     """
 
@@ -73,8 +73,8 @@ class CameraSync:
         self._waiting: dict[str, deque[tuple[int, Any, int]]] = {name: deque() for name in cameras}
         self._flying_ns: dict[str, deque[int]] = {name: deque() for name in cameras}
         self._recent_ns = {name: deque(maxlen=PERIOD_STAMPS) for name in cameras}
-        self._put_off_since_ns: int | None = None
-        self.put_off_until_ns: int | None = None
+        self._deferred_since_ns: int | None = None
+        self.deferred_until_ns: int | None = None
         self._last_heard_ns = dict.fromkeys(cameras, now_ns)
         self._last_taken_ns: dict[str, int] = {}
 
@@ -124,19 +124,19 @@ class CameraSync:
         from now on.
 
         A camera that has been silent for ``silent_after`` is not waited for under the policy
-        ``mask``. A group may be put off, at most by the slop from the arrival of its last image:
-        see ``put_off_until_ns``.
+        ``mask``. A group may be deferred, at most by the slop from the arrival of its last image:
+        see ``deferred_until_ns``.
         """
         required = [
             c for c in self.cameras if self._policy == "wait" or not self.is_silent(c, now_ns)
         ]
         group = self._newest_group(required)
         if group is None:
-            self._forget_put_off()
+            self._forget_deferral()
             return None
-        if self._put_off(group, required, now_ns):
+        if self._defer(group, required, now_ns):
             return None
-        self._forget_put_off()
+        self._forget_deferral()
         anchor_ns = min(image[0] for image in group.values())
         for camera, waiting in self._waiting.items():
             last_ns = group[camera][0] if camera in group else anchor_ns - self._slop_ns
@@ -161,8 +161,8 @@ class CameraSync:
         ]
         if not newest_ns:
             return None
-        # Behind the slowest camera's newest image every camera has its neighbours; before it only
-        # some have.
+        # Images older than the slowest camera's newest one can be matched fully; later ones cannot
+        # yet.
         whole_ns = min(newest_ns)
         anchors = {image[0] for waiting in self._waiting.values() for image in waiting}
         for anchor_ns in sorted(anchors, key=lambda ns: (ns > whole_ns, abs(ns - whole_ns))):
@@ -171,26 +171,26 @@ class CameraSync:
                 return group
         return None
 
-    def _put_off(
+    def _defer(
         self, group: dict[str, tuple[int, Any, int]], required: list[str], now_ns: int
     ) -> bool:
-        """Whether to wait for a nearer image of a required camera, whose image is older than the
-        group's latest.
+        """Wait for a nearer image of a required camera whose image is older than the group's
+        latest; return whether the group is deferred.
         """
         latest_ns = max(image[0] for image in group.values())
         if any(self._is_nearer_next(camera, group[camera][0], latest_ns) for camera in required):
             complete_ns = max(arrived_ns for _, _, arrived_ns in group.values())
-            if self._put_off_since_ns is None:
-                self._put_off_since_ns = now_ns
+            if self._deferred_since_ns is None:
+                self._deferred_since_ns = now_ns
             # From the first time on, as further images may make it another group each time.
-            until_ns = min(complete_ns, self._put_off_since_ns) + self._slop_ns
+            until_ns = min(complete_ns, self._deferred_since_ns) + self._slop_ns
             if now_ns < until_ns:
-                self.put_off_until_ns = until_ns
+                self.deferred_until_ns = until_ns
                 return True
         return False
 
-    def _forget_put_off(self) -> None:
-        self._put_off_since_ns = self.put_off_until_ns = None
+    def _forget_deferral(self) -> None:
+        self._deferred_since_ns = self.deferred_until_ns = None
 
     def _is_nearer_next(self, camera: str, stamp_ns: int, latest_ns: int) -> bool:
         recent_ns = sorted(self._recent_ns[camera])
@@ -200,7 +200,7 @@ class CameraSync:
             or len(recent_ns) < FEWEST_STAMPS
         ):
             return False
-        period_ns = median_low(after - before for before, after in itertools.pairwise(recent_ns))
+        period_ns = median_low(later - earlier for earlier, later in itertools.pairwise(recent_ns))
         return abs(stamp_ns + period_ns - latest_ns) < latest_ns - stamp_ns
 
     def finish(self, camera: str, dropped_because: str = "") -> None:
@@ -222,7 +222,7 @@ class CameraSync:
         for recent in self._recent_ns.values():
             recent.clear()
         self._last_taken_ns.clear()
-        self._forget_put_off()
+        self._forget_deferral()
 
     def oldest_ns(self) -> int | None:
         """The oldest stamp of the images that wait or are in flight; None where there are none."""

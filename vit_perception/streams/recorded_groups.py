@@ -21,12 +21,12 @@ Member = tuple[int, Any]  # stamp in ns, message
 def nearest_members(
     waiting: Mapping[str, Iterable[tuple]], anchor_ns: int, slop_ns: int
 ) -> dict[str, tuple]:
-    """One image a camera, the nearest to ``anchor_ns`` of those within the slop of it; of two as
-    near, the earlier.
+    """One image per camera: the nearest to ``anchor_ns`` within the slop; of two as near, the
+    earlier.
 
-    Images are tuples that begin with their stamp in ns. All lie within the slop of each other:
-    where the nearest do not, those behind the anchor are left out. A camera without such an image
-    is not in the result.
+    Images are tuples that begin with their stamp in ns. All lie within the slop of each other: if
+    the nearest do not, those later than the anchor are left out. A camera without such an image is
+    not in the result.
     """
     group: dict[str, tuple] = {}
     for after_ns in (slop_ns, 0):
@@ -47,13 +47,14 @@ class ImageGroups:
     """Images of several cameras, one of each, whose stamps lie within the slop; each image is used
     once.
 
-    A group is decided when every camera has sent an image at or behind its latest stamp, so that no
-    nearer partner can come but one out of order; with ``mask`` also when a camera has sent nothing
-    for ``silent_after_ns``: it is left out. Images that wait are in the order of their stamps,
-    whichever came first. An image that has waited for ``LONGEST_WAIT_NS`` is ``unmatched``; one at
-    or before the last that was taken of its camera, or with the stamp of one that waits, is
-    ``late``. Where those that wait take more than ``MOST_WAITING_BYTES`` (``size_of`` a message
-    says how many), or are more than ``MOST_WAITING``, the earliest is ``crowded`` out.
+    A group is decided when every camera has sent an image at its latest stamp or later: no nearer
+    partner can come then, except out of order. With ``mask`` it is also decided when a camera has
+    sent nothing for ``silent_after_ns``; that camera is left out. Waiting images are in the order
+    of their stamps, whichever came first. An image that has waited for ``LONGEST_WAIT_NS`` is
+    ``unmatched``. One that is not later than the last taken of its camera, or has the stamp of one
+    that waits, is ``late``. Where those that wait take more than ``MOST_WAITING_BYTES``
+    (``size_of`` a message says how many), or are more than ``MOST_WAITING``, the earliest is
+    ``crowded`` out.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """Cameras as token sources: the CLS token, and the patch tokens."""
 
-from vit_perception.config.settings import EncoderSettings
 from vit_perception.tokens.source import FrameInputs, TokenRows, TokenSource, register
 from vit_perception.wire.records import TokenGroup
 
@@ -14,11 +13,6 @@ class CameraSource(TokenSource):
     group = "cameras"
     label = "camera"
     rank = 0
-
-    @classmethod
-    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
-        """The cameras of ``settings``."""
-        return [cls(each) for each in settings.cameras]
 
     @property
     def message_type(self) -> str:

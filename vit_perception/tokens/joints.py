@@ -5,7 +5,7 @@ from typing import Any
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.streams.joint_history import JointSamples, StateHistory, joint_samples_of
-from vit_perception.tokens.source import SampledSource, TokenSource, register
+from vit_perception.tokens.source import SampledSource, register
 from vit_perception.tokens.tokenizer import Tokenizer, make_state_tokenizer
 from vit_perception.wire.layout import STATE_TYPE, LayoutState
 
@@ -18,18 +18,9 @@ class JointSource(SampledSource):
     label = "state"
     rank = 2
     kind = "state"
+    policy = "state_policy"
     sample_label = "joint state"
     type = STATE_TYPE
-
-    @classmethod
-    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
-        """The joint states of ``settings``."""
-        sources: list[TokenSource] = []
-        for each in settings.states:
-            source = cls(each)
-            source.required = settings.state_policy == "require"
-            sources.append(source)
-        return sources
 
     def sample_of(self, message: Any) -> JointSamples:
         """Those of its joints that a JointState names. Raises BadInput."""

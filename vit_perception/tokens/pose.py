@@ -7,7 +7,7 @@ import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.streams.pose_history import PoseHistory, pose_of
-from vit_perception.tokens.source import SampledSource, TokenSource, register
+from vit_perception.tokens.source import SampledSource, register
 from vit_perception.tokens.tokenizer import Tokenizer, make_tokenizer, pose_numbers
 from vit_perception.wire.layout import POSE_FIELDS, POSE_TYPE
 from vit_perception.wire.records import Pose
@@ -24,19 +24,10 @@ class PoseSource(SampledSource):
     label = "arm"
     rank = 1
     kind = "pose"
+    policy = "pose_policy"
     sample_label = "pose"
     type = POSE_TYPE
     fields = POSE_FIELDS
-
-    @classmethod
-    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
-        """The arms of ``settings``."""
-        sources: list[TokenSource] = []
-        for each in settings.poses:
-            source = cls(each)
-            source.required = settings.pose_policy == "require"
-            sources.append(source)
-        return sources
 
     @property
     def topic(self) -> str | None:

@@ -1,12 +1,10 @@
 """Token sources: everything that contributes rows to the sequence, by one interface.
 
 A new kind is one file in this folder (:mod:`vit_perception.tokens.wrench` is an example to copy).
-Pipeline, layout, topics, `embed`, live decoder, subscriptions and diagnostics loop over sources,
-and know none of them by name.
+Pipeline, layout, topics, `embed`, live decoder, subscriptions and diagnostics loop over the sources
+of :mod:`vit_perception.tokens.kinds`, and know none of them by name.
 """
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from vit_perception import tokens
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import InvalidValue
 from vit_perception.streams.sample_history import LinearHistory
@@ -78,7 +75,7 @@ class TokenSource(ABC):
     @classmethod
     def of(cls, settings: EncoderSettings) -> "list[TokenSource]":
         """The sources of this kind that ``settings`` name."""
-        return [cls(each) for each in getattr(settings, "extra", {}).get(cls.group, ())]
+        return [cls(each) for each in settings.group(cls.group)]
 
     @abstractmethod
     def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
@@ -99,8 +96,18 @@ class SampledSource(TokenSource):
     # Type and fields of the topics that it reads and that it sends.
     type: ClassVar[str]
     fields: ClassVar[tuple[str, ...]] = ()
+    # The field of the settings that says mask or require; empty: a missing sample is masked.
+    policy: ClassVar[str] = ""
     # Whether a frame without its sample is dropped.
     required: bool = False
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> list[TokenSource]:
+        """The sources of this kind that ``settings`` name."""
+        sources = super().of(settings)
+        for source in sampled(sources):
+            source.required = getattr(settings, cls.policy, "mask") == "require"
+        return sources
 
     @property
     def message_type(self) -> str:
@@ -194,29 +201,11 @@ def unregister(kind: type[TokenSource]) -> None:
     _KINDS.remove(kind)
 
 
-def kinds() -> tuple[type[TokenSource], ...]:
-    """Every kind of source, in the order of the sequence; each file of this folder is imported."""
-    for module in pkgutil.iter_modules(tokens.__path__, f"{tokens.__name__}."):
-        importlib.import_module(module.name)
+def registered() -> tuple[type[TokenSource], ...]:
+    """Every registered kind, in the order of the sequence."""
     return tuple(sorted(_KINDS, key=lambda kind: (kind.rank, kind.label)))
-
-
-def sources_of(settings: EncoderSettings) -> tuple[TokenSource, ...]:
-    """Every source that ``settings`` name, in the order of the sequence."""
-    return tuple(source for kind in kinds() for source in kind.of(settings))
 
 
 def sampled(sources: Sequence[TokenSource]) -> tuple[SampledSource, ...]:
     """Those of ``sources`` that are measured apart from the images."""
     return tuple(source for source in sources if isinstance(source, SampledSource))
-
-
-def sampled_by_kind(
-    settings: EncoderSettings,
-) -> list[tuple[type[SampledSource], list[SampledSource]]]:
-    """Each kind that is measured apart from the images, with its sources."""
-    return [
-        (kind, list(sampled(kind.of(settings))))
-        for kind in kinds()
-        if issubclass(kind, SampledSource)
-    ]

@@ -5,12 +5,14 @@ Parameters: ``wrench_names``, and for each name ``wrenches.<name>.topic``, ``.fr
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vit_perception.config.checks import BadSetting, check_name, within
+from vit_perception.config.checks import check_name
+from vit_perception.config.named_groups import NamedGroup, register_group
+from vit_perception.config.parameter import TOKENS, TOPICS, Section, param, require
 from vit_perception.tokens.source import SampledSource, register
 from vit_perception.wire.records import BadInput, Sample, expected_frame
 from vit_perception.wire.stamps import stamp_ns_of
@@ -21,24 +23,44 @@ FORCE_UNIT_N = 10.0
 
 
 @dataclass(frozen=True)
-class WrenchSettings:
+class WrenchSettings(Section):
     """One force/torque sensor."""
 
+    PREFIX: ClassVar[str] = "wrenches.{}."
+
+    # The name: a segment of the sensor's output topic.
     name: str
-    topic: str  # of its WrenchStamped messages
-    frame_id: str = ""  # what their header must name
-    wait_s: float = 0.02  # the longest wait for a sample at or after an image's stamp
-    max_skew_s: float = 0.05  # the largest time difference at which a sample is held
+    topic: str = param(MISSING, "WrenchStamped topic of the sensor.", fixed=TOPICS)
+    frame_id: str = param(MISSING, "Frame that the header of each wrench must name.", fixed=TOKENS)
+    wait_s: float = param(
+        0.02,
+        "Longest wait for a wrench at or after the image's stamp, in s.",
+        unit="s",
+        bounds=(0.0, 1.0),
+    )
+    max_skew_s: float = param(
+        0.05,
+        "Maximum time difference at which a single wrench is used, in s.",
+        unit="s",
+        bounds=(0.0, 2.0),
+    )
 
     def __post_init__(self) -> None:
         check_name("wrench_names", self.name)
-        prefix = f"wrenches.{self.name}."
-        if not self.topic:
-            raise BadSetting(f"{prefix}topic", "", "the name of a WrenchStamped topic")
-        if not self.frame_id:
-            raise BadSetting(f"{prefix}frame_id", "", "the frame that the wrenches are given in")
-        within(f"{prefix}wait_s", self.wait_s, 0.0, 1.0, "s")
-        within(f"{prefix}max_skew_s", self.max_skew_s, 0.0, 2.0, "s")
+        require(f"{self.prefix}topic", self.topic, "the name of a WrenchStamped topic")
+        require(f"{self.prefix}frame_id", self.frame_id, "the frame of the wrenches")
+        self.check_parameters()
+
+
+register_group(
+    NamedGroup(
+        prefix="wrenches",
+        names_parameter="wrench_names",
+        settings=WrenchSettings,
+        default_topic="{}/wrench",
+        what="force/torque sensors",
+    )
+)
 
 
 @register

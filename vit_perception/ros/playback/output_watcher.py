@@ -7,6 +7,7 @@ It also shows what a policy node does: wait for the layout, decode ``~/tokens``,
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,8 +19,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from vision_msgs.msg import Classification
 
+from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS
-from vit_perception.wire.layout import Layout
+from vit_perception.wire.layout import Layout, LayoutSource
 from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
 
@@ -29,18 +31,25 @@ OUTPUT_QOS = QoSProfile(depth=20)
 
 @dataclass(eq=False)
 class WatchedFrame:
-    """What has come with one stamp: when ``~/tokens`` came (wall clock), and everything else that
-    we keep.
+    """What has come with one stamp."""
 
-    ``classes`` is, by camera, the score of each class, best first.
-    """
-
-    received_ns: int = 0
-    tokens: np.ndarray | None = None
+    received_ns: int = 0  # when ~/tokens came, wall clock
+    tokens: np.ndarray | None = None  # (N, D)
+    # By camera, the score of each class, best first.
     classes: dict[str, dict[str, float]] = field(default_factory=dict)
-    poses: dict[str, PoseStamped] = field(default_factory=dict)
-    attention: dict[str, np.ndarray] = field(default_factory=dict)
-    states: dict[str, JointState] = field(default_factory=dict)
+    attention: dict[str, np.ndarray] = field(default_factory=dict)  # by camera, (H, W, 3)
+    # The messages of all other sources, by the group's and the source's name.
+    samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def poses(self) -> dict[str, PoseStamped]:
+        """Those of the arms."""
+        return self.samples.get("poses", {})
+
+    @property
+    def states(self) -> dict[str, JointState]:
+        """Those of the joint states."""
+        return self.samples.get("states", {})
 
 
 class OutputWatcher(Node):
@@ -113,23 +122,19 @@ class OutputWatcher(Node):
                     recorded=False,
                     take=lambda m, t, name=camera.name: self._on_attention(name, m),
                 )
-        for group in layout.groups:
-            if group.kind == "pose":
-                self._subscribe(
-                    PoseStamped,
-                    f"{group.source}/pose_at_image",
-                    lambda m, t, name=group.source: self._frame(m).poses.__setitem__(name, m),
-                )
-            elif group.kind == "state":
-                self._subscribe(
-                    JointState,
-                    f"{group.source}/state_at_image",
-                    lambda m, t, name=group.source: self._frame(m).states.__setitem__(name, m),
-                )
+        for source in layout.samples:
+            self._subscribe(
+                class_of(source.type),
+                source.topic,
+                lambda m, t, source=source: self._on_sample(source, m),
+            )
         self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:
         self._frame(message).classes[camera] = {r.class_id: r.score for r in message.results}
+
+    def _on_sample(self, source: LayoutSource, message: Any) -> None:
+        self._frame(message).samples.setdefault(source.group, {})[source.name] = message
 
     def _on_attention(self, camera: str, message: Image) -> None:
         pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)

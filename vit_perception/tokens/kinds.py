@@ -1,0 +1,30 @@
+"""Every kind of token source. Importing this module imports each file of the folder.
+
+Parameters of a kind are known from then on: whoever reads settings imports this module first.
+"""
+
+import importlib
+import pkgutil
+
+from vit_perception import tokens
+from vit_perception.config.settings import EncoderSettings
+from vit_perception.tokens.source import SampledSource, TokenSource, registered, sampled
+
+for _module in pkgutil.iter_modules(tokens.__path__, f"{tokens.__name__}."):
+    importlib.import_module(_module.name)
+
+
+def sources_of(settings: EncoderSettings) -> tuple[TokenSource, ...]:
+    """Every source that ``settings`` name, in the order of the sequence."""
+    return tuple(source for kind in registered() for source in kind.of(settings))
+
+
+def sampled_by_kind(
+    settings: EncoderSettings,
+) -> list[tuple[type[SampledSource], tuple[SampledSource, ...]]]:
+    """Each kind that is measured apart from the images, with its sources."""
+    return [
+        (kind, sampled(kind.of(settings)))
+        for kind in registered()
+        if issubclass(kind, SampledSource)
+    ]
