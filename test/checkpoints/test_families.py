@@ -1,4 +1,4 @@
-"""Which family reads a checkpoint, what is said where none does, and the parts of a Reading by a
+"""Which family reads a checkpoint, what is said where none does, and the parts of a LoadPlan by a
 small family.
 """
 
@@ -11,25 +11,27 @@ import torch
 from safetensors.torch import save_file
 
 from vit_perception.checkpoints import families
+from vit_perception.checkpoints.defaults import HALF
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.families import nearest_family
 from vit_perception.checkpoints.family import (
     DENSE,
     PROJECTION,
     Family,
-    Reading,
+    LoadPlan,
+    Preprocessing,
     positions_of_patches,
     zero_biases,
 )
 from vit_perception.checkpoints.refused import REFUSED
-from vit_perception.checkpoints.sources import find, load_checkpoint
+from vit_perception.checkpoints.sources import load_checkpoint, open_checkpoint
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
 TEST = VARIANTS["test"]
-MARKS = ("tower.cls_token", "tower.norm.weight")
+SIGNATURE_KEYS = ("tower.cls_token", "tower.norm.weight")
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -40,20 +42,26 @@ def weights() -> dict[str, torch.Tensor]:
     }
 
 
-def reading_of(found, **changes) -> Reading:
+def plan_of(found, **changes) -> LoadPlan:
     names = {name: (name,) for name in VisionTransformer(TEST).state_dict()}
-    reading = Reading(
-        TEST, names, ResizeRule((64, 64)), (0.5,) * 3, (0.5,) * 3, prefixes=("tower.",)
+    plan = LoadPlan(
+        config=TEST,
+        key_map=names,
+        preprocessing=Preprocessing(ResizeRule((64, 64)), HALF, HALF),
+        prefixes=("tower.",),
     )
-    return dataclasses.replace(reading, **changes)
+    return dataclasses.replace(plan, **changes)
 
 
 @pytest.fixture
 def family(monkeypatch):
-    """A family of its own in the table, whose Reading the test changes."""
+    """A family of its own in the table, whose LoadPlan the test changes."""
     changes = {}
     made = Family(
-        "tower", lambda found: found.has(*MARKS), lambda found: reading_of(found, **changes), MARKS
+        name="tower",
+        recognises=lambda found: found.has(*SIGNATURE_KEYS),
+        read=lambda found: plan_of(found, **changes),
+        signature_keys=SIGNATURE_KEYS,
     )
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, made))
     return changes
@@ -62,7 +70,7 @@ def family(monkeypatch):
 def test_every_family_has_a_name_of_its_own_and_marks():
     names = [family.name for family in families.FAMILIES]
     assert len(set(names)) == len(names) and "auto" not in names
-    assert all(family.marks for family in families.FAMILIES)
+    assert all(family.signature_keys for family in families.FAMILIES)
 
 
 def test_a_family_by_its_names_alone_without_any_config(family, tmp_path):
@@ -93,7 +101,7 @@ def test_a_foreign_checkpoint_gets_the_differences_to_the_nearest_family(tmp_pat
         "decoder.weight": torch.zeros(3, 4),
     }
     save_file(tensors, tmp_path / "m.safetensors")
-    assert nearest_family(find(str(tmp_path)))[0].name == "dinov2"
+    assert nearest_family(open_checkpoint(str(tmp_path)))[0].name == "dinov2"
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(str(tmp_path))
     message = str(error.value)
@@ -179,7 +187,7 @@ def test_a_dense_head_is_filled_strictly_beside_parameters_of_the_same_name(fami
             "neck.weight": (f"{DENSE}norm.weight",),
             "neck.bias": (f"{DENSE}norm.bias",),
         },
-        dense=DenseHeadSpec("depth", (0, 1), module, quantity="metric_depth"),
+        dense=DenseHeadSpec(kind="depth", blocks=(0, 1), module=module, quantity="metric_depth"),
     )
     loaded = load_checkpoint(str(tmp_path))
     assert (
@@ -196,13 +204,16 @@ def test_a_dense_head_is_filled_strictly_beside_parameters_of_the_same_name(fami
 
 def test_a_family_that_cannot_make_a_model_of_the_sizes_names_the_file(family, tmp_path):
     save_file(weights(), tmp_path / "m.safetensors")
-    family["rule"] = ResizeRule((60, 60))
+    family["preprocessing"] = Preprocessing(ResizeRule((60, 60)), HALF, HALF)
     with pytest.raises(
         CheckpointError, match="60 x 60 px; accepted: both sides multiples of the patch size 8"
     ):
         load_checkpoint(str(tmp_path))
     broken = Family(
-        "broken", lambda found: True, lambda found: dataclasses.replace(TEST, heads=5), MARKS
+        name="broken",
+        recognises=lambda found: True,
+        read=lambda found: dataclasses.replace(TEST, heads=5),
+        signature_keys=SIGNATURE_KEYS,
     )
     families.FAMILIES = (broken,)
     with pytest.raises(

@@ -67,7 +67,16 @@ def test_without_its_head_a_model_of_regression_loads(folder):
 
 
 def test_one_logit_of_this_packages_own_folder(tmp_path):
-    config = ViTConfig(8, 1, 2, 16, 8, (16, 16), head="linear", classes=1)
+    config = ViTConfig(
+        width=8,
+        depth=1,
+        heads=2,
+        mlp_width=16,
+        patch_size_px=8,
+        image_size_px=(16, 16),
+        head="linear",
+        classes=1,
+    )
     (tmp_path / "config.json").write_text(config_json(config, ("defect",), "softmax"))
     (tmp_path / "preprocessor_config.json").write_text(
         preprocessor_json(ResizeRule((16, 16)), (0.5,) * 3, (0.5,) * 3)
@@ -100,7 +109,10 @@ def test_scores_of_one_class_are_not_all_1():
 def test_a_head_of_the_former_format_is_refused_and_can_be_replaced(tmp_path):
     from vit_perception.training.probe import require_head_folder
 
-    save_head(tmp_path, Head(("a", "b"), np.ones((2, 2)), np.zeros(2), encoder_sha256="ab" * 32))
+    save_head(
+        tmp_path,
+        Head(labels=("a", "b"), weight=np.ones((2, 2)), bias=np.zeros(2), encoder_sha256="ab" * 32),
+    )
     fields = json.loads((tmp_path / "labels.json").read_text())
     assert fields.pop("format") == 2
     (tmp_path / "labels.json").write_text(json.dumps(fields))

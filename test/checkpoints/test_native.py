@@ -11,13 +11,15 @@ import torch
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.families import family_of
 from vit_perception.checkpoints.native import FAMILY
-from vit_perception.checkpoints.sources import find, load_checkpoint
+from vit_perception.checkpoints.sources import load_checkpoint, open_checkpoint
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.training.checkpoint_writer import write_description, write_weights
 from vit_perception.training.start import Start, fresh
 
-RULE = ResizeRule((48, 64), "pad", interpolation="bilinear", pad_value_rgb=(1, 2, 3))
+RULE = ResizeRule(
+    network_size_px=(48, 64), fit="pad", interpolation="bilinear", pad_value_rgb=(1, 2, 3)
+)
 
 
 def write(folder, **changes):
@@ -61,7 +63,7 @@ def test_what_goes_out_comes_back(tmp_path, changes):
     )
     images = torch.rand(1, 3, 48, 64)
     assert torch.equal(loaded.model(images).logits, start.model.eval()(images).logits)
-    assert family_of(find(str(tmp_path))) is FAMILY
+    assert family_of(open_checkpoint(str(tmp_path))) is FAMILY
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def test_an_unknown_precision_or_form_is_refused(graph, tmp_path, precision, att
 
 
 def test_weights_that_float16_cannot_hold_are_named(graph, tmp_path):
-    huge = EncoderGraph(graph.model, MEAN, STD, SIZE_PX)
+    huge = graph.copied_to(torch.device("cpu"), torch.float32)
     with torch.no_grad():
         huge.model.blocks[1].mlp.up.weight[0, 0] = -70000.0
     with pytest.raises(

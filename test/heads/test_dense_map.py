@@ -95,7 +95,9 @@ class Sum(torch.nn.Module):
 
 
 def test_depth_is_nan_where_the_network_saw_nothing():
-    maps = DenseMap(DenseHeadSpec("depth", (0, 1), Sum(), quantity="depth"), (5, 5))
+    maps = DenseMap(
+        DenseHeadSpec(kind="depth", blocks=(0, 1), module=Sum(), quantity="depth"), (5, 5)
+    )
     tokens = np.ones((2, 26, 4), np.float32)
     depth = maps(tokens, plan("crop"))
     assert depth.dtype == np.float32 and depth.shape == (60, 100)
@@ -109,7 +111,10 @@ def test_depth_is_nan_where_the_network_saw_nothing():
 def test_labels_are_of_the_type_that_holds_them(classes, dtype, no_label):
     labels = tuple(map(str, range(classes)))
     maps = DenseMap(
-        DenseHeadSpec("segmentation", (0,), Sum(classes), quantity="class", labels=labels), (5, 5)
+        DenseHeadSpec(
+            kind="segmentation", blocks=(0,), module=Sum(classes), quantity="class", labels=labels
+        ),
+        (5, 5),
     )
     found = maps(np.ones((1, 26, 4), np.float32), plan("crop"))
     assert found.dtype == dtype and set(np.unique(found)) == {classes - 1, no_label}

@@ -25,13 +25,15 @@ def test_templates_are_averaged_as_unit_vectors():
 def test_logits_by_hand():
     texts = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     projection = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
-    head = ZeroShotHead(("cup", "can"), texts, scale=10.0, bias=-2.0, projection=projection)
+    head = ZeroShotHead(
+        labels=("cup", "can"), texts=texts, scale=10.0, bias=-2.0, projection=projection
+    )
     # (4, 3, 9) is projected to (3, 4), of length 5: cosines 0.6 and 0.8.
     np.testing.assert_allclose(head.logits(np.array([4.0, 3.0, 9.0])), [4.0, 6.0], rtol=1e-6)
     np.testing.assert_allclose(
         head.scores(np.array([4.0, 3.0, 9.0])), [1 / (1 + np.e**2), 1 / (1 + np.e**-2)], rtol=1e-5
     )
-    each = ZeroShotHead(("cup", "can"), texts, 10.0, -2.0, kind="sigmoid")
+    each = ZeroShotHead(labels=("cup", "can"), texts=texts, scale=10.0, bias=-2.0, kind="sigmoid")
     np.testing.assert_allclose(
         each.scores(np.array([3.0, 4.0])), 1 / (1 + np.exp([-4.0, -6.0])), rtol=1e-5
     )
@@ -44,8 +46,8 @@ def test_shapes_that_do_not_fit_are_refused():
         ZeroShotHead(("cup",), np.zeros((2, 3), np.float32), 1.0)
     with pytest.raises(ValueError, match=r"its projection \(4, 8\)"):
         ZeroShotHead(
-            ("cup", "can"),
-            np.zeros((2, 3), np.float32),
-            1.0,
+            labels=("cup", "can"),
+            texts=np.zeros((2, 3), np.float32),
+            scale=1.0,
             projection=np.zeros((4, 8), np.float32),
         )

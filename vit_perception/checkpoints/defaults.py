@@ -1,57 +1,53 @@
-"""Preprocessing of bare weights files: that beside them, or what their authors published, said
-aloud.
-"""
+"""Preprocessing of bare weights files: of the file next to them, or as their authors published."""
 
 import logging
-from typing import NamedTuple
 
-from vit_perception.checkpoints.files.opened import PREPROCESSOR_FILE, Found
+from vit_perception.checkpoints.family import Preprocessing
+from vit_perception.checkpoints.files.checkpoint_files import PREPROCESSOR_FILE, CheckpointFiles
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
 from vit_perception.image.patch_geometry import ResizeRule
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+_TAKEN = (
+    "%s says nothing of its preprocessing; taken: %s: %s to %d x %d px%s, %s, mean %s, std %s. "
+    "If it was trained otherwise, put a %s beside it"
+)
 _log = logging.getLogger(__name__)
 
 
-class Preprocessing(NamedTuple):
-    """How pixels become the model's input."""
+def own_or_published(files: CheckpointFiles, published: Preprocessing, whose: str) -> Preprocessing:
+    """Read the preprocessor_config.json next to the weights, or take ``published`` with a warning.
 
-    rule: ResizeRule
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    A bare file does not say how its images were prepared. Another preparation gives features that
+    look right and are wrong, so the warning shows every number.
 
-
-def published_unless_beside(found: Found, published: Preprocessing, whose: str) -> Preprocessing:
-    """preprocessor_config.json beside the weights (as transformers writes it), or ``published``
-    with a warning.
-
-    A bare file does not say how its images were prepared, and another preparation gives features
-    that look right and are not, hence the warning with every number.
+    Raises:
+        CheckpointError: The file cannot be used.
     """
-    if found.preprocessor is not None:
-        return Preprocessing(*preprocessing_of(found.folder, published.rule.interpolation))
     rule = published.rule
+    if files.preprocessor is not None:
+        return preprocessing_of(files.folder, rule.interpolation)
     edge = f", shortest edge {rule.resize_shortest_edge_px}" if rule.resize_shortest_edge_px else ""
-    _log.warning(
-        "%s says nothing of its preprocessing; taken: %s: %s to %d x %d px%s, %s, mean %s, std %s. "
-        "If it was "
-        "trained otherwise, put a %s beside it",
-        found.path,
-        whose,
-        rule.fit,
-        *rule.network_size_px,
-        edge,
-        rule.interpolation,
-        published.mean,
-        published.std,
-        PREPROCESSOR_FILE,
-    )
+    size = *rule.network_size_px, edge
+    numbers = rule.interpolation, published.mean, published.std
+    _log.warning(_TAKEN, files.path, whose, rule.fit, *size, *numbers, PREPROCESSOR_FILE)
     return published
 
 
 def centre_crop(side_px: int, shortest_edge_px: int, interpolation: str = "bicubic") -> ResizeRule:
-    """torchvision's Resize of the shortest edge and CenterCrop to a square."""
+    """Make the rule of torchvision's Resize of the shortest edge and CenterCrop to a square."""
     return ResizeRule(
-        (side_px, side_px), "crop", shortest_edge_px, interpolation, crop_rounding="half_even"
+        network_size_px=(side_px, side_px),
+        fit="crop",
+        resize_shortest_edge_px=shortest_edge_px,
+        interpolation=interpolation,
+        crop_rounding="half_even",
     )
+
+
+def stretch_half(config_size_px: tuple[int, int]) -> Preprocessing:
+    """Stretch to (height, width) as TensorFlow does, without antialias; pixels go to -1 to 1."""
+    rule = ResizeRule(config_size_px, "stretch", interpolation="bilinear_aliased")
+    return Preprocessing(rule, HALF, HALF)

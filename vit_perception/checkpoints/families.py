@@ -1,162 +1,149 @@
-"""Which family a checkpoint is of: the table of families, and the differences to the nearest
-one.
-"""
+"""The table of families, and which one a checkpoint belongs to."""
 
-from vit_perception.checkpoints import native
-from vit_perception.checkpoints.clip import open_clip
-from vit_perception.checkpoints.clip import openai as openai_clip
-from vit_perception.checkpoints.dense import (
-    depth_anything,
-    dpt,
-    huggingface_depth_anything,
-    huggingface_dpt,
-)
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vit_perception.checkpoints.clip.open_clip import FAMILY as OPEN_CLIP
+from vit_perception.checkpoints.clip.openai import FAMILY as OPENAI_CLIP
+from vit_perception.checkpoints.dense.depth_anything import FAMILIES as DEPTH_ANYTHING_FILES
+from vit_perception.checkpoints.dense.dpt import FAMILY as DPT_FILE
+from vit_perception.checkpoints.dense.huggingface_depth_anything import FAMILY as DEPTH_ANYTHING
+from vit_perception.checkpoints.dense.huggingface_dpt import FAMILY as DPT
 from vit_perception.checkpoints.errors import CheckpointError, side_by_side
 from vit_perception.checkpoints.family import Family, without_prefix
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found
-from vit_perception.checkpoints.google import npz as google_npz
-from vit_perception.checkpoints.huggingface import (
-    clip as huggingface_clip,
-)
-from vit_perception.checkpoints.huggingface import (
-    deit as huggingface_deit,
-)
-from vit_perception.checkpoints.huggingface import (
-    dinov2 as huggingface_dinov2,
-)
-from vit_perception.checkpoints.huggingface import (
-    dinov2_registers as huggingface_dinov2_registers,
-)
-from vit_perception.checkpoints.huggingface import (
-    dinov3 as huggingface_dinov3,
-)
-from vit_perception.checkpoints.huggingface import (
-    siglip as huggingface_siglip,
-)
-from vit_perception.checkpoints.huggingface import (
-    vit as huggingface_vit,
-)
-from vit_perception.checkpoints.keras import keras_vit
-from vit_perception.checkpoints.meta import (
-    deit as meta_deit,
-)
-from vit_perception.checkpoints.meta import (
-    dino as meta_dino,
-)
-from vit_perception.checkpoints.meta import (
-    dinov2 as meta_dinov2,
-)
-from vit_perception.checkpoints.meta import (
-    dinov3 as meta_dinov3,
-)
+from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles
+from vit_perception.checkpoints.google.npz import FAMILY as GOOGLE_NPZ
+from vit_perception.checkpoints.huggingface.clip import FAMILY as CLIP
+from vit_perception.checkpoints.huggingface.deit import FAMILY as DEIT
+from vit_perception.checkpoints.huggingface.dinov2 import FAMILY as DINOV2
+from vit_perception.checkpoints.huggingface.dinov2_registers import FAMILY as DINOV2_REGISTERS
+from vit_perception.checkpoints.huggingface.dinov3 import FAMILY as DINOV3
+from vit_perception.checkpoints.huggingface.siglip import FAMILY as SIGLIP
+from vit_perception.checkpoints.huggingface.vit import FAMILY as VIT
+from vit_perception.checkpoints.keras.keras_vit import FAMILY as KERAS_VIT
+from vit_perception.checkpoints.meta.deit import FAMILY as META_DEIT
+from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
+from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
+from vit_perception.checkpoints.meta.dinov3 import FAMILY as META_DINOV3
+from vit_perception.checkpoints.native import FAMILY as NATIVE
 from vit_perception.checkpoints.refused import REFUSED
-from vit_perception.checkpoints.timm import vit as timm_vit
+from vit_perception.checkpoints.timm.vit import FAMILY as TIMM
 
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
-    native.FAMILY,
+    NATIVE,
     # By their names, and before transformers' by config.json: a folder may hold both forms of one
     # model.
-    openai_clip.FAMILY,
-    open_clip.FAMILY,
-    huggingface_vit.FAMILY,
-    huggingface_deit.FAMILY,
-    huggingface_dinov2.FAMILY,
-    huggingface_dinov2_registers.FAMILY,
-    huggingface_dinov3.FAMILY,
-    huggingface_clip.FAMILY,
-    huggingface_siglip.FAMILY,
-    huggingface_dpt.FAMILY,
-    huggingface_depth_anything.FAMILY,
-    *depth_anything.FAMILIES,
-    dpt.FAMILY,
-    google_npz.FAMILY,
-    keras_vit.FAMILY,
-    meta_dinov3.FAMILY,
-    meta_dinov2.FAMILY,
-    meta_dino.FAMILY,
-    meta_deit.FAMILY,
-    timm_vit.FAMILY,
+    OPENAI_CLIP,
+    OPEN_CLIP,
+    VIT,
+    DEIT,
+    DINOV2,
+    DINOV2_REGISTERS,
+    DINOV3,
+    CLIP,
+    SIGLIP,
+    DPT,
+    DEPTH_ANYTHING,
+    *DEPTH_ANYTHING_FILES,
+    DPT_FILE,
+    GOOGLE_NPZ,
+    KERAS_VIT,
+    META_DINOV3,
+    META_DINOV2,
+    META_DINO,
+    META_DEIT,
+    TIMM,
 )
 AUTO = "auto"
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "vit.", "visual.", "vision_model.")
 _SHOWN = 12
 
 
-def family_of(found: Found, wanted: str = AUTO) -> Family:
-    """The family of a checkpoint: the one named ``wanted``, or the one that recognises it.
+class Nearest(NamedTuple):
+    """The family with the largest share of its signature keys in a file."""
 
-    Raises CheckpointError: no such family; or none recognises the checkpoint, with the differences
-    to the nearest.
+    family: Family
+    # Its signature keys that the file does not hold.
+    missing: list[str]
+
+
+def family_of(files: CheckpointFiles, wanted: str = AUTO) -> Family:
+    """Find the family of a checkpoint: the one named ``wanted``, or the one that recognises it.
+
+    Raises:
+        CheckpointError: There is no such family; or none recognises the checkpoint, with the
+            differences to the nearest.
     """
     if wanted != AUTO:
         return named_family(wanted)
     for family in FAMILIES:
-        if family.recognises(found):
+        if family.recognises(files):
             return family
-    model_type = (found.config or {}).get("model_type")
+    model_type = (files.config or {}).get("model_type")
     if isinstance(model_type, str) and model_type in REFUSED:
-        raise CheckpointError(
-            f"model_type in {found.folder / CONFIG_FILE} is {model_type!r}: {REFUSED[model_type]}"
-        )
-    raise CheckpointError("\n".join([_refusal(found), *_differences(found)]))
+        path = files.folder / CONFIG_FILE
+        raise CheckpointError(f"model_type in {path} is {model_type!r}: {REFUSED[model_type]}")
+    raise CheckpointError("\n".join([_refusal(files), *_differences(files)]))
 
 
 def named_family(name: str) -> Family:
-    """The family of that name. Raises CheckpointError naming all."""
+    """Find the family of that name.
+
+    Raises:
+        CheckpointError: There is none; all are named.
+    """
     for family in FAMILIES:
         if family.name == name:
             return family
-    raise CheckpointError(
-        f"model.family is {name!r}; accepted: {AUTO}, {', '.join(f.name for f in FAMILIES)}"
-    )
+    raise CheckpointError(f"model.family is {name!r}; accepted: {AUTO}, {_names()}")
 
 
-def _refusal(found: Found) -> str:
-    types = [family.model_type for family in FAMILIES if family.model_type]
-    if found.config is not None and (
-        "model_type" in found.config
-        or "architectures" in found.config
-        or not {"architecture", "model_cfg"} & set(found.config)
+def nearest_family(files: CheckpointFiles) -> Nearest:
+    """Find the family that is nearest to a foreign checkpoint."""
+    names = set(files.tensors)
+    names |= {without_prefix(name, _PREFIXES) for name in names}
+    candidates = [
+        Nearest(family, [key for key in family.signature_keys if key not in names])
+        for family in FAMILIES
+    ]
+    return min(candidates, key=lambda near: len(near.missing) / len(near.family.signature_keys))
+
+
+def _names() -> str:
+    return ", ".join(family.name for family in FAMILIES)
+
+
+def _refusal(files: CheckpointFiles) -> str:
+    config = files.config
+    if config is not None and (
+        {"model_type", "architectures"} & set(config)
+        or not {"architecture", "model_cfg"} & set(config)
     ):
+        types = ", ".join(family.model_type for family in FAMILIES if family.model_type)
         return (
-            f"model_type in {found.folder / CONFIG_FILE} is {found.config.get('model_type')!r}; "
-            "accepted: "
-            f"{', '.join(types)}; and no other family recognises {found.path.name}"
+            f"model_type in {files.folder / CONFIG_FILE} is {config.get('model_type')!r}; accepted:"
+            f" {types}; and no other family recognises {files.path.name}"
         )
     return (
-        f"{found.path} is of no family that is known; accepted: "
-        f"{', '.join(f.name for f in FAMILIES)} "
-        "(model.family names one)"
+        f"{files.path} is of no family that is known; accepted: {_names()} (model.family names one)"
     )
 
 
-def nearest_family(found: Found) -> tuple[Family, list[str]]:
-    """The family with the largest share of its marks in the file, and the marks that the file
-    lacks.
-    """
-    names = set(found.tensors)
-    names |= {without_prefix(name, _PREFIXES) for name in names}
-    lacking = {
-        family.name: [mark for mark in family.marks if mark not in names] for family in FAMILIES
-    }
-    best = min(FAMILIES, key=lambda family: len(lacking[family.name]) / len(family.marks))
-    return best, lacking[best.name]
-
-
-def _differences(found: Found) -> list[str]:
-    family, missing = nearest_family(found)
-    marks = set(family.marks)
-    others = [
-        name
-        for name in found.tensors
-        if name not in marks and without_prefix(name, _PREFIXES) not in marks
-    ]
-    held = [f"{name} {found.shape(name)}" for name in others[:_SHOWN]]
-    held += [f"and {len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
+def _differences(files: CheckpointFiles) -> list[str]:
+    family, missing = nearest_family(files)
+    keys = family.signature_keys
+    held = _others_in(files, keys)
     return [
-        f"the nearest family is {family.name}: {len(family.marks) - len(missing)} of its "
-        f"{len(family.marks)} "
+        f"the nearest family is {family.name}: {len(keys) - len(missing)} of its {len(keys)} "
         "telling names are in the file",
         *side_by_side("missing in the file", missing, "in the file besides", held),
     ]
+
+
+def _others_in(files: CheckpointFiles, keys: Sequence[str]) -> list[str]:
+    others = [
+        name for name in files.tensors if {name, without_prefix(name, _PREFIXES)}.isdisjoint(keys)
+    ]
+    held = [f"{name} {files.shape(name)}" for name in others[:_SHOWN]]
+    return held + [f"and {len(others) - _SHOWN} more"] * (len(others) > _SHOWN)

@@ -1,4 +1,4 @@
-"""What one family of checkpoints has to say, and the renaming that all of them share."""
+"""What a family of checkpoints tells about its files, and the renaming that all families share."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,163 +9,158 @@ import torch
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.files.contents import shape_of
-from vit_perception.checkpoints.files.opened import Found
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# A file's name for a tensor -> the model's. Several stand for a tensor that holds them stacked, in
-# equal parts.
+# A file's name of a tensor -> the model's. Several names: the tensor holds them stacked, in equal
+# parts.
 KeyMap = Mapping[str, tuple[str, ...]]
 Converter = Callable[[Tensor], Tensor]
-# Targets that are no parameter of the encoder: the (E, D) matrix into the space that images and
-# texts share, and what stands before the names of a dense head's parameters.
-PROJECTION, DENSE = "projection", "dense."
+# Targets that are no parameters of the encoder: the (E, D) matrix into the space shared by images
+# and texts, and the prefix of a dense head's parameters.
+PROJECTION = "projection"
+DENSE = "dense."
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How one checkpoint is read: its model, and which of its tensors goes where.
+class Preprocessing(NamedTuple):
+    """How an image becomes the model's input."""
 
-    ``key_map`` has every spelling that files of the family use, without ``prefixes``, of which the
-    first that fits is taken off a name. ``converters``, by the model's name, change a tensor's
-    layout after it was renamed; ``zeros`` are parameters of the model that the family lacks and
-    that are zero. ``unused`` are names, or patterns with ``*``, of tensors that files may hold and
-    no output needs. ``projected`` says that the file must hold the projection, which no parameter
-    of the encoder stands for. ``dense`` has its module on the meta device. The rest goes to the
-    model card.
-    """
-
-    config: ViTConfig
-    key_map: KeyMap
+    # Resize and crop.
     rule: ResizeRule
+    # Of the channels R, G, B, for pixels scaled to [0, 1].
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """How one checkpoint becomes a model."""
+
+    config: ViTConfig
+    # Every key alias that files of the family use, without prefix.
+    key_map: KeyMap
+    preprocessing: Preprocessing
+    # Class names; empty without a classifier.
     labels: tuple[str, ...] = ()
+    # ``softmax`` or ``sigmoid``: makes scores of logits.
     scores: str = "softmax"
+    # The first that fits is removed from a tensor's name.
     prefixes: tuple[str, ...] = ()
+    # Names, or patterns with ``*``, of tensors that no output needs.
     unused: tuple[str, ...] = ()
+    # By the model's name: changes a tensor's layout after it is renamed.
     converters: Mapping[str, Converter] = field(default_factory=dict)
+    # Parameters of the model that files do not hold and that are zero, with their shapes.
     zeros: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     license: str = ""
+    # A dense head, its module on the meta device.
     dense: DenseHeadSpec | None = None
-    projected: bool = False
+    # Whether the file must hold the projection.
+    requires_projection: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family: ``recognises`` says whether a checkpoint is of it, ``read`` how to read one
-    (CheckpointError).
+    """One family of checkpoints: how to recognise its files, and how to load them."""
 
-    ``name`` is what ``model.family`` takes. ``marks`` are names of tensors that every file of the
-    family holds, for telling which family a foreign checkpoint is nearest to; ``model_type`` is
-    that of its config.json, if it has one.
-    """
-
+    # The value of ``model.family`` that selects it.
     name: str
-    recognises: Callable[[Found], bool]
-    read: Callable[[Found], Reading]
-    marks: tuple[str, ...]
+    recognises: Callable[[CheckpointFiles], bool]
+    # Raises CheckpointError.
+    read: Callable[[CheckpointFiles], LoadPlan]
+    # Names of tensors that every file of the family holds, to find the family that is nearest to a
+    # foreign file.
+    signature_keys: tuple[str, ...]
+    # That of its config.json, "" if it has none.
     model_type: str = ""
 
 
 class Translation(NamedTuple):
-    """Tensors by the model's names; the file's names known but unused; shapes of tensors that
-    nothing stands for.
-    """
+    """A file's tensors under the model's names."""
 
     tensors: dict[str, Tensor]
+    # Names in the file that are known and not needed.
     unused: tuple[str, ...]
+    # Shapes of tensors that no name of the model stands for.
     unexpected: dict[str, tuple[int, ...]]
 
 
-def translate(tensors: Mapping[str, Tensor], reading: Reading, source: str) -> Translation:
-    """Rename a file's tensors to the model's names; unused and unexpected ones are not read.
+def translate(tensors: Mapping[str, Tensor], plan: LoadPlan, source: str) -> Translation:
+    """Rename a file's tensors to the model's names. Unused and unexpected ones are not read.
 
-    Raises CheckpointError when two stand for the same one, and when a converter cannot take what
-    the file holds.
+    Raises:
+        CheckpointError: Two tensors are the same weight, or a converter cannot take one.
     """
     translated: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
     unexpected: dict[str, tuple[int, ...]] = {}
-    unused, origin = [], {}
+    unused: list[str] = []
     for name in tensors:
-        bare = without_prefix(name, reading.prefixes)
-        if bare not in reading.key_map:
-            if any(fnmatchcase(bare, pattern) for pattern in reading.unused):
+        bare = without_prefix(name, plan.prefixes)
+        if bare not in plan.key_map:
+            if any(fnmatchcase(bare, pattern) for pattern in plan.unused):
                 unused.append(name)
             else:
                 unexpected[name] = shape_of(tensors, name)
             continue
-        targets, tensor = reading.key_map[bare], tensors[name]
+        targets = plan.key_map[bare]
+        tensor = tensors[name]
         parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)
         for target, part in zip(targets, parts):
             if target in translated:
                 raise CheckpointError(
                     f"{source}: {origin[target]} and {name} are the same weight; accepted: one "
-                    "spelling of each"
+                    "alias of each"
                 )
-            translated[target], origin[target] = (
-                _converted(part, target, name, reading, source),
-                name,
-            )
-    for target, shape in reading.zeros.items():
-        # One zero that stands for all, so that a size that does not fit the file takes no memory.
+            origin[target] = name
+            translated[target] = part
+            if target in plan.converters:
+                where = f"{source}: {name} {tuple(part.shape)}"
+                translated[target] = _converted(part, target, plan.converters[target], where)
+    for target, shape in plan.zeros.items():
+        # One zero stands for all: a size that does not fit the file takes no memory.
         translated.setdefault(target, torch.zeros(()).expand(shape))
     return Translation(translated, tuple(unused), unexpected)
 
 
-def _converted(tensor: Tensor, target: str, name: str, reading: Reading, source: str) -> Tensor:
-    if target not in reading.converters:
-        return tensor
+def _converted(tensor: Tensor, target: str, convert: Converter, where: str) -> Tensor:
     try:
-        return reading.converters[target](tensor)
-    except (
-        RuntimeError,
-        ValueError,
-        IndexError,
-    ) as error:  # torch's own, for a shape that does not fit
-        raise CheckpointError(
-            f"{source}: {name} {tuple(tensor.shape)} cannot become {target}: {error}"
-        ) from error
+        return convert(tensor)
+    except (RuntimeError, ValueError, IndexError) as error:  # torch's, for a shape that misfits
+        raise CheckpointError(f"{where} cannot become {target}: {error}") from error
 
 
 def without_prefix(name: str, prefixes: Iterable[str]) -> str:
-    """``name`` without the first of ``prefixes`` that it starts with."""
-    return next(
-        (name[len(prefix) :] for prefix in prefixes if prefix and name.startswith(prefix)), name
-    )
+    """Remove the first of ``prefixes`` that ``name`` starts with."""
+    fitting = (prefix for prefix in prefixes if prefix and name.startswith(prefix))
+    return name.removeprefix(next(fitting, ""))
 
 
-def linear_and_norm_names(pairs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """A KeyMap for the weight and the bias of each layer: file's layer name -> the model's."""
+def linear_and_norm_names(layers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Make a KeyMap of weights and biases from layers: the file's name -> the model's."""
     return {
         f"{theirs}.{part}": tuple(f"{layer}.{part}" for layer in ours)
-        for theirs, ours in pairs.items()
+        for theirs, ours in layers.items()
         for part in ("weight", "bias")
     }
 
 
 def positions_of_patches(config: ViTConfig) -> Converter:
-    """A converter for ``position_embedding`` of files that have none for CLS and distillation: zero
-    rows before it.
-
-    It takes (P, D) as well as (1, P, D).
-    """
+    """Make a converter of positions (P, D) or (1, P, D): zeros for CLS and distillation first."""
 
     def convert(tensor: Tensor) -> Tensor:
         tensor = tensor.reshape(1, *tensor.shape[-2:])
-        return torch.cat(
-            [tensor.new_zeros(1, config.prefix_tokens, tensor.shape[2]), tensor], dim=1
-        )
+        zeros = tensor.new_zeros(1, config.prefix_tokens, tensor.shape[2])
+        return torch.cat([zeros, tensor], dim=1)
 
     return convert
 
 
 def zero_biases(config: ViTConfig, *layers: str) -> dict[str, tuple[int, ...]]:
-    """``zeros`` of a Reading: the biases of ``layers`` of width D in each block, e.g.
-    ``attention.key``.
-    """
+    """Make a plan's ``zeros``: the biases of ``layers`` of width D, e.g. ``attention.key``."""
     return {
         f"blocks.{index}.{layer}.bias": (config.width,)
         for index in range(config.depth)

@@ -1,33 +1,36 @@
-"""Tensors into a model: every name and shape must fit, or all that does not is printed."""
+"""Tensors into a model. Every name and shape must fit; otherwise all that do not are printed."""
 
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vit_perception.checkpoints.errors import CheckpointError, side_by_side
+from vit_perception.checkpoints.errors import CheckpointError, MisfitError, side_by_side
 from vit_perception.files.atomic import file_sha256
 from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
 
 _LOWEST_PRIORITY = 19
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 def build_strict(
     config: ViTConfig,
     tensors: Mapping[str, Tensor],
     source: str,
-    unexpected: Mapping[str, tuple[int, ...]] | None = None,
+    unexpected: _Shapes | None = None,
 ) -> VisionTransformer:
-    """A model of ``config`` with the weights ``tensors``, float32, in evaluation mode, without
-    gradients.
+    """Make a model of ``config`` with the weights ``tensors``: float32, for evaluation only.
 
-    It is made on the meta device and takes the tensors over, so that no weight is initialised first
-    or copied twice. Raises CheckpointError as :func:`load_strict`.
+    It is made on the meta device and takes the tensors over: no weight is initialised first, and
+    float32 ones are not copied.
+
+    Raises:
+        CheckpointError: As :func:`load_strict`.
     """
     with torch.device("meta"):
         model = VisionTransformer(config)
@@ -39,63 +42,71 @@ def load_strict(
     model: torch.nn.Module,
     tensors: Mapping[str, Tensor],
     source: str,
-    unexpected: Mapping[str, tuple[int, ...]] | None = None,
+    unexpected: _Shapes | None = None,
 ) -> None:
     """Give ``model`` the weights ``tensors`` (by the model's names), cast to float32.
 
-    ``unexpected`` are shapes of tensors of the file that no name of the model stands for.
-    ``source`` names the file in errors. Raises CheckpointError when a name is missing, unexpected
-    or mis-shaped (they are printed, side by side), and when a tensor is not of floating point or
-    holds NaN or infinity; the model is then unchanged.
+    ``source`` names the file in errors. ``unexpected`` are shapes of tensors of the file that no
+    name of the model stands for. After an error the model is unchanged.
+
+    Raises:
+        MisfitError: A name is missing, unexpected or has another shape; they are printed side by
+            side.
+        CheckpointError: A tensor is not of floating point, or holds NaN or infinity.
     """
-    wanted = model.state_dict()
-    missing = [f"{name} {_shape(wanted[name])}" for name in wanted if name not in tensors]
-    surplus = {
-        **{name: tuple(t.shape) for name, t in tensors.items() if name not in wanted},
-        **(unexpected or {}),
-    }
-    extra = [f"{name} {shape}" for name, shape in surplus.items()]
-    shared = [name for name in wanted if name in tensors]
-    misshaped = [name for name in shared if wanted[name].shape != tensors[name].shape]
-    if missing or extra or misshaped:
-        raise CheckpointError(
-            "\n".join(
-                [
-                    f"{source} does not fit the model: {len(missing)} missing, {len(extra)} "
-                    "unexpected, "
-                    f"{len(misshaped)} mis-shaped; accepted: exactly the model's names and shapes",
-                    *side_by_side("missing in the file", missing, "unexpected in the file", extra),
-                    *side_by_side(
-                        "mis-shaped: the model's",
-                        [f"{n} {_shape(wanted[n])}" for n in misshaped],
-                        "the file's",
-                        [f"{n} {_shape(tensors[n])}" for n in misshaped],
-                    ),
-                ]
-            )
-        )
-    for name in shared:
-        if not tensors[name].is_floating_point():
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    _check_fit(wanted, held, dict(unexpected or {}), source)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
             raise CheckpointError(
-                f"{source}: {name} is of {tensors[name].dtype}; accepted: floating point weights"
+                f"{source}: {name} is of {tensor.dtype}; accepted: floating point weights"
             )
-        if not _is_finite(tensors[name]):
+        if not _is_finite(tensor):
             raise CheckpointError(
                 f"{source}: {name} holds NaN or infinity; accepted: finite weights"
             )
-    model.load_state_dict(
-        {name: tensors[name].to(torch.float32).contiguous() for name in shared}, assign=True
-    )
+    weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in tensors.items()}
+    model.load_state_dict(weights, assign=True)
+
+
+def _check_fit(wanted: _Shapes, held: _Shapes, unexpected: _Shapes, source: str) -> None:
+    missing = [name for name in wanted if name not in held]
+    surplus = {**{name: shape for name, shape in held.items() if name not in wanted}, **unexpected}
+    misshaped = [name for name in wanted if name in held and held[name] != wanted[name]]
+    if not (missing or surplus or misshaped):
+        return
+    lines = [
+        f"{source} does not fit the model: {len(missing)} missing, {len(surplus)} unexpected, "
+        f"{len(misshaped)} mis-shaped; accepted: exactly the model's names and shapes",
+        *side_by_side(
+            "missing in the file",
+            _listed(missing, wanted),
+            "unexpected in the file",
+            _listed(surplus, surplus),
+        ),
+        *side_by_side(
+            "mis-shaped: the model's",
+            _listed(misshaped, wanted),
+            "the file's",
+            _listed(misshaped, held),
+        ),
+    ]
+    raise MisfitError("\n".join(lines), missing, list(surplus), misshaped)
+
+
+def _listed(names: Iterable[str], shapes: _Shapes) -> list[str]:
+    return [f"{name} {shapes[name]}" for name in names]
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # One pass without a temporary, a tenth of isfinite's time: NaN comes out of both ends, infinity
-    # out of one.
+    # One pass without a temporary, a tenth of isfinite's time: NaN is minimum and maximum, infinity
+    # one of them.
     return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
-    """The sha256 of one file; of several, that of their digests and names, a line each."""
+    """Compute the sha256 of one file; of several, that of their digests and names, a line each."""
     if len(paths) == 1:
         return file_sha256(paths[0])
     lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(paths)]
@@ -103,16 +114,17 @@ def files_sha256(paths: Sequence[Path]) -> str:
 
 
 def sha256_in_background(paths: Sequence[Path]) -> Callable[[], str]:
-    """Start :func:`files_sha256` in a thread; what is returned waits for it. A gigabyte takes most
-    of a second.
+    """Start :func:`files_sha256` in a thread, and return a function that waits for the result.
 
-    The wait raises CheckpointError where a file cannot be read.
+    A gigabyte takes most of a second.
+
+    Raises:
+        CheckpointError: By the returned function, if a file cannot be read.
     """
     outcome: list[str | OSError] = []
 
     def run() -> None:
-        # Linux has a priority for each thread: whoever runs the model meanwhile is not to share his
-        # cores with this.
+        # Linux has a priority for each thread: this one must not slow the model down.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         try:
@@ -132,7 +144,3 @@ def sha256_in_background(paths: Sequence[Path]) -> Callable[[], str]:
         return outcome[0]
 
     return wait
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))

@@ -1,8 +1,8 @@
-"""The package's own checkpoint folder, which `vit-perception fit` writes: nothing is renamed and
-nothing guessed.
+"""The package's own checkpoint folder, which `vit-perception fit` writes: nothing is renamed or
+guessed.
 
 config.json has ``model_type`` "vit_perception", a format number, every field of ViTConfig, the
-labels and what makes scores of logits; preprocessor_config.json the resize rule, mean and std;
+labels, and what makes scores of logits; preprocessor_config.json the resize rule, mean and std;
 model.safetensors the weights by the model's own names; the front matter of README.md the licence.
 """
 
@@ -14,8 +14,12 @@ from typing import Any
 import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, Reading
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, PREPROCESSOR_FILE, Found
+from vit_perception.checkpoints.family import Family, LoadPlan, Preprocessing
+from vit_perception.checkpoints.files.checkpoint_files import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    CheckpointFiles,
+)
 from vit_perception.checkpoints.huggingface.config import license_of
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
@@ -28,131 +32,110 @@ FORMAT = 1
 
 
 def config_json(config: ViTConfig, labels: tuple[str, ...], scores: str = "softmax") -> str:
-    """The text of config.json."""
-    return (
-        json.dumps(
-            {
-                "model_type": MODEL_TYPE,
-                "format": FORMAT,
-                "model": asdict(config),
-                "labels": list(labels),
-                "scores": scores,
-            },
-            indent=1,
-            ensure_ascii=False,
-        )
-        + "\n"
-    )
+    """Write the text of config.json."""
+    content = {
+        "model_type": MODEL_TYPE,
+        "format": FORMAT,
+        "model": asdict(config),
+        "labels": list(labels),
+        "scores": scores,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def preprocessor_json(rule: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    """The text of preprocessor_config.json."""
-    return (
-        json.dumps(
-            {"rule": asdict(rule), "image_mean": list(mean), "image_std": list(std)}, indent=1
-        )
-        + "\n"
-    )
+    """Write the text of preprocessor_config.json."""
+    content = {"rule": asdict(rule), "image_mean": list(mean), "image_std": list(std)}
+    return json.dumps(content, indent=1) + "\n"
 
 
-def recognises(found: Found) -> bool:
-    """Whether config.json says so."""
-    return found.config is not None and found.config.get("model_type") == MODEL_TYPE
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by config.json."""
+    return files.config is not None and files.config.get("model_type") == MODEL_TYPE
 
 
-def read(found: Found) -> Reading:
-    """The model of a folder that this package wrote. Raises CheckpointError naming the file and the
-    field.
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model of a folder that this package wrote.
+
+    Raises:
+        CheckpointError: A file is missing, or a field is wrong.
     """
-    path = found.folder / CONFIG_FILE
-    if found.config is None or found.preprocessor is None:
-        missing = CONFIG_FILE if found.config is None else PREPROCESSOR_FILE
+    path = files.folder / CONFIG_FILE
+    if files.config is None or files.preprocessor is None:
+        missing = CONFIG_FILE if files.config is None else PREPROCESSOR_FILE
         raise CheckpointError(
-            f"{found.folder}: no file {missing}; accepted: all files that `vit-perception fit` "
+            f"{files.folder}: no file {missing}; accepted: all files that `vit-perception fit` "
             "wrote"
         )
     try:
-        config = config_of(found.config)
-        labels, scores = labels_of(found.config, config), found.config.get("scores")
+        config = config_of(files.config)
+        labels = labels_of(files.config, config)
+        scores = files.config.get("scores")
         if scores not in SCORES:
             raise InvalidValue(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
-        path = found.folder / PREPROCESSOR_FILE
-        rule, mean, std = preprocessing_of(found.preprocessor)
+        path = files.folder / PREPROCESSOR_FILE
+        preprocessing = preprocessing_of(files.preprocessor)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     with torch.device("meta"):
         names = VisionTransformer(config).state_dict()
-    return Reading(
-        config,
-        {name: (name,) for name in names},
-        rule,
-        mean,
-        std,
-        labels,
-        scores,
-        license=license_of(found.folder),
+    return LoadPlan(
+        config=config,
+        key_map={name: (name,) for name in names},
+        preprocessing=preprocessing,
+        labels=labels,
+        scores=scores,
+        license=license_of(files.folder),
     )
 
 
-def config_of(found: Mapping[str, Any]) -> ViTConfig:
-    """The model's shape from the object in config.json. Raises ValueError naming the field."""
-    if found.get("format") != FORMAT:
+def config_of(content: Mapping[str, Any]) -> ViTConfig:
+    """Read the model's shape from config.json.
+
+    Raises:
+        ValueError: A field is wrong.
+    """
+    if content.get("format") != FORMAT:
         raise InvalidValue(
-            f"format is {found.get('format')!r}; accepted: {FORMAT}, the one that this version "
+            f"format is {content.get('format')!r}; accepted: {FORMAT}, the one that this version "
             "writes"
         )
-    return _dataclass_of(ViTConfig, found.get("model"), "model")
+    return _dataclass_of(ViTConfig, content.get("model"), "model")
 
 
-def labels_of(found: Mapping[str, Any], config: ViTConfig) -> tuple[str, ...]:
-    """The class names, as many as the head has classes. Raises ValueError."""
-    labels = found.get("labels")
-    if (
-        not isinstance(labels, list)
-        or not all(isinstance(la, str) for la in labels)
-        or len(labels) != config.classes
-    ):
+def labels_of(content: Mapping[str, Any], config: ViTConfig) -> tuple[str, ...]:
+    """Read the class names from config.json.
+
+    Raises:
+        ValueError: They are not as many as the head has classes.
+    """
+    labels = content.get("labels")
+    is_list = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not is_list or len(labels) != config.classes:
         raise InvalidValue(f"labels is {labels!r}; accepted: a list of {config.classes} names")
     return tuple(labels)
 
 
-def preprocessing_of(
-    found: Mapping[str, Any],
-) -> tuple[ResizeRule, tuple[float, ...], tuple[float, ...]]:
-    """Resize rule, mean and std from the object in preprocessor_config.json. Raises ValueError."""
-    rule = _dataclass_of(ResizeRule, found.get("rule"), "rule")
-    values = []
-    for name in ("image_mean", "image_std"):
-        given = found.get(name)
-        if (
-            not isinstance(given, list)
-            or len(given) != 3
-            or not all(isinstance(v, (int, float)) for v in given)
-        ):
-            raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
-        values.append(tuple(map(float, given)))
-    return rule, *values
+def preprocessing_of(content: Mapping[str, Any]) -> Preprocessing:
+    """Read preprocessor_config.json.
+
+    Raises:
+        ValueError: A field is wrong.
+    """
+    rule = _dataclass_of(ResizeRule, content.get("rule"), "rule")
+    return Preprocessing(rule, _three(content, "image_mean"), _three(content, "image_std"))
 
 
-FAMILY = Family(
-    MODEL_TYPE,
-    recognises,
-    read,
-    model_type=MODEL_TYPE,
-    marks=(
-        "patch_embedding.projection.weight",
-        "blocks.0.attention.query.weight",
-        "blocks.0.norm_attention.weight",
-        "blocks.0.mlp.up.weight",
-        "norm.weight",
-    ),
-)
+def _three(content: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    given = content.get(name)
+    is_list = isinstance(given, list) and all(isinstance(value, (int, float)) for value in given)
+    if not is_list or len(given) != 3:
+        raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
+    return tuple(map(float, given))
 
 
 def _dataclass_of(kind: type, given: Any, name: str) -> Any:
-    """An instance from a JSON object: a field that is unknown or wrong is refused, a new one has
-    its default.
-    """
+    """Make an instance from a JSON object; a missing field has its default."""
     if not isinstance(given, Mapping):
         raise InvalidValue(
             f"{name} is {given!r}; accepted: an object with the fields of {kind.__name__}"
@@ -163,12 +146,25 @@ def _dataclass_of(kind: type, given: Any, name: str) -> Any:
             f"{name} has the fields {', '.join(sorted(set(given) - known))}; accepted: "
             f"{', '.join(sorted(known))}"
         )
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
     try:
-        return kind(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in given.items()
-            }
-        )
+        return kind(**values)
     except TypeError as error:
         raise InvalidValue(f"{name}: {error}; accepted: the fields of {kind.__name__}") from error
+
+
+FAMILY = Family(
+    name=MODEL_TYPE,
+    recognises=recognises,
+    read=read,
+    model_type=MODEL_TYPE,
+    signature_keys=(
+        "patch_embedding.projection.weight",
+        "blocks.0.attention.query.weight",
+        "blocks.0.norm_attention.weight",
+        "blocks.0.mlp.up.weight",
+        "norm.weight",
+    ),
+)

@@ -1,8 +1,9 @@
 """What an engine compiles: a model fixed to one input size, fed with raw uint8 pixels."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,9 @@ class EncoderGraph(nn.Module):
     once, so that no resize is in the graph, and rotary positions are tables. Everything runs in the
     parameters' own dtype (``graph.to(torch.bfloat16)``); outputs are float32.
 
-    The model is copied, so that neither the folding nor a change of dtype reaches the one that was
-    given. For export, wrap the call in :func:`vit_perception.model.layers.explicit_attention`.
+    The model's modules are copied and its weights shared: neither the folding nor a change of dtype
+    reaches the given model, and no second copy is in memory. For export, wrap the call in
+    :func:`vit_perception.model.layers.explicit_attention`.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class EncoderGraph(nn.Module):
     ):
         super().__init__()
         grid = model.config.grid_of(*network_size_px)
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = _copied(model, lambda tensor: tensor)
         if model.position_embedding is not None:
             positions = model.positions_for(grid).detach().clone()
             self.model.position_embedding = nn.Parameter(positions, requires_grad=False)
@@ -61,6 +63,10 @@ class EncoderGraph(nn.Module):
             + (("block_tokens",) if dense_blocks else ())
         )
         self.eval()
+
+    def copied_to(self, device: torch.device, dtype: torch.dtype) -> "EncoderGraph":
+        """Copy the graph; each weight is copied once, to its new device and precision."""
+        return _copied(self, lambda tensor: tensor.to(device, dtype, copy=True))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = (images.to(torch.float32) - 127.5) / 127.5
@@ -86,6 +92,19 @@ def fold_normalisation(
         device=weight.device,
     )
     bias = projection.bias.double() + torch.einsum("dcyx,c->d", weight, offset)
-    with torch.no_grad():
-        projection.weight.copy_(weight * scale[:, None, None])
-        projection.bias.copy_(bias)
+    # New parameters: the given ones may be another model's, too.
+    folded = weight * scale[:, None, None]
+    dtype = projection.weight.dtype
+    projection.weight = nn.Parameter(folded.detach().to(dtype), requires_grad=False)
+    projection.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)
+
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def _copied(module: _Module, take: Callable[[Tensor], Tensor]) -> _Module:
+    """Copy ``module`` for inference, with ``take`` of each parameter and buffer in place of it."""
+    memo: dict[int, Tensor] = {id(buffer): take(buffer) for buffer in module.buffers()}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(take(parameter.data), requires_grad=False)
+    return copy.deepcopy(module, memo)

@@ -6,7 +6,6 @@ marked ``gpu`` are there to do it.
 """
 
 import contextlib
-import copy
 import platform
 from importlib import metadata, util
 from pathlib import Path
@@ -98,11 +97,10 @@ class TorchEngine(Engine):
             self._wanted_device == "auto" and torch.cuda.is_available()
         )
         self._torch_device = torch.device("cuda", self.gpu_index) if on_gpu else torch.device("cpu")
-        # The source's graph is the reference of the parity gate: only a copy may change its
-        # precision.
-        self._graph = copy.deepcopy(source.graph).to(
-            self._torch_device, getattr(torch, spec.precision)
-        )
+        # A copy: the source's graph is the reference of the parity gate, and its weights may be a
+        # mapping of the checkpoint's file.
+        precision = getattr(torch, spec.precision)
+        self._graph = source.graph.copied_to(self._torch_device, precision)
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
         self._threads, self._threads_before = spec.threads, torch.get_num_threads()
         if on_gpu:

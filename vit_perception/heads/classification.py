@@ -28,7 +28,7 @@ _TENSORS = ("weight", "bias", "mean", "scale")
 FORMAT = 2
 
 
-class FormerHead(InvalidValue):
+class OutdatedHead(InvalidValue):
     """A head of an earlier version, for which nothing tells any more whether it fits the
     encoder.
     """
@@ -196,7 +196,7 @@ def load_head(path: str | Path) -> Head:
         ) from error
     try:
         return Head(
-            tuple(fields["labels"]),
+            labels=tuple(fields["labels"]),
             feature=fields["feature"],
             encoder_sha256=fields.get("encoder_sha256", ""),
             **tensors,
@@ -224,7 +224,7 @@ def _fields_of(path: Path) -> dict[str, Any]:
             f"{', '.join(FEATURES)}}}"
         ) from error
     if digest and fields.get("format") != FORMAT:
-        raise FormerHead(
+        raise OutdatedHead(
             f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose "
             "digest of "
             "the encoder leaves out the model's configuration, so that it would also fit another "

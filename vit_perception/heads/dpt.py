@@ -110,7 +110,13 @@ class DptHead(nn.Module):
         self.config = config
         levels, fused = len(config.channels), config.fusion_channels
         self.reassemble = nn.ModuleList(
-            Reassemble(config.width, channels, factor, config.readout, config.first_patch)
+            Reassemble(
+                width=config.width,
+                channels=channels,
+                factor=factor,
+                readout=config.readout,
+                first_patch=config.first_patch,
+            )
             for channels, factor in zip(config.channels, config.factors)
         )
         self.level = nn.ModuleList(

@@ -69,7 +69,7 @@ def fit_head(
         weight, bias = _nearest_mean(unit, classes, len(names))
     else:
         weight, bias = _logistic(unit, classes, regularisation, seed)
-    return Head(names, weight, bias, feature, mean, scale)
+    return Head(labels=names, weight=weight, bias=bias, feature=feature, mean=mean, scale=scale)
 
 
 def _nearest_mean(

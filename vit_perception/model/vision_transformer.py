@@ -77,20 +77,24 @@ class VisionTransformer(nn.Module):
         )
         self.blocks = nn.ModuleList(
             Block(
-                width,
-                config.heads,
-                config.mlp_width,
-                config.activation,
-                config.qkv_bias,
-                config.layer_scale,
-                config.norm_eps,
+                width=width,
+                heads=config.heads,
+                mlp_width=config.mlp_width,
+                activation=config.activation,
+                qkv_bias=config.qkv_bias,
+                layer_scale=config.layer_scale,
+                norm_eps=config.norm_eps,
             )
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.final_norm else nn.Identity()
         self.attention_pooling = (
             AttentionPooling(
-                width, config.heads, config.mlp_width, config.activation, config.norm_eps
+                width=width,
+                heads=config.heads,
+                mlp_width=config.mlp_width,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
             )
             if config.pooling == "map"
             else None

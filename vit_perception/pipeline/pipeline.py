@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
@@ -101,19 +101,22 @@ class Pipeline:
 
     @classmethod
     def open(
-        cls, settings: EncoderSettings, log: Callable[[str], None] = lambda text: None
+        cls,
+        settings: EncoderSettings,
+        log: Callable[[str], None] = lambda text: None,
+        loaded: LoadedModel | None = None,
     ) -> "Pipeline":
         """Load the checkpoint, heads, tokenizers and fusion weights, and open an engine that passes
-        the parity gate.
+        the parity gate. ``loaded`` is the checkpoint if it is loaded already.
 
         Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError,
         EngineError or ValueError with the parameter or file, its value, and what would be accepted;
         nothing stays open then.
         """
-        log(f"loading checkpoint {settings.model.checkpoint}")
-        loaded = fitted_to(
-            settings, load_checkpoint(settings.model.checkpoint, settings.model.family)
-        )
+        if loaded is None:
+            log(f"loading checkpoint {settings.model.checkpoint}")
+            loaded = load_checkpoint(settings.model.checkpoint, settings.model.family)
+        loaded = fitted_to(settings, loaded)
         parts = Parts(settings, loaded, zero_shot_heads(settings, loaded, log))
         opened = open_engine(
             settings.engine,

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -64,6 +64,7 @@ class FeatureSource:
         self._log = log
         # On the size that a node would have: it is a part of the digest that a head is bound to.
         loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
+        self._loaded: LoadedModel | None = loaded
         self._pipeline: Pipeline | None = None
         self.card, config = loaded.card, loaded.model.config
         self.encoder_sha256 = encoder_digest(loaded, self._settings.model.block)
@@ -135,13 +136,8 @@ class FeatureSource:
 
     def _opened(self) -> Pipeline:
         if self._pipeline is None:
-            self._pipeline = Pipeline.open(self._settings, self._log)
-            if self._pipeline.encoder_sha256 != self.encoder_sha256:
-                raise OperationFailed(
-                    f"{self._settings.model.checkpoint} has changed since it was opened; accepted: "
-                    "a "
-                    "checkpoint that stays as it is while a head is fitted"
-                )
+            self._pipeline = Pipeline.open(self._settings, self._log, self._loaded)
+            self._loaded = None
         return self._pipeline
 
 

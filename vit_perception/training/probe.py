@@ -12,8 +12,8 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.classification import (
     LABELS_FILE,
     WEIGHTS_FILE,
-    FormerHead,
     Head,
+    OutdatedHead,
     load_head,
     save_head,
 )
@@ -95,7 +95,7 @@ def require_head_folder(folder: Path) -> None:
     if held:
         try:
             load_head(folder)
-        except FormerHead:
+        except OutdatedHead:
             pass  # it is of no use any more, and fitting it again is what its message asks for
         except ValueError as error:
             raise InvalidValue(

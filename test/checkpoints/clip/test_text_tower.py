@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from test.text_models import clip_folder, siglip_folder, tokenizer
 from vit_perception.checkpoints.clip.text_tower import encode_texts, tokenizer_paths
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.sources import find
+from vit_perception.checkpoints.sources import open_checkpoint
 
 PROMPTS = [
     f"a {name}." for name in ("cup", "red can", "x", "tray of cups")
@@ -28,7 +28,7 @@ FAMILIES = {
 def test_vectors_are_those_of_transformers(family, tmp_path):
     make, padding = FAMILIES[family]
     theirs = make(tmp_path)
-    texts = encode_texts(find(str(tmp_path)), family, PROMPTS)
+    texts = encode_texts(open_checkpoint(str(tmp_path)), family, PROMPTS)
     expected = theirs.get_text_features(
         **tokenizer()(PROMPTS, return_tensors="pt", **padding)
     ).pooler_output
@@ -54,7 +54,7 @@ def test_an_image_tower_alone_says_what_it_lacks(tmp_path):
         match=r"model.safetensors has no tensor text_model.embeddings.token_embedding."
         r"weight, logit_scale, text_projection.weight: it is an image tower",
     ):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_an_image_tower_alone_says_what_it_lacks(tmp_path):
 )
 def test_a_missing_tokenizer_is_named(family, missing, tmp_path):
     FAMILIES[family][0](tmp_path)
-    assert "tokenizer.json" in tokenizer_paths(find(str(tmp_path)))
+    assert "tokenizer.json" in tokenizer_paths(open_checkpoint(str(tmp_path)))
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(
         CheckpointError,
         match=f"no file tokenizer.json and no {missing}, which zero_shot.labels need",
     ):
-        encode_texts(find(str(tmp_path)), family, PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), family, PROMPTS)
 
 
 def test_a_damaged_tokenizer_is_named(tmp_path):
@@ -77,7 +77,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path):
     with pytest.raises(
         CheckpointError, match=f"{tmp_path}: .*; accepted: a tokenizer that transformers"
     ):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
 
 
 def test_a_tokenizer_cannot_run_code(tmp_path):
@@ -93,7 +93,7 @@ def test_a_tokenizer_cannot_run_code(tmp_path):
         f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Hostile: pass\n"
     )
     try:
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
     except CheckpointError as error:
         assert "accepted: a tokenizer" in str(error)
     assert not (tmp_path / "ran").exists()
@@ -104,7 +104,7 @@ def test_a_prompt_that_is_too_long_is_named(tmp_path):
     with pytest.raises(
         CheckpointError, match="the prompt 'a{59}' is 61 tokens long; accepted by .*: up to 40"
     ):
-        encode_texts(find(str(tmp_path)), "clip", ["a cup", "a" * 59])
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", ["a cup", "a" * 59])
 
 
 def test_damaged_text_weights_are_refused_as_any_others(tmp_path):
@@ -113,14 +113,14 @@ def test_damaged_text_weights_are_refused_as_any_others(tmp_path):
     held["text_model.final_layer_norm.weight"] = torch.full((32,), float("nan"))
     save_file(held, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"\(text tower\): final_layer_norm.weight holds NaN"):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
 
 
 def test_without_transformers_the_pip_command_is_given(tmp_path, monkeypatch):
     clip_folder(tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(CheckpointError, match="pip install transformers"):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_damaged_numbers_beside_the_text_tower_are_refused(tmp_path, name, tenso
         {**load_file(tmp_path / "model.safetensors"), name: tensor}, tmp_path / "model.safetensors"
     )
     with pytest.raises(CheckpointError, match=f"{name} .*{message}"):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)
 
 
 def test_a_damaged_bias_of_siglip_is_refused(tmp_path):
@@ -152,7 +152,7 @@ def test_a_damaged_bias_of_siglip_is_refused(tmp_path):
         {**held, "logit_bias": torch.full((1,), float("nan"))}, tmp_path / "model.safetensors"
     )
     with pytest.raises(CheckpointError, match="logit_bias .*holds NaN"):
-        encode_texts(find(str(tmp_path)), "siglip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "siglip", PROMPTS)
 
 
 def test_a_text_tower_that_is_not_as_deep_as_config_json_claims_is_refused_before_it_is_made(
@@ -163,4 +163,4 @@ def test_a_text_tower_that_is_not_as_deep_as_config_json_claims_is_refused_befor
     fields["text_config"]["num_hidden_layers"] = 10**9
     (tmp_path / "config.json").write_text(json.dumps(fields))
     with pytest.raises(CheckpointError, match="num_hidden_layers 1000000000, .*accepted: 2 and"):
-        encode_texts(find(str(tmp_path)), "clip", PROMPTS)
+        encode_texts(open_checkpoint(str(tmp_path)), "clip", PROMPTS)

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.files.checkpoint_files import open_files, weights_in
 from vit_perception.checkpoints.files.contents import shape_of
 from vit_perception.checkpoints.files.formats import read_contents, read_tensors
-from vit_perception.checkpoints.files.opened import open_found, weights_in
 
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 BIG = 1 << 30
@@ -75,9 +75,9 @@ def shards(folder, **changes):
 def test_a_sharded_checkpoint(tmp_path):
     index = shards(tmp_path)
     assert weights_in(tmp_path) == index
-    found = open_found(index, "m", "m")
+    found = open_files(index, "m", "m")
     assert sorted(found.tensors) == ["a", "b"] and torch.equal(found.tensors["b"], WEIGHT + 1)
-    assert [file.name for file in found.files] == ["one.safetensors", "two.safetensors"]
+    assert [file.name for file in found.weights_files] == ["one.safetensors", "two.safetensors"]
     assert found.suffix == ".safetensors"
 
 
@@ -98,14 +98,14 @@ def test_a_sharded_checkpoint(tmp_path):
 )
 def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path, changes, match):
     with pytest.raises(CheckpointError, match=match):
-        open_found(shards(tmp_path, **changes), "m", "m")
+        open_files(shards(tmp_path, **changes), "m", "m")
 
 
 def test_a_tensor_that_the_index_forgets_is_named(tmp_path):
     index = shards(tmp_path)
     save_file({"b": WEIGHT, "c": WEIGHT + 1}, tmp_path / "two.safetensors")
     with pytest.raises(CheckpointError, match="does not name c in two.safetensors"):
-        open_found(index, "m", "m")
+        open_files(index, "m", "m")
 
 
 # -- torch -----------------------------------------------------------------------------------------

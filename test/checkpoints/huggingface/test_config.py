@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from test.checkpoints.huggingface.models import WITH_MLP
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.files.opened import read_json
+from vit_perception.checkpoints.files.checkpoint_files import read_json
 from vit_perception.checkpoints.huggingface.config import (
     activation_of,
     labels_of,
@@ -56,7 +56,7 @@ def test_vit_is_stretched(tmp_path):
 def test_dinov2_is_cropped(tmp_path):
     rule, mean, std = preprocessing(tmp_path, DINOV2)
     assert rule == ResizeRule(
-        (224, 224), fit="crop", resize_shortest_edge_px=256, interpolation="bicubic"
+        network_size_px=(224, 224), fit="crop", resize_shortest_edge_px=256, interpolation="bicubic"
     )
     assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -71,7 +71,7 @@ def test_old_files_have_one_number_and_no_resample(tmp_path):
         tmp_path, {"size": 256, "crop_size": 224, "do_center_crop": True, **IMAGENET}
     )
     assert rule == ResizeRule(
-        (224, 224), fit="crop", resize_shortest_edge_px=256, interpolation="bicubic"
+        network_size_px=(224, 224), fit="crop", resize_shortest_edge_px=256, interpolation="bicubic"
     )
 
 

@@ -16,7 +16,8 @@ from transformers import (
 )
 from transformers import ViTConfig as HuggingFaceViTConfig
 
-from vit_perception.checkpoints.family import Reading, translate
+from vit_perception.checkpoints.defaults import HALF
+from vit_perception.checkpoints.family import LoadPlan, Preprocessing, translate
 from vit_perception.checkpoints.huggingface import vit as huggingface_vit
 from vit_perception.checkpoints.load_strict import build_strict
 from vit_perception.checkpoints.sources import load_checkpoint
@@ -131,15 +132,13 @@ def test_parity(case, spelling, tmp_path):
 def test_parity_at_the_size_of_base():
     theirs = randomised(ViTModel, HuggingFaceViTConfig(layer_norm_eps=1e-6))
     config = VARIANTS["B/16"]
-    reading = Reading(
-        config,
-        huggingface_vit.key_map(config),
-        ResizeRule((224, 224)),
-        (0.5,) * 3,
-        (0.5,) * 3,
+    plan = LoadPlan(
+        config=config,
+        key_map=huggingface_vit.key_map(config),
+        preprocessing=Preprocessing(ResizeRule((224, 224)), HALF, HALF),
         unused=("pooler.*",),
     )
-    translation = translate(theirs.state_dict(), reading, "memory")
+    translation = translate(theirs.state_dict(), plan, "memory")
     ours = build_strict(config, translation.tensors, "memory", translation.unexpected)
     images = torch.randn(1, 3, 224, 160)
     tokens, attentions, _, _, _ = run_theirs(theirs, images)

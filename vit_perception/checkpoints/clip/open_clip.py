@@ -3,7 +3,7 @@ open_clip_config.json.
 
 Image towers of open_clip's own Vision Transformer are read, with their projection. Format:
 https://github.com/mlfoundations/open_clip (src/open_clip/model.py, transform.py). What the tensors
-do not tell (the activation, the number of heads, the preprocessing) stands in
+do not tell (the activation, the number of heads, the preprocessing) is in
 open_clip_config.json.
 """
 
@@ -11,24 +11,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_perception.checkpoints.clip.openai import (
-    MARKS,
     MEAN,
+    SIGNATURE_KEYS,
     STD,
-    reading_of,
+    config_fields,
+    plan_of,
     refuse_resnet,
-    shape_of,
 )
+from vit_perception.checkpoints.defaults import centre_crop
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, Reading
-from vit_perception.checkpoints.files.opened import Found, optional_json
+from vit_perception.checkpoints.family import Family, LoadPlan, Preprocessing
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles, optional_json
 from vit_perception.checkpoints.huggingface.config import license_of
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
 CONFIG_FILE = "open_clip_config.json"
 _TIMM = "visual.trunk."
-# Fields of vision_cfg that change the tower, and the only values that this model knows.
+# Fields of vision_cfg that change the tower -> the values that this model supports.
 _ONLY = {
     "attentional_pool": (False, None),
     "pool_type": ("tok", "avg", None),
@@ -44,52 +45,53 @@ _ONLY = {
 }
 
 
-def recognises(found: Found) -> bool:
-    """By the names of open_clip's own tower, or of a tower of timm's in it, for an error of its
-    own.
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by the names of open_clip's own tower.
+
+    One of timm's towers next to open_clip_config.json is recognised too, to refuse it by name.
     """
-    names = ("visual.proj", "visual.conv1.weight", "visual.class_embedding")
-    return found.has(*names) or (
-        (found.folder / CONFIG_FILE).is_file()
-        and (any(name.startswith("visual.") for name in found.tensors))
-    )
+    if files.has("visual.proj", "visual.conv1.weight", "visual.class_embedding"):
+        return True
+    has_tower = any(name.startswith("visual.") for name in files.tensors)
+    return has_tower and (files.folder / CONFIG_FILE).is_file()
 
 
-def read(found: Found) -> Reading:
-    """The image tower. Raises CheckpointError naming the file and the field for towers of other
-    kinds.
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the image tower.
+
+    Raises:
+        CheckpointError: It is a tower of another kind, or a field is wrong.
     """
-    refuse_resnet(found)
-    path = found.folder / CONFIG_FILE
+    refuse_resnet(files)
+    path = files.folder / CONFIG_FILE
     fields = optional_json(path, "model_cfg and preprocess_cfg")
-    if any(name.startswith(_TIMM) for name in found.tensors):
-        name = ((fields or {}).get("model_cfg", {}).get("vision_cfg") or {}).get(
-            "timm_model_name", "unknown"
-        )
+    if any(name.startswith(_TIMM) for name in files.tensors):
+        vision = (fields or {}).get("model_cfg", {}).get("vision_cfg") or {}
         raise CheckpointError(
-            f"{found.path} holds {_TIMM}*: its image tower is timm's {name}; accepted: towers of "
-            "open_clip's own; for SigLIP the checkpoint of transformers (e.g. "
-            "google/siglip-base-patch16-224), or the tower as a timm checkpoint"
+            f"{files.path} holds {_TIMM}*: its image tower is timm's "
+            f"{vision.get('timm_model_name', 'unknown')}; accepted: towers of open_clip's own; for "
+            "SigLIP the checkpoint of transformers (e.g. google/siglip-base-patch16-224), or the "
+            "tower as a timm checkpoint"
         )
     if fields is None:
         raise CheckpointError(
-            f"{found.folder}: no file {CONFIG_FILE}, which tells the activation and the number of "
+            f"{files.folder}: no file {CONFIG_FILE}, which tells the activation and the number of "
             "heads; accepted: a folder as open_clip publishes it, or model.family: openai_clip for "
             "weights of OpenAI's models"
         )
     try:
-        config = _config_of(found, fields["model_cfg"])
-        rule, mean, std = _preprocessing_of(fields.get("preprocess_cfg") or {}, config)
+        config = _config_of(files, fields["model_cfg"])
+        preprocessing = _preprocessing_of(fields.get("preprocess_cfg") or {}, config)
     except KeyError as error:
         raise CheckpointError(
             f"{path} has no {error.args[0]!r}; accepted: model_cfg with vision_cfg"
         ) from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return reading_of(config, rule, mean, std, license_of(found.folder))
+    return plan_of(config, preprocessing, license_of(files.folder))
 
 
-def _config_of(found: Found, model: Mapping[str, Any]) -> ViTConfig:
+def _config_of(files: CheckpointFiles, model: Mapping[str, Any]) -> ViTConfig:
     vision = model["vision_cfg"]
     if model.get("multimodal_cfg"):
         raise InvalidValue("multimodal_cfg is given: a CoCa model; accepted: CLIP models")
@@ -103,41 +105,42 @@ def _config_of(found: Found, model: Mapping[str, Any]) -> ViTConfig:
         raise InvalidValue(
             f"layers of vision_cfg is {vision['layers']!r}, a ResNet's; accepted: an integer"
         )
-    shape = shape_of(found)
-    shape["heads"] = shape["width"] // vision.get("head_width", 64)
-    shape["norm_eps"] = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
-    shape["activation"] = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    shape["norm_before_blocks"] = not vision.get("no_ln_pre", False)
+    fields = config_fields(files)
+    fields["heads"] = fields["width"] // vision.get("head_width", 64)
+    fields["norm_eps"] = (vision.get("norm_kwargs") or {}).get("eps", 1e-5)
+    fields["activation"] = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    fields["norm_before_blocks"] = not vision.get("no_ln_pre", False)
     if vision.get("pool_type") == "avg":
-        shape |= {"pooling": "mean", "norm_pooled": vision.get("final_ln_after_pool", False)}
-    shape["position_interpolation"] = "bicubic_antialias"
-    shape["layer_scale"] = vision.get("ls_init_value") is not None
+        fields["pooling"] = "mean"
+        fields["norm_pooled"] = vision.get("final_ln_after_pool", False)
+    fields["position_interpolation"] = "bicubic_antialias"
+    fields["layer_scale"] = vision.get("ls_init_value") is not None
     given = vision.get("image_size", 224)
-    patch = shape["patch_size_px"]
     height, width = given if isinstance(given, (list, tuple)) else (given, given)
-    # open_clip lets go of what no patch covers, as its convolution does.
-    shape["image_size_px"] = (height // patch * patch, width // patch * patch)
-    return ViTConfig(**shape)
+    # open_clip drops what no patch covers, as its convolution does.
+    patch = fields["patch_size_px"]
+    fields["image_size_px"] = (height // patch * patch, width // patch * patch)
+    return ViTConfig(**fields)
 
 
-def _preprocessing_of(
-    fields: Mapping[str, Any], config: ViTConfig
-) -> tuple[ResizeRule, tuple[float, ...], tuple[float, ...]]:
-    size, mode = fields.get("size") or config.image_size_px, fields.get("resize_mode") or "shortest"
+def _preprocessing_of(fields: Mapping[str, Any], config: ViTConfig) -> Preprocessing:
+    size = fields.get("size") or config.image_size_px
     size = (size, size) if isinstance(size, int) else tuple(size)
+    mode = fields.get("resize_mode") or "shortest"
     interpolation = fields.get("interpolation") or "bicubic"
     if mode not in ("shortest", "squash"):
         raise InvalidValue(f"resize_mode of preprocess_cfg is {mode!r}; accepted: shortest, squash")
     if mode == "squash":
         rule = ResizeRule(size, "stretch", interpolation=interpolation)
     elif size[0] == size[1]:
-        rule = ResizeRule(size, "crop", size[0], interpolation, crop_rounding="half_even")
+        rule = centre_crop(size[0], size[0], interpolation)
     else:
         raise InvalidValue(
             f"size of preprocess_cfg is {size} with resize_mode shortest; accepted: a square, or "
             "squash"
         )
-    return rule, tuple(fields.get("mean") or MEAN), tuple(fields.get("std") or STD)
+    mean = tuple(fields.get("mean") or MEAN)
+    return Preprocessing(rule, mean, tuple(fields.get("std") or STD))
 
 
-FAMILY = Family("open_clip", recognises, read, MARKS)
+FAMILY = Family("open_clip", recognises, read, SIGNATURE_KEYS)

@@ -1,29 +1,30 @@
 """CLIP as OpenAI published it (ViT-B-32.pt and others): the image tower and its projection.
 
 The files are TorchScript archives, of which only the tensors are read, or state dicts saved from
-them, in half precision. Sizes are read off the tensors. Names and preprocessing:
+them, in half precision. Sizes come from the tensors. Names and preprocessing:
 https://github.com/openai/CLIP (clip/model.py, clip/clip.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
+from vit_perception.checkpoints.defaults import centre_crop
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import (
     PROJECTION,
+    Converter,
     Family,
     KeyMap,
-    Reading,
+    LoadPlan,
+    Preprocessing,
     linear_and_norm_names,
 )
-from vit_perception.checkpoints.files.opened import Found
-from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
+from vit_perception.model.vit_config import ViTConfig
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-MARKS = (
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+SIGNATURE_KEYS = (
     "visual.class_embedding",
     "visual.positional_embedding",
     "visual.conv1.weight",
@@ -33,9 +34,9 @@ MARKS = (
     "visual.ln_post.weight",
     "visual.proj",
 )
-# Numbers of the whole model that OpenAI's files, and only they, hold beside the weights.
+# Numbers of the complete model. Only OpenAI's files hold them.
 _NUMBERS = ("input_resolution", "context_length", "vocab_size")
-# The other tower and what compares both, as of OpenAI's class and of open_clip's two.
+# The text tower and what compares both towers, of OpenAI's class and open_clip's two.
 TEXT = (
     "transformer.*",
     "text.*",
@@ -50,28 +51,28 @@ TEXT = (
     *_NUMBERS,
 )
 _BLOCK_LAYERS = {
-    "ln_1": ("norm_attention",),
-    "ln_2": ("norm_mlp",),
-    "mlp.c_fc": ("mlp.up",),
-    "mlp.c_proj": ("mlp.down",),
-    "attn.out_proj": ("attention.output",),
+    "ln_1": "norm_attention",
+    "ln_2": "norm_mlp",
+    "mlp.c_fc": "mlp.up",
+    "mlp.c_proj": "mlp.down",
+    "attn.out_proj": "attention.output",
 }
 _RESNET = "visual.layer1.0.conv1.weight"
 
 
-def shape_of(found: Found) -> dict[str, Any]:
-    """ViTConfig's fields, from the tensors; a head is 64 wide, as in all of OpenAI's models.
+def config_fields(files: CheckpointFiles) -> dict[str, Any]:
+    """Read ViTConfig's fields from the tensors; a head is 64 wide, as in all of OpenAI's models.
 
-    OpenAI's code knows no other grid than the model's own; on others the positions are resized as
-    by transformers.
+    OpenAI's code runs on the model's own grid only. For other grids, positions are resized as by
+    transformers.
     """
-    width, _, patch, _ = found.shape("visual.conv1.weight")
-    side = round((found.shape("visual.positional_embedding")[0] - 1) ** 0.5) * patch
+    width, _, patch, _ = files.shape("visual.conv1.weight")
+    side = round((files.shape("visual.positional_embedding")[0] - 1) ** 0.5) * patch
     return {
         "width": width,
-        "depth": found.count("visual.transformer.resblocks."),
+        "depth": files.count("visual.transformer.resblocks."),
         "heads": width // 64,
-        "mlp_width": found.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "mlp_width": files.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
         "patch_size_px": patch,
         "image_size_px": (side, side),
         "activation": "quick_gelu",
@@ -81,7 +82,7 @@ def shape_of(found: Found) -> dict[str, Any]:
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """The file's names -> the model's; ``ls_1`` and ``ls_2`` are open_clip's LayerScale."""
+    """Map the file's names to the model's; ``ls_1`` and ``ls_2`` are open_clip's LayerScale."""
     layers = {"visual.ln_post": ("norm",)}
     if config.norm_before_blocks:
         layers["visual.ln_pre"] = ("norm_before",)
@@ -92,13 +93,10 @@ def key_map(config: ViTConfig) -> KeyMap:
         "visual.proj": (PROJECTION,),
     }
     for index in range(config.depth):
-        theirs, ours = f"visual.transformer.resblocks.{index}", f"blocks.{index}"
-        layers.update(
-            {
-                f"{theirs}.{layer}": tuple(f"{ours}.{target}" for target in targets)
-                for layer, targets in _BLOCK_LAYERS.items()
-            }
-        )
+        theirs = f"visual.transformer.resblocks.{index}"
+        ours = f"blocks.{index}"
+        for layer, target in _BLOCK_LAYERS.items():
+            layers[f"{theirs}.{layer}"] = (f"{ours}.{target}",)
         for part in ("weight", "bias"):
             names[f"{theirs}.attn.in_proj_{part}"] = tuple(
                 f"{ours}.attention.{layer}.{part}" for layer in ("query", "key", "value")
@@ -109,8 +107,8 @@ def key_map(config: ViTConfig) -> KeyMap:
     return {**names, **linear_and_norm_names(layers)}
 
 
-def converters() -> Mapping[str, Callable[[Tensor], Tensor]]:
-    """CLS (D,), positions (1 + P, D) and projection (D, E) as the model holds them."""
+def converters() -> Mapping[str, Converter]:
+    """Give CLS (D,), positions (1 + P, D) and projection (D, E) the model's shapes."""
     return {
         "cls_token": lambda tensor: tensor.reshape(1, 1, -1),
         "position_embedding": lambda tensor: tensor[None],
@@ -118,55 +116,52 @@ def converters() -> Mapping[str, Callable[[Tensor], Tensor]]:
     }
 
 
-def reading_of(
-    config: ViTConfig,
-    rule: ResizeRule,
-    mean: tuple[float, ...] = MEAN,
-    std: tuple[float, ...] = STD,
-    license: str = "",
-) -> Reading:
-    """The Reading that OpenAI's and open_clip's files share."""
-    return Reading(
-        config,
-        key_map(config),
-        rule,
-        mean,
-        std,
+def plan_of(config: ViTConfig, preprocessing: Preprocessing, license: str) -> LoadPlan:
+    """Make the LoadPlan that OpenAI's and open_clip's files share."""
+    return LoadPlan(
+        config=config,
+        key_map=key_map(config),
+        preprocessing=preprocessing,
         unused=TEXT,
         converters=converters(),
         license=license,
         zeros={"patch_embedding.projection.bias": (config.width,)},
-        projected=True,
+        requires_projection=True,
     )
 
 
-def refuse_resnet(found: Found) -> None:
-    """Raise CheckpointError for the models whose image tower is a ResNet."""
-    if found.has(_RESNET):
+def refuse_resnet(files: CheckpointFiles) -> None:
+    """Refuse models whose image tower is a ResNet.
+
+    Raises:
+        CheckpointError: The file is of such a model.
+    """
+    if files.has(_RESNET):
         raise CheckpointError(
-            f"{found.path} holds {_RESNET}: the image tower of this CLIP is a ResNet; accepted: "
-            "one "
-            "with a Vision Transformer (ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336px)"
+            f"{files.path} holds {_RESNET}: the image tower of this CLIP is a ResNet; accepted: "
+            "one with a Vision Transformer (ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336px)"
         )
 
 
-def recognises(found: Found) -> bool:
-    """By the names and by the numbers that only OpenAI's files hold; ResNets too, for an error of
-    its own.
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by the names, and by numbers that only OpenAI's files hold.
+
+    ResNets are recognised too, to refuse them by name.
     """
-    return (found.has(*MARKS) or found.has(_RESNET, "visual.attnpool.c_proj.weight")) and any(
-        number in found.tensors for number in _NUMBERS
-    )
+    is_clip = files.has(*SIGNATURE_KEYS) or files.has(_RESNET, "visual.attnpool.c_proj.weight")
+    return is_clip and any(number in files.tensors for number in _NUMBERS)
 
 
-def read(found: Found) -> Reading:
-    """The image tower; preprocessing is that of clip.load. Raises CheckpointError."""
-    refuse_resnet(found)
-    config = ViTConfig(**shape_of(found))
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the image tower, with the preprocessing of clip.load.
+
+    Raises:
+        CheckpointError: The tower is a ResNet, or a tensor is missing.
+    """
+    refuse_resnet(files)
+    config = ViTConfig(**config_fields(files))
     side = config.image_size_px[0]
-    return reading_of(
-        config, ResizeRule((side, side), "crop", side, crop_rounding="half_even"), license="mit"
-    )
+    return plan_of(config, Preprocessing(centre_crop(side, side), MEAN, STD), license="mit")
 
 
-FAMILY = Family("openai_clip", recognises, read, MARKS)
+FAMILY = Family("openai_clip", recognises, read, SIGNATURE_KEYS)

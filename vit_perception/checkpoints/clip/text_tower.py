@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vit_perception.checkpoints.errors import CheckpointError, first_line
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found, is_there
+from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles, is_there
 from vit_perception.checkpoints.load_strict import load_strict
 from vit_perception.files import telemetry
 from vit_perception.files.errors import InvalidValue, UserError
@@ -57,13 +57,13 @@ class TextVectors:
     bias: float
 
 
-def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVectors:
+def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) -> TextVectors:
     """The vectors of ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
 
     Raises CheckpointError naming the file and what it lacks: the tower, the tokenizer, the package
     transformers; and a prompt that is longer than the tower can read.
     """
-    _check_files(found, family)
+    _check_files(files, family)
     telemetry.off()
     try:
         import transformers
@@ -77,36 +77,36 @@ def encode_texts(found: Found, family: str, prompts: Sequence[str]) -> TextVecto
         "clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
         "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel),
     }[family]
-    config, shapes = _config_and_shapes(found, family, *kind)
+    config, shapes = _config_and_shapes(files, family, *kind)
     # Version 4 of transformers has the prefix in its modules, too.
     prefix = "" if next(iter(shapes)).startswith(_PREFIX) else _PREFIX
     for name, shape in shapes.items():
-        if prefix + name in found.tensors and found.shape(prefix + name) != shape:
+        if prefix + name in files.tensors and files.shape(prefix + name) != shape:
             raise CheckpointError(
-                f"{found.path}: {prefix}{name} is {found.shape(prefix + name)}; accepted: {shape}, "
+                f"{files.path}: {prefix}{name} is {files.shape(prefix + name)}; accepted: {shape}, "
                 "by text_config of config.json"
             )
     model = kind[1](config).eval().requires_grad_(False)
     tensors = {
-        name: found.tensors[prefix + name] for name in shapes if prefix + name in found.tensors
+        name: files.tensors[prefix + name] for name in shapes if prefix + name in files.tensors
     }
-    load_strict(model, tensors, f"{found.path} (text tower)")
-    vectors = _run(model, _tokens(found, family, prompts, config.max_position_embeddings))
+    load_strict(model, tensors, f"{files.path} (text tower)")
+    vectors = _run(model, _tokens(files, family, prompts, config.max_position_embeddings))
     if family == "clip":
-        vectors = vectors @ found.tensors["text_projection.weight"].float().T
-    bias = found.tensors["logit_bias"].float().item() if "logit_bias" in found.tensors else 0.0
-    return TextVectors(vectors.numpy(), found.tensors["logit_scale"].float().exp().item(), bias)
+        vectors = vectors @ files.tensors["text_projection.weight"].float().T
+    bias = files.tensors["logit_bias"].float().item() if "logit_bias" in files.tensors else 0.0
+    return TextVectors(vectors.numpy(), files.tensors["logit_scale"].float().exp().item(), bias)
 
 
 def _config_and_shapes(
-    found: Found, family: str, config_class: Any, model_class: Any
+    files: CheckpointFiles, family: str, config_class: Any, model_class: Any
 ) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """The tower's config and the shapes of its tensors, without allocating what config.json claims.
     CheckpointError.
     """
     try:
-        config = config_class(text_config=_text_fields(found.config)).text_config
-        _check_sizes(found, family, config)
+        config = config_class(text_config=_text_fields(files.config)).text_config
+        _check_sizes(files, family, config)
         with torch.device("meta"):
             return config, {
                 name: tuple(tensor.shape)
@@ -116,7 +116,7 @@ def _config_and_shapes(
         raise
     except Exception as error:  # transformers' own checks, and torch's of sizes
         raise CheckpointError(
-            f"{found.folder / CONFIG_FILE}: text_config: {first_line(error)[:200]}; accepted: that "
+            f"{files.folder / CONFIG_FILE}: text_config: {first_line(error)[:200]}; accepted: that "
             "of a text tower which transformers reads"
         ) from error
 
@@ -131,13 +131,13 @@ def _text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in _TEXT_FIELDS}
 
 
-def tokenizer_paths(found: Found) -> tuple[str, ...]:
+def tokenizer_paths(files: CheckpointFiles) -> tuple[str, ...]:
     """The names of the files beside the weights that a tokenizer may be made from, those that are
     there.
     """
     names = {name for groups in TOKENIZER_FILES.values() for group in groups for name in group}
     names |= {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
-    return tuple(sorted(name for name in names if _is_usable(found.folder / name)))
+    return tuple(sorted(name for name in names if _is_usable(files.folder / name)))
 
 
 def _is_usable(path: Path) -> bool:
@@ -157,33 +157,33 @@ def _is_usable(path: Path) -> bool:
     return True
 
 
-def _check_files(found: Found, family: str) -> None:
+def _check_files(files: CheckpointFiles, family: str) -> None:
     whole = ["text_model.embeddings.token_embedding.weight", "logit_scale"]
     whole += ["text_projection.weight"] if family == "clip" else ["logit_bias"]
-    missing = [name for name in whole if name not in found.tensors]
+    missing = [name for name in whole if name not in files.tensors]
     if missing:
         raise CheckpointError(
-            f"{found.path} has no tensor {', '.join(missing)}: it is an image tower alone; "
+            f"{files.path} has no tensor {', '.join(missing)}: it is an image tower alone; "
             "accepted "
             "with zero_shot.labels: a whole CLIP or SigLIP, image and text"
         )
     groups = TOKENIZER_FILES[family]
-    there = tokenizer_paths(found)
+    there = tokenizer_paths(files)
     if not any(all(name in there for name in group) for group in groups):
         raise CheckpointError(
-            f"{found.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
+            f"{files.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
             "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
             "published them, beside the weights"
         )
 
 
-def _check_sizes(found: Found, family: str, config: Any) -> None:
+def _check_sizes(files: CheckpointFiles, family: str, config: Any) -> None:
     """What the file holds beside the tower, and the sizes that config.json claims before anything
     is made of them.
     """
-    path, table = found.path, "text_model.embeddings.token_embedding.weight"
-    depth = found.count(f"{_PREFIX}encoder.layers.")
-    if config.num_hidden_layers != depth or found.shape(table) != (
+    path, table = files.path, "text_model.embeddings.token_embedding.weight"
+    depth = files.count(f"{_PREFIX}encoder.layers.")
+    if config.num_hidden_layers != depth or files.shape(table) != (
         config.vocab_size,
         config.hidden_size,
     ):
@@ -191,48 +191,48 @@ def _check_sizes(found: Found, family: str, config: Any) -> None:
             f"{path}: text_config of config.json has num_hidden_layers {config.num_hidden_layers}, "
             f"vocab_size {config.vocab_size} and hidden_size {config.hidden_size}; accepted: "
             f"{depth} "
-            f"and {found.shape(table)}, as the file holds"
+            f"and {files.shape(table)}, as the file holds"
         )
     if family == "clip":
-        width = found.shape("visual_projection.weight")[0]
-        _check_numbers(found, "text_projection.weight", (width, config.hidden_size))
-    for name in ("logit_scale", *(("logit_bias",) if "logit_bias" in found.tensors else ())):
-        _check_numbers(found, name, ())
+        width = files.shape("visual_projection.weight")[0]
+        _check_numbers(files, "text_projection.weight", (width, config.hidden_size))
+    for name in ("logit_scale", *(("logit_bias",) if "logit_bias" in files.tensors else ())):
+        _check_numbers(files, name, ())
 
 
-def _check_numbers(found: Found, name: str, shape: tuple[int, ...]) -> None:
-    tensor, accepted = found.tensors[name], shape or "one number"
+def _check_numbers(files: CheckpointFiles, name: str, shape: tuple[int, ...]) -> None:
+    tensor, accepted = files.tensors[name], shape or "one number"
     if tuple(tensor.shape) != shape and (shape or tensor.numel() != 1):
         raise CheckpointError(
-            f"{found.path}: {name} has the shape {tuple(tensor.shape)}; accepted: {accepted}"
+            f"{files.path}: {name} has the shape {tuple(tensor.shape)}; accepted: {accepted}"
         )
     if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
         raise CheckpointError(
-            f"{found.path}: {name} is of {tensor.dtype} or holds NaN or infinity; accepted: finite "
+            f"{files.path}: {name} is of {tensor.dtype} or holds NaN or infinity; accepted: finite "
             "numbers"
         )
 
 
-def _tokens(found: Found, family: str, prompts: Sequence[str], longest: int) -> Any:
+def _tokens(files: CheckpointFiles, family: str, prompts: Sequence[str], longest: int) -> Any:
     """The tokenizer's output for all prompts, padded as the family was trained."""
     import transformers
 
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(found.folder), local_files_only=True, trust_remote_code=False
+            str(files.folder), local_files_only=True, trust_remote_code=False
         )
     except (
         Exception
     ) as error:  # the library raises OSError, ValueError, ImportError and others for a damaged file
         raise CheckpointError(
-            f"{found.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
+            f"{files.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
             f"{transformers.__version__} reads"
         ) from error
     lengths = [len(tokens) for tokens in tokenizer(list(prompts))["input_ids"]]
     if max(lengths) > longest:
         prompt = prompts[lengths.index(max(lengths))]
         raise CheckpointError(
-            f"the prompt {prompt!r} is {max(lengths)} tokens long; accepted by {found.name}: up to "
+            f"the prompt {prompt!r} is {max(lengths)} tokens long; accepted by {files.name}: up to "
             f"{longest}"
         )
     padding = (

@@ -1,6 +1,4 @@
-"""What Hugging Face's ``dpt`` and ``depth_anything`` have in common: a DINOv2 inside, and the
-preprocessing.
-"""
+"""What Hugging Face's ``dpt`` and ``depth_anything`` share: a DINOv2, and the preprocessing."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,15 +6,19 @@ from typing import Any, NamedTuple
 
 from vit_perception.checkpoints.dense.names import CAMERA_SIZE_PX, size_keeping_aspect
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, PREPROCESSOR_FILE, Found
+from vit_perception.checkpoints.family import Preprocessing
+from vit_perception.checkpoints.files.checkpoint_files import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    CheckpointFiles,
+)
 from vit_perception.checkpoints.huggingface import dinov2 as huggingface_dinov2
 from vit_perception.checkpoints.huggingface.config import flag_of, size_px
 from vit_perception.checkpoints.huggingface.processor import check_padding, preprocessing_of
 from vit_perception.files.errors import InvalidValue
-from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# transformers leaves what is a Dinov2Config's default out of a config inside a config.
+# transformers leaves defaults of Dinov2Config out of a config inside a config.
 _DINOV2_DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -27,16 +29,19 @@ _DINOV2_DEFAULTS = {
 
 
 class Backbone(NamedTuple):
-    """The ViT inside, which blocks' tokens the head takes, and whether behind the final norm."""
+    """The ViT under a dense head."""
 
     config: ViTConfig
+    # The blocks whose tokens the head takes, and whether after the final norm.
     blocks: tuple[int, ...]
     norm: bool
 
 
 def dinov2_backbone(fields: Mapping[str, Any]) -> Backbone:
-    """The backbone of ``backbone_config`` in config.json. Raises ValueError for one that is no
-    DINOv2.
+    """Read the backbone of ``backbone_config`` in config.json.
+
+    Raises:
+        ValueError: It is no DINOv2, or a field is wrong.
     """
     given = fields.get("backbone_config")
     if not isinstance(given, Mapping) or given.get("model_type") != "dinov2":
@@ -49,20 +54,18 @@ def dinov2_backbone(fields: Mapping[str, Any]) -> Backbone:
             "reshape_hidden_states of backbone_config is true; accepted: false, as the "
             "head takes tokens"
         )
-    config = ViTConfig(**huggingface_dinov2.shape_of(_DINOV2_DEFAULTS | dict(given)))
+    config = ViTConfig(**huggingface_dinov2.config_fields(_DINOV2_DEFAULTS | dict(given)))
     return Backbone(
         config, _blocks_of(given, config.depth), flag_of(given, "apply_layernorm", True)
     )
 
 
 def _blocks_of(given: Mapping[str, Any], depth: int) -> tuple[int, ...]:
-    """``out_indices`` or ``out_features`` (stage1 …) count what enters the first block as 0."""
+    """Read ``out_indices`` or ``out_features`` (stage1 …). 0 is what enters the first block."""
     indices = given.get("out_indices")
     if indices is None:
-        indices = [
-            int(str(name).removeprefix("stage"))
-            for name in given.get("out_features") or [f"stage{depth}"]
-        ]
+        names = given.get("out_features") or [f"stage{depth}"]
+        indices = [int(str(name).removeprefix("stage")) for name in names]
     blocks = sorted((index if index >= 0 else depth + 1 + index) - 1 for index in indices)
     if not all(0 <= block < depth for block in blocks):
         raise InvalidValue(
@@ -71,14 +74,12 @@ def _blocks_of(given: Mapping[str, Any], depth: int) -> tuple[int, ...]:
     return tuple(blocks)
 
 
-def dense_preprocessing(
-    found: Found, interpolation: str
-) -> tuple[ResizeRule, tuple[float, ...], tuple[float, ...]]:
-    """As :func:`preprocessing_of`, with ``keep_aspect_ratio`` and ``ensure_multiple_of`` for a
+def dense_preprocessing(files: CheckpointFiles) -> Preprocessing:
+    """Read as :func:`preprocessing_of`, with ``keep_aspect_ratio`` and ``ensure_multiple_of`` for a
     camera of 4 : 3.
     """
-    rule, mean, std = preprocessing_of(found.folder, interpolation, dense=True)
-    fields, path = found.preprocessor or {}, found.folder / PREPROCESSOR_FILE
+    given = preprocessing_of(files.folder, "bicubic", dense=True)
+    fields = files.preprocessor or {}
     multiple = fields.get("ensure_multiple_of") or 1
     try:
         target = size_px(fields, "size")
@@ -90,21 +91,29 @@ def dense_preprocessing(
         target = size_keeping_aspect(target, source, multiple)
         check_padding(fields, target)
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return replace(rule, network_size_px=target), mean, std
+        raise CheckpointError(f"{files.folder / PREPROCESSOR_FILE}: {error}") from error
+    return given._replace(rule=replace(given.rule, network_size_px=target))
 
 
-def required_config(found: Found) -> Mapping[str, Any]:
-    """The fields of config.json. Raises CheckpointError where there is none."""
-    if found.config is None:
+def required_config(files: CheckpointFiles) -> Mapping[str, Any]:
+    """Give the fields of config.json.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if files.config is None:
         raise CheckpointError(
-            f"{found.folder}: no file {CONFIG_FILE}; accepted: one with the model's sizes"
+            f"{files.folder}: no file {CONFIG_FILE}; accepted: one with the model's sizes"
         )
-    return found.config
+    return files.config
 
 
 def tuple_of(fields: Mapping[str, Any], name: str, default: tuple) -> tuple:
-    """A list of config.json. Raises ValueError where the field holds something else."""
+    """Read a list.
+
+    Raises:
+        ValueError: The field is something else.
+    """
     given = fields.get(name)
     if given is None:
         return default

@@ -1,8 +1,8 @@
 """Hugging Face ``dpt`` checkpoints (Intel/dpt-large, Intel/dpt-large-ade): depth or segmentation,
 on a ViT or a DINOv2.
 
-Files of the encoder alone (DPTModel) load too, without a head. The hybrid models, whose encoder
-begins with a ResNet, do not, nor do those on a Swin Transformer or a BEiT.
+Files of the encoder alone (DPTModel) load too, without a head. Hybrid models, whose encoder begins
+with a ResNet, and models on a Swin Transformer or a BEiT are refused.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from vit_perception.checkpoints.dense.huggingface import (
 )
 from vit_perception.checkpoints.dense.names import HUGGINGFACE, head_names, unused_of_head
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, Reading
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found
+from vit_perception.checkpoints.family import Family, LoadPlan
+from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles
 from vit_perception.checkpoints.huggingface import (
     dinov2 as huggingface_dinov2,
 )
@@ -31,7 +31,7 @@ from vit_perception.checkpoints.huggingface.config import labels_of, license_of
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.heads.dpt import DptConfig, DptHead
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
 MODEL_TYPE = "dpt"
 _DEFAULTS = {
@@ -46,23 +46,29 @@ _DEFAULTS = {
 
 
 def vit_backbone(fields: Mapping[str, Any]) -> Backbone:
-    """The ViT whose sizes stand in config.json itself; ``backbone_out_indices`` count its blocks
-    from 0.
+    """Read the ViT whose sizes are in config.json itself.
+
+    ``backbone_out_indices`` count its blocks from 0.
     """
-    shape = huggingface_vit.shape_of(
-        {**_DEFAULTS, **{name: value for name, value in fields.items() if value is not None}}
-    )
+    given = {name: value for name, value in fields.items() if value is not None}
+    sizes = huggingface_vit.config_fields(_DEFAULTS | given)
+    config = ViTConfig(**sizes, position_interpolation="bilinear")
     blocks = tuple(sorted(tuple_of(fields, "backbone_out_indices", (2, 5, 8, 11))))
-    return Backbone(ViTConfig(**shape, position_interpolation="bilinear"), blocks, norm=False)
+    return Backbone(config, blocks, norm=False)
 
 
 def head_config(fields: Mapping[str, Any], width: int, classes: int) -> DptConfig:
-    """The head's shape from config.json. Raises ValueError naming the field."""
+    """Read the head's shape from config.json.
+
+    Raises:
+        ValueError: A field is wrong.
+    """
     if fields.get("head_in_index", -1) != -1:
         raise InvalidValue(
             f"head_in_index is {fields['head_in_index']!r}; accepted: -1, the finest level"
         )
-    readout, activation = fields.get("readout_type", "project"), fields.get("hidden_act", "gelu")
+    readout = fields.get("readout_type", "project")
+    activation = fields.get("hidden_act", "gelu")
     if readout == "project" and activation != "gelu":
         raise InvalidValue(
             f"hidden_act is {activation!r}; accepted: gelu with readout_type project"
@@ -70,10 +76,10 @@ def head_config(fields: Mapping[str, Any], width: int, classes: int) -> DptConfi
     batch_norm = bool(fields.get("use_batch_norm_in_fusion_residual"))
     bias = fields.get("use_bias_in_fusion_residual")
     return DptConfig(
-        width,
-        tuple_of(fields, "neck_hidden_sizes", (96, 192, 384, 768)),
-        tuple_of(fields, "reassemble_factors", (4, 2, 1, 0.5)),
-        fields.get("fusion_hidden_size", 256),
+        width=width,
+        channels=tuple_of(fields, "neck_hidden_sizes", (96, 192, 384, 768)),
+        factors=tuple_of(fields, "reassemble_factors", (4, 2, 1, 0.5)),
+        fusion_channels=fields.get("fusion_hidden_size", 256),
         readout=readout,
         residual_bias=not batch_norm if bias is None else bias,
         residual_batch_norm=batch_norm,
@@ -82,26 +88,26 @@ def head_config(fields: Mapping[str, Any], width: int, classes: int) -> DptConfi
     )
 
 
-def read(found: Found) -> Reading:
-    """Model, head, names and preprocessing. Raises CheckpointError naming the file and the
-    field.
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model and its head.
+
+    Raises:
+        CheckpointError: A file is missing, or a field is wrong.
     """
-    fields = required_config(found)
+    fields = required_config(files)
     try:
         if fields.get("is_hybrid"):
             raise InvalidValue(
                 "is_hybrid is true (DPT-Hybrid: its encoder begins with a ResNet, which is no "
-                "ViT); "
-                "accepted: false, as in Intel/dpt-large"
+                "ViT); accepted: false, as in Intel/dpt-large"
             )
         on_vit = fields.get("backbone_config") is None and fields.get("backbone") is None
         backbone = vit_backbone(fields) if on_vit else dinov2_backbone(fields)
-        labels = labels_of(fields) if _is_segmentation(found) else ()
+        labels = labels_of(fields) if _is_segmentation(files) else ()
         head = head_config(fields, backbone.config.width, len(labels))
-        spec = _spec(found, backbone, head, labels, on_vit)
+        spec = _spec(files, backbone, head, labels, on_vit)
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{found.folder / CONFIG_FILE}: {error}") from error
-    rule, mean, std = dense_preprocessing(found, "bicubic")
+        raise CheckpointError(f"{files.folder / CONFIG_FILE}: {error}") from error
     names = (huggingface_vit if on_vit else huggingface_dinov2).key_map(backbone.config)
     unused = (
         "pooler.*",
@@ -109,38 +115,47 @@ def read(found: Found) -> Reading:
         "auxiliary_head.*",
         *unused_of_head(head, HUGGINGFACE),
     )
-    return Reading(
-        backbone.config,
-        {**names, **head_names(head, HUGGINGFACE)} if spec else names,
-        rule,
-        mean,
-        std,
+    return LoadPlan(
+        config=backbone.config,
+        key_map={**names, **head_names(head, HUGGINGFACE)} if spec else names,
+        preprocessing=dense_preprocessing(files),
         prefixes=("dpt.",) if on_vit else ("backbone.",),
         unused=unused,
-        license=license_of(found.folder),
+        license=license_of(files.folder),
         dense=spec,
     )
 
 
-def _is_segmentation(found: Found) -> bool:
-    return found.has("head.head.1.running_mean")
+def _is_segmentation(files: CheckpointFiles) -> bool:
+    return files.has("head.head.1.running_mean")
 
 
 def _spec(
-    found: Found, backbone: Backbone, head: DptConfig, labels: tuple[str, ...], on_vit: bool
+    files: CheckpointFiles,
+    backbone: Backbone,
+    head: DptConfig,
+    labels: tuple[str, ...],
+    on_vit: bool,
 ) -> DenseHeadSpec | None:
-    if not any(name.startswith("neck.") for name in found.tensors):
+    if not any(name.startswith("neck.") for name in files.tensors):
         return None
     with torch.device("meta"):
         module = DptHead(head)
-    # DPT-Large was trained on inverse depth; models on DINOv2 on depth, and their config.json does
-    # not say the unit.
+    # DPT-Large was trained on inverse depth, models on DINOv2 on depth; config.json does not say
+    # the unit.
     quantity = "class" if labels else "relative_inverse_depth" if on_vit else "depth"
     kind = "segmentation" if labels else "depth"
-    return DenseHeadSpec(kind, backbone.blocks, module, backbone.norm, quantity, labels)
+    return DenseHeadSpec(
+        kind=kind,
+        blocks=backbone.blocks,
+        module=module,
+        norm=backbone.norm,
+        quantity=quantity,
+        labels=labels,
+    )
 
 
-MARKS = (
+SIGNATURE_KEYS = (
     "neck.reassemble_stage.layers.0.projection.weight",
     "neck.reassemble_stage.readout_projects.0.0.weight",
     "neck.convs.0.weight",
@@ -151,13 +166,20 @@ MARKS = (
 )
 
 
-def recognises(found: Found) -> bool:
-    """By ``model_type``; without a config.json by the names, so that the missing file is what the
-    error is of.
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by ``model_type``.
+
+    Without a config.json the names decide, so that the error is about the missing file.
     """
-    return (
-        found.has(*MARKS) if found.config is None else found.config.get("model_type") == MODEL_TYPE
-    )
+    if files.config is None:
+        return files.has(*SIGNATURE_KEYS)
+    return files.config.get("model_type") == MODEL_TYPE
 
 
-FAMILY = Family(MODEL_TYPE, recognises, read, MARKS, MODEL_TYPE)
+FAMILY = Family(
+    name=MODEL_TYPE,
+    recognises=recognises,
+    read=read,
+    signature_keys=SIGNATURE_KEYS,
+    model_type=MODEL_TYPE,
+)

@@ -1,31 +1,26 @@
-"""What the families with a DPT head share: how each spells its layers, and the input's size for a
-camera's shape.
-"""
+"""What families with a DPT head share: names of layers, and the input's size for cameras."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vit_perception.checkpoints.family import DENSE, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.timm.names import BLOCK_LAYERS, MLPS
 from vit_perception.heads.dpt import DptConfig
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# An engine has one input size. Where a family's own preprocessing makes it from the picture's
-# shape, it is made from that of most cameras, (height, width); model.network_size is for the
-# others.
+# An engine has one input size. If a family's preprocessing derives it from the image's shape, that
+# of most cameras is taken, (height, width). model.network_size is for other cameras.
 CAMERA_SIZE_PX = (480, 640)
-# Counted by training only.
+# Used by training only.
 COUNTERS = "*.num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """One family's names of a DPT head's layers, templates of ``{level}`` (from 0, ``{number}``
-    from 1: the first block's is the finest) and ``{step}`` (from 0, ``{refine}`` down to 1: the
-    coarsest comes first).
+class HeadNames:
+    """One family's names of a DPT head's layers.
 
-    ``units``, ``convolutions`` and ``norms`` are the two of each kind inside a fusion step and its
-    residual units; ``depth`` are the three convolutions of the output, ``projection`` the one in
-    front of them, ``segmentation`` the convolution, the normalisation and the classifier.
+    They are templates of ``{level}`` (from 0; ``{number}`` from 1), the first block's level being
+    the finest, and of ``{step}`` (from 0; ``{refine}`` down to 1), the coarsest step being first.
     """
 
     project: str
@@ -33,110 +28,91 @@ class Spelling:
     readout: str
     level: str
     fusion: str
+    # In a fusion step: its projection, and its two residual units with two layers of each kind.
     fusion_project: str
     units: tuple[str, str]
     convolutions: tuple[str, str]
     norms: tuple[str, str]
+    # The three convolutions that give depth, and the one before them.
     depth: tuple[str, str, str]
     projection: str
+    # Convolution, normalisation and classifier that give classes.
     segmentation: tuple[str, str, str]
 
 
-HUGGINGFACE = Spelling(
-    "neck.reassemble_stage.layers.{level}.projection",
-    "neck.reassemble_stage.layers.{level}.resize",
-    "neck.reassemble_stage.readout_projects.{level}.0",
-    "neck.convs.{level}",
-    "neck.fusion_stage.layers.{step}",
-    "projection",
-    ("residual_layer1", "residual_layer2"),
-    ("convolution1", "convolution2"),
-    ("batch_norm1", "batch_norm2"),
-    ("head.head.0", "head.head.2", "head.head.4"),
-    "head.projection",
-    ("head.head.0", "head.head.1", "head.head.4"),
+HUGGINGFACE = HeadNames(
+    project="neck.reassemble_stage.layers.{level}.projection",
+    resize="neck.reassemble_stage.layers.{level}.resize",
+    readout="neck.reassemble_stage.readout_projects.{level}.0",
+    level="neck.convs.{level}",
+    fusion="neck.fusion_stage.layers.{step}",
+    fusion_project="projection",
+    units=("residual_layer1", "residual_layer2"),
+    convolutions=("convolution1", "convolution2"),
+    norms=("batch_norm1", "batch_norm2"),
+    depth=("head.head.0", "head.head.2", "head.head.4"),
+    projection="head.projection",
+    segmentation=("head.head.0", "head.head.1", "head.head.4"),
 )
 
 
-def head_names(config: DptConfig, spelling: Spelling) -> KeyMap:
-    """The file's name -> the model's (``dense.…``), for every parameter of a DptHead of
-    ``config``.
-    """
+def head_names(config: DptConfig, layer_names: HeadNames) -> KeyMap:
+    """Map the file's names to the model's (``dense.…``), for every parameter of a DptHead."""
     layers: dict[str, str] = {}
     norms: dict[str, str] = {}
     for level, factor in enumerate(config.factors):
-        numbers, ours = {"level": level, "number": level + 1}, f"reassemble.{level}"
-        layers[spelling.project.format(**numbers)] = f"{ours}.project"
-        layers[spelling.level.format(**numbers)] = f"level.{level}"
+        numbers = {"level": level, "number": level + 1}
+        ours = f"reassemble.{level}"
+        layers[layer_names.project.format(**numbers)] = f"{ours}.project"
+        layers[layer_names.level.format(**numbers)] = f"level.{level}"
         if factor != 1:
-            layers[spelling.resize.format(**numbers)] = f"{ours}.resize"
+            layers[layer_names.resize.format(**numbers)] = f"{ours}.resize"
         if config.readout == "project":
-            layers[spelling.readout.format(**numbers)] = f"{ours}.readout"
+            layers[layer_names.readout.format(**numbers)] = f"{ours}.readout"
     for step in range(len(config.channels)):
-        theirs = _fusion(config, spelling, step)
-        layers[f"{theirs}.{spelling.fusion_project}"] = f"fusion.{step}.project"
-        for unit, our_unit in list(zip(spelling.units, ("skip", "refine")))[step == 0 :]:
+        theirs = _fusion(config, layer_names, step)
+        layers[f"{theirs}.{layer_names.fusion_project}"] = f"fusion.{step}.project"
+        for unit, our_unit in list(zip(layer_names.units, ("skip", "refine")))[step == 0 :]:
             for convolution, norm, place in zip(
-                spelling.convolutions, spelling.norms, ("first", "second")
+                layer_names.convolutions, layer_names.norms, ("first", "second")
             ):
                 layers[f"{theirs}.{unit}.{convolution}"] = f"fusion.{step}.{our_unit}.{place}"
                 norms[f"{theirs}.{unit}.{norm}"] = f"fusion.{step}.{our_unit}.norm_{place}"
     if config.classes:
-        mix, norm, classify = spelling.segmentation
+        mix, norm, classify = layer_names.segmentation
         layers |= {mix: "output.mix", classify: "output.classify"}
         norms[norm] = "output.norm"
     else:
-        layers |= dict(zip(spelling.depth, ("output.narrow", "output.mix", "output.last")))
-        layers[spelling.projection] = "output.projection"
-    names = linear_and_norm_names(
-        {theirs: (f"{DENSE}{ours}",) for theirs, ours in (layers | norms).items()}
-    )
-    return names | {
-        f"{theirs}.{part}": (f"{DENSE}{ours}.{part}",)
-        for theirs, ours in norms.items()
-        for part in ("running_mean", "running_var")
-    }
+        layers |= dict(zip(layer_names.depth, ("output.narrow", "output.mix", "output.last")))
+        layers[layer_names.projection] = "output.projection"
+    targets = {theirs: (f"{DENSE}{ours}",) for theirs, ours in (layers | norms).items()}
+    names = linear_and_norm_names(targets)
+    for theirs, ours in norms.items():
+        for part in ("running_mean", "running_var"):
+            names[f"{theirs}.{part}"] = (f"{DENSE}{ours}.{part}",)
+    return names
 
 
-def unused_of_head(config: DptConfig, spelling: Spelling) -> tuple[str, ...]:
-    """Patterns of what files hold of a DPT head and nothing computes: the coarsest step has nothing
-    to skip.
-    """
-    return f"{_fusion(config, spelling, 0)}.{spelling.units[0]}.*", COUNTERS
+def unused_of_head(config: DptConfig, layer_names: HeadNames) -> tuple[str, ...]:
+    """Give patterns of a DPT head's unused tensors: the coarsest step skips nothing."""
+    return f"{_fusion(config, layer_names, 0)}.{layer_names.units[0]}.*", COUNTERS
 
 
-def _fusion(config: DptConfig, spelling: Spelling, step: int) -> str:
-    return spelling.fusion.format(step=step, refine=len(config.channels) - step)
-
-
-# The ViT inside files whose block has timm's names (DINOv2's have LayerScale besides, and w12 and
-# w3 with SwiGLU).
-_BLOCK_LAYERS = {
-    "norm1": ("norm_attention",),
-    "attn.qkv": ("attention.query", "attention.key", "attention.value"),
-    "attn.proj": ("attention.output",),
-    "norm2": ("norm_mlp",),
-}
-_MLP_LAYERS = {"mlp.fc1": ("mlp.up",), "mlp.fc2": ("mlp.down",)}
-_SWIGLU_LAYERS = {"mlp.w12": ("mlp.gate", "mlp.up"), "mlp.w3": ("mlp.down",)}
+def _fusion(config: DptConfig, layer_names: HeadNames, step: int) -> str:
+    return layer_names.fusion.format(step=step, refine=len(config.channels) - step)
 
 
 def encoder_names(config: ViTConfig) -> KeyMap:
-    """The file's name -> the model's, for the ViT of files with timm's names."""
+    """Map the file's names to the model's, for the ViT of files with timm's names."""
     names = {"cls_token": ("cls_token",), "pos_embed": ("position_embedding",)}
     layers = {"patch_embed.proj": ("patch_embedding.projection",), "norm": ("norm",)}
-    block_layers = _BLOCK_LAYERS | (
-        _SWIGLU_LAYERS if config.activation == "swiglu" else _MLP_LAYERS
-    )
+    mlp = "mlp.w12" if config.activation == "swiglu" else "mlp.fc1"
     for index in range(config.depth):
-        layers |= {
-            f"blocks.{index}.{theirs}": tuple(f"blocks.{index}.{part}" for part in ours)
-            for theirs, ours in block_layers.items()
-        }
-        names |= {
-            f"blocks.{index}.ls1.gamma": (f"blocks.{index}.scale_attention.factor",),
-            f"blocks.{index}.ls2.gamma": (f"blocks.{index}.scale_mlp.factor",),
-        }
+        block = f"blocks.{index}"  # here the file and the model agree
+        for theirs, ours in (BLOCK_LAYERS | MLPS[mlp]).items():
+            layers[f"{block}.{theirs}"] = tuple(f"{block}.{part}" for part in ours)
+        names[f"{block}.ls1.gamma"] = (f"{block}.scale_attention.factor",)
+        names[f"{block}.ls2.gamma"] = (f"{block}.scale_mlp.factor",)
     return names | linear_and_norm_names(layers)
 
 
@@ -146,25 +122,19 @@ def size_keeping_aspect(
     multiple: int,
     choose: Callable[..., float] = min,
 ) -> tuple[int, int]:
-    """(height, width) of a picture of ``source_px`` resized with its aspect kept, each side a
-    multiple.
+    """Resize ``source_px`` (height, width), keeping its aspect, to sides that are multiples.
 
-    One side becomes that of ``size_px``: with ``min`` the one that changes less (DPT, and Hugging
-    Face's processor of it), with ``max`` the one that needs the larger scale, so that no side is
-    below ``size_px`` (Depth Anything).
+    One side becomes that of ``size_px``: with ``min`` the side that changes less (DPT, and Hugging
+    Face's processor of it), with ``max`` the one of the larger scale, so that no side is below
+    ``size_px`` (Depth Anything).
     """
     scales = [wanted / given for wanted, given in zip(size_px, source_px)]
-    scale = (
-        max(scales)
-        if choose is max
-        else scales[1]
-        if abs(1 - scales[1]) < abs(1 - scales[0])
-        else scales[0]
-    )
+    scale = max(scales) if choose is max else min(scales, key=lambda one: abs(1 - one))
     sides = [round(scale * given / multiple) * multiple for given in source_px]
     if choose is max:
+        enough = [-int(-scale * given // multiple) * multiple for given in source_px]
         sides = [
-            side if side >= wanted else -int(-scale * given // multiple) * multiple
-            for side, wanted, given in zip(sides, size_px, source_px)
+            side if side >= wanted else larger
+            for side, wanted, larger in zip(sides, size_px, enough)
         ]
     return sides[0], sides[1]

@@ -1,6 +1,4 @@
-"""What a weights file holds, whatever its format: tensors by name, each read when it is asked
-for.
-"""
+"""What a weights file holds, in any format: tensors by name, each read when it is asked for."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +9,12 @@ from vit_perception.checkpoints.errors import CheckpointError, first_line
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each read when it is asked for. An error in one becomes a CheckpointError
-    that names it.
+    """Tensors by name, each read when it is asked for.
 
     ``shapes`` are those that the format tells without reading the tensor.
+
+    Raises:
+        CheckpointError: A tensor cannot be read; the error names it.
     """
 
     def __init__(
@@ -23,19 +23,19 @@ class LazyTensors(Mapping[str, Tensor]):
         source: str,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ):
-        self._readers, self._source, self._shapes = dict(readers), source, dict(shapes or {})
+        self._readers = dict(readers)
+        self._source = source
+        self._shapes = dict(shapes or {})
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, which is read only where the format does not tell it."""
+        """Give the shape of a tensor, reading it only if the format does not tell its shape."""
         return self._shapes[name] if name in self._shapes else tuple(self[name].shape)
 
     def __getitem__(self, name: str) -> Tensor:
         reader = self._readers[name]
         try:
             return reader()
-        except (
-            Exception
-        ) as error:  # each library and each kind of damage has an exception class of its own
+        except Exception as error:  # each library and kind of damage has a class of its own
             raise CheckpointError(
                 f"{self._source}: {name}: {first_line(error)}; accepted: a whole file"
             ) from error
@@ -48,15 +48,15 @@ class LazyTensors(Mapping[str, Tensor]):
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """The shape of a tensor of a file, without reading it where its format allows."""
+    """Give the shape of a file's tensor, without reading it if the format allows."""
     return tensors.shape(name) if isinstance(tensors, LazyTensors) else tuple(tensors[name].shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a weights file holds: ``tensors`` by its own names, and the texts beside them, by
-    name.
-    """
+    """What a weights file holds."""
 
+    # By the file's own names.
     tensors: Mapping[str, Tensor]
+    # The texts in the file, by name.
     metadata: Mapping[str, str] = field(default_factory=dict)

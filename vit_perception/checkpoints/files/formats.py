@@ -1,4 +1,4 @@
-"""Weights files of every format as tensors by name. Reading one never runs its code, and never
+"""Weights files of every format as tensors by name. LoadPlan one never runs its code, and never
 takes more memory than the file's own length warrants.
 
 =================  ============================================================

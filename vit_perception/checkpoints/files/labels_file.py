@@ -1,19 +1,21 @@
-"""Class names for checkpoints that hold none: a text file beside the weights, one name a line."""
+"""Class names for checkpoints that hold none: a text file next to the weights, one name a line."""
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.files.opened import Found, is_there
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles, is_there
 from vit_perception.files.regular_files import IrregularFile, read_text_bounded
 
 LABELS_FILE = "labels.txt"
 
 
-def labels_beside(found: Found, classes: int) -> tuple[str, ...]:
-    """The names in ``<weights file>.labels.txt`` or ``labels.txt``; ``class 0`` and on where there
-    is neither.
+def labels_for(files: CheckpointFiles, classes: int) -> tuple[str, ...]:
+    """Read ``<weights file>.labels.txt`` or ``labels.txt``; else number the classes.
 
-    Raises CheckpointError where the file does not hold ``classes`` names.
+    Raises:
+        CheckpointError: The file does not hold ``classes`` names.
     """
-    for path in (found.path.with_suffix(f".{LABELS_FILE}"), found.folder / LABELS_FILE):
+    if not classes:
+        return ()
+    for path in (files.path.with_suffix(f".{LABELS_FILE}"), files.folder / LABELS_FILE):
         if is_there(path):
             try:
                 names = read_text_bounded(path).splitlines()

@@ -48,7 +48,7 @@ _DEEPEST = 32
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """Where a storage lies in the file, in bytes."""
 
     start: int
@@ -63,7 +63,7 @@ def read_torch(path: Path) -> Contents:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             is_zip = content[:4] == b"PK\x03\x04"
             views, places = (
-                _of_archive(file, path, content) if is_zip else _of_old_file(path, content)
+                _read_archive(file, path, content) if is_zip else _read_old_file(path, content)
             )
         _check(views, places, path, len(content))
     except CheckpointError:
@@ -101,9 +101,9 @@ def unwrapped(held: Any, path: Path) -> dict[str, View]:
     return dict(held)
 
 
-def _of_archive(
+def _read_archive(
     file: Any, path: Path, content: mmap.mmap
-) -> tuple[dict[str, View], dict[str, Place]]:
+) -> tuple[dict[str, View], dict[str, ByteRange]]:
     entries = open_zip(file, path).infolist()
     pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -125,7 +125,7 @@ def _of_archive(
     views = dict(_named(held)) if is_script else unwrapped(held, path)
     keys = {view.key for view in views.values()}
     return views, {
-        key: Place(stored_at(file, entry, len(content)), entry.file_size)
+        key: ByteRange(stored_at(file, entry, len(content)), entry.file_size)
         for key, entry in storages.items()
         if key in keys
     }
@@ -140,7 +140,7 @@ def _stored(file: Any, entry: Any, content: mmap.mmap, most_bytes: int) -> bytes
     return content[start : start + entry.file_size]
 
 
-def _of_old_file(path: Path, content: mmap.mmap) -> tuple[dict[str, View], dict[str, Place]]:
+def _read_old_file(path: Path, content: mmap.mmap) -> tuple[dict[str, View], dict[str, ByteRange]]:
     start, pieces = 0, []
     for _ in range(
         5
@@ -163,7 +163,7 @@ def _of_old_file(path: Path, content: mmap.mmap) -> tuple[dict[str, View], dict[
     for key in keys:
         count = int.from_bytes(content[start : start + 8], "little", signed=True)
         length = count * pieces[3].storages[key].itemsize
-        places[key] = Place(start + 8, length)
+        places[key] = ByteRange(start + 8, length)
         start += 8 + length
         if count < 0 or start > len(content):
             raise InvalidValue(
@@ -172,7 +172,9 @@ def _of_old_file(path: Path, content: mmap.mmap) -> tuple[dict[str, View], dict[
     return unwrapped(root, path), places
 
 
-def _check(views: Mapping[str, View], places: Mapping[str, Place], path: Path, length: int) -> None:
+def _check(
+    views: Mapping[str, View], places: Mapping[str, ByteRange], path: Path, length: int
+) -> None:
     """Raise CheckpointError for tensors that are more than what the file holds for them."""
     if len(views) > MOST_TENSORS or any(len(name) > LONGEST_NAME for name in views):
         raise CheckpointError(
@@ -202,7 +204,7 @@ def _check(views: Mapping[str, View], places: Mapping[str, Place], path: Path, l
         )
 
 
-def _tensor(content: mmap.mmap, view: View, place: Place) -> Tensor:
+def _tensor(content: mmap.mmap, view: View, place: ByteRange) -> Tensor:
     count = place.length // view.dtype.itemsize
     if not view.elements:
         return torch.empty(view.size, dtype=view.dtype)

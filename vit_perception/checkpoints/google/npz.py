@@ -1,149 +1,127 @@
 """Google Research's Vision Transformer files (.npz): ViT and AugReg, pre-trained and fine-tuned.
 
 Format: https://github.com/google-research/vision_transformer, the parameters of
-vit_jax/models_vit.py by their paths. Published files have the numbers of layers that Flax gave
-before its module ``linen``; both numberings are read.
+vit_jax/models_vit.py by their paths. Published files number layers as Flax did before its module
+``linen``. Both numberings are read.
 """
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from vit_perception.checkpoints.defaults import HALF
+from vit_perception.checkpoints.defaults import stretch_half
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Converter, Family, KeyMap, Reading
-from vit_perception.checkpoints.files.labels_file import labels_beside
-from vit_perception.checkpoints.files.opened import Found
-from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.checkpoints.family import Converter, Family, KeyMap, LoadPlan
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
+from vit_perception.checkpoints.files.labels_file import labels_for
+from vit_perception.model.vit_config import ViTConfig
 
-MARKS = (
+SIGNATURE_KEYS = (
     "Transformer/encoder_norm/scale",
     "Transformer/encoder_norm/bias",
     "embedding/kernel",
     "embedding/bias",
 )
-_BLOCK, _POSITIONS = "Transformer/encoderblock_", "Transformer/posembed_input/pos_embedding"
-# The model's layer in a block: the spellings of files.
+_BLOCK = "Transformer/encoderblock_"
+_POSITIONS = "Transformer/posembed_input/pos_embedding"
+# The model's layer in a block -> its key aliases.
 _NORMS = {"norm_attention": ("LayerNorm_0",), "norm_mlp": ("LayerNorm_2", "LayerNorm_1")}
-_ATTENTIONS, _MLPS = (
-    ("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0"),
-    ("MlpBlock_3", "MlpBlock_0"),
-)
-# A ResNet stands before the patches of these.
+_ATTENTIONS = ("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0")
+_ATTENTION_LAYERS = {"query": "query", "key": "key", "value": "value", "out": "output"}
+_MLPS = ("MlpBlock_3", "MlpBlock_0")
+_MLP_LAYERS = {"Dense_0": "up", "Dense_1": "down"}
+# In these a ResNet comes before the patches.
 _HYBRID = ("conv_root/", "gn_root/", "block1/", "root/")
 
 
-def recognises(found: Found) -> bool:
-    """By the paths of its parameters; of a ResNet hybrid too, so that it can be refused by its
-    name.
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by the paths of parameters. A ResNet hybrid is recognised too, to refuse it by name."""
+    return files.has("Transformer/encoder_norm/scale", "embedding/kernel")
+
+
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model, with sizes from the shapes.
+
+    Raises:
+        CheckpointError: It is a ResNet hybrid, or a tensor is missing.
     """
-    return found.has("Transformer/encoder_norm/scale", "embedding/kernel")
-
-
-def read(found: Found) -> Reading:
-    """Sizes from the shapes. Raises CheckpointError for a ResNet hybrid."""
-    hybrid = next((name for name in found.tensors if name.startswith(_HYBRID)), None)
+    hybrid = next((name for name in files.tensors if name.startswith(_HYBRID)), None)
     if hybrid:
         raise CheckpointError(
-            f"{found.path} is a ResNet hybrid (it holds {hybrid}); accepted: models whose patches "
+            f"{files.path} is a ResNet hybrid (it holds {hybrid}); accepted: models whose patches "
             "are cut from the image, like ViT-B_16"
         )
-    config = config_of(found)
-    return Reading(
-        config,
-        key_map(config),
-        ResizeRule(config.image_size_px, "stretch", None, "bilinear_aliased"),
-        HALF,
-        HALF,
-        labels_beside(found, config.classes) if config.classes else (),
-        unused=("pre_logits/*",),  # of a file whose head was taken off
+    config = config_of(files)
+    return LoadPlan(
+        config=config,
+        key_map=key_map(config),
+        preprocessing=stretch_half(config.image_size_px),
+        labels=labels_for(files, config.classes),
+        unused=("pre_logits/*",),  # of a file whose head was removed
         converters=converters(config),
         license="apache-2.0",
     )
 
 
-def config_of(found: Found) -> ViTConfig:
-    """The model's shape. Flax's GELU is the tanh approximation, and the image is a square."""
-    patch, _, _, width = found.shape("embedding/kernel")
-    cls_token = "cls" in found.tensors
-    side = round((found.shape(_POSITIONS)[1] - int(cls_token)) ** 0.5) * patch
-    attention = next(
-        (name for name in _ATTENTIONS if f"{_BLOCK}0/{name}/query/kernel" in found.tensors),
-        _ATTENTIONS[0],
-    )
-    mlp = next(
-        (name for name in _MLPS if f"{_BLOCK}0/{name}/Dense_0/kernel" in found.tensors), _MLPS[0]
-    )
-    depth = len({name.split("/")[1] for name in found.tensors if name.startswith(_BLOCK)})
-    fields = {}
-    if "head/kernel" in found.tensors:
-        fields = {"head": "linear", "classes": found.shape("head/kernel")[1]}
-        if "pre_logits/kernel" in found.tensors:
-            fields |= {
-                "head": "linear_tanh_linear",
-                "head_hidden_width": found.shape("pre_logits/kernel")[1],
-            }
+def config_of(files: CheckpointFiles) -> ViTConfig:
+    """Read the model's shape. Flax's GELU is the tanh approximation, and the image is a square."""
+    patch, _, _, width = files.shape("embedding/kernel")
+    cls_token = "cls" in files.tensors
+    side = round((files.shape(_POSITIONS)[1] - int(cls_token)) ** 0.5) * patch
+    query = _first_held(files, [f"{_BLOCK}0/{name}/query/kernel" for name in _ATTENTIONS])
+    up = _first_held(files, [f"{_BLOCK}0/{name}/Dense_0/kernel" for name in _MLPS])
+    head = {}
+    if "head/kernel" in files.tensors:
+        head = {"head": "linear", "classes": files.shape("head/kernel")[1]}
+        if "pre_logits/kernel" in files.tensors:
+            head["head"] = "linear_tanh_linear"
+            head["head_hidden_width"] = files.shape("pre_logits/kernel")[1]
     return ViTConfig(
-        width,
-        depth,
-        found.shape(f"{_BLOCK}0/{attention}/query/kernel")[1],
-        found.shape(f"{_BLOCK}0/{mlp}/Dense_0/kernel")[1],
-        patch,
-        (side, side),
+        width=width,
+        depth=len({name.split("/")[1] for name in files.tensors if name.startswith(_BLOCK)}),
+        heads=files.shape(query)[1],
+        mlp_width=files.shape(up)[1],
+        patch_size_px=patch,
+        image_size_px=(side, side),
         activation="gelu_tanh",
         cls_token=cls_token,
         pooling="cls" if cls_token else "mean",
         position_interpolation="bilinear_corners",
-        **fields,
+        **head,
     )
+
+
+def _first_held(files: CheckpointFiles, names: list[str]) -> str:
+    return next((name for name in names if name in files.tensors), names[0])
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
-    linear = {"embedding": "patch_embedding.projection"}
-    linear |= (
-        {"pre_logits": "head.0", "head": "head.2"}
-        if config.head == "linear_tanh_linear"
-        else {"head": "head"}
-    )
+    """Map every name that a file may use to the model's name."""
+    linear = {"embedding": "patch_embedding.projection", "head": "head"}
+    if config.head == "linear_tanh_linear":
+        linear |= {"pre_logits": "head.0", "head": "head.2"}
     norm = {"Transformer/encoder_norm": "norm"}
     for index in range(config.depth):
-        theirs, ours = f"{_BLOCK}{index}", f"blocks.{index}"
-        norm |= {
-            f"{theirs}/{name}": f"{ours}.{layer}"
-            for layer, names in _NORMS.items()
-            for name in names
-        }
-        linear |= {
-            f"{theirs}/{attention}/{part}": f"{ours}.attention.{layer}"
-            for attention in _ATTENTIONS
-            for part, layer in (
-                ("query", "query"),
-                ("key", "key"),
-                ("value", "value"),
-                ("out", "output"),
-            )
-        }
-        linear |= {
-            f"{theirs}/{mlp}/Dense_{number}": f"{ours}.mlp.{layer}"
-            for mlp in _MLPS
-            for number, layer in enumerate(("up", "down"))
-        }
-    return {
-        "cls": ("cls_token",),
-        _POSITIONS: ("position_embedding",),
-        **{
-            f"{theirs}/{part}": (f"{ours}.{torch_part}",)
-            for layers, weight in ((linear, "kernel"), (norm, "scale"))
-            for theirs, ours in layers.items()
-            for part, torch_part in ((weight, "weight"), ("bias", "bias"))
-        },
-    }
+        theirs = f"{_BLOCK}{index}"
+        ours = f"blocks.{index}"
+        for layer, names in _NORMS.items():
+            norm |= {f"{theirs}/{name}": f"{ours}.{layer}" for name in names}
+        for name in _ATTENTIONS:
+            for part, layer in _ATTENTION_LAYERS.items():
+                linear[f"{theirs}/{name}/{part}"] = f"{ours}.attention.{layer}"
+        for name in _MLPS:
+            for part, layer in _MLP_LAYERS.items():
+                linear[f"{theirs}/{name}/{part}"] = f"{ours}.mlp.{layer}"
+    keys = {"cls": ("cls_token",), _POSITIONS: ("position_embedding",)}
+    for layers, weight in ((linear, "kernel"), (norm, "scale")):
+        for theirs, ours in layers.items():
+            keys[f"{theirs}/{weight}"] = (f"{ours}.weight",)
+            keys[f"{theirs}/bias"] = (f"{ours}.bias",)
+    return keys
 
 
 def converters(config: ViTConfig) -> Mapping[str, Converter]:
-    """Kernels from (inputs, outputs) to torch's (outputs, inputs), and heads side by side."""
+    """Turn kernels from (inputs, outputs) to torch's (outputs, inputs), and join the heads."""
     layouts: dict[str, Converter] = {"patch_embedding.projection.weight": convolution}
     layouts |= {f"{layer}.weight": transposed for layer in ("head", "head.0", "head.2")}
     for index in range(config.depth):
@@ -156,12 +134,12 @@ def converters(config: ViTConfig) -> Mapping[str, Converter]:
 
 
 def convolution(kernel: Tensor) -> Tensor:
-    """(rows, columns, 3, D) to (D, 3, rows, columns)."""
+    """Turn (rows, columns, 3, D) to (D, 3, rows, columns)."""
     return kernel.permute(3, 2, 0, 1)
 
 
 def transposed(kernel: Tensor) -> Tensor:
-    """(inputs, outputs) to (outputs, inputs)."""
+    """Turn (inputs, outputs) to (outputs, inputs)."""
     return kernel.permute(1, 0)
 
 
@@ -177,4 +155,4 @@ def _flat(bias: Tensor) -> Tensor:
     return bias.flatten()
 
 
-FAMILY = Family("google_npz", recognises, read, MARKS)
+FAMILY = Family("google_npz", recognises, read, SIGNATURE_KEYS)

@@ -1,20 +1,18 @@
 """Hugging Face ``clip`` checkpoints (openai/clip-vit-*, laion/CLIP-ViT-*): the image tower and its
 projection.
 
-Files of the whole model, of CLIPVisionModel (with and without projection) and of
-CLIPForImageClassification are read; the text tower is known and unused. transformers applies
-``post_layernorm`` to the CLS token alone; here, as in every other family, it is the final norm of
-all tokens. CLIPForImageClassification never applies it: its classifier sees the mean of the patch
-tokens as the last block leaves them, so such a model has no final norm.
+Files of the complete model, of CLIPVisionModel (with and without projection) and of
+CLIPForImageClassification are read. The text tower is known and unused. transformers applies
+``post_layernorm`` to the CLS token alone; here it is the final norm of all tokens, as in every
+other family. CLIPForImageClassification never applies it: its classifier sees the mean patch token
+of the last block, so such a model has no final norm.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from vit_perception.checkpoints.family import PROJECTION, KeyMap, linear_and_norm_names
-from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.family import PROJECTION, Converter, KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.huggingface.config import (
     activation_of,
     eps_of,
@@ -24,9 +22,9 @@ from vit_perception.checkpoints.huggingface.config import (
 )
 from vit_perception.checkpoints.huggingface.family import HuggingFace
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# transformers leaves out of config.json what is as in its own defaults, which are ViT-B/32's.
+# transformers leaves its own defaults out of config.json. They are ViT-B/32's.
 _DEFAULTS = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -48,16 +46,17 @@ BLOCK_LAYERS = {
     "mlp.fc1": "mlp.up",
     "mlp.fc2": "mlp.down",
 }
-# The other tower, what compares both, and tables of indices that older files hold.
+# The text tower, what compares both towers, and tables of indices in older files.
 TEXT = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "embeddings.position_ids")
-
 _OF_TEXTS = ("text_model.", "text_projection.", "logit_scale")
 _PROJECTED = ("CLIPModel", "CLIPVisionModelWithProjection")
 
 
 def vision_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The image tower's part of config.json, filled up by ``defaults``. Raises ValueError for other
-    than 3 channels.
+    """Read the image tower's part of config.json; missing fields are ``defaults``.
+
+    Raises:
+        ValueError: The tower has other than 3 channels, or computes something else.
     """
     vision = {**defaults, **fields.get("vision_config", fields)}
     refuse_other_functions(vision)
@@ -66,8 +65,8 @@ def vision_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
     return vision
 
 
-def tower_shape(vision: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields that CLIP and SigLIP share, from the image tower's part of config.json."""
+def tower_fields(vision: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the fields of ViTConfig that CLIP and SigLIP share from :func:`vision_fields`."""
     return {
         "width": vision["hidden_size"],
         "depth": vision["num_hidden_layers"],
@@ -79,18 +78,18 @@ def tower_shape(vision: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields from config.json's, of the whole model or of the image tower alone."""
+def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ViTConfig's fields from config.json, of the complete model or of its image tower."""
     vision = vision_fields(fields, _DEFAULTS)
     return {
-        **tower_shape(vision),
+        **tower_fields(vision),
         "image_size_px": size_px(vision, "image_size"),
         "norm_before_blocks": True,
     }
 
 
 def tower_names(config: ViTConfig) -> dict[str, tuple[str, ...]]:
-    """The layers that CLIP's and SigLIP's towers share: file's layer -> the model's."""
+    """Map the layers that CLIP's and SigLIP's towers share to the model's."""
     layers = {
         f"encoder.layers.{index}.{theirs}": (f"blocks.{index}.{ours}",)
         for index in range(config.depth)
@@ -104,8 +103,8 @@ def tower_names(config: ViTConfig) -> dict[str, tuple[str, ...]]:
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
-    # "layrnorm" is how the files spell it.
+    """Map every name that a file may use to the model's name."""
+    # Files write "layrnorm".
     layers = {**tower_names(config), "pre_layrnorm": ("norm_before",)}
     if config.final_norm:
         layers["post_layernorm"] = ("norm",)
@@ -117,18 +116,18 @@ def key_map(config: ViTConfig) -> KeyMap:
     }
 
 
-def converters(config: ViTConfig) -> Mapping[str, Callable[[Tensor], Tensor]]:
-    """The CLS token (D,) and the positions (1 + P, D) as the model holds them."""
+def converters(config: ViTConfig) -> Mapping[str, Converter]:
+    """Give the CLS token (D,) and the positions (1 + P, D) the model's shapes."""
     return {
         "cls_token": lambda tensor: tensor.reshape(1, 1, -1),
         "position_embedding": lambda tensor: tensor[None],
     }
 
 
-def is_projected(found: Found) -> bool:
-    """Whether the file must hold a projection: it is of the whole model, or of a tower with one."""
-    named = found.config.get("architectures") if found.config else None
-    return any(name.startswith(_OF_TEXTS) for name in found.tensors) or (
+def requires_projection(files: CheckpointFiles) -> bool:
+    """Tell whether the file is of the complete model, or of a tower with a projection."""
+    named = files.config.get("architectures") if files.config else None
+    return any(name.startswith(_OF_TEXTS) for name in files.tensors) or (
         isinstance(named, list) and any(name in named for name in _PROJECTED)
     )
 
@@ -137,7 +136,7 @@ FAMILY = HuggingFace(
     model_type="clip",
     other_types=("clip_vision_model",),
     prefixes=("vision_model.",),
-    marks=(
+    signature_keys=(
         "embeddings.class_embedding",
         "embeddings.patch_embedding.weight",
         "embeddings.position_embedding.weight",
@@ -146,7 +145,7 @@ FAMILY = HuggingFace(
         "encoder.layers.0.self_attn.q_proj.weight",
         "post_layernorm.weight",
     ),
-    shape_of=shape_of,
+    config_fields=config_fields,
     key_map=key_map,
     unused=(*TEXT, "post_layernorm.weight", "post_layernorm.bias"),
     head_pooling="mean",
@@ -154,5 +153,5 @@ FAMILY = HuggingFace(
     interpolation="bicubic",
     converters=converters,
     zeros=lambda config: {"patch_embedding.projection.bias": (config.width,)},
-    projected=is_projected,
+    requires_projection=requires_projection,
 ).family()

@@ -1,4 +1,4 @@
-"""What the Hugging Face families share: reading config.json, field by field, and the licence.
+"""What the Hugging Face families share: the fields of config.json, and the licence.
 
 Format: https://huggingface.co/docs/transformers/main_classes/configuration. A file may hold
 anything under a name: each field is read by its type and in bounds.
@@ -18,14 +18,23 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
 }
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-# Far above ImageNet-21k; a config.json may claim any number, and each class gets a name.
+# Far above ImageNet-21k. A config.json may claim any number, and each class gets a name.
 _MOST_CLASSES = 1_000_000
-# The front matter stands first.
-_MOST_README_BYTES, _LONGEST_LICENSE = 1 << 16, 100
+# The front matter comes first.
+_MOST_README_BYTES = 1 << 16
+_LONGEST_LICENSE = 100
+# They make another function of the same tensors.
+_OTHER_FUNCTIONS = (
+    "quantization_config",
+    "rope_scaling",
+    "rope_parameters",
+    "head_mask",
+    "pruned_heads",
+)
 
 
 def activation_of(fields: Mapping[str, Any]) -> str:
-    """The model's name of config.json's ``hidden_act``."""
+    """Read ``hidden_act``, and give the model's name of it."""
     given = fields.get("hidden_act", "gelu")
     if not isinstance(given, str) or given not in _ACTIVATIONS:
         raise InvalidValue(f"hidden_act is {given!r:.80}; accepted: {', '.join(_ACTIVATIONS)}")
@@ -35,61 +44,66 @@ def activation_of(fields: Mapping[str, Any]) -> str:
 def number_of(
     fields: Mapping[str, Any], name: str, default: float, low: float, high: float
 ) -> float:
-    """A field of config.json that is a number from ``low`` to ``high``. Raises ValueError naming
-    it.
+    """Read a number from ``low`` to ``high``.
+
+    Raises:
+        ValueError: The field is something else.
     """
     given = fields.get(name, default)
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not low <= given <= high:
+    if not _is_number(given) or not low <= given <= high:
         raise InvalidValue(f"{name} is {given!r:.80}; accepted: a number from {low} to {high}")
     return given
 
 
 def numbers_of(fields: Mapping[str, Any], name: str, count: int) -> tuple[float, ...]:
-    """A field that is a list of ``count`` finite numbers. Raises ValueError, KeyError where there
-    is none.
+    """Read a list of ``count`` finite numbers.
+
+    Raises:
+        ValueError: The field is something else.
+        KeyError: There is no such field.
     """
     given = fields[name]
     if (
         not isinstance(given, (list, tuple))
         or len(given) != count
-        or not all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
-            for value in given
-        )
+        or not all(_is_number(value) and abs(value) < 1e30 for value in given)
     ):
         raise InvalidValue(f"{name} is {given!r:.80}; accepted: {count} numbers")
     return tuple(map(float, given))
 
 
 def refuse_other_functions(fields: Mapping[str, Any]) -> None:
-    """Raise ValueError for what makes another function of the same tensors, and is not known
-    here.
+    """Refuse what makes an unknown function of the same tensors.
+
+    Raises:
+        ValueError: Such a field is set.
     """
-    for name in (
-        "quantization_config",
-        "rope_scaling",
-        "rope_parameters",
-        "head_mask",
-        "pruned_heads",
-    ):
+    for name in _OTHER_FUNCTIONS:
         if fields.get(name):
             raise InvalidValue(
                 f"{name} is {fields[name]!r:.80}, which changes what the weights compute; "
-                "accepted: a "
-                "model without"
+                "accepted: a model without"
             )
 
 
 def eps_of(fields: Mapping[str, Any], default: float) -> float:
-    """config.json's ``layer_norm_eps``. Raises ValueError naming it."""
+    """Read ``layer_norm_eps``.
+
+    Raises:
+        ValueError: It is no number between 0 and 1.
+    """
     given = fields.get("layer_norm_eps", default)
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < 1:
+    if not _is_number(given) or not 0 < given < 1:
         raise InvalidValue(f"layer_norm_eps is {given!r:.80}; accepted: a number between 0 and 1")
     return given
 
 
 def flag_of(fields: Mapping[str, Any], name: str, default: bool) -> bool:
-    """A field of config.json that is true or false. Raises ValueError naming it."""
+    """Read a field that is true or false.
+
+    Raises:
+        ValueError: It is something else.
+    """
     given = fields.get(name, default)
     if not isinstance(given, bool):
         raise InvalidValue(f"{name} is {given!r:.80}; accepted: true or false")
@@ -97,12 +111,14 @@ def flag_of(fields: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def scores_of(fields: Mapping[str, Any], default: str) -> str:
-    """What makes scores of logits: by config.json's ``problem_type``, then its
-    ``function_to_apply``, else ``default``.
+    """Tell what makes scores of logits: ``problem_type``, then ``function_to_apply``, then
+    ``default``.
 
-    Raises ValueError for heads of regression: what they give is no score.
+    Raises:
+        ValueError: A field is wrong, or the head is one of regression, which gives no scores.
     """
-    problem, function = fields.get("problem_type"), fields.get("function_to_apply")
+    problem = fields.get("problem_type")
+    function = fields.get("function_to_apply")
     if problem is not None and problem not in _PROBLEM_TYPES:
         raise InvalidValue(
             f"problem_type is {problem!r:.80}; accepted: none, {', '.join(_PROBLEM_TYPES[1:])}"
@@ -122,8 +138,10 @@ def scores_of(fields: Mapping[str, Any], default: str) -> str:
 
 
 def size_px(fields: Mapping[str, Any], name: str) -> tuple[int, int]:
-    """(height, width) of a field that holds one integer for a square, two, or a height and a width
-    by name.
+    """Read (height, width): one integer for a square, two integers, or height and width by name.
+
+    Raises:
+        ValueError: The field is something else.
     """
     given = fields[name]
     if isinstance(given, Mapping) and set(given) == {"height", "width"}:
@@ -137,7 +155,11 @@ def size_px(fields: Mapping[str, Any], name: str) -> tuple[int, int]:
 
 
 def side_px(fields: Mapping[str, Any], name: str) -> int:
-    """The side of a field that holds a square size."""
+    """Read the side of a square size.
+
+    Raises:
+        ValueError: The field is something else.
+    """
     height, width = size_px(fields, name)
     if height != width:
         raise InvalidValue(f"{name} is {fields[name]!r:.80}; accepted: a square")
@@ -145,8 +167,10 @@ def side_px(fields: Mapping[str, Any], name: str) -> int:
 
 
 def labels_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names of config.json, in order of their index; transformers' own defaults where it
-    has none.
+    """Read the class names in the order of their index; without any, take transformers' defaults.
+
+    Raises:
+        ValueError: The fields are something else.
     """
     names = fields.get("id2label")
     if names is None:
@@ -160,15 +184,14 @@ def labels_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if sorted(labels) != list(range(len(labels))):
         raise InvalidValue(
             f"id2label has the indices {str(sorted(labels))[:80]}; accepted: 0 to "
-            f"{len(labels) - 1}, "
-            "each once"
+            f"{len(labels) - 1}, each once"
         )
     return tuple(labels[index] for index in range(len(labels)))
 
 
 def license_of(folder: Path) -> str:
-    """The ``license`` in the front matter of the folder's README.md (a hub model card); '' where
-    there is none.
+    """Read ``license`` in the front matter of the folder's README.md (a hub model card), else
+    "".
     """
     try:
         with open_regular(folder / "README.md") as file:
@@ -183,3 +206,7 @@ def license_of(folder: Path) -> str:
         if line.startswith("license:"):
             return line.split(":", 1)[1].strip().strip("'\"")[:_LONGEST_LICENSE]
     return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,7 +1,6 @@
 """Hugging Face ``dinov2`` checkpoints (facebook/dinov2-*): config.json and names of tensors.
 
-Both the names of transformers 4, which files on the hub have, and those of version 5's modules are
-read.
+Key aliases: the names of transformers 4, used by files on the hub, and of version 5's modules.
 """
 
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from vit_perception.checkpoints.huggingface.config import (
 )
 from vit_perception.checkpoints.huggingface.family import HuggingFace
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# The file's layer in a block: the model's. ``weights_in`` is gate and up, stacked.
+# The file's layer in a block -> the model's. ``weights_in`` is gate and up, stacked.
 _BLOCK_LAYERS = {
     "norm1": ("norm_attention",),
     "attention.attention.query": ("attention.query",),
@@ -43,15 +42,16 @@ _SWIGLU_LAYERS = {
 }
 
 
-def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields from config.json's."""
-    width, swiglu = fields["hidden_size"], flag_of(fields, "use_swiglu_ffn", False)
+def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ViTConfig's fields from config.json."""
+    width = fields["hidden_size"]
+    swiglu = flag_of(fields, "use_swiglu_ffn", False)
     if type(width) is not int:
         raise InvalidValue(f"hidden_size is {width!r:.80}; accepted: an integer")
     mlp_width = int(width * number_of(fields, "mlp_ratio", 4, 0, 64))
     if swiglu:
-        # Two thirds, so that the three matrices weigh as much as the MLP's two; rounded up to a
-        # multiple of 8.
+        # Two thirds: three matrices are then as large as the MLP's two. Rounded up to a multiple
+        # of 8.
         mlp_width = (int(mlp_width * 2 / 3) + 7) // 8 * 8
     return {
         "width": width,
@@ -68,7 +68,7 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
+    """Map every name that a file may use to the model's name."""
     layers = {
         "embeddings.patch_embeddings.projection": ("patch_embedding.projection",),
         "layernorm": ("norm",),
@@ -78,24 +78,18 @@ def key_map(config: ViTConfig) -> KeyMap:
         "embeddings.cls_token": ("cls_token",),
         "embeddings.position_embeddings": ("position_embedding",),
     }
-    block_layers = {
-        **_BLOCK_LAYERS,
-        **(_SWIGLU_LAYERS if config.activation == "swiglu" else _MLP_LAYERS),
-    }
+    mlp_layers = _SWIGLU_LAYERS if config.activation == "swiglu" else _MLP_LAYERS
     for index in range(config.depth):
-        theirs, ours = f"encoder.layer.{index}", f"blocks.{index}"
-        layers.update(
-            {
-                f"{theirs}.{layer}": tuple(f"{ours}.{t}" for t in targets)
-                for layer, targets in block_layers.items()
-            }
-        )
+        theirs = f"encoder.layer.{index}"
+        ours = f"blocks.{index}"
+        for layer, targets in (_BLOCK_LAYERS | mlp_layers).items():
+            layers[f"{theirs}.{layer}"] = tuple(f"{ours}.{target}" for target in targets)
         names[f"{theirs}.layer_scale1.lambda1"] = (f"{ours}.scale_attention.factor",)
         names[f"{theirs}.layer_scale2.lambda1"] = (f"{ours}.scale_mlp.factor",)
     return {**names, **linear_and_norm_names(layers)}
 
 
-MARKS = (
+SIGNATURE_KEYS = (
     "embeddings.cls_token",
     "embeddings.position_embeddings",
     "embeddings.patch_embeddings.projection.weight",
@@ -108,8 +102,8 @@ MARKS = (
 FAMILY = HuggingFace(
     model_type="dinov2",
     prefixes=("dinov2.",),
-    marks=MARKS,
-    shape_of=shape_of,
+    signature_keys=SIGNATURE_KEYS,
+    config_fields=config_fields,
     key_map=key_map,
     # For pre-training only.
     unused=("embeddings.mask_token",),

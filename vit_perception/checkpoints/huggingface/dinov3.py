@@ -1,8 +1,6 @@
-"""Hugging Face ``dinov3_vit`` checkpoints (facebook/dinov3-vit*): rotary positions, registers, no
-bias of the key.
+"""Hugging Face ``dinov3_vit`` checkpoints (facebook/dinov3-vit*): rotary positions and registers.
 
 Blocks are ``layer.N`` in files and ``model.layer.N`` in the modules of transformers 5.
-Convolutional DINOv3 models (``dinov3_convnext``) are no Vision Transformers.
 """
 
 from collections.abc import Mapping
@@ -12,11 +10,11 @@ from typing import Any
 from vit_perception.checkpoints.family import (
     Family,
     KeyMap,
-    Reading,
+    LoadPlan,
     linear_and_norm_names,
     zero_biases,
 )
-from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.huggingface.config import (
     activation_of,
     eps_of,
@@ -27,7 +25,7 @@ from vit_perception.checkpoints.huggingface.config import (
 )
 from vit_perception.checkpoints.huggingface.family import HuggingFace
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
 _BLOCK_LAYERS = {
     "norm1": "norm_attention",
@@ -42,23 +40,21 @@ _BLOCK_LAYERS = {
 }
 
 
-def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields from config.json's. Raises ValueError for biases that no published model
-    has.
+def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ViTConfig's fields from config.json.
+
+    Raises:
+        ValueError: A field is wrong, or the biases are those of no published model.
     """
     gated = flag_of(fields, "use_gated_mlp", False)
     if gated and fields.get("hidden_act") != "silu":
         raise InvalidValue(
             f"hidden_act is {fields.get('hidden_act')!r} with use_gated_mlp; accepted: silu"
         )
-    biases = {
-        name: flag_of(fields, name, True)
-        for name in ("query_bias", "value_bias", "proj_bias", "mlp_bias")
-    }
-    if (
-        not (biases["proj_bias"] and biases["mlp_bias"])
-        or biases["query_bias"] != biases["value_bias"]
-    ):
+    names = ("query_bias", "value_bias", "proj_bias", "mlp_bias")
+    biases = {name: flag_of(fields, name, True) for name in names}
+    query, value, *others = biases.values()
+    if query != value or not all(others):
         raise InvalidValue(
             f"the biases are {biases}; accepted: proj_bias and mlp_bias true, query_bias as "
             "value_bias"
@@ -71,7 +67,7 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
         "patch_size_px": side_px(fields, "patch_size"),
         "image_size_px": size_px(fields, "image_size"),
         "activation": "swiglu" if gated else activation_of(fields),
-        "qkv_bias": biases["query_bias"],
+        "qkv_bias": query,
         "norm_eps": eps_of(fields, 1e-5),
         "layer_scale": True,
         "register_tokens": fields.get("num_register_tokens", 0),
@@ -81,23 +77,23 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
+    """Map every name that a file may use to the model's name."""
     layers = {"embeddings.patch_embeddings": ("patch_embedding.projection",), "norm": ("norm",)}
     names = {
         "embeddings.cls_token": ("cls_token",),
         "embeddings.register_tokens": ("register_tokens",),
     }
     for index in range(config.depth):
-        theirs, ours = f"layer.{index}", f"blocks.{index}"
-        layers.update(
-            {f"{theirs}.{layer}": (f"{ours}.{target}",) for layer, target in _BLOCK_LAYERS.items()}
-        )
+        theirs = f"layer.{index}"
+        ours = f"blocks.{index}"
+        for layer, target in _BLOCK_LAYERS.items():
+            layers[f"{theirs}.{layer}"] = (f"{ours}.{target}",)
         names[f"{theirs}.layer_scale1.lambda1"] = (f"{ours}.scale_attention.factor",)
         names[f"{theirs}.layer_scale2.lambda1"] = (f"{ours}.scale_mlp.factor",)
     return {**names, **linear_and_norm_names(layers)}
 
 
-MARKS = (
+SIGNATURE_KEYS = (
     "embeddings.cls_token",
     "embeddings.patch_embeddings.weight",
     "layer.0.norm1.weight",
@@ -110,24 +106,31 @@ MARKS = (
 _BASE = HuggingFace(
     model_type="dinov3_vit",
     prefixes=("model.",),
-    marks=MARKS,
-    shape_of=shape_of,
+    signature_keys=SIGNATURE_KEYS,
+    config_fields=config_fields,
     key_map=key_map,
-    # For pre-training only; and a table that is computed from rope_theta.
+    # For pre-training; and a table that is computed from rope_theta.
     unused=("embeddings.mask_token", "rope_embeddings.inv_freq"),
     interpolation="bilinear",
 )
 
 
-def read(found: Found) -> Reading:
-    """The model; the bias of the key, which it has not, is zero. Raises CheckpointError."""
-    reading = _BASE.read(found)
-    lacks_key_bias = reading.config.qkv_bias and not flag_of(found.config, "key_bias", False)
-    return (
-        replace(reading, zeros=zero_biases(reading.config, "attention.key"))
-        if lacks_key_bias
-        else reading
-    )
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model. Its keys have no bias, or config.json says so.
+
+    Raises:
+        CheckpointError: As of :class:`HuggingFace`.
+    """
+    plan = _BASE.read(files)
+    if not plan.config.qkv_bias or flag_of(files.config, "key_bias", False):
+        return plan
+    return replace(plan, zeros=zero_biases(plan.config, "attention.key"))
 
 
-FAMILY = Family("dinov3_vit", _BASE.recognises, read, MARKS, "dinov3_vit")
+FAMILY = Family(
+    name="dinov3_vit",
+    recognises=_BASE.recognises,
+    read=read,
+    signature_keys=SIGNATURE_KEYS,
+    model_type="dinov3_vit",
+)

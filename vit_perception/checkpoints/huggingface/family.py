@@ -1,14 +1,12 @@
-"""A family of Hugging Face transformers: recognised by ``model_type``, read by config.json and its
-fellows.
-"""
+"""A family of Hugging Face transformers: recognised by ``model_type``, read by its JSON files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Converter, Family, KeyMap, Reading
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found
+from vit_perception.checkpoints.family import Converter, Family, KeyMap, LoadPlan
+from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles
 from vit_perception.checkpoints.huggingface.config import (
     labels_of,
     license_of,
@@ -17,112 +15,113 @@ from vit_perception.checkpoints.huggingface.config import (
 )
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HuggingFace:
-    """What differs between the families of transformers.
-
-    ``prefixes`` stand before the backbone's names in files with a head on top; ``shape_of`` reads
-    ViTConfig's fields from config.json, but for pooling and head; ``key_map`` has every spelling
-    that files use; ``unused`` are names or patterns of tensors that no output needs;
-    ``head_pooling`` is what the classifier sees, ``head`` its kind and ``head_weights`` the name by
-    which the file tells that it has one; ``interpolation`` is the resize where the preprocessing
-    does not name one. ``converters`` and ``zeros`` are those of a Reading, from the config.
-    ``other_types`` are further values of ``model_type``; ``with_head`` fields of ViTConfig that
-    differ with a head. ``projected`` says whether a file must hold a projection.
-    """
+    """What differs between the families of transformers."""
 
     model_type: str
+    # Further values of ``model_type``.
+    other_types: tuple[str, ...] = ()
+    # Before the backbone's names in files with a head on top.
     prefixes: tuple[str, ...]
-    shape_of: Callable[[Mapping[str, Any]], dict[str, Any]]
+    # Reads ViTConfig's fields from config.json, without pooling and head.
+    config_fields: Callable[[Mapping[str, Any]], dict[str, Any]]
+    # Every key alias that files use.
     key_map: Callable[[ViTConfig], KeyMap]
-    marks: tuple[str, ...]
+    signature_keys: tuple[str, ...]
+    # Names or patterns of tensors that no output needs.
     unused: tuple[str, ...] = ()
+    # What the classifier sees, and its kind.
     head_pooling: str = "cls"
     head: str = "linear"
+    # A file with this name has a classifier.
     head_weights: str = "classifier.weight"
+    # Fields of ViTConfig that differ with a classifier.
+    with_head: Mapping[str, Any] = field(default_factory=dict)
+    # Of the resize, if the preprocessing does not name one.
     interpolation: str = "bicubic"
     scores: str = "softmax"
+    # Of the LoadPlan.
     converters: Callable[[ViTConfig], Mapping[str, Converter]] = field(default=lambda config: {})
     zeros: Callable[[ViTConfig], Mapping[str, tuple[int, ...]]] = field(default=lambda config: {})
-    other_types: tuple[str, ...] = ()
-    with_head: Mapping[str, Any] = field(default_factory=dict)
-    projected: Callable[[Found], bool] = field(default=lambda found: False)
+    requires_projection: Callable[[CheckpointFiles], bool] = field(default=lambda files: False)
 
     def family(self) -> Family:
-        """The entry of the table of families, named by the ``model_type``."""
-        return Family(self.model_type, self.recognises, self.read, self.marks, self.model_type)
+        """Make the entry of the table of families, named by the ``model_type``."""
+        return Family(
+            name=self.model_type,
+            recognises=self.recognises,
+            read=self.read,
+            signature_keys=self.signature_keys,
+            model_type=self.model_type,
+        )
 
-    def recognises(self, found: Found) -> bool:
-        """By ``model_type``; without a config.json by the names, so that the missing file is what
-        the error is of.
+    def recognises(self, files: CheckpointFiles) -> bool:
+        """Tell by ``model_type``.
+
+        Without a config.json the names decide, so that the error is about the missing file.
         """
-        if found.config is not None:
-            return found.config.get("model_type") in (self.model_type, *self.other_types)
+        if files.config is not None:
+            return files.config.get("model_type") in (self.model_type, *self.other_types)
         return any(
-            found.has(*(f"{prefix}{mark}" for mark in self.marks))
+            files.has(*(f"{prefix}{key}" for key in self.signature_keys))
             for prefix in ("", *self.prefixes)
         )
 
-    def read(self, found: Found) -> Reading:
-        """Model, names, preprocessing, labels and licence. Raises CheckpointError naming the file
-        and the field.
+    def read(self, files: CheckpointFiles) -> LoadPlan:
+        """Plan the model, its preprocessing, labels and licence.
+
+        Raises:
+            CheckpointError: A file is missing, or a field is wrong.
         """
-        if found.config is None:
+        if files.config is None:
             raise CheckpointError(
-                f"{found.folder}: no file {CONFIG_FILE}; accepted: one with the model's sizes"
+                f"{files.folder}: no file {CONFIG_FILE}; accepted: one with the model's sizes"
             )
-        config, labels, scores = self._config_labels_and_scores(found)
-        rule, mean, std = preprocessing_of(found.folder, self.interpolation)
-        return Reading(
-            config,
-            self.key_map(config),
-            rule,
-            mean,
-            std,
-            labels,
-            scores,
-            self.prefixes,
-            self.unused,
-            self.converters(config),
-            self.zeros(config),
-            license_of(found.folder),
-            projected=self.projected(found),
+        config, labels, scores = self._classifier_config(files, files.config)
+        return LoadPlan(
+            config=config,
+            key_map=self.key_map(config),
+            preprocessing=preprocessing_of(files.folder, self.interpolation),
+            labels=labels,
+            scores=scores,
+            prefixes=self.prefixes,
+            unused=self.unused,
+            converters=self.converters(config),
+            zeros=self.zeros(config),
+            license=license_of(files.folder),
+            requires_projection=self.requires_projection(files),
         )
 
-    def _config_labels_and_scores(self, found: Found) -> tuple[ViTConfig, tuple[str, ...], str]:
-        """The model's config, its labels and what makes scores of logits.
-
-        It has a classifier where config.json names one or the file holds one.
-        """
-        fields, path = found.config, found.folder / CONFIG_FILE
-        has_head = self.head_weights in found.tensors or any(
+    def _classifier_config(self, files: CheckpointFiles, fields: Mapping[str, Any]) -> "_Sizes":
+        path = files.folder / CONFIG_FILE
+        # config.json names a classifier, or the file holds one.
+        has_head = self.head_weights in files.tensors or any(
             name.endswith("ForImageClassification") for name in fields.get("architectures") or ()
         )
         try:
             if fields.get("num_channels", 3) != 3:
                 raise InvalidValue(f"num_channels is {fields['num_channels']}; accepted: 3")
             refuse_other_functions(fields)
-            config = ViTConfig(**self.shape_of(fields))
+            config = ViTConfig(**self.config_fields(fields))
             if not has_head:
-                return config, (), self.scores
-            labels, scores = labels_of(fields), scores_of(fields, self.scores)
-            return (
-                replace(
-                    config,
-                    pooling=self.head_pooling,
-                    head=self.head,
-                    classes=len(labels),
-                    **self.with_head,
-                ),
-                labels,
-                scores,
-            )
+                return _Sizes(config, (), self.scores)
+            labels = labels_of(fields)
+            head = {"pooling": self.head_pooling, "head": self.head, "classes": len(labels)}
+            config = replace(config, **head, **self.with_head)
+            return _Sizes(config, labels, scores_of(fields, self.scores))
         except KeyError as error:
             raise CheckpointError(
                 f"{path} has no {error.args[0]!r}; accepted: all sizes of a {self.model_type} model"
             ) from error
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(f"{path}: {error}") from error
+
+
+class _Sizes(NamedTuple):
+    config: ViTConfig
+    labels: tuple[str, ...]
+    scores: str

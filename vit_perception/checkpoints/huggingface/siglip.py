@@ -1,33 +1,36 @@
 """Hugging Face ``siglip`` checkpoints: SigLIP and the SigLIP 2 models of one size
 (google/siglip2-base-patch16-224).
 
-Files of the whole model, of SiglipVisionModel and of SiglipForImageClassification are read; the
-text tower is known and unused. The image embedding is what the attention pooling gives, so no
-projection is needed. A classifier sees the mean patch token instead. SigLIP 2's NaFlex models have
-a ``model_type`` of their own.
+Files of the complete model, of SiglipVisionModel and of SiglipForImageClassification are read. The
+text tower is known and unused. The image embedding is the attention pooling's output, so there is
+no projection. A classifier sees the mean patch token instead. SigLIP 2's NaFlex models have a
+``model_type`` of their own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from vit_perception.checkpoints.family import Family, KeyMap, Reading, linear_and_norm_names
-from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.family import (
+    Converter,
+    Family,
+    KeyMap,
+    LoadPlan,
+    linear_and_norm_names,
+)
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.huggingface.clip import (
     TEXT,
+    tower_fields,
     tower_names,
-    tower_shape,
     vision_fields,
 )
 from vit_perception.checkpoints.huggingface.config import flag_of, size_px
 from vit_perception.checkpoints.huggingface.family import HuggingFace
 from vit_perception.image.patch_geometry import ResizeRule
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# transformers leaves out of config.json what is as in its own defaults, which are those of base,
-# patch 16, 224 px.
+# transformers leaves its own defaults out of config.json. They are those of base, patch 16, 224 px.
 DEFAULTS = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -41,52 +44,49 @@ DEFAULTS = {
 }
 
 
-def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields from config.json's, of the whole model or of the image tower alone."""
+_POOLING_LAYERS = {
+    "head.attention.out_proj": ("attention_pooling.attention.output",),
+    "head.layernorm": ("attention_pooling.norm",),
+    "head.mlp.fc1": ("attention_pooling.mlp.up",),
+    "head.mlp.fc2": ("attention_pooling.mlp.down",),
+}
+
+
+def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ViTConfig's fields from config.json, of the complete model or of its image tower."""
     vision = vision_fields(fields, DEFAULTS)
-    shape = tower_shape(vision)
-    # Patches are 14 px in pictures of 384: what is left over at the right and the bottom, no patch
-    # sees.
-    image_size_px = tuple(
-        side // shape["patch_size_px"] * shape["patch_size_px"]
-        for side in size_px(vision, "image_size")
-    )
+    tower = tower_fields(vision)
+    patch = tower["patch_size_px"]
+    # Patches of 14 px leave a rest of images of 384 px, at the right and the bottom.
+    sides = size_px(vision, "image_size")
     return {
-        **shape,
-        "image_size_px": image_size_px,
+        **tower,
+        "image_size_px": tuple(side // patch * patch for side in sides),
         "cls_token": False,
         "pooling": "map" if flag_of(vision, "vision_use_head", True) else "mean",
     }
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
+    """Map every name that a file may use to the model's name."""
     layers = {**tower_names(config), "post_layernorm": ("norm",)}
     names = {"embeddings.position_embedding.weight": ("position_embedding",)}
     if config.pooling == "map":
-        ours = "attention_pooling"
-        layers.update(
-            {
-                "head.attention.out_proj": (f"{ours}.attention.output",),
-                "head.layernorm": (f"{ours}.norm",),
-                "head.mlp.fc1": (f"{ours}.mlp.up",),
-                "head.mlp.fc2": (f"{ours}.mlp.down",),
-            }
-        )
-        names["head.probe"] = (f"{ours}.probe",)
+        layers |= _POOLING_LAYERS
+        names["head.probe"] = ("attention_pooling.probe",)
         for part in ("weight", "bias"):
             names[f"head.attention.in_proj_{part}"] = tuple(
-                f"{ours}.attention.{layer}.{part}" for layer in ("query", "key", "value")
+                f"attention_pooling.attention.{layer}.{part}" for layer in ("query", "key", "value")
             )
     return {**names, **linear_and_norm_names(layers)}
 
 
-def converters(config: ViTConfig) -> Mapping[str, Callable[[Tensor], Tensor]]:
-    """The positions (P, D) as the model holds them."""
+def converters(config: ViTConfig) -> Mapping[str, Converter]:
+    """Give the positions (P, D) the model's shape."""
     return {"position_embedding": lambda tensor: tensor[None]}
 
 
-MARKS = (
+SIGNATURE_KEYS = (
     "embeddings.patch_embedding.weight",
     "embeddings.patch_embedding.bias",
     "embeddings.position_embedding.weight",
@@ -100,8 +100,8 @@ BASE = HuggingFace(
     model_type="siglip",
     other_types=("siglip_vision_model",),
     prefixes=("vision_model.",),
-    marks=MARKS,
-    shape_of=shape_of,
+    signature_keys=SIGNATURE_KEYS,
+    config_fields=config_fields,
     key_map=key_map,
     unused=(*TEXT, "head.*"),
     head_pooling="mean",
@@ -110,18 +110,31 @@ BASE = HuggingFace(
 )
 
 
-def read(found: Found) -> Reading:
-    """The model; pictures whose size is no multiple of the patch are cut to what patches see.
-    CheckpointError.
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model. Images whose sides are no multiple of the patch are cut to what patches see.
+
+    Raises:
+        CheckpointError: As of :class:`HuggingFace`.
     """
-    reading = BASE.read(found)
-    rule, patch = reading.rule, reading.config.patch_size_px
-    side, seen = rule.network_size_px[0], rule.network_size_px[0] // patch * patch
+    plan = BASE.read(files)
+    rule = plan.preprocessing.rule
+    side = rule.network_size_px[0]
+    seen = side // plan.config.patch_size_px * plan.config.patch_size_px
     if rule.fit != "stretch" or rule.network_size_px != (side, side) or seen == side:
-        return reading
-    return replace(
-        reading, rule=ResizeRule((seen, seen), "stretch_corner", side, rule.interpolation)
+        return plan
+    cut = ResizeRule(
+        network_size_px=(seen, seen),
+        fit="stretch_corner",
+        resize_shortest_edge_px=side,
+        interpolation=rule.interpolation,
     )
+    return replace(plan, preprocessing=plan.preprocessing._replace(rule=cut))
 
 
-FAMILY = Family("siglip", BASE.recognises, read, MARKS, "siglip")
+FAMILY = Family(
+    name="siglip",
+    recognises=BASE.recognises,
+    read=read,
+    signature_keys=SIGNATURE_KEYS,
+    model_type="siglip",
+)

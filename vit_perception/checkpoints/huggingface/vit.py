@@ -1,7 +1,7 @@
 """Hugging Face ``vit`` checkpoints (google/vit-*): config.json and names of tensors.
 
 Files on the hub, and those that transformers writes, use the names of its version 4; modules of
-version 5 are named anew (``layers.0.attention.q_proj``). Both spellings are read.
+version 5 have new ones (``layers.0.attention.q_proj``). Both key aliases are read.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from vit_perception.checkpoints.huggingface.config import (
     size_px,
 )
 from vit_perception.checkpoints.huggingface.family import HuggingFace
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-# The model's layer in a block: the names of transformers 4 and 5.
+# The model's layer in a block -> its key aliases in transformers 4 and 5.
 _BLOCK_LAYERS = {
     "norm_attention": ("layernorm_before",),
     "attention.query": ("attention.attention.query", "attention.q_proj"),
@@ -31,8 +31,8 @@ _BLOCK_LAYERS = {
 }
 
 
-def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """ViTConfig's fields from config.json's."""
+def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ViTConfig's fields from config.json."""
     return {
         "width": fields["hidden_size"],
         "depth": fields["num_hidden_layers"],
@@ -47,15 +47,15 @@ def shape_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key_map(config: ViTConfig) -> KeyMap:
-    """Every name a file may use -> the model's name."""
+    """Map every name that a file may use to the model's name."""
     layers = {
         "embeddings.patch_embeddings.projection": ("patch_embedding.projection",),
         "layernorm": ("norm",),
         "classifier": ("head",),
     }
     for index in range(config.depth):
-        for ours, spellings in _BLOCK_LAYERS.items():
-            for theirs in spellings:
+        for ours, aliases in _BLOCK_LAYERS.items():
+            for theirs in aliases:
                 for block in (f"encoder.layer.{index}", f"layers.{index}"):
                     layers[f"{block}.{theirs}"] = (f"blocks.{index}.{ours}",)
     return {
@@ -65,7 +65,7 @@ def key_map(config: ViTConfig) -> KeyMap:
     }
 
 
-MARKS = (
+SIGNATURE_KEYS = (
     "embeddings.cls_token",
     "embeddings.position_embeddings",
     "embeddings.patch_embeddings.projection.weight",
@@ -78,11 +78,10 @@ MARKS = (
 FAMILY = HuggingFace(
     model_type="vit",
     prefixes=("vit.",),
-    marks=MARKS,
-    shape_of=shape_of,
+    signature_keys=SIGNATURE_KEYS,
+    config_fields=config_fields,
     key_map=key_map,
-    # The pooler is trained for no output that is published here; the mask token is for
-    # pre-training.
+    # No output here needs the pooler; the mask token is for pre-training.
     unused=("pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"),
     head_pooling="cls",
     interpolation="bilinear",

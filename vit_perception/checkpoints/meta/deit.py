@@ -1,4 +1,4 @@
-"""Meta's DeiT files (Touvron et al. 2021, arXiv:2012.12877) and DeiT III's (2022,
+"""Meta's DeiT and DeiT III files (Touvron et al. 2021, arXiv:2012.12877, and 2022,
 arXiv:2204.07118).
 
 Source: https://github.com/facebookresearch/deit, models.py, models_v2.py and datasets.py. The names
@@ -13,65 +13,68 @@ from vit_perception.checkpoints.defaults import (
     IMAGENET_STD,
     Preprocessing,
     centre_crop,
-    published_unless_beside,
+    own_or_published,
 )
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, Reading
-from vit_perception.checkpoints.files.labels_file import labels_beside
-from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.family import Family, LoadPlan
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
+from vit_perception.checkpoints.files.labels_file import labels_for
 from vit_perception.checkpoints.timm import config as timm_config
 from vit_perception.checkpoints.timm import vit as timm_vit
-from vit_perception.checkpoints.timm.names import MARKS as BLOCK_MARKS
+from vit_perception.checkpoints.timm.names import SIGNATURE_KEYS as BLOCK_KEYS
 from vit_perception.checkpoints.timm.names import key_map
 
-MARKS = (*BLOCK_MARKS, "cls_token", "pos_embed", "head.weight")
-# Of two branches side by side, or blocks of a stem that is no single convolution.
+SIGNATURE_KEYS = (*BLOCK_KEYS, "cls_token", "pos_embed", "head.weight")
+# Of two parallel branches, or of a stem that is no single convolution.
 _OTHER_BLOCKS = ("blocks.0.attn1.qkv.weight", "blocks.0.norm11.weight", "patch_embed.proj.0.weight")
 
 
-def recognises(found: Found) -> bool:
-    """By the file's name, without timm's tag behind a dot; DeiT III's also by its tensors.
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by the file's name, without timm's tag after a dot; DeiT III's also by its tensors.
 
-    A file that is named by one of timm's architectures with rotary positions has the same tensors
-    and is none.
+    A file named by one of timm's architectures with rotary positions has the same tensors and is
+    no DeiT.
     """
-    if found.config is not None or not found.has("cls_token", "pos_embed", "blocks.0.norm1.weight"):
+    if files.config is not None or not files.has("cls_token", "pos_embed", "blocks.0.norm1.weight"):
         return False
-    if timm_config.is_unread(timm_config.description_of(found)["architecture"]):
+    if timm_config.is_unread(timm_config.description_of(files)["architecture"]):
         return False
-    is_deit3 = "blocks.0.gamma_1" in found.tensors and found.shape("pos_embed")[1] ** 0.5 % 1 == 0
-    return is_deit3 or (found.path.stem.startswith("deit") and "." not in found.path.stem)
+    if _is_deit3(files) and files.shape("pos_embed")[1] ** 0.5 % 1 == 0:
+        return True
+    return files.path.stem.startswith("deit") and "." not in files.path.stem
 
 
-def read(found: Found) -> Reading:
-    """Sizes from the shapes. Raises CheckpointError for blocks with parallel branches."""
-    other = next((name for name in _OTHER_BLOCKS if name in found.tensors), None)
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model, with sizes from the shapes.
+
+    Raises:
+        CheckpointError: Its blocks have parallel branches.
+    """
+    other = next((name for name in _OTHER_BLOCKS if name in files.tensors), None)
     if other:
         raise CheckpointError(
-            f"{found.path} has parallel branches or a convolutional stem ({other}); accepted: DeiT "
+            f"{files.path} has parallel branches or a convolutional stem ({other}); accepted: DeiT "
             "and DeiT III models of plain blocks"
         )
-    config = replace(
-        timm_vit.config_of(found, {"architecture": "deit"}), position_interpolation="bicubic"
-    )
-    is_deit3 = "blocks.0.gamma_1" in found.tensors
+    config = timm_vit.config_of(files, {"architecture": "deit"})
+    config = replace(config, position_interpolation="bicubic")
     side = config.image_size_px[0]
-    published = Preprocessing(
-        centre_crop(side, int(side / (1.0 if is_deit3 else 0.875))), IMAGENET_MEAN, IMAGENET_STD
-    )
-    rule, mean, std = published_unless_beside(found, published, "DeiT's evaluation transform")
-    return Reading(
-        config,
-        key_map(config),
-        rule,
-        mean,
-        std,
-        labels_beside(found, config.classes) if config.classes else (),
+    rule = centre_crop(side, int(side / (1.0 if _is_deit3(files) else 0.875)))
+    published = Preprocessing(rule, IMAGENET_MEAN, IMAGENET_STD)
+    return LoadPlan(
+        config=config,
+        key_map=key_map(config),
+        preprocessing=own_or_published(files, published, "DeiT's evaluation transform"),
+        labels=labels_for(files, config.classes),
         prefixes=("module.",),
-        converters=timm_vit.converters_of(found, config),
-        zeros=timm_vit.zeros_of(found, config),
+        converters=timm_vit.converters_of(files, config),
+        zeros=timm_vit.zeros_of(files, config),
         license="apache-2.0",
     )
 
 
-FAMILY = Family("meta_deit", recognises, read, MARKS)
+def _is_deit3(files: CheckpointFiles) -> bool:
+    return "blocks.0.gamma_1" in files.tensors
+
+
+FAMILY = Family("meta_deit", recognises, read, SIGNATURE_KEYS)

@@ -1,8 +1,7 @@
-"""``model_args`` in a config.json of timm: what its author changed of the architecture that the
-file names.
+"""``model_args`` in a config.json of timm: the author's changes to the named architecture.
 
-Many of them change what is computed and no tensor, so each is obeyed here, held against the
-tensors, or refused by its name. They are the arguments of VisionTransformer,
+Many of them change what is computed and no tensor, so each is obeyed, compared with the tensors, or
+refused by name. They are the arguments of VisionTransformer,
 VisionTransformerDistilled and Eva in timm 1.0 (https://github.com/huggingface/pytorch-image-models:
 models/vision_transformer.py, deit.py and eva.py).
 """
@@ -10,7 +9,7 @@ models/vision_transformer.py, deit.py and eva.py).
 from collections.abc import Mapping
 from typing import Any
 
-from vit_perception.checkpoints.files.opened import Found
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.files.errors import InvalidValue
 
 # Of training, of memory, or of sizes that an engine's input never has.
@@ -34,7 +33,7 @@ _WITHOUT_EFFECT = {
     "rope_jitter_coords",
     "rope_rescale_coords",
 }
-# Tensors tell them: one more, or one less, does not fit the model.
+# Visible in the tensors: strict loading checks them.
 _WITHOUT_EFFECT |= {
     "mlp_ratio",
     "qkv_bias",
@@ -46,7 +45,7 @@ _WITHOUT_EFFECT |= {
     "fc_norm",
     "use_fc_norm",
 }
-# Read by timm_vit.
+# Read by the functions below and in timm/vit.py.
 _OBEYED = {
     "num_heads",
     "act_layer",
@@ -87,26 +86,28 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "use_rot_pos_emb": (True,),
     "use_abs_pos_emb": (False,),
 }
-# Those of rotary positions are for files that have them, and the other way round.
+# A file with learned positions must not turn rotary ones on.
 _OF_DINOV3 = {"rope_type", "rope_rotate_half", "use_rot_pos_emb", "use_abs_pos_emb"}
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_tanh": "gelu_tanh"}
 
 
-def arguments_of(description: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """``model_args`` of timm's config.json, each of which is known to be harmless or obeyed. Raises
-    ValueError.
+def arguments_of(description: Mapping[str, Any], files: CheckpointFiles) -> dict[str, Any]:
+    """Read ``model_args`` of timm's config.json.
+
+    Raises:
+        ValueError: An argument is unknown, or changes what the model computes.
     """
     arguments = description.get("model_args") or {}
     if not isinstance(arguments, Mapping):
         raise InvalidValue(
             f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments"
         )
-    told = _told_by_tensors(found)
+    told = _told_by_tensors(files)
     for name, value in arguments.items():
         if name in told:
             accepted: tuple[Any, ...] = told[name]
-        elif name in _OF_DINOV3 and "pos_embed" in found.tensors:
-            accepted = (False, None, "", "cat") if name != "use_abs_pos_emb" else (True, None)
+        elif name in _OF_DINOV3 and "pos_embed" in files.tensors:
+            accepted = (True, None) if name == "use_abs_pos_emb" else (False, None, "", "cat")
         elif name in _ONLY:
             accepted = _ONLY[name]
         elif name in _WITHOUT_EFFECT or name in _OBEYED:
@@ -125,8 +126,10 @@ def arguments_of(description: Mapping[str, Any], found: Found) -> dict[str, Any]
 
 
 def activation_of(arguments: Mapping[str, Any], default: str, is_swiglu: bool) -> str:
-    """The activation by ``act_layer``, else ``default``; a SwiGLU has SiLU. Raises ValueError for
-    another one.
+    """Read ``act_layer``, else take ``default``. A SwiGLU has SiLU.
+
+    Raises:
+        ValueError: It is another activation.
     """
     given = arguments.get("act_layer")
     accepted = {"silu": "swiglu", "swish": "swiglu"} if is_swiglu else _ACTIVATIONS
@@ -142,8 +145,10 @@ def activation_of(arguments: Mapping[str, Any], default: str, is_swiglu: bool) -
 def norm_eps_of(
     arguments: Mapping[str, Any], architecture: str, has_norm_before: bool, is_dinov3: bool
 ) -> float:
-    """The norms' epsilon: that of the architecture, or of ``norm_layer``. Raises ValueError for
-    other norms.
+    """Find the norms' epsilon, by ``norm_layer`` or the architecture.
+
+    Raises:
+        ValueError: It is another norm.
     """
     given = arguments.get("norm_layer")
     if given is not None:
@@ -152,16 +157,16 @@ def norm_eps_of(
         return 1e-6
     if is_dinov3:
         return 1e-5
-    is_clip = (
-        architecture.startswith("vit_") and "_clip_" in architecture
-        if architecture
-        else has_norm_before
-    )
-    return 1e-5 if is_clip else 1e-6
+    is_clip = architecture.startswith("vit_") and "_clip_" in architecture
+    return 1e-5 if is_clip or (has_norm_before and not architecture) else 1e-6
 
 
 def final_norm_of(arguments: Mapping[str, Any]) -> bool:
-    """Whether there is a final norm. Raises ValueError."""
+    """Tell whether there is a final norm.
+
+    Raises:
+        ValueError: The argument is neither true nor false.
+    """
     given = arguments.get("final_norm", True)
     if not isinstance(given, bool):
         raise InvalidValue(f"final_norm of model_args is {given!r:.80}; accepted: true or false")
@@ -169,7 +174,11 @@ def final_norm_of(arguments: Mapping[str, Any]) -> bool:
 
 
 def image_size_of(arguments: Mapping[str, Any]) -> tuple[int, int] | tuple[()]:
-    """(height, width) of ``img_size``, () where it is not given. Raises ValueError."""
+    """Read ``img_size`` as (height, width); () if it is not given.
+
+    Raises:
+        ValueError: It is something else.
+    """
     given = arguments.get("img_size")
     if given is None:
         return ()
@@ -182,18 +191,18 @@ def image_size_of(arguments: Mapping[str, Any]) -> tuple[int, int] | tuple[()]:
     return pair
 
 
-def _told_by_tensors(found: Found) -> dict[str, tuple[Any, ...]]:
-    """The only values of arguments that the tensors tell."""
-    width, channels, patch, _ = found.shape("patch_embed.proj.weight")
-    registers = found.shape("reg_token")[1] if "reg_token" in found.tensors else 0
-    classes = found.shape("head.weight")[0] if "head.weight" in found.tensors else 0
+def _told_by_tensors(files: CheckpointFiles) -> dict[str, tuple[Any, ...]]:
+    """Read the values of arguments that the tensors tell."""
+    width, channels, patch, _ = files.shape("patch_embed.proj.weight")
+    registers = files.shape("reg_token")[1] if "reg_token" in files.tensors else 0
+    classes = files.shape("head.weight")[0] if "head.weight" in files.tensors else 0
     return {
         "embed_dim": (width,),
         "in_chans": (channels,),
         "patch_size": (patch,),
-        "depth": (found.count("blocks."),),
-        "class_token": ("cls_token" in found.tensors,),
-        "pre_norm": ("norm_pre.weight" in found.tensors,),
+        "depth": (files.count("blocks."),),
+        "class_token": ("cls_token" in files.tensors,),
+        "pre_norm": ("norm_pre.weight" in files.tensors,),
         "reg_tokens": (registers,),
         "num_reg_tokens": (registers,),
         "num_classes": (classes,),

@@ -1,13 +1,13 @@
-"""Names of timm's Vision Transformers, which Meta's originals share for the most part.
+"""Names of timm's Vision Transformers. Meta's originals share most of them.
 
 Source: https://github.com/huggingface/pytorch-image-models, timm/models/vision_transformer.py and
 eva.py (DINOv3).
 """
 
 from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
-MARKS = (
+SIGNATURE_KEYS = (
     "patch_embed.proj.weight",
     "blocks.0.norm1.weight",
     "blocks.0.attn.qkv.weight",
@@ -15,13 +15,13 @@ MARKS = (
     "blocks.0.norm2.weight",
 )
 _QUERY_KEY_VALUE = ("attention.query", "attention.key", "attention.value")
-_BLOCK_LAYERS = {
+BLOCK_LAYERS = {
     "norm1": ("norm_attention",),
     "attn.qkv": _QUERY_KEY_VALUE,
     "attn.proj": ("attention.output",),
     "norm2": ("norm_mlp",),
 }
-# By the first layer of the MLP. Both matrices of a SwiGLU in one are gate and up, in this order.
+# By the first layer of the MLP. A matrix that holds both of a SwiGLU holds gate, then up.
 MLPS = {
     "mlp.fc1_g": {"mlp.fc1_g": ("mlp.gate",), "mlp.fc1_x": ("mlp.up",), "mlp.fc2": ("mlp.down",)},
     "mlp.w12": {"mlp.w12": ("mlp.gate", "mlp.up"), "mlp.w3": ("mlp.down",)},
@@ -42,7 +42,7 @@ _POOLING_LAYERS = {"q": ("query",), "kv": ("key", "value"), "proj": ("output",)}
 
 
 def key_map(config: ViTConfig, mlp: str = "mlp.fc1") -> KeyMap:
-    """Every name a file may use -> the model's name; ``mlp`` is one of ``MLPS``."""
+    """Map every name that a file may use to the model's name; ``mlp`` is one of ``MLPS``."""
     layers = {
         "patch_embed.proj": ("patch_embedding.projection",),
         "norm": ("norm",),
@@ -54,10 +54,9 @@ def key_map(config: ViTConfig, mlp: str = "mlp.fc1") -> KeyMap:
         "attn_pool.mlp.fc1": ("attention_pooling.mlp.up",),
         "attn_pool.mlp.fc2": ("attention_pooling.mlp.down",),
     }
-    layers |= {
-        f"attn_pool.{theirs}": tuple(f"attention_pooling.attention.{part}" for part in ours)
-        for theirs, ours in _POOLING_LAYERS.items()
-    }
+    for theirs, ours in _POOLING_LAYERS.items():
+        targets = tuple(f"attention_pooling.attention.{part}" for part in ours)
+        layers[f"attn_pool.{theirs}"] = targets
     names = {
         "cls_token": ("cls_token",),
         "dist_token": ("distillation_token",),
@@ -68,12 +67,10 @@ def key_map(config: ViTConfig, mlp: str = "mlp.fc1") -> KeyMap:
         "attn_pool.latent": ("attention_pooling.probe",),
     }
     is_packed = config.activation == "swiglu" and mlp == "mlp.fc1"
-    block_layers = _BLOCK_LAYERS | (_PACKED_SWIGLU if is_packed else MLPS[mlp])
+    block_layers = BLOCK_LAYERS | (_PACKED_SWIGLU if is_packed else MLPS[mlp])
     for index in range(config.depth):
         block = f"blocks.{index}"  # here the file and the model agree
-        layers |= {
-            f"{block}.{layer}": tuple(f"{block}.{target}" for target in targets)
-            for layer, targets in block_layers.items()
-        }
+        for layer, targets in block_layers.items():
+            layers[f"{block}.{layer}"] = tuple(f"{block}.{target}" for target in targets)
         names |= {f"{block}.{name}": (f"{block}.{target}",) for name, target in _FACTORS.items()}
     return names | linear_and_norm_names(layers)

@@ -6,24 +6,23 @@ deit.py and eva.py.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from vit_perception.checkpoints.defaults import published_unless_beside
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import (
     PROJECTION,
     Converter,
     Family,
-    Reading,
+    LoadPlan,
     positions_of_patches,
     zero_biases,
 )
-from vit_perception.checkpoints.files.labels_file import labels_beside
-from vit_perception.checkpoints.files.opened import CONFIG_FILE, Found
+from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles
+from vit_perception.checkpoints.files.labels_file import labels_for
 from vit_perception.checkpoints.huggingface.config import number_of
 from vit_perception.checkpoints.timm import config as timm_config
 from vit_perception.checkpoints.timm.arguments import (
@@ -33,253 +32,244 @@ from vit_perception.checkpoints.timm.arguments import (
     image_size_of,
     norm_eps_of,
 )
-from vit_perception.checkpoints.timm.names import MARKS, key_map
+from vit_perception.checkpoints.timm.names import SIGNATURE_KEYS, key_map
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.vision_transformer import ViTConfig
+from vit_perception.model.vit_config import ViTConfig
 
 _POOLINGS = {"token": "cls", "avg": "mean", "max": "max", "map": "map"}
-# Heads of the widths whose heads are not 64 channels wide; DINOv3's and others' of the same width
-# differ.
+# By the width, if a head is not 64 channels wide. DINOv3's differ.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
 _HEADS_DINOV3 = {4096: 32}
 _HEADS_BY_NAME = {"giantopt": 16, "vit_base_patch16_gap_": 16}
-# Widths of the spaces that CLIP models share with texts: a head of so many outputs and no bias is a
-# projection.
+# Widths of the spaces that CLIP models share with texts: a head of that many outputs and no bias is
+# a projection.
 _CLIP_SPACES = (384, 512, 640, 768, 1024, 1280)
 
 
-def recognises(found: Found) -> bool:
-    """By timm's config.json; without one by the names of the tensors."""
-    return found.has(*MARKS) and (found.config is None or timm_config.is_timm(found.config))
+def recognises(files: CheckpointFiles) -> bool:
+    """Tell by timm's config.json; without one by the names of the tensors."""
+    is_timm = files.config is None or timm_config.is_timm(files.config)
+    return is_timm and files.has(*SIGNATURE_KEYS)
 
 
-def read(found: Found) -> Reading:
-    """Sizes from the shapes, the rest from config.json or the architecture's name. Raises
-    CheckpointError.
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the model: sizes from the shapes, the rest from config.json or the architecture's name.
+
+    Raises:
+        CheckpointError: The architecture is not supported, or a field is wrong.
     """
     try:
-        return _read(found, timm_config.description_of(found))
+        return _read(files, timm_config.description_of(files))
+    except CheckpointError:
+        raise
     except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            f"{found.folder / CONFIG_FILE if found.config else found.path}: {error}"
-        ) from error
+        path = files.folder / CONFIG_FILE if files.config else files.path
+        raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read(found: Found, description: Mapping[str, Any]) -> Reading:
+def _read(files: CheckpointFiles, description: Mapping[str, Any]) -> LoadPlan:
     architecture = description["architecture"]
-    timm_config.refuse_unread(architecture, str(found.path))
-    config = config_of(found, description)
-    given, is_said = timm_config.preprocessing_of(found, config.image_size_px)
-    if not is_said:
-        given = published_unless_beside(found, given, f"timm's default of {architecture}")
-    names = dict(key_map(config, mlp_of(found)))
+    timm_config.refuse_unread(architecture, str(files.path))
+    config = config_of(files, description)
+    preprocessing = timm_config.preprocessing_of(files, description, config.image_size_px)
+    names = dict(key_map(config, mlp_of(files)))
     unused: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    if is_projection(found, architecture):
-        names["head.weight"], unused = (PROJECTION,), ("head.bias",)
+    if is_projection(files, architecture):
+        names["head.weight"] = (PROJECTION,)
         del names["head.bias"]
+        unused = ("head.bias",)
         config = replace(config, head="none", classes=0)
     elif config.classes:
-        labels = timm_config.labels_of(description, config.classes) or labels_beside(
-            found, config.classes
+        labels = timm_config.labels_of(description, config.classes) or labels_for(
+            files, config.classes
         )
-    fields = description.get("pretrained_cfg")
-    return Reading(
-        config,
-        names,
-        given.rule,
-        given.mean,
-        given.std,
-        labels,
+    return LoadPlan(
+        config=config,
+        key_map=names,
+        preprocessing=preprocessing,
+        labels=labels,
         prefixes=("module.", "model."),
         unused=unused,
-        converters=converters_of(found, config),
-        zeros=zeros_of(found, config),
-        license=str(fields.get("license") or "") if isinstance(fields, Mapping) else "",
+        converters=converters_of(files, config),
+        zeros=zeros_of(files, config),
+        license=str(timm_config.pretrained_of(description).get("license") or ""),
     )
 
 
-def config_of(found: Found, description: Mapping[str, Any]) -> ViTConfig:
-    """The model's shape; ``description`` is that of timm_config. Raises ValueError and
-    CheckpointError.
+def config_of(files: CheckpointFiles, description: Mapping[str, Any]) -> ViTConfig:
+    """Read the model's shape; ``description`` is that of timm/config.py.
+
+    Raises:
+        ValueError: A field is wrong.
+        CheckpointError: A tensor is missing, or only DINOv3 may be as the file is.
     """
-    arguments = arguments_of(description, found)
-    width, _, patch, _ = found.shape("patch_embed.proj.weight")
-    is_dinov3, is_clip = "pos_embed" not in found.tensors, "norm_pre.weight" in found.tensors
+    held = files.tensors
+    arguments = arguments_of(description, files)
     architecture = description["architecture"]
-    default_heads = (_HEADS_DINOV3 if is_dinov3 else _HEADS).get(width, width // 64)
+    width, _, patch, _ = files.shape("patch_embed.proj.weight")
+    is_dinov3 = "pos_embed" not in held
+    is_clip = "norm_pre.weight" in held
     if is_dinov3 and "dinov3" not in architecture:
         raise CheckpointError(
-            f"{found.path} has no tensor pos_embed, and is no DINOv3 by its architecture "
+            f"{files.path} has no tensor pos_embed, and is no DINOv3 by its architecture "
             f"{architecture!r}; accepted: learned positions, or vit_*_dinov3*"
         )
-    named_heads = (heads for part, heads in _HEADS_BY_NAME.items() if part in architecture)
-    default_heads = next(named_heads, default_heads)
-    activation, mlp_width = mlp_shape(found)
-    prefix = int("cls_token" in found.tensors) + int("dist_token" in found.tensors)
-    registers = found.shape("reg_token")[1] if "reg_token" in found.tensors else 0
+    is_swiglu, mlp_width = mlp_shape(files)
+    activation = timm_config.activation_of(architecture)
+    theta = number_of(arguments, "rope_temperature", 100.0, 1, 1e12) if is_dinov3 else None
     return ViTConfig(
-        width,
-        found.count("blocks."),
-        arguments.get("num_heads", default_heads),
-        mlp_width,
-        patch,
-        _size_px(found, description, arguments, patch, prefix, registers),
-        activation=activation_of(
-            arguments, timm_config.activation_of(architecture), bool(activation)
-        ),
-        qkv_bias=has_qkv_bias(found),
-        layer_scale=found.has("blocks.0.ls1.gamma") or found.has("blocks.0.gamma_1"),
+        width=width,
+        depth=files.count("blocks."),
+        heads=arguments.get("num_heads", _default_heads(width, architecture, is_dinov3)),
+        mlp_width=mlp_width,
+        patch_size_px=patch,
+        image_size_px=_size_px(files, description, arguments),
+        activation=activation_of(arguments, activation, is_swiglu),
+        qkv_bias=has_qkv_bias(files),
+        layer_scale=files.has("blocks.0.ls1.gamma") or files.has("blocks.0.gamma_1"),
         norm_before_blocks=is_clip,
         norm_eps=norm_eps_of(arguments, architecture, is_clip, is_dinov3),
         final_norm=final_norm_of(arguments),
-        cls_token="cls_token" in found.tensors,
-        register_tokens=registers,
-        distillation_token="dist_token" in found.tensors,
+        cls_token="cls_token" in held,
+        register_tokens=_registers(files),
+        distillation_token="dist_token" in held,
         position_embedding="none" if is_dinov3 else "learned",
         position_interpolation="bicubic_antialias",
-        rope_theta=float(number_of(arguments, "rope_temperature", 100.0, 1, 1e12))
-        if is_dinov3
-        else None,
-        norm_pooled="fc_norm.weight" in found.tensors,
-        **pooling_and_head(found, description, arguments),
+        rope_theta=None if theta is None else float(theta),
+        norm_pooled="fc_norm.weight" in held,
+        **pooling_and_head(files, description, arguments),
     )
+
+
+def _default_heads(width: int, architecture: str, is_dinov3: bool) -> int:
+    for part, heads in _HEADS_BY_NAME.items():
+        if part in architecture:
+            return heads
+    return (_HEADS_DINOV3 if is_dinov3 else _HEADS).get(width, width // 64)
+
+
+def _registers(files: CheckpointFiles) -> int:
+    return files.shape("reg_token")[1] if "reg_token" in files.tensors else 0
 
 
 def pooling_and_head(
-    found: Found, description: Mapping[str, Any], arguments: Mapping[str, Any]
+    files: CheckpointFiles, description: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """ViTConfig's pooling, head and classes; ``global_pool`` of model_args stands before that of
-    the architecture.
+    """Read ViTConfig's pooling, head and classes. ``global_pool`` of model_args comes first.
+
+    Raises:
+        ValueError: The pooling is not supported.
     """
-    of_token = (
-        found.has("cls_token", "pos_embed") and "fc_norm.weight" not in found.tensors
-    )  # DINOv3: avg in timm
-    default = "token" if of_token else "avg"
-    if "attn_pool.latent" in found.tensors:
+    # DINOv3 has a CLS token and no positions; timm averages its patches.
+    has_cls = files.has("cls_token", "pos_embed") and "fc_norm.weight" not in files.tensors
+    default = "token" if has_cls else "avg"
+    if "attn_pool.latent" in files.tensors:
         default = "map"
-    fields = (
-        description.get("pretrained_cfg")
-        if isinstance(description.get("pretrained_cfg"), Mapping)
-        else {}
-    )
     given = arguments.get("global_pool")
     if given is None:
-        given = description.get("global_pool") or fields.get("global_pool") or default
+        published = timm_config.pretrained_of(description).get("global_pool")
+        given = description.get("global_pool") or published or default
     if not isinstance(given, str) or given not in _POOLINGS:
         raise InvalidValue(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
-    if "head.weight" not in found.tensors:
+    if "head.weight" not in files.tensors:
         return {"pooling": _POOLINGS[given]}
     return {
         "pooling": _POOLINGS[given],
-        "head": "distilled" if "head_dist.weight" in found.tensors else "linear",
-        "classes": found.shape("head.weight")[0],
+        "head": "distilled" if "head_dist.weight" in files.tensors else "linear",
+        "classes": files.shape("head.weight")[0],
     }
 
 
-def mlp_of(found: Found) -> str:
-    """The name of the MLP's first layer."""
-    return "mlp.fc1_g" if "blocks.0.mlp.fc1_g.weight" in found.tensors else "mlp.fc1"
+def mlp_of(files: CheckpointFiles) -> str:
+    """Name the MLP's first layer."""
+    return "mlp.fc1_g" if "blocks.0.mlp.fc1_g.weight" in files.tensors else "mlp.fc1"
 
 
-def mlp_shape(found: Found) -> tuple[str, int]:
-    """("swiglu" or "" for the architecture's activation, hidden width)."""
-    hidden = found.shape("blocks.0.mlp.fc2.weight")[1]
-    is_swiglu = (
-        mlp_of(found) == "mlp.fc1_g" or found.shape("blocks.0.mlp.fc1.weight")[0] == 2 * hidden
-    )
-    return ("swiglu" if is_swiglu else ""), hidden
+def mlp_shape(files: CheckpointFiles) -> tuple[bool, int]:
+    """Tell whether the MLP is a SwiGLU, and its hidden width."""
+    hidden = files.shape("blocks.0.mlp.fc2.weight")[1]
+    if mlp_of(files) == "mlp.fc1_g":
+        return True, hidden
+    return files.shape("blocks.0.mlp.fc1.weight")[0] == 2 * hidden, hidden
 
 
-def has_qkv_bias(found: Found) -> bool:
-    """Of all three or of query and value (the key's is then zero)."""
-    return found.has("blocks.0.attn.qkv.bias") or found.has("blocks.0.attn.q_bias")
+def has_qkv_bias(files: CheckpointFiles) -> bool:
+    """Tell whether queries and values have a bias; a missing one of the keys is then zero."""
+    return files.has("blocks.0.attn.qkv.bias") or files.has("blocks.0.attn.q_bias")
 
 
-def is_projection(found: Found, architecture: str) -> bool:
-    """Whether the head is CLIP's projection into the space of texts: timm gives it a bias of
-    zeros.
-    """
+def is_projection(files: CheckpointFiles, architecture: str) -> bool:
+    """Tell whether the head is CLIP's projection, to which timm gives a bias of zeros."""
     return (
         "_clip_" in architecture
-        and "head.bias" in found.tensors
-        and found.shape("head.weight")[0] in _CLIP_SPACES
-        and not found.tensors["head.bias"].any()
+        and "head.bias" in files.tensors
+        and files.shape("head.weight")[0] in _CLIP_SPACES
+        and not files.tensors["head.bias"].any()
     )
 
 
-def converters_of(found: Found, config: ViTConfig) -> dict[str, Converter]:
-    """For positions of the patches alone, and for those of register tokens, which are added to the
-    tokens.
-    """
+def converters_of(files: CheckpointFiles, config: ViTConfig) -> dict[str, Converter]:
+    """Convert positions of the patches alone, or with those of registers, added to the tokens."""
     if config.position_embedding == "none":
         return {}
     patches = config.grid[0] * config.grid[1]
-    prefix, registers = config.prefix_tokens, config.register_tokens
-    covered = found.shape("pos_embed")[1]
+    prefix = config.prefix_tokens
+    registers = config.register_tokens
+    covered = files.shape("pos_embed")[1]
     if covered == patches and prefix:
         return {"position_embedding": positions_of_patches(config)}
-    if registers and covered == prefix + registers + patches:
-        of_registers = found.tensors["pos_embed"][:, prefix : prefix + registers]
-
-        def without_registers(positions: Tensor) -> Tensor:
-            return positions[:, [*range(prefix), *range(prefix + registers, covered)]]
-
-        return {
-            "position_embedding": without_registers,
-            "register_tokens": lambda tokens: tokens + of_registers,
-        }
-    return {}
+    if not registers or covered != prefix + registers + patches:
+        return {}
+    of_registers = files.tensors["pos_embed"][:, prefix : prefix + registers]
+    return {
+        "position_embedding": _without(range(prefix, prefix + registers)),
+        "register_tokens": lambda tokens: tokens + of_registers,
+    }
 
 
-def zeros_of(found: Found, config: ViTConfig) -> dict[str, tuple[int, ...]]:
-    """The biases that CLIP's patch embedding and DINOv3's keys lack."""
+def _without(rows: range) -> Callable[[Tensor], Tensor]:
+    def convert(positions: Tensor) -> Tensor:
+        return positions[:, [row for row in range(positions.shape[1]) if row not in rows]]
+
+    return convert
+
+
+def zeros_of(files: CheckpointFiles, config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    """Give the biases that CLIP's patch embedding and DINOv3's keys do not have."""
     zeros: dict[str, tuple[int, ...]] = {}
-    if "patch_embed.proj.bias" not in found.tensors:
+    if "patch_embed.proj.bias" not in files.tensors:
         zeros["patch_embedding.projection.bias"] = (config.width,)
-    if "blocks.0.attn.q_bias" in found.tensors:
+    if "blocks.0.attn.q_bias" in files.tensors:
         zeros |= zero_biases(config, "attention.key")
     return zeros
 
 
 def _size_px(
-    found: Found,
-    description: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-    patch: int,
-    prefix: int,
-    registers: int,
+    files: CheckpointFiles, description: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> tuple[int, int]:
-    """(height, width) that the positions were learned at: the config's where they fit it, else a
+    """Read (height, width) that the positions were learned at: the config's if it fits, else a
     square.
     """
-    fields = (
-        description.get("pretrained_cfg")
-        if isinstance(description.get("pretrained_cfg"), Mapping)
-        else {}
-    )
-    given = image_size_of(arguments) or (
-        timm_config.input_size_px(fields) if "input_size" in fields else ()
-    )
-    if "pos_embed" not in found.tensors:
+    patch = files.shape("patch_embed.proj.weight")[2]
+    fields = timm_config.pretrained_of(description)
+    given = image_size_of(arguments)
+    if not given and "input_size" in fields:
+        given = timm_config.input_size_px(fields)
+    if "pos_embed" not in files.tensors:
         return given or (256, 256)
-    covered = found.shape("pos_embed")[1]
-    counts = [covered - extra for extra in (prefix, 0, prefix + registers)]
+    covered = files.shape("pos_embed")[1]
+    prefix = sum(name in files.tensors for name in ("cls_token", "dist_token"))
+    counts = [covered - extra for extra in (prefix, 0, prefix + _registers(files))]
     if given and (given[0] // patch) * (given[1] // patch) in counts:
         return given[0] // patch * patch, given[1] // patch * patch
-    side = next(
-        (math.isqrt(count) for count in counts if count > 0 and math.isqrt(count) ** 2 == count),
-        None,
+    for count in counts:
+        if count > 0 and math.isqrt(count) ** 2 == count:
+            return math.isqrt(count) * patch, math.isqrt(count) * patch
+    raise CheckpointError(
+        f"{files.path}: pos_embed has {covered} positions for {prefix} prefix tokens; accepted: "
+        "those of a square grid, or an input_size in config.json that they fit"
     )
-    if side is None:
-        raise CheckpointError(
-            f"{found.path}: pos_embed has {covered} positions for {prefix} prefix tokens; "
-            "accepted: "
-            "those of a square grid, or an input_size in config.json that they fit"
-        )
-    return side * patch, side * patch
 
 
-FAMILY = Family("timm", recognises, read, MARKS)
+FAMILY = Family("timm", recognises, read, SIGNATURE_KEYS)

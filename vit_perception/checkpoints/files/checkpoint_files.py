@@ -1,11 +1,10 @@
-"""What lies where a checkpoint was named: the weights, and the files beside them that describe
-them.
-"""
+"""The files of a checkpoint: the weights, and the files next to them that describe them."""
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.files.contents import LazyTensors, shape_of
+from vit_perception.checkpoints.files.contents import Contents, LazyTensors, shape_of
 from vit_perception.checkpoints.files.formats import SUFFIXES, read_contents
 from vit_perception.files.regular_files import IrregularFile, check_regular, read_text_bounded
 from vit_perception.files.safetensors_header import MOST_TENSORS
 
-CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
-# In the order of preference where a folder holds several.
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+# In the order of preference if a folder holds several.
 WEIGHTS_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -29,86 +29,92 @@ WEIGHTS_FILES = (
     "open_clip_pytorch_model.bin",
 )
 _INDEX = ".index.json"
-# The largest open models are in some two hundred; of a folder's names, some are shown and no more
-# than these looked at.
-_MOST_SHARDS, _SHOWN, _MOST_LISTED = 500, 20, 10_000
+# The largest open models are in some two hundred.
+_MOST_SHARDS = 500
+# Of a folder's names: that many are looked at, and that many shown.
+_MOST_LISTED = 10_000
+_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """A checkpoint before anything is known of its family.
+class CheckpointFiles:
+    """An opened checkpoint, before its family is known."""
 
-    ``path`` is the weights file (the index of a sharded one), ``files`` all files of weights;
-    ``tensors`` are under the file's own names and read when they are used; ``metadata`` are the
-    texts inside the weights file. ``config`` and ``preprocessor`` are the JSON files beside it,
-    None where there is none. ``name`` and ``source`` are for the model card.
-    """
-
+    # The weights file, or the index of a sharded one.
     path: Path
+    # For the model card.
     name: str
     source: str
+    # Under the file's own names; read when they are used.
     tensors: Mapping[str, Tensor]
-    files: tuple[Path, ...] = ()
+    # All files of weights.
+    weights_files: tuple[Path, ...] = ()
+    # The texts in the weights file, by name.
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # The JSON files next to the weights; None for a missing one.
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
-        """Where ``path`` lies."""
+        """The folder of ``path``."""
         return self.path.parent
 
     @property
     def suffix(self) -> str:
-        """The ending of the weights file, ``.safetensors`` for a sharded one."""
-        return self.files[0].suffix if self.files else self.path.suffix
+        """The suffix of the weights file, ``.safetensors`` for a sharded one."""
+        return (*self.weights_files, self.path)[0].suffix
 
     def has(self, *names: str) -> bool:
-        """Whether the file holds all of ``names``."""
+        """Tell whether the file holds all of ``names``."""
         return all(name in self.tensors for name in names)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor. Raises CheckpointError naming it where the file has none of that
-        name.
+        """Give the shape of a tensor.
+
+        Raises:
+            CheckpointError: The file has no tensor of that name.
         """
         if name not in self.tensors:
             raise CheckpointError(f"{self.path} has no tensor {name}; accepted: a whole checkpoint")
         return shape_of(self.tensors, name)
 
     def count(self, prefix: str) -> int:
-        """How many numbered parts follow ``prefix`` without a gap: 12 for ``blocks.0.…`` to
-        ``blocks.11.…``.
-        """
-        numbers = {
-            rest.split(".", 1)[0]
-            for rest in (name[len(prefix) :] for name in self.tensors if name.startswith(prefix))
-        }
+        """Count numbered parts without a gap: 12 for ``blocks.0.…`` to ``blocks.11.…``."""
+        rests = (name[len(prefix) :] for name in self.tensors if name.startswith(prefix))
+        numbers = {rest.split(".", 1)[0] for rest in rests}
         return next(index for index in range(len(numbers) + 1) if str(index) not in numbers)
 
 
-def open_found(path: Path, name: str, source: str) -> Found:
-    """The checkpoint of a weights file or of a sharded one's index. Raises CheckpointError."""
+def open_files(path: Path, name: str, source: str) -> CheckpointFiles:
+    """Open a weights file or the index of a sharded one, and read the JSON files next to it.
+
+    Raises:
+        CheckpointError: A file cannot be used.
+    """
     if path.name.endswith(_INDEX):
-        tensors, files = _shards(path)
-        metadata: Mapping[str, str] = {}
+        weights_files, contents = _open_shards(path)
     else:
+        weights_files = (path,)
         contents = read_contents(path)
-        tensors, metadata, files = contents.tensors, contents.metadata, (path,)
-    return Found(
-        path,
-        name,
-        source,
-        tensors,
-        files,
-        metadata,
-        optional_json(path.parent / CONFIG_FILE, "the model's sizes"),
-        optional_json(path.parent / PREPROCESSOR_FILE, "the model's preprocessing"),
+    folder = path.parent
+    return CheckpointFiles(
+        path=path,
+        name=name,
+        source=source,
+        tensors=contents.tensors,
+        weights_files=weights_files,
+        metadata=contents.metadata,
+        config=optional_json(folder / CONFIG_FILE, "the model's sizes"),
+        preprocessor=optional_json(folder / PREPROCESSOR_FILE, "the model's preprocessing"),
     )
 
 
 def weights_in(folder: Path) -> Path:
-    """The weights file of a folder: one of ``WEIGHTS_FILES``, or else its only file of weights.
-    CheckpointError.
+    """Find the weights file of a folder: one of ``WEIGHTS_FILES``, or its only file of weights.
+
+    Raises:
+        CheckpointError: There is none, or several of other names.
     """
     for name in WEIGHTS_FILES:
         if is_there(folder / name):
@@ -126,8 +132,10 @@ def weights_in(folder: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something at ``path``. Raises CheckpointError where that is no file, or a
-    link to nothing.
+    """Tell whether a file exists.
+
+    Raises:
+        CheckpointError: It is no regular file, or a link to nothing.
     """
     try:
         check_regular(path)
@@ -144,7 +152,11 @@ def is_there(path: Path) -> bool:
 
 
 def read_json(path: Path, holds: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises CheckpointError naming the file and what it ``holds``."""
+    """Read the object in a JSON file.
+
+    Raises:
+        CheckpointError: It cannot be read; the error says what it ``holds``.
+    """
     try:
         fields = json.loads(read_text_bounded(path))
     except FileNotFoundError as error:
@@ -163,33 +175,15 @@ def read_json(path: Path, holds: str) -> dict[str, Any]:
 
 
 def optional_json(path: Path, holds: str) -> dict[str, Any] | None:
-    """As :func:`read_json`, None where there is no such file."""
+    """Read as :func:`read_json`; give None if there is no such file."""
     return read_json(path, holds) if is_there(path) else None
 
 
-def _shards(index: Path) -> tuple[LazyTensors, tuple[Path, ...]]:
-    """The tensors of a checkpoint in several files, by ``weight_map`` of its index: tensor's name
-    -> file's name.
-    """
-    places = read_json(index, "weight_map").get("weight_map")
-    if (
-        not isinstance(places, dict)
-        or not places
-        or not all(isinstance(shard, str) for shard in places.values())
-    ):
-        raise CheckpointError(
-            f"weight_map in {index} is {str(places)[:80]!r}; accepted: each tensor's name and its "
-            "file"
-        )
-    names = sorted(set(places.values()))
-    if len(places) > MOST_TENSORS or len(names) > _MOST_SHARDS:
-        raise CheckpointError(
-            f"weight_map in {index} names {len(places)} tensors in {len(names)} files; accepted: "
-            "up "
-            f"to {MOST_TENSORS} tensors in {_MOST_SHARDS} files"
-        )
-    files: dict[str, Mapping[str, Tensor]] = {}
-    for shard in names:
+def _open_shards(index: Path) -> tuple[tuple[Path, ...], Contents]:
+    """Open a checkpoint in several files, by its index's ``weight_map``: tensor -> file."""
+    shard_of = _weight_map(index)
+    shards: dict[str, Mapping[str, Tensor]] = {}
+    for shard in sorted(set(shard_of.values())):
         path = index.parent / shard
         if Path(shard).name != shard or "\0" in shard or path.suffix not in SUFFIXES:
             raise CheckpointError(
@@ -200,23 +194,42 @@ def _shards(index: Path) -> tuple[LazyTensors, tuple[Path, ...]]:
             raise CheckpointError(
                 f"{index.parent}: no file {shard}, which {index.name} names; accepted: all shards"
             )
-        files[shard] = read_contents(path).tensors
-    readers, shapes = {}, {}
-    for name, shard in places.items():
-        if name not in files[shard]:
+        shards[shard] = read_contents(path).tensors
+    readers = {}
+    shapes = {}
+    for name, shard in shard_of.items():
+        if name not in shards[shard]:
             raise CheckpointError(
                 f"{index.parent / shard} has no tensor {name}, which {index.name} places there"
             )
-        readers[name] = lambda held=files[shard], name=name: held[name]
-        shapes[name] = shape_of(files[shard], name)
+        readers[name] = partial(shards[shard].__getitem__, name)
+        shapes[name] = shape_of(shards[shard], name)
     surplus = [
         f"{name} in {shard}"
-        for shard, held in files.items()
+        for shard, held in shards.items()
         for name in held
-        if places.get(name) != shard
+        if shard_of.get(name) != shard
     ]
     if surplus:
         raise CheckpointError(
             f"{index} does not name {', '.join(surplus[:5])}; accepted: an index of all tensors"
         )
-    return LazyTensors(readers, str(index), shapes), tuple(index.parent / shard for shard in files)
+    paths = tuple(index.parent / shard for shard in shards)
+    return paths, Contents(LazyTensors(readers, str(index), shapes))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    given = read_json(index, "weight_map").get("weight_map")
+    is_map = isinstance(given, dict) and all(isinstance(shard, str) for shard in given.values())
+    if not is_map or not given:
+        raise CheckpointError(
+            f"weight_map in {index} is {str(given)[:80]!r}; accepted: each tensor's name and its "
+            "file"
+        )
+    count = len(set(given.values()))
+    if len(given) > MOST_TENSORS or count > _MOST_SHARDS:
+        raise CheckpointError(
+            f"weight_map in {index} names {len(given)} tensors in {count} files; accepted: up to "
+            f"{MOST_TENSORS} tensors in {_MOST_SHARDS} files"
+        )
+    return given
