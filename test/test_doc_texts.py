@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 OTHERS = {"Python", "launch"}  # who says it where it is not this package
 
 
@@ -50,4 +51,14 @@ def test_the_files_that_contributing_names_exist():
     named = [*re.findall(r"`([\w./]+\.(?:py|md|txt))`", text), *re.findall(r"\]\(([^)]+)\)", text)]
     assert len(named) > 20
     missing = [n for n in named if not any((ROOT / f / n).exists() for f in ("", "vit_perception"))]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_links_to_exists(document):
+    text = document.read_text()
+    linked = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    missing = [name for name in linked if not (document.parent / name).exists()]
+    programs = re.findall(r"\b((?:test|examples|benchmarks|tools)/[\w/]+\.\w+)", text)
+    missing += [name for name in programs if not (ROOT / name).exists()]
     assert not missing
