@@ -10,8 +10,8 @@ import yaml
 
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
-from vit_perception.cli.embed import images_only, with_overrides
 from vit_perception.cli.main import main
+from vit_perception.cli.pipeline_options import images_only, with_overrides
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,

@@ -8,7 +8,7 @@ import pytest
 
 from test.cli.test_cli import run
 from test.waiting import PROGRAM_S
-from vit_perception.cli.embed import drop_lines, skip_lines
+from vit_perception.cli.pipeline_options import drop_lines, skip_lines
 from vit_perception.heads.fit import Evaluation
 from vit_perception.viewing.fit_report import print_unreadable
 

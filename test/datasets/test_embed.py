@@ -348,7 +348,7 @@ def test_another_run_s_folder_and_one_in_use_are_refused(pipeline, whole, tmp_pa
                 pipeline, [source], tmp_path / "new", EmbedOptions("parquet", shard_frames=16)
             ),
         )
-    with pytest.raises(ValueError, match="--format is 'csv'; accepted: parquet, safetensors, mcap"):
+    with pytest.raises(ValueError, match="format is 'csv'; accepted: parquet, safetensors, mcap"):
         EmbedOptions("csv")
 
 

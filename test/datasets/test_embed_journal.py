@@ -94,7 +94,7 @@ def test_a_damaged_manifest_or_journal_is_named(begun, text):
     manifest = (begun / "manifest.json").read_text()
     (begun / "manifest.json").write_text(text)
     with pytest.raises(
-        ValueError, match=r"--out: .*manifest.json is (damaged|not of).*accepted: a new folder"
+        ValueError, match=r"out: .*manifest.json is (damaged|not of).*accepted: a new folder"
     ):
         check_out(begun)
     (begun / "manifest.json").write_text(manifest)

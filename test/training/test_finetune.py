@@ -233,11 +233,11 @@ def test_a_start_from_a_checkpoint_keeps_its_encoder_and_a_fitting_head(
 
 
 def test_a_start_that_cannot_be_is_named():
-    with pytest.raises(ValueError, match="--variant is 'XXL'; accepted: test, Ti/16"):
+    with pytest.raises(ValueError, match="variant is 'XXL'; accepted: test, Ti/16"):
         start_from_variant("XXL", None, ("a", "b"), None, 0)
     with pytest.raises(ValueError, match="multiples of the patch size 8"):
         start_from_variant("test", 30, ("a", "b"), None, 0)
-    with pytest.raises(ValueError, match="--feature is 'best'"):
+    with pytest.raises(ValueError, match="feature is 'best'"):
         start_from_variant("test", 32, ("a", "b"), "best", 0)
 
 

@@ -97,5 +97,5 @@ def test_decay_pulls_the_matrices_and_nothing_else():
     ],
 )
 def test_a_number_out_of_bounds_is_named(field, value):
-    with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} is {value!r}; accepted:"):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}; accepted:"):
         Recipe(**{field: value})

@@ -116,10 +116,10 @@ def test_two_runs_never_share_a_folder_and_leftovers_of_a_kill_are_removed(tmp_p
 def test_what_is_in_the_folder_is_never_written_over(tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
     with pytest.raises(
-        ValueError, match="--out: .* holds thesis.txt; accepted: a new or an empty folder$"
+        ValueError, match="out: .* holds thesis.txt; accepted: a new or an empty folder$"
     ):
         require_new_or_resume(tmp_path, resume=False)
-    with pytest.raises(ValueError, match="--resume: .* holds thesis.txt and no run_state.pt"):
+    with pytest.raises(ValueError, match="resume: .* holds thesis.txt and no run_state.pt"):
         require_new_or_resume(tmp_path, resume=True)
     save_state(tmp_path, {"identity": {}})
     with pytest.raises(ValueError, match="holds a run, which --resume takes up"):
@@ -129,7 +129,7 @@ def test_what_is_in_the_folder_is_never_written_over(tmp_path):
 
 def test_a_folder_that_cannot_be_made_and_a_disk_that_is_too_small_are_said_first(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--out: .*file/out cannot be written"):
+    with pytest.raises(OutputError, match="out: .*file/out cannot be written"):
         with only_run_in(tmp_path / "file" / "out"):
             pass
     require_room(tmp_path, 1000)

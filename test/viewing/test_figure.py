@@ -5,13 +5,11 @@ import torch
 
 from test.viewing.test_model_inside import KINDS, model_of
 from vit_perception.viewing.figure import (
-    Story,
-    chosen_places,
     columns_for,
     cut_out,
-    draw_story,
-    map_of_maps,
+    draw_figure,
 )
+from vit_perception.viewing.figure_panels import FigureContent, chosen_places, map_of_maps
 from vit_perception.viewing.measures import PositionSimilarity, position_similarity
 from vit_perception.viewing.model_inside import look_inside
 from vit_perception.wire.records import ClassScore
@@ -26,7 +24,7 @@ def test_a_figure_of_every_kind_of_model(kind, tmp_path):
     positions = None if kind == "mean" else position_similarity(model, inside.grid)
     pictures = []
     for score in (0.2, 0.9) if kind == "mean" else (0.2,):
-        story = Story(
+        story = FigureContent(
             "tiny",
             "",
             rgb,
@@ -35,7 +33,7 @@ def test_a_figure_of_every_kind_of_model(kind, tmp_path):
             positions,
             (ClassScore("cup", score),) if kind == "mean" else (),
         )
-        draw_story(story, tmp_path / "figure.png", 2)
+        draw_figure(story, tmp_path / "figure.png", 2)
         pictures.append(cv2.imread(str(tmp_path / "figure.png")))
     assert pictures[0].shape[1] == 1260 and pictures[0].std() > 10
     # The bar of a class is as long as its score.

@@ -25,31 +25,21 @@ from rich.progress import (
 from rich.text import Text
 
 from vit_perception.cli.paths import user_path
-from vit_perception.config.offline_settings import read_parameters, settings_of_recording
-from vit_perception.config.parameter_files import DEFAULT_NODE
-from vit_perception.config.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
+from vit_perception.cli.pipeline_options import (
+    add_pipeline_arguments,
+    drop_lines,
+    skip_lines,
+    what_to_read,
+)
 from vit_perception.datasets.embed import EmbedOptions, embed
-from vit_perception.datasets.embed_columns import FEATURES
+from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
-from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
-from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
-from vit_perception.datasets.output_messages import check_node_name
+from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.recordings.kind import (
-    BAG_SUFFIXES,
-    check_no_loose_bag,
-    check_recording,
-    is_ros1,
-)
 
 MEBIBYTE = 1 << 20
-SOURCES = (
-    "rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data "
-    "set (with "
-    "meta/info.json)"
-)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -77,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         nargs="+",
-        choices=FEATURES,
+        choices=(*FEATURES, DENSE),
         default=[],
         help="what to write, behind SOURCE (default: tokens embedding cls; for mcap all)",
     )
@@ -96,36 +86,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=float,
         default=0.1,
         help="between two pictures, which have no time of their own (default: %(default)s)",
-    )
-
-
-def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """What makes the pipeline; `inspect` has the same."""
-    parser.add_argument(
-        "--params",
-        type=user_path,
-        help="the node's parameter file (default: every image and pose topic)",
-    )
-    parser.add_argument(
-        "--node",
-        default="",
-        help="the node's full name: whose part of --params is read, and below "
-        "which an mcap's topics stand (default: the one that --params is for, else /vit_encoder)",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
-        "--params, else demo)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="the engine (default: as in --params, else auto: the first that opens)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="the engine's numbers (default: as in --params, else auto)",
     )
 
 
@@ -185,109 +145,6 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
-
-
-def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
-    """What was dropped, a line a reason, with the text of the first."""
-    return [
-        printable(
-            f"dropped: {count} {reason}"
-            + (f", the first: {texts[reason]}" if reason in texts else "")
-        )
-        for reason, count in counts.items()
-    ]
-
-
-def skip_lines(rows: list[dict]) -> list[str]:
-    """What was left out beside dropped frames: a line a topic and reason."""
-    return [
-        printable(
-            f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}"
-        )
-        for row in rows
-    ]
-
-
-def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
-    """The settings of ``--params``, if there is one, and the node's full name."""
-    if args.node:
-        check_node_name(args.node)
-    return (
-        read_parameters(args.params, args.node)
-        if args.params
-        else (None, args.node or DEFAULT_NODE)
-    )
-
-
-def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
-    """Settings and sources by what the paths are, and the node's name. Raises ValueError naming a
-    path that is none.
-    """
-    first = args.sources[0]
-    for path in args.sources:
-        if not path.exists():
-            raise InvalidValue(f"there is no {path}; accepted: {SOURCES}")
-    given, node = what_is_given(args)
-    if is_bag(first):
-        for path in args.sources:
-            check_recording(path)
-        settings = with_overrides(given or settings_of_recording(first), args)
-        return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources], node
-    check_no_loose_bag(first)
-    if len(args.sources) > 1:
-        raise InvalidValue(
-            f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data "
-            "set"
-        )
-    if is_lerobot(first):
-        source = LeRobotSource(first)
-        cameras = tuple(
-            CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed")
-            for c in source.cameras
-        )
-        return with_overrides(images_only(given, cameras), args), [source], node
-    if not first.is_dir():
-        raise InvalidValue(f"{first} is nothing that can be read; accepted: {SOURCES}")
-    if not any(first.iterdir()):
-        raise InvalidValue(f"{first} is an empty folder; accepted: {SOURCES}")
-    camera = given.cameras[0].name if given else "camera"
-    settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
-    return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)], node
-
-
-def is_bag(path: Path) -> bool:
-    """Whether ``path`` looks like a recording."""
-    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or is_ros1(path)
-
-
-def images_only(
-    given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]
-) -> EncoderSettings:
-    """The settings for what has neither poses nor states; a given camera keeps all but where its
-    images come from.
-    """
-    if given is None:
-        return EncoderSettings(cameras)
-    named = {c.name: c for c in given.cameras}
-    return replace(
-        given,
-        poses=(),
-        states=(),
-        cameras=tuple(
-            replace(named.get(c.name, c), topic=c.topic, transport=c.transport) for c in cameras
-        ),
-    )
-
-
-def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:
-    """What the command line says stands above the parameter file."""
-    engine = {key: getattr(args, key) for key in ("backend", "precision") if getattr(args, key)}
-    if engine:  # the robot's engine file is for its own
-        engine["file"] = ""
-    model = {"checkpoint": args.checkpoint} if args.checkpoint else {}
-    return replace(
-        settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
-    )
 
 
 class RateColumn(ProgressColumn):

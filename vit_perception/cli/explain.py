@@ -30,7 +30,8 @@ from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.training.pictures import decode
-from vit_perception.viewing.figure import Story, draw_story
+from vit_perception.viewing.figure import draw_figure
+from vit_perception.viewing.figure_panels import FigureContent
 from vit_perception.viewing.measures import position_similarity
 from vit_perception.viewing.model_inside import Inside, look_inside
 from vit_perception.wire.records import BadInput, ClassScore, RgbImage
@@ -93,7 +94,7 @@ def run(args: Namespace) -> int:
     texts = zero_shot_head(args, loaded)
     classes = classes_of(inside, loaded, head or texts, args.top_k)
     config = model.config
-    story = Story(
+    story = FigureContent(
         card.name,
         f"{args.image.name}  ·  {card.family}, width {config.width}, {config.depth} blocks of "
         f"{config.heads} heads, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M "
@@ -111,7 +112,7 @@ def run(args: Namespace) -> int:
     )
     if not args.json:
         print_table(story, image)
-    draw_story(story, out, args.head_grid)
+    draw_figure(story, out, args.head_grid)
     print(
         json.dumps(as_json(story, loaded, image, out), indent=1) if args.json else f"figure: {out}"
     )
@@ -193,7 +194,7 @@ def classes_of(
     )
 
 
-def print_table(story: Story, image: RgbImage) -> None:
+def print_table(story: FigureContent, image: RgbImage) -> None:
     """The shapes, a step a line, and the best classes."""
     print(printable(f"{story.title}: {story.subtitle}", keep=""))
     print(
@@ -211,7 +212,7 @@ def print_table(story: Story, image: RgbImage) -> None:
         print(f"  {result.score:.3f}  {result.class_id}")
 
 
-def as_json(story: Story, loaded: LoadedModel, image: RgbImage, out: Path) -> dict:
+def as_json(story: FigureContent, loaded: LoadedModel, image: RgbImage, out: Path) -> dict:
     """Everything measured that is not a picture."""
     inside, positions = story.inside, story.positions
     return {

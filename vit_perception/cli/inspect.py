@@ -12,16 +12,16 @@ from importlib.util import find_spec
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vit_perception.cli.embed import (
+from vit_perception.cli.paths import user_path
+from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
     drop_lines,
     skip_lines,
     what_is_given,
     with_overrides,
 )
-from vit_perception.cli.paths import user_path
 from vit_perception.config.offline_settings import settings_of_recording
-from vit_perception.datasets.encode_recording import Dropped, Skips
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
 from vit_perception.pipeline.pipeline import Pipeline
@@ -114,7 +114,7 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
     with Progress(*columns) as progress:
         bar = progress.add_task("", total=total)
         for frame in inspected(pipeline, bag):
-            if isinstance(frame, Skips):
+            if isinstance(frame, SkippedMessages):
                 data.skips.update(frame)
                 continue
             progress.advance(bar)

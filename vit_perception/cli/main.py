@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}"
         )
     except (UserError, OSError) as error:
-        print(f"vit-perception {parsed.subcommand}: {printable(str(error))}", file=sys.stderr)
+        text = error.for_command_line() if isinstance(error, UserError) else printable(str(error))
+        print(f"vit-perception {parsed.subcommand}: {text}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "vit_perception").startswith("vit_perception"):

@@ -127,7 +127,7 @@ def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
     the file.
     """
     if not file.exists():
-        raise InvalidValue(f"--params: there is no {file}; accepted: {ACCEPTED}")
+        raise InvalidValue(f": there is no {file}; accepted: {ACCEPTED}", argument="params")
     content = ParameterFile(file)
     node = node.rstrip("/") or content.node()
     reader = _GivenValues(content.values_for(node))

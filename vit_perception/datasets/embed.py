@@ -12,22 +12,19 @@ from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.embed_columns import (
     COLUMNS_VERSION,
-    DEFAULT_FEATURES,
     DENSE,
-    FEATURES,
     FrameColumns,
 )
 from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
 from vit_perception.datasets.output_messages import OutputMessages
-from vit_perception.datasets.shards import FORMATS, BagShard, ColumnShard, Shard
+from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
 from vit_perception.files.errors import InvalidValue
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.recordings.split import write_metadata
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout
 
@@ -48,25 +45,26 @@ class EmbedOptions:
 
     def __post_init__(self):
         if self.file_format not in FORMATS:
-            raise InvalidValue(f"--format is {self.file_format!r}; accepted: {', '.join(FORMATS)}")
-        accepted = (*FEATURES, DENSE) if self.file_format == "mcap" else FEATURES
+            raise InvalidValue(
+                f" is {self.file_format!r}; accepted: {', '.join(FORMATS)}", argument="format"
+            )
+        accepted = FORMATS[self.file_format].features
         unknown = sorted(set(self.features) - set(accepted))
         if unknown:
             raise InvalidValue(
-                f"--features has {', '.join(unknown)}; accepted: {', '.join(accepted)}"
+                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}", argument="features"
             )
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
-            name, value = (
-                ("frames", self.shard_frames)
-                if self.shard_frames <= 0
-                else ("mb", self.shard_bytes)
+            frames = self.shard_frames <= 0
+            raise InvalidValue(
+                f" is {self.shard_frames if frames else self.shard_bytes}; accepted: 1 or more",
+                argument="shard_frames" if frames else "shard_mb",
             )
-            raise InvalidValue(f"--shard-{name} is {value}; accepted: 1 or more")
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """The features that are written; a bag has all of the node's topics but the dense ones."""
-        return self.features or (FEATURES if self.file_format == "mcap" else DEFAULT_FEATURES)
+        return self.features or FORMATS[self.file_format].default_features
 
 
 def embed(
@@ -93,8 +91,7 @@ def embed(
         run = _Run(pipeline, journal, options, advance)
         for number, source in enumerate(sources):
             run.take(number, source)
-        if options.file_format == "mcap":
-            write_metadata(out, [e.file for e in journal.entries if e.file])
+        FORMATS[options.file_format].finish(out, [e.file for e in journal.entries if e.file])
         return journal.finish()
     finally:
         journal.close()
@@ -227,14 +224,14 @@ class _Run:
         entry.frames += 1
 
     def _new_shard(self) -> Shard:
-        if self._options.file_format == "mcap":
-            return BagShard(
-                messages=self._messages,
-                folder=self._journal.out,
-                name=self._name.removesuffix(".mcap"),
-                dense=self._pipeline.dense_values if self._pipeline.dense else None,
-            )
-        return ColumnShard(self._columns, self._options.file_format)
+        place = ShardPlace(
+            folder=self._journal.out,
+            name=Path(self._name).stem,
+            columns=self._columns,
+            messages=self._messages,
+            dense=self._pipeline.dense_values if self._pipeline.dense else None,
+        )
+        return FORMATS[self._options.file_format].new_shard(place)
 
     @property
     def _name(self) -> str:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.encode_recording import Dropped, Skips
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import (
     is_half_made,
     open_plain,
@@ -71,15 +71,15 @@ class Entry:
         self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
         self.drop_texts.setdefault(dropped.reason, dropped.text)
 
-    def note_skips(self, skips: Skips) -> None:
+    def note_skips(self, skips: SkippedMessages) -> None:
         """Count what was left out beside."""
         if skips.counts:
             self.skipped = _one_list([self.skipped, skips.rows()])
 
 
 def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of :meth:`Skips.rows` as one list, with a row a topic and reason."""
-    together = Skips()
+    """Rows of :meth:`SkippedMessages.rows` as one list, with a row a topic and reason."""
+    together = SkippedMessages()
     for row in chain.from_iterable(lists):
         together.add(row["topic"], row["reason"], row["first"], row["count"])
     return together.rows()
@@ -90,15 +90,16 @@ def check_out(out: Path) -> None:
     written.
     """
     if out.exists() and not out.is_dir():
-        raise InvalidValue(f"--out: {out} is a file; accepted: {NEW_FOLDER}")
+        raise InvalidValue(f": {out} is a file; accepted: {NEW_FOLDER}", argument="out")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidValue(f"--out: {there} cannot be written; accepted: {NEW_FOLDER}")
+        raise InvalidValue(f": {there} cannot be written; accepted: {NEW_FOLDER}", argument="out")
     if out.exists() and not (out / MANIFEST).exists():
         others = sorted(p.name for p in out.iterdir() if not is_half_made(p, _WRITTEN))
         if others:
             raise InvalidValue(
-                f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}"
+                f": {out} holds other files ({', '.join(others[:3])}); accepted: {NEW_FOLDER}",
+                argument="out",
             )
     elif out.exists():
         read_manifest(out)
@@ -113,10 +114,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
         manifest = json.loads(read_plain(path))
         whole = {"format", "format_version", "complete", "run"} <= set(manifest)
     except (ValueError, TypeError) as error:
-        raise InvalidValue(f"--out: {path} is damaged: {error}; accepted: a new folder") from error
+        raise InvalidValue(
+            f": {path} is damaged: {error}; accepted: a new folder", argument="out"
+        ) from error
     if not whole or manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
         raise InvalidValue(
-            f"--out: {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder"
+            f": {path} is not of {FORMAT} version {FORMAT_VERSION}; accepted: a new folder",
+            argument="out",
         )
     return manifest
 
@@ -153,8 +157,8 @@ class Journal:
             take_lock(self._lock)
         except BlockingIOError:
             raise InvalidValue(
-                f"--out: {self.out} is being written by another process; accepted: a folder of its "
-                "own"
+                f": {self.out} is being written by another process; accepted: a folder of its own",
+                argument="out",
             ) from None
         check_out(self.out)
         if not (self.out / MANIFEST).exists():
@@ -166,15 +170,17 @@ class Journal:
             if there != here:
                 said = "not said" if there is None else f"{there!r:.80}"
                 raise InvalidValue(
-                    f"--out: {self.out} was begun by another version of vit_perception ({name} is "
+                    f": {self.out} was begun by another version of vit_perception ({name} is "
                     f"{said} there and {here} here), so new files would not fit; accepted: a new "
-                    "folder, or that version of vit_perception"
+                    "folder, or that version of vit_perception",
+                    argument="out",
                 )
         differences = differing_fields(begun, self.run)
         if differences:
             raise InvalidValue(
-                f"--out: {self.out} was begun with other settings, so its features would not fit: "
-                f"{'; '.join(differences[:4])}; accepted: a new folder"
+                f": {self.out} was begun with other settings, so its features would not fit: "
+                f"{'; '.join(differences[:4])}; accepted: a new folder",
+                argument="out",
             )
 
     def _read(self) -> list[Entry]:
@@ -188,15 +194,16 @@ class Journal:
             entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
             raise InvalidValue(
-                f"--out: {path} is damaged: {error}; accepted: a new folder"
+                f": {path} is damaged: {error}; accepted: a new folder", argument="out"
             ) from error
         for entry in entries:
             file = self.out / entry.file
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
                 raise InvalidValue(
-                    f"--out: {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
+                    f": {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
                     "says; "
-                    "accepted: the folder as it was left, or a new one"
+                    "accepted: the folder as it was left, or a new one",
+                    argument="out",
                 )
         if not self.complete:
             if whole != text:

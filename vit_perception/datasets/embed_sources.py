@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from vit_perception.datasets.encode_recording import Dropped, Skips, refusal, replay_from
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, refusal, replay_from
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.picture_files import (
@@ -44,7 +44,7 @@ class SourceResult:
     result: FrameResult | Dropped | None
     new_episode: bool = False
     extras: dict[str, Any] = field(default_factory=dict)
-    skips: Skips = field(default_factory=Skips)
+    skips: SkippedMessages = field(default_factory=SkippedMessages)
 
 
 class Source(Protocol):
@@ -110,7 +110,7 @@ class PicturesSource:
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
         if not 1e-9 <= period_s <= LONGEST_PERIOD_S:
             raise InvalidValue(
-                f"--period-s is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s"
+                f" is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s", argument="period_s"
             )
         self._folder, self._camera, self._period_ns = (
             folder,
@@ -150,7 +150,9 @@ class PicturesSource:
                 yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
                 continue
             yield SourceResult(
-                index, stamp_ns, encode_images(pipeline, {self._camera: message}, name, Skips())
+                index,
+                stamp_ns,
+                encode_images(pipeline, {self._camera: message}, name, SkippedMessages()),
             )
 
 
@@ -170,7 +172,7 @@ def compressed_picture(
 
 
 def encode_images(
-    pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: Skips
+    pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: SkippedMessages
 ) -> FrameResult | Dropped:
     """One group of images without poses through the pipeline; ``name`` is what it is called where
     it is dropped.

@@ -58,7 +58,7 @@ class Dropped:
 
 
 @dataclass
-class Skips:
+class SkippedMessages:
     """What was left out beside dropped frames: how many messages by topic and reason, and the first
     one's text.
 
@@ -81,7 +81,7 @@ class Skips:
             for (topic, reason), count in self.counts.items()
         ]
 
-    def update(self, other: "Skips") -> None:
+    def update(self, other: "SkippedMessages") -> None:
         """Add what was skipped later."""
         for (topic, reason), count in other.counts.items():
             self.add(topic, reason, other.texts[topic, reason], count)
@@ -99,7 +99,7 @@ class Replayed:
     index: int
     recorded_ns: int
     result: FrameResult | Dropped | None
-    skips: Skips = field(default_factory=Skips)
+    skips: SkippedMessages = field(default_factory=SkippedMessages)
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
@@ -166,11 +166,11 @@ class _Replay:
         )
         self._ready: deque[_Group] = deque()
         self._ready_bytes = 0
-        self._skips = Skips()
+        self._skips = SkippedMessages()
 
-    def take_skips(self) -> Skips:
+    def take_skips(self) -> SkippedMessages:
         """What was skipped since the last call."""
-        skips, self._skips = self._skips, Skips()
+        skips, self._skips = self._skips, SkippedMessages()
         return skips
 
     def groups(self, bag: BagReader) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
@@ -259,7 +259,7 @@ class _Replay:
         ):
             yield self._next()
 
-    def encode(self, group: dict[str, Any], skips: Skips) -> FrameResult | Dropped:
+    def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
         """One group through the pipeline, with poses and joint states as they are known now."""
         prepared = self._pipeline.prepare(group)
         if dropped := refusal(self._pipeline, prepared, "", skips):
@@ -272,7 +272,9 @@ class _Replay:
             return Dropped(error.reason, str(error))
 
 
-def refusal(pipeline: Pipeline, prepared: Prepared, name: str, skips: Skips) -> Dropped | None:
+def refusal(
+    pipeline: Pipeline, prepared: Prepared, name: str, skips: SkippedMessages
+) -> Dropped | None:
     """What a group is dropped for whose images were refused; None where the others are encoded, and
     ``skips`` has those that are masked. ``name`` is what the text calls it.
     """

@@ -32,7 +32,7 @@ def check_node_name(node: str) -> None:
     """Raise ValueError where ``node`` is no full name of a node, below which topics can be."""
     if not _NODE_NAME.fullmatch(node.rstrip("/")) or "__" in node:
         raise InvalidValue(
-            f"--node is {node!r}; accepted: a node's full name, such as /vit_encoder"
+            f" is {node!r}; accepted: a node's full name, such as /vit_encoder", argument="node"
         )
 
 

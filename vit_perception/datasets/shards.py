@@ -1,24 +1,32 @@
-"""The files that `embed` writes: one shard a file, in one of three formats. A shard is whole or not
-there.
+"""The files that `embed` writes: one shard per file, in one of ``FORMATS``.
+
+A shard is written completely or not at all.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from vit_perception.datasets.embed_columns import Columns, FrameColumns
+from vit_perception.datasets.embed_columns import (
+    DEFAULT_FEATURES,
+    DENSE,
+    FEATURES,
+    Columns,
+    FrameColumns,
+)
 from vit_perception.datasets.output_messages import OutputMessages, offered_qos
 from vit_perception.files.atomic import put_in_place, working_folder, write_whole
+from vit_perception.recordings.split import write_metadata
 from vit_perception.recordings.writer import BagWriter
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import CameraResult, FrameResult
 from vit_perception.wire.topics import Outgoing
 
-FORMATS = ("parquet", "safetensors", "mcap")
 # Shuffled reading takes one row group at a time.
 ROW_GROUP_BYTES = 4 << 20
 
@@ -47,8 +55,9 @@ class Shard(Protocol):
 class ColumnShard:
     """Frames as columns, kept in memory until they are written as Parquet or safetensors."""
 
-    def __init__(self, columns: FrameColumns, file_format: str):
-        self._columns, self._format = columns, file_format
+    def __init__(self, columns: FrameColumns, writer: Callable[[Path, Columns], None]):
+        self._columns = columns
+        self._writer = writer
         self._rows: list[Columns] = []
         self.size_bytes = 0
 
@@ -63,7 +72,7 @@ class ColumnShard:
 
     def write(self, path: Path) -> None:
         stacked = self._stacked()
-        write_whole(path, lambda file: _WRITERS[self._format](file, stacked))
+        write_whole(path, lambda file: self._writer(file, stacked))
 
     def _stacked(self) -> Columns:
         """Every column with its leading axis; rows are let go as they are taken, so that both never
@@ -117,9 +126,6 @@ def _write_safetensors(file: Path, columns: Columns) -> None:
     file.write_bytes(save({name: np.ascontiguousarray(values) for name, values in columns.items()}))
 
 
-_WRITERS = {"parquet": _write_parquet, "safetensors": _write_safetensors}
-
-
 class BagShard:
     """Frames as the node's own messages, streamed to a temporary bag of which the MCAP file is the
     shard.
@@ -170,3 +176,49 @@ class BagShard:
 
     def abandon(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class ShardPlace:
+    """What a new shard needs to know."""
+
+    # The folder that the shard's file will be in, and the file's name without its suffix.
+    folder: Path
+    name: str
+    columns: FrameColumns
+    messages: OutputMessages
+    # Depth or labels of a camera's image; None without a dense head.
+    dense: Callable[[CameraResult], np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One format of `embed`'s files."""
+
+    # The features that it can hold, and those that it holds if none are named.
+    features: tuple[str, ...]
+    default_features: tuple[str, ...]
+    new_shard: Callable[[ShardPlace], Shard]
+    # Called once with the folder and the names of all files, when the run is complete.
+    finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
+
+
+FORMATS = {
+    "parquet": FileFormat(
+        features=FEATURES,
+        default_features=DEFAULT_FEATURES,
+        new_shard=lambda place: ColumnShard(place.columns, _write_parquet),
+    ),
+    "safetensors": FileFormat(
+        features=FEATURES,
+        default_features=DEFAULT_FEATURES,
+        new_shard=lambda place: ColumnShard(place.columns, _write_safetensors),
+    ),
+    # A bag has all of the node's topics by default, but the dense ones, which take long.
+    "mcap": FileFormat(
+        features=(*FEATURES, DENSE),
+        default_features=FEATURES,
+        new_shard=lambda place: BagShard(place.messages, place.folder, place.name, place.dense),
+        finish=write_metadata,
+    ),
+}

@@ -60,10 +60,22 @@ class UserError(Exception):
 
     The command line and the node print the message alone. Every other exception except OSError is
     a bug and keeps its traceback. The message always prints and has a bounded length.
+
+    ``argument`` names the argument whose value is wrong, and the text follows it: the command line
+    shows it as an option.
     """
 
+    def __init__(self, text: str = "", *, argument: str = ""):
+        super().__init__(text)
+        self.argument = argument
+
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(self.argument + super().__str__())
+
+    def for_command_line(self) -> str:
+        """Return the message with the argument as an option, for example ``--out: ...``."""
+        option = f"--{self.argument.replace('_', '-')}" if self.argument else ""
+        return printable(option + super().__str__())
 
 
 class InvalidValue(UserError, ValueError):

@@ -2,6 +2,7 @@
 tool.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -11,7 +12,7 @@ from rosbags.rosbag2.metadata import dump_qos_v9
 from vit_perception.files.atomic import write_whole
 
 
-def write_metadata(folder: Path, files: list[str]) -> None:
+def write_metadata(folder: Path, files: Sequence[str]) -> None:
     """Describe ``files`` of ``folder``, in the order of recording, in rosbag2's metadata version
     9.
     """

@@ -87,11 +87,11 @@ def require_head_folder(folder: Path) -> None:
         held = {p.name for p in folder.iterdir()}
     except OSError as error:
         raise OutputError(
-            f"--out: {folder} cannot be written: {error}; accepted: a writable folder"
+            f": {folder} cannot be written: {error}; accepted: a writable folder", argument="out"
         ) from error
     accepted = "accepted: a new or an empty folder, or a head that is to be replaced"
     if others := sorted(held - {WEIGHTS_FILE, LABELS_FILE, REPORT_FILE}):
-        raise InvalidValue(f"--out: {folder} holds {', '.join(others[:3])}; {accepted}")
+        raise InvalidValue(f": {folder} holds {', '.join(others[:3])}; {accepted}", argument="out")
     if held:
         try:
             load_head(folder)
@@ -99,8 +99,9 @@ def require_head_folder(folder: Path) -> None:
             pass  # it is of no use any more, and fitting it again is what its message asks for
         except ValueError as error:
             raise InvalidValue(
-                f"--out: {folder} holds {', '.join(sorted(held))}, which is no whole head "
-                f"({str(error).partition('; accepted')[0]}); {accepted}"
+                f": {folder} holds {', '.join(sorted(held))}, which is no whole head "
+                f"({str(error).partition('; accepted')[0]}); {accepted}",
+                argument="out",
             ) from error
 
 

@@ -66,6 +66,4 @@ class Recipe:
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
-            raise InvalidValue(
-                f"--{name.replace('_', '-')} is {getattr(self, name)!r}; accepted: {accepted}"
-            )
+            raise InvalidValue(f" is {getattr(self, name)!r}; accepted: {accepted}", argument=name)

@@ -13,7 +13,7 @@ import torch
 
 from vit_perception.checkpoints.files.zip_files import check_entries, open_zip
 from vit_perception.files import atomic, locks
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, UserError
 from vit_perception.files.regular_files import open_regular
 
 STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
@@ -25,7 +25,7 @@ _WRITTEN = (
 )
 
 
-class OutputError(OSError):
+class OutputError(UserError, OSError):
     """The output folder cannot be written; the message names the file, the cause, and what is
     accepted.
     """
@@ -79,11 +79,12 @@ def only_run_in(folder: Path) -> Iterator[None]:
             held.enter_context(locks.locked(folder / LOCK_FILE))
         except BlockingIOError as error:
             raise OutputError(
-                f"--out: another run writes to {folder}; accepted: a folder for each"
+                f": another run writes to {folder}; accepted: a folder for each", argument="out"
             ) from error
         except OSError as error:
             raise OutputError(
-                f"--out: {folder} cannot be written: {error}; accepted: a writable folder"
+                f": {folder} cannot be written: {error}; accepted: a writable folder",
+                argument="out",
             ) from error
         atomic.sweep(folder, _WRITTEN)
         yield
@@ -95,8 +96,9 @@ def require_new_or_resume(folder: Path, resume: bool) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE)
     if resume and not has_state and others:
         raise InvalidValue(
-            f"--resume: {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: "
-            "folder of an earlier run, or a new one"
+            f": {folder} holds {', '.join(others[:3])} and no {STATE_FILE}; accepted: "
+            "folder of an earlier run, or a new one",
+            argument="resume",
         )
     if not resume and others:
         what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])

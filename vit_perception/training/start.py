@@ -80,8 +80,9 @@ def start_from_checkpoint(
     )
     if odd:
         raise InvalidValue(
-            f"--feature is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
-            f"({', '.join(odd[:3])}); accepted: {given.pooling}"
+            f" is {config.pooling!r}, for which the weights of {checkpoint} do not fit "
+            f"({', '.join(odd[:3])}); accepted: {given.pooling}",
+            argument="feature",
         )
     # Copied: the loaded tensors may be a read-only mapping of the file.
     model.load_state_dict({**model.state_dict(), **theirs})
@@ -111,13 +112,13 @@ def start_from_variant(
     ValueError.
     """
     if variant not in VARIANTS:
-        raise InvalidValue(f"--variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+        raise InvalidValue(f" is {variant!r}; accepted: {', '.join(VARIANTS)}", argument="variant")
     shape = VARIANTS[variant]
     if image_size_px is not None:
         if image_size_px < 1 or image_size_px % shape.patch_size_px:
             raise InvalidValue(
-                f"--image-size is {image_size_px}; accepted: multiples of the patch size "
-                f"{shape.patch_size_px}"
+                f" is {image_size_px}; accepted: multiples of the patch size {shape.patch_size_px}",
+                argument="image_size",
             )
         shape = replace(shape, image_size_px=(image_size_px, image_size_px))
     config = classifier_config(shape, len(labels), pooling)
@@ -138,7 +139,7 @@ def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> V
         )
         pooling = "cls_mean" if undecided else config.pooling
     if pooling not in POOLINGS:
-        raise InvalidValue(f"--feature is {pooling!r}; accepted: {', '.join(POOLINGS)}")
+        raise InvalidValue(f" is {pooling!r}; accepted: {', '.join(POOLINGS)}", argument="feature")
     return replace(config, pooling=pooling, head="linear", head_hidden_width=0, classes=classes)
 
 

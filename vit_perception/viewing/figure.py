@@ -2,45 +2,31 @@
 without a window.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vit_perception.files.atomic import write_whole
 from vit_perception.pipeline.feature_views import PcaView, attention_view
-from vit_perception.viewing.measures import PositionSimilarity
+from vit_perception.viewing.figure_panels import (
+    DIM,
+    INK,
+    PAPER,
+    FigureContent,
+    draw_classes,
+    draw_distances,
+    draw_positions,
+    draw_shapes,
+)
 from vit_perception.viewing.model_inside import Inside
-from vit_perception.wire.records import ClassScore
 
-INK, DIM, PAPER, ACCENT = "#19191e", "#6e6e76", "#fafaf8", "#c8553d"
 WIDTH_IN, MARGIN_IN, DPI = 14.0, 0.45, 90
 HEADING_IN, PICTURE_IN, MEASURES_IN, GAP_IN, BETWEEN_IN = 1.5, 2.35, 3.2, 0.82, 0.4
 TABLE_IN = MARGIN_IN + 2 * (PICTURE_IN + BETWEEN_IN)
-MAPS_AN_AXIS, PATCHES_DRAWN_PX = 7, 480
+PATCHES_DRAWN_PX = 480
 
 
-@dataclass(frozen=True, eq=False)
-class Story:
-    """What the figure tells: ``rgb`` (H, W, 3) uint8 that the network saw, and everything measured
-    of it.
-
-    ``classes`` are the best classes, best first, ``classes_of`` whose they are; without any,
-    ``no_classes`` says why.
-    """
-
-    title: str
-    subtitle: str
-    rgb: np.ndarray
-    patch_size_px: int
-    inside: Inside
-    positions: PositionSimilarity | None
-    classes: tuple[ClassScore, ...]
-    classes_of: str = "of the model's own head"
-    no_classes: str = "no classifier, no classes"
-
-
-def draw_story(story: Story, path: Path, head_columns: int | None = None) -> None:
+def draw_figure(story: FigureContent, path: Path, head_columns: int | None = None) -> None:
     """Write the figure to ``path`` as PNG; ``head_columns`` heads stand in a row. ImportError
     without matplotlib.
     """
@@ -100,7 +86,7 @@ class _Sheet:
         return axes
 
 
-def _draw_pictures(sheet: _Sheet, top: float, story: Story) -> None:
+def _draw_pictures(sheet: _Sheet, top: float, story: FigureContent) -> None:
     """Two by two pictures, and the table of shapes beside them."""
     inside, patch_px, square = story.inside, story.patch_size_px, (PICTURE_IN, PICTURE_IN)
     below, second, size_px = (
@@ -128,7 +114,7 @@ def _draw_pictures(sheet: _Sheet, top: float, story: Story) -> None:
     )
     if story.classes:
         sheet.heading(second, below, "Top classes", story.classes_of)
-        _classes(sheet.axes(second, below, *square), story.classes)
+        draw_classes(sheet.axes(second, below, *square), story.classes)
     else:
         sheet.heading(second, below, "Attention, all heads", f"their mean; {story.no_classes}")
         sheet.picture(
@@ -140,12 +126,12 @@ def _draw_pictures(sheet: _Sheet, top: float, story: Story) -> None:
         "Shapes",
         "measured: images × tokens × channels; of attention images × heads × tokens × tokens",
     )
-    _shapes(
+    draw_shapes(
         sheet.axes(TABLE_IN, top, WIDTH_IN - MARGIN_IN - TABLE_IN, 2 * PICTURE_IN + GAP_IN), story
     )
 
 
-def _draw_measures(sheet: _Sheet, top: float, story: Story) -> None:
+def _draw_measures(sheet: _Sheet, top: float, story: FigureContent) -> None:
     """Similarity of the positions, and how far each head looks."""
     positions = story.positions
     note = {
@@ -156,7 +142,7 @@ def _draw_measures(sheet: _Sheet, top: float, story: Story) -> None:
     sheet.heading(MARGIN_IN, top, "Similarity of positions", note)
     if positions is not None:
         tall = MEASURES_IN * min(1.0, positions.grid[0] / positions.grid[1])
-        _positions(
+        draw_positions(
             sheet.axes(MARGIN_IN + 0.45, top + 0.05, MEASURES_IN, tall),
             sheet.axes(MARGIN_IN + 0.6 + MEASURES_IN, top + 0.05, 0.14, tall),
             positions,
@@ -168,11 +154,13 @@ def _draw_measures(sheet: _Sheet, top: float, story: Story) -> None:
         "between patches, a dot a head; of this one picture",
     )
     left = TABLE_IN + 0.45
-    _distances(sheet.axes(left, top + 0.05, WIDTH_IN - MARGIN_IN - left, MEASURES_IN - 0.15), story)
+    draw_distances(
+        sheet.axes(left, top + 0.05, WIDTH_IN - MARGIN_IN - left, MEASURES_IN - 0.15), story
+    )
 
 
 def _draw_heads(
-    sheet: _Sheet, top: float, story: Story, columns: int, cell_in: tuple[float, float]
+    sheet: _Sheet, top: float, story: FigureContent, columns: int, cell_in: tuple[float, float]
 ) -> None:
     """Where each head of the chosen block looks."""
     inside = story.inside
@@ -219,128 +207,6 @@ def cut_out(rgb: np.ndarray, patch_size_px: int) -> np.ndarray:
                 row * side : (row + 1) * side, column * side : (column + 1) * side
             ]
     return sheet
-
-
-def chosen_places(count: int) -> np.ndarray:
-    """At most ``MAPS_AN_AXIS`` of ``count`` rows or columns, evenly spread, the first and the last
-    among them.
-    """
-    return np.linspace(0, count - 1, min(count, MAPS_AN_AXIS)).round().astype(int)
-
-
-def map_of_maps(positions: PositionSimilarity) -> np.ndarray:
-    """One map of similarities (rows, columns) for each chosen patch, side by side; NaN between
-    them.
-    """
-    rows, columns = positions.grid
-    gap = max(1, round(max(rows, columns) / 12))
-    values = positions.values.reshape(rows, columns, rows, columns)
-    maps = [
-        [
-            np.pad(values[y, x], ((0, gap), (0, gap)), constant_values=np.nan)
-            for x in chosen_places(columns)
-        ]
-        for y in chosen_places(rows)
-    ]
-    return np.block(maps)[:-gap, :-gap]
-
-
-def _classes(axes, classes: tuple[ClassScore, ...]) -> None:
-    axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(max(5, len(classes)), 0))
-    for row, result in enumerate(classes):
-        name = result.class_id if len(result.class_id) <= 24 else result.class_id[:23] + "…"
-        axes.text(0, row + 0.32, name, size=10, color=INK, va="center")
-        axes.text(1, row + 0.32, f"{result.score:.3f}", size=10, color=INK, va="center", ha="right")
-        axes.barh(row + 0.68, 1.0, height=0.16, color="#e6e4df")
-        axes.barh(row + 0.68, result.score, height=0.16, color=ACCENT)
-
-
-def _shapes(axes, story: Story) -> None:
-    steps = story.inside.steps
-    axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(len(steps), 0))
-    for row, step in enumerate(steps):
-        if row % 2 == 0:
-            axes.axhspan(row, row + 1, color="#f0eeea", lw=0)
-        for x, text, style in (
-            (0.01, step.name, {"color": INK, "weight": "bold"}),
-            (0.25, " × ".join(map(str, step.shape)), {"color": ACCENT, "family": "monospace"}),
-            (0.505, step.what, {"color": DIM}),
-        ):
-            axes.text(x, row + 0.5, text, size=9, va="center", **style)
-
-
-def _positions(axes, bar_axes, positions: PositionSimilarity) -> None:
-    sheet = map_of_maps(positions)
-    low = min(0.0, float(np.floor(10 * positions.values.min()) / 10))
-    drawn = axes.imshow(sheet, cmap="viridis", vmin=low, vmax=1.0, interpolation="nearest")
-    axes.set_anchor("NW")
-    axes.set_facecolor(PAPER)
-    for set_ticks, count in (
-        (axes.set_xticks, positions.grid[1]),
-        (axes.set_yticks, positions.grid[0]),
-    ):
-        places = chosen_places(count)
-        gap = max(1, round(max(positions.grid) / 12))
-        set_ticks(
-            np.arange(len(places)) * (count + gap) + (count - 1) / 2, [str(p) for p in places]
-        )
-    axes.tick_params(length=0, labelsize=8, colors=DIM)
-    axes.set_xlabel("patch column", size=9, color=DIM)
-    axes.set_ylabel("patch row", size=9, color=DIM)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    bar = axes.figure.colorbar(drawn, cax=bar_axes)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, colors=DIM)
-
-
-def _distances(axes, story: Story) -> None:
-    inside = story.inside
-    depth = np.arange(len(inside.distance_px))
-    for head, values in enumerate(inside.distance_px.T):
-        axes.scatter(
-            depth,
-            values,
-            s=16,
-            color=INK,
-            alpha=0.55,
-            lw=0,
-            zorder=3,
-            label="a head" if head == 0 else None,
-        )
-    axes.plot(
-        depth, inside.distance_px.mean(axis=1), color=ACCENT, lw=1.6, label="mean of the heads"
-    )
-    height_px, width_px = story.rgb.shape[:2]
-    axes.axvspan(
-        inside.block - 0.4,
-        inside.block + 0.4,
-        color="#e6e4df",
-        lw=0,
-        zorder=1,
-        label="the block below",
-    )
-    axes.set(facecolor=PAPER, ylim=(0, None), xlim=(-0.6, depth[-1] + 0.6))
-    axes.set_xlabel("block", size=9, color=DIM)
-    axes.set_ylabel(f"px of the network's {height_px} × {width_px}", size=9, color=DIM)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.tick_params(length=0, labelsize=8, colors=DIM)
-    axes.grid(axis="y", color="#e6e4df", lw=0.8)
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color("#c9c7c2")
-    axes.legend(
-        fontsize=8,
-        frameon=False,
-        labelcolor=DIM,
-        loc="lower right",
-        ncols=3,
-        bbox_to_anchor=(1.0, 1.0),
-        borderaxespad=0.2,
-    )
 
 
 def _attention_note(inside: Inside) -> str:

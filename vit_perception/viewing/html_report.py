@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vit_perception.datasets.encode_recording import Dropped, Skips
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.viewing.inspect_frames import InspectedFrame
@@ -76,7 +76,7 @@ class ReportData:
         self.frames = 0
         self.dropped: dict[str, int] = {}
         self.drop_texts: dict[str, str] = {}  # the first one's, by reason
-        self.skips = Skips()
+        self.skips = SkippedMessages()
 
     def add(self, frame: InspectedFrame) -> None:
         """Take one frame's numbers."""

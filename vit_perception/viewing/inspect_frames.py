@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit_perception.datasets.encode_recording import Dropped, Skips, replay_from
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, replay_from
 from vit_perception.pipeline.feature_views import attention_view
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
@@ -42,7 +42,9 @@ class InspectedFrame:
         return Moment(self.time_s, "", best, sums.get(best, 0.0), tuple(self.panels.values()))
 
 
-def inspected(pipeline: Pipeline, bag: BagReader) -> Iterator[InspectedFrame | Dropped | Skips]:
+def inspected(
+    pipeline: Pipeline, bag: BagReader
+) -> Iterator[InspectedFrame | Dropped | SkippedMessages]:
     """Every frame of ``bag``, in the order of recording. Arrays are copies. Raises BagError."""
     first_ns: int | None = None
     for replayed in replay_from(pipeline, bag):

@@ -16,7 +16,7 @@ from vit_perception.datasets.embed_sources import (
     encode_images,
     files_identity,
 )
-from vit_perception.datasets.encode_recording import Dropped, Skips
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.datasets.lerobot.columns import NumberColumns
 from vit_perception.datasets.lerobot.files import SetFiles
 from vit_perception.datasets.lerobot.info import (
@@ -112,7 +112,7 @@ class LeRobotSource:
         cameras = [c for c in self.cameras if c.name in wanted]
         keys = [c.key for c in cameras if c.is_video]
         videos = VideoFrames(self._files, self._info, keys) if keys else None
-        skips, episode = Skips(), None
+        skips, episode = SkippedMessages(), None
         for key, (kind, why) in self._left_out.items() if first == 0 else ():
             skips.add(key, kind, why)
         try:
@@ -138,7 +138,7 @@ class LeRobotSource:
                         pipeline, messages, f"{self._root.name} frame {index}", skips
                     )
                 yield SourceResult(index, stamp_ns, result, new_episode, extras, skips)
-                skips = Skips()
+                skips = SkippedMessages()
         finally:
             if videos is not None:
                 videos.close()

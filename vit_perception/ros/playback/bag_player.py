@@ -3,32 +3,27 @@ converted.
 """
 
 import json
-import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
 from vit_perception.files.atomic import fresh_file
-from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.reader import BagError, BagReader, RawMessage
 from vit_perception.ros.interfaces import message_class
+from vit_perception.ros.playback.play_options import NODE_NAME, PlayOptions, parse_remaps
 from vit_perception.ros.playback.replay_qos import (
     PLAY_QOS,
-    QOS_CHOICES,
     latched_before,
     play_qos,
     recorded_qos,
@@ -46,51 +41,9 @@ __all__ = [
 ]
 
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-NODE_NAME = "bag_player"
-_OPTION = {"start_s": "start", "duration_s": "duration", "clock_hz": "clock", "wait_s": "wait-s"}
 # So that a signal and the clock are not kept waiting by a gap in the bag.
 LONGEST_SLEEP_S = 0.1
 DELIVERY_S = 2.0
-
-
-@dataclass(frozen=True)
-class PlayOptions:
-    """How to play. Times are in seconds of the bag; ``duration_s`` 0 is to the end; ``loops`` 0 is
-    until interrupted; ``clock_hz`` 0 publishes no /clock. Raises ValueError naming the option as
-    the command line has it.
-    """
-
-    topics: tuple[str, ...] = ()
-    remaps: tuple[tuple[str, str], ...] = ()
-    rate: float = 1.0
-    start_s: float = 0.0
-    duration_s: float = 0.0
-    loops: int = 1
-    clock_hz: float = 0.0
-    qos: str = "recorded"
-    wait_s: float = 0.0
-
-    def __post_init__(self):
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise InvalidValue(f"--rate is {self.rate}; accepted: more than 0, and finite")
-        for name in _OPTION:
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise InvalidValue(
-                    f"--{_OPTION[name]} is {getattr(self, name)}; accepted: 0 or more, and finite"
-                )
-        if self.loops < 0:
-            raise InvalidValue(
-                f"--loop is {self.loops}; accepted: 1 or more, or 0 or no number for ever"
-            )
-        for topic, name in self.remaps:
-            if self.topics and topic not in self.topics:
-                raise InvalidValue(
-                    f"--remap is '{topic}:={name}', and --topics leaves {topic} out; accepted: one "
-                    "of "
-                    f"{', '.join(self.topics)}"
-                )
-        if self.qos not in QOS_CHOICES:
-            raise InvalidValue(f"--qos is {self.qos!r}; accepted: {', '.join(QOS_CHOICES)}")
 
 
 class BagPlayer:
@@ -136,9 +89,10 @@ class BagPlayer:
             )
         if self.start_ns >= bag.end_ns:
             raise BagError(
-                f"--start is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} "
+                f" is {options.start_s:g} s; accepted: less than the {self.length_s(bag):g} "
                 "s that "
-                f"{bag.path} is long"
+                f"{bag.path} is long",
+                argument="start",
             )
         self.sent: Counter[str] = Counter()
         # Set by whoever wants it to end, between two messages: an exception out of a signal handler
@@ -326,25 +280,3 @@ def play_bag(
                 lines.close()
             node.destroy_node()
             rclpy.try_shutdown(context=context)
-
-
-def parse_remaps(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """``from:=to`` as ROS writes it. Raises ValueError, also where ``to`` is no name of a topic."""
-    pairs: dict[str, str] = {}
-    for text in given:
-        source, separator, target = text.partition(":=")
-        if not separator or not source or not target:
-            raise InvalidValue(f"--remap is {text!r}; accepted: /from:=/to")
-        if source in pairs:
-            raise InvalidValue(
-                f"--remap is {text!r}, and {source} is {pairs[source]} already; accepted: one name"
-            )
-        try:
-            validate_full_topic_name(expand_topic_name(target, NODE_NAME, "/"))
-        except (InvalidTopicNameException, ValueError) as error:
-            raise InvalidValue(
-                f"--remap is {text!r}; accepted: the name of a topic behind := "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-        pairs[source] = target
-    return tuple(pairs.items())
