@@ -27,6 +27,7 @@ from vit_perception.recordings.reader import BagError, BagReader
 from vit_perception.recordings.writer import BagWriter
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.recorded_groups import MOST_WAITING, MOST_WAITING_BYTES, ImageGroups
+from vit_perception.tokens.kinds import sources_of
 from vit_perception.wire.records import FrameResult
 
 MS = 1_000_000
@@ -49,6 +50,11 @@ def pipeline(tiny_checkpoint):
     )
     yield made
     made.close()
+
+
+def opened(settings: EncoderSettings) -> SimpleNamespace:
+    """What reading a bag needs of a pipeline."""
+    return SimpleNamespace(settings=settings, sources=sources_of(settings))
 
 
 def test_every_image_of_the_bag_gives_a_frame_with_the_pose_at_its_stamp(pipeline):
@@ -168,14 +174,14 @@ def test_groups_do_not_wait_for_poses_that_never_come_where_the_clock_stands_sti
             out.write(message.topic, message.type_name, message.data, bag.start_ns)
         for message in bag.raw([CAMERAS[0].topic]):
             out.write(message.topic, message.type_name, message.data, bag.start_ns)
-    passed = replay_module._Replay(SimpleNamespace(settings=settings))
+    passed = replay_module._Replay(opened(settings))
     with BagReader(tmp_path / "bag") as bag:
         held = [len(passed._ready) for _ in passed.groups(bag)]
     assert len(held) == 150 and max(held) <= 5
 
 
 def test_a_topic_of_another_type_is_said_before_anything_is_read():
-    raw = SimpleNamespace(settings=EncoderSettings((CameraSettings("a", CAMERAS[0].topic, "raw"),)))
+    raw = opened(EncoderSettings((CameraSettings("a", CAMERAS[0].topic, "raw"),)))
     with (
         BagReader(DEMO_BAG) as bag,
         pytest.raises(
@@ -184,7 +190,7 @@ def test_a_topic_of_another_type_is_said_before_anything_is_read():
         ),
     ):
         next(replay_module._Replay(raw).groups(bag))
-    text = SimpleNamespace(settings=EncoderSettings((CameraSettings("a", "/task_stage", "raw"),)))
+    text = opened(EncoderSettings((CameraSettings("a", "/task_stage", "raw"),)))
     with (
         BagReader(DEMO_BAG) as bag,
         pytest.raises(BagError, match="is recorded as std_msgs/msg/String"),
@@ -206,7 +212,7 @@ def test_what_a_bag_does_not_give_is_skipped_by_name_and_counted(tmp_path):
     path = m.write(
         tmp_path / "bag.mcap", chunk, summary + m.index(*span_ns, begin, len(chunk), size, size)
     )
-    passed = replay_module._Replay(SimpleNamespace(settings=EncoderSettings(CAMERAS[:1])))
+    passed = replay_module._Replay(opened(EncoderSettings(CAMERAS[:1])))
     with BagReader(path) as bag:
         assert len(list(passed.groups(bag))) == len(images) == 4
     rows = {

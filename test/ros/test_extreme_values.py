@@ -23,26 +23,24 @@ BASE = {
     "poses.arm.frame_id": "base",
     "state_names": ["body"],
     "states.body.joints": ["elbow"],
+    "wrench_names": ["hand"],
+    "wrenches.hand.frame_id": "tool",
 }
+NAMES = {"cameras": "cam", "poses": "arm", "states": "body", "wrenches": "hand"}
 FLOATS = (1e-300, 5e-324, -1.0, -5e-324, math.nan, math.inf, -math.inf, 1e300, 2.0**63)
 INTEGERS = (-1, 2**31, 2**63 - 1, -(2**63), 0)
-SPECS = {
-    spec.name: spec
-    for spec in all_parameters({"cameras": "cam", "poses": "arm", "states": "body"})
-    if type(spec.default) in (int, float)
-}
+SPECS = {spec.name: spec for spec in all_parameters(NAMES) if type(spec.default) in (int, float)}
 
 
 def value_in(settings, name: str):
     """What ``settings`` hold for the parameter ``name``."""
     *groups, last = name.split(".")
     held = settings
-    for group in groups:
-        held = {
-            "arm": settings.poses[0],
-            "body": settings.states[0],
-            "cam": settings.cameras[0],
-        }.get(group) or getattr(settings, group)
+    if groups and groups[0] in NAMES and len(groups) == 2:
+        (held,) = settings.group(groups[0])
+    elif groups:
+        (group,) = groups
+        held = getattr(settings, group)
     return getattr(held if groups else settings.output, last)
 
 

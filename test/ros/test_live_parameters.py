@@ -114,9 +114,8 @@ def test_views_are_switched_off_and_on(rig):
     seen = []
     robot.tester.create_subscription(Image, "/vit_encoder/wrist/attention_view", seen.append, 5)
     robot.activate()
-    robot.until(
-        lambda: robot.node._outputs._cameras["wrist"]["attention_view"].get_subscription_count()
-    )
+    view = next(p for p in robot.node.publishers if p.topic_name.endswith("attention_view"))
+    robot.until(view.get_subscription_count)
     shown(robot, 1)
     assert not seen
     assert set_to(robot, views=True).successful
@@ -125,9 +124,11 @@ def test_views_are_switched_off_and_on(rig):
 
 
 def test_what_is_fixed_says_why_and_can_be_set_after_cleanup(rig):
-    robot = rig(**ARM, state_names=["body"], states__body__joints=["elbow"])
+    wrench = {"wrench_names": ["hand"], "wrenches.hand.frame_id": "tool"}
+    robot = rig(**ARM, **wrench, state_names=["body"], states__body__joints=["elbow"])
     robot.activate()
-    specs = all_parameters({"cameras": "wrist", "poses": "arm", "states": "body"})
+    names = {"cameras": "wrist", "poses": "arm", "states": "body", "wrenches": "hand"}
+    specs = all_parameters(names)
     fixed = [spec for spec in specs if spec.fixed]
     assert len(fixed) > 20 and {"top_k", "views", "poses.policy", "sync.slop_s"}.isdisjoint(
         s.name for s in fixed

@@ -134,9 +134,12 @@ def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node
         poses__arm__frame_id="base",
         state_names=["body"],
         states__body__joints=["elbow"],
+        wrench_names=["hand"],
+        wrenches__hand__frame_id="tool",
     )
     NodeParameters(node).read()
-    for spec in all_parameters({"cameras": "wrist", "poses": "arm", "states": "body"}):
+    names = {"cameras": "wrist", "poses": "arm", "states": "body", "wrenches": "hand"}
+    for spec in all_parameters(names):
         described = node.describe_parameter(spec.name)
         assert len(described.description) > 10, spec.name
         if isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool):

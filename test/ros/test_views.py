@@ -31,8 +31,8 @@ def test_views_are_published_to_who_looks(rig):
     robot.until(
         lambda: all(
             p.get_subscription_count()
-            for n, p in robot.node._outputs._cameras["wrist"].items()
-            if n.endswith("view")
+            for topic, p in robot.node._outputs._publishers.items()
+            if topic.row.when == "view"
         )
     )
     robot.publish("/wrist/image", image_message(STAMP_NS))
