@@ -67,12 +67,6 @@ def family(monkeypatch):
     return changes
 
 
-def test_every_family_has_a_name_of_its_own_and_marks():
-    names = [family.name for family in families.FAMILIES]
-    assert len(set(names)) == len(names) and "auto" not in names
-    assert all(family.signature_keys for family in families.FAMILIES)
-
-
 def test_a_family_by_its_names_alone_without_any_config(family, tmp_path):
     save_file(weights(), tmp_path / "my_weights.safetensors")
     loaded = load_checkpoint(str(tmp_path))

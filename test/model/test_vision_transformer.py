@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from vit_perception.model.activations import gelu_tanh, quick_gelu
 from vit_perception.model.layers import (
     Attention,
     PatchEmbedding,
     SwiGlu,
     explicit_attention,
-    gelu_tanh,
-    quick_gelu,
 )
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig

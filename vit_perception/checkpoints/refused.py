@@ -1,6 +1,4 @@
-"""Models that transformers knows beside the ones read here, and that cannot run here: why, and what
-to take instead.
-"""
+"""Models of transformers that cannot run here: why, and what to take instead."""
 
 # model_type of config.json -> why not, and what is accepted in its place.
 REFUSED = {

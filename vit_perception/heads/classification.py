@@ -1,7 +1,6 @@
-"""Classification heads fitted on encoder features (``vit-perception fit``), and what makes scores
-of logits.
+"""Classification heads fitted on encoder features (``vit-perception fit``), and scores of logits.
 
-numpy only, so that a head is the same behind every engine.
+numpy only, so that a head is the same for every engine.
 """
 
 import functools
@@ -29,40 +28,38 @@ FORMAT = 2
 
 
 class OutdatedHead(InvalidValue):
-    """A head of an earlier version, for which nothing tells any more whether it fits the
-    encoder.
-    """
+    """A head of an earlier version: nothing tells whether it fits the encoder."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, float32."""
+    """Compute the softmax over the last axis, float32."""
     logits = np.asarray(logits, dtype=np.float32)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logistic sigmoid, float32: scores of classes that do not exclude each other (SigLIP)."""
+    """Compute the sigmoid, float32: scores of classes that do not exclude each other (SigLIP)."""
     return 1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float32)))
 
 
 def scores_of(logits: np.ndarray, kind: str) -> np.ndarray:
-    """Scores of ``logits`` by ``kind``, ``softmax`` or ``sigmoid``; float32."""
+    """Compute scores by ``kind``, ``softmax`` or ``sigmoid``; float32."""
     return sigmoid(logits) if kind == "sigmoid" else softmax(logits)
 
 
 def kind_of(classes: int, kind: str = "softmax") -> str:
-    """``kind``, but ``sigmoid`` for a single class: a softmax over one logit is 1, whatever the
-    picture.
-    """
+    """Give ``kind``, but ``sigmoid`` for a single class: a softmax over one logit is always 1."""
     return "sigmoid" if classes == 1 else kind
 
 
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
-    """What a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,) with CLS
-    first.
+    """Give what a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,).
 
-    ``cls_token`` is (D,), ``patch_tokens`` (P, D). Raises ValueError for another ``feature``.
+    ``cls_token`` is (D,), ``patch_tokens`` (P, D).
+
+    Raises:
+        ValueError: ``feature`` is another one.
     """
     if feature not in FEATURES:
         raise InvalidValue(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
@@ -76,25 +73,31 @@ def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -
 class Head:
     """A linear classifier of K classes on standardised features of width F.
 
-    ``weight`` (K, F), ``bias`` (K,), ``mean`` and ``scale`` (F,) float32 (0 and 1 where not given):
     scores = softmax(weight · (feature − mean) / scale + bias), with one class the sigmoid.
-    ``encoder_sha256`` is the digest of the encoder (weights, configuration, block, preprocessing)
-    that it was fitted on, "" where unknown. Raises ValueError naming what does not fit.
+
+    Raises:
+        ValueError: A field does not fit.
     """
 
+    # The K class names.
     labels: tuple[str, ...]
+    # (K, F) float32.
     weight: np.ndarray
+    # (K,) float32.
     bias: np.ndarray
+    # One of FEATURES.
     feature: str = "cls"
+    # (F,) float32; zeros if not given.
     mean: np.ndarray | None = None
+    # (F,) float32; ones if not given.
     scale: np.ndarray | None = None
+    # Digest of the encoder that it was fitted on (weights, configuration, block, preprocessing);
+    # "" if unknown.
     encoder_sha256: str = ""
 
     def __post_init__(self):
-        classes, width = (
-            len(self.labels),
-            np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0,
-        )
+        classes = len(self.labels)
+        width = np.shape(self.weight)[-1] if np.ndim(self.weight) == 2 else 0
         defaults = {"mean": np.zeros(width), "scale": np.ones(width)}
         shapes = {
             "weight": (classes, width),
@@ -129,29 +132,26 @@ class Head:
 
     @property
     def kind(self) -> str:
-        """What makes scores of its logits: ``softmax``, or ``sigmoid`` where it has one class."""
+        """What makes scores of its logits: ``softmax``, or ``sigmoid`` for one class."""
         return kind_of(len(self.labels))
 
     def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray) -> np.ndarray:
-        """Scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
+        """Compute scores (K,) float32 of one image from its CLS token (D,) and patch tokens (P, D).
 
-        Raises ValueError where the encoder's features are of another width than those the head was
-        fitted on.
+        Raises:
+            ValueError: The head was fitted on features of another width.
         """
         features = features_of(cls_token, patch_tokens, self.feature)
         if features.shape != self.mean.shape:
             raise InvalidValue(
                 f"the encoder's {self.feature} features are of width {features.shape[0]}; accepted "
-                "by "
-                f"this head: {len(self.mean)}, the width that it was fitted on"
+                f"by this head: {len(self.mean)}, the width that it was fitted on"
             )
         return scores_of(self.weight @ ((features - self.mean) / self.scale) + self.bias, self.kind)
 
 
 def save_head(path: str | Path, head: Head) -> None:
-    """Write ``head`` into the folder ``path``: head.safetensors and labels.json (labels, feature,
-    encoder).
-    """
+    """Write ``head`` into a folder: head.safetensors and labels.json (labels, feature, encoder)."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: getattr(head, name) for name in _TENSORS})
@@ -167,7 +167,12 @@ def save_head(path: str | Path, head: Head) -> None:
 
 
 def load_head(path: str | Path) -> Head:
-    """The head in the folder ``path``. Raises ValueError naming the file and what it must hold."""
+    """Read the head in a folder.
+
+    Raises:
+        OutdatedHead: It is of an earlier version.
+        ValueError: A file is missing or holds something else.
+    """
     weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
     for file in (weights_path, labels_path):
         try:
@@ -188,9 +193,7 @@ def load_head(path: str | Path) -> Head:
         tensors = load_file(weights_path)
     except UserError:
         raise
-    except (
-        Exception
-    ) as error:  # the safetensors library has an exception class of its own for each broken header
+    except Exception as error:  # safetensors has a class of its own for each broken header
         raise InvalidValue(
             f"{weights_path}: {str(error)[:200]}; accepted: a safetensors file"
         ) from error
@@ -206,9 +209,7 @@ def load_head(path: str | Path) -> Head:
 
 
 def _fields_of(path: Path) -> dict[str, Any]:
-    """The object in labels.json: ``labels`` is a list of texts, ``feature`` and ``encoder_sha256``
-    are texts.
-    """
+    """Read labels.json: a list of texts ``labels``, texts ``feature`` and ``encoder_sha256``."""
     try:
         fields = json.loads(read_text_bounded(path))
         labels, digest = fields["labels"], fields.get("encoder_sha256", "")
@@ -226,18 +227,16 @@ def _fields_of(path: Path) -> dict[str, Any]:
     if digest and fields.get("format") != FORMAT:
         raise OutdatedHead(
             f"{path} is of format {fields.get('format', 1)!r:.20}, of an earlier version, whose "
-            "digest of "
-            "the encoder leaves out the model's configuration, so that it would also fit another "
-            f"encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`"
+            "digest of the encoder leaves out the model's configuration, so that it would also fit "
+            f"another encoder; accepted: format {FORMAT}: fit it again with `vit-perception fit`"
         )
     return fields
 
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[ClassScore, ...]:
-    """The ``k`` best classes (all where there are fewer), best first, by their names in ``labels``.
+    """Name the ``k`` best classes of ``scores`` (K,), best first; all if there are fewer.
 
-    A name that several classes share is followed by ``#<index>`` for each of them. ``scores`` is
-    (K,).
+    A name that several classes share is followed by ``#<index>`` for each of them.
     """
     if len(scores) != len(labels):
         raise ValueError(
@@ -250,11 +249,9 @@ def top_classes(scores: np.ndarray, labels: tuple[str, ...], k: int) -> tuple[Cl
 
 @functools.lru_cache(maxsize=16)
 def distinct_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """``labels`` with ``#<index>`` behind each name that occurs more than once, or would so be made
-    twice.
+    """Put ``#<index>`` after each name that occurs more than once, or would then.
 
-    What a message, a terminal or a report cannot take of a stranger's label is made visible; long
-    ones are cut.
+    Characters that a message or terminal cannot show are escaped; long labels are cut.
     """
     labels = tuple(printable(label, MOST_SHOWN, keep="") for label in labels)
     count = Counter(labels)

@@ -1,6 +1,4 @@
-"""What a dense head (depth, segmentation) is to the rest: the module, and how to read its
-output.
-"""
+"""A dense head (depth, segmentation): the module, and the meaning of its output."""
 
 from dataclasses import dataclass
 
@@ -9,7 +7,7 @@ from torch import nn
 from vit_perception.files.errors import InvalidValue
 
 KINDS = ("depth", "segmentation")
-# What a pixel's number means; ``depth`` where the checkpoint says neither its unit nor that it is
+# What a pixel's number means; ``depth`` if the checkpoint says neither its unit nor that it is
 # inverse.
 QUANTITIES = {
     "depth": ("metric_depth", "relative_inverse_depth", "depth"),
@@ -22,17 +20,22 @@ class DenseHeadSpec:
     """A head on the tokens of several blocks of a
     :class:`~vit_perception.model.vision_transformer.VisionTransformer`.
 
-    ``module`` takes the list that ``intermediate(images, blocks, norm)`` gives, and the grid (rows,
-    columns), and returns (B, H, W) depth or (B, K, H, W) class logits, float. ``quantity`` is what
-    a pixel of it means, one of :data:`QUANTITIES` of its kind; ``labels`` are the K classes of a
-    segmentation. Raises ValueError naming the field.
+    Raises:
+        ValueError: A field is wrong.
     """
 
+    # One of KINDS.
     kind: str
+    # The blocks whose tokens it takes.
     blocks: tuple[int, ...]
+    # Takes what ``intermediate(images, blocks, norm)`` gives, and the grid (rows, columns); gives
+    # (B, H, W) depth or (B, K, H, W) class logits, float.
     module: nn.Module
+    # Whether it takes tokens after the final norm.
     norm: bool = False
+    # What a pixel means: one of QUANTITIES of its kind.
     quantity: str = ""
+    # The K classes of a segmentation.
     labels: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -57,5 +60,5 @@ class DenseHeadSpec:
 
     @property
     def unit(self) -> str:
-        """``m`` where depth is metric, else ``""``."""
+        """``m`` for metric depth, else ``""``."""
         return "m" if self.quantity == "metric_depth" else ""

@@ -23,31 +23,34 @@ _MOST_CHANNELS = 65_536
 
 @dataclass(frozen=True)
 class DptConfig:
-    """One head's shape: it takes the tokens of ``len(channels)`` blocks, of ``width`` channels,
-    first block first.
+    """One head's shape. It takes the tokens of ``len(channels)`` blocks, first block first.
 
-    ``channels`` and ``factors`` are each level's channels, and its size in units of the grid.
-    ``fusion_channels`` are those of the fused picture. ``patch_size_px`` above 0 makes the fusion
-    follow the sizes of the levels, and the depth the size of the network's input (Depth Anything);
-    with 0 each step doubles. ``hidden_channels`` are those before the last layer of depth;
-    ``relu_projection`` puts one more convolution in front of it. Depth is ``activation`` of the
-    last layer, times ``scale``. ``classes`` above 0 makes it a segmentation, with that many. Raises
-    ValueError naming the field.
+    Raises:
+        ValueError: A field is wrong.
     """
 
+    # Channels of a token.
     width: int
+    # Of each level: its channels, and its size in units of the grid.
     channels: tuple[int, ...]
     factors: tuple[float, ...]
+    # Of the fused feature map.
     fusion_channels: int
     first_patch: int = 1
     readout: str = "ignore"
     residual_bias: bool = True
     residual_batch_norm: bool = False
+    # Above 0, fusion follows the sizes of the levels and depth the network's input (Depth
+    # Anything); with 0 each step doubles.
     patch_size_px: int = 0
+    # Before the last layer of depth.
     hidden_channels: int = 32
+    # One more convolution before the output of depth.
     relu_projection: bool = False
+    # Depth is ``activation`` of the last layer, times ``scale``.
     activation: str = "relu"
     scale: float = 1.0
+    # Above 0: a segmentation with that many classes.
     classes: int = 0
 
     def __post_init__(self):

@@ -1,6 +1,6 @@
 """Classes by their names: the image embedding against the embeddings of prompts (CLIP, SigLIP).
 
-numpy only, so that a head is the same behind every engine. Sources: Radford et al. 2021
+numpy only, so that a head is the same for every engine. Sources: Radford et al. 2021
 (arXiv:2103.00020) and Zhai et al. 2023 (arXiv:2303.15343) for the logits.
 """
 
@@ -16,16 +16,15 @@ PLACE = "{}"
 
 
 def prompts_of(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Each label in each template, all templates of the first label first."""
+    """Put each label into each template, all templates of the first label first."""
     return [template.replace(PLACE, label) for label in labels for template in templates]
 
 
 def class_embeddings(embeddings: np.ndarray, templates: int) -> np.ndarray:
-    """The classes' unit vectors (K, E) float32 from those of :func:`prompts_of` (K · templates, E),
-    of any length.
+    """Turn vectors of prompts (K · templates, E) into unit vectors of classes (K, E) float32.
 
-    Prompts are made unit vectors, averaged over the templates, and made a unit vector again, as
-    CLIP's authors do.
+    Prompts are scaled to unit length, averaged over the templates, and scaled again, as CLIP's
+    authors do.
     """
     unit = _unit(np.asarray(embeddings, dtype=np.float64))
     return _unit(unit.reshape(-1, templates, unit.shape[1]).mean(axis=1)).astype(np.float32)
@@ -35,17 +34,21 @@ def class_embeddings(embeddings: np.ndarray, templates: int) -> np.ndarray:
 class ZeroShotHead:
     """Scores of K classes from an image's pooled vector, the encoder's ``cls_token`` (D,).
 
-    ``texts`` (K, E) are unit vectors; ``projection`` (E, D) takes the pooled vector to their space,
-    None where it is there already. logits = scale · cos + bias. ``kind`` makes scores of them:
-    ``softmax`` (CLIP), or ``sigmoid`` (SigLIP), whose classes do not exclude each other. Raises
-    ValueError for shapes that do not fit.
+    logits = scale · cos + bias.
+
+    Raises:
+        ValueError: The shapes do not fit.
     """
 
+    # The K class names.
     labels: tuple[str, ...]
+    # (K, E), unit vectors.
     texts: np.ndarray
     scale: float
     bias: float = 0.0
+    # (E, D), takes the pooled vector to the texts' space; None if it is there already.
     projection: np.ndarray | None = None
+    # Makes scores: ``softmax`` (CLIP), or ``sigmoid`` (SigLIP: classes that do not exclude others).
     kind: str = "softmax"
 
     def __post_init__(self):
@@ -61,13 +64,13 @@ class ZeroShotHead:
             )
 
     def logits(self, cls_token: np.ndarray) -> np.ndarray:
-        """Logits (K,) float32 of one image."""
+        """Compute logits (K,) float32 of one image."""
         pooled = np.asarray(cls_token, dtype=np.float32)
         embedding = _unit(pooled if self.projection is None else self.projection @ pooled)
         return (self.scale * (self.texts @ embedding) + self.bias).astype(np.float32)
 
     def scores(self, cls_token: np.ndarray, patch_tokens: np.ndarray | None = None) -> np.ndarray:
-        """Scores (K,) float32 of one image; ``patch_tokens`` are not looked at."""
+        """Compute scores (K,) float32 of one image; ``patch_tokens`` are not used."""
         return scores_of(self.logits(cls_token), self.kind)
 
 

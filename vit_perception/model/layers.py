@@ -1,8 +1,7 @@
-"""The parts of a Vision Transformer. Shapes: B images, N tokens, D channels, P patches.
+"""The layers of a Vision Transformer. Shapes: B images, N tokens, D channels, P patches.
 
 Sources: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the patch embedding and the pre-norm block;
-Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU;
-Hendrycks and Gimpel 2016 (arXiv:1606.08415) for GELU and its two approximations.
+Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU.
 """
 
 from collections.abc import Iterator
@@ -12,30 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vit_perception.model.activations import ACTIVATIONS
 from vit_perception.model.rope import Rotation, rotate
+from vit_perception.model.vit_config import ViTConfig
 
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """x · sigmoid(1.702 x), the approximation that CLIP was trained with."""
-    return x * torch.sigmoid(1.702 * x)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its tanh approximation, the one that JAX models were trained with."""
-    return functional.gelu(x, approximate="tanh")
-
-
-# Attention as an exported graph holds it: in the parameters' dtype, with the softmax in float32, or
-# all in float32.
+# Attention in an exported graph: in the parameters' dtype, with the softmax in float32, or all in
+# float32.
 ATTENTION_FORMS = ("half", "float32_softmax", "float32")
-ACTIVATIONS = {"gelu": functional.gelu, "quick_gelu": quick_gelu, "gelu_tanh": gelu_tanh}
 
 
 class PatchEmbedding(nn.Module):
-    """Images (B, 3, H, W) to one token a patch (B, P, D), row-major over the grid.
+    """Images (B, 3, H, W) to one token per patch (B, P, D), row-major over the grid.
 
-    A convolution whose stride is its kernel. With ``unfolded`` set, the patches are unfolded into a
-    linear layer instead, which is equal: ONNX has no convolution in bfloat16 before opset 22.
+    A convolution whose stride is its kernel. With ``unfolded`` set, patches go through a linear
+    layer instead, which is equal: ONNX has no convolution in bfloat16 before opset 22.
     """
 
     def __init__(self, patch_size_px: int, width: int):
@@ -46,14 +35,12 @@ class PatchEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.unfolded:
             side = self.projection.kernel_size[0]
-            grid = images.shape[2] // side, images.shape[3] // side
-            pixels = images.reshape(-1, 3, grid[0], side, grid[1], side).permute(0, 2, 4, 1, 3, 5)
-            pixels = pixels.reshape(
-                -1, grid[0] * grid[1], 3 * side * side
-            )  # (B, P, 3 * side * side)
-            return functional.linear(
-                pixels, self.projection.weight.flatten(1), self.projection.bias
-            )
+            rows = images.shape[2] // side
+            columns = images.shape[3] // side
+            pixels = images.reshape(-1, 3, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+            pixels = pixels.reshape(-1, rows * columns, 3 * side * side)  # (B, P, 3 side²)
+            weight = self.projection.weight.flatten(1)  # (D, 3 side²)
+            return functional.linear(pixels, weight, self.projection.bias)
         patches = self.projection(images)  # (B, D, rows, columns)
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
@@ -79,48 +66,50 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The attended tokens, and where asked for the first query's weights over all tokens (B,
-        heads, N).
-        """
-        query, key, value = (
-            self._split_heads(part(tokens)) for part in (self.query, self.key, self.value)
-        )
+        """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N)."""
+        parts = (self.query, self.key, self.value)
+        query, key, value = (self._split_heads(part(tokens)) for part in parts)
         if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
+            query = rotate(query, rotation)
+            key = rotate(key, rotation)
         if self.kind == "fused":
             mixed = functional.scaled_dot_product_attention(query, key, value)
         else:
             mixed = self._weights(query, key) @ value
         mixed = mixed.to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, N, D)
-        # One query's row again costs 1/N of the attention; taking it from the full weights would
-        # rule out every fused kernel, which never holds them. (B, heads, N)
-        cls_row = (
-            self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype) if with_cls_row else None
-        )
+        cls_row = None
+        if with_cls_row:
+            # Computing one query's row again costs 1/N of the attention. Fused kernels never hold
+            # the full weights.
+            cls_row = self._weights(query[:, :, :1], key)[:, :, 0].to(tokens.dtype)  # (B, heads, N)
         return self.output(mixed), cls_row
 
-    def ask(self, probes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """``probes`` (1, n, D) attend to ``tokens`` (B, N, D): (B, n, D), and their weights (B,
-        heads, n, N).
+    def attend(self, probes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Let ``probes`` (1, n, D) attend to ``tokens`` (B, N, D).
+
+        Gives (B, n, D) and the weights (B, heads, n, N).
         """
         query = self._split_heads(self.query(probes))  # (1, heads, n, D / heads)
-        key, value = self._split_heads(self.key(tokens)), self._split_heads(self.value(tokens))
+        key = self._split_heads(self.key(tokens))
+        value = self._split_heads(self.value(tokens))
         weights = self._weights(query, key)
         mixed = (weights @ value).to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, n, D)
         return self.output(mixed), weights.to(tokens.dtype)
 
     def weights(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """Every query's softmax over all keys, (B, heads, N, N), of ``tokens`` (B, N, D): to look
-        at, all in memory.
+        """Compute all attention (B, heads, N, N) of ``tokens`` (B, N, D), for viewers.
+
+        It is all in memory at once.
         """
-        query, key = self._split_heads(self.query(tokens)), self._split_heads(self.key(tokens))
+        query = self._split_heads(self.query(tokens))
+        key = self._split_heads(self.key(tokens))
         if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
+            query = rotate(query, rotation)
+            key = rotate(key, rotation)
         return self._weights(query, key)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        # A cast is in the graph only where the form asks for one: each can keep a compiler from
-        # fusing.
+        # Only this form casts: a cast in the graph can keep a compiler from fusing.
         widened = x.float() if self.kind == "float32" else x
         return widened.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
 
@@ -133,12 +122,11 @@ class Attention(nn.Module):
 
 @contextmanager
 def explicit_attention(module: nn.Module, form: str = "half") -> Iterator[None]:
-    """While entered, every Attention inside ``module`` is MatMul, Softmax, MatMul of ``form``; for
-    ONNX export.
+    """Make every Attention in ``module`` MatMul, Softmax, MatMul of ``form``, for ONNX export.
 
-    ``form`` is one of ``ATTENTION_FORMS``; ``half`` casts nothing, whatever the dtype of the
-    parameters. The exporter writes scaled_dot_product_attention with an IsNaN and a Where behind
-    each Softmax, which can keep a graph compiler from fusing attention.
+    ``form`` is one of ``ATTENTION_FORMS``; ``half`` casts nothing, whatever the parameters' dtype.
+    The exporter writes scaled_dot_product_attention with an IsNaN and a Where after each Softmax,
+    which can keep a graph compiler from fusing attention.
     """
     attentions = [part for part in module.modules() if isinstance(part, Attention)]
     kinds = [part.kind for part in attentions]
@@ -178,7 +166,7 @@ class SwiGlu(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """One learned factor a channel, on what a branch adds to the residual stream."""
+    """One learned factor per channel, on what a branch adds to the residual stream."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -189,38 +177,25 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block, (B, N, D) to (B, N, D): attention, then the MLP, each added to
-    its input.
-    """
+    """A pre-norm block on (B, N, D): attention, then the MLP, each added to its input."""
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        mlp_width: int,
-        activation: str,
-        qkv_bias: bool,
-        layer_scale: bool,
-        norm_eps: float,
-    ):
+    def __init__(self, config: ViTConfig):
         super().__init__()
-        self.norm_attention = nn.LayerNorm(width, eps=norm_eps)
-        self.attention = Attention(width, heads, qkv_bias)
-        self.scale_attention = LayerScale(width) if layer_scale else nn.Identity()
-        self.norm_mlp = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = (
-            SwiGlu(width, mlp_width)
-            if activation == "swiglu"
-            else Mlp(width, mlp_width, activation)
-        )
-        self.scale_mlp = LayerScale(width) if layer_scale else nn.Identity()
+        width = config.width
+        self.norm_attention = nn.LayerNorm(width, eps=config.norm_eps)
+        self.attention = Attention(width, config.heads, config.qkv_bias)
+        self.scale_attention = LayerScale(width) if config.layer_scale else nn.Identity()
+        self.norm_mlp = nn.LayerNorm(width, eps=config.norm_eps)
+        if config.activation == "swiglu":
+            self.mlp = SwiGlu(width, config.mlp_width)
+        else:
+            self.mlp = Mlp(width, config.mlp_width, config.activation)
+        self.scale_mlp = LayerScale(width) if config.layer_scale else nn.Identity()
 
     def forward(
         self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The new tokens, and where asked for the CLS query's attention over all tokens (B, heads,
-        N).
-        """
+        """Give the new tokens, and ``with_cls_row`` the CLS query's attention (B, heads, N)."""
         attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row, rotation)
         tokens = tokens + self.scale_attention(attended)
         return tokens + self.scale_mlp(self.mlp(self.norm_mlp(tokens))), cls_row

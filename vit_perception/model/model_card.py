@@ -12,8 +12,10 @@ LONGEST_LABEL = 1000
 
 
 def check_labels(labels: Sequence[str], whose: str) -> None:
-    """Raise ValueError for class names that no message can carry: no texts, very long, or with
-    halves of characters.
+    """Check class names.
+
+    Raises:
+        ValueError: No message can carry one: it is no text, very long, or holds half a character.
     """
     for label in labels:
         if (
@@ -28,10 +30,8 @@ def check_labels(labels: Sequence[str], whose: str) -> None:
             )
 
 
-class _Awaited:
-    """A dataclass's field of text that may be given as a function, which is called when the field
-    is first read.
-    """
+class _LazyText:
+    """A dataclass's text field. A function given in its place is called when it is first read."""
 
     def __set_name__(self, owner: type, name: str):
         self._name = f"_{name}"
@@ -52,23 +52,27 @@ class _Awaited:
 class ModelCard:
     """Everything about a checkpoint that a node parameter must not contradict.
 
-    ``mean`` and ``std`` are per channel R, G, B, for pixels scaled to [0, 1]: input = (pixel / 255
-    − mean) / std. ``labels`` is empty without a classification head. ``license`` is empty where the
-    checkpoint does not say. ``weights_sha256`` is the digest of the weights file; a loader gives a
-    function that waits for it, since a large file takes longer to digest than to load, and reading
-    the field calls it. Raises ValueError naming the field and its value.
+    Raises:
+        ValueError: A field is wrong.
     """
 
     name: str
     family: str
+    # Empty if the checkpoint does not say.
     license: str
+    # What ``model.checkpoint`` was; of a hub repository with its commit.
     source: str
     rule: ResizeRule
+    # Of R, G, B, for pixels scaled to [0, 1]: input = (pixel / 255 − mean) / std.
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    # Empty without a classification head.
     labels: tuple[str, ...] = ()
+    # Makes scores of logits: one of SCORES.
     scores: str = "softmax"
-    weights_sha256: str = _Awaited()
+    # Digest of the weights file. A large file takes longer to digest than to load, so a loader
+    # gives a function that waits for it.
+    weights_sha256: str = _LazyText()
 
     def __post_init__(self):
         for name, values in (("mean", self.mean), ("std", self.std)):

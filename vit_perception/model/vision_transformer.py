@@ -4,7 +4,7 @@ Source: Dosovitskiy et al. 2021 (arXiv:2010.11929); distillation token from Touv
 (arXiv:2012.12877); register tokens from Darcet et al. 2024 (arXiv:2309.16588).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,239 +21,225 @@ __all__ = ["ViTConfig", "ViTOutput", "VisionTransformer"]
 
 
 class ViTOutput(NamedTuple):
-    """``cls_token`` (B, D), ``patch_tokens`` (B, P, D), ``cls_attention`` (B, heads, P),
-    ``pooled``, ``logits``.
+    """What the model gives for B images: P patches, N tokens, D channels."""
 
-    ``cls_attention`` is the CLS query's softmax over all tokens in the chosen block, patch columns
-    only, so a row sums to less than 1. ``pooled`` is (B, D), or (B, 2 D) for ``cls_mean``.
-    ``logits`` (B, classes) or None.
-
-    A model without a CLS token gives ``pooled`` as its ``cls_token``, and as ``cls_attention`` how
-    the pooling weighs the patches: the probe's attention for ``map``, 1 / P each for ``mean`` and
-    ``max``.
-
-    ``block_tokens`` (B, K, N, D) are all tokens of the K blocks that were to be kept, None for
-    none.
-    """
-
+    # (B, D). A model without a CLS token gives ``pooled``.
     cls_token: Tensor
+    # (B, P, D), row-major over the grid.
     patch_tokens: Tensor
+    # (B, heads, P): the CLS query's softmax over all tokens in the chosen block, patch columns
+    # only, so a row sums to less than 1. Without a CLS token: how the pooling weighs the patches,
+    # the probe's attention for ``map``, 1 / P each for ``mean`` and ``max``.
     cls_attention: Tensor
+    # (B, D), or (B, 2 D) for ``cls_mean``.
     pooled: Tensor
+    # (B, classes); None without a head.
     logits: Tensor | None
+    # (B, K, N, D): all tokens of the K blocks to keep; None for none.
     block_tokens: Tensor | None = None
 
 
+class BlocksRun(NamedTuple):
+    """What :meth:`VisionTransformer.run_blocks` gives."""
+
+    # By the index of the block, each (B, N, D), before the final norm.
+    tokens: dict[int, Tensor]
+    # (B, heads, N); None if it was not asked for.
+    cls_row: Tensor | None
+
+
 class VisionTransformer(nn.Module):
-    """``forward`` takes normalised images (B, 3, H, W); H and W are any multiples of the patch
-    size.
+    """Normalised images (B, 3, H, W) to tokens; H and W are any multiples of the patch size.
 
     Tokens are in the order CLS, distillation, registers, patches (row-major). Weights start random:
-    load a checkpoint. ``rotation``, where it is set, is that of the only grid that the model is run
-    on.
+    load a checkpoint.
     """
 
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
-        width, (rows, columns) = config.width, config.grid
+        width = config.width
         self.patch_embedding = PatchEmbedding(config.patch_size_px, width)
-        positions = (
-            config.prefix_tokens + rows * columns if config.position_embedding == "learned" else 0
-        )
-        for name, count in (
-            ("cls_token", int(config.cls_token)),
-            ("position_embedding", positions),
-            ("distillation_token", int(config.distillation_token)),
-            ("register_tokens", config.register_tokens),
-        ):
-            self.register_parameter(
-                name, nn.Parameter(torch.zeros(1, count, width)) if count else None
-            )
+        positions = config.prefix_tokens + config.grid[0] * config.grid[1]
+        counts = {
+            "cls_token": int(config.cls_token),
+            "position_embedding": positions if config.position_embedding == "learned" else 0,
+            "distillation_token": int(config.distillation_token),
+            "register_tokens": config.register_tokens,
+        }
+        for name, count in counts.items():
+            token = nn.Parameter(torch.zeros(1, count, width)) if count else None
+            self.register_parameter(name, token)
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
-        self.norm_before = (
-            nn.LayerNorm(width, eps=config.norm_eps) if config.norm_before_blocks else nn.Identity()
-        )
-        self.blocks = nn.ModuleList(
-            Block(
-                width=width,
-                heads=config.heads,
-                mlp_width=config.mlp_width,
-                activation=config.activation,
-                qkv_bias=config.qkv_bias,
-                layer_scale=config.layer_scale,
-                norm_eps=config.norm_eps,
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.final_norm else nn.Identity()
-        self.attention_pooling = (
-            AttentionPooling(
-                width=width,
-                heads=config.heads,
-                mlp_width=config.mlp_width,
-                activation=config.activation,
-                norm_eps=config.norm_eps,
-            )
-            if config.pooling == "map"
-            else None
-        )
+        # CLIP norms the tokens once before the blocks.
+        self.norm_before = make_norm(config, config.norm_before_blocks)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = make_norm(config, config.final_norm)
+        # SigLIP pools with a learned query.
+        self.attention_pooling = AttentionPooling(config) if config.pooling == "map" else None
         self.head = make_head(config)
-        self.head_distillation = (
-            nn.Linear(width, config.classes) if config.head == "distilled" else None
-        )
+        # DeiT's second classifier, on the distillation token.
+        self.head_distillation = None
+        if config.head == "distilled":
+            self.head_distillation = nn.Linear(width, config.classes)
+        # Set by :meth:`fix_rotation`.
         self.register_buffer("rotation_cos", None, persistent=False)
         self.register_buffer("rotation_sin", None, persistent=False)
 
     def forward(
         self, images: Tensor, block: int = -1, keep: Sequence[int] = (), norm_kept: bool = False
     ) -> ViTOutput:
-        """Encode ``images``; tokens, attention and ``pooled`` are those of ``block``, behind the
-        final norm.
+        """Encode ``images``. Tokens, attention and ``pooled`` are those of ``block``.
 
-        ``block`` counts from 0, or from the end when negative. The final norm is applied to an
-        earlier block's tokens too, so that every block's come out at the same scale (with
-        ``norm_pooled`` only ``pooled`` is normed). ``logits`` are always the last block's: a head
-        knows no other; without a head, the blocks behind the chosen one are not run, but for those
-        to ``keep``, as :meth:`intermediate` gives them.
+        ``block`` counts from 0, or from the end when negative. The final norm is applied to every
+        block's tokens, so that all have the same scale. ``logits`` are always the last block's.
+        Without a head, blocks after the last one needed are not run. ``keep`` names further blocks,
+        whose tokens are given as by :meth:`intermediate`.
+
+        Raises:
+            ValueError: There is no such block, or a side is no multiple of the patch size.
         """
-        chosen, wanted = self._index_of(block), [self._index_of(index) for index in keep]
-        last = self.config.depth - 1 if self.head is not None else max([chosen, *wanted])
-        tokens, rotation = (
-            self.embed(images),
-            self.rotation_for(self.config.grid_of(*images.shape[2:])),
-        )
-        kept = {}
-        for index, layer in enumerate(self.blocks[: last + 1]):
-            is_chosen = index == chosen
-            tokens, row = layer(
-                tokens, with_cls_row=is_chosen and self.config.cls_token, rotation=rotation
-            )
-            if is_chosen:
-                chosen_tokens, cls_row = tokens, row
-            if index in wanted:
-                kept[index] = self.norm(tokens) if norm_kept else tokens
-        normed = self.normed(chosen_tokens)
+        config = self.config
+        chosen = self._index_of(block)
+        kept = [self._index_of(index) for index in keep]
+        last = config.depth - 1 if self.head is not None else chosen
+        tokens = self.embed(images)
+        rotation = self.rotation_for(config.grid_of(*images.shape[2:]))
+        attention_of = chosen if config.cls_token else None
+        run = self.run_blocks(tokens, rotation, {chosen, last, *kept}, attention_of)
+        normed = self.normed(run.tokens[chosen])
         pooled, attention = self.pool(normed)
         patch_tokens = normed[:, self.first_patch :]
-        is_pooled = not self.config.cls_token or (
-            self.config.pooling == "cls" and not self.config.norm_pooled
-        )
-        cls_token = pooled if is_pooled else normed[:, 0]
-        if self.config.cls_token:
-            attention = cls_row[:, :, self.first_patch :]
+        # Tokens are not normed if the norm comes after pooling; then, and without a CLS token, the
+        # pooled vector takes its place or stands next to it.
+        is_pooled = config.pooling == "cls" and not config.norm_pooled
+        cls_token = pooled if is_pooled or not config.cls_token else normed[:, 0]
+        if run.cls_row is not None:
+            attention = run.cls_row[:, :, self.first_patch :]  # (B, heads, P)
         logits = None
         if self.head is not None:
-            logits = self.classify(self.normed(tokens) if chosen < last else normed)
-        block_tokens = torch.stack([kept[index] for index in wanted], dim=1) if wanted else None
-        return ViTOutput(cls_token, patch_tokens, attention, pooled, logits, block_tokens)
+            logits = self.classify(self.normed(run.tokens[last]) if chosen < last else normed)
+        block_tokens = None
+        if kept:
+            parts = [run.tokens[index] for index in kept]
+            block_tokens = torch.stack(self._normed_if(parts, norm_kept), dim=1)  # (B, K, N, D)
+        return ViTOutput(
+            cls_token=cls_token,
+            patch_tokens=patch_tokens,
+            cls_attention=attention,
+            pooled=pooled,
+            logits=logits,
+            block_tokens=block_tokens,
+        )
 
     def intermediate(
         self, images: Tensor, blocks: Sequence[int], norm: bool = False
     ) -> list[Tensor]:
-        """The tokens (B, N, D) of ``blocks``, in the order given; before the final norm, or behind
-        it with ``norm``.
+        """Give the tokens (B, N, D) of ``blocks``, in the order given, with ``norm`` after the
+        final norm.
 
-        ``blocks`` count as in :meth:`forward`; those behind the last one named are not run.
+        ``blocks`` count as in :meth:`forward`.
         """
         wanted = [self._index_of(block) for block in blocks]
-        tokens, rotation = (
-            self.embed(images),
-            self.rotation_for(self.config.grid_of(*images.shape[2:])),
-        )
-        kept = {}
-        for index, layer in enumerate(self.blocks[: max(wanted, default=-1) + 1]):
-            tokens, _ = layer(tokens, rotation=rotation)
+        rotation = self.rotation_for(self.config.grid_of(*images.shape[2:]))
+        run = self.run_blocks(self.embed(images), rotation, wanted)
+        return self._normed_if([run.tokens[index] for index in wanted], norm)
+
+    def run_blocks(
+        self,
+        tokens: Tensor,
+        rotation: Rotation | None,
+        wanted: Collection[int],
+        attention_of: int | None = None,
+    ) -> BlocksRun:
+        """Run the blocks up to the last one in ``wanted``, and give the tokens of those.
+
+        ``attention_of`` is the block whose CLS row of attention is given, too.
+        """
+        kept: dict[int, Tensor] = {}
+        cls_row = None
+        for index, block in enumerate(self.blocks[: max(wanted, default=-1) + 1]):
+            tokens, row = block(tokens, with_cls_row=index == attention_of, rotation=rotation)
             if index in wanted:
-                kept[index] = self.norm(tokens) if norm else tokens
-        return [kept[index] for index in wanted]
+                kept[index] = tokens
+            if row is not None:
+                cls_row = row
+        return BlocksRun(kept, cls_row)
+
+    def _normed_if(self, parts: list[Tensor], norm: bool) -> list[Tensor]:
+        return [self.norm(tokens) for tokens in parts] if norm else parts
 
     def _index_of(self, block: int) -> int:
-        if not -self.config.depth <= block < self.config.depth:
-            raise InvalidValue(
-                f"block is {block}; accepted: {-self.config.depth} to {self.config.depth - 1}"
-            )
-        return range(self.config.depth)[block]
+        depth = self.config.depth
+        if not -depth <= block < depth:
+            raise InvalidValue(f"block is {block}; accepted: {-depth} to {depth - 1}")
+        return range(depth)[block]
 
     @property
     def first_patch(self) -> int:
-        """The index of the first patch token, behind the CLS, distillation and register tokens."""
+        """The index of the first patch token, after CLS, distillation and registers."""
         return self.config.first_patch
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to the tokens (B, N, D) that enter the first block."""
-        batch, prefix = images.shape[0], self.config.prefix_tokens
-        grid = self.config.grid_of(*images.shape[2:])
-        before = [
-            token.expand(batch, -1, -1)
-            for token in (self.cls_token, self.distillation_token)
-            if token is not None
-        ]
-        patches = self.patch_embedding(images)
-        tokens = torch.cat([*before, patches], dim=1) if before else patches
+        """Turn images (B, 3, H, W) into the tokens (B, N, D) that enter the first block."""
+        batch = len(images)
+        prefix = self.config.prefix_tokens
+        first = [part for part in (self.cls_token, self.distillation_token) if part is not None]
+        parts = [token.expand(batch, -1, -1) for token in first]
+        tokens = self.patch_embedding(images)  # (B, P, D)
+        if parts:
+            tokens = torch.cat([*parts, tokens], dim=1)  # (B, prefix + P, D)
+        # Without learned positions, the blocks rotate queries and keys instead (DINOv3).
         if self.position_embedding is not None:
-            tokens = tokens + self.positions_for(grid)  # (B, prefix + P, D)
+            tokens = tokens + self.positions_for(self.config.grid_of(*images.shape[2:]))
+        # Registers have no positions.
         if self.register_tokens is not None:
             registers = self.register_tokens.expand(batch, -1, -1)
-            tokens = torch.cat(
-                [tokens[:, :prefix], registers, tokens[:, prefix:]], dim=1
-            )  # (B, N, D)
+            parts = [tokens[:, :prefix], registers, tokens[:, prefix:]]
+            tokens = torch.cat(parts, dim=1)  # (B, N, D)
         return self.norm_before(tokens)
 
     def positions_for(self, grid: tuple[int, int]) -> Tensor:
-        """The position embedding (1, prefix + P, D) for ``grid`` (rows, columns), by the config's
-        interpolation.
+        """Give the position embedding (1, prefix + P, D), interpolated to ``grid`` (rows,
+        columns).
         """
-        if grid == self.config.grid:
+        config = self.config
+        if grid == config.grid:
             return self.position_embedding
-        prefix = self.config.prefix_tokens
-        learned = self.position_embedding[:, prefix:].transpose(1, 2).unflatten(2, self.config.grid)
-        resized = resize_grid(
-            learned, grid, self.config.position_interpolation
-        )  # (1, D, rows, columns)
-        return torch.cat(
-            [self.position_embedding[:, :prefix], resized.flatten(2).transpose(1, 2)], dim=1
-        )
+        prefix = self.position_embedding[:, : config.prefix_tokens]
+        learned = self.position_embedding[:, config.prefix_tokens :].transpose(1, 2)  # (1, D, P)
+        picture = learned.unflatten(2, config.grid)  # (1, D, rows, columns)
+        resized = resize_grid(picture, grid, config.position_interpolation)
+        return torch.cat([prefix, resized.flatten(2).transpose(1, 2)], dim=1)
 
     def rotation_for(self, grid: tuple[int, int]) -> Rotation | None:
-        """The rotary positions of all tokens for ``grid``, None for a model without; see
-        :meth:`fix_rotation`.
-        """
-        if self.config.rope_theta is None:
+        """Give the rotary positions of all tokens for ``grid``; None for a model without."""
+        config = self.config
+        if config.rope_theta is None:
             return None
         if self.rotation_cos is not None:
             return Rotation(self.rotation_cos, self.rotation_sin)
         weight = self.patch_embedding.projection.weight
-        return Rotation(
-            *(
-                table.to(weight.device, weight.dtype)
-                for table in rotation_of(
-                    grid, self.first_patch, self.config.head_width, self.config.rope_theta
-                )
-            )
-        )
+        tables = rotation_of(grid, self.first_patch, config.head_width, config.rope_theta)
+        return Rotation(*(table.to(weight.device, weight.dtype) for table in tables))
 
     def fix_rotation(self, grid: tuple[int, int]) -> None:
-        """Compute the rotary positions for ``grid`` now and keep them: the model then runs on no
-        other.
-        """
+        """Compute the rotary positions for ``grid`` and keep them: only this grid runs then."""
         self.rotation_cos, self.rotation_sin = self.rotation_for(grid) or (None, None)
 
     def normed(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, D) behind the final norm, or as they are where the norm stands behind the
-        pooling.
-        """
+        """Apply the final norm, unless it comes after pooling."""
         return tokens if self.config.norm_pooled else self.norm(tokens)
 
     def pool(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the head sees, of tokens (B, N, D) as :meth:`normed` gives them: (B, D), (B, 2 D)
-        for ``cls_mean``.
+        """Pool tokens (B, N, D) of :meth:`normed` to what the head sees: (B, D), or (B, 2 D).
 
-        Beside it, how the pooling weighs the patches, (B, heads, P); None for ``cls`` and
+        Also gives how the pooling weighs the patches, (B, heads, P); None for ``cls`` and
         ``cls_mean``.
         """
-        pooling, patches = self.config.pooling, tokens[:, self.first_patch :]
+        pooling = self.config.pooling
+        patches = tokens[:, self.first_patch :]
         if pooling == "map":
             return self.attention_pooling(patches)
         if pooling == "cls":
@@ -262,28 +248,29 @@ class VisionTransformer(nn.Module):
             pooled = patches.amax(dim=1)
         else:
             pooled = patches.mean(dim=1)
-            pooled = torch.cat([tokens[:, 0], pooled], dim=1) if pooling == "cls_mean" else pooled
+        if pooling == "cls_mean":
+            pooled = torch.cat([tokens[:, 0], pooled], dim=1)
         uniform = None
         if pooling in ("mean", "max"):
-            uniform = patches.new_full(
-                (len(patches), self.config.heads, patches.shape[1]), 1 / patches.shape[1]
-            )
+            count = patches.shape[1]
+            uniform = patches.new_full((len(patches), self.config.heads, count), 1 / count)
         return self.norm(pooled) if self.config.norm_pooled else pooled, uniform
 
     def classify(self, tokens: Tensor) -> Tensor:
-        """Logits (B, classes) of the last block's tokens (B, N, D), as :meth:`normed` gives
-        them.
-        """
+        """Compute logits (B, classes) from the last block's tokens, as of :meth:`normed`."""
         logits = self.head(self.pool(tokens)[0])
-        return (
-            (logits + self.head_distillation(tokens[:, 1])) / 2
-            if self.head_distillation is not None
-            else logits
-        )
+        if self.head_distillation is None:
+            return logits
+        return (logits + self.head_distillation(tokens[:, 1])) / 2
+
+
+def make_norm(config: ViTConfig, present: bool) -> nn.Module:
+    """Make a LayerNorm of the config's width, or what takes its place."""
+    return nn.LayerNorm(config.width, eps=config.norm_eps) if present else nn.Identity()
 
 
 def make_head(config: ViTConfig) -> nn.Module | None:
-    """The classification head, from ``pooled`` to logits; None for ``none``."""
+    """Make the classification head, from ``pooled`` to logits; None for ``none``."""
     features = config.pooled_width
     if config.head == "none":
         return None

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.layers import ACTIVATIONS
+from vit_perception.model.activations import ACTIVATIONS
 from vit_perception.model.positions import INTERPOLATIONS
 
 POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
-# About ten times the largest published model. A file may claim any number, and memory and names are
-# made from them.
+# About ten times the largest published model. A file may claim any number, and memory is allocated
+# from them.
 _MOST = {
     "width": 65_536,
     "depth": 1000,
@@ -26,28 +26,23 @@ _MOST_SIDE_PX = 1 << 14
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """One model's shape. ``image_size_px`` (height, width) is what its position embedding was
-    learned at.
+    """One model's shape.
 
-    ``mlp_width`` is the hidden width of the MLP (of one of its two halves for ``swiglu``).
-    ``position_interpolation`` is one of :data:`vit_perception.model.positions.INTERPOLATIONS`.
-    ``rope_theta`` turns rotary positions on.
-
-    ``pooling``: what the head sees, the CLS token, the ``mean`` or ``max`` patch token, the ``map``
-    of an attention pooling, or ``cls_mean``: CLS with the mean patch token behind it.
-    ``norm_pooled`` puts the final norm behind the pooling instead of before it, so that tokens go
-    out without. ``head_hidden_width`` is the width between the two layers of
-    ``linear_tanh_linear``, 0 for that of what it sees; a ``distilled`` head is the mean of a linear
-    head on the CLS token and one on the distillation token. Without ``final_norm`` tokens go out as
-    the blocks leave them. Raises ValueError naming the field.
+    Raises:
+        ValueError: A field is wrong; the error names it.
     """
 
+    # Channels of a token.
     width: int
+    # Blocks.
     depth: int
     heads: int
+    # Hidden width of the MLP; of one of its two halves for ``swiglu``.
     mlp_width: int
     patch_size_px: int
+    # (height, width) that the position embedding was learned at.
     image_size_px: tuple[int, int] = (224, 224)
+    # One of ACTIVATIONS, or ``swiglu``.
     activation: str = "gelu"
     qkv_bias: bool = True
     layer_scale: bool = False
@@ -55,15 +50,22 @@ class ViTConfig:
     norm_eps: float = 1e-6
     cls_token: bool = True
     register_tokens: int = 0
+    # What the head sees: the CLS token, the mean or max patch token, attention pooling (``map``),
+    # or the CLS token and the mean patch token concatenated.
     pooling: str = "cls"
+    # ``distilled``: the mean of a linear head on the CLS token and one on the distillation token.
     head: str = "none"
     classes: int = 0
     distillation_token: bool = False
     position_embedding: str = "learned"
     position_interpolation: str = "bicubic"
+    # Turns rotary positions on: the base of their periods.
     rope_theta: float | None = None
+    # The final norm comes after pooling; tokens are then not normed.
     norm_pooled: bool = False
+    # Between the layers of ``linear_tanh_linear``; 0 for the width of what it sees.
     head_hidden_width: int = 0
+    # Without it, tokens are those of the last block.
     final_norm: bool = True
 
     def __post_init__(self):
@@ -180,14 +182,12 @@ class ViTConfig:
 
     @property
     def prefix_tokens(self) -> int:
-        """How many tokens with a learned position stand before the patches: CLS and
-        distillation.
-        """
+        """How many tokens with a learned position come first: CLS and distillation."""
         return int(self.cls_token) + int(self.distillation_token)
 
     @property
     def first_patch(self) -> int:
-        """The index of the first patch token, behind the CLS, distillation and register tokens."""
+        """The index of the first patch token, after CLS, distillation and registers."""
         return self.prefix_tokens + self.register_tokens
 
     @property
@@ -201,20 +201,18 @@ class ViTConfig:
         return self.grid_of(*self.image_size_px)
 
     def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """(rows, columns) of patches of an image. Raises ValueError where a side is no multiple of
-        the patch.
+        """Divide an image into (rows, columns) of patches.
+
+        Raises:
+            ValueError: A side is no multiple of the patch size.
         """
-        rows, columns = height_px // self.patch_size_px, width_px // self.patch_size_px
-        if min(rows, columns) < 1 or (rows * self.patch_size_px, columns * self.patch_size_px) != (
-            height_px,
-            width_px,
-        ):
+        patch = self.patch_size_px
+        if min(height_px, width_px) < patch or height_px % patch or width_px % patch:
             raise InvalidValue(
                 f"the image is {height_px} x {width_px} px; accepted: both sides multiples of the "
-                "patch "
-                f"size {self.patch_size_px}"
+                f"patch size {patch}"
             )
-        return rows, columns
+        return height_px // patch, width_px // patch
 
 
 def _is_number(value: object) -> bool:

@@ -14,7 +14,7 @@ import torch
 from test.checkpoints.files.test_formats import WEIGHT, refused, rewritten
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.files.formats import read_tensors
-from vit_perception.checkpoints.files.torch_pickle import pickle_end
+from vit_perception.checkpoints.files.pickle_guard import pickle_end
 
 # -- archives --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The text tower beside an image tower: prompts to vectors, with the checkpoint's own tokenizer.
+"""The text tower of an image tower: prompts to vectors, with the checkpoint's own tokenizer.
 
 The tower and the tokenizer are those of ``transformers``, which is needed for nothing else; the
 weights come from the same file as the image tower's, read by this package. Nothing is fetched.
@@ -48,20 +48,20 @@ _MOST_TOKENIZER_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class TextVectors:
-    """``vectors`` (N, E) float32 of N prompts, not of unit length; logits are ``scale`` · cosine +
-    ``bias``.
-    """
+    """What a text tower says of N prompts; logits are ``scale`` · cosine + ``bias``."""
 
+    # (N, E) float32.
     vectors: np.ndarray
     scale: float
     bias: float
 
 
 def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) -> TextVectors:
-    """The vectors of ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
+    """Encode ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
 
-    Raises CheckpointError naming the file and what it lacks: the tower, the tokenizer, the package
-    transformers; and a prompt that is longer than the tower can read.
+    Raises:
+        CheckpointError: The tower, the tokenizer or the package transformers is missing, or a
+            prompt is longer than the tower can read.
     """
     _check_files(files, family)
     telemetry.off()
@@ -164,8 +164,7 @@ def _check_files(files: CheckpointFiles, family: str) -> None:
     if missing:
         raise CheckpointError(
             f"{files.path} has no tensor {', '.join(missing)}: it is an image tower alone; "
-            "accepted "
-            "with zero_shot.labels: a whole CLIP or SigLIP, image and text"
+            "accepted with zero_shot.labels: a whole CLIP or SigLIP, image and text"
         )
     groups = TOKENIZER_FILES[family]
     there = tokenizer_paths(files)
@@ -221,9 +220,7 @@ def _tokens(files: CheckpointFiles, family: str, prompts: Sequence[str], longest
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(files.folder), local_files_only=True, trust_remote_code=False
         )
-    except (
-        Exception
-    ) as error:  # the library raises OSError, ValueError, ImportError and others for a damaged file
+    except Exception as error:  # OSError, ValueError, ImportError and others
         raise CheckpointError(
             f"{files.folder}: {first_line(error)}; accepted: a tokenizer that transformers "
             f"{transformers.__version__} reads"

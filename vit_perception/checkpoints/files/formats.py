@@ -35,8 +35,7 @@ _FORMATS = {
     ".hdf5": "an HDF5 file",
 }
 SUFFIXES = tuple(_FORMATS)
-# What a file of a format begins with. Zip is that of several formats; the ones that are not read
-# are named.
+# What files begin with, what that is, and the formats that begin so.
 _BEGINNINGS = (
     (b"PK\x03\x04", "a zip archive", (_TORCH, "an .npz archive")),
     (b"\x80\x02", "a pickle", (_TORCH,)),
@@ -71,8 +70,10 @@ _OTHER_SUFFIXES = {
 
 
 def read_contents(path: Path) -> Contents:
-    """The tensors in ``path``. Raises CheckpointError for a damaged, foreign or unsafe file, or
-    what is no file.
+    """Open the tensors in ``path``.
+
+    Raises:
+        CheckpointError: The file is damaged, foreign or unsafe, or no file.
     """
     if path.suffix not in SUFFIXES:
         other = (
@@ -98,7 +99,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def _check_beginning(path: Path) -> None:
-    """Raise CheckpointError for a file that is of another format than its name says."""
+    """Refuse a file of another format than its name says (CheckpointError)."""
     with open_regular(path) as file:
         head = file.read(16)
     wanted = _FORMATS[path.suffix]
@@ -113,13 +114,15 @@ def _check_beginning(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors in ``path``, read at once. Raises CheckpointError as :func:`read_contents`."""
+    """Read all tensors in ``path`` at once; raises as :func:`read_contents`."""
     return dict(read_contents(path).tensors)
 
 
 def read_safetensors(path: Path) -> Contents:
-    """A safetensors file (https://huggingface.co/docs/safetensors); its header is checked against
-    its length.
+    """Open a safetensors file (https://huggingface.co/docs/safetensors); its header is checked.
+
+    Raises:
+        CheckpointError: It is damaged.
     """
     try:
         header = read_header(path)

@@ -20,9 +20,10 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.files.regular_files import check_regular
 from vit_perception.files.safetensors_header import LONGEST_NAME, MOST_TENSORS
 
-# Filters of h5py's writers that are undone here: the others unpack to a size that nothing tells
-# before.
-_GZIP, _SHUFFLE, _CHECKSUM = 1, 2, 3
+# Filters of h5py's writers that are undone here. Others do not tell the unpacked size first.
+_GZIP = 1
+_SHUFFLE = 2
+_CHECKSUM = 3
 _MOST_CHUNKS = 100_000
 # A damaged file can send the library into a loop without an end, or crash it. So a process of its
 # own looks first, for some seconds of computing time, however busy the machine is.
@@ -41,12 +42,14 @@ with h5py.File(sys.argv[1], "r") as file:
 
 
 def read_hdf5(path: Path) -> Contents:
-    """Data sets of numbers by ``group/name``, each read when it is asked for; texts of the root are
-    metadata.
+    """Open data sets of numbers by ``group/name``; texts of the root are metadata.
 
-    Links, virtual data sets and data kept in other files are refused: they would read what is no
-    part of the file; so is what lies in the file once and is named twice, or would unpack to more
-    than the file's length warrants. Raises CheckpointError, also where the package h5py is missing.
+    Each data set is read when it is asked for. Links, virtual data sets and data in other files are
+    refused: they would read something that is no part of the file. So is data with two names, or
+    that would unpack to more than the file's length warrants.
+
+    Raises:
+        CheckpointError: The file is refused or damaged, or the package h5py is missing.
     """
     try:
         import h5py
@@ -73,9 +76,7 @@ def read_hdf5(path: Path) -> Contents:
 
 
 def _look_first(path: Path) -> None:
-    """Raise CheckpointError where the library crashes or does not come to an end; its errors are
-    raised later.
-    """
+    """Refuse a file on which the library crashes or hangs (CheckpointError)."""
     run = subprocess.run([sys.executable, "-c", _LOOK, str(path)], capture_output=True)
     if run.returncode < 0:
         raise CheckpointError(
@@ -85,16 +86,15 @@ def _look_first(path: Path) -> None:
 
 
 def _datasets(file: Any, path: Path, h5py: Any) -> Iterator[tuple[str, Any]]:
-    length, unpacked, waiting, visited = (
-        check_regular(path),
-        0,
-        [("", file)],
-        {h5py.h5o.get_info(file.id).addr},
-    )
+    length = check_regular(path)
+    unpacked = 0
+    waiting = [("", file)]
+    visited = {h5py.h5o.get_info(file.id).addr}
     while waiting:
         prefix, group = waiting.pop()
         for name in group:
-            link, full = group.get(name, getlink=True), f"{prefix}{name}"
+            link = group.get(name, getlink=True)
+            full = f"{prefix}{name}"
             if not isinstance(link, h5py.HardLink):
                 raise CheckpointError(
                     f"{path}: {full} is a link to {getattr(link, 'filename', '')}{link.path}; "
@@ -111,8 +111,7 @@ def _datasets(file: Any, path: Path, h5py: Any) -> Iterator[tuple[str, Any]]:
             if len(visited) > MOST_TENSORS or len(full) > LONGEST_NAME:
                 raise CheckpointError(
                     f"{path} holds more than {MOST_TENSORS} groups and data sets, or a path of "
-                    "more "
-                    f"than {LONGEST_NAME} letters; accepted: up to these"
+                    f"more than {LONGEST_NAME} letters; accepted: up to these"
                 )
             if isinstance(held, h5py.Group):
                 waiting.append((f"{full}/", held))
@@ -122,8 +121,7 @@ def _datasets(file: Any, path: Path, h5py: Any) -> Iterator[tuple[str, Any]]:
             if unpacked > LARGEST_EXPANSION * length:
                 raise CheckpointError(
                     f"{path}: its {length} bytes would unpack to more than {unpacked}; accepted: "
-                    "at "
-                    f"most {LARGEST_EXPANSION} times the file's own length"
+                    f"at most {LARGEST_EXPANSION} times the file's own length"
                 )
             yield full, held
 
@@ -138,7 +136,8 @@ def _check(dataset: Any, name: str, path: Path, length: int) -> None:
         raise CheckpointError(
             f"{path}: {name} is of {getattr(dataset, 'dtype', 'no type')}; accepted: numbers"
         )
-    stored, unpacked = dataset.id.get_storage_size(), dataset.nbytes
+    stored = dataset.id.get_storage_size()
+    unpacked = dataset.nbytes
     if stored > length or unpacked > LARGEST_EXPANSION * stored:
         raise CheckpointError(
             f"{path}: {name} would unpack from {stored} bytes to {unpacked}; accepted: at most "
@@ -160,9 +159,7 @@ def _tensor(dataset: Any) -> Tensor:
 
 
 def _check_chunks(dataset: Any) -> None:
-    """Raise ValueError where a packed chunk holds more than a chunk: the library would unpack all
-    of it.
-    """
+    """Refuse a packed chunk that holds more than a chunk (ValueError): all would be unpacked."""
     if dataset.chunks is None or dataset.compression is None:
         return
     chunk_bytes = dataset.dtype.itemsize
@@ -187,7 +184,7 @@ def _check_chunks(dataset: Any) -> None:
 
 
 def _texts(attributes: Any, h5py: Any) -> Iterator[tuple[str, str]]:
-    """The single texts: an attribute of many may name one long text a thousand times."""
+    """Read single texts: an attribute of many may name one long text a thousand times."""
     for name in attributes:
         held = attributes.get_id(name)
         if held.shape == () and (

@@ -19,8 +19,10 @@ from vit_perception.files.regular_files import check_itself, open_regular
 
 
 def read_npz(path: Path) -> Contents:
-    """A NumPy archive, each array read when it is asked for; arrays of Python objects (pickles) are
-    refused.
+    """Open a NumPy archive; each array is read when it is asked for.
+
+    Raises:
+        CheckpointError: It is damaged, or holds Python objects (pickles).
     """
     try:
         file = open_regular(path)  # the archive reads it as long as its arrays are asked for

@@ -20,12 +20,8 @@ from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.files.contents import Contents, LazyTensors
-from vit_perception.checkpoints.files.torch_pickle import (
-    MOST_PICKLE_BYTES,
-    View,
-    pickle_end,
-    unpickled,
-)
+from vit_perception.checkpoints.files.pickle_guard import pickle_end
+from vit_perception.checkpoints.files.torch_pickle import MOST_PICKLE_BYTES, View, unpickled
 from vit_perception.checkpoints.files.zip_files import (
     LARGEST_EXPANSION,
     check_entries,

@@ -1,14 +1,13 @@
 """The pickle in a torch file, read without running what it names: tensors become views of storages,
 not yet read.
 
-Unpickling knows the functions that rebuild tensors, containers of data, and nothing else. Before
-it, the opcodes are looked through: some few bytes of a pickle can hold a tuple that is hashed for
-ever, or ask for a table of gigabytes.
+Unpickling knows the functions that rebuild tensors, containers of data, and nothing else.
+:mod:`vit_perception.checkpoints.files.pickle_guard` looks through the pickle first.
 """
 
 import io
+import math
 import pickle
-import pickletools
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,78 +17,16 @@ import torch
 from vit_perception.files.errors import InvalidValue
 
 MOST_PICKLE_BYTES = 16 << 20
-# A training checkpoint of a ViT-L with its optimiser has some 100,000.
-_MOST_OPCODES = 1_000_000
-# How many things a tuple may hold, with those inside of its tuples; a tensor's takes about 20.
-_MOST_IN_TUPLE = 1000
 _MOST_DIMENSIONS = 16
-# The number that old files begin with has 77.
-_MOST_BITS = 80
-# What Python writes from version 2 of the protocol on, but for the opcodes of buffers and of
-# copyreg's numbers.
-_OPCODES = {
-    "PROTO",
-    "FRAME",
-    "STOP",
-    "MARK",
-    "POP",
-    "POP_MARK",
-    "NONE",
-    "NEWTRUE",
-    "NEWFALSE",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "LONG4",
-    "BINFLOAT",
-    "SHORT_BINSTRING",
-    "BINSTRING",
-    "SHORT_BINBYTES",
-    "BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-    "SHORT_BINUNICODE",
-    "BINUNICODE",
-    "BINUNICODE8",
-    "EMPTY_LIST",
-    "APPEND",
-    "APPENDS",
-    "LIST",
-    "EMPTY_TUPLE",
-    "TUPLE",
-    "TUPLE1",
-    "TUPLE2",
-    "TUPLE3",
-    "EMPTY_DICT",
-    "DICT",
-    "SETITEM",
-    "SETITEMS",
-    "EMPTY_SET",
-    "ADDITEMS",
-    "FROZENSET",
-    "BINGET",
-    "LONG_BINGET",
-    "BINPUT",
-    "LONG_BINPUT",
-    "MEMOIZE",
-    "GLOBAL",
-    "STACK_GLOBAL",
-    "REDUCE",
-    "NEWOBJ",
-    "NEWOBJ_EX",
-    "BUILD",
-    "BINPERSID",
-}
 
 
 class View(NamedTuple):
-    """A tensor as the pickle describes it: ``key`` names the storage; offset, size and stride count
-    elements.
-    """
+    """A tensor as the pickle describes it."""
 
+    # Of the storage.
     key: str
     dtype: torch.dtype
+    # Counted in elements.
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -97,30 +34,26 @@ class View(NamedTuple):
     @property
     def elements(self) -> int:
         """How many numbers it has."""
-        count = 1
-        for side in self.size:
-            count *= side
-        return count
+        return math.prod(self.size)
 
     @property
     def end(self) -> int:
-        """The first element of the storage behind all that it takes."""
+        """The first element of the storage after all that it takes."""
         if not self.elements:
             return self.offset
-        return (
-            self.offset + 1 + sum((side - 1) * step for side, step in zip(self.size, self.stride))
-        )
+        steps = ((side - 1) * step for side, step in zip(self.size, self.stride))
+        return self.offset + 1 + sum(steps)
 
 
 class Storage(NamedTuple):
-    """One storage that the pickle names: numbers of ``dtype`` under ``key``."""
+    """A storage that the pickle names: numbers of ``dtype`` under ``key``."""
 
     key: str
     dtype: torch.dtype
 
 
 class Inert(dict):
-    """Stands for a class that holds data: it keeps the attributes and does nothing."""
+    """Stand-in for a class that holds data: it keeps the attributes and does nothing."""
 
     __hash__ = object.__hash__
 
@@ -132,90 +65,27 @@ class Inert(dict):
             self.update(state)
 
 
-def pickle_end(content: bytes) -> int:
-    """Where the pickle at the start of ``content`` ends. Raises ValueError for a harmful one, and a
-    broken one.
-
-    It follows the stack of the unpickler, with the number of things in each tuple in place of the
-    values.
-    """
-    stack: list[int | None] = []  # None is a mark
-    memo: dict[int, int] = {}
-    for number, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(content))):
-        name = opcode.name
-        if name not in _OPCODES or number > _MOST_OPCODES:
-            raise InvalidValue(
-                f"the opcode {name} in its pickle"
-                if name not in _OPCODES
-                else f"more than {_MOST_OPCODES} opcodes in its pickle"
-            )
-        if (isinstance(argument, int) and argument.bit_length() > _MOST_BITS) or (
-            name == "FRAME" and argument > len(content)
-        ):
-            raise InvalidValue(f"a number of {argument.bit_length()} bits in its pickle")
-        if name == "STOP":
-            return position + 1
-        if name == "MARK":
-            stack.append(None)
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(memo) if name == "MEMOIZE" else argument
-            if place > _MOST_OPCODES:
-                raise InvalidValue(f"the place {place} in its pickle's memory")
-            memo[place] = stack[-1] or 0
-        else:
-            held = 1 + sum(_taken(stack, opcode))
-            if held > _MOST_IN_TUPLE:
-                raise InvalidValue(f"a tuple of more than {_MOST_IN_TUPLE} things in its pickle")
-            if opcode.stack_after:
-                stack.append(
-                    held
-                    if "TUPLE" in name or name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "FROZENSET")
-                    else 1
-                )
-    raise InvalidValue("no end of its pickle")
-
-
-def _taken(stack: list[int | None], opcode: pickletools.OpcodeInfo) -> list[int]:
-    """What the opcode takes off the stack; of what goes into a list, dictionary or set only its
-    largest.
-    """
-    wanted, taken = len(opcode.stack_before), []
-    if wanted and opcode.stack_before[-1] is pickletools.stackslice:
-        wanted -= 2
-        while (value := stack.pop()) is not None:
-            taken.append(value)
-    elif opcode.stack_before == [pickletools.markobject]:
-        wanted = 1
-    taken += [stack.pop() or 0 for _ in range(wanted)]
-    holds_parts = "TUPLE" in opcode.name or opcode.name in (
-        "REDUCE",
-        "NEWOBJ",
-        "NEWOBJ_EX",
-        "FROZENSET",
-    )
-    return taken if holds_parts else []
-
-
 class Unpickled(NamedTuple):
-    """What a pickle holds, and the type of every storage that it names."""
+    """What a pickle holds."""
 
     held: Any
+    # The type of every storage that it names, by key.
     storages: dict[str, torch.dtype]
 
 
 def unpickled(content: bytes) -> Unpickled:
-    """The content of a pickle that :func:`pickle_end` has looked through: tensors as :class:`View`,
-    classes of a TorchScript module's own as :class:`Inert`. Raises ValueError, UnpicklingError, and
-    what a broken pickle causes.
+    """Unpickle what ``pickle_end`` looked through: tensors as :class:`View`, a TorchScript module's
+    classes as :class:`Inert`.
+
+    Raises:
+        ValueError, UnpicklingError: It names something else; a broken pickle raises others.
     """
     unpickler = _Unpickler(content)
     return Unpickled(unpickler.load(), unpickler.storages)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors and containers; any other name in the pickle is refused."""
+    """An unpickler that knows tensors and containers, and refuses any other name."""
 
     def __init__(self, content: bytes):
         super().__init__(io.BytesIO(content), encoding="utf-8")
@@ -270,8 +140,8 @@ def _view(
 def _typed_view(
     storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any
 ) -> View:
-    """Of ``_rebuild_tensor_v3``, whose storage is of bytes; the type stands behind two other
-    arguments.
+    """Rebuild a tensor of ``_rebuild_tensor_v3``: the storage is of bytes, the type the third of
+    the last arguments.
     """
     if not isinstance(rest[2], torch.dtype):
         raise InvalidValue(f"a tensor of {rest[2]!r:.40}")
@@ -283,7 +153,7 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def _rebuilt(build: Any, _: Any, arguments: tuple, *__: Any) -> Any:
-    """Of a tensor with attributes: the tensor."""
+    """Rebuild a tensor with attributes: the tensor alone."""
     if build not in (_view, _typed_view, _first):
         raise pickle.UnpicklingError("it rebuilds a tensor by another function than torch's")
     return build(*arguments)
@@ -316,7 +186,7 @@ _KNOWN = {
     ("torch._tensor", "_rebuild_from_type_v2"): _rebuilt,
     ("torch.storage", "UntypedStorage"): torch.uint8,
     ("torch", "Size"): tuple,
-    # Data of their own kind that training scripts save beside the weights.
+    # Other data that training scripts save with the weights.
     **dict.fromkeys(
         (
             ("argparse", "Namespace"),

@@ -1,8 +1,8 @@
 """Zip archives, as ``.npz`` and torch files are, whose directory is checked before anything in them
 is unpacked.
 
-An entry may say that it unpacks to little, and unpack to gigabytes. So what is read here is stored
-or deflated, deflated data are unpacked piece by piece, and no more than the directory says.
+An entry may say that it unpacks to little, and unpack to gigabytes. So only stored and deflated
+entries are read, piece by piece, and no more than the directory says.
 """
 
 import struct
@@ -31,18 +31,14 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 
 class _BoundedReads:
-    """A file that refuses to give much at once: whoever asks for it believes what the file says of
-    itself.
-    """
+    """A file that refuses to give much at once: zipfile believes the sizes that the file claims."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
-        self.seek, self.tell, self.close, self.seekable = (
-            file.seek,
-            file.tell,
-            file.close,
-            file.seekable,
-        )
+        self.seek = file.seek
+        self.tell = file.tell
+        self.close = file.close
+        self.seekable = file.seekable
 
     def read(self, size: int = -1) -> bytes:
         content = self._file.read(
@@ -54,10 +50,10 @@ class _BoundedReads:
 
 
 def open_zip(file: BinaryIO, path: Path) -> zipfile.ZipFile:
-    """The archive in ``file``, with few enough entries, of one name each, that do not lie over each
-    other.
+    """Open an archive, and check that its entries are few, of different names, and do not overlap.
 
-    Raises CheckpointError; what zipfile raises for a damaged directory passes through.
+    Raises:
+        CheckpointError: They are not. zipfile's errors for a damaged directory pass through.
     """
     archive = zipfile.ZipFile(_BoundedReads(file))
     entries = archive.infolist()
@@ -87,8 +83,11 @@ def open_zip(file: BinaryIO, path: Path) -> zipfile.ZipFile:
 def check_entries(
     entries: Sequence[zipfile.ZipInfo], path: Path, length: int, accepted: str
 ) -> None:
-    """Raise CheckpointError where ``entries`` are packed in another way than ``accepted`` ("stored"
-    or "deflate"), or would unpack to more than the file's ``length`` in bytes warrants.
+    """Check how ``entries`` are packed: as ``accepted``, "stored" or "deflate".
+
+    Raises:
+        CheckpointError: They are packed otherwise, or would unpack to more than the file's
+            ``length`` in bytes warrants.
     """
     methods = ("stored", "deflate") if accepted == "deflate" else (accepted,)
     for entry in entries:
@@ -105,8 +104,7 @@ def check_entries(
         if method == "stored" and entry.file_size != entry.compress_size:
             raise CheckpointError(
                 f"{path}: {entry.filename} is stored in {entry.compress_size} bytes and said to "
-                "hold "
-                f"{entry.file_size}; accepted: as many of each"
+                f"hold {entry.file_size}; accepted: as many of each"
             )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > LARGEST_EXPANSION * length:
@@ -117,8 +115,10 @@ def check_entries(
 
 
 def stored_at(file: BinaryIO, entry: zipfile.ZipInfo, length: int) -> int:
-    """Where the bytes of a stored entry begin. Raises ValueError where they do not lie in the
-    file.
+    """Find where the bytes of a stored entry begin.
+
+    Raises:
+        ValueError: They are not in the file.
     """
     file.seek(entry.header_offset)
     header = file.read(_LOCAL.size)
