@@ -57,6 +57,9 @@ def claim_domain():
 
 # Before anything imports a library that reports its use.
 telemetry.off()
+# Before anything imports torch, here or in a program that a test starts. Workers share the cores:
+# the second thread of a tiny model then mostly spins, and tests cost twice the CPU time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports rclpy: DDS reads the environment once.
 _DOMAIN = claim_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
