@@ -25,6 +25,8 @@ LONGEST = (
     "soak/test_soak_short.py",
     "ros/test_end_to_end.py",
     "cli/test_build.py",
+    "files/test_telemetry.py",
+    "datasets/test_embed.py",
     "cli/test_demo_family.py",
     "cli/test_cli.py",
     "ros/test_faults.py",
