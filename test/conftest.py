@@ -26,6 +26,8 @@ LONGEST = (
     "soak/test_soak_short.py",
     "ros/test_end_to_end.py",
     "cli/test_build.py",
+    "files/test_telemetry.py",
+    "datasets/test_embed.py",
     "cli/test_demo_family.py",
     "cli/test_cli.py",
     "ros/test_faults.py",
@@ -62,6 +64,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports a library that reports its use.
 telemetry.off()
+# Before anything imports torch, here or in a program that a test starts. Workers share the cores:
+# the second thread of a tiny model then mostly spins, and tests cost twice the CPU time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports rclpy: DDS reads the environment once.
 _DOMAIN = claim_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

@@ -4,7 +4,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 # Folders of tests whose subject is ROS, or a program that runs with it.
-NEED_ROS = ("ros", "cli", "interop", "soak", "examples")
+NEED_ROS = ("ros", "cli", "interop", "soak", "examples", "benchmarks")
 NAMES = {"ament_index_python", "launch", "launch_ros", "rclpy", "rpyutils", "tf2_ros"}
 
 
