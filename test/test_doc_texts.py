@@ -43,9 +43,6 @@ def test_the_symptoms_on_a_jetson_are_texts_of_the_code():
             assert not missing, f"{quoted!r}: no text of the code has {missing}"
 
 
-@pytest.mark.skipif(
-    not (ROOT / "vit_perception/tokens/source.py").exists(), reason="there are no token sources yet"
-)
 def test_the_files_that_contributing_names_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = [*re.findall(r"`([\w./]+\.(?:py|md|txt))`", text), *re.findall(r"\]\(([^)]+)\)", text)]
