@@ -26,7 +26,7 @@ from vit_perception.files.atomic import (
 )
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.locks import take_lock
-from vit_perception.wire.layout import differing_fields
+from vit_perception.wire.json_values import differing_fields
 
 FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"

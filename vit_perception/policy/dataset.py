@@ -14,7 +14,8 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
-from vit_perception.wire.layout import MEASURED, Layout, differing_fields
+from vit_perception.wire.json_values import differing_fields
+from vit_perception.wire.layout import MEASURED, Layout
 
 
 class FeatureDataset(Dataset):

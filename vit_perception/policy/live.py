@@ -18,7 +18,8 @@ import numpy as np
 from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.wire import topics
-from vit_perception.wire.layout import MEASURED, Layout, LayoutSource, differing_fields
+from vit_perception.wire.json_values import differing_fields
+from vit_perception.wire.layout import MEASURED, Layout, LayoutSource
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 from vit_perception.wire.stamps import nanoseconds
 from vit_perception.wire.tensors import decode_tensor, mask_of

@@ -3,6 +3,7 @@
 It needs numpy alone, and no ROS. ``docs/wire_format.md`` says the same for other languages.
 """
 
+from vit_perception.wire.json_values import differing_fields
 from vit_perception.wire.layout import (
     MEASURED,
     SCHEMA_VERSION,
@@ -12,7 +13,6 @@ from vit_perception.wire.layout import (
     LayoutGroup,
     LayoutSource,
     LayoutState,
-    differing_fields,
 )
 from vit_perception.wire.records import BadInput
 from vit_perception.wire.tensors import (
