@@ -12,7 +12,7 @@ from vit_perception.cli.demo import WRITTEN, make_room
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
 from vit_perception.datasets.embed_journal import Entry, Journal
-from vit_perception.datasets.shards import ColumnShard
+from vit_perception.datasets.shards import FORMATS, ShardPlace
 from vit_perception.files.atomic import NotPlain, kind_of
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
@@ -214,7 +214,8 @@ def test_embed_reads_no_book_through_a_link_or_from_a_pipe(tmp_path, name):
 def test_embed_writes_its_shards_over_links(planted, tmp_path):
     pytest.importorskip("pyarrow")
     out = planted(tmp_path / "out", "features_000000.parquet", ".features_000000.parquet.partial")
-    shard = ColumnShard(None, "parquet")
+    place = ShardPlace(folder=out, name="features_000000", columns=None, messages=None, dense=None)
+    shard = FORMATS["parquet"].new_shard(place)
     shard._rows = [{"index": np.int64(0), "stamp_ns": np.int64(1)}]
     shard.write(out / "features_000000.parquet")
     assert (out / "features_000000.parquet").read_bytes()[:4] == b"PAR1"
