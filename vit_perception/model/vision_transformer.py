@@ -183,7 +183,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Turn images (B, 3, H, W) into the tokens (B, N, D) that enter the first block."""
-        batch = len(images)
+        batch = images.shape[0]  # not len(), which would fix an exported open batch
         prefix = self.config.prefix_tokens
         first = [part for part in (self.cls_token, self.distillation_token) if part is not None]
         parts = [token.expand(batch, -1, -1) for token in first]
@@ -253,7 +253,7 @@ class VisionTransformer(nn.Module):
         uniform = None
         if pooling in ("mean", "max"):
             count = patches.shape[1]
-            uniform = patches.new_full((len(patches), self.config.heads, count), 1 / count)
+            uniform = patches.new_full((patches.shape[0], self.config.heads, count), 1 / count)
         return self.norm(pooled) if self.config.norm_pooled else pooled, uniform
 
     def classify(self, tokens: Tensor) -> Tensor:
