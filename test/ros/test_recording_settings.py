@@ -28,6 +28,7 @@ GIVEN = {
     "camera_names": ["wrist"],
     "pose_names": ["arm"],
     "state_names": ["hand"],
+    "wrench_names": ["wrist_force"],
     "states.hand.joints": ["a", "b"],
     "states.hand.fields": ["velocity"],
     "states.hand.continuous": ["b"],
@@ -39,6 +40,7 @@ GIVEN = {
     "zero_shot.labels": ["cup", "can"],
     "zero_shot.templates": ["{}", "one {}"],
 }
+NAMES = {"cameras": "wrist", "poses": "arm", "states": "hand", "wrenches": "wrist_force"}
 # Forbidden by another one that is given.
 LEFT_OUT = ("autostart", "cameras.wrist.zero_shot_labels", "engine.file")
 
@@ -66,7 +68,7 @@ def read_by_the_node(values):
 
 
 def test_every_parameter_is_read_alike(tmp_path):
-    specs = all_parameters({"cameras": "wrist", "poses": "arm", "states": "hand"})
+    specs = all_parameters(NAMES)
     values = {spec.name: another(spec) for spec in specs if spec.name not in LEFT_OUT}
     (tmp_path / "all.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
     assert settings_of_parameters(tmp_path / "all.yaml") == read_by_the_node(values)
