@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import sys
+import time
 
 from test.conftest import ROOT
 from test.ros.conftest import image_message
@@ -27,6 +28,7 @@ def test_the_policy_snippet_prints_tokens(rig, tmp_path):
     def show():
         robot.publish("/wrist/image", image_message(stamp_ns := next(stamps_ns)))
         robot.frame(stamp_ns)
+        time.sleep(0.1)  # as a camera: as fast as it goes, the node leaves the policy no core
 
     wait_until(
         lambda: "wrist/patch" in policy.tail() or policy.returncode is not None,

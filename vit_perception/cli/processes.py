@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from vit_perception.files.atomic import fresh_file
+from vit_perception.files.process_group import OWN_GROUP
 
 PACKAGE = Path(__file__).resolve().parent.parent
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -41,7 +42,7 @@ def use_large_data_profile() -> None:
 
 
 class Child:
-    """A process in a session of its own, whose output goes to ``log``."""
+    """A process in a process group of its own, whose output goes to ``log``."""
 
     def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None):
         self.log = log
@@ -50,8 +51,8 @@ class Child:
             arguments,
             stdout=self._file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            **OWN_GROUP,
         )
         # However the parent ends, the child ends with it.
         atexit.register(self.kill)

@@ -25,6 +25,7 @@ from vit_perception.engines.building.memory import HELP, free_memory, gib
 from vit_perception.engines.cuda.fault import elsewhere
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.errors import InvalidValue, UserError, printable, traced
+from vit_perception.files.process_group import OWN_GROUP
 
 # The parent's search path in place of one that begins with the current folder, before anything is
 # looked for there.
@@ -90,7 +91,6 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
     reading, writing = os.pipe()
     answers = os.fdopen(reading, "rb")
     try:
-        # A session of its own: Ctrl-C in a terminal reaches the parent alone, which decides.
         return subprocess.Popen(
             [
                 sys.executable,
@@ -104,7 +104,7 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
             stdout=printed,
             stderr=subprocess.STDOUT,
             pass_fds=(writing,),
-            start_new_session=True,
+            **OWN_GROUP,  # Ctrl-C reaches the parent alone, which decides
         ), answers
     except BaseException:
         answers.close()
