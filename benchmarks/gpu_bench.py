@@ -49,6 +49,7 @@ from vit_perception.engines.select import CANDIDATES, Candidate, open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
 from vit_perception.files.atomic import write_whole
+from vit_perception.files.log import PrintedLog
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.model_card import ModelCard
@@ -132,7 +133,7 @@ def measure_model(
     """A row for each runtime and precision, and for each baseline, of one model and batch."""
     loaded = random_model(name)
     size_px = loaded.card.rule.network_size_px
-    source = EngineSource(graph_of(loaded), batch, print)
+    source = EngineSource(graph_of(loaded), batch, PrintedLog())
     pictures = parity_batch(Preprocessor(loaded.card.rule), batch)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     rows = []

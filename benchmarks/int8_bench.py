@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_perception.files import telemetry
+from vit_perception.files.log import PrintedLog
 
 telemetry.off()
 import openvino
@@ -121,7 +122,7 @@ def main() -> None:
             EngineSettings("openvino", precision, calibration=str(ROOT / RECORDING)),
             loaded,
             batch=1,
-            log=print,
+            log=PrintedLog(),
         )
         for precision in PRECISIONS
     }

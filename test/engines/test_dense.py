@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from test.log_lines import LogLines
 from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import build_ahead
@@ -81,8 +82,8 @@ def test_an_engine_built_ahead_is_the_one_that_the_node_opens(dense):
         and "dense head's tokens 0.0000" in result.figures
         and not result.cached
     )
-    said = []
-    open_engine(settings, dense, 3, log=said.append, dense=True).engine.close()
+    said = LogLines()
+    open_engine(settings, dense, 3, log=said, dense=True).engine.close()
     assert not [text for text in said if "exporting" in text]
 
 

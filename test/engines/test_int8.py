@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from test.conftest import TRAIN_BAG
+from test.log_lines import LogLines
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8 import LEFT_OUT, int8_model, layer_groups
@@ -82,10 +83,10 @@ def test_its_linear_layers_run_in_int8_and_those_left_out_do_not(source, picture
 
 
 def test_the_model_is_made_once_and_again_for_other_images_or_layers(source, tmp_path):
-    log, images = [], source.calibration()
+    log, images = LogLines(), source.calibration()
 
     def make(images):
-        return EngineSource(source.graph, 2, log.append, tmp_path, lambda: images)
+        return EngineSource(source.graph, 2, log, tmp_path, lambda: images)
 
     first = int8_model(make(images), SPEC)
     made = [line for line in log if "calibration images, once" in line]
@@ -106,8 +107,8 @@ def test_weights_use_half_of_their_range_where_products_overflow(source, tmp_pat
     """
     made = {}
     for saturates in (True, False):
-        log = []
-        own = EngineSource(source.graph, 2, log.append, tmp_path, source.calibration)
+        log = LogLines()
+        own = EngineSource(source.graph, 2, log, tmp_path, source.calibration)
         made[saturates] = int8_model(own, SPEC, saturates)
         assert any("weights of 7 bits" in line for line in log) == saturates
     assert made[True] != made[False], (
@@ -130,8 +131,8 @@ def largest_weight(model) -> int:
 
 
 def test_the_last_images_fill_up_a_batch(source, tmp_path):
-    log = []
-    three = EngineSource(source.graph, 2, log.append, tmp_path, lambda: source.calibration()[:3])
+    log = LogLines()
+    three = EngineSource(source.graph, 2, log, tmp_path, lambda: source.calibration()[:3])
     assert int8_model(three, SPEC).exists() and any("3 calibration images" in line for line in log)
 
 
@@ -142,11 +143,9 @@ def attempts(loaded):
     """
 
     def try_with(min_cosine):
-        log = []
+        log = LogLines()
         try:
-            opened = open_engine(
-                replace(SETTINGS, min_cosine=min_cosine), loaded, batch=1, log=log.append
-            )
+            opened = open_engine(replace(SETTINGS, min_cosine=min_cosine), loaded, batch=1, log=log)
             opened.engine.close()
             return opened, log
         except EngineError as error:

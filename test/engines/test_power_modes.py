@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from test.log_lines import LogLines
 from vit_perception.engines.cache.neighbours import what_changed
 from vit_perception.engines.cache.store import CacheError, discard
 from vit_perception.engines.cuda.gpus import Gpu
@@ -43,8 +44,8 @@ def jetson(source, tmp_path, monkeypatch):
     monkeypatch.setattr(
         tensorrt_api, "load_api", lambda flavour: SimpleNamespace(__version__=VERSION)
     )
-    lines = []
-    made = Watched(source.graph, 2, lines.append, tmp_path)
+    lines = LogLines()
+    made = Watched(source.graph, 2, lines, tmp_path)
     object.__setattr__(made, "lines", lines)
     return made
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from test.log_lines import LogLines
 from test.waiting import PROGRAM_S
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
@@ -100,22 +101,23 @@ def test_what_breaks_is_a_warning_and_what_is_missing_is_not(loaded, monkeypatch
         "CANDIDATES",
         (MISSING, Candidate("broken", "torch", __name__, "BrokenEngine", ("cpu",)), TORCH_CPU),
     )
-    lines = []
-    opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines.append)
+    lines = LogLines()
+    opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines)
     opened.engine.close()
     missing, broken = (
         next(line for line in lines if name in line) for name in ("missing", "broken")
     )
     assert (
         missing.startswith("missing is not used")
-        and broken.startswith("WARNING: broken")
+        and broken in lines.warnings
+        and missing not in lines.warnings
         and "KeyError" in broken
     )
 
 
 def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
-    log = []
-    opened = open_engine(EngineSettings(), loaded, batch=2, log=log.append)
+    log = LogLines()
+    opened = open_engine(EngineSettings(), loaded, batch=2, log=log)
     first = next(b for b in available_backends() if b.found)
     assert opened.engine.name in first.name and opened.engine.precision == first.precisions[0]
     assert opened.report.min_cosine > 0.999 and opened.report.pictures == 4
@@ -128,8 +130,8 @@ def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
 
 def test_auto_goes_past_a_missing_and_a_failing_backend_and_says_why(loaded, candidates):
     candidates(MISSING, NOISY, TORCH_CPU)
-    log = []
-    opened = open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=log.append)
+    log = LogLines()
+    opened = open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=log)
     assert opened.engine.name == "torch"
     (missing, no_package), (noisy, figures) = opened.tried
     assert (missing, noisy) == ("missing", "noisy float32")

@@ -23,6 +23,7 @@ from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.files.log import PrintedLog
 from vit_perception.image.preprocess import Preprocessor
 
 STAND_IN = "stand-in for tensorrt"  # torch computes: no figure of it is TensorRT's
@@ -132,9 +133,7 @@ class Machine:
         """What engines for ``batch`` images are opened from; what is compiled stays for the steps
         that follow.
         """
-        return EngineSource(
-            graph_of(loaded), batch, lambda text: print(text, flush=True), self.folder / "engines"
-        )
+        return EngineSource(graph_of(loaded), batch, PrintedLog(), self.folder / "engines")
 
     @contextmanager
     def opened(

@@ -6,7 +6,6 @@ With --out the engine is also one file, to be copied to a robot and named there 
 engine.file.
 """
 
-import re
 from argparse import ArgumentParser, Namespace
 
 from rich.progress import (
@@ -112,8 +111,7 @@ def run(args: Namespace) -> int:
             args.block,
             tuple(args.size) if args.size else None,
             targets,
-            bars.tell,
-            bars.built,
+            bars,
             args.dense,
         )
     for result in results:
@@ -145,9 +143,7 @@ def run(args: Namespace) -> int:
 
 
 class BuildBars(Progress):
-    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for
-    each engine.
-    """
+    """The log of a build: a pulsing bar for the current step, and a bar for each engine."""
 
     def __init__(self):
         super().__init__(
@@ -167,16 +163,19 @@ class BuildBars(Progress):
         """Say what is being done now."""
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
-    def tell(self, text: str) -> None:
-        """A line that stays; percentages are the bars' business where there is a terminal to draw
-        them on.
-        """
+    def info(self, text: str) -> None:
+        """Print a line that stays."""
         self.step(text)
-        if not self.console.is_terminal or not re.search(r": \d+% after \d+ s", text):
-            self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(text, soft_wrap=True, highlight=False)
 
-    def built(self, what: str, fraction: float) -> None:
-        """``what`` is built up to ``fraction``, 0 to 1."""
+    def warning(self, text: str) -> None:
+        """Print a line that stays, with its level."""
+        self.info(f"WARNING: {text}")
+
+    def progress(self, what: str, fraction: float, text: str = "") -> None:
+        """Move the bar of ``what``. Without a terminal, which shows no bar, print the sentence."""
+        if text and not self.console.is_terminal:
+            self.info(text)
         if what not in self._engines:
             self._engines[what] = self.add_task(what.removeprefix("building the "), total=1.0)
         self.update(self._engines[what], completed=fraction)

@@ -70,7 +70,7 @@ def int8_advice(fastest: str) -> str:
     from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
 
     try:
-        sentence = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
+        measured = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
         note = (
             "; its products overflow on this CPU, so weights use 7 bits"
             if kernels_saturate()
@@ -78,7 +78,7 @@ def int8_advice(fastest: str) -> str:
         )
     except Exception as error:  # a runtime that is found and does not run is a finding, no failure
         return f"not measured: {type(error).__name__}: {error}"
-    return sentence + note
+    return f"{'WARNING: ' if measured.slower else ''}{measured.text}{note}"
 
 
 def found(module: str) -> tuple[str, str]:

@@ -84,7 +84,9 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
             if saturates
             else ""
         )
-        source.log(f"making the {spec} model from {len(images)} calibration images{note}, once")
+        source.log.info(
+            f"making the {spec} model from {len(images)} calibration images{note}, once"
+        )
         model = openvino.Core().read_model(source.onnx_file())
         quantised = _quantised(model, images, spec, source, saturates)
         openvino.save_model(quantised, folder / _MODEL_NAME, compress_to_fp16=False)
@@ -151,7 +153,7 @@ def _quantised(
 
     def told(batch: np.ndarray) -> np.ndarray:
         if (run := next(runs)) % 16 == 0:
-            source.log(f"int8: {run} of {len(batches)} calibration runs")
+            source.log.info(f"int8: {run} of {len(batches)} calibration runs")
         return batch
 
     groups = layer_groups(model)

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,19 +69,28 @@ def interleaved_medians_ms(runs: list[Callable[[], object]], rounds: int = _ROUN
     return [statistics.median(measured) for measured in times]
 
 
-def comparison(int8_ms: float, float_ms: float, float_name: str, what: str) -> str:
-    """A sentence that says which is faster here; it begins with ``WARNING: `` where int8 is
-    slower.
-    """
+class Comparison(NamedTuple):
+    """How fast int8 is here, as a sentence."""
+
+    text: str
+    slower: bool  # than the floating-point precision
+
+
+def comparison(int8_ms: float, float_ms: float, float_name: str, what: str) -> Comparison:
+    """Say which of the two median times of ``what``, in ms, is shorter, and by how much."""
     times = (
         f"{what} takes {int8_ms:.3g} ms in int8 and {float_ms:.3g} ms in {float_name} on this CPU"
     )
     if int8_ms > float_ms:
-        return (
-            f"WARNING: int8 is slower than {float_name} here: {times}; engine.precision 'auto' "
-            f"takes {float_name}"
+        text = (
+            f"int8 is slower than {float_name} here: {times}; engine.precision 'auto' takes "
+            f"{float_name}"
         )
-    return f"{times}: int8 is {float_ms / int8_ms:.2f} times as fast"
+        return Comparison(text, slower=True)
+    return Comparison(
+        f"{times}: int8 is {float_ms / int8_ms:.2f} times as fast",
+        slower=False,
+    )
 
 
 def _linear_model(weights: np.ndarray, tokens: int) -> Any:

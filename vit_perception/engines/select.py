@@ -5,7 +5,6 @@ Nothing falls back silently: with a backend named, it opens and passes the parit
 EngineError says why; with ``auto``, what each earlier candidate lacked is logged and returned.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -25,14 +24,13 @@ from vit_perception.engines.engine import (
     ParityError,
 )
 from vit_perception.engines.source import EngineSource
+from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vit_perception.checkpoints.sources import LoadedModel
     from vit_perception.engines.parity_gate import ParityReport
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,7 @@ def open_engine(
     loaded: "LoadedModel",
     batch: int,
     block: int = -1,
-    log: Callable[[str], None] = _log.info,
-    progress: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log = SILENT,
     dense: bool = False,
 ) -> OpenedEngine:
     """Open the first candidate that ``settings`` allows and that passes the parity gate, for
@@ -164,7 +161,6 @@ def open_engine(
         batch,
         log,
         calibration=calibration,
-        progress=progress,
         check_memory=settings.check_memory,
         carried=carried,
     )
@@ -178,7 +174,7 @@ def open_engine(
         if not status.found:
             if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
                 raise gone
-            _note(tried, candidate.label, status.why_not, log)
+            _note(tried, candidate.label, status.why_not, log.info)
             continue
         wanted = EngineSpec(
             batch, source.graph.network_size_px, settings.precision, settings.threads
@@ -196,7 +192,7 @@ def open_engine(
                 continue
             label = f"{candidate.label} {spec}"
             if carried is None and (why_not := verdicts.recall(candidate.label, status, spec)):
-                _note(tried, label, why_not, log)
+                _note(tried, label, why_not, log.info)
                 continue
             source.made.clear()
             try:
@@ -204,7 +200,7 @@ def open_engine(
                     candidate.make(settings.device), source, spec, images, settings.min_cosine
                 )
             except ParityError as error:
-                _note(tried, label, str(error), log)
+                _note(tried, label, str(error), log.info)
                 if carried is None:
                     verdicts.remember(candidate.label, status, spec, error)
                 continue
@@ -213,12 +209,12 @@ def open_engine(
                 unexpected = error.__cause__ is not None and not isinstance(
                     error.__cause__, (EngineError, OSError)
                 )
-                _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
+                _note(tried, label, str(error), log.warning if unexpected else log.info)
                 broken.add(spec.precision)
                 continue
-            log(f"{engine.runtime} {spec} on {engine.device}: {report}")
+            log.info(f"{engine.runtime} {spec} on {engine.device}: {report}")
             if spec.precision == "int8":
-                log(_int8_speed(engine, candidate, source, spec, images))
+                _tell_int8_speed(engine, candidate, source, spec, images, log)
             was_cached = not any(source.made) if source.made else None
             return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
     reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
@@ -286,12 +282,15 @@ def open_verified(
     return engine, report
 
 
-def _int8_speed(
-    int8: Engine, candidate: Candidate, source: EngineSource, spec: EngineSpec, images: "np.ndarray"
-) -> str:
-    """A sentence that says how fast ``int8`` is beside the same runtime's fastest other precision,
-    measured now.
-    """
+def _tell_int8_speed(
+    int8: Engine,
+    candidate: Candidate,
+    source: EngineSource,
+    spec: EngineSpec,
+    images: "np.ndarray",
+    log: Log,
+) -> None:
+    """Say whether ``int8`` is faster than the runtime's fastest other precision, measured now."""
     from vit_perception.engines.int8_on_cpu import comparison, interleaved_medians_ms
 
     other, batch = candidate.make(), images[: spec.batch]
@@ -305,8 +304,10 @@ def _int8_speed(
         finally:
             other.close()
     except EngineError as error:
-        return f"int8 is not compared with {precision}, which does not open: {error}"
-    return comparison(*times_ms, precision, f"one run of the encoder for {spec.batch} images")
+        log.info(f"int8 is not compared with {precision}, which does not open: {error}")
+        return
+    measured = comparison(*times_ms, precision, f"one run of the encoder for {spec.batch} images")
+    (log.warning if measured.slower else log.info)(measured.text)
 
 
 def available_backends() -> list[BackendStatus]:
@@ -333,8 +334,7 @@ def _note(
     tried: list[tuple[str, str]],
     label: str,
     why_not: str,
-    log: Callable[[str], None],
-    level: str = "",
+    say: Callable[[str], None],
 ) -> None:
     tried.append((label, why_not))
-    log(f"{level}{label} is not used: {why_not}")
+    say(f"{label} is not used: {why_not}")

@@ -15,6 +15,7 @@ import numpy as np
 from vit_perception.engines.building import memory
 from vit_perception.engines.building.child import call_in_child
 from vit_perception.engines.cache.store import cached, digest_of
+from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,21 +39,20 @@ class EngineSource:
     """``graph``, a float32 :class:`~vit_perception.engines.encoder_graph.EncoderGraph`, for
     ``batch`` images.
 
-    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds,
-    ``progress`` (what is built, the part of it that is done, 0 to 1) of each percent; ``folder``
-    None is the usual cache. ``calibration`` reads the images (n, 3, H, W) uint8 that int8 is
-    calibrated on, where the user named some; engines know nothing of bags and pictures. ``made``
-    grows by one for each file that is asked of the cache: whether it had to be made.
+    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds;
+    ``folder`` None is the usual cache. ``calibration`` reads the images (n, 3, H, W) uint8
+    that int8 is calibrated on, where the user named some; engines know nothing of bags and
+    pictures. ``made`` grows by one for each file that is asked of the cache: whether it had to
+    be made.
     ``check_memory``: what a child process would lack memory for is refused before it starts.
     ``carried`` is an engine that was built elsewhere and takes the place of a build.
     """
 
     graph: "nn.Module"
     batch: int | None
-    log: Callable[[str], None] = field(default=lambda text: None)
+    log: Log = SILENT
     folder: Path | None = None
     calibration: Callable[[], np.ndarray] | None = None
-    progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
     made: list[bool] = field(default_factory=list)
     check_memory: bool = True
     carried: "EngineFile | None" = None
@@ -109,7 +109,7 @@ class EngineSource:
                 f"exporting the model to ONNX in {precision} for batch "
                 f"{self.batch or 'of any size'}"
             )
-            self.log(f"{doing}, once; this takes some seconds")
+            self.log.info(f"{doing}, once; this takes some seconds")
             if apart:
                 if self.check_memory:
                     memory.check(
@@ -124,7 +124,7 @@ class EngineSource:
                     doing,
                     self.log,
                 )
-                self.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
+                self.log.info(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
                 return
             from vit_perception.engines.onnx_export import export_onnx
 
@@ -152,7 +152,7 @@ def export_apart(
     precision: str,
     attention: str,
     doing: str,
-    log: Callable[[str], None],
+    log: Log,
 ) -> int:
     """``export_onnx`` in a process of its own; the most memory that it took, in bytes. ``doing``
     names it in messages.
@@ -181,8 +181,7 @@ def _export(
     path: Path,
     precision: str,
     attention: str,
-    log: Callable[[str], None],
-    progress: Callable[[str, float], None],
+    log: Log,
 ) -> None:
     """What the child does."""
     import torch

@@ -117,7 +117,7 @@ class TorchEngine(Engine):
                 )
             self.note = self._replay.note
             if self.note:
-                source.log(f"WARNING: torch on CUDA {self.note}")
+                source.log.warning(f"torch on CUDA {self.note}")
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         if self._replay is not None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from test.conftest import ROOT
+from test.log_lines import LogLines
 from vit_perception.engines.building import memory
 from vit_perception.engines.building.memory import (
     FreeMemory,
@@ -153,10 +154,10 @@ def test_this_machine_has_some():
 
 @pytest.fixture
 def source_of(source, tmp_path):
-    lines = []
+    lines = LogLines()
 
     def make(**options):
-        return EngineSource(source.graph, 2, lines.append, tmp_path / "cache", **options)
+        return EngineSource(source.graph, 2, lines, tmp_path / "cache", **options)
 
     make.lines = lines
     return make

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from test.engines.cache.test_engine_file import CONTENT, KEY, file  # noqa: F401 - a fixture
+from test.log_lines import LogLines
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines.cache import engine_file
 from vit_perception.engines.cache.engine_file import EngineFile, recipe, write_engine_file
@@ -139,11 +140,11 @@ def test_the_node_opens_the_file_in_place_of_a_build(carried, loaded, monkeypatc
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
-    lines = []
+    lines = LogLines()
     with pytest.raises(
         EngineError, match="tensorrt_rtx float16: .*cannot load the engine: .*cudaError"
     ):
-        open_engine(EngineSettings(file=str(carried)), loaded, 2, log=lines.append)
+        open_engine(EngineSettings(file=str(carried)), loaded, 2, log=lines)
     assert not list(tmp_path.rglob("*")) and not any(
         "export" in line or "building" in line for line in lines
     )

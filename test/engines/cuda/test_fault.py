@@ -12,6 +12,7 @@ import sys
 import pytest
 import torch
 
+from test.log_lines import LogLines
 from test.waiting import run_program
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
@@ -265,9 +266,9 @@ def test_auto_takes_no_other_engine_after_a_lost_gpu_and_frees_nothing_on_it(
     loaded, candidates, kind
 ):
     candidates(kind, REAL["torch"][1])
-    said = []
+    said = LogLines()
     with pytest.raises(GpuLost, match="CUDA error 700"):
-        open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=said.append)
+        open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=said)
     assert not kind.closed and not any("torch on the CPU" in text for text in said)
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from test.log_lines import LogLines
 from vit_perception.engines.cache.store import digest_of
 from vit_perception.engines.cuda import gpus
 from vit_perception.engines.engine import EngineError, EngineSpec
@@ -220,12 +221,12 @@ def test_one_logger_a_process_that_hands_over_each_error_once():
         logger.log(severity, text)
     assert logger.take_errors() == "first; second"
     assert logger.take_errors() == "it gave no reason"
-    lines = []
+    lines = LogLines()
     for severity, text in ((2, "slow\n"), (3, "only information"), (2, "slow")):
         logger.log(severity, text)
     for _ in range(2):
-        tensorrt_api.report_warnings(api, lines.append)
-    assert lines == ["WARNING: Api 10.3.0: slow"]  # regression: warnings were dropped
+        tensorrt_api.report_warnings(api, lines)
+    assert lines.warnings == lines == ["Api 10.3.0: slow"]  # regression: warnings were dropped
 
 
 @pytest.mark.parametrize(

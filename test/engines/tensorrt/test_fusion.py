@@ -21,6 +21,7 @@ from vit_perception.engines.reference import graph_of
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
+from vit_perception.files.log import SILENT
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -68,7 +69,7 @@ def build_log(monkeypatch):
 
     def build(onnx_path):
         said.clear()
-        build_engine(onnx_path, ADA, lambda text: None)
+        build_engine(onnx_path, ADA, SILENT)
         return "\n".join(said)
 
     return build

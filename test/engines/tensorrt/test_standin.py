@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from test.engines import standin_tensorrt
+from test.log_lines import LogLines
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.engine import EngineError, EngineSpec
@@ -46,9 +47,9 @@ def standin(monkeypatch, flavour):
 @pytest.fixture
 def fresh(source, tmp_path):
     """The tiny model and a cache that holds its ONNX file alone; ``lines`` is its log."""
-    entry, lines = source.onnx_file("float16").parent, []
+    entry, lines = source.onnx_file("float16").parent, LogLines()
     shutil.copytree(entry, tmp_path / entry.name)
-    made = EngineSource(source.graph, 2, lines.append, tmp_path)
+    made = EngineSource(source.graph, 2, lines, tmp_path)
     object.__setattr__(made, "lines", lines)
     return made
 
@@ -214,15 +215,15 @@ def test_warnings_of_the_runtime_reach_the_log(standin, flavour, fresh):
     """Regression: they were dropped."""
     standin.tell("load_warns")
     opened(flavour, fresh).close()
-    assert fresh.lines.count(f"WARNING: {flavour} {SAYS}a warning of the runtime") == 1
+    assert fresh.lines.warnings.count(f"{flavour} {SAYS}a warning of the runtime") == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_warnings_of_the_builder_reach_the_log_also_where_it_fails(standin, fresh, fails):
     standin.tell("build_warns", *["build_none"][:fails])
     with pytest.raises(EngineError) if fails else nullcontext():
-        build_engine(fresh.onnx_file("float16"), BuildOptions("tensorrt"), fresh.lines.append)
-    assert fresh.lines.count(f"WARNING: tensorrt {SAYS}a warning of the builder") == 1
+        build_engine(fresh.onnx_file("float16"), BuildOptions("tensorrt"), fresh.lines)
+    assert fresh.lines.warnings.count(f"tensorrt {SAYS}a warning of the builder") == 1
 
 
 def test_timings_are_kept_for_the_next_build(standin, fresh):

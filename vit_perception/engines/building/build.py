@@ -1,7 +1,5 @@
 """Engines built ahead of the first start: on this machine, or for GPUs that it does not have."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,11 +10,11 @@ from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
     from vit_perception.checkpoints.sources import LoadedModel
 
-_log = logging.getLogger(__name__)
 PROVEN, TO_BE_PROVEN = "proven", "to be proven on the GPU"
 
 
@@ -43,8 +41,7 @@ def build_ahead(
     block: int = -1,
     size_px: tuple[int, int] | None = None,
     targets: tuple[str, ...] = (),
-    log: Callable[[str], None] = _log.info,
-    progress: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log = SILENT,
     dense: bool = False,
 ) -> tuple[BuildResult, ...]:
     """Build what ``settings`` would open for ``batch`` images, so that the first start finds it in
@@ -54,13 +51,15 @@ def build_ahead(
     ``targets`` (compute capabilities, ``tensorrt_rtx`` alone) there is one engine for each, built
     on any machine; the first start on such a GPU proves it, and builds another form of attention
     should that fail. ``size_px`` (H, W) replaces the network size of the checkpoint's card;
-    ``dense`` is for a node with ``dense.enabled``. ``log`` hears what happens, ``progress`` how
-    much of which engine is built, 0 to 1. Raises EngineError: nothing opens, a target or precision
-    that there is not, a size that does not fit the patch.
+    ``dense`` is for a node with ``dense.enabled``. ``log`` hears what happens.
+
+    Raises:
+        EngineError: Nothing opens, a target or precision does not exist, or the size does not fit
+            the patch.
     """
     loaded = with_network_size(loaded, size_px) if size_px else loaded
     if not targets:
-        return (_build_here(settings, loaded, batch, block, log, progress, dense),)
+        return (_build_here(settings, loaded, batch, block, log, dense),)
     if settings.backend != "tensorrt_rtx":
         raise EngineError(
             f"engine.backend is {settings.backend!r} with targets {', '.join(targets)}; accepted: "
@@ -72,7 +71,6 @@ def build_ahead(
         graph_of(loaded, block, dense),
         batch,
         log,
-        progress=progress,
         check_memory=settings.check_memory,
     )
     return tuple(
@@ -85,11 +83,10 @@ def _build_here(
     loaded: "LoadedModel",
     batch: int,
     block: int,
-    log: Callable[[str], None],
-    progress: Callable[[str, float], None],
+    log: Log,
     dense: bool,
 ) -> BuildResult:
-    opened = open_engine(settings, loaded, batch, block, log, progress, dense)
+    opened = open_engine(settings, loaded, batch, block, log, dense)
     engine = opened.engine
     what, path = str(engine), engine.file
     engine.close()

@@ -25,6 +25,7 @@ from vit_perception.engines.building.memory import HELP, free_memory, gib
 from vit_perception.engines.cuda.fault import elsewhere
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.errors import InvalidValue, UserError, printable, traced
+from vit_perception.files.log import Log
 from vit_perception.files.process_group import OWN_GROUP
 
 # The parent's search path in place of one that begins with the current folder, before anything is
@@ -42,14 +43,13 @@ def call_in_child(
     function: Callable[..., None],
     *arguments: Any,
     doing: str,
-    log: Callable[[str], None],
-    progress: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log,
 ) -> int:
-    """Call ``function(*arguments, log, progress)`` in a process of its own; the most memory that
+    """Call ``function(*arguments, log)`` in a process of its own; the most memory that
     this took, in bytes.
 
-    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and
-    ``progress`` reaches those given here, in this thread. What they raise, or Ctrl-C here, ends the
+    ``function`` belongs to a module and its arguments can be pickled; what its ``log``
+    hears reaches the one given here, in this thread. What that raises, or Ctrl-C here, ends the
     process at once and passes through. ``doing`` names the work in messages. Errors for the user
     that ``function`` raises are raised here (EngineError, InvalidValue, OSError with its number),
     others as RuntimeError, behind the child's traceback. Raises EngineError where the process dies:
@@ -71,7 +71,7 @@ def call_in_child(
         try:
             with suppress(BrokenPipeError), process.stdin as orders:  # where it died at its start
                 orders.write(pickle.dumps((function, arguments)))
-            error, peak_bytes = _listen(answers, log, progress)
+            error, peak_bytes = _listen(answers, log)
             status = process.wait()
         finally:
             if process.poll() is None:
@@ -113,9 +113,7 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
         os.close(writing)
 
 
-def _listen(
-    answers: BinaryIO, log: Callable[[str], None], progress: Callable[[str, float], None]
-) -> tuple[Exception | None, int]:
+def _listen(answers: BinaryIO, log: Log) -> tuple[Exception | None, int]:
     """Pass on what the child says until it ends: (the error that it ended with or None, the most
     memory it had).
     """
@@ -124,10 +122,12 @@ def _listen(
         if not line.endswith(b"\n"):  # it was killed while it spoke
             break
         kind, content, peak_bytes = json.loads(line)
-        if kind == "log":
-            log(content)
+        if kind == "info":
+            log.info(content)
+        elif kind == "warning":
+            log.warning(content)
         elif kind == "progress":
-            progress(*content)
+            log.progress(*content)
         elif kind == "error":
             error = _error_of(*content)
     return error, peak_bytes
@@ -201,16 +201,28 @@ def _main(answers: int, parent: int) -> None:
 
     try:
         function, arguments = pickle.load(sys.stdin.buffer)
-        function(
-            *arguments,
-            lambda text: say("log", text),
-            lambda what, fraction: say("progress", (what, fraction)),
-        )
+        function(*arguments, _ParentsLog(say))
         say("end", None)
     except Exception as error:  # whatever it is, the parent raises it
         say("error", _for_the_parent(error))
     # Without the libraries' own ends, which have nothing left to do: what was written is written.
     os._exit(0)
+
+
+class _ParentsLog:
+    """The log of the child: all that it hears goes through the pipe."""
+
+    def __init__(self, say: Callable[[str, Any], None]):
+        self._say = say
+
+    def info(self, text: str) -> None:
+        self._say("info", text)
+
+    def warning(self, text: str) -> None:
+        self._say("warning", text)
+
+    def progress(self, what: str, fraction: float, text: str = "") -> None:
+        self._say("progress", (what, fraction, text))
 
 
 def _for_the_parent(error: Exception) -> tuple[str, str, int | None]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.atomic import open_plain, put_in_place, sha256_of, sync, write_whole
 from vit_perception.files.locks import locked
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -51,9 +52,7 @@ def digest_of(key: dict) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def cached(
-    key: dict, build: Callable[[Path], None], log: Callable[[str], None], folder: Path | None = None
-) -> Path:
+def cached(key: dict, build: Callable[[Path], None], log: Log, folder: Path | None = None) -> Path:
     """The entry's folder for ``key``; ``build`` fills it (it is given an empty folder) when it is
     not there.
 
@@ -91,13 +90,13 @@ def present(key: dict, folder: Path | None = None) -> Path | None:
     return entry if os.path.lexists(entry) and not _damage(entry, key) else None
 
 
-def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
+def discard(entry: Path, why: str, log: Log) -> None:
     """Remove an entry that is complete, but of no use to the runtime that asks (``why`` goes to
     ``log``).
 
     Raises CacheError when the folder cannot be written.
     """
-    log(f"WARNING: {entry} cannot be used ({why}); building it again")
+    log.warning(f"{entry} cannot be used ({why}); building it again")
     try:
         make_folder(entry.parent)
         with _locked(entry, log):
@@ -107,7 +106,7 @@ def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
         raise CacheError(f"cannot remove {entry} from the engine cache: {error}") from error
 
 
-def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
+def read_checked(path: Path, log: Log) -> bytes:
     """The content that :func:`write_checked` wrote, ``b""`` when it is not there or (said in
     ``log``) is damaged.
     """
@@ -120,16 +119,16 @@ def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
     except FileNotFoundError:
         return b""
     except (Untrusted, OSError) as error:
-        log(f"WARNING: {path} cannot be read ({error}); going on without it")
+        log.warning(f"{path} cannot be read ({error}); going on without it")
         return b""
     digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
-        log(f"WARNING: {path} is damaged; going on without it")
+        log.warning(f"{path} is damaged; going on without it")
         return b""
     return content
 
 
-def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> None:
+def write_checked(path: Path, content: bytes, log: Log) -> None:
     """Replace ``path`` in one step by ``content`` behind its digest. What speeds a start up may
     fail: ``log`` hears.
     """
@@ -141,27 +140,23 @@ def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> Non
             FILE_MODE,
         )
     except (Untrusted, OSError) as error:
-        log(
-            f"WARNING: {path} cannot be written ({error}); the next start takes as long as this one"
-        )
+        log.warning(f"{path} cannot be written ({error}); the next start takes as long as this one")
 
 
-def _locked(entry: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
+def _locked(entry: Path, log: Log) -> AbstractContextManager[None]:
     return locked(
         entry.with_suffix(".lock"),
-        lambda: log(f"another process is building {entry.name}; waiting for it"),
+        lambda: log.info(f"another process is building {entry.name}; waiting for it"),
     )
 
 
-def _build_if_needed(
-    entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]
-) -> None:
+def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log: Log) -> None:
     """The part under the lock."""
     if entry.is_dir():
         damage = _damage(entry, key)
         if not damage:
             return
-        log(f"WARNING: {entry} is damaged ({damage}); building it again")
+        log.warning(f"{entry} is damaged ({damage}); building it again")
         shutil.rmtree(entry)
     # The lock is ours, so unfinished folders of this entry were left by builders that died.
     for left in entry.parent.iterdir():

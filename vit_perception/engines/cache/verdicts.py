@@ -10,7 +10,6 @@ driver that fails) is never written here.
 import datetime
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from vit_perception.engines.source import EngineSource, digest_of_images
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import printable, shown
 from vit_perception.files.locks import locked
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -55,7 +55,7 @@ class Verdicts:
         source: EngineSource,
         images: "np.ndarray",
         min_cosine: float,
-        log: Callable[[str], None],
+        log: Log,
     ):
         self.path = (source.folder or cache_folder()) / FILE_NAME
         self._source, self._images, self._min_cosine, self._log = source, images, min_cosine, log
@@ -105,8 +105,8 @@ class Verdicts:
                     self.path, lambda file: file.write_text(content, encoding="utf-8"), FILE_MODE
                 )
         except (Untrusted, OSError) as failure:
-            self._log(
-                f"WARNING: {self.path} cannot be written ({failure}); the next start tries "
+            self._log.warning(
+                f"{self.path} cannot be written ({failure}); the next start tries "
                 f"{candidate} {spec} "
                 "again"
             )
@@ -153,7 +153,7 @@ class Verdicts:
         except FileNotFoundError:
             return []
         except (Untrusted, OSError) as error:
-            self._log(f"WARNING: {self.path} cannot be read ({error}); going on without it")
+            self._log.warning(f"{self.path} cannot be read ({error}); going on without it")
             return []
         fault = f"longer than {MOST_BYTES} bytes" if len(content) > MOST_BYTES else ""
         verdicts: object = None
@@ -165,7 +165,7 @@ class Verdicts:
         if not fault and not _well_formed(verdicts):
             fault = "no list of verdicts"
         if fault:
-            self._log(f"WARNING: {self.path} is damaged ({fault}); going on without it")
+            self._log.warning(f"{self.path} is damaged ({fault}); going on without it")
             return []
         return verdicts[-MOST_VERDICTS:]
 

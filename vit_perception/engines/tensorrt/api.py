@@ -13,13 +13,13 @@ Runtime Cache".
 
 import re
 from collections import deque
-from collections.abc import Callable
 from functools import cache
 from importlib import import_module, util
 from types import ModuleType
 
 from vit_perception.engines.cuda.gpus import Gpu, driver_fault, find_gpu  # noqa: F401
 from vit_perception.engines.engine import EngineError
+from vit_perception.files.log import Log
 
 # The names that a runtime's module goes by, the usual one first.
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -134,10 +134,10 @@ def logger_of(api: ModuleType):
     return Logger()
 
 
-def report_warnings(api: ModuleType, log: Callable[[str], None]) -> None:
+def report_warnings(api: ModuleType, log: Log) -> None:
     """Tell ``log`` what the runtime has warned of since the last call."""
     for text in logger_of(api).take_warnings():
-        log(f"WARNING: {api.__name__} {api.__version__}: {text}")
+        log.warning(f"{api.__name__} {api.__version__}: {text}")
 
 
 def strongly_typed(api: ModuleType) -> int:
@@ -190,7 +190,7 @@ def use_timing_cache(config, content: bytes):
     return cache_
 
 
-def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Callable[[str], None]):
+def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Log):
     """(execution context, runtime cache, runtime configuration); RTX takes the kernels that an
     earlier start compiled.
 
@@ -207,10 +207,10 @@ def make_context(api: ModuleType, flavour: str, engine, kernels: bytes, log: Cal
     runtime_cache = config.create_runtime_cache()
     # What only speeds a start up is never a reason to refuse an engine.
     if kernels and not runtime_cache.deserialize(kernels):
-        log(
+        log.info(
             f"the kernels that {flavour} kept are another GPU's, driver's or version's; it "
             "compiles them again"
         )
     if not config.set_runtime_cache(runtime_cache):
-        log(f"WARNING: {flavour} refuses a runtime cache; each start compiles its kernels")
+        log.warning(f"{flavour} refuses a runtime cache; each start compiles its kernels")
     return engine.create_execution_context(config), runtime_cache, config

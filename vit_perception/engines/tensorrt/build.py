@@ -6,7 +6,7 @@ on any machine.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,7 @@ from vit_perception.engines.cache.store import (
 )
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt import api as tensorrt_api
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import Untrusted
 
 if TYPE_CHECKING:
@@ -73,15 +74,14 @@ class BuildOptions:
 def build_engine(
     onnx_path: Path,
     options: BuildOptions,
-    log: Callable[[str], None],
-    bar: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log,
 ) -> bytes:
-    """The serialised engine. Seconds for RTX, minutes for TensorRT; ``log`` and ``bar`` hear how
+    """The serialised engine. Seconds for RTX, minutes for TensorRT; ``log`` hears how
     far it is.
 
     Raises EngineError: the runtime is missing, the file does not parse (the first error with its
     node), a target that the runtime does not have, an open batch without ``batches`` (or the
-    reverse), or a build that fails. What ``log`` or ``bar`` raise ends the build and passes
+    reverse), or a build that fails. What ``log`` raises ends the build and passes
     through: a node that is shut down does not build to the end.
     """
     api = tensorrt_api.load_api(options.flavour)
@@ -116,7 +116,7 @@ def build_engine(
         timings = tensorrt_api.use_timing_cache(config, read_checked(options.timing_cache, log))
     where = f"compute capability {', '.join(options.targets)}" if options.targets else "this GPU"
     what = f"building the {options.flavour} {api.__version__} engine for {where}"
-    progress = BuildProgress(what, log, bar=bar)
+    progress = BuildProgress(what, log)
     config.progress_monitor = _monitor(api, progress)
     started_s = time.monotonic()
     engine = builder.build_serialized_network(network, config)
@@ -126,7 +126,7 @@ def build_engine(
     if engine is None:
         raise EngineError(f"{what} fails: {logger.take_errors()}")
     content = bytes(engine)
-    log(f"{what}: done in {time.monotonic() - started_s:.1f} s, {len(content) / 1e6:.1f} MB")
+    log.info(f"{what}: done in {time.monotonic() - started_s:.1f} s, {len(content) / 1e6:.1f} MB")
     if timings is not None and (measured := timings.serialize()) is not None:
         write_checked(options.timing_cache, bytes(measured), log)
     return content
@@ -136,8 +136,7 @@ def build_apart(
     onnx_path: Path,
     options: BuildOptions,
     path: Path,
-    log: Callable[[str], None],
-    bar: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log,
     device: int = 0,
 ) -> int:
     """``build_engine`` into the file ``path`` in a process of its own; the most memory that it
@@ -154,7 +153,6 @@ def build_apart(
         device,
         doing=f"building the {options.flavour} engine",
         log=log,
-        progress=bar,
     )
 
 
@@ -163,15 +161,14 @@ def _build(
     options: BuildOptions,
     path: Path,
     device: int,
-    log: Callable[[str], None],
-    bar: Callable[[str, float], None],
+    log: Log,
 ) -> None:
     """What the child does. It needs no torch, but for another device than the first."""
     if device:
         import torch
 
         torch.cuda.set_device(device)
-    path.write_bytes(build_engine(onnx_path, options, log, bar))
+    path.write_bytes(build_engine(onnx_path, options, log))
 
 
 def first_error(parser) -> str:
@@ -278,7 +275,7 @@ def cached_engine(
 
     def build(folder: Path) -> None:
         if changed := what_changed(key, source.folder or cache_folder()):
-            source.log(changed)
+            source.log.info(changed)
         doing = f"building the {options.flavour} engine in {precision}"
         if source.check_memory:  # before the export, which would be for nothing
             # TensorRT tries kernels on the GPU, whose memory is the host's on a Jetson; RTX does
@@ -294,10 +291,8 @@ def cached_engine(
             import torch
 
             device = torch.cuda.current_device() if torch.cuda.is_available() else 0
-        took_bytes = build_apart(
-            onnx_path, options, folder / ENGINE_NAME, source.log, source.progress, device
-        )
-        source.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
+        took_bytes = build_apart(onnx_path, options, folder / ENGINE_NAME, source.log, device)
+        source.log.info(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
 
     place = len(source.made)  # the export inside is asked of the cache, too
     return source.cached(key, build) / ENGINE_NAME, not source.made[place]
@@ -322,7 +317,7 @@ def _of_fewer_multiprocessors(source: "EngineSource", key: dict) -> Path | None:
         if entry is not None:
             source.made.append(False)
             if built_with < active:
-                source.log(
+                source.log.info(
                     f"the engine was built while {built_with} multiprocessors of the GPU were "
                     "active, and "
                     f"{active} are now (another power mode?): it serves, if perhaps not as fast as "

@@ -30,6 +30,7 @@ from vit_perception.engines.tensorrt.buffers import (
     TensorFacts,
     buffer_table,
 )
+from vit_perception.files.log import Log
 from vit_perception.wire.records import EncoderOutput
 
 # Fused attention in half precision is the fastest and, on some versions, silently wrong
@@ -122,7 +123,7 @@ class TensorrtEngine(Engine):
         kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
-            source.log(
+            source.log.info(
                 f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds"
             )
         self._context, self._kernels, self._runtime_config = tensorrt_api.make_context(
@@ -139,8 +140,8 @@ class TensorrtEngine(Engine):
         if self._kernels is not None:
             compiled = self._kernels.serialize()
             if compiled is None:
-                source.log(
-                    f"WARNING: {self.name} does not give its kernels away; each start compiles them"
+                source.log.warning(
+                    f"{self.name} does not give its kernels away; each start compiles them"
                 )
             elif bytes(compiled) != stored:
                 write_checked(kernels, bytes(compiled), source.log)
@@ -218,7 +219,7 @@ class TensorrtEngine(Engine):
             "the host's "
             "time"
         )
-        source.log(f"WARNING: {self.name} {self.note}")
+        source.log.warning(f"{self.name} {self.note}")
         self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
@@ -311,9 +312,7 @@ def load_engine(api, content: bytes) -> tuple:
     return runtime, engine
 
 
-def load_cached(
-    api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]
-) -> tuple[tuple, Path]:
+def load_cached(api, get: Callable[[], tuple[Path, bool]], log: Log) -> tuple[tuple, Path]:
     """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or
     builds.
 
