@@ -133,7 +133,10 @@ def main() -> None:
             rounds[precision].append(median_ms(one.engine, images))
     calibration = partial(calibration_images, str(ROOT / RECORDING), preprocess)
     source = EngineSource(graph_of(loaded), 1, calibration=calibration)
-    models = {"bfloat16": source.onnx_file(), "int8": int8_model(source, opened["int8"].spec)}
+    models = {
+        "bfloat16": source.onnx_file().path,
+        "int8": int8_model(source, opened["int8"].spec).path,
+    }
     profiles = {precision: profile_ms(model, images) for precision, model in models.items()}
     report = summarise(opened, rounds, profiles)
     (ROOT / "benchmarks/results/cpu_int8.json").write_text(json.dumps(report, indent=1) + "\n")

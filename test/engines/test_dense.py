@@ -117,7 +117,7 @@ def test_without_it_the_graph_is_what_it_was(dense, loaded, pictures):
 
 def test_the_onnx_file_without_it_is_the_same_and_with_it_has_no_shape_arithmetic(dense, loaded):
     models = {
-        name: onnx.load(EngineSource(graph, 2).onnx_file(), load_external_data=False).graph
+        name: onnx.load(EngineSource(graph, 2).onnx_file().path, load_external_data=False).graph
         for name, graph in (
             ("off", graph_of(dense)),
             ("plain", graph_of(loaded)),

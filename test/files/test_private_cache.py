@@ -37,7 +37,7 @@ def build(folder):
 
 def made():
     """The entry, built by what must not be called where it is there already."""
-    return cached(KEY, build, SILENT)
+    return cached(KEY, build, SILENT).path
 
 
 def refused(named, why):

@@ -20,7 +20,8 @@ from rich.progress import (
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
-from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
+from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
@@ -30,7 +31,7 @@ SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--backend", choices=("auto", *BACKEND_NAMES), default="auto")
     parser.add_argument(
         "--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)"
     )

@@ -5,9 +5,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
+from vit_perception.engines.available import available_backends
 from vit_perception.engines.cuda.gpus import Gpu, list_gpus
 from vit_perception.engines.engine import BackendStatus
-from vit_perception.engines.select import available_backends
 from vit_perception.files.errors import MOST_SHOWN, printable
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")

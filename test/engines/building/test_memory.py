@@ -18,7 +18,8 @@ from vit_perception.engines.building.memory import (
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import cached_engine
 
 MIB = 1 << 20
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))

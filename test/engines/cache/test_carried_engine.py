@@ -18,9 +18,9 @@ from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt import build as tensorrt_build
 from vit_perception.engines.tensorrt.api import Gpu
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine, engine_key
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME, cached_engine, engine_key
 
 GPU = Gpu("NVIDIA Some", "8.9", 128, 24)
 needs_rtx = pytest.mark.skipif(
@@ -162,8 +162,8 @@ def test_the_files_form_of_attention_is_the_only_one_that_is_tried(loaded, monke
         None,
     )
     (tmp_path / "key.json").write_text(json.dumps(key))
-    (tmp_path / tensorrt_build.ENGINE_NAME).write_bytes(CONTENT)
-    write_engine_file(tmp_path / "file", tmp_path / tensorrt_build.ENGINE_NAME)
+    (tmp_path / ENGINE_NAME).write_bytes(CONTENT)
+    write_engine_file(tmp_path / "file", tmp_path / ENGINE_NAME)
     monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
     with pytest.raises(
         EngineError, match="run: tensorrt_rtx float16 with attention float32_softmax: "

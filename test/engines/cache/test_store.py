@@ -39,7 +39,7 @@ def build(entry):
     (entry / "model.onnx").write_bytes(bytes(range(256)) * 32)
     time.sleep(build_s)
     (entry / "model.onnx").write_bytes(bytes(range(256)) * 64)
-entry = cached({"weights": "abc", "batch": 2}, build, PrintedLog(), folder)
+entry = cached({"weights": "abc", "batch": 2}, build, PrintedLog(), folder).path
 assert (entry / "model.onnx").stat().st_size == 256 * 64
 print("done")
 """
@@ -65,13 +65,14 @@ class Builder:
         (folder / "model.onnx").write_bytes(CONTENT)
 
     def get(self, folder):
-        return cached(KEY, self, self.log, folder) / "model.onnx"
+        return cached(KEY, self, self.log, folder).path / "model.onnx"
 
 
 def test_a_second_request_reuses_the_entry(tmp_path):
     builder = Builder()
-    first, second = builder.get(tmp_path), builder.get(tmp_path)
-    assert first == second and first.read_bytes() == CONTENT
+    first, second = (cached(KEY, builder, builder.log, tmp_path) for _ in range(2))
+    assert (first.was_cached, second.was_cached) == (False, True)
+    assert first.path == second.path and (first.path / "model.onnx").read_bytes() == CONTENT
     assert builder.builds == 1 and builder.log == []
 
 

@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from test.engines.rows import row
 from test.engines.test_select import BrokenEngine, NoisyTorchEngine
 from test.log_lines import LogLines
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.cache.verdicts import MOST_BYTES, MOST_VERDICTS, Verdicts
 from vit_perception.engines.engine import BackendStatus, EngineError, EngineSpec, ParityError
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import Candidate, open_engine, specs_to_try
+from vit_perception.engines.select import open_engine, specs_to_try
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
 from vit_perception.files.log import SILENT
@@ -72,14 +74,14 @@ class ManyPrecisions(TorchEngine):
 
 
 def candidate(kind):
-    return Candidate("wrong", "openvino", __name__, kind, ("cpu",))
+    return row("wrong", "openvino", f"{__name__}:{kind}")
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """A cache of its own for each test, and only a wrong engine before torch."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(select, "CANDIDATES", (candidate("WrongEngine"), select.CANDIDATES[-1]))
+    monkeypatch.setattr(select, "BACKENDS", (candidate("WrongEngine"), select.BACKENDS[-1]))
     OPENED.clear()
     return tmp_path / "vit_perception" / "engines" / "verdicts.json"
 
@@ -130,7 +132,7 @@ def test_a_named_precision_is_refused_with_the_same_words_when_it_is_remembered(
 def test_what_may_be_otherwise_the_next_time_is_not_remembered(
     loaded, alone, monkeypatch, kind, message
 ):
-    monkeypatch.setattr(select, "CANDIDATES", (candidate(kind), select.CANDIDATES[-1]))
+    monkeypatch.setattr(select, "BACKENDS", (candidate(kind), select.BACKENDS[-1]))
     for _ in range(2):
         ((_, why_not),) = start(loaded)[0]
         assert message in why_not
@@ -273,7 +275,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_alone(loaded, monkeypatc
 
 def test_auto_tries_bfloat16_before_float32_and_the_quick_form_of_each_first(loaded, monkeypatch):
     """Regression: auto went from float16 to float32, and built every form of it at each start."""
-    monkeypatch.setattr(select, "CANDIDATES", (candidate("ManyPrecisions"),))
+    monkeypatch.setattr(select, "BACKENDS", (candidate("ManyPrecisions"),))
     for _ in range(2):
         opened = open_engine(EngineSettings(), loaded, 1, log=SILENT)
         opened.engine.close()
@@ -298,10 +300,8 @@ def test_a_real_engine_that_misses_a_bound_is_remembered_for_that_bound_alone(
 ):
     """OpenVINO's own rounding against a bound that only the reference itself reaches."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    openvino = Candidate(
-        "openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"
-    )
-    monkeypatch.setattr(select, "CANDIDATES", (openvino,))
+    openvino = next(backend for backend in BACKENDS if backend.name == "openvino")
+    monkeypatch.setattr(select, "BACKENDS", (openvino,))
     strict = EngineSettings("openvino", "float32", min_cosine=1.0)
     with pytest.raises(EngineError, match="is below 1 ") as first:
         open_engine(strict, loaded, 1)

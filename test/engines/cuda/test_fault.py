@@ -12,14 +12,16 @@ import sys
 import pytest
 import torch
 
+from test.engines.rows import row
 from test.log_lines import LogLines
 from test.waiting import run_program
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.cuda.fault import EXIT_STATUS, STICKY, GpuLost, code_in, lost
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
-from vit_perception.engines.select import Candidate, open_engine
+from vit_perception.engines.select import open_engine
 from vit_perception.engines.torch_engine import TorchEngine
 
 TORCH_TAIL = (
@@ -245,16 +247,10 @@ def candidates(monkeypatch):
         monkeypatch.setattr(kind, "closed", False)
         monkeypatch.setattr(
             select,
-            "CANDIDATES",
+            "BACKENDS",
             (
-                Candidate("broken", "tensorrt", __name__, kind.__name__, (text,)),
-                Candidate(
-                    "torch on the CPU",
-                    "torch",
-                    "vit_perception.engines.torch_engine",
-                    "TorchEngine",
-                    ("cpu",),
-                ),
+                row("broken", "tensorrt", f"{__name__}:{kind.__name__}", text),
+                BACKENDS[-1],
             ),
         )
 

@@ -41,7 +41,7 @@ def sums_of_fused_attention(source, precision, form):
     source is in the file.
     """
     content = build_engine(
-        source.onnx_file(precision, form), BuildOptions("tensorrt_rtx", ("8.9",)), SILENT
+        source.onnx_file(precision, form).path, BuildOptions("tensorrt_rtx", ("8.9",)), SILENT
     )
     found = re.findall(rb"initialize\(DATA_TYPE_\w+, DATA_TYPE_\w+, DATA_TYPE_(\w+),", content)
     return {kind.decode() for kind in found}

@@ -23,8 +23,10 @@ from vit_perception.engines.tensorrt import (
 )
 from vit_perception.engines.tensorrt.api import Gpu
 from vit_perception.engines.tensorrt.buffers import TensorFacts, buffer_table
-from vit_perception.engines.tensorrt.build import BuildOptions, build_engine, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
+from vit_perception.engines.tensorrt.cached import cached_engine
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
+from vit_perception.engines.tensorrt.load import load_engine
 from vit_perception.files.log import SILENT
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
@@ -57,7 +59,7 @@ def rtx_source(source, folder):
 
 @pytest.fixture(scope="module")
 def file(rtx_source):
-    return rtx_source.onnx_file("float16")
+    return rtx_source.onnx_file("float16").path
 
 
 @needs_rtx
@@ -66,7 +68,7 @@ def file(rtx_source):
 def test_an_engine_is_built_for_a_gpu_that_is_not_here(rtx_source, precision, target):
     lines = LogLines()
     content = build_engine(
-        rtx_source.onnx_file(precision), BuildOptions("tensorrt_rtx", (target,)), lines
+        rtx_source.onnx_file(precision).path, BuildOptions("tensorrt_rtx", (target,)), lines
     )
     assert len(content) > 100_000  # the weights alone are that much
     assert re.search(rf"compute capability {target}: done in [\d.]+ s, [\d.]+ MB", lines[-1])
@@ -171,13 +173,13 @@ def test_a_target_that_rtx_lacks_is_refused_with_what_it_has(file):
 def test_a_target_that_cannot_run_the_precision_fails_with_the_compilers_words(rtx_source):
     with pytest.raises(EngineError, match="compute capability 7.5 fails: .*sm75"):
         build_engine(
-            rtx_source.onnx_file("bfloat16"), BuildOptions("tensorrt_rtx", ("7.5",)), SILENT
+            rtx_source.onnx_file("bfloat16").path, BuildOptions("tensorrt_rtx", ("7.5",)), SILENT
         )
 
 
 @needs_rtx
 def test_an_open_batch_builds_with_a_profile_and_only_with_one(source, file, folder):
-    dynamic = EngineSource(source.graph, None, folder=folder).onnx_file("float16")
+    dynamic = EngineSource(source.graph, None, folder=folder).onnx_file("float16").path
     assert len(build_engine(dynamic, replace(ADA, batches=(1, 3, 8)), SILENT)) > 100_000
     with pytest.raises(EngineError, match=r"input is \(-1, 3, 64, 64\) and batches are None"):
         build_engine(dynamic, ADA, SILENT)
@@ -246,7 +248,7 @@ def test_the_buffers_of_a_parsed_network(file):
 def test_without_a_gpu_an_engine_does_not_load_and_the_runtime_says_why(rtx_source):
     path, _ = cached_engine(rtx_source, "float16", "half", ADA, None)
     with pytest.raises(EngineError, match="cannot load the engine: .*cudaError"):
-        tensorrt_engine.load_engine(tensorrt_api.load_api("tensorrt_rtx"), path.read_bytes())
+        load_engine(tensorrt_api.load_api("tensorrt_rtx"), path.read_bytes())
 
 
 @needs_rtx

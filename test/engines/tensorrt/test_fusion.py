@@ -98,6 +98,6 @@ def fused_and_alone(log):
 def test_attention_is_one_kernel_a_block_or_none(
     source_with, build_log, heads, precision, attention, expected
 ):
-    log = build_log(source_with(heads).onnx_file(precision, attention))
+    log = build_log(source_with(heads).onnx_file(precision, attention).path)
     assert fused_and_alone(log) == expected
     assert log.count("part of self-attention pattern") == 3 * BLOCKS

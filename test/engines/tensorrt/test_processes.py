@@ -19,7 +19,8 @@ from vit_perception.engines.engine import EngineError
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt import build as tensorrt_build
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME, cached_engine
 from vit_perception.files.log import SILENT, SilentLog
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
@@ -31,8 +32,10 @@ needs_rtx = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def file(source, tmp_path_factory):
-    return EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines")).onnx_file(
-        "float16"
+    return (
+        EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines"))
+        .onnx_file("float16")
+        .path
     )
 
 
@@ -43,6 +46,7 @@ import sys, time
 from pathlib import Path
 from test.engines.tensorrt.test_processes import stuck_build, tiny_source
 from vit_perception.engines.tensorrt import build as tensorrt_build
+from vit_perception.engines.tensorrt.cached import cached_engine
 from vit_perception.files.log import PrintedLog
 folder, how = Path(sys.argv[1]), sys.argv[2]
 class Tell(PrintedLog):
@@ -52,7 +56,7 @@ class Tell(PrintedLog):
             time.sleep(float(how))
 if how == "stuck":
     tensorrt_build._build = stuck_build
-print(tensorrt_build.cached_engine(tiny_source(folder, Tell()), "float16", "half",
+print(cached_engine(tiny_source(folder, Tell()), "float16", "half",
                                    tensorrt_build.BuildOptions("tensorrt_rtx", ("8.9",)), None)[1], flush=True)
 """  # noqa: E501
 
@@ -106,11 +110,7 @@ def fresh(file, tmp_path):
 
 
 def engines_in(folder):
-    return [
-        path
-        for path in folder.glob("*/" + tensorrt_build.ENGINE_NAME)
-        if path.parent.suffix != ".unfinished"
-    ]
+    return [path for path in folder.glob("*/" + ENGINE_NAME) if path.parent.suffix != ".unfinished"]
 
 
 @needs_rtx

@@ -9,7 +9,8 @@ from vit_perception.engines.engine import EngineError
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import cached_engine
 from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
@@ -20,17 +21,16 @@ PROVEN, TO_BE_PROVEN = "proven", "to be proven on the GPU"
 
 @dataclass(frozen=True)
 class BuildResult:
-    """One engine: its file (None where the runtime keeps none of its own), whether it was there
-    already, its parity.
+    """One engine that was built ahead."""
 
-    ``cached`` is None for a runtime that keeps nothing in the cache. ``what`` names runtime,
-    precision and target; ``figures`` are the parity report's, ``""`` where it is not proven.
-    """
-
+    # Runtime, precision and target, for people.
     what: str
+    # The engine's file; None if the runtime keeps none.
     path: Path | None
+    # Whether it was in the cache already; None for a runtime that keeps nothing there.
     cached: bool | None
     parity: Literal["proven", "to be proven on the GPU"]
+    # Of the parity report; "" if it is not proven.
     figures: str = ""
 
 
@@ -44,13 +44,12 @@ def build_ahead(
     log: Log = SILENT,
     dense: bool = False,
 ) -> tuple[BuildResult, ...]:
-    """Build what ``settings`` would open for ``batch`` images, so that the first start finds it in
-    the cache.
+    """Build what ``settings`` would open for ``batch`` images; the first start finds it cached.
 
-    Without ``targets`` the engine is opened here and passes the parity gate: ``proven``. With
-    ``targets`` (compute capabilities, ``tensorrt_rtx`` alone) there is one engine for each, built
-    on any machine; the first start on such a GPU proves it, and builds another form of attention
-    should that fail. ``size_px`` (H, W) replaces the network size of the checkpoint's card;
+    Without ``targets`` the engine is opened here and passes the parity gate: it is ``proven``.
+    ``targets`` are compute capabilities, for ``tensorrt_rtx`` alone. Then one engine is built for
+    each, on any machine. The first start on such a GPU proves it, and builds another form of
+    attention if it fails. ``size_px`` (H, W) replaces the network size of the checkpoint's card.
     ``dense`` is for a node with ``dense.enabled``. ``log`` hears what happens.
 
     Raises:
@@ -86,7 +85,7 @@ def _build_here(
     log: Log,
     dense: bool,
 ) -> BuildResult:
-    opened = open_engine(settings, loaded, batch, block, log, dense)
+    opened = open_engine(settings, loaded, batch, block=block, dense=dense, log=log)
     engine = opened.engine
     what, path = str(engine), engine.file
     engine.close()
@@ -117,8 +116,10 @@ def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult
 
 
 def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel":
-    """``loaded`` on the network size of ``settings``. Raises BadSetting where it cannot do what
-    they ask for.
+    """Return ``loaded`` with the network size of ``settings``.
+
+    Raises:
+        BadSetting: The checkpoint has no dense head, or its patches do not fit the size.
     """
     if settings.dense.enabled and loaded.dense is None:
         raise BadSetting(
@@ -137,10 +138,12 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
 
 
 def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "LoadedModel":
-    """``loaded`` on images of ``size_px`` (H, W); the shortest edge before a crop grows and shrinks
-    with it.
+    """Return ``loaded`` for images of ``size_px`` (H, W).
 
-    Raises EngineError where a side is no multiple of the patch size.
+    If the card crops, the shortest edge before the crop scales along.
+
+    Raises:
+        EngineError: A side is not a multiple of the patch size.
     """
     patch_px, rule = loaded.model.config.patch_size_px, loaded.card.rule
     if any(side < patch_px or side % patch_px for side in size_px):

@@ -46,7 +46,7 @@ class BuildProgress:
         self._lock = threading.Lock()
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """``phase`` begins, inside ``parent`` where it has one; it will take ``steps`` steps."""
+        """``phase`` begins, inside ``parent`` if it has one, and will take ``steps`` steps."""
         with self._lock:
             self._phases[phase] = _Phase(parent, max(steps, 1))
         self._report(phase)
@@ -68,7 +68,7 @@ class BuildProgress:
 
     @property
     def fraction(self) -> float:
-        """0 to 1."""
+        """The part of the build that is done, 0 to 1."""
         with self._lock:
             roots = [
                 self._share(name) for name, phase in self._phases.items() if phase.parent is None
