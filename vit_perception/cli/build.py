@@ -93,8 +93,7 @@ def run(args: Namespace) -> int:
         if len(targets) > 1:
             raise InvalidValue(
                 f"--out is one engine, and there are {len(targets)} targets "
-                f"({', '.join(targets)}); "
-                "accepted: one --target"
+                f"({', '.join(targets)}); accepted: one --target"
             )
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")
@@ -102,18 +101,17 @@ def run(args: Namespace) -> int:
         if args.dense and loaded.dense is None:
             raise CheckpointError(
                 f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "
-                "Depth "
-                "Anything checkpoint"
+                "Depth Anything checkpoint"
             )
         results = build_ahead(
             settings,
             loaded,
             args.batch,
-            args.block,
-            tuple(args.size) if args.size else None,
-            targets,
-            bars,
-            args.dense,
+            block=args.block,
+            size_px=tuple(args.size) if args.size else None,
+            targets=targets,
+            dense=args.dense,
+            log=bars,
         )
     for result in results:
         kept = f" in {result.path}" if result.path else ""
@@ -132,8 +130,7 @@ def run(args: Namespace) -> int:
         write_engine_file(args.out, results[0].path)
         print(
             f"Written: {args.out}. Copy it to the robot and set engine.file there to its path: "
-            "each configure proves "
-            "it."
+            "each configure proves it."
         )
     elif any(result.parity == TO_BE_PROVEN for result in results):
         print(

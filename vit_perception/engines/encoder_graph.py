@@ -56,7 +56,8 @@ class EncoderGraph(nn.Module):
         fold_normalisation(self.model.patch_embedding, mean, std)
         self.network_size_px = tuple(network_size_px)
         self.block = block
-        self.dense_blocks, self.dense_norm = tuple(dense_blocks), dense_norm
+        self.dense_blocks = tuple(dense_blocks)
+        self.dense_norm = dense_norm
         self.output_names = (
             ("cls_token", "patch_tokens", "cls_attention")
             + (("logits",) if model.head else ())

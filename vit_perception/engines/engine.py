@@ -120,6 +120,10 @@ class Engine(ABC):
     def status(self) -> BackendStatus:
         """Say what this machine has of the runtime. Never raises: ``why_not`` is the reason."""
 
+    def missing(self, why_not: str, version: str = "") -> BackendStatus:
+        """Return the status of a runtime that cannot be opened here."""
+        return BackendStatus(name=self.name, found=False, version=version, why_not=why_not)
+
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
         """Return the ways to run ``spec``, the fastest first.
 

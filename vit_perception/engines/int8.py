@@ -32,13 +32,11 @@ _RECIPE_VERSION = 1
 # The first three groups cost no speed, because the time is spent in the linear layers. Then come
 # two of all blocks, then a third of the arithmetic. On DINOv2 ViT-S/14 the mean patch cosine is
 # 0.9983, 0.9989, 0.9993 and 0.9995.
-_ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP = (
-    "attention products",
-    "patch embedding",
-    "classification head",
-    "first and last block",
-    "MLP output layers",
-)
+_ATTENTION = "attention products"
+_EMBEDDING = "patch embedding"
+_HEAD = "classification head"
+_ENDS = "first and last block"
+_MLP = "MLP output layers"
 LEFT_OUT = (
     (),
     (_ATTENTION, _EMBEDDING, _HEAD),
@@ -108,7 +106,8 @@ def layer_groups(model: Any) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {name: [] for name in LEFT_OUT[-1]}
     blocks: list[list[str]] = [[]]
     for operation in model.get_ordered_ops():
-        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        name = operation.get_friendly_name()
+        kind = operation.get_type_name()
         if kind == "Convolution":
             groups[_EMBEDDING].append(name)
         if kind != "MatMul":
@@ -185,8 +184,10 @@ def _quiet() -> Iterator[None]:
     """Suppress NNCF's progress bars and notes, which would be printed into the node's log."""
     import rich
 
-    logger, console = logging.getLogger("nncf"), rich.get_console()
-    level, was_quiet = logger.level, console.quiet
+    logger = logging.getLogger("nncf")
+    console = rich.get_console()
+    level = logger.level
+    was_quiet = console.quiet
     logger.setLevel(logging.ERROR)
     console.quiet = True
     try:

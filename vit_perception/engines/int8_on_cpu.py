@@ -18,8 +18,10 @@ from vit_perception.files import telemetry
 _DEVICE = "CPU"
 # An error below this is not saturation: two saturated products of 255 x 127 lose half of their sum.
 _EXACT = 0.01
-# ViT-S: 16 x 16 patches and the CLS token, 384 wide, MLP of four times the width.
-_TOKENS, _WIDTH, _BLOCKS = 257, 384, 4
+# ViT-S: 16 x 16 patches and the CLS token, 384 wide, with an MLP four times as wide.
+_TOKENS = 257
+_WIDTH = 384
+_BLOCKS = 4
 _ROUNDS = 15
 
 

@@ -46,35 +46,36 @@ class OnnxruntimeEngine(Engine):
     def __init__(self, provider: str = "cpu"):
         super().__init__()
         self._provider = provider
-        self._session = self._binding = None
+        self._session = None
+        self._binding = None
         self._images: np.ndarray | None = None
         self._output: EncoderOutput | None = None
 
     def status(self) -> BackendStatus:
         if why_not := why_not_installed(self.name):
-            return BackendStatus(self.name, False, why_not=why_not)
+            return self.missing(why_not)
         try:
             import onnxruntime
 
-            version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
+            version = onnxruntime.__version__
+            available = onnxruntime.get_available_providers()
         except Exception as error:  # a library that does not load on this system
-            return BackendStatus(self.name, False, why_not=f"onnxruntime does not start: {error}")
+            return self.missing(f"onnxruntime does not start: {error}")
         wanted = _PROVIDERS[self._provider][0]
         if wanted not in available:
-            return BackendStatus(
-                self.name,
-                False,
+            return self.missing(
+                f"this onnxruntime has no {wanted}, only {', '.join(available)}; the package "
+                "onnxruntime-gpu has it",
                 version,
-                why_not=f"this onnxruntime has no {wanted}, only "
-                f"{', '.join(available)}; the package onnxruntime-gpu has it",
             )
-        if self._provider == "cpu":
-            # float16 would be emulated: its CPU kernels cast to float32 and back around each layer.
-            return BackendStatus(
-                self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",)
-            )
+        # On a CPU float16 is emulated: its kernels cast to float32 and back around each layer.
+        on_cpu = self._provider == "cpu"
         return BackendStatus(
-            self.name, True, version, f"GPU {self.gpu_index}", ("float16", "float32")
+            name=self.name,
+            found=True,
+            version=version,
+            device=read_cpu(Path("/proc/cpuinfo"))[0] if on_cpu else f"GPU {self.gpu_index}",
+            precisions=("float32",) if on_cpu else ("float16", "float32"),
         )
 
     def _open(self, source: EngineSource, spec: EngineSpec) -> bool:

@@ -47,7 +47,7 @@ class OpenvinoEngine(Engine):
 
     def status(self) -> BackendStatus:
         if why_not := why_not_installed(self.name):
-            return BackendStatus(self.name, False, why_not=why_not)
+            return self.missing(why_not)
         version = metadata.version("openvino")
         try:
             import openvino
@@ -56,14 +56,18 @@ class OpenvinoEngine(Engine):
             capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
             device = core.get_property(_DEVICE, "FULL_DEVICE_NAME").strip()
         except Exception as error:  # a library that does not load on this CPU or system
-            return BackendStatus(
-                self.name, False, version, why_not=f"openvino {version} does not start: {error}"
-            )
+            return self.missing(f"openvino {version} does not start: {error}", version)
         precisions = tuple(p.name for p in _PRECISIONS if p.capability in capabilities)
         if "INT8" in capabilities:
             # Last: `auto` takes the first, and int8 needs images that only the user has.
             precisions = (*precisions, "int8")
-        return BackendStatus(self.name, True, version, device, precisions)
+        return BackendStatus(
+            name=self.name,
+            found=True,
+            version=version,
+            device=device,
+            precisions=precisions,
+        )
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
         return (

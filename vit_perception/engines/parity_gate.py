@@ -187,7 +187,8 @@ def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
 
 def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Return the cosine over the last axis, in float64; 0 if a vector is zero."""
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    ours = ours.astype(np.float64)
+    theirs = theirs.astype(np.float64)
     norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
     with np.errstate(invalid="ignore"):  # infinities have their own figure, `finite`
         return (ours * theirs).sum(axis=-1) / np.maximum(norms, np.finfo(np.float64).tiny)

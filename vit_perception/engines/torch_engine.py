@@ -43,14 +43,12 @@ class TorchEngine(Engine):
 
     def status(self) -> BackendStatus:
         if why_not := why_not_installed(self.name):
-            return BackendStatus(self.name, False, why_not=why_not)
+            return self.missing(why_not)
         version = metadata.version("torch")
         try:
             return self._status(version)
         except Exception as error:  # libraries that do not load, a GPU that another process holds
-            return BackendStatus(
-                self.name, False, version, why_not=f"torch {version} does not start: {error}"
-            )
+            return self.missing(f"torch {version} does not start: {error}", version)
 
     def _status(self, version: str) -> BackendStatus:
         import torch
@@ -60,20 +58,23 @@ class TorchEngine(Engine):
         ):
             name, flags = read_cpu(Path("/proc/cpuinfo"))
             native = ("bfloat16",) if flags & _BFLOAT16_FLAGS else ()
-            return BackendStatus(self.name, True, version, name, (*native, "float32"))
+            return BackendStatus(
+                name=self.name,
+                found=True,
+                version=version,
+                device=name,
+                precisions=(*native, "float32"),
+            )
         if not torch.cuda.is_available():
             why_not = (
                 "this torch is built without CUDA"
                 if torch.version.cuda is None
                 else "torch finds no CUDA device"
             )
-            return BackendStatus(self.name, False, version, why_not=why_not)
+            return self.missing(why_not, version)
         if self.gpu_index >= (count := torch.cuda.device_count()):
-            return BackendStatus(
-                self.name,
-                False,
-                version,
-                why_not=f"GPU {self.gpu_index} is asked for; accepted: {accepted_indices(count)}",
+            return self.missing(
+                f"GPU {self.gpu_index} is asked for; accepted: {accepted_indices(count)}", version
             )
         gpu = described(torch, self.gpu_index)
         with torch.cuda.device(self.gpu_index):
@@ -82,11 +83,11 @@ class TorchEngine(Engine):
                 ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
             )
         return BackendStatus(
-            self.name,
-            True,
-            version,
-            named(gpu, self.gpu_index),
-            ("float16", *native, "float32"),
+            name=self.name,
+            found=True,
+            version=version,
+            device=named(gpu, self.gpu_index),
+            precisions=("float16", *native, "float32"),
             hardware=str(gpu),
         )
 
@@ -102,7 +103,8 @@ class TorchEngine(Engine):
         precision = getattr(torch, spec.precision)
         self._graph = source.graph.copied_to(self._torch_device, precision)
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
-        self._threads, self._threads_before = spec.threads, torch.get_num_threads()
+        self._threads = spec.threads
+        self._threads_before = torch.get_num_threads()
         if on_gpu:
             # As a matrix product: by default cuDNN's convolutions run float32 in TF32, and matrix
             # products do not.

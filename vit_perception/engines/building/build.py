@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vit_perception.config.settings import BadSetting, EncoderSettings, EngineSettings
 from vit_perception.engines.engine import EngineError
-from vit_perception.engines.select import open_engine
+from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions
@@ -16,7 +16,8 @@ from vit_perception.files.log import SILENT, Log
 if TYPE_CHECKING:
     from vit_perception.checkpoints.sources import LoadedModel
 
-PROVEN, TO_BE_PROVEN = "proven", "to be proven on the GPU"
+PROVEN = "proven"
+TO_BE_PROVEN = "to be proven on the GPU"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ def build_ahead(
     settings: EngineSettings,
     loaded: "LoadedModel",
     batch: int,
+    *,
     block: int = -1,
     size_px: tuple[int, int] | None = None,
     targets: tuple[str, ...] = (),
-    log: Log = SILENT,
     dense: bool = False,
+    log: Log = SILENT,
 ) -> tuple[BuildResult, ...]:
     """Build what ``settings`` would open for ``batch`` images; the first start finds it cached.
 
@@ -58,7 +60,8 @@ def build_ahead(
     """
     loaded = with_network_size(loaded, size_px) if size_px else loaded
     if not targets:
-        return (_build_here(settings, loaded, batch, block, log, dense),)
+        opened = open_engine(settings, loaded, batch, block=block, dense=dense, log=log)
+        return (_closed(opened),)
     if settings.backend != "tensorrt_rtx":
         raise EngineError(
             f"engine.backend is {settings.backend!r} with targets {', '.join(targets)}; accepted: "
@@ -77,17 +80,11 @@ def build_ahead(
     )
 
 
-def _build_here(
-    settings: EngineSettings,
-    loaded: "LoadedModel",
-    batch: int,
-    block: int,
-    log: Log,
-    dense: bool,
-) -> BuildResult:
-    opened = open_engine(settings, loaded, batch, block=block, dense=dense, log=log)
+def _closed(opened: OpenedEngine) -> BuildResult:
+    """Close an engine that was opened here, and so is proven."""
     engine = opened.engine
-    what, path = str(engine), engine.file
+    what = str(engine)
+    path = engine.file
     engine.close()
     return BuildResult(what, path, opened.was_cached, PROVEN, str(opened.report))
 
@@ -98,8 +95,7 @@ def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult
     if target not in known:
         raise EngineError(
             f"compute capability {target} is not a target of tensorrt_rtx {api.__version__}; "
-            "accepted: "
-            f"{', '.join(known)}"
+            f"accepted: {', '.join(known)}"
         )
     native = tensorrt_api.precisions_of(target)
     precision = native[0] if precision == "auto" else precision
@@ -109,7 +105,11 @@ def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult
             f"{', '.join(native)}"
         )
     path, was_cached = cached_engine(
-        source, precision, "half", BuildOptions("tensorrt_rtx", (target,)), None
+        source,
+        precision=precision,
+        attention="half",
+        options=BuildOptions("tensorrt_rtx", (target,)),
+        gpu=None,
     )
     what = f"tensorrt_rtx {api.__version__} {precision} for compute capability {target}"
     return BuildResult(what, path, was_cached, TO_BE_PROVEN)
@@ -145,7 +145,8 @@ def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "Loade
     Raises:
         EngineError: A side is not a multiple of the patch size.
     """
-    patch_px, rule = loaded.model.config.patch_size_px, loaded.card.rule
+    patch_px = loaded.model.config.patch_size_px
+    rule = loaded.card.rule
     if any(side < patch_px or side % patch_px for side in size_px):
         raise EngineError(
             f"the size is {size_px[0]} x {size_px[1]} px; accepted: multiples of the patch size "

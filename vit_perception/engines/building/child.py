@@ -29,8 +29,8 @@ from vit_perception.files.process_group import OWN_GROUP
 
 # The parent's search path replaces one that begins with the current folder, before any import.
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.building.child import "
-    "_main; "
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from vit_perception.engines.building.child import _main; "
     "_main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _PR_SET_PDEATHSIG = 1
@@ -59,8 +59,7 @@ def call_in_child(
     if not sys.executable:
         raise EngineError(
             f"{doing}: this program is no Python that can be started again (sys.executable is "
-            "empty); "
-            "build with vit-perception build"
+            "empty); build with vit-perception build"
         )
     with ExitStack() as stack:
         try:
@@ -119,7 +118,8 @@ def _listen(answers: BinaryIO, log: Log) -> tuple[Exception | None, int]:
 
     Return the error that it ended with, or None, and the most memory that it had, in bytes.
     """
-    error, peak_bytes = None, 0
+    error = None
+    peak_bytes = 0
     for line in answers:
         if not line.endswith(b"\n"):  # it was killed while it spoke
             break

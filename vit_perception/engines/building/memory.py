@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Python with its libraries, and the cost of each byte of weights. TensorRT-RTX 1.7 and torch 2.13
 # take 80 to 100 % of this with ViT-S, B and L.
-_EXPORT_BASE_BYTES, _BUILD_BASE_BYTES = 400 << 20, 350 << 20
+_EXPORT_BASE_BYTES = 400 << 20
+_BUILD_BASE_BYTES = 350 << 20
 _EXPORT_FACTORS = {
     "float32": 1.1,
     "float16": 2.0,

@@ -184,8 +184,8 @@ def check_out(path: Path, force: bool) -> None:
         )
     if kind and not force:
         raise InvalidValue(
-            f"--out is {path}, which is there already; accepted: a new file, or --force to replace "
-            "it"
+            f"--out is {path}, which is there already; accepted: a new file, or --force to "
+            "replace it"
         )
 
 
@@ -237,7 +237,6 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise EngineError(
                 f"engine.file {path} cannot be read: {error.strerror or error}; accepted: a file "
-                "that "
-                f"{_MADE}"
+                f"that {_MADE}"
             ) from error
         yield file

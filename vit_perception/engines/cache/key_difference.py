@@ -15,7 +15,8 @@ def differing_parts(ours: Mapping, theirs: Mapping) -> tuple[str, ...]:
     """
     names = []
     for name in dict.fromkeys((*ours, *theirs)):
-        here, there = ours.get(name, _MISSING), theirs.get(name, _MISSING)
+        here = ours.get(name, _MISSING)
+        there = theirs.get(name, _MISSING)
         if isinstance(here, Mapping) and isinstance(there, Mapping):
             names += [f"{name}.{inner}" for inner in differing_parts(here, there)]
         elif _plain(here) != _plain(there):

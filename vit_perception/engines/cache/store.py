@@ -134,7 +134,8 @@ def read_checked(path: Path, log: Log) -> bytes:
     except (Untrusted, OSError) as error:
         log.warning(f"{path} cannot be read ({error}); going on without it")
         return b""
-    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    digest = stored[:_DIGEST_BYTES]
+    content = stored[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         log.warning(f"{path} is damaged; going on without it")
         return b""

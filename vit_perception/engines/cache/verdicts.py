@@ -56,7 +56,10 @@ class Verdicts:
         log: Log,
     ):
         self.path = (source.folder or cache_folder()) / FILE_NAME
-        self._source, self._images, self._min_cosine, self._log = source, images, min_cosine, log
+        self._source = source
+        self._images = images
+        self._min_cosine = min_cosine
+        self._log = log
         self._known = self._read()
 
     def recall(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> str:

@@ -179,7 +179,8 @@ def answer(limit_s: float = ANSWER_S) -> int | None:
         driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD)
     except OSError:
         return None
-    context, codes = ctypes.c_void_p(), []
+    context = ctypes.c_void_p()
+    codes = []
     if driver.cuCtxGetCurrent(ctypes.byref(context)) or not context:
         return None
 

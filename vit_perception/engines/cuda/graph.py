@@ -34,7 +34,8 @@ def record(
     # Recording waits for the current GPU and makes the pool there. Restoring a stream makes its GPU
     # the current one.
     with torch.cuda.device(stream.device):
-        previous, pool = torch.cuda.current_stream(stream.device), torch.cuda.graph_pool_handle()
+        previous = torch.cuda.current_stream(stream.device)
+        pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: what other threads do on the GPU meanwhile does not break the recording.

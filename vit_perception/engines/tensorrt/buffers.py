@@ -75,10 +75,10 @@ def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTabl
     if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
         raise EngineError(
             f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where "
-            "there "
-            "is a head, block_tokens with a dense one"
+            "there is a head, block_tokens with a dense one"
         )
-    slots, end = [], 0
+    slots = []
+    end = 0
     for name, tensor in outputs.items():
         if (
             _TYPES.get(tensor.type) != "float32"

@@ -162,7 +162,8 @@ def first_error(parser) -> str:
     if parser.num_errors == 0:
         return "it gave no reason"
     error = parser.get_error(0)
-    name, operator = error.node_name(), error.node_operator()
+    name = error.node_name()
+    operator = error.node_operator()
     node = f"node {name or error.node()} ({operator}): " if operator or name else ""
     return f"{node}{error.desc().strip()}"
 
@@ -173,8 +174,7 @@ def _set_batches(builder, network, config, batches: tuple[int, int, int] | None)
     if (shape[0] == -1) != (batches is not None):
         raise EngineError(
             f"the graph's input is {shape} and batches are {batches}; accepted: batches (least, "
-            "usual, "
-            "most) for an open batch (-1), none for a static one"
+            "usual, most) for an open batch (-1), none for a static one"
         )
     if batches is None:
         return

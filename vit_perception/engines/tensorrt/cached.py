@@ -125,10 +125,8 @@ def _of_fewer_multiprocessors(source: "EngineSource", key: dict) -> Path | None:
             if built_with < active:
                 source.log.info(
                     f"the engine was built while {built_with} multiprocessors of the GPU were "
-                    "active, and "
-                    f"{active} are now (another power mode?): it serves, if perhaps not as fast as "
-                    "one built "
-                    f"now; remove {entry} to have that"
+                    f"active, and {active} are now (another power mode?): it serves, if perhaps "
+                    f"not as fast as one built now; remove {entry} to have that"
                 )
             return entry
     return None
@@ -139,7 +137,8 @@ def served_by(key: dict, built: Mapping) -> dict:
 
     It does if it was built with as many or fewer.
     """
-    wanted, other = key.get("gpu"), built.get("gpu")
+    wanted = key.get("gpu")
+    other = built.get("gpu")
     if not isinstance(wanted, dict) or not isinstance(other, Mapping):
         return key
     count = other.get("multiprocessors")

@@ -64,28 +64,28 @@ class TensorrtEngine(Engine):
     def status(self) -> BackendStatus:
         try:
             if why_not := why_not_installed(self.name):
-                return BackendStatus(self.name, False, why_not=why_not)
+                return self.missing(why_not)
             api = tensorrt_api.load_api(self.name)
             with on_gpu(self.gpu_index):
                 gpu, why_not = tensorrt_api.find_gpu()
         except EngineError as error:
-            return BackendStatus(self.name, False, why_not=str(error))
+            return self.missing(str(error))
         version = api.__version__
         if gpu is None:
             if targets := tensorrt_api.targets_of(api):
                 why_not += (
                     f" (engines for other machines can be built here, for {', '.join(targets)})"
                 )
-            return BackendStatus(self.name, False, version, why_not=why_not)
+            return self.missing(why_not, version)
         why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
         return BackendStatus(
-            self.name,
-            not why_not,
-            version,
-            named(gpu, self.gpu_index),
-            tensorrt_api.precisions_of(gpu.compute_capability),
-            why_not,
-            str(gpu),
+            name=self.name,
+            found=not why_not,
+            version=version,
+            device=named(gpu, self.gpu_index),
+            precisions=tensorrt_api.precisions_of(gpu.compute_capability),
+            why_not=why_not,
+            hardware=str(gpu),
         )
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
@@ -106,8 +106,22 @@ class TensorrtEngine(Engine):
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
-        key = engine_key(source, spec.precision, spec.attention, options, api.__version__, gpu)
-        get = partial(cached_engine, source, spec.precision, spec.attention, options, gpu)
+        key = engine_key(
+            source,
+            precision=spec.precision,
+            attention=spec.attention,
+            options=options,
+            version=api.__version__,
+            gpu=gpu,
+        )
+        get = partial(
+            cached_engine,
+            source,
+            precision=spec.precision,
+            attention=spec.attention,
+            options=options,
+            gpu=gpu,
+        )
         self._loaded, self.file, was_cached = (
             load_carried(api, source.carried, key)
             if source.carried
@@ -195,7 +209,8 @@ class TensorrtEngine(Engine):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        replay, why_not = None, "the runtime says so"
+        replay = None
+        why_not = "the runtime says so"
         if capturable is None or capturable(self._stream.cuda_stream):
             logger = tensorrt_api.logger_of(api)
             logger.take_errors()
