@@ -7,9 +7,11 @@ from typing import NamedTuple
 import pytest
 
 from test.cli.test_cli import run
+from vit_perception.cli.build import check_out
 from vit_perception.cli.main import main
 from vit_perception.engines.building.memory import FreeMemory
 from vit_perception.engines.cache.engine_file import EngineFile
+from vit_perception.files.errors import InvalidValue
 
 NO_RTX = "the TensorRT-RTX wheels are not installed"
 
@@ -133,6 +135,27 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(
         assert main(["build", "--checkpoint", str(tiny_checkpoint), *arguments]) == 1
         assert expected in (said := capsys.readouterr().err) and "Traceback" not in said
     assert not (tmp_path / "cache").exists() and not (tmp_path / "new").exists()
+
+
+def test_an_existing_file_is_replaced_only_with_force(tmp_path):
+    file, target, link = (tmp_path / name for name in ("file", "target", "link"))
+    file.write_text("mine")
+    target.write_text("mine")
+    link.symlink_to(target)
+    for path, words in (
+        (file, "which is there already; accepted: a new file, or --force"),
+        (link, "link, which is there already"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            check_out(path, force=False)
+        check_out(path, force=True)
+    check_out(tmp_path / "new", force=False)
+    for path, words in (
+        (tmp_path, "a folder; accepted: a file"),
+        (tmp_path / "no" / "x", "in a folder that exists"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            check_out(path, force=True)
 
 
 def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(

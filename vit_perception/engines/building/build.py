@@ -130,11 +130,17 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
         )
     if settings.model.network_size_px is None:
         return loaded
-    try:
-        return with_network_size(loaded, settings.model.network_size_px)
-    except EngineError as error:
-        accepted = str(error).partition("accepted: ")[2]
-        raise BadSetting("model.network_size", settings.model.network_size, accepted) from error
+    if accepted := _accepted_sizes(loaded, settings.model.network_size_px):
+        raise BadSetting("model.network_size", settings.model.network_size, accepted)
+    return with_network_size(loaded, settings.model.network_size_px)
+
+
+def _accepted_sizes(loaded: "LoadedModel", size_px: tuple[int, int]) -> str:
+    """Say which sizes are accepted in place of ``size_px``; "" if it fits the patches."""
+    patch_px = loaded.model.config.patch_size_px
+    if all(side >= patch_px and side % patch_px == 0 for side in size_px):
+        return ""
+    return f"multiples of the patch size {patch_px}"
 
 
 def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "LoadedModel":
@@ -145,13 +151,9 @@ def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "Loade
     Raises:
         EngineError: A side is not a multiple of the patch size.
     """
-    patch_px = loaded.model.config.patch_size_px
+    if accepted := _accepted_sizes(loaded, size_px):
+        raise EngineError(f"the size is {size_px[0]} x {size_px[1]} px; accepted: {accepted}")
     rule = loaded.card.rule
-    if any(side < patch_px or side % patch_px for side in size_px):
-        raise EngineError(
-            f"the size is {size_px[0]} x {size_px[1]} px; accepted: multiples of the patch size "
-            f"{patch_px}"
-        )
     edge = rule.resize_shortest_edge_px
     if edge is not None:
         edge = round(edge * max(new / old for new, old in zip(size_px, rule.network_size_px)))
