@@ -154,7 +154,7 @@ def _quantised(
     batches = np.resize(images, (-(-len(images) // spec.batch), spec.batch, *images.shape[1:]))
     runs = itertools.count(1)
 
-    def told(batch: np.ndarray) -> np.ndarray:
+    def counted(batch: np.ndarray) -> np.ndarray:
         if (run := next(runs)) % 16 == 0:
             source.log.info(f"int8: {run} of {len(batches)} calibration runs")
         return batch
@@ -163,7 +163,7 @@ def _quantised(
     with _quiet():
         return nncf.quantize(
             model,
-            nncf.Dataset(list(batches), told),
+            nncf.Dataset(list(batches), counted),
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.MIXED,

@@ -70,7 +70,7 @@ def open_engine(
     The engine takes ``batch`` images. With ``dense`` it also gives ``block_tokens``, which the
     checkpoint's dense head takes. Precision ``auto`` tries what the device runs natively, the
     fastest first and float32 last. A named precision is the only one tried. What the gate refused
-    before is not built again (:mod:`.cache.verdicts`). ``log`` hears of exports and builds, of
+    before is not built again (:mod:`.cache.verdicts`). ``log`` gets exports and builds,
     candidates that did not open, and the parity figures.
 
     It takes seconds, or minutes if an engine is built.

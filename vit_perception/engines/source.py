@@ -40,7 +40,7 @@ class EngineSource:
     graph: "nn.Module"
     # Images per run; None leaves the batch open in the ONNX file.
     batch: int | None
-    # Hears of exports and builds.
+    # Gets what exports and builds say.
     log: Log = SILENT
     # Of the cache; None is the user's.
     folder: Path | None = None

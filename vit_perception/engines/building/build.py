@@ -52,7 +52,7 @@ def build_ahead(
     ``targets`` are compute capabilities, for ``tensorrt_rtx`` alone. Then one engine is built for
     each, on any machine. The first start on such a GPU proves it, and builds another form of
     attention if it fails. ``size_px`` (H, W) replaces the network size of the checkpoint's card.
-    ``dense`` is for a node with ``dense.enabled``. ``log`` hears what happens.
+    ``dense`` is for a node with ``dense.enabled``. ``log`` gets what happens.
 
     Raises:
         EngineError: Nothing opens, a target or precision does not exist, or the size does not fit

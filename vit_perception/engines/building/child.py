@@ -149,7 +149,7 @@ def _error_of(kind: str, text: str, number: int | None) -> Exception:
 
 
 class _InTheChild(Exception):
-    """Shows the child's traceback where the parent's is printed."""
+    """Shows the traceback of the child when that of the parent is printed."""
 
 
 def _why_it_died(status: int, peak_bytes: int, printed: str) -> str:
@@ -210,7 +210,7 @@ def _main(answers: int, parent: int) -> None:
 
 
 class _ParentsLog:
-    """The log of the child: all that it hears goes through the pipe."""
+    """The log of the child: everything goes through the pipe."""
 
     def __init__(self, say: Callable[[str, Any], None]):
         self._say = say

@@ -18,7 +18,7 @@ class _Phase:
 class BuildProgress:
     """Turn what TensorRT's progress monitor reports into progress of ``what`` for ``log``.
 
-    ``log`` hears each percent, and at most once in ``period_s`` a sentence.
+    ``log`` gets each percent, and a sentence at most once in ``period_s``.
 
     A phase is a number of steps, and a step may contain phases. The percentage is that of the
     outermost phase; it counts unfinished phases inside it, and never falls. The class is

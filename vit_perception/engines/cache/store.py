@@ -121,7 +121,7 @@ def discard(entry: Path, why: str, log: Log) -> None:
 def read_checked(path: Path, log: Log) -> bytes:
     """Return the content that :func:`write_checked` wrote; b"" if there is none.
 
-    If it cannot be read or is damaged, ``log`` hears so.
+    If it cannot be read or is damaged, ``log`` gets a warning.
     """
     try:
         with (

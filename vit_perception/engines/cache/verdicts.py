@@ -82,7 +82,7 @@ class Verdicts:
     def remember(
         self, candidate: str, status: BackendStatus, spec: EngineSpec, error: ParityError
     ) -> None:
-        """Keep what the gate said. If that fails, ``log`` hears why."""
+        """Keep what the gate said. If that fails, ``log`` gets a warning."""
         key = self._key(candidate, status, spec)
         verdict = {
             "candidate": candidate,

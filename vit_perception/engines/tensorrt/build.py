@@ -62,7 +62,7 @@ def build_engine(
 ) -> bytes:
     """Build the engine, and return it serialised.
 
-    This takes seconds with RTX and minutes with TensorRT. ``log`` hears how far it is. An error
+    This takes seconds with RTX and minutes with TensorRT. ``log`` gets the progress. An error
     that ``log`` raises ends the build and passes through, so a node that is shut down does not
     build to the end.
 

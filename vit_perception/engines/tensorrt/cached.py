@@ -1,4 +1,4 @@
-"""TensorRT engines in the cache: their keys, which engine serves a GPU, and files beside them."""
+"""TensorRT engines in the cache: their keys, which engine serves a GPU, and files next to them."""
 
 from collections.abc import Mapping
 from pathlib import Path
