@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
     for backend in backends:
         print(f"{backend.name:<{width}} {described(backend)}")
     for backend in backends:
-        if backend.name == "openvino" and "int8" in backend.precisions:
+        if "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
     return (
         0
