@@ -63,8 +63,8 @@ class TensorrtEngine(Engine):
 
     def status(self) -> BackendStatus:
         try:
-            if why_not := why_not_installed(self.name):
-                return self.missing(why_not)
+            if not tensorrt_api.module_name(self.name):
+                return self.missing(why_not_installed(self.name))
             api = tensorrt_api.load_api(self.name)
             with on_gpu(self.gpu_index):
                 gpu, why_not = tensorrt_api.find_gpu()
