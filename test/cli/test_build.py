@@ -10,11 +10,10 @@ import pytest
 from rich.console import Console
 
 from test.cli.test_cli import run
-from vit_perception.cli.build import BuildBars, check_out
+from vit_perception.cli.build import BuildBars
 from vit_perception.cli.main import main
 from vit_perception.engines.building.memory import FreeMemory
 from vit_perception.engines.cache.engine_file import EngineFile
-from vit_perception.files.errors import InvalidValue
 
 NO_RTX = "the TensorRT-RTX wheels are not installed"
 
@@ -140,43 +139,6 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(
     assert not (tmp_path / "cache").exists() and not (tmp_path / "new").exists()
 
 
-def test_an_existing_file_is_replaced_only_with_force(tmp_path):
-    file, target, link = (tmp_path / name for name in ("file", "target", "link"))
-    file.write_text("mine")
-    target.write_text("mine")
-    link.symlink_to(target)
-    for path, words in (
-        (file, "which is there already; accepted: a new file, or --force"),
-        (link, "link, which is there already"),
-    ):
-        with pytest.raises(InvalidValue, match=words):
-            check_out(path, force=False)
-        check_out(path, force=True)
-    check_out(tmp_path / "new", force=False)
-    for path, words in (
-        (tmp_path, "a folder; accepted: a file"),
-        (tmp_path / "no" / "x", "in a folder that exists"),
-    ):
-        with pytest.raises(InvalidValue, match=words):
-            check_out(path, force=True)
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress_is_a_bar_on_a_terminal_and_else_a_line(terminal):
-    bars, said = BuildBars(), io.StringIO()
-    bars.live.console = Console(file=said, force_terminal=terminal, width=100)
-    with bars:
-        bars.info("exporting")
-        bars.progress("building the engine", 0.1)
-        bars.progress("building the engine", 0.5, "building the engine: 50% after 2 s (Tactics)")
-        bars.warning("it is slow")
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
-    lines = [line.strip() for line in plain.splitlines()]
-    assert "exporting" in lines and "WARNING: it is slow" in lines
-    assert ("building the engine: 50% after 2 s (Tactics)" in lines) == (not terminal)
-    assert any("50%" in line and line.endswith("engine") for line in lines)
-
-
 def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
     for_a_gpu, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
@@ -205,3 +167,19 @@ def test_what_cannot_be_built_is_said(tiny_checkpoint, tmp_path, monkeypatch, ca
     ):
         assert main(["build", "--checkpoint", str(tiny_checkpoint), *arguments]) == 1
         assert expected in (said := capsys.readouterr().err) and "Traceback" not in said
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_a_bar_on_a_terminal_and_else_a_line(terminal):
+    bars, said = BuildBars(), io.StringIO()
+    bars.live.console = Console(file=said, force_terminal=terminal, width=100)
+    with bars:
+        bars.info("exporting")
+        bars.progress("building the engine", 0.1)
+        bars.progress("building the engine", 0.5, "building the engine: 50% after 2 s (Tactics)")
+        bars.warning("it is slow")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
+    lines = [line.strip() for line in plain.splitlines()]
+    assert "exporting" in lines and "WARNING: it is slow" in lines
+    assert ("building the engine: 50% after 2 s (Tactics)" in lines) == (not terminal)
+    assert any("50%" in line and line.endswith("engine") for line in lines)

@@ -6,9 +6,7 @@ With --out the engine is also one file, to be copied to a robot and named there 
 engine.file.
 """
 
-import os
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from rich.progress import (
     BarColumn,
@@ -25,9 +23,8 @@ from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
-from vit_perception.engines.cache.engine_file import is_carried, write_engine_file
+from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.files.atomic import REPLACEABLE, kind_of
 from vit_perception.files.errors import InvalidValue
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -141,28 +138,6 @@ def run(args: Namespace) -> int:
             "each engine there."
         )
     return 0
-
-
-def check_out(path: Path, force: bool) -> None:
-    """Check that :func:`write_engine_file` can write ``path``, before a build of minutes.
-
-    Raises:
-        InvalidValue: It cannot, or a file is there and ``force`` is not set.
-    """
-    if not path.parent.is_dir():
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that exists")
-    if not os.access(path.parent, os.W_OK):
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that you may write")
-    kind = kind_of(path)
-    if kind not in REPLACEABLE:
-        raise InvalidValue(
-            f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced"
-        )
-    if kind and not force:
-        raise InvalidValue(
-            f"--out is {path}, which is there already; accepted: a new file, or --force to "
-            "replace it"
-        )
 
 
 class BuildBars(Progress):

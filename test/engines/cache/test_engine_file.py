@@ -9,7 +9,7 @@ import os
 import pytest
 
 from vit_perception.engines.cache import engine_file
-from vit_perception.engines.cache.engine_file import EngineFile, write_engine_file
+from vit_perception.engines.cache.engine_file import EngineFile, check_out, write_engine_file
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt.cached import ENGINE_NAME
 
@@ -218,10 +218,31 @@ def test_one_that_is_missing_is_told(tmp_path):
 # -- where it is written ---------------------------------------------------------------------------
 
 
-def test_a_link_is_replaced_and_its_target_stays(file, tmp_path):
+def test_what_lies_there_is_replaced_only_by_force_and_a_links_target_stays(file, tmp_path):
+    with pytest.raises(
+        InvalidValue, match="which is there already; accepted: a new file, or --force"
+    ):
+        check_out(file, False)
+    check_out(file, True)
+    check_out(tmp_path / "new", False)
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("mine")
     link.symlink_to(target)
+    with pytest.raises(InvalidValue, match="link, which is there already"):
+        check_out(link, False)
+    check_out(link, True)
     write_engine_file(link, tmp_path / "entry" / ENGINE_NAME)
-    assert target.read_text() == "mine" and not link.is_symlink()
-    assert EngineFile.opened(link).key == KEY
+    assert (
+        target.read_text() == "mine"
+        and not link.is_symlink()
+        and EngineFile.opened(link).key == KEY
+    )
+
+
+def test_what_is_no_place_for_a_file_is_refused_before_a_build(tmp_path):
+    for path, words in (
+        (tmp_path, "a folder; accepted: a file"),
+        (tmp_path / "no" / "x", "in a folder that exists"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            check_out(path, True)

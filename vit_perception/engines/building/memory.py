@@ -84,10 +84,8 @@ class FreeMemory:
 
 
 def check(doing: str, needed_bytes: int) -> None:
-    """Refuse work that needs more memory than is free.
-
-    Raises:
-        EngineError: Less than ``needed_bytes`` is free. The message has the figures and a remedy.
+    """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is
+    free.
     """
     free = free_memory()
     if free.total_bytes < needed_bytes:

@@ -21,8 +21,8 @@ from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.cache.key_difference import difference_text
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt.cached import ENGINE_NAME
-from vit_perception.files.atomic import file_sha256, write_whole
-from vit_perception.files.errors import shown
+from vit_perception.files.atomic import REPLACEABLE, file_sha256, kind_of, write_whole
+from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.private_cache import Untrusted, opened_outside
 
 _FORMAT = b"vit_perception engine, format 1\n"
@@ -165,6 +165,26 @@ def write_engine_file(path: Path, engine: Path) -> None:
             shutil.copyfileobj(content, file)
 
     write_whole(path, write, _MODE)
+
+
+def check_out(path: Path, force: bool) -> None:
+    """Refuse what :func:`write_engine_file` could not make, before a build of minutes. Raises
+    InvalidValue.
+    """
+    if not path.parent.is_dir():
+        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that exists")
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that you may write")
+    kind = kind_of(path)
+    if kind not in REPLACEABLE:
+        raise InvalidValue(
+            f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced"
+        )
+    if kind and not force:
+        raise InvalidValue(
+            f"--out is {path}, which is there already; accepted: a new file, or --force to replace "
+            "it"
+        )
 
 
 def is_carried(engine: Path | None) -> bool:
