@@ -12,6 +12,7 @@ from vit_perception.engines.cache import engine_file
 from vit_perception.engines.cache.engine_file import EngineFile, check_out, write_engine_file
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt.cached import ENGINE_NAME
+from vit_perception.files.errors import InvalidValue
 
 KEY = {
     "kind": "engine",
