@@ -15,6 +15,7 @@ from pathlib import Path
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.files.log import PrintedLog
 from vit_perception.heads.classification import FEATURES
 from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
@@ -141,7 +142,7 @@ def run(args: Namespace) -> int:
     with FeatureSource(
         args.checkpoint or "demo",
         args.backend or "auto",
-        print,
+        PrintedLog(),
         not args.no_cache,
         args.family or "auto",
         args.network_size or "",

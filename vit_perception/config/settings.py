@@ -14,10 +14,6 @@ from typing import Any, ClassVar
 
 from vit_perception.config.checks import BadSetting, check_name
 from vit_perception.config.engine_settings import (
-    BACKENDS,
-    ENGINE_FILE_BACKENDS,
-    PRECISIONS,
-    PROVIDERS,
     DenseSettings,
     EngineSettings,
     ModelSettings,
@@ -35,14 +31,10 @@ from vit_perception.config.source_settings import (
 )
 
 __all__ = [
-    "BACKENDS",
-    "ENGINE_FILE_BACKENDS",
     "FUSIONS",
     "OUTPUT_DTYPES",
     "POSE_POLICIES",
     "POSE_SOURCES",
-    "PRECISIONS",
-    "PROVIDERS",
     "STATE_FIELDS",
     "SYNC_POLICIES",
     "TOKENIZERS",

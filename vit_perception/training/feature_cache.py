@@ -8,12 +8,12 @@ renames a folder the old ones. SQLite keeps two processes apart and a file whole
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -33,9 +33,7 @@ class FeatureCache:
     empty.
     """
 
-    def __init__(
-        self, name: str, width: int, log: Callable[[str], None], folder: Path | None = None
-    ):
+    def __init__(self, name: str, width: int, log: Log, folder: Path | None = None):
         """``name`` is what the features depend on; ``width`` the encoder's D."""
         self.path = (folder or feature_folder()) / f"{name}.sqlite"
         self._bytes, self._log = 2 * width * 4, log
@@ -118,5 +116,5 @@ class FeatureCache:
                 "damaged file may be deleted"
             )
         )
-        self._log(f"features are not cached: {self.path}: {error}{cure}")
+        self._log.info(f"features are not cached: {self.path}: {error}{cure}")
         self._database = None
