@@ -51,8 +51,8 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
     where there is no image topic.
     """
     with BagReader(bag) as reader:
-        topics = reader.topics
-        images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
+        topics = sorted(reader.topics.values())
+        images = [t.name for t in topics if t.type_name in IMAGE_TYPES]
         if not images:
             raise BagError(f"{bag} has no image topic; {reader.what_there_is()}")
         whys = {t: why for t in images if (why := reader.why_not_readable(t))}
@@ -61,7 +61,7 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         for topic, why in whys.items():
             logging.getLogger(__name__).warning("%s: %s is left out: %s", bag, topic, why)
         images = [t for t in images if t not in whys]
-        poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
+        poses = [t.name for t in topics if t.type_name == POSE_TYPE]
         if max(len(images), len(poses)) > MOST_OF_A_KIND:
             raise BagError(
                 f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at "
@@ -70,7 +70,8 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
             )
         used: set[str] = set()
         cameras = tuple(
-            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images
+            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[reader.type_of(t)])
+            for t in images
         )
         arms = []
         for topic in poses:

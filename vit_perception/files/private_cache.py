@@ -46,8 +46,8 @@ class Untrusted(OperationFailed):
 def cache_root() -> Path:
     """Return ``$XDG_CACHE_HOME/vit_perception``, by default in ``~/.cache`` (XDG base directories).
 
-    Not the library `platformdirs`: it ignores ``XDG_CACHE_HOME=~/cache``, which launch files and
-    systemd units pass on unexpanded, so caches would move.
+    Not the library `platformdirs` (4.14): it ignores ``XDG_CACHE_HOME=~/cache``, which launch files
+    and systemd units pass on unexpanded, so caches would move.
     """
     named = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
     return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "vit_perception"
