@@ -78,7 +78,7 @@ class WrenchSource(SampledSource):
     )
 
     def sample_of(self, message: Any) -> Sample:
-        """The wrench of a WrenchStamped.
+        """Return the wrench of a WrenchStamped.
 
         Raises:
             BadInput: ``stamp``, ``frame``, ``nan`` or ``magnitude``.
@@ -97,6 +97,6 @@ class WrenchSource(SampledSource):
         return Sample(np.array(numbers), stamp_ns, frame_id)
 
     def token_numbers(self, value: Sample) -> np.ndarray:
-        """Force in units of 10 N, torque in N·m, (6,)."""
+        """Return force in units of 10 N and torque in N·m, (6,)."""
         numbers: np.ndarray = value.numbers / np.repeat([FORCE_UNIT_N, 1.0], 3)
         return numbers
