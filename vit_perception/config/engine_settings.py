@@ -12,14 +12,14 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 
-MOST_DEVICE = 63  # the highest index of a GPU that a machine is thought to have
+MOST_DEVICE = 63  # the highest accepted index of a GPU
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
 
 @dataclass(frozen=True)
 class ModelSettings(Section):
-    """Which checkpoint is loaded, and what of it is used."""
+    """Which checkpoint is loaded, and which part of it is used."""
 
     PREFIX: ClassVar[str] = "model."
 

@@ -231,7 +231,8 @@ def _integers(name: str, values: object, count: int, low: int, high: int) -> tup
         integers = tuple(int(v) for v in values)
         same = integers == tuple(values)
     except (TypeError, ValueError, OverflowError):
-        integers, same = (), False
+        integers = ()
+        same = False
     if not same or len(integers) != count or any(not low <= v <= high for v in integers):
         raise InvalidValue(
             f"{name} is {values!r:.80}; accepted: {count} integer{'s' * (count > 1)} from {low} to "

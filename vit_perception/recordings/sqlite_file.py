@@ -212,9 +212,9 @@ def _connected(path: Path) -> apsw.Connection:
     """Open the file so that SQLite writes no other file next to it."""
     real = Path(os.path.realpath(path))
     for ending in ("-journal", "-wal"):
-        beside = real.with_name(real.name + ending)
-        if beside.exists() or beside.is_symlink():
-            check_regular(beside)
+        other = real.with_name(real.name + ending)
+        if other.exists() or other.is_symlink():
+            check_regular(other)
     if _size(real, "-journal"):
         raise Unreadable(
             f"{shown(real.name)}-journal beside it says that it was cut off within a change; "
@@ -256,11 +256,11 @@ def _connected(path: Path) -> apsw.Connection:
 
 def _size(path: Path, ending: str) -> int:
     """Return the size in bytes of a file next to ``path``; 0 if it is emptied or missing."""
-    beside = path.with_name(path.name + ending)
-    if not beside.is_file():
+    other = path.with_name(path.name + ending)
+    if not other.is_file():
         return 0
-    with open(beside, "rb") as file:
-        return beside.stat().st_size if any(file.read(28)) else 0
+    with open(other, "rb") as file:
+        return other.stat().st_size if any(file.read(28)) else 0
 
 
 def _is_stamp(value: Any) -> bool:

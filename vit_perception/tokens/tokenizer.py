@@ -7,7 +7,7 @@ A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix'
 ``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p
 mod n with octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
 
-    wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 where K is 1)
+    wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 if K is 1)
     token[2p]    = sqrt(2) * cos(2 * pi * x[j] / wavelength_k)
     token[2p+1]  = sqrt(2) * sin(2 * pi * x[j] / wavelength_k)
 
@@ -39,7 +39,8 @@ from vit_perception.streams.rotation import rotation_6d
 from vit_perception.wire.records import Pose
 
 NUMBERS = 9
-LONGEST_WAVELENGTH, SHORTEST_WAVELENGTH = 8.0, 0.02
+LONGEST_WAVELENGTH = 8.0
+SHORTEST_WAVELENGTH = 0.02
 
 LEARNED = ("linear", "mlp")
 

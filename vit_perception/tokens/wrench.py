@@ -85,7 +85,8 @@ class WrenchSource(SampledSource):
         """
         stamp_ns = stamp_ns_of(message.header, "measurement")
         frame_id = expected_frame(message.header, self.settings.frame_id)
-        force, torque = message.wrench.force, message.wrench.torque
+        force = message.wrench.force
+        torque = message.wrench.torque
         numbers = [float(getattr(v, axis)) for v in (force, torque) for axis in "xyz"]
         if not all(map(math.isfinite, numbers)):
             raise BadInput("nan", f"force and torque are {numbers}; accepted: finite numbers")
