@@ -14,14 +14,14 @@ from vit_perception.config.backends import (
 from vit_perception.config.checks import BadSetting, check_labels
 from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, require
 
-MOST_DEVICE = 63  # the highest index of a GPU that a machine is thought to have
+MOST_DEVICE = 63  # the highest accepted index of a GPU
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
 
 @dataclass(frozen=True)
 class ModelSettings(Section):
-    """Which checkpoint is loaded, and what of it is used."""
+    """Which checkpoint is loaded, and which part of it is used."""
 
     PREFIX: ClassVar[str] = "model."
 
