@@ -7,10 +7,11 @@ each class (whole stretches of a bag where there are several), and of a second b
 that is saved has seen all of the first source.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.paths import user_path
@@ -20,7 +21,7 @@ from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
 from vit_perception.training.probe import fit_probe, require_head_folder, save_probe
-from vit_perception.training.recipe import PRECISIONS, Recipe
+from vit_perception.training.recipe import Recipe, check_value, declared_of
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 
 PROBE_ONLY = ("backend", "network_size", "no_cache")
@@ -51,12 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
     parser.add_argument("--test-bag", type=user_path, help="a bag that is only tested on")
     parser.add_argument("--test-images", type=user_path, help="a folder that is only tested on")
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.25,
-        help="share held out of each class (default: %(default)s)",
-    )
+    _add_recipe_option(parser, Recipe.__dataclass_fields__["held_out"], Recipe.held_out)
     parser.add_argument(
         "--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint"
     )
@@ -82,7 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_finetune_arguments(parser.add_argument_group("finetune"))
 
 
-def _add_finetune_arguments(group) -> None:
+def _add_finetune_arguments(group: _ActionsContainer) -> None:
     group.add_argument(
         "--variant", help="start from random weights of this size instead of a checkpoint"
     )
@@ -92,42 +88,26 @@ def _add_finetune_arguments(group) -> None:
     group.add_argument(
         "--threads", type=int, help="of the CPU (default: all, for a tiny model one)"
     )
+    for each in fields(Recipe):
+        if each.name != "held_out":
+            _add_recipe_option(group, each)
+
+
+def _add_recipe_option(group: _ActionsContainer, each: Field, default: Any = None) -> None:
+    """Add the option of a recipe's field; with ``default`` None it is only set if it is given."""
+    declared = declared_of(each)
+    option = f"--{each.name.replace('_', '-')}"
+    if each.type is bool:
+        group.add_argument(option, action="store_true", help=declared.description)
+        return
+    random = declared.from_random
+    with_variant = "" if random is None else f", with --variant {random:g}"
     group.add_argument(
-        "--precision", choices=PRECISIONS, help="of the products while training (default: float32)"
-    )
-    for name, kind, what in (
-        ("epochs", int, "at most (default: 30)"),
-        ("batch", int, "pictures a step (default: 32)"),
-        ("learning-rate", float, "its peak (default: 1e-4, with --variant 1e-3)"),
-        (
-            "weight-decay",
-            float,
-            "of matrices; biases, norms and embeddings have none (default: 0.05)",
-        ),
-        (
-            "layer-decay",
-            float,
-            "learning rate of a layer over that of the next (default: 0.75, with --variant 1)",
-        ),
-        ("warmup", float, "share of the steps in which the rate rises (default: 0.1)"),
-        ("label-smoothing", float, "default: 0.1"),
-        ("clip-norm", float, "largest norm of a gradient (default: 1)"),
-        ("patience", int, "epochs without a better one until the run stops (default: 10)"),
-        (
-            "crop-scale",
-            float,
-            "smallest share of the area in a random crop; 1: nearly none (default: 0.5)",
-        ),
-        (
-            "colour",
-            float,
-            "largest relative change of brightness, contrast and saturation (default: 0)",
-        ),
-        ("seed", int, "default: 0"),
-    ):
-        group.add_argument(f"--{name}", type=kind, help=what)
-    group.add_argument(
-        "--flip", action="store_true", help="mirror half of the pictures, where left is as right"
+        option,
+        type=each.type,
+        choices=declared.choices or None,
+        default=default,
+        help=f"{declared.description} (default: {each.default}{with_variant})",
     )
 
 
@@ -160,8 +140,7 @@ def check(args: Namespace) -> None:
         raise InvalidValue("--test-bag needs --topic, the image topic in it")
     if args.every < 1:
         raise InvalidValue(f"--every is {args.every}; accepted: 1 or more")
-    if not 0 < args.held_out < 1:
-        raise InvalidValue(f"--held-out is {args.held_out}; accepted: between 0 and 1")
+    check_value("held_out", args.held_out)
     foreign = [
         f"--{name.replace('_', '-')}"
         for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
@@ -207,7 +186,7 @@ def probe(
     method: str,
     feature: str,
     out: Path,
-    held_out: float = 0.25,
+    held_out: float = Recipe.held_out,
 ) -> dict:
     """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved
     beside it.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from vit_perception.training.finetune import FineTuning, Outcome, Row
 from vit_perception.training.finetune import run as run_all
 from vit_perception.training.pictures import Pictures, Source, check_all
 from vit_perception.training.probe import summary, unreadable_of
-from vit_perception.training.recipe import Recipe
+from vit_perception.training.recipe import Recipe, defaults_from_random
 from vit_perception.training.run_state import only_run_in, require_new_or_resume, write_whole
 from vit_perception.training.start import Start, start_from_checkpoint, start_from_variant
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
@@ -60,12 +61,15 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
 
 
 def recipe_of(args: Namespace) -> Recipe:
-    """The numbers that the user gave, the others by what the run starts from. Raises ValueError."""
-    random_start = {"learning_rate": 1e-3, "layer_decay": 1.0} if args.variant else {}
-    given = {
-        f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None
-    }
-    return Recipe(**{**random_start, **given})
+    """Return the recipe: values that the user gave, and defaults for what the run starts from.
+
+    Raises:
+        InvalidValue: A value is not accepted.
+    """
+    values: dict[str, Any] = dict(defaults_from_random()) if args.variant else {}
+    given = {each.name: getattr(args, each.name) for each in fields(Recipe)}
+    values |= {name: value for name, value in given.items() if value is not None}
+    return Recipe(**values)
 
 
 def device_of(asked: str | None) -> str:
