@@ -23,6 +23,7 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
 from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
+from vit_perception.engines.building.memory import NotEnoughMemory
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.files.errors import InvalidValue
@@ -105,17 +106,21 @@ def run(args: Namespace) -> int:
                 "Depth "
                 "Anything checkpoint"
             )
-        results = build_ahead(
-            settings,
-            loaded,
-            args.batch,
-            args.block,
-            tuple(args.size) if args.size else None,
-            targets,
-            bars.tell,
-            bars.built,
-            args.dense,
-        )
+        try:
+            results = build_ahead(
+                settings=settings,
+                loaded=loaded,
+                batch=args.batch,
+                block=args.block,
+                size_px=tuple(args.size) if args.size else None,
+                targets=targets,
+                log=bars.tell,
+                progress=bars.built,
+                dense=args.dense,
+            )
+        except NotEnoughMemory as error:
+            error.hint = "--no-memory-check builds nevertheless"
+            raise
     for result in results:
         kept = f" in {result.path}" if result.path else ""
         done = {

@@ -22,7 +22,7 @@ from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.sample_history import JUMP_BACK_NS
@@ -52,7 +52,9 @@ class EmbedOptions:
         unknown = sorted(set(self.features) - set(accepted))
         if unknown:
             raise InvalidValue(
-                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}", argument="features"
+                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}",
+                argument="features",
+                hint=nearest(unknown[0], accepted),
             )
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
             frames = self.shard_frames <= 0
@@ -83,7 +85,7 @@ def embed(
     there.
     """
     if DENSE in options.chosen and pipeline.dense is None:
-        raise BadSetting("dense.enabled", False, "true, for --features dense")
+        raise BadSetting("dense.enabled", False, "true, for the feature dense")
     journal = Journal(out, run_of(pipeline, sources, options))
     try:
         if journal.complete:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.recordings.bag_files import STORAGE, PackedFile, PlainFile
 from vit_perception.recordings.bag_folder import BagFolder, read_folder
 from vit_perception.recordings.definitions import deserialised, difference, why_not_readable
@@ -207,7 +207,10 @@ class BagReader:
             why = next(
                 (f" that is read ({e.why})" for e in self.left_out if e.topic == shown(topic)), ""
             )
-            raise BagError(f"{self.path} has no topic {shown(topic)}{why}; {self.what_there_is()}")
+            raise BagError(
+                f"{self.path} has no topic {shown(topic)}{why}; {self.what_there_is()}",
+                hint="" if why else nearest(topic, sorted(self._channels)),
+            )
         return self._channels[topic]
 
     def raw(

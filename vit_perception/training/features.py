@@ -128,7 +128,9 @@ class FeatureSource:
         if not np.isfinite(tokens).all():
             raise OperationFailed(
                 f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: "
-                "finite features, e.g. with --backend torch"
+                "finite features",
+                hint=" torch computes them in float32",
+                hint_argument="backend",
             )
         if self._cache:
             self._cache.put(content, tokens)

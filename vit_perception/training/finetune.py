@@ -102,8 +102,9 @@ class FineTuning:
                 if not math.isfinite(loss):
                     raise OperationFailed(
                         f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
-                        "accepted: a finite one, e.g. with a lower --learning-rate or a "
-                        "longer --warmup"
+                        "accepted: a finite one",
+                        hint=" may be too high, or the warmup too short",
+                        hint_argument="learning_rate",
                     )
                 total, right, step = total + loss * len(indices), right + hits, step + 1
                 advance(len(indices))

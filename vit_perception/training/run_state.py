@@ -101,10 +101,12 @@ def require_new_or_resume(folder: Path, resume: bool) -> None:
             argument="resume",
         )
     if not resume and others:
-        what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])
+        what = "a run" if has_state else ", ".join(others[:3])
         raise InvalidValue(
-            f"--out: {folder} holds {what}; accepted: a new or an empty folder"
-            + (", or --resume" if has_state else "")
+            f": {folder} holds {what}; accepted: a new or an empty folder",
+            argument="out",
+            hint=" continues the run" if has_state else "",
+            hint_argument="resume" if has_state else "",
         )
 
 
@@ -148,10 +150,13 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | No
         raise InvalidValue(
             "\n".join(
                 [
-                    f"--resume: {folder} is another run; accepted: the same pictures, labels and "
-                    "options, or a new --out (which may start from it: --checkpoint)",
+                    f": {folder} is another run; accepted: the same pictures, labels and "
+                    "options, or a new folder",
                     *different,
                 ]
-            )
+            ),
+            argument="resume",
+            hint=f" {folder} starts a new run from its model",
+            hint_argument="checkpoint",
         )
     return state

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -112,7 +112,11 @@ def start_from_variant(
     ValueError.
     """
     if variant not in VARIANTS:
-        raise InvalidValue(f" is {variant!r}; accepted: {', '.join(VARIANTS)}", argument="variant")
+        raise InvalidValue(
+            f" is {variant!r}; accepted: {', '.join(VARIANTS)}",
+            argument="variant",
+            hint=nearest(variant, VARIANTS),
+        )
     shape = VARIANTS[variant]
     if image_size_px is not None:
         if image_size_px < 1 or image_size_px % shape.patch_size_px:
