@@ -68,7 +68,7 @@ def test_digits_are_learned_from_scratch_and_the_node_sees_what_training_saw(dig
     right = []
     for index in tuning.held_out:
         picture = tuning.pictures.items[index]
-        prepared = pipeline.prepare({"camera": picture.message})
+        prepared = pipeline.prepare({"camera": picture.load().decoded()})
         result = pipeline.assemble(prepared, pipeline.encode(prepared), {})
         right.append(result.cameras["camera"].classes[0].class_id == picture.label)
     pipeline.close()

@@ -26,7 +26,7 @@ from vit_perception.files.atomic import REPLACEABLE, kind_of
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.heads.classification import Head, load_head, scores_of, top_classes
 from vit_perception.heads.text_weights import ZeroShotHead
-from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, read_picture
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.training.pictures import decode
@@ -83,7 +83,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     out = args.out or Path(f"{args.image.stem}_explained.png")
     check(args, out)
-    image = read_picture(args.image)
+    image = decoded_picture(args.image)
     head = load_head(args.head) if args.head else None
     loaded = load_checkpoint(args.checkpoint, args.family)
     card, model = loaded.card, loaded.model
@@ -134,14 +134,14 @@ def check(args: Namespace, out: Path) -> None:
             raise InvalidValue(f"{name} is {value}; accepted: 1 or more")
 
 
-def read_picture(path: Path) -> RgbImage:
+def decoded_picture(path: Path) -> RgbImage:
     """The picture in a file. Raises ValueError naming the file."""
     if not path.is_file():
         raise InvalidValue(f"{path} is no file; accepted: a picture, {', '.join(PICTURE_SUFFIXES)}")
     if not is_picture_name(path):
         raise InvalidValue(f"{path} is no picture; accepted: {', '.join(PICTURE_SUFFIXES)}")
     try:
-        return decode(picture_message(path))
+        return decode(read_picture(path))
     except BadInput as error:
         raise InvalidValue(f"{path}: {error}") from error
 

@@ -4,20 +4,14 @@ fixed order.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, refusal, replay_from
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
-from vit_perception.image.picture_files import (
-    PICTURE_SUFFIXES,
-    compressed_file,
-    picture_data,
-    pictures_below,
-)
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, pictures_below, read_picture
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
 from vit_perception.tokens.source import sampled
@@ -143,41 +137,24 @@ class PicturesSource:
             stamp_ns = (index + 1) * self._period_ns
             name = str(file.relative_to(self._folder))
             try:
-                message = compressed_picture(
-                    stamp_ns, "pictures", picture_data(file), file.suffix[1:].lower()
-                )
+                picture = replace(read_picture(file), stamp_ns=stamp_ns, frame_id="pictures")
             except BadInput as error:
                 yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
                 continue
             yield SourceResult(
                 index,
                 stamp_ns,
-                encode_images(pipeline, {self._camera: message}, name, SkippedMessages()),
+                encode_images(pipeline, {self._camera: picture.decoded}, name, SkippedMessages()),
             )
 
 
-def header_of(stamp_ns: int, frame_id: str) -> SimpleNamespace:
-    """A message header with the stamp in ns."""
-    seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
-    return SimpleNamespace(
-        stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id
-    )
-
-
-def compressed_picture(
-    stamp_ns: int, frame_id: str, data: bytes, file_format: str
-) -> SimpleNamespace:
-    """A picture of a file, still encoded, with the fields of a CompressedImage."""
-    return compressed_file(data, header_of(stamp_ns, frame_id), file_format)
-
-
 def encode_images(
-    pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: SkippedMessages
+    pipeline: Pipeline, images: Mapping[str, Any], name: str, skips: SkippedMessages
 ) -> FrameResult | Dropped:
     """One group of images without poses through the pipeline; ``name`` is what it is called where
     it is dropped.
     """
-    prepared = pipeline.prepare(messages)
+    prepared = pipeline.prepare(images)
     if dropped := refusal(pipeline, prepared, f"{name}, ", skips):
         return dropped
     output = pipeline.encode(prepared)

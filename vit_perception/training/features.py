@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -21,7 +22,7 @@ from vit_perception.files.errors import InvalidValue, OperationFailed
 from vit_perception.heads.classification import features_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.training.feature_cache import FeatureCache
-from vit_perception.training.pictures import Unreadable, content_sha256
+from vit_perception.training.pictures import Unreadable, content_sha256, decode
 from vit_perception.wire.records import BadInput
 
 
@@ -112,13 +113,13 @@ class FeatureSource:
 
     def _tokens(self, picture: LabelledPicture) -> tuple[np.ndarray, bool]:
         """(2, D): CLS token and mean patch token, and whether they were known."""
-        message = picture.message
-        content = content_sha256(message)
+        encoded = picture.load()
+        content = content_sha256(encoded)
         known = self._cache.get(content) if self._cache else None
         if known is not None:
             return known, True
         pipeline = self._opened()
-        prepared = pipeline.prepare({"camera": message})
+        prepared = pipeline.prepare({"camera": partial(decode, encoded)})
         for error in prepared.refused.values():
             raise error
         output = pipeline.encode(prepared)

@@ -5,14 +5,13 @@ Layout as written by https://github.com/huggingface/lerobot: ``meta/info.json`` 
 ``path``), or frames of ``videos/``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vit_perception.datasets.embed_sources import (
     SourceResult,
-    compressed_picture,
     encode_images,
     files_identity,
 )
@@ -32,8 +31,9 @@ from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import IrregularFile, read_bounded
 from vit_perception.image.picture import MAX_PICTURE_BYTES
+from vit_perception.image.picture_files import EncodedPicture
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, RgbImage
 
 __all__ = ["VERSIONS", "LeRobotCamera", "LeRobotSource", "is_lerobot"]
 _MOST_TIME_NS = ((1 << 31) - 2) * NANOSECONDS_PER_SECOND
@@ -125,7 +125,7 @@ class LeRobotSource:
                 try:
                     stamp_ns = self._stamp_ns(row)
                     extras = self._columns.of(row)
-                    messages = {
+                    images = {
                         c.name: videos.image(c.key, episode, row.get("timestamp"), stamp_ns)
                         if c.is_video
                         else self._picture(c, row[c.key], stamp_ns)
@@ -135,7 +135,7 @@ class LeRobotSource:
                     result = Dropped(error.reason, f"{self._root.name} frame {index}: {error}")
                 if result is None:
                     result = encode_images(
-                        pipeline, messages, f"{self._root.name} frame {index}", skips
+                        pipeline, images, f"{self._root.name} frame {index}", skips
                     )
                 yield SourceResult(index, stamp_ns, result, new_episode, extras, skips)
                 skips = SkippedMessages()
@@ -190,11 +190,11 @@ class LeRobotSource:
                         index += len(batch)
                 begin += file.rows
 
-    def _picture(self, camera: LeRobotCamera, cell: Any, stamp_ns: int) -> Any:
+    def _picture(self, camera: LeRobotCamera, cell: Any, stamp_ns: int) -> Callable[[], RgbImage]:
         data = self._picture_bytes(cell)
         if _is_grey_16_bit(data):
             raise BadInput("depth", f"camera {camera.name}: a PNG of 16-bit grey; accepted: colour")
-        return compressed_picture(stamp_ns, camera.name, data, "")
+        return EncodedPicture(data, "", stamp_ns, camera.name).decoded
 
     def _picture_bytes(self, cell: Any) -> bytes:
         """The encoded picture of a cell. Raises BadInput where it has none that can be read."""

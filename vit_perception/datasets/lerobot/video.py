@@ -6,19 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from vit_perception.datasets.embed_sources import header_of
 from vit_perception.datasets.lerobot.files import SetFiles, filled
 from vit_perception.datasets.lerobot.info import LeRobotInfo, is_depth_format
 from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import open_regular
 from vit_perception.image.picture import MAX_COMPRESSED_PX
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import BadInput, RgbImage
 
 # FFmpeg would take a playlist for a video, and open whatever it names: the container is known from
 # the file's own first bytes, the file is opened by us, and there is no protocol by which FFmpeg
@@ -71,11 +67,12 @@ class VideoFrames:
         self._failed: dict[str, tuple[int, BadInput]] = {}
         self._episodes = _v3_episodes(files, keys) if info.version == "v3.0" else None
 
-    def image(self, key: str, episode: int, time_s: float | None, stamp_ns: int) -> SimpleNamespace:
-        """The frame of video ``key`` at ``time_s`` of ``episode``, with the fields of an Image.
+    def image(self, key: str, episode: int, time_s: float | None, stamp_ns: int) -> RgbImage:
+        """Return the frame of video ``key`` at ``time_s`` of ``episode``.
 
-        Raises BadInput where there is no such frame or it cannot be decoded; the next one can be
-        asked for.
+        Raises:
+            BadInput: There is no such frame, or it cannot be decoded; the next one may be asked
+                for.
         """
         if not isinstance(time_s, int | float) or not math.isfinite(time_s):
             raise BadInput(
@@ -94,7 +91,8 @@ class VideoFrames:
                 raise BadInput(
                     "depth", f"{key} has pixels of {frame.format.name}; accepted: colour"
                 )
-            return _message(frame.to_ndarray(format="rgb24"), stamp_ns, key.rsplit(".", 1)[-1])
+            pixels = frame.to_ndarray(format="rgb24")
+            return RgbImage(pixels, stamp_ns, key.rsplit(".", 1)[-1])
         except (self._av.FFmpegError, OSError, InvalidValue, ValueError, MemoryError) as error:
             reason = error.reason if isinstance(error, BadInput) else "file"
             bad = BadInput(reason, f"{key}: {error}")
@@ -268,16 +266,3 @@ def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
             for batch in file.batches(names):
                 episodes |= {row["episode_index"]: row for row in batch.to_pylist()}
     return episodes
-
-
-def _message(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> SimpleNamespace:
-    height, width = pixels.shape[:2]
-    return SimpleNamespace(
-        header=header_of(stamp_ns, frame_id),
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=np.ascontiguousarray(pixels).reshape(-1),
-    )
