@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from test.cli.test_cli import run
 from test.conftest import ROOT
 from test.text_models import siglip_folder, tokenizer
-from test.viewing.test_model_inside import KINDS, model_of
+from test.viewing.test_model_trace import KINDS, model_of
 from vit_perception.checkpoints.native import config_json, preprocessor_json
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.explain import decoded_picture, normalised

@@ -1,9 +1,8 @@
-"""Build and verify an engine ahead of the first start, so that the node finds it in the cache.
+"""Build and verify an engine before the first start, so that the node finds it in the cache.
 
 With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are
-not here; whether their features agree with the model is proven on the GPU, by the first configure.
-With --out the engine is also one file, to be copied to a robot and named there by the parameter
-engine.file.
+not here. The first configure on such a GPU checks that features agree with the model. With --out
+the engine is also one file. Copy it to a robot and set the parameter engine.file to its path.
 """
 
 import re
@@ -150,9 +149,7 @@ def run(args: Namespace) -> int:
 
 
 class BuildBars(Progress):
-    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for
-    each engine.
-    """
+    """A pulsing bar for the step at hand, and one in percent for each engine."""
 
     def __init__(self):
         super().__init__(
@@ -169,30 +166,26 @@ class BuildBars(Progress):
         super().__exit__(*raised)
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Show what is being done now."""
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
     def tell(self, text: str) -> None:
-        """A line that stays; percentages are the bars' business where there is a terminal to draw
-        them on.
-        """
+        """Print a line. Percentages are only shown as bars if there is a terminal."""
         self.step(text)
         if not self.console.is_terminal or not re.search(r": \d+% after \d+ s", text):
             self.console.print(text, soft_wrap=True, highlight=False)
 
     def built(self, what: str, fraction: float) -> None:
-        """``what`` is built up to ``fraction``, 0 to 1."""
+        """Show that ``what`` is built up to ``fraction``, 0 to 1."""
         if what not in self._engines:
             self._engines[what] = self.add_task(what.removeprefix("building the "), total=1.0)
         self.update(self._engines[what], completed=fraction)
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
-    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any;
-    else nothing.
+    """Return every GPU that TensorRT-RTX builds for and that has the precision, if no GPU is here.
 
-    A GPU that is here and cannot be used is no reason to build for others: opening says what is
-    wrong with it.
+    With a GPU that cannot be used the result is empty: opening it says what is wrong.
     """
     if backend != "tensorrt_rtx" or not (why_not := tensorrt_api.driver_fault()):
         return ()

@@ -93,10 +93,10 @@ def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
     options = EmbedOptions(
-        args.format,
-        tuple(args.features),
-        max(1, round(args.shard_mb * MEBIBYTE)),
-        args.shard_frames,
+        file_format=args.format,
+        features=tuple(args.features),
+        shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
+        shard_frames=args.shard_frames,
     )
     check_out(args.out)
     settings, sources, node = what_to_read(args)
@@ -110,7 +110,7 @@ def run(args: Namespace) -> int:
     )
     pipeline = Pipeline.open(settings, print)
     try:
-        manifest = with_progress(pipeline, sources, args.out, options)
+        manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -148,7 +148,7 @@ def run(args: Namespace) -> int:
 
 
 class RateColumn(ProgressColumn):
-    """Frames a second."""
+    """Frames per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
@@ -157,7 +157,7 @@ class RateColumn(ProgressColumn):
 def with_progress(
     pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
 ) -> dict:
-    """:func:`embed` with a progress bar that says the rate and the time left."""
+    """Run :func:`embed` with a progress bar of rate and remaining time."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,10 +1,10 @@
-"""Make a classifier from labelled pictures (a folder with a subfolder a class) or a labelled bag.
+"""Make a classifier from labelled images (a folder with one subfolder per class) or a labelled bag.
 
---method logistic and nearest_mean leave the encoder as it is and fit a linear head on its features;
-use it with the node's parameter cameras.<name>.head. --method finetune trains the whole model; use
-the folder as model.checkpoint. Accuracy and confusion are of held-out pictures: about a quarter of
-each class (whole stretches of a bag where there are several), and of a second bag or folder. A head
-that is saved has seen all of the first source.
+--method logistic and nearest_mean do not change the encoder. They fit a linear head on its
+features, for the node's parameter cameras.<name>.head. --method finetune trains the complete model;
+use the folder as model.checkpoint. Accuracy and confusion are measured on images held out (about a
+quarter of each class; complete stretches of a bag if there are several), and on a second bag or
+folder. The saved head was fitted on all images of the first source.
 """
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
@@ -119,21 +119,31 @@ def run(args: Namespace) -> int:
     fit_finetune.labels_of(train, tests)
     require_head_folder(args.out)
     with FeatureSource(
-        args.checkpoint or "demo",
-        args.backend or "auto",
-        print,
-        not args.no_cache,
-        args.family or "auto",
-        args.network_size or "",
+        checkpoint=args.checkpoint or "demo",
+        backend=args.backend or "auto",
+        log=print,
+        cached=not args.no_cache,
+        family=args.family or "auto",
+        network_size=args.network_size or "",
     ) as source:
         probe(
-            source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out
+            source=source,
+            train=train,
+            tests=tests,
+            method=args.method,
+            feature=args.feature or "cls_mean",
+            out=args.out,
+            held_out=args.held_out,
         )
     return 0
 
 
 def check(args: Namespace) -> None:
-    """Refuse what would be ignored or fails later. Raises ValueError naming the option."""
+    """Refuse options that would be ignored, and what would fail later.
+
+    Raises:
+        InvalidValue: An option is not accepted.
+    """
     if args.bag and not args.topic:
         raise InvalidValue("--bag needs --topic, the image topic in it")
     if args.test_bag and not args.topic:
@@ -158,17 +168,20 @@ def check(args: Namespace) -> None:
 
 
 def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
-    """What is fitted on, and by name what is only tested on; whatever is left out of them is
-    printed.
+    """Return what is trained on, and by name what is only tested on.
+
+    Everything that is left out of them is printed.
     """
     train = (
-        read_bag(args.bag, args.topic, args.labels, args.every)
+        read_bag(path=args.bag, topic=args.topic, label_topic=args.labels, every=args.every)
         if args.bag
         else read_folder(args.images)
     )
     tests = {}
     if args.test_bag:
-        tests["test_bag"] = read_bag(args.test_bag, args.topic, args.labels, args.every)
+        tests["test_bag"] = read_bag(
+            path=args.test_bag, topic=args.topic, label_topic=args.labels, every=args.every
+        )
     if args.test_images:
         tests["test_images"] = read_folder(args.test_images)
     for source in (train, *tests.values()):
@@ -188,17 +201,23 @@ def probe(
     out: Path,
     held_out: float = Recipe.held_out,
 ) -> dict:
-    """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved
-    beside it.
-    """
+    """Fit, evaluate and save a head, print the result, and return the report."""
     with picture_progress() as progress:
 
         def bar(what: str, total: int) -> Callable[[], None]:
             task = progress.add_task(what, total=total)
             return lambda: progress.advance(task)
 
-        made = fit_probe(source, train, tests, method, feature, held_out, bar)
-    report = save_probe(made, out, method, source.card.name)
+        made = fit_probe(
+            source=source,
+            train=train,
+            tests=tests,
+            method=method,
+            feature=feature,
+            share=held_out,
+            progress=bar,
+        )
+    report = save_probe(probe=made, folder=out, method=method, model=source.card.name)
     for name, features in made.features.items():
         print(
             f"{name}: {len(features.labels)} pictures, {features.from_cache} of them from the "

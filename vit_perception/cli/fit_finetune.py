@@ -1,6 +1,4 @@
-"""`vit-perception fit --method finetune`: set the run up, show how it goes, and judge the best
-epoch.
-"""
+"""`vit-perception fit --method finetune`: set up a run, show progress, evaluate the best epoch."""
 
 import json
 import os
@@ -31,16 +29,17 @@ TINY_STEP_FLOP = 2e9
 
 
 def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) -> int:
-    """Train on ``train_source`` and judge on ``test_sources`` too, into ``args.out``; 0, the exit
-    status.
-    """
-    recipe, device = recipe_of(args), device_of(args.device)
+    """Train on ``train_source`` and evaluate on ``test_sources``, into ``args.out``; return 0."""
+    recipe = recipe_of(args)
+    device = device_of(args.device)
     with only_run_in(args.out):
         require_new_or_resume(args.out, args.resume)
         train, tests = check_pictures(train_source, test_sources)
         start = start_of(args, labels_of(train, tests), recipe.seed)
         torch.set_num_threads(threads_of(args.threads, start, recipe.batch))
-        tuning = FineTuning(start, train, recipe, device, workers())
+        tuning = FineTuning(
+            start=start, pictures=train, recipe=recipe, device=device, workers=workers()
+        )
         print(
             f"{start.source}: {sum(p.numel() for p in tuning.model.parameters()) / 1e6:.2f} M "
             "parameters, classifier "
@@ -56,7 +55,7 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
                 "from there"
             )
             raise
-        report(tuning, outcome, args.out, train, tests)
+        report(tuning=tuning, outcome=outcome, out=args.out, train=train, tests=tests)
     return 0
 
 
@@ -73,7 +72,11 @@ def recipe_of(args: Namespace) -> Recipe:
 
 
 def device_of(asked: str | None) -> str:
-    """The device to train on. Raises ValueError where torch does not have it."""
+    """Return the device to train on.
+
+    Raises:
+        InvalidValue: torch does not have it.
+    """
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
@@ -89,12 +92,16 @@ def device_of(asked: str | None) -> str:
 
 
 def workers() -> int:
-    """Threads that decode pictures; they mostly wait while the model computes."""
+    """Return the number of threads that decode images; they mostly wait for the model."""
     return min(8, max(2, os.cpu_count() or 2))
 
 
 def threads_of(asked: int | None, start: Start, batch: int) -> int:
-    """CPU threads that the model computes with. Raises ValueError for less than 1."""
+    """Return the number of CPU threads for the model.
+
+    Raises:
+        InvalidValue: ``asked`` is below 1.
+    """
     if asked is not None and asked < 1:
         raise InvalidValue(f"--threads is {asked}; accepted: 1 or more")
     rows, columns = start.model.config.grid_of(*start.rule.network_size_px)
@@ -106,7 +113,7 @@ def threads_of(asked: int | None, start: Start, batch: int) -> int:
 
 
 def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, dict[str, Pictures]]:
-    """Every picture decoded once, with a bar; unreadable ones are printed."""
+    """Decode every image once, with a progress bar, and print unreadable ones."""
     checked = {}
     with picture_progress() as progress:
         for name, source in {"train": train, **tests}.items():
@@ -117,8 +124,10 @@ def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, d
 
 
 def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) -> tuple[str, ...]:
-    """The classes in the order of their names. Raises ValueError for one class alone, or an unknown
-    one to test on.
+    """Return the classes in the order of their names.
+
+    Raises:
+        InvalidValue: There is only one class, or one that occurs only in the tests.
     """
     labels = tuple(sorted(set(train.labels)))
     if len(labels) < 2:
@@ -133,17 +142,28 @@ def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) 
 
 
 def start_of(args: Namespace, labels: tuple[str, ...], seed: int) -> Start:
-    """The model to train, from a variant or a checkpoint."""
+    """Return the model to train, from a variant or a checkpoint."""
     if args.variant:
-        return start_from_variant(args.variant, args.image_size, labels, args.feature, seed)
+        return start_from_variant(
+            variant=args.variant,
+            image_size_px=args.image_size,
+            labels=labels,
+            pooling=args.feature,
+            seed=seed,
+        )
     return start_from_checkpoint(
-        args.checkpoint or "demo", labels, args.feature, seed, args.family or "auto"
+        checkpoint=args.checkpoint or "demo",
+        labels=labels,
+        pooling=args.feature,
+        seed=seed,
+        family=args.family or "auto",
     )
 
 
 def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
-    """Run all epochs, a bar over the whole run and a line an epoch."""
-    epochs, pictures = tuning.recipe.epochs, len(tuning.train) + len(tuning.held_out)
+    """Run all epochs with a progress bar, and print one line per epoch."""
+    epochs = tuning.recipe.epochs
+    pictures = len(tuning.train) + len(tuning.held_out)
     done = 0
     with picture_progress() as progress:
         bar = progress.add_task(f"of at most {epochs} epochs", total=epochs * pictures)
@@ -169,14 +189,13 @@ def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
 def report(
     tuning: FineTuning, outcome: Outcome, out: Path, train: Pictures, tests: dict[str, Pictures]
 ) -> None:
-    """Judge the saved checkpoint, as the node would load it, and write report.json and
-    curves.png.
-    """
+    """Evaluate the saved checkpoint as the node would load it; write report.json and curves.png."""
     tuning.model.load_state_dict(load_checkpoint(str(out)).model.state_dict())
     evaluations: dict[str, Evaluation] = {"held_out": tuning.evaluate(train, tuning.held_out)[0]}
     for name, test in tests.items():
         evaluations[name] = tuning.evaluate(test, range(len(test.items)))[0]
-    start, history = tuning.start, outcome.history
+    start = tuning.start
+    history = outcome.history
     facts = {
         "method": "finetune",
         "start": start.source,

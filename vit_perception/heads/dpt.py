@@ -111,7 +111,8 @@ class DptHead(nn.Module):
     def __init__(self, config: DptConfig):
         super().__init__()
         self.config = config
-        levels, fused = len(config.channels), config.fusion_channels
+        levels = len(config.channels)
+        fused = config.fusion_channels
         self.reassemble = nn.ModuleList(
             Reassemble(
                 width=config.width,

@@ -42,13 +42,15 @@ class Reassemble(nn.Module):
 
     def __init__(self, width: int, channels: int, factor: float, readout: str, first_patch: int):
         super().__init__()
-        self.kind, self.first_patch = readout, first_patch
+        self.kind = readout
+        self.first_patch = first_patch
         self.readout = nn.Linear(2 * width, width) if readout == "project" else None
         self.project = nn.Conv2d(width, channels, 1)
         self.resize = make_resize(channels, factor)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        cls_token, patches = tokens[:, :1], tokens[:, self.first_patch :]
+        cls_token = tokens[:, :1]
+        patches = tokens[:, self.first_patch :]
         if self.kind == "add":
             patches = patches + cls_token
         elif self.kind == "project":

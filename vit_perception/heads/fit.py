@@ -68,7 +68,9 @@ def fit_head(
     if method == "nearest_mean":
         weight, bias = _nearest_mean(unit, classes, len(names))
     else:
-        weight, bias = _logistic(unit, classes, regularisation, seed)
+        weight, bias = _logistic(
+            unit=unit, classes=classes, regularisation=regularisation, seed=seed
+        )
     return Head(labels=names, weight=weight, bias=bias, feature=feature, mean=mean, scale=scale)
 
 
@@ -113,14 +115,15 @@ def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluat
 
 
 def held_out(labels: Sequence[str], stretches: Sequence[int], share: float = 0.25) -> np.ndarray:
-    """Mask (n,) bool of the samples to hold out, about ``share`` of each class; none of a single
-    sample.
+    """Return a mask (n,) bool of the samples to hold out, about ``share`` of each class.
 
-    ``stretches`` numbers the run of frames that each sample belongs to. Frames of a video are
-    alike: holding out random ones would test on near copies of the training samples. So whole
-    stretches are held out, the last ones of a class; where a class has a single stretch, its end.
+    None is held out of a class with a single sample. ``stretches`` numbers the run of frames that
+    each sample belongs to. Frames of a video are alike, so random ones would be near copies of
+    training samples. Complete stretches are held out instead: the last ones of a class, or the end
+    of its only one.
     """
-    classes, numbers = np.asarray(labels), np.asarray(stretches)
+    classes = np.asarray(labels)
+    numbers = np.asarray(stretches)
     mask = np.zeros(len(numbers), bool)
     for name in np.unique(classes):
         runs = np.unique(numbers[classes == name])

@@ -74,7 +74,12 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source
             f"{path} is no rosbag2 folder, it has no metadata.yaml; accepted: {ACCEPTED}"
         )
     with BagReader(path) as bag:
-        pictures = tuple(map(_compressed, labelled_frames(bag, topic, label_topic, every)))
+        pictures = tuple(
+            map(
+                _compressed,
+                labelled_frames(bag=bag, image_topic=topic, label_topic=label_topic, every=every),
+            )
+        )
         offered = -(-bag.count(topic) // every)
         undecodable = bag.undecodable[topic]
         left_out = [f"{entry.topic} is left out: {entry.why}" for entry in bag.left_out]

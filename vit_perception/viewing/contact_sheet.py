@@ -1,6 +1,4 @@
-"""A picture of what the encoder sees: camera | PCA of patch features | attention, for chosen
-moments.
-"""
+"""A contact sheet of what the encoder sees: camera, PCA of patch tokens, attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,43 +9,55 @@ from PIL import Image, ImageDraw, ImageFont
 from vit_perception.files.errors import printable
 from vit_perception.pipeline.feature_views import PcaView
 
-CELL_PX, GAP_PX, TEXT_PX, TITLE_PX = 200, 6, 250, 34
-BACKGROUND, FOREGROUND, DIM, WRONG = (250, 250, 248), (25, 25, 30), (110, 110, 118), (190, 40, 40)
+CELL_PX = 200
+GAP_PX = 6
+TEXT_PX = 250
+TITLE_PX = 34
+BACKGROUND = (250, 250, 248)
+FOREGROUND = (25, 25, 30)
+DIM = (110, 110, 118)
+WRONG = (190, 40, 40)
 MOST_LETTERS = 80
 
 
 @dataclass(frozen=True, eq=False)
 class CameraPanel:
-    """One camera at one moment: ``rgb`` (H, W, 3) uint8 that the network saw, its ``patch_tokens``
-    (P, D) on ``grid``, ``attention`` (H, W, 3) uint8, and the predicted class with its score.
-    """
+    """One camera at one time."""
 
     camera: str
+    # (H, W, 3) uint8 that the network saw.
     rgb: np.ndarray
+    # (P, D) float32.
     patch_tokens: np.ndarray
+    # (rows, columns) of patches.
     grid: tuple[int, int]
+    # (H, W, 3) uint8: attention drawn over the image.
     attention: np.ndarray
+    # The predicted class and its score, 0 to 1; "" and 0 without classes.
     predicted: str
     score: float
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One row of the sheet: seconds into the bag, the true class, what all cameras together predict
-    with its score, and a panel a camera. Empty texts for a recording without labels, or cameras
-    without classes.
-    """
+    """One row of the sheet."""
 
+    # Seconds into the recording.
     time_s: float
+    # The true class; "" for a recording without labels.
     truth: str
+    # What all cameras together predict, and its score; "" and 0 without classes.
     predicted: str
     score: float
+    # One per camera.
     panels: tuple[CameraPanel, ...]
 
 
 def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
-    """The sheet, a row a moment. Colours of a camera's PCA mean the same in every row. Raises
-    ValueError for none.
+    """Draw the sheet, one row per frame. Colours of a camera's PCA mean the same in every row.
+
+    Raises:
+        ValueError: There are no rows.
     """
     if not moments:
         raise ValueError("a contact sheet needs at least one moment")
@@ -64,17 +74,23 @@ def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
             left = TEXT_PX + (3 * index + step) * (CELL_PX + GAP_PX)
             draw.text((left, TITLE_PX + 8), name, DIM, ImageFont.load_default(16))
     for row, moment in enumerate(moments):
-        _draw_row(sheet, draw, 2 * TITLE_PX + row * (CELL_PX + GAP_PX), moment, pca)
+        _draw_row(
+            sheet=sheet,
+            draw=draw,
+            top=2 * TITLE_PX + row * (CELL_PX + GAP_PX),
+            moment=moment,
+            pca=pca,
+        )
     return sheet
 
 
 def _short(text: str) -> str:
-    """A stranger's text as a picture can show it."""
+    """Return a stranger's text as an image can show it."""
     return printable(text, MOST_LETTERS, keep="")
 
 
 def _views_of(moments: Sequence[Moment]) -> dict[str, PcaView]:
-    """One PCA a camera, learned from every moment before any is drawn."""
+    """Fit one PCA per camera on all rows, before any of them is drawn."""
     views = {panel.camera: PcaView(frames=len(moments)) for panel in moments[0].panels}
     for moment in moments:
         for panel in moment.panels:

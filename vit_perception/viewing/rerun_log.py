@@ -1,5 +1,6 @@
-"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip
-install rerun-sdk``).
+"""A recording for the Rerun viewer (https://rerun.io), written frame by frame.
+
+Optional: ``pip install rerun-sdk``.
 """
 
 import re
@@ -21,7 +22,11 @@ JPEG_QUALITY = 85
 
 
 def rerun_sdk() -> Any:
-    """The module ``rerun``. Raises ImportError with the pip command."""
+    """Import and return the module ``rerun``.
+
+    Raises:
+        ImportError: It is not installed; the message has the pip command.
+    """
     telemetry.off()
     try:
         import rerun
@@ -31,12 +36,15 @@ def rerun_sdk() -> Any:
 
 
 class RerunLog:
-    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the
-    timeline ``stamp``.
+    """Writes frames to an .rrd file: ``with RerunLog(path, name) as log: log.add(frame)``.
 
-    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and
-    ``<arm>/path`` (m); ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the
-    block ends without an error, whole. Raises ImportError with the pip command.
+    Times are the image stamps, on the timeline ``stamp``. Entities are ``<camera>/image``,
+    ``/pca``, ``/attention`` and ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
+    ``<state>/<number>``; ``latency_ms/<stage>``. The complete file appears at ``path`` when the
+    block ends without an error.
+
+    Raises:
+        ImportError: rerun-sdk is not installed; the message has the pip command.
     """
 
     def __init__(self, path: Path, name: str):
@@ -64,8 +72,9 @@ class RerunLog:
         self._file.__exit__(*error)
 
     def add(self, frame: InspectedFrame) -> None:
-        """Log one frame; nothing of it is kept but the positions."""
-        rerun, recording = self._rerun, self._recording
+        """Log one frame. Only the positions are kept in memory."""
+        rerun = self._rerun
+        recording = self._recording
         recording.set_time("stamp", timestamp=frame.stamp_ns / NANOSECONDS_PER_SECOND)
         for name, panel in frame.panels.items():
             self._add_panel(name, panel)

@@ -1,5 +1,6 @@
-"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV (optional: ``pip
-install av``).
+"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV.
+
+Optional: ``pip install av``.
 """
 
 import math
@@ -30,13 +31,15 @@ MOST_SKIPPED_FRAMES = 20_000
 
 @dataclass
 class _Open:
-    """One video being read: ``ahead`` is the frame that was decoded and not yet asked for."""
+    """One video being read."""
 
     episode: int
     file: BinaryIO
     container: Any
     frames: Iterator[Any]
+    # Where the episode begins in the file.
     offset_s: float
+    # The frame that was decoded and not asked for yet.
     ahead: Any = None
 
     def close(self) -> None:
@@ -45,9 +48,7 @@ class _Open:
 
 
 class VideoFrames:
-    """The videos of one data set. Asked for in the order of recording, each frame is decoded
-    once.
-    """
+    """The videos of one data set. Each frame is decoded once if frames are asked for in order."""
 
     def __init__(self, files: SetFiles, info: LeRobotInfo, keys: list[str]):
         try:
@@ -58,10 +59,12 @@ class VideoFrames:
             ) from error
         if not info.video_path:
             raise InvalidValue(
-                f"{files.root} has video features and no video_path; accepted: a template of their "
-                "path"
+                f"{files.root} has video features and no video_path; accepted: a template of "
+                "their path"
             )
-        self._av, self._files, self._info = av, files, info
+        self._av = av
+        self._files = files
+        self._info = info
         self._tolerance_s = 0.5 / info.fps
         self._open: dict[str, _Open] = {}
         self._failed: dict[str, tuple[int, BadInput]] = {}
@@ -97,11 +100,15 @@ class VideoFrames:
             reason = error.reason if isinstance(error, BadInput) else "file"
             bad = BadInput(reason, f"{key}: {error}")
             if key not in self._open or self._open[key].episode != episode:
-                self._failed[key] = (episode, bad)  # not opened again for each of its frames
+                self._failed[key] = (episode, bad)  # not opened again for each frame
             raise bad from error
 
     def pixel_format(self, key: str, episode: int) -> str:
-        """FFmpeg's name of the pixels of a video. Raises BadInput where it cannot be opened."""
+        """Return FFmpeg's name of a video's pixels.
+
+        Raises:
+            BadInput: The video cannot be opened.
+        """
         try:
             return (
                 self._start(key, episode, 0.0).container.streams.video[0].codec_context.format.name
@@ -153,7 +160,7 @@ class VideoFrames:
                     f"{path.name} has frames of {codec.height} x {codec.width} px; accepted: "
                     f"{MAX_COMPRESSED_PX} px in all",
                 )
-            # To the key frame at or before; what lies between is decoded and passed over.
+            # To the key frame at or before; frames in between are decoded and ignored.
             at = (offset_s + time_s) / stream.time_base if stream.time_base else 0
             if at > 0:
                 container.seek(min(round(at), 1 << 60), stream=stream, backward=True)
@@ -162,12 +169,19 @@ class VideoFrames:
             raise
         self._failed.pop(key, None)
         self._open[key] = _Open(
-            episode, file, container, self._decoded(container, stream), offset_s
+            episode=episode,
+            file=file,
+            container=container,
+            frames=self._decoded(container, stream),
+            offset_s=offset_s,
         )
         return self._open[key]
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Every whole frame: behind a packet that does not decode, from the next key frame on."""
+        """Yield every complete frame.
+
+        After a packet that cannot be decoded, frames continue at the next key frame.
+        """
         whole = True
         packets = container.demux(stream)
         while True:
@@ -188,7 +202,7 @@ class VideoFrames:
                     yield frame
 
     def _place(self, key: str, episode: int) -> tuple[Path, float]:
-        """The file that shows ``episode``, and where in it the episode begins, in s."""
+        """Return the file that holds ``episode``, and where the episode begins in it, in s."""
         if self._episodes is None:
             fields = {
                 "video_key": key,
@@ -216,16 +230,14 @@ class VideoFrames:
         return self._files.inside(filled(self._info.video_path, fields)), float(values[2])
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all videos."""
         for opened in self._open.values():
             opened.close()
         self._open = {}
 
 
 def _decoders(codecs: tuple[str, ...]) -> set[str]:
-    """The names of the decoders of these codecs: AV1 and VP9 are decoded by libraries of other
-    names.
-    """
+    """Return the names of these codecs' decoders: AV1 and VP9 have decoders of other names."""
     return {*codecs, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}
 
 
@@ -242,7 +254,7 @@ def _container(file: BinaryIO, path: Path) -> str:
 
 
 def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
-    """Where each episode lies in its videos; without the statistics that are stored beside."""
+    """Read where each episode is in its videos, without the statistics stored with it."""
     wanted = {
         "episode_index",
         *(
