@@ -86,7 +86,7 @@ def test_a_hostile_label_neither_breaks_the_report_nor_gets_into_it(tmp_path, la
     data, frame = ReportData(), hostile_frame([label])
     data.add(frame)
     data.drop(Dropped("size", label))
-    sheet = draw_sheet([frame.moment()], label)
+    sheet = draw_sheet([frame.sheet_row()], label)
     write_report(tmp_path / "report.html", label, {"cameras": label, label: "dropped"}, data, sheet)
     written = (tmp_path / "report.html").read_bytes()
     text = written.decode("utf-8")

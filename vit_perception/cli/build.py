@@ -102,8 +102,7 @@ def run(args: Namespace) -> int:
         if args.dense and loaded.dense is None:
             raise CheckpointError(
                 f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "
-                "Depth "
-                "Anything checkpoint"
+                "Depth Anything checkpoint"
             )
         try:
             results = build_ahead(

@@ -154,8 +154,7 @@ def make_room(out: Path) -> None:
     if others:
         raise InvalidValue(
             f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an "
-            "empty "
-            "folder, or one that the demo wrote"
+            "empty folder, or one that the demo wrote"
         )
     for path in out.iterdir():
         # Of a link only the link goes.

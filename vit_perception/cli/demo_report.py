@@ -11,7 +11,7 @@ from vit_perception.files.atomic import write_whole
 from vit_perception.image.decode import decode_compressed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.recordings.reader import BagReader
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow, draw_sheet
 from vit_perception.wire.stamps import stamp_ns_of
 
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -206,8 +206,8 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
         return
     chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
     images = images_at(demo, set(chosen))
-    moments = [
-        Moment(
+    rows = [
+        SheetRow(
             (s - demo.start_ns) / 1e9,
             demo.stages[s],
             *best_class(demo.frames[s].classes),
@@ -219,7 +219,7 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
         for s in chosen
     ]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
-    sheet = draw_sheet(moments, f"What the robot sees: {runs}")
+    sheet = draw_sheet(rows, f"What the robot sees: {runs}")
     write_whole(path, lambda file: sheet.save(file, "PNG"))
 
 

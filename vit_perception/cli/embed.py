@@ -1,9 +1,7 @@
-"""Features of recordings as files: bags, folders of pictures or a LeRobot data set, through the
-node's own pipeline.
+"""Features of recordings as files: bags, folders of images or a LeRobot data set.
 
-Features equal those that the node would publish, to the bit with the same engine. An interrupted
-run goes on where it was when it is started again with the same arguments; nothing is lost and
-nothing is there twice.
+Features equal those that the node would publish, bit for bit with the same engine. An interrupted
+run continues when it is started again with the same arguments. No frame is lost or written twice.
 """
 
 import errno
@@ -36,7 +34,7 @@ from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
-from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.pipeline.pipeline import Pipeline
 
 MEBIBYTE = 1 << 20
@@ -55,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=user_path,
         required=True,
-        help="folder to write: a new one, or that of an interrupted run, which goes on",
+        help="folder to write: a new one, or that of an interrupted run, which continues",
     )
     parser.add_argument(
         "--format",
@@ -114,14 +112,13 @@ def run(args: Namespace) -> int:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise OSError(
-            f"{error}; what is finished in {args.out} is whole: make room, and give the same "
-            "command to go "
-            "on"
+        raise OperationFailed(
+            str(error),
+            hint="finished files are kept; free disk space and run the same command again",
         ) from error
     except KeyboardInterrupt:
         print(
-            f"what is finished in {args.out} is whole; the same command goes on from there",
+            f"hint: finished files in {args.out} are kept; run the same command again to continue",
             file=sys.stderr,
         )
         raise

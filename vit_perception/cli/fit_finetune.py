@@ -51,8 +51,8 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
             outcome = train_with_bar(tuning, args)
         except KeyboardInterrupt:
             print(
-                f"every whole epoch is saved in {args.out}; the same command with --resume goes on "
-                "from there"
+                f"hint: complete epochs are saved in {args.out}; run the same command with "
+                "--resume to continue"
             )
             raise
         report(tuning=tuning, outcome=outcome, out=args.out, train=train, tests=tests)

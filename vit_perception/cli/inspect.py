@@ -75,8 +75,8 @@ def run(args: Namespace) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
             rrd = args.out / f"{args.bag.stem}.rrd"
             with RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext() as log:
-                data, moments = look(pipeline, bag, log)
-                if not moments:
+                data, rows = look(pipeline, bag, log)
+                if not rows:
                     why = (
                         "; ".join(drop_lines(data.dropped, data.drop_texts))
                         or "its topics are empty"
@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
             pipeline.close()
     written = [rrd] if with_rrd else []
     if args.format != "rrd":
-        sheet = draw_sheet(moments, args.bag.name)
+        sheet = draw_sheet(rows, args.bag.name)
         write_whole(args.out / "contact_sheet.png", lambda file: sheet.save(file, "PNG"))
         write_report(
             path=args.out / "report.html", title=args.bag.name, facts=facts, data=data, sheet=sheet
@@ -113,7 +113,7 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
     total = bag.count(pipeline.settings.cameras[0].topic)
     shown = {round((k + 0.5) * total / SHEET_ROWS - 0.5) for k in range(SHEET_ROWS)}
     data = ReportData()
-    moments = []
+    rows = []
     columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task("", total=total)
@@ -125,15 +125,15 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
             if isinstance(frame, Dropped):
                 data.drop(frame)
                 continue
-            # Rows have a panel a camera: a frame that lacks one is not for the sheet.
+            # Rows have one panel per camera: a frame without one is not drawn.
             if len(frame.panels) == len(pipeline.settings.cameras) and (
-                data.frames in shown or not moments
+                data.frames in shown or not rows
             ):
-                moments.append(frame.moment())
+                rows.append(frame.sheet_row())
             data.add(frame)
             if log is not None:
                 log.add(frame)
-    return data, moments
+    return data, rows
 
 
 def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, str]:
@@ -147,7 +147,7 @@ def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, 
         "recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s",
         "frames": str(data.frames),
         "dropped": dropped,
-        "left out beside": left_out,
+        "other messages left out": left_out,
         "model": pipeline.card.name,
         "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
         "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),

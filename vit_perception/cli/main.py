@@ -29,9 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     telemetry.off()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # names of strangers hold what a terminal's encoding cannot say
+        # Names from strangers may hold characters that a terminal's encoding does not have.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])

@@ -21,8 +21,7 @@ from vit_perception.recordings.kind import (
 
 SOURCES = (
     "rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data "
-    "set (with "
-    "meta/info.json)"
+    "set (with meta/info.json)"
 )
 
 

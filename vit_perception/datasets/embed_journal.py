@@ -207,8 +207,7 @@ class Journal:
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
                 raise InvalidValue(
                     f": {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
-                    "says; "
-                    "accepted: the folder as it was left, or a new one",
+                    "says; accepted: the folder as it was left, or a new one",
                     argument="out",
                 )
         if not self.complete:
@@ -223,7 +222,7 @@ class Journal:
         sweep(self.out, _WRITTEN)
         for path in self.out.iterdir():
             if shard.fullmatch(path.name) and path.name not in finished and path.is_file():
-                path.unlink()  # its line is missing, so that it is made anew
+                path.unlink()  # without its line in the journal it is made again
 
     def append(self, entry: Entry) -> None:
         """Add a finished shard.

@@ -36,9 +36,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         atomic.write_whole(path, write)
-    except (
-        Exception
-    ) as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
+    # torch raises RuntimeError, safetensors a class of its own, everything else OSError.
+    except Exception as error:
         raise OutputError(
             f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
             "writable folder with room for the weights four times"

@@ -39,7 +39,7 @@ class CameraPanel:
 
 
 @dataclass(frozen=True)
-class Moment:
+class SheetRow:
     """One row of the sheet."""
 
     # Seconds into the recording.
@@ -53,32 +53,32 @@ class Moment:
     panels: tuple[CameraPanel, ...]
 
 
-def draw_sheet(moments: Sequence[Moment], title: str) -> Image.Image:
+def draw_sheet(rows: Sequence[SheetRow], title: str) -> Image.Image:
     """Draw the sheet, one row per frame. Colours of a camera's PCA mean the same in every row.
 
     Raises:
         ValueError: There are no rows.
     """
-    if not moments:
-        raise ValueError("a contact sheet needs at least one moment")
-    pca = _views_of(moments)
-    columns = 3 * len(moments[0].panels)
+    if not rows:
+        raise ValueError("a contact sheet needs at least one row")
+    pca = _views_of(rows)
+    columns = 3 * len(rows[0].panels)
     width = TEXT_PX + columns * (CELL_PX + GAP_PX) + GAP_PX
     sheet = Image.new(
-        "RGB", (width, 2 * TITLE_PX + len(moments) * (CELL_PX + GAP_PX) + GAP_PX), BACKGROUND
+        "RGB", (width, 2 * TITLE_PX + len(rows) * (CELL_PX + GAP_PX) + GAP_PX), BACKGROUND
     )
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP_PX * 2, GAP_PX), _short(title), FOREGROUND, ImageFont.load_default(20))
-    for index, panel in enumerate(moments[0].panels):
+    for index, panel in enumerate(rows[0].panels):
         for step, name in enumerate((panel.camera, "PCA of patch tokens", "CLS attention")):
             left = TEXT_PX + (3 * index + step) * (CELL_PX + GAP_PX)
             draw.text((left, TITLE_PX + 8), name, DIM, ImageFont.load_default(16))
-    for row, moment in enumerate(moments):
+    for index, row in enumerate(rows):
         _draw_row(
             sheet=sheet,
             draw=draw,
-            top=2 * TITLE_PX + row * (CELL_PX + GAP_PX),
-            moment=moment,
+            top=2 * TITLE_PX + index * (CELL_PX + GAP_PX),
+            row=row,
             pca=pca,
         )
     return sheet
@@ -89,39 +89,37 @@ def _short(text: str) -> str:
     return printable(text, MOST_LETTERS, keep="")
 
 
-def _views_of(moments: Sequence[Moment]) -> dict[str, PcaView]:
+def _views_of(rows: Sequence[SheetRow]) -> dict[str, PcaView]:
     """Fit one PCA per camera on all rows, before any of them is drawn."""
-    views = {panel.camera: PcaView(frames=len(moments)) for panel in moments[0].panels}
-    for moment in moments:
-        for panel in moment.panels:
+    views = {panel.camera: PcaView(frames=len(rows)) for panel in rows[0].panels}
+    for row in rows:
+        for panel in row.panels:
             views[panel.camera](panel.patch_tokens, panel.grid, panel.grid)
     return views
 
 
 def _draw_row(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, moment: Moment, pca: dict[str, PcaView]
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, row: SheetRow, pca: dict[str, PcaView]
 ) -> None:
-    draw.text(
-        (GAP_PX * 2, top + 6), f"{moment.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24)
-    )
-    if moment.predicted:
-        colour = FOREGROUND if moment.predicted == moment.truth or not moment.truth else WRONG
+    draw.text((GAP_PX * 2, top + 6), f"{row.time_s:.2f} s", FOREGROUND, ImageFont.load_default(24))
+    if row.predicted:
+        colour = FOREGROUND if row.predicted == row.truth or not row.truth else WRONG
         draw.text(
             (GAP_PX * 2, top + 40),
-            f"{_short(moment.predicted)}  {moment.score:.2f}",
+            f"{_short(row.predicted)}  {row.score:.2f}",
             colour,
             ImageFont.load_default(28),
         )
-    if moment.truth:
+    if row.truth:
         draw.text(
             (GAP_PX * 2, top + 78),
-            f"true stage: {_short(moment.truth)}",
+            f"true stage: {_short(row.truth)}",
             DIM,
             ImageFont.load_default(18),
         )
-    for index, panel in enumerate(moment.panels):
+    for index, panel in enumerate(row.panels):
         if panel.predicted:
-            colour = DIM if panel.predicted == moment.truth or not moment.truth else WRONG
+            colour = DIM if panel.predicted == row.truth or not row.truth else WRONG
             text = f"{panel.camera}: {_short(panel.predicted)} {panel.score:.2f}"
             draw.text(
                 (GAP_PX * 2, top + 112 + 24 * index), text, colour, ImageFont.load_default(15)

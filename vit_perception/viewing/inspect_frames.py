@@ -9,7 +9,7 @@ from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, r
 from vit_perception.pipeline.feature_views import attention_view
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment
+from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
@@ -33,7 +33,7 @@ class InspectedFrame:
     # By stage; ``record`` is the time of recording minus the stamp, on the robot.
     latency_ms: dict[str, float]
 
-    def moment(self) -> Moment:
+    def sheet_row(self) -> SheetRow:
         """Return the frame as a row of a contact sheet.
 
         Its class is the best one in the mean of all cameras that have classes.
@@ -43,7 +43,7 @@ class InspectedFrame:
             for label, score in scores.items():
                 sums[label] = sums.get(label, 0.0) + score / len(self.scores)
         best = max(sums, key=sums.get) if sums else ""
-        return Moment(
+        return SheetRow(
             time_s=self.time_s,
             truth="",
             predicted=best,

@@ -56,9 +56,8 @@ class RerunLog:
         self._recording.save(self._file.__enter__())
         self._recording.send_recording_name(printable(name, MOST_SHOWN, keep=""))
         self._pca: dict[str, PcaView] = {}
-        self._paths: dict[
-            str, array
-        ] = {}  # x y z one behind the other, in the viewer's own precision
+        # x, y and z in turn, in the viewer's own precision.
+        self._paths: dict[str, array] = {}
 
     def __enter__(self) -> "RerunLog":
         return self

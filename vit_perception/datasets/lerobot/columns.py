@@ -26,11 +26,8 @@ _NUMBERS = (
     "uint64",
     "bool",
 )
-_ARROW_NAMES = {
-    "halffloat": "float16",
-    "float": "float32",
-    "double": "float64",
-}  # where it differs from NumPy's
+# Of the types whose names differ from NumPy's.
+_ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 # Columns that every shard has; those of a camera begin with its name and a dot.
 _TAKEN = ("source", "episode", "layout", "recorded_ns", "stamp_ns", "mask", "tokens", "embedding")
 
@@ -69,7 +66,7 @@ class NumberColumns:
                 or numbers + count > MOST_NUMBERS
             ):
                 why = (
-                    f"a row has {shown(count)} numbers, beside {numbers} of others; up to "
+                    f"a row has {shown(count)} numbers, besides {numbers} of others; up to "
                     f"{MOST_NUMBERS} go along"
                 )
             elif key in _TAKEN or any(key.startswith(f"{camera}.") for camera in cameras):

@@ -291,9 +291,8 @@ def _value(cell: Any) -> Any:
         if size > MAX_PICTURE_BYTES:
             return f"{size} bytes"
         if isinstance(cell, pa.StringScalar | pa.LargeStringScalar):
-            return (
-                cell.as_buffer().to_pybytes().decode("utf-8", "replace")
-            )  # pyarrow raises where it is none
+            # pyarrow itself would raise for bytes that are not UTF-8.
+            return cell.as_buffer().to_pybytes().decode("utf-8", "replace")
     values = getattr(cell, "values", None)
     while values is not None:
         if len(values) > MOST_NUMBERS:

@@ -176,8 +176,7 @@ def _features(path: Path, features: Any) -> dict[str, Feature]:
         ):
             raise InvalidValue(
                 f"{path}: the feature {shown(key)} is {shown(feature)}; accepted: a name of at "
-                "most "
-                f"{MOST_NAME} characters, with a dtype and a shape of whole numbers"
+                f"most {MOST_NAME} characters, with a dtype and a shape of whole numbers"
             )
         made[key] = Feature(feature["dtype"][:MOST_NAME], tuple(shape), _depth_of(feature))
     if sum(feature.is_image for feature in made.values()) > MOST_CAMERAS:

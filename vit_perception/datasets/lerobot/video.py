@@ -145,9 +145,8 @@ class VideoFrames:
             container = self._av.open(file, format=_container(file, path), options=_CLOSED)
             stream = next(iter(container.streams.video), None)
             codec = stream.codec_context if stream is not None else None
-            if codec is None or codec.name not in _decoders(
-                CODECS
-            ):  # none too where FFmpeg does not know it
+            # There is no codec if FFmpeg does not know it.
+            if codec is None or codec.name not in _decoders(CODECS):
                 raise BadInput(
                     "file",
                     f"{path.name} holds {codec.name if codec else 'no video that is known'}; "
