@@ -230,7 +230,7 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
         if status != 0:
             raise OperationFailed(f"the node ended with exit status {status}:\n{encoder.tail()}")
         return demo
-    except ExternalShutdownException as error:  # Ctrl-C, as rclpy tells it
+    except ExternalShutdownException as error:  # Ctrl-C, as rclpy reports it
         raise KeyboardInterrupt from error
     finally:
         encoder.stop()

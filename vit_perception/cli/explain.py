@@ -1,9 +1,8 @@
-"""Show what a model does with one picture: a figure, and the shape at each step, measured by
-running it.
+"""Show what a model does with one image: a figure, and the shape that was measured at each step.
 
 The figure has the network's view, its patches, PCA of the patch tokens, top classes, the shapes,
 similarity of the positions, how far each head looks, and where each head of one block looks.
-docs/vit.md walks one picture through.
+docs/vit.md explains one image step by step.
 """
 
 import json

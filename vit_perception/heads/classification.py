@@ -29,7 +29,7 @@ FORMAT = 2
 
 
 class OutdatedHead(InvalidValue):
-    """A head of an earlier version: nothing tells whether it fits the encoder."""
+    """A head of an earlier version; it does not say which encoder it fits."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -55,12 +55,12 @@ def kind_of(classes: int, kind: str = "softmax") -> str:
 
 
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
-    """Give what a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,).
+    """Return what a head gets of one image: CLS token (D,), mean patch token (D,), or both (2 D,).
 
     ``cls_token`` is (D,), ``patch_tokens`` (P, D).
 
     Raises:
-        ValueError: ``feature`` is another one.
+        ValueError: ``feature`` is unknown.
     """
     if feature not in FEATURES:
         raise InvalidValue(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")

@@ -51,16 +51,18 @@ class DenseMap:
         return labels
 
     def network_map(self, tokens: Tensor) -> Tensor:
-        """``tokens`` (blocks, B, N, D) to what the head gives, (B, h, w) or (B, K, h, w), over the
-        network's input.
+        """Run the head: (B, h, w) or (B, K, h, w) over the network's input.
+
+        ``tokens`` are (blocks, B, N, D).
         """
         module = self.spec.module.to(self.device)
         return module(list(tokens.to(self.device)), self.grid)
 
 
 def best_class(scores: Tensor, plan: ResizePlan) -> Tensor:
-    """(K, h, w) over the network's input to the class with the highest score in each source pixel,
-    (H, W) int64.
+    """Return the class with the highest score in each source pixel, (H, W) int64.
+
+    ``scores`` are (K, h, w) over the network's input.
     """
     best = None
     label = None
@@ -79,10 +81,10 @@ def best_class(scores: Tensor, plan: ResizePlan) -> Tensor:
 
 
 def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
-    """(C, h, w), a map over the network's input, to (C, H, W) over the source image; the edge is
-    continued.
+    """Resize (C, h, w) over the network's input to (C, H, W) over the source image.
 
-    ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges.
+    ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges. Beyond the map its
+    edge is repeated.
     """
     if plan.resized_size_px == plan.network_size_px and plan.top_left_px == (0, 0):
         return functional.interpolate(values[None], plan.source_size_px, mode=mode)[0]
@@ -98,7 +100,7 @@ def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
 
 
 def seen_by_network(plan: ResizePlan) -> np.ndarray:
-    """(H, W) bool: whether the centre of a source pixel lies in the network's input."""
+    """Return (H, W) bool: whether a source pixel's centre is in the network's input."""
     rows, columns = (
         (centres >= 0) & (centres <= length)
         for centres, length in zip(_centres(plan), plan.network_size_px)
@@ -107,9 +109,7 @@ def seen_by_network(plan: ResizePlan) -> np.ndarray:
 
 
 def _centres(plan: ResizePlan) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of the source's rows and columns lie in the network's input, in px,
-    float64.
-    """
+    """Return the centres of the source's rows and columns in px of the network's input."""
     return tuple(
         (np.arange(length) + 0.5) * scale + offset
         for length, scale, offset in zip(plan.source_size_px, plan.scale, plan.offset_px)

@@ -267,15 +267,14 @@ class LeRobotSource:
 
 
 def _is_grey_16_bit(data: bytes) -> bool:
-    """Whether a PNG's header says 16 bits of grey: bit depth and colour type stand behind width and
-    height.
-    """
+    """Whether a PNG's header says 16-bit grey: bit depth and colour type follow the size."""
     return data[:4] == b"\x89PNG" and data[24:26] == _GREY_16_BIT
 
 
 def _value(cell: Any) -> Any:
-    """A cell of Arrow as Python has it; of one that holds more than a row may, only how much that
-    is.
+    """Return a cell of Arrow as a Python value.
+
+    Of a cell with more than a row may hold, only its size is returned, as text.
     """
     import pyarrow as pa
 

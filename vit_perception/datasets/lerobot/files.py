@@ -79,8 +79,10 @@ class SetFiles:
         return real
 
     def matching(self, pattern: str) -> list[Path]:
-        """The set's files of this pattern, sorted, as paths below its root. Raises InvalidValue as
-        :meth:`inside`.
+        """Return the set's files of this pattern, sorted, as paths below its root.
+
+        Raises:
+            InvalidValue: As :meth:`inside`.
         """
         found = sorted(self.root.glob(pattern))
         for path in found:
