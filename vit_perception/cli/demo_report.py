@@ -47,15 +47,24 @@ class SentLog:
 class DemoRun:
     """One replay: labels, when each image was sent, and what the node published and counted."""
 
+    # The recording that is replayed.
     bag_path: Path
+    # When each image was sent.
     sent: SentLog
+    # Image and pose topics, sorted.
     topics: list[str]
+    # The bag's first time of recording, and its length.
     start_ns: int
     duration_s: float
+    # The true stage by time of recording in ns.
     stages: dict[int, str]
+    # What was received, by stamp in ns.
     frames: dict = field(default_factory=dict)
+    # The latest layout; None before the first one.
     layout: object = None
+    # The node's counters by camera, from its latest diagnostics.
     accounts: dict[str, Counter] = field(default_factory=dict)
+    # Skew of poses, as the diagnostics say it.
     skew_ms: str = ""
 
     @classmethod

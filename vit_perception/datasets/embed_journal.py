@@ -47,11 +47,13 @@ class Entry:
     source: int
     first: int
     next: int
+    # Whether no results of the source remain.
     source_done: bool = False
     # Name, digest and size of the shard; the name is empty if there were no frames.
     file: str = ""
     sha256: str = ""
     size_bytes: int = 0
+    # In this shard.
     frames: int = 0
     # Count and first text of dropped frames, by reason.
     dropped: dict[str, int] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Entry:
     # The state to continue with.
     seen: dict[str, list] = field(default_factory=dict)
     episode: int = -1
+    # Of the shard's frames.
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
 

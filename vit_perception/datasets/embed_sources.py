@@ -29,9 +29,11 @@ class SourceResult:
 
     # From 0, within the source.
     index: int
+    # When its last image was recorded; the stamp if a source has no times of recording.
     recorded_ns: int
     # None if there are only ``skips``, after the last result.
     result: FrameResult | Dropped | None
+    # Whether an episode begins with it.
     new_episode: bool = False
     # Numbers that the source has in addition to images, by column.
     extras: dict[str, Any] = field(default_factory=dict)

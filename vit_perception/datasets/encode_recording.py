@@ -52,7 +52,9 @@ class _Group:
 class Dropped:
     """An image (or a group of them) of the bag that gave no frame, and why."""
 
+    # The short key under which it is counted.
     reason: str
+    # One line for people.
     text: str
 
 

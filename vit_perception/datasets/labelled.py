@@ -22,7 +22,9 @@ LABEL_TYPE = "std_msgs/msg/String"
 class LabelledPicture:
     """One image and its label, not read yet."""
 
+    # Unique within its source, and shown to people.
     name: str
+    # The class.
     label: str
     # The number of the run of consecutive frames with one label that it belongs to, from 0.
     stretch: int

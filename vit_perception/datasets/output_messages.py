@@ -60,9 +60,11 @@ def offered_qos(latched: bool) -> Qos:
 class OutputMessage(NamedTuple):
     """One message of the node."""
 
+    # The full name.
     topic: str
     type_name: str  # package/msg/Name
     data: bytes  # CDR
+    # Whether its QoS is transient local.
     latched: bool
 
 

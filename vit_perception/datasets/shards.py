@@ -184,6 +184,7 @@ class ShardPlace:
     # The folder that the shard's file will be in, and the file's name without its suffix.
     folder: Path
     name: str
+    # What makes columns, and what makes messages, of a frame.
     columns: FrameColumns
     messages: OutputMessages
     # Depth or labels of a camera's image; None without a dense head.
@@ -197,6 +198,7 @@ class FileFormat:
     # The features that it can hold, and those that it holds if none are named.
     features: tuple[str, ...]
     default_features: tuple[str, ...]
+    # Begins a shard.
     new_shard: Callable[[ShardPlace], Shard]
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None

@@ -36,8 +36,11 @@ class DptConfig:
     factors: tuple[float, ...]
     # Of the fused feature map.
     fusion_channels: int
+    # Index of the first patch token: after CLS and register tokens.
     first_patch: int = 1
+    # What happens to the CLS token: one of READOUTS.
     readout: str = "ignore"
+    # Whether the residual units have biases and batch normalisation.
     residual_bias: bool = True
     residual_batch_norm: bool = False
     # Above 0, fusion follows the sizes of the levels and depth the network's input (Depth

@@ -35,6 +35,7 @@ class Features:
     # The label and the stretch of each of the n images.
     labels: list[str]
     stretches: list[int]
+    # Those that could not be read.
     unreadable: tuple[Unreadable, ...]
     # How many of the n were in the cache.
     from_cache: int

@@ -34,6 +34,7 @@ class Source:
 
     # The folder's path or the bag's name.
     name: str
+    # In the order in which they are used.
     pictures: tuple[LabelledPicture, ...]
     # One line per kind of thing that was left out.
     left_out: tuple[str, ...]
@@ -155,10 +156,13 @@ class Unreadable:
 class Pictures:
     """Images that can all be decoded."""
 
+    # Those that can be decoded.
     items: tuple[LabelledPicture, ...]
+    # Those that cannot.
     unreadable: tuple[Unreadable, ...]
     # Digest of all names, labels and contents, in their order.
     sha256: str
+    # Decoded images, as far as they fit.
     cache: "DecodedCache"
 
     @property

@@ -27,6 +27,7 @@ REPORT_FILE = "report.json"
 class Probe:
     """A fitted head and how good it is."""
 
+    # Fitted on all images of ``train``.
     head: Head
     # By what they were evaluated on: ``held_out`` and the names of the tests.
     evaluations: dict[str, Evaluation]

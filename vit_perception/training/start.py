@@ -23,6 +23,7 @@ class Start:
     model: VisionTransformer
     # The classes, in the order of the classifier's outputs.
     labels: tuple[str, ...]
+    # How images are resized.
     rule: ResizeRule
     # Of each channel, for pixels from 0 to 1.
     mean: tuple[float, ...]

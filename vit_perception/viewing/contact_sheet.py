@@ -24,6 +24,7 @@ MOST_LETTERS = 80
 class CameraPanel:
     """One camera at one time."""
 
+    # Its name.
     camera: str
     # (H, W, 3) uint8 that the network saw.
     rgb: np.ndarray

@@ -16,11 +16,14 @@ MAPS_AN_AXIS = 7
 class FigureContent:
     """What the figure shows."""
 
+    # The heading, and the line below it.
     title: str
     subtitle: str
     # (H, W, 3) uint8 that the network saw.
     rgb: np.ndarray
+    # Side of a patch.
     patch_size_px: int
+    # What was measured.
     trace: ModelTrace
     # None for a model without position embeddings.
     positions: PositionSimilarity | None

@@ -73,6 +73,7 @@ class Line:
 class Curves:
     """The lines of one chart."""
 
+    # Heading of the chart.
     title: str
     # The unit of all values; may be empty.
     unit: str

@@ -19,6 +19,7 @@ SHEET_ROWS = 6
 class InspectedFrame:
     """One frame."""
 
+    # Of the first camera present.
     stamp_ns: int
     # Seconds since the first frame.
     time_s: float

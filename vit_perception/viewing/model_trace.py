@@ -26,6 +26,7 @@ from vit_perception.viewing.measures import mean_attention_distance_px
 class Step:
     """One step of the way through the model."""
 
+    # As people call it, for example ``patches``.
     name: str
     # As measured there.
     shape: tuple[int, ...]
@@ -37,7 +38,9 @@ class Step:
 class ModelTrace:
     """What was recorded of one image."""
 
+    # In the order of the computation.
     steps: tuple[Step, ...]
+    # What the model returned.
     output: ViTOutput
     # (heads, P) float32: attention of the chosen block to the patches. A row sums to less than 1
     # if other tokens are attended to as well.

@@ -48,6 +48,7 @@ class LeRobotCamera:
     key: str
     # In topics and columns.
     name: str
+    # Else it is a column of encoded images.
     is_video: bool
 
 

@@ -44,11 +44,17 @@ class Feature:
 class LeRobotInfo:
     """The fields of info.json that are used. Each has been checked for type and bounds."""
 
+    # One of VERSIONS, for example ``v3.0``.
     version: str
+    # Frames per second of every episode.
     fps: float
+    # Of all episodes.
     total_frames: int
+    # Episodes per folder of data and videos.
     chunks_size: int
+    # The template of a video's path; "" without videos.
     video_path: str
+    # By key.
     features: dict[str, Feature]
 
 
