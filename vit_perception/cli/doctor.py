@@ -24,11 +24,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print one line per finding; return 0 if the node can run here, 1 if something is missing."""
-    needed = {name: found(name) for name in NEEDED}
+    needed = {name: installed_version(name) for name in NEEDED}
     for name, (version, why_not) in needed.items():
         print(f"{name:<12} {version or f'MISSING ({why_not}): the node cannot run without it'}")
     for name, consequence in WANTED.items():
-        version, why_not = found(name)
+        version, why_not = installed_version(name)
         print(f"{name:<12} {version or f'{why_not}: {consequence}'}")
     print(f"{'DDS profile':<12} {profile()}")
     print("".join(f"{line}\n" for line in gpu_lines(list_gpus())), end="")
@@ -80,7 +80,7 @@ def int8_advice(fastest: str) -> str:
     return sentence + note
 
 
-def found(module: str) -> tuple[str, str]:
+def installed_version(module: str) -> tuple[str, str]:
     """Return (version, "") of an installed module, or ("", why not) of one that cannot be imported.
 
     The version is "found" if the module has none.

@@ -19,7 +19,7 @@ from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.heads.classification import FEATURES
 from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
-from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
+from vit_perception.training.pictures import LabelledSource, read_bag, read_folder, thin_classes
 from vit_perception.training.probe import fit_probe, require_head_folder, save_probe
 from vit_perception.training.recipe import Recipe, check_value, declared_of
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
@@ -167,7 +167,7 @@ def check(args: Namespace) -> None:
         raise InvalidValue("--image-size is given without --variant; a checkpoint has its own size")
 
 
-def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
+def sources_of(args: Namespace) -> tuple[LabelledSource, dict[str, LabelledSource]]:
     """Return what is trained on, and by name what is only tested on.
 
     Everything that is left out of them is printed.
@@ -194,8 +194,8 @@ def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
 
 def probe(
     source: FeatureSource,
-    train: Source,
-    tests: dict[str, Source],
+    train: LabelledSource,
+    tests: dict[str, LabelledSource],
     method: str,
     feature: str,
     out: Path,

@@ -18,7 +18,7 @@ from vit_perception.heads.fit import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
 from vit_perception.training.finetune import FineTuning, Outcome, Row
 from vit_perception.training.finetune import run as run_all
-from vit_perception.training.pictures import Pictures, Source, check_all
+from vit_perception.training.pictures import LabelledSource, Pictures, check_all
 from vit_perception.training.probe import summary, unreadable_of
 from vit_perception.training.recipe import Recipe, defaults_from_random
 from vit_perception.training.run_state import only_run_in, require_new_or_resume, write_whole
@@ -28,7 +28,9 @@ from vit_perception.viewing.fit_report import picture_progress, print_evaluation
 TINY_STEP_FLOP = 2e9
 
 
-def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) -> int:
+def run(
+    args: Namespace, train_source: LabelledSource, test_sources: dict[str, LabelledSource]
+) -> int:
     """Train on ``train_source`` and evaluate on ``test_sources``, into ``args.out``; return 0."""
     recipe = recipe_of(args)
     device = device_of(args.device)
@@ -112,7 +114,9 @@ def threads_of(asked: int | None, start: Start, batch: int) -> int:
     return asked or (1 if step_flop < TINY_STEP_FLOP else torch.get_num_threads())
 
 
-def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, dict[str, Pictures]]:
+def check_pictures(
+    train: LabelledSource, tests: dict[str, LabelledSource]
+) -> tuple[Pictures, dict[str, Pictures]]:
     """Decode every image once, with a progress bar, and print unreadable ones."""
     checked = {}
     with picture_progress() as progress:
@@ -123,7 +127,9 @@ def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, d
     return checked.pop("train"), checked
 
 
-def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) -> tuple[str, ...]:
+def labels_of(
+    train: Pictures | LabelledSource, tests: Mapping[str, Pictures | LabelledSource]
+) -> tuple[str, ...]:
     """Return the classes in the order of their names.
 
     Raises:

@@ -29,7 +29,7 @@ KEPT_DECODED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class LabelledSource:
     """The images of a folder or a bag, not decoded yet."""
 
     # The folder's path or the bag's name.
@@ -45,7 +45,7 @@ class Source:
         return [picture.label for picture in self.pictures]
 
 
-def read_folder(folder: Path, seed: int = 0) -> Source:
+def read_folder(folder: Path, seed: int = 0) -> LabelledSource:
     """List the images in the subfolders of ``folder``, in an order shuffled by ``seed``.
 
     Raises:
@@ -56,14 +56,14 @@ def read_folder(folder: Path, seed: int = 0) -> Source:
             f"{folder} is {'a file' if folder.exists() else 'no folder'}; accepted: a folder with "
             f"a subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files"
         )
-    return Source(
+    return LabelledSource(
         name=str(folder),
         pictures=tuple(labelled_folder(folder, seed)),
         left_out=tuple(left_out_of(folder)),
     )
 
 
-def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source:
+def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> LabelledSource:
     """Read every ``every``-th labelled image of a bag's image topic into memory, compressed.
 
     Raises:
@@ -94,7 +94,7 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source
         )
     missing = offered - len(pictures) - undecodable
     early = [f"{missing} images come before the first label"] if missing else []
-    return Source(name=path.name, pictures=pictures, left_out=(*early, *left_out))
+    return LabelledSource(name=path.name, pictures=pictures, left_out=(*early, *left_out))
 
 
 def _compressed(picture: LabelledPicture) -> LabelledPicture:

@@ -17,7 +17,7 @@ from vit_perception.heads.classification import (
 )
 from vit_perception.heads.fit import Evaluation, evaluate, fit_head, held_out
 from vit_perception.training.features import Features, FeatureSource
-from vit_perception.training.pictures import Source, Unreadable
+from vit_perception.training.pictures import LabelledSource, Unreadable
 from vit_perception.training.run_state import OutputError, write_whole
 
 REPORT_FILE = "report.json"
@@ -37,8 +37,8 @@ class Probe:
 
 def fit_probe(
     source: FeatureSource,
-    train: Source,
-    tests: Mapping[str, Source],
+    train: LabelledSource,
+    tests: Mapping[str, LabelledSource],
     method: str,
     feature: str,
     share: float,
