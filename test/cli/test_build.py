@@ -139,7 +139,7 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(
     assert not (tmp_path / "cache").exists() and not (tmp_path / "new").exists()
 
 
-def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
+def test_a_build_that_lacks_memory_names_the_switch_and_the_switch_builds(
     for_a_gpu, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
     # The exported model is there; the engine for another GPU is not.
@@ -150,7 +150,9 @@ def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
     )
     arguments = ["build", *rtx("8.6", tiny_checkpoint)]
     assert main(arguments) == 1
-    assert "takes up to 0.34 GiB of memory, and 0.00 GiB are free" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "takes up to 0.34 GiB of memory, and 0.00 GiB are free" in said
+    assert said.endswith("\nhint: --no-memory-check builds nevertheless\n")
     assert main([*arguments, "--no-memory-check"]) == 0
     assert "float16: done, in up to" in capsys.readouterr().out
 

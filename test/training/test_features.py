@@ -54,7 +54,7 @@ def test_features_are_those_of_the_pipeline(pictures, tiny_checkpoint):
             engine=EngineSettings("torch"),
         )
     )
-    prepared = pipeline.prepare({"c": read_folder(pictures).pictures[4].message})
+    prepared = pipeline.prepare({"c": read_folder(pictures).pictures[4].load().decoded})
     output = pipeline.encode(prepared)
     expected = np.concatenate([output.cls_token[0], output.patch_tokens[0].mean(axis=0)])
     assert np.array_equal(made.values[4], expected)

@@ -1,9 +1,8 @@
-"""Build and verify an engine ahead of the first start, so that the node finds it in the cache.
+"""Build and verify an engine before the first start, so that the node finds it in the cache.
 
 With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are
-not here; whether their features agree with the model is proven on the GPU, by the first configure.
-With --out the engine is also one file, to be copied to a robot and named there by the parameter
-engine.file.
+not here. The first configure on such a GPU checks that features agree with the model. With --out
+the engine is also one file. Copy it to a robot and set the parameter engine.file to its path.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -23,6 +22,7 @@ from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
+from vit_perception.engines.building.memory import NotEnoughMemory
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.files.errors import InvalidValue
@@ -103,16 +103,20 @@ def run(args: Namespace) -> int:
                 f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "
                 "Depth Anything checkpoint"
             )
-        results = build_ahead(
-            settings,
-            loaded,
-            args.batch,
-            block=args.block,
-            size_px=tuple(args.size) if args.size else None,
-            targets=targets,
-            dense=args.dense,
-            log=bars,
-        )
+        try:
+            results = build_ahead(
+                settings,
+                loaded,
+                args.batch,
+                block=args.block,
+                size_px=tuple(args.size) if args.size else None,
+                targets=targets,
+                dense=args.dense,
+                log=bars,
+            )
+        except NotEnoughMemory as error:
+            error.hint = "--no-memory-check builds nevertheless"
+            raise
     for result in results:
         kept = f" in {result.path}" if result.path else ""
         done = {
@@ -158,7 +162,7 @@ class BuildBars(Progress):
         super().__exit__(*raised)
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Show what is being done now."""
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
     def info(self, text: str) -> None:
@@ -180,11 +184,9 @@ class BuildBars(Progress):
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
-    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any;
-    else nothing.
+    """Return every GPU that TensorRT-RTX builds for and that has the precision, if no GPU is here.
 
-    A GPU that is here and cannot be used is no reason to build for others: opening says what is
-    wrong with it.
+    With a GPU that cannot be used the result is empty: opening it says what is wrong.
     """
     if backend != "tensorrt_rtx" or not (why_not := tensorrt_api.driver_fault()):
         return ()

@@ -66,7 +66,7 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         if max(len(images), len(poses)) > MOST_OF_A_KIND:
             raise BagError(
                 f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at "
-                f"most {MOST_OF_A_KIND} of each, or --params with those to read"
+                f"most {MOST_OF_A_KIND} of each, or a parameter file with those to read"
             )
         used: set[str] = set()
         cameras = tuple(
@@ -84,8 +84,8 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
             elif count := reader.count(topic):
                 logging.getLogger(__name__).warning(
                     "left out: the %d poses of %s, whose headers name no frame; to take them, give "
-                    "--params with pose_names: [%s], poses.%s.topic: %s, "
-                    "poses.%s.accept_empty_frame: true",
+                    "a parameter file with "
+                    "pose_names: [%s], poses.%s.topic: %s, poses.%s.accept_empty_frame: true",
                     count,
                     topic,
                     name,

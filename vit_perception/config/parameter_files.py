@@ -109,8 +109,9 @@ class ParameterFile:
             found = [name for name in named if "camera_names" in self.values_for(name)]
         if len(found) > 1:
             raise InvalidValue(
-                f"{self.path} has parameters of {', '.join(found[:4])}; accepted: --node with one "
-                "of them"
+                f" is not given, and {self.path} has parameters of {', '.join(found[:4])}; "
+                "accepted: one of them",
+                argument="node",
             )
         return found[0] if found else DEFAULT_NODE
 

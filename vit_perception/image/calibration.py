@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_perception.config.settings import BadSetting
 from vit_perception.image.decode import decode_compressed, decode_image
-from vit_perception.image.picture_files import picture_message, pictures_below
+from vit_perception.image.picture_files import pictures_below, read_picture
 from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 from vit_perception.wire.records import BadInput, RgbImage
 
@@ -76,7 +76,7 @@ def _pictures(folder: Path, count: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _picture(file: Path) -> RgbImage:
-    return decode_compressed(picture_message(file))
+    return read_picture(file).decoded()
 
 
 def _decoded(decode: Any, message: Any) -> RgbImage:

@@ -14,7 +14,6 @@ import numpy as np
 from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.encodings import ACCEPTED_ENCODINGS, ENCODINGS, PLANAR_ENCODINGS
 from vit_perception.image.opencv import cv2
-from vit_perception.image.picture_files import as_camera_data
 from vit_perception.wire.records import BadInput, RgbImage, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -60,6 +59,25 @@ def decode_image(message: Any) -> RgbImage:
     return RgbImage(pixels, stamp_ns, message.header.frame_id)
 
 
+def check_decoded(image: RgbImage) -> RgbImage:
+    """Check an image that came decoded, by the rules for messages, and return it.
+
+    Raises:
+        BadInput: ``stamp``, ``frame``, ``size`` or ``encoding``.
+    """
+    if image.stamp_ns <= 0:
+        raise BadInput("stamp", f"stamp_ns is {image.stamp_ns}; accepted: above zero")
+    check_frame_id(image.frame_id)
+    shape, dtype = image.pixels.shape, image.pixels.dtype
+    if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
+        raise BadInput(
+            "encoding", f"pixels are {shape} {dtype}; accepted: (height, width, 3) uint8"
+        )
+    if min(shape) < 1:
+        raise BadInput("size", f"the image is {shape[0]} x {shape[1]} px; accepted: at least 1 x 1")
+    return image
+
+
 def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
     """Return ``message.data`` as (row_count, step) uint8, a view.
 
@@ -100,10 +118,10 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
 def decode_compressed(message: Any) -> RgbImage:
     """Return the image of a sensor_msgs/CompressedImage as (H, W, 3) uint8 RGB.
 
-    It is JPEG or PNG; messages made of files may also be BMP or WebP. ``format`` follows
-    CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC compressed [PIXFMT]``. A PIXFMT of rgb8
-    says that red and blue are swapped in the file; an ORIG of bayer_* without PIXFMT says that the
-    file holds the mosaic. An EXIF orientation is ignored: pixels stay where the sensor had them.
+    It is JPEG or PNG. ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or
+    ``ORIG; CODEC compressed [PIXFMT]``. A PIXFMT of rgb8 says that red and blue are swapped in the
+    file; an ORIG of bayer_* without PIXFMT says that the file holds the mosaic. An EXIF orientation
+    is ignored: pixels stay where the sensor had them.
 
     Raises:
         BadInput: ``stamp``, ``frame``, ``encoding``, ``short_data``, ``size`` or ``decode``.
@@ -117,10 +135,7 @@ def decode_compressed(message: Any) -> RgbImage:
             "encoding",
             f"format is {message.format!r}, a depth image; accepted: a picture, jpeg or png",
         )
-    data = bytes(message.data)
-    picture = checked_picture(
-        as_camera_data(data) if getattr(message, "is_file", False) else data, message.format
-    )
+    picture = checked_picture(bytes(message.data), message.format)
     has_pixel_format = re.search(r"compressed\s+\w", codec)
     if original in ENCODINGS and original.startswith("bayer_") and not has_pixel_format:
         pixels = ENCODINGS[original].to_rgb(decoded_pixels(picture, grey=True))

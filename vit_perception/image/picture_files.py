@@ -4,17 +4,16 @@ Every tool uses this list and this reader: embed, fit, explain, calibration, LeR
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from vit_perception.files.regular_files import IrregularFile, check_itself, read_bounded
+from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.folder_files import files_below
-from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, check_size, cut, damaged
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import BadInput, RgbImage, check_frame_id
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # libwebp holds the canvas three times with four bytes a pixel before there are any pixels.
@@ -49,34 +48,57 @@ def picture_data(file: Path) -> bytes:
         raise BadInput("file", f"{error}; accepted: a picture that can be read") from error
 
 
-def compressed_file(data: bytes, header: Any, ending: str) -> SimpleNamespace:
-    """Return a file's bytes as a CompressedImage; with ``is_file``, BMP and WebP are decoded."""
-    return SimpleNamespace(header=header, format=ending, data=data, is_file=True)
+@dataclass(frozen=True, eq=False)
+class EncodedPicture:
+    """A picture as it lies in a file, not decoded yet, with what its decoded image will carry."""
+
+    # The bytes of the file. They say what it is: JPEG, PNG, BMP or WebP.
+    data: bytes
+    # The ending of the file's name without the dot, for error messages and digests; may be "".
+    format: str
+    # Files have no time, and 1 ns is the earliest valid stamp.
+    stamp_ns: int = 1
+    frame_id: str = ""
+
+    def decoded(self) -> RgbImage:
+        """Decode the picture; an EXIF orientation is ignored.
+
+        Raises:
+            BadInput: ``frame``, ``encoding``, ``short_data``, ``size`` or ``decode``.
+        """
+        check_frame_id(self.frame_id)
+        pixels = bmp_or_webp_pixels(self.data)
+        if pixels is None:
+            pixels = decoded_pixels(checked_picture(self.data, self.format))
+        return RgbImage(pixels, self.stamp_ns, self.frame_id)
 
 
-def picture_message(file: Path) -> SimpleNamespace:
-    """Return a file as a CompressedImage with the stamp 1 ns, the earliest valid one.
+def read_picture(file: Path) -> EncodedPicture:
+    """Read a picture's file without decoding it; its name becomes the frame.
 
     Raises:
-        BadInput: as :func:`picture_data`.
+        BadInput: ``file``, as :func:`picture_data`.
     """
-    header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=1), frame_id=file.name)
-    return compressed_file(picture_data(file), header, file.suffix[1:].lower())
+    return EncodedPicture(
+        data=picture_data(file), format=file.suffix[1:].lower(), frame_id=file.name
+    )
 
 
-def as_camera_data(data: bytes) -> bytes:
-    """Return ``data``; if it is a BMP or a WebP, as PNG: no CompressedImage holds these two.
+def bmp_or_webp_pixels(data: bytes) -> np.ndarray | None:
+    """Decode a BMP or a WebP to (H, W, 3) uint8 RGB; None if the first bytes are of neither.
+
+    No camera sends these two, so topics do not take them.
 
     Raises:
-        BadInput: ``decode``, ``short_data`` or ``size``: a BMP or WebP that is broken, too large,
-            run-length coded or animated.
+        BadInput: The file is broken, too large, or of a kind that is not taken (run-length coded,
+            animated).
     """
     if data[:2] == b"BM":
         height, width = _bmp_size(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         height, width = _webp_size(data)
     else:
-        return data
+        return None
     check_size(height, width)
     pixels = _pillow_pixels(data)
     if pixels.shape != (height, width, 3):
@@ -85,8 +107,7 @@ def as_camera_data(data: bytes) -> bytes:
             f"{pixels.shape[1]}",
             "one size",
         )
-    # Not compressed: it is decoded again at once.
-    return cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    return pixels
 
 
 def _pillow_pixels(data: bytes) -> np.ndarray:

@@ -26,7 +26,12 @@ from vit_perception.files.errors import InvalidValue, told
 from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.heads.classification import scores_of, top_classes
-from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
+from vit_perception.image.decode import (
+    DECODER_ERRORS,
+    check_decoded,
+    decode_compressed,
+    decode_image,
+)
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.layout import layout_of
@@ -158,6 +163,9 @@ class Pipeline:
         """Decode and resize one message a camera; cameras that are absent from ``messages`` get
         zero rows.
 
+        Instead of a message there may be a decoded :class:`RgbImage`, or a function without
+        arguments that decodes one: pictures and videos need not be dressed up as messages.
+
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. The batch is the
         pipeline's own buffer and holds until the next call.
@@ -181,7 +189,10 @@ class Pipeline:
     def _prepare_one(self, camera: str, message: Any, row: int, prepared: Prepared) -> None:
         started = time.perf_counter()
         try:
-            image = self._decode[camera](message)
+            if isinstance(message, RgbImage):
+                image = check_decoded(message)
+            else:
+                image = message() if callable(message) else self._decode[camera](message)
         except BadInput:
             raise
         except DECODER_ERRORS as error:

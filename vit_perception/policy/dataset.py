@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
@@ -66,7 +66,11 @@ class FeatureDataset(Dataset):
             *self._extra,
         )
         if unknown := [name for name in self._names if name not in stored and stored]:
-            raise InvalidValue(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
+            raise InvalidValue(
+                f" has {', '.join(unknown)}; there are: {', '.join(stored)}",
+                argument="columns",
+                hint=nearest(unknown[0], stored),
+            )
         self._ends = self._complete_windows(max_gap_ns)
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from vit_perception.files.errors import nearest
 from vit_perception.recordings.kind import BagError
 from vit_perception.recordings.storage import (
     MOST_TOPICS,
@@ -116,5 +117,8 @@ class BagTopics:
         if topic not in self._types:
             reasons = [e.why for e in self.left_out if e.topic == shown(topic)]
             why = f" that is read ({reasons[0]})" if reasons else ""
-            raise BagError(f"{self._path} has no topic {shown(topic)}{why}; {self.listed()}")
+            raise BagError(
+                f"{self._path} has no topic {shown(topic)}{why}; {self.listed()}",
+                hint="" if why else nearest(topic, sorted(self._types)),
+            )
         return self._types[topic]

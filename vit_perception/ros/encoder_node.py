@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from vit_perception.config.settings import BadSetting, EncoderSettings
-from vit_perception.files.errors import OperationFailed, told, traced
+from vit_perception.files.errors import OperationFailed, hint_line, nearest, told, traced
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.ros import diagnostics
@@ -87,6 +87,7 @@ class EncoderNode(LifecycleNode):
             for name in self._settings_source.unknown():
                 self.get_logger().warning(
                     f"parameter '{name}' is not one of this node's and does nothing"
+                    + hint_line(nearest(name, self._settings_source.known()))
                 )
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)

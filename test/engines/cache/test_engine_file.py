@@ -221,9 +221,10 @@ def test_one_that_is_missing_is_told(tmp_path):
 
 def test_what_lies_there_is_replaced_only_by_force_and_a_links_target_stays(file, tmp_path):
     with pytest.raises(
-        InvalidValue, match="which is there already; accepted: a new file, or --force"
-    ):
+        InvalidValue, match="which is there already; accepted: a new file"
+    ) as caught:
         check_out(file, False)
+    assert (caught.value.argument, caught.value.hint_argument) == ("out", "force")
     check_out(file, True)
     check_out(tmp_path / "new", False)
     target, link = tmp_path / "target", tmp_path / "link"

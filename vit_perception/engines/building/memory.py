@@ -83,15 +83,21 @@ class FreeMemory:
         )
 
 
+class NotEnoughMemory(EngineError):
+    """Less memory is free than an export or a build takes."""
+
+
 def check(doing: str, needed_bytes: int) -> None:
-    """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is
-    free.
+    """Check that ``needed_bytes`` of memory are free.
+
+    Raises:
+        NotEnoughMemory: Less is free; the message has the figures and what would help.
     """
     free = free_memory()
     if free.total_bytes < needed_bytes:
-        raise EngineError(
+        raise NotEnoughMemory(
             f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; "
-            "engine.check_memory: false (build --no-memory-check) tries all the same"
+            "engine.check_memory: false tries nevertheless"
         )
 
 

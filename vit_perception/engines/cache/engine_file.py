@@ -172,18 +172,22 @@ def check_out(path: Path, force: bool) -> None:
     InvalidValue.
     """
     if not path.parent.is_dir():
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that exists")
+        raise InvalidValue(f" is {path}; accepted: a file in a folder that exists", argument="out")
     if not os.access(path.parent, os.W_OK):
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that you may write")
+        raise InvalidValue(
+            f" is {path}; accepted: a file in a folder that you may write", argument="out"
+        )
     kind = kind_of(path)
     if kind not in REPLACEABLE:
         raise InvalidValue(
-            f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced"
+            f" is {path}, {kind}; accepted: a file, new or to be replaced", argument="out"
         )
     if kind and not force:
         raise InvalidValue(
-            f"--out is {path}, which is there already; accepted: a new file, or --force to replace "
-            "it"
+            f" is {path}, which is there already; accepted: a new file",
+            argument="out",
+            hint=" replaces it",
+            hint_argument="force",
         )
 
 
