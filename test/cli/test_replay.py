@@ -25,7 +25,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
 from test.conftest import DEMO_BAG, ROOT
-from test.recordings.test_reader import OTHER_TOOL
+from test.recordings.formats import OTHER_TOOL
 from test.waiting import HANG_S, PROGRAM_S
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child

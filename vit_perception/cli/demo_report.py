@@ -71,7 +71,8 @@ class DemoRun:
     def of(cls, bag: BagReader, sent: Path) -> "DemoRun":
         """Read what is known before the replay starts."""
         stages = {stamp_ns: m.data for _, stamp_ns, m in bag.messages(["/task_stage"])}
-        topics = [t for t, kind in bag.topics.items() if kind in (IMAGE_TYPE, POSE_TYPE)]
+        rows = bag.topics.values()
+        topics = [t.name for t in rows if t.type_name in (IMAGE_TYPE, POSE_TYPE)]
         return cls(
             bag.path,
             SentLog(sent),
@@ -235,7 +236,7 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
 def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.ndarray]:
     """Return decoded images of the bag by (topic, stamp)."""
     with BagReader(demo.bag_path) as bag:
-        topics = [t for t in demo.topics if bag.topics[t] == IMAGE_TYPE]
+        topics = [t for t in demo.topics if bag.type_of(t) == IMAGE_TYPE]
         return {
             (topic, stamp_ns_of(m.header)): decode_compressed(m)
             for topic, _, m in bag.messages(topics)

@@ -5,9 +5,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
+from vit_perception.engines.available import available_backends
 from vit_perception.engines.cuda.gpus import Gpu, list_gpus
 from vit_perception.engines.engine import BackendStatus
-from vit_perception.engines.select import available_backends
 from vit_perception.files.errors import MOST_SHOWN, printable
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
     for backend in backends:
         print(f"{backend.name:<{width}} {described(backend)}")
     for backend in backends:
-        if backend.name == "openvino" and "int8" in backend.precisions:
+        if "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
     return (
         0
@@ -69,7 +69,7 @@ def int8_advice(fastest: str) -> str:
     from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
 
     try:
-        sentence = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
+        measured = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
         note = (
             "; its products overflow on this CPU, so weights use 7 bits"
             if kernels_saturate()
@@ -77,7 +77,7 @@ def int8_advice(fastest: str) -> str:
         )
     except Exception as error:  # a runtime that is found and does not run is a finding, no failure
         return f"not measured: {type(error).__name__}: {error}"
-    return sentence + note
+    return f"{'WARNING: ' if measured.slower else ''}{measured.text}{note}"
 
 
 def installed_version(module: str) -> tuple[str, str]:

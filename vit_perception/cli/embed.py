@@ -35,6 +35,7 @@ from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
+from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 
 MEBIBYTE = 1 << 20
@@ -106,7 +107,7 @@ def run(args: Namespace) -> int:
             + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)
         )
     )
-    pipeline = Pipeline.open(settings, print)
+    pipeline = Pipeline.open(settings, PrintedLog())
     try:
         manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.files.log import PrintedLog
 from vit_perception.heads.classification import FEATURES
 from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
@@ -121,7 +122,7 @@ def run(args: Namespace) -> int:
     with FeatureSource(
         checkpoint=args.checkpoint or "demo",
         backend=args.backend or "auto",
-        log=print,
+        log=PrintedLog(),
         cached=not args.no_cache,
         family=args.family or "auto",
         network_size=args.network_size or "",

@@ -22,10 +22,10 @@ from vit_perception.files.atomic import (
     read_plain,
     sweep,
     sync,
+    take_lock,
     write_whole,
 )
 from vit_perception.files.errors import InvalidValue
-from vit_perception.files.locks import take_lock
 from vit_perception.wire.json_values import differing_fields
 
 FORMAT = "vit_perception.embed"

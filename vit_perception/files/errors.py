@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 MOST_SHOWN = 200
+MOST_ENTRIES = 20  # of a list or mapping
 MOST_SAID = 4000
 MOST_TRACED = 3000  # leaves room for a topic's name within MOST_SAID
 MOST_COMPARED = 1000
@@ -41,10 +42,10 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
         unit = "bytes" if isinstance(value, bytes) else "characters"
         return repr(value) if len(value) <= most else f"{value[:most]!r}... ({len(value)} {unit})"
     brief = reprlib.Repr()
-    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 4, most, most, most
-    brief.maxlist = brief.maxtuple = brief.maxdict = brief.maxset = brief.maxfrozenset = (
-        brief.maxdeque
-    ) = 20
+    brief.maxlevel = 4
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    brief.maxlist = brief.maxtuple = brief.maxdict = MOST_ENTRIES
+    brief.maxset = brief.maxfrozenset = brief.maxdeque = MOST_ENTRIES
     try:
         text = brief.repr(value)
     except ValueError:
@@ -56,7 +57,8 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
     if len(text) > most:
         text = f"{text[:most]}..."
     count = len(value) if isinstance(value, list | tuple | dict | set | frozenset) else 0
-    return printable(f"{text} ({count} entries)" if count > 20 else text, 2 * most, keep="")
+    text = f"{text} ({count} entries)" if count > MOST_ENTRIES else text
+    return printable(text, 2 * most, keep="")
 
 
 class UserError(Exception):

@@ -1,8 +1,6 @@
-"""Pictures in files: which names are taken, their bytes, and BMP and WebP, which cameras do not
-send.
+"""Image files: accepted names, bytes, and BMP and WebP, which cameras do not send.
 
-One list and one reader for every tool: embed, fit, explain, calibration, pictures in LeRobot data
-sets.
+Every tool uses this list and this reader: embed, fit, explain, calibration, LeRobot data sets.
 """
 
 import io
@@ -26,20 +24,20 @@ _ANIMATED = 0x02
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether the name's ending is one of ``PICTURE_SUFFIXES``, in capitals or not."""
+    """Whether the name ends in one of ``PICTURE_SUFFIXES``, in capitals or not."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The pictures in ``folder`` and the folders in it, by name; see
-    :func:`folder_files.files_below`.
-    """
+    """Return the image files in ``folder`` and the folders in it, as :func:`files_below`."""
     return [path for path in files_below(folder) if is_picture_name(path)]
 
 
 def picture_data(file: Path) -> bytes:
-    """The bytes of ``file``. Raises BadInput('file') where it cannot be read, is no file, or only
-    stands for one.
+    """Return the bytes of ``file``.
+
+    Raises:
+        BadInput: ``file``: it cannot be read, is not a file, or only stands for one.
     """
     try:
         check_itself(file)
@@ -127,7 +125,7 @@ def _pillow_pixels(data: bytes) -> np.ndarray:
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
-    """(height, width), after a look at whether all rows are there."""
+    """Return (height, width), after a check that all rows are there."""
     if len(data) < 30:
         raise cut(f"the BMP has {len(data)} bytes")
     header_bytes = _little(data, 14, 4)
@@ -136,17 +134,15 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
             f"the BMP has a header of {header_bytes} bytes", f"{', '.join(map(str, _BMP_HEADERS))}"
         )
     if header_bytes == 12:
-        width, height, bits, packing = (
-            _little(data, 18, 2),
-            _little(data, 20, 2),
-            _little(data, 24, 2),
-            0,
-        )
+        width = _little(data, 18, 2)
+        height = _little(data, 20, 2)
+        bits = _little(data, 24, 2)
+        packing = 0
     else:
-        width, height = (
-            int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22)
-        )
-        bits, packing = _little(data, 28, 2), _little(data, 30, 4)
+        width = int.from_bytes(data[18:22], "little", signed=True)
+        height = int.from_bytes(data[22:26], "little", signed=True)
+        bits = _little(data, 28, 2)
+        packing = _little(data, 30, 4)
     if packing not in _BMP_PLAIN:
         raise damaged(f"the BMP is packed (kind {packing})", "a BMP whose pixels are not packed")
     height = abs(height)  # a negative one says that the first row is the top one
@@ -158,19 +154,22 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of the canvas; RFC 9649."""
+    """Return (height, width) of the canvas (RFC 9649)."""
     if len(data) < 30 or len(data) < 8 + _little(data, 4, 4):
         raise cut(f"the WebP has {len(data)} bytes")
     kind = data[12:16]
     if kind == b"VP8X":
         if data[20] & _ANIMATED:
             raise damaged("the WebP is animated", "a single picture")
-        width, height = 1 + _little(data, 24, 3), 1 + _little(data, 27, 3)
+        width = 1 + _little(data, 24, 3)
+        height = 1 + _little(data, 27, 3)
     elif kind == b"VP8L":
         bits = _little(data, 21, 4)
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        width = 1 + (bits & 0x3FFF)
+        height = 1 + (bits >> 14 & 0x3FFF)
     elif kind == b"VP8 ":
-        width, height = _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+        width = _little(data, 26, 2) & 0x3FFF
+        height = _little(data, 28, 2) & 0x3FFF
     else:
         raise damaged(f"the WebP begins with the chunk {kind.hex()}", "VP8, VP8L or VP8X")
     if height * width > MAX_WEBP_PX:

@@ -25,7 +25,7 @@ from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.qos import PREFIX, unused_overrides
-from vit_perception.ros.reporter import Reporter
+from vit_perception.ros.reporter import ConfigureLog, Reporter
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.streams.camera_sync import CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
@@ -197,11 +197,8 @@ class EncoderNode(LifecycleNode):
 
     def _open(self, settings: EncoderSettings) -> Pipeline:
         self._gpu.check()
-        return self._worker.open(lambda: Pipeline.open(settings, self._on_progress))
-
-    def _on_progress(self, text: str) -> None:
-        self._worker.at(f"open ({text})")
-        self._reporter.progress(text)
+        log = ConfigureLog(self._reporter, at=lambda text: self._worker.at(f"open ({text})"))
+        return self._worker.open(lambda: Pipeline.open(settings, log))
 
     def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
         """False, said with what it is at, where the worker does not come back; then it may be tried

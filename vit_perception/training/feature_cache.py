@@ -8,12 +8,12 @@ killed.
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -34,9 +34,7 @@ class FeatureCache:
     A cache that cannot be used reports it once, and is empty.
     """
 
-    def __init__(
-        self, name: str, width: int, log: Callable[[str], None], folder: Path | None = None
-    ):
+    def __init__(self, name: str, width: int, log: Log, folder: Path | None = None):
         """``name`` is what the features depend on; ``width`` is the encoder's D."""
         self.path = (folder or feature_folder()) / f"{name}.sqlite"
         self._bytes = 2 * width * 4
@@ -125,5 +123,5 @@ class FeatureCache:
                 "damaged file may be deleted"
             )
         )
-        self._log(f"features are not cached: {self.path}: {error}{cure}")
+        self._log.info(f"features are not cached: {self.path}: {error}{cure}")
         self._database = None

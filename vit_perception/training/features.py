@@ -19,6 +19,7 @@ from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.reference import encoder_digest
 from vit_perception.files.errors import InvalidValue, OperationFailed
+from vit_perception.files.log import SILENT, Log
 from vit_perception.heads.classification import features_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.training.feature_cache import FeatureCache
@@ -54,7 +55,7 @@ class FeatureSource:
         self,
         checkpoint: str,
         backend: str = "auto",
-        log: Callable[[str], None] = lambda text: None,
+        log: Log = SILENT,
         cached: bool = True,
         family: str = "auto",
         network_size: str = "",

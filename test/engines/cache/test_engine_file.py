@@ -11,7 +11,7 @@ import pytest
 from vit_perception.engines.cache import engine_file
 from vit_perception.engines.cache.engine_file import EngineFile, check_out, write_engine_file
 from vit_perception.engines.engine import EngineError
-from vit_perception.engines.tensorrt import build as tensorrt_build
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME
 from vit_perception.files.errors import InvalidValue
 
 KEY = {
@@ -233,7 +233,7 @@ def test_what_lies_there_is_replaced_only_by_force_and_a_links_target_stays(file
     with pytest.raises(InvalidValue, match="link, which is there already"):
         check_out(link, False)
     check_out(link, True)
-    write_engine_file(link, tmp_path / "entry" / tensorrt_build.ENGINE_NAME)
+    write_engine_file(link, tmp_path / "entry" / ENGINE_NAME)
     assert (
         target.read_text() == "mine"
         and not link.is_symlink()
