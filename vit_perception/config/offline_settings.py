@@ -84,8 +84,8 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
             elif count := reader.count(topic):
                 logging.getLogger(__name__).warning(
                     "left out: the %d poses of %s, whose headers name no frame; to take them, give "
-                    "a parameter file with pose_names: [%s], poses.%s.topic: %s, "
-                    "poses.%s.accept_empty_frame: true",
+                    "a parameter file with "
+                    "pose_names: [%s], poses.%s.topic: %s, poses.%s.accept_empty_frame: true",
                     count,
                     topic,
                     name,

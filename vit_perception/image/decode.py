@@ -118,10 +118,10 @@ def _through_cv_bridge(message: Any) -> np.ndarray:
 def decode_compressed(message: Any) -> RgbImage:
     """Return the image of a sensor_msgs/CompressedImage as (H, W, 3) uint8 RGB.
 
-    It is JPEG or PNG. ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or ``ORIG; CODEC
-    compressed [PIXFMT]``. A PIXFMT of rgb8 says that red and blue are swapped in the file; an ORIG
-    of bayer_* without PIXFMT says that the file holds the mosaic. An EXIF orientation is ignored:
-    pixels stay where the sensor had them.
+    It is JPEG or PNG. ``format`` follows CompressedImage.msg: ``jpeg``, ``png`` or
+    ``ORIG; CODEC compressed [PIXFMT]``. A PIXFMT of rgb8 says that red and blue are swapped in the
+    file; an ORIG of bayer_* without PIXFMT says that the file holds the mosaic. An EXIF orientation
+    is ignored: pixels stay where the sensor had them.
 
     Raises:
         BadInput: ``stamp``, ``frame``, ``encoding``, ``short_data``, ``size`` or ``decode``.
