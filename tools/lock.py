@@ -3,7 +3,7 @@ its files.
 
     make lock
 
-Each ROS release has a lock of its own (ros-*.lock); what is installed beside it is the same for all.
+Each ROS release has a lock of its own (ros-*.lock); all other packages are the same for each.
 Directly needed packages are pinned in requirements/*.txt by hand. All others are resolved anew, to
 the newest that fit, for Linux on x86-64 with CPython 3.11 and 3.12; python310.txt for 3.10. A lock
 lists the wheels for these alone, and the source of what has no wheel. It names neither a registry

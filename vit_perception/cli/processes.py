@@ -13,7 +13,7 @@ from vit_perception.files.atomic import fresh_file
 from vit_perception.files.process_group import OWN_GROUP
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Kilted and later read the first, Humble and Jazzy the second; ROS wheels do not say which they are.
+# Kilted and later read the first, Humble and Jazzy the second; wheels do not say which they are.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
