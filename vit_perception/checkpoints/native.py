@@ -45,7 +45,7 @@ def config_json(config: ViTConfig, labels: tuple[str, ...], scores: str = "softm
 
 def preprocessor_json(rule: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     """Write the text of preprocessor_config.json."""
-    content = {"rule": asdict(rule), "image_mean": list(mean), "image_std": list(std)}
+    content = {"rule": rule.fields(), "image_mean": list(mean), "image_std": list(std)}
     return json.dumps(content, indent=1) + "\n"
 
 

@@ -9,6 +9,7 @@ from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, req
 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+CONNECTORS = ("auto", "none")
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 
@@ -45,6 +46,13 @@ class ModelSettings(Section):
         "",
         "Height and width in px to which images are resized, for example 518x686, in multiples of "
         "the patch size. '' is the checkpoint's own.",
+        fixed=ENGINE,
+    )
+    connector: str = param(
+        "auto",
+        "What a policy puts behind its encoder. auto runs it, so that tokens have the policy's "
+        "width; none gives the encoder's own tokens (docs/policies.md).",
+        choices=CONNECTORS,
         fixed=ENGINE,
     )
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from vit_perception.heads.connectors import Connector
 from vit_perception.model.layers import PatchEmbedding
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -23,6 +24,9 @@ class EncoderGraph(nn.Module):
     where the model has a head, ``logits`` (B, classes): the names in ``output_names``, in that
     order. With ``dense_blocks``, ``block_tokens`` (B, K, N, D) comes last: all tokens of those K
     blocks, behind the final norm with ``dense_norm``.
+
+    With a ``connector`` these are the tokens behind it: ``patch_tokens`` (B, T, E) as the policy's
+    language model takes them, ``cls_token`` (B, E) their mean, ``cls_attention`` (B, heads, T).
 
     The pixels become (x − 127.5) / 127.5 and the rest of the normalisation is folded into the patch
     embedding. Folding 1 / (255 std) whole would make 45 % of the float16 weights subnormal, and
@@ -44,9 +48,11 @@ class EncoderGraph(nn.Module):
         block: int = -1,
         dense_blocks: Sequence[int] = (),
         dense_norm: bool = False,
+        connector: Connector | None = None,
     ):
         super().__init__()
         grid = model.config.grid_of(*network_size_px)
+        self.grid = grid
         self.model = _copied(model, lambda tensor: tensor)
         if model.position_embedding is not None:
             positions = model.positions_for(grid).detach().clone()
@@ -54,6 +60,7 @@ class EncoderGraph(nn.Module):
         self.model.fix_rotation(grid)
         self.model.config = replace(model.config, image_size_px=tuple(network_size_px))
         fold_normalisation(self.model.patch_embedding, mean, std)
+        self.connector = connector if connector is None else _copied(connector, lambda x: x)
         self.network_size_px = tuple(network_size_px)
         self.block = block
         self.dense_blocks, self.dense_norm = tuple(dense_blocks), dense_norm
@@ -72,6 +79,9 @@ class EncoderGraph(nn.Module):
         pixels = (images.to(torch.float32) - 127.5) / 127.5
         dtype = self.model.patch_embedding.projection.weight.dtype
         output = self.model(pixels.to(dtype), self.block, self.dense_blocks, self.dense_norm)
+        if self.connector is not None:
+            connected = self.connector.connect(output.patch_tokens, output.cls_attention, self.grid)
+            output = output._replace(**connected._asdict())
         return tuple(getattr(output, name).to(torch.float32) for name in self.output_names)
 
 

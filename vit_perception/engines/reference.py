@@ -19,11 +19,20 @@ def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> Enc
     """The encoder graph of a loaded checkpoint, with the model card's normalisation and network
     size.
 
-    With ``dense`` it also gives the tokens that the checkpoint's dense head takes.
+    With ``dense`` it also gives the tokens that the checkpoint's dense head takes. A policy's
+    connector is part of it.
     """
     card = loaded.card
-    head = (loaded.dense.blocks, loaded.dense.norm) if dense else ()
-    return EncoderGraph(loaded.model, card.mean, card.std, card.rule.network_size_px, block, *head)
+    return EncoderGraph(
+        loaded.model,
+        card.mean,
+        card.std,
+        card.rule.network_size_px,
+        block,
+        dense_blocks=loaded.dense.blocks if dense else (),
+        dense_norm=loaded.dense.norm if dense else False,
+        connector=loaded.connector,
+    )
 
 
 def graph_key(graph: EncoderGraph) -> dict:
@@ -43,6 +52,7 @@ def graph_key(graph: EncoderGraph) -> dict:
         if graph.dense_blocks
         else {}
     )
+    connector = {"connector": graph.connector.spec.as_json()} if graph.connector else {}
     return {
         "weights_sha256": digest.hexdigest(),
         "config": asdict(graph.model.config),
@@ -50,6 +60,7 @@ def graph_key(graph: EncoderGraph) -> dict:
         "block": graph.block,
         "graph_version": GRAPH_VERSION,
         **dense,
+        **connector,
     }
 
 
@@ -61,7 +72,7 @@ def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
     block, version of the graph) and of how a picture is resized. About 1 s per GB of weights.
     """
     key = graph_key(graph_of(loaded, range(loaded.model.config.depth)[block]))
-    parts = {"graph": key, "rule": asdict(loaded.card.rule)}
+    parts = {"graph": key, "rule": loaded.card.rule.fields()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,14 +13,24 @@ would be another input to the network, so torchvision's ``CenterCrop``, which ro
 is another ``crop_rounding``.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from vit_perception.files.errors import InvalidValue
 
 FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
 CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")
-INTERPOLATIONS = ("bicubic", "bilinear", "bilinear_aliased", "nearest", "lanczos")
+INTERPOLATIONS = (
+    "bicubic",
+    "bilinear",
+    "bilinear_aliased",
+    "bilinear_rounded",
+    "nearest",
+    "lanczos",
+)
 CROP_ROUNDINGS = ("down", "half_even")
+PAD_ROUNDINGS = ("nearest", "down")
+PAD_SIDES = ("both", "top_left")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,10 @@ class ResizeRule:
     ``resize_shortest_edge_px`` and cut out its centre (DeiT as transformers prepares it) or its top
     left corner (what a patch embedding sees of a square that is no multiple of the patch).
 
+    With ``pad``, ``pad_rounding`` is how the shorter side is rounded (robot policies cut it off),
+    and ``pad_sides`` whether the padding stands on both sides or at the top and the left alone
+    (SmolVLA).
+
     Raises ValueError that names the field, its value and what is accepted.
     """
 
@@ -44,6 +58,8 @@ class ResizeRule:
     interpolation: str = "bicubic"
     pad_value_rgb: tuple[int, int, int] = (0, 0, 0)
     crop_rounding: str = "down"
+    pad_rounding: str = "nearest"
+    pad_sides: str = "both"
 
     def __post_init__(self):
         # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
@@ -59,11 +75,18 @@ class ResizeRule:
             ("fit", FITS),
             ("interpolation", INTERPOLATIONS),
             ("crop_rounding", CROP_ROUNDINGS),
+            ("pad_rounding", PAD_ROUNDINGS),
+            ("pad_sides", PAD_SIDES),
         ):
             if getattr(self, name) not in accepted:
                 raise InvalidValue(
                     f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}"
                 )
+        if self.fit != "pad" and (self.pad_rounding, self.pad_sides) != ("nearest", "both"):
+            raise InvalidValue(
+                f"pad_rounding is {self.pad_rounding!r} and pad_sides {self.pad_sides!r} with fit "
+                f"{self.fit!r}; accepted: only fit 'pad'"
+            )
         edge = self.resize_shortest_edge_px
         if edge is None and self.fit not in CUT_FROM_SQUARE:
             return
@@ -79,6 +102,15 @@ class ResizeRule:
             "resize_shortest_edge_px",
             _integers("resize_shortest_edge_px", (edge,), 1, low, 1 << 14)[0],
         )
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by name, for JSON and digests.
+
+        The two of the padding are left out while they have their defaults: digests that were made
+        before there were any stay what they are.
+        """
+        defaults = {"pad_rounding": "nearest", "pad_sides": "both"}
+        return {name: value for name, value in asdict(self).items() if defaults.get(name) != value}
 
 
 @dataclass(frozen=True)
@@ -124,6 +156,10 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
         return ResizePlan(rule, source, (rule.resize_shortest_edge_px,) * 2, (0, 0))
     if rule.fit == "stretch_crop":
         resized = (rule.resize_shortest_edge_px,) * 2
+    elif rule.fit == "pad" and rule.pad_rounding == "down":
+        # In this order and in floating point, as the policies do it: 223 px may be 224 otherwise.
+        ratio = max(width / network[1], height / network[0])
+        resized = (max(1, int(height / ratio)), max(1, int(width / ratio)))
     elif rule.fit == "pad":
         scale = min(network[0] / height, network[1] / width)
         resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
@@ -145,6 +181,8 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
         if rule.crop_rounding == "half_even"
         else (lambda surplus: surplus // 2)
     )
+    if rule.pad_sides == "top_left":
+        return ResizePlan(rule, source, resized, (network[0] - resized[0], network[1] - resized[1]))
     top_left = tuple((n - r) // 2 if n >= r else -half(r - n) for n, r in zip(network, resized))
     return ResizePlan(rule, source, resized, top_left)
 

@@ -40,7 +40,7 @@ class Start:
         """
         parts = {
             "config": asdict(self.model.config),
-            "rule": asdict(self.rule),
+            "rule": self.rule.fields(),
             "mean": self.mean,
             "std": self.std,
         }

@@ -74,6 +74,21 @@ class LayoutDense:
 
 
 @dataclass(frozen=True)
+class LayoutConnector:
+    """What a policy puts behind its encoder: ``width``, ``patch_size_px`` and grids are those
+    behind it.
+    """
+
+    # Channels before, between and behind its linear layers. The first is ``shuffle`` squared times
+    # the encoder's.
+    widths: tuple[int, ...]
+    # So many patches of the encoder by so many are one token.
+    shuffle: int = 1
+    # The factor on the tokens; divided by it, they are what the policy's ``embed_image`` gives.
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class LayoutState:
     """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in
     which order.
@@ -132,8 +147,8 @@ class Layout:
     """What ``~/layout`` says: how to read every topic of the node, and what really runs.
 
     ``dense`` is None, and not in the JSON, while no depth or segmentation is switched on.
-    ``sources`` describes sources of other kinds than cameras, poses and states; it is not in the
-    JSON where there are none.
+    ``sources`` describes sources of other kinds than cameras, poses and states, ``connector`` what
+    a policy puts behind its encoder; they are not in the JSON where there are none.
     """
 
     groups: tuple[LayoutGroup, ...]
@@ -157,6 +172,7 @@ class Layout:
     schema_version: int = SCHEMA_VERSION
     dense: LayoutDense | None = None
     sources: tuple[LayoutSource, ...] = ()
+    connector: LayoutConnector | None = None
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
@@ -210,7 +226,7 @@ class Layout:
         found = {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("dense", "sources") or value
+            if name not in ("dense", "sources", "connector") or value
         }
         return found | {
             "states": [

@@ -12,6 +12,7 @@ from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.files.errors import InvalidValue
 
 if TYPE_CHECKING:
     from vit_perception.checkpoints.sources import LoadedModel
@@ -130,6 +131,10 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
             f"false with {settings.model.checkpoint}, which has no dense head; DPT "
             "and Depth Anything checkpoints have one",
         )
+    if settings.model.connector == "none":
+        loaded = replace(loaded, connector=None)
+    if loaded.connector is not None:
+        check_block(settings, loaded)
     if settings.model.network_size_px is None:
         return loaded
     try:
@@ -137,6 +142,20 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
     except EngineError as error:
         accepted = str(error).partition("accepted: ")[2]
         raise BadSetting("model.network_size", settings.model.network_size, accepted) from error
+
+
+def check_block(settings: EncoderSettings, loaded: "LoadedModel") -> None:
+    """Raise BadSetting where the connector would get another block's tokens than it was trained
+    on.
+    """
+    depth = loaded.model.config.depth
+    if settings.model.block not in (-1, depth - 1):
+        raise BadSetting(
+            "model.block",
+            settings.model.block,
+            f"-1 with {settings.model.checkpoint}, whose connector takes the last block's tokens; "
+            "or any block with model.connector: none",
+        )
 
 
 def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "LoadedModel":
@@ -151,6 +170,11 @@ def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "Loade
             f"the size is {size_px[0]} x {size_px[1]} px; accepted: multiples of the patch size "
             f"{patch_px}"
         )
+    if loaded.connector is not None:
+        try:
+            loaded.connector.spec.grid_of(loaded.model.config.grid_of(*size_px))
+        except InvalidValue as error:
+            raise EngineError(str(error)) from error
     edge = rule.resize_shortest_edge_px
     if edge is not None:
         edge = round(edge * max(new / old for new, old in zip(size_px, rule.network_size_px)))
