@@ -1,9 +1,11 @@
-"""The package's own checkpoint folder, which `vit-perception fit` writes: nothing is renamed or
-guessed.
+"""The package's own checkpoint folder, which `vit-perception fit` and `extract` write: nothing is
+renamed or guessed.
 
 config.json has ``model_type`` "vit_perception", a format number, every field of ViTConfig, the
 labels, and what makes scores of logits; preprocessor_config.json the resize rule, mean and std;
 model.safetensors the weights by the model's own names; the front matter of README.md the licence.
+What was extracted from a policy also has ``connector`` and ``state``, the shapes of both, and
+``origin``, where it comes from.
 """
 
 import json
@@ -14,7 +16,13 @@ from typing import Any
 import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, LoadPlan, Preprocessing
+from vit_perception.checkpoints.family import (
+    CONNECTOR,
+    STATE,
+    Family,
+    LoadPlan,
+    Preprocessing,
+)
 from vit_perception.checkpoints.files.checkpoint_files import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
@@ -22,6 +30,8 @@ from vit_perception.checkpoints.files.checkpoint_files import (
 )
 from vit_perception.checkpoints.huggingface.config import license_of
 from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.connectors import ConnectorSpec, make_connector
+from vit_perception.heads.policy_state import StateSpec, make_state_projection
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.model_card import SCORES
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -31,14 +41,17 @@ MODEL_TYPE = "vit_perception"
 FORMAT = 1
 
 
-def config_json(config: ViTConfig, labels: tuple[str, ...], scores: str = "softmax") -> str:
-    """Write the text of config.json."""
+def config_json(
+    config: ViTConfig, labels: tuple[str, ...], scores: str = "softmax", **of_policy: object
+) -> str:
+    """Write the text of config.json; ``of_policy`` are the keys of what was extracted."""
     content = {
         "model_type": MODEL_TYPE,
         "format": FORMAT,
         "model": asdict(config),
         "labels": list(labels),
         "scores": scores,
+        **of_policy,
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
@@ -73,12 +86,20 @@ def read(files: CheckpointFiles) -> LoadPlan:
         scores = files.config.get("scores")
         if scores not in SCORES:
             raise InvalidValue(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
+        connector = _optional(ConnectorSpec, files.config, "connector")
+        if connector is not None:
+            connector.check_tower(config.width)
+        state = _optional(StateSpec, files.config, "state")
         path = files.folder / PREPROCESSOR_FILE
         preprocessing = preprocessing_of(files.preprocessor)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     with torch.device("meta"):
-        names = VisionTransformer(config).state_dict()
+        names = [*VisionTransformer(config).state_dict()]
+    if connector is not None:
+        names += [f"{CONNECTOR}{name}" for name in make_connector(connector).state_dict()]
+    if state is not None:
+        names += [f"{STATE}{name}" for name in make_state_projection(state).state_dict()]
     return LoadPlan(
         config=config,
         key_map={name: (name,) for name in names},
@@ -86,6 +107,8 @@ def read(files: CheckpointFiles) -> LoadPlan:
         labels=labels,
         scores=scores,
         license=license_of(files.folder),
+        connector=connector,
+        state=state,
     )
 
 
@@ -132,6 +155,10 @@ def _three(content: Mapping[str, Any], name: str) -> tuple[float, ...]:
     if not is_list or len(given) != 3:
         raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
     return tuple(map(float, given))
+
+
+def _optional(kind: type, content: Mapping[str, Any], name: str) -> Any:
+    return None if content.get(name) is None else _dataclass_of(kind, content[name], name)
 
 
 def _dataclass_of(kind: type, given: Any, name: str) -> Any:
