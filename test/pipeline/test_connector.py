@@ -16,7 +16,8 @@ from test.checkpoints.policies.policy_folders import (
     smolvlm,
     write,
 )
-from test.checkpoints.policies.test_smolvla import prefix_of, prepared
+from test.checkpoints.policies.policy_images import prepared_by_smolvla
+from test.checkpoints.policies.test_smolvla import prefix_of
 from test.plain_messages import image_message
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.config.settings import (
@@ -75,7 +76,8 @@ def test_tokens_are_the_policys_own(backend, folder, policy):
     layout = pipeline.layout({name: camera.image for name, camera in result.cameras.items()})
     pixels = np.ascontiguousarray(decode_image(message).pixels)
     with torch.inference_mode():
-        wanted = prefix_of(policy, 2 * prepared(pixels, 64)[None] - 1)[0].numpy()
+        images = prepared_by_smolvla(pixels, 64)[None] / 127.5 - 1
+        wanted = prefix_of(policy, images)[0].numpy()
     parts = layout.split(result.sequence.tokens)
     # Half a level of a pixel apart: bytes are rounded, floats are not.
     assert np.abs(parts["a/patch"] - wanted).max() < 0.02 * wanted.std()

@@ -45,24 +45,26 @@ STATISTICS = {
 NORMALIZER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
 
 
-def smolvlm(shuffle: int = 4, **vision) -> SmolVLMForConditionalGeneration:
+def smolvlm(
+    shuffle: int = 4, width: int = TOKEN_WIDTH, **vision
+) -> SmolVLMForConditionalGeneration:
     """SmolVLA's language model with its tower."""
     config = SmolVLMConfig(
         vision_config={**VISION, "model_type": "smolvlm_vision", **vision},
-        text_config={**TEXT, "model_type": "llama", "pad_token_id": 0},
+        text_config={**TEXT, "hidden_size": width, "model_type": "llama", "pad_token_id": 0},
         scale_factor=shuffle,
         pad_token_id=0,
     )
     return randomised(SmolVLMForConditionalGeneration, config)
 
 
-def paligemma(**vision) -> PaliGemmaForConditionalGeneration:
+def paligemma(width: int = TOKEN_WIDTH, **vision) -> PaliGemmaForConditionalGeneration:
     """π0's language model with its tower."""
     config = PaliGemmaConfig(
         vision_config={**VISION, "vision_use_head": False, **vision},
-        text_config={**TEXT, "model_type": "gemma", "pad_token_id": 0},
-        projection_dim=TOKEN_WIDTH,
-        hidden_size=TOKEN_WIDTH,
+        text_config={**TEXT, "hidden_size": width, "model_type": "gemma", "pad_token_id": 0},
+        projection_dim=width,
+        hidden_size=width,
     )
     return randomised(PaliGemmaForConditionalGeneration, config)
 
@@ -84,8 +86,9 @@ def policy_tensors(model: nn.Module, prefix: str, state: nn.Linear | None) -> di
 
 def smolvla_tensors(model: nn.Module | None = None) -> dict[str, Tensor]:
     """The tensors of a SmolVLA."""
-    state = state_projection(TOKEN_WIDTH)
-    return policy_tensors(model or smolvlm(), "model.vlm_with_expert.vlm.", state)
+    model = model or smolvlm()
+    state = state_projection(model.config.text_config.hidden_size)
+    return policy_tensors(model, "model.vlm_with_expert.vlm.", state)
 
 
 def pi0_tensors(model: nn.Module | None = None, prefix: str = "model.") -> dict[str, Tensor]:

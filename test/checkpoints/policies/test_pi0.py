@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch.nn import functional
 
 from test.checkpoints.huggingface.models import LIMIT, largest_difference
 from test.checkpoints.policies.policy_folders import (
@@ -15,6 +13,7 @@ from test.checkpoints.policies.policy_folders import (
     pi0_tensors,
     write,
 )
+from test.checkpoints.policies.policy_images import prepared_by_lerobot, prepared_by_openpi
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.image.preprocess import Preprocessor
@@ -29,32 +28,6 @@ FILES = {
     "openpi": (OPENPI, ""),
     "a file alone": (None, ""),
 }
-
-
-def size_of(pixels: np.ndarray, side_px: int) -> tuple[int, int]:
-    """(height, width) that both authors resize to, before they pad."""
-    ratio = max(side / side_px for side in pixels.shape[:2])
-    return int(pixels.shape[0] / ratio), int(pixels.shape[1] / ratio)
-
-
-def prepared_by_lerobot(pixels: np.ndarray, side_px: int) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, side, side) from 0 to 255: floats, not antialiased, centred."""
-    size = size_of(pixels, side_px)
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
-    small = functional.interpolate(image, size, mode="bilinear", align_corners=False)
-    rest = [side_px - side for side in size]
-    before = [side // 2 for side in rest]
-    margins = (before[1], rest[1] - before[1], before[0], rest[0] - before[0])
-    return functional.pad(small, margins)[0]
-
-
-def prepared_by_openpi(pixels: np.ndarray, side_px: int) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, side, side) from 0 to 255: Pillow's bilinear, centred."""
-    height, width = size_of(pixels, side_px)
-    small = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    whole = Image.new("RGB", (side_px, side_px))
-    whole.paste(small, ((side_px - width) // 2, (side_px - height) // 2))
-    return torch.from_numpy(np.asarray(whole).copy()).permute(2, 0, 1).float()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -21,6 +21,7 @@ from test.checkpoints.policies.policy_folders import (
     write,
     write_smolvla,
 )
+from test.checkpoints.policies.policy_images import prepared_by_smolvla
 from vit_perception.checkpoints.errors import CheckpointError, MisfitError
 from vit_perception.checkpoints.policies.siglip_tower import PATCHES
 from vit_perception.checkpoints.sources import load_checkpoint
@@ -34,15 +35,6 @@ def prefix_of(model, images):
     """What the policy hands to its language model for ``images``, as embed_prefix does."""
     tokens = model.model.vision_model(pixel_values=images, patch_attention_mask=None)
     return model.model.connector(tokens.last_hidden_state) * TOKEN_WIDTH**0.5
-
-
-def prepared(pixels: np.ndarray, side_px: int) -> torch.Tensor:
-    """LeRobot's resize with padding of (H, W, 3) uint8, to (3, side, side) from 0 to 1."""
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    ratio = max(side / side_px for side in pixels.shape[:2])
-    size = [int(side / ratio) for side in pixels.shape[:2]]
-    small = functional.interpolate(image, size, mode="bilinear", align_corners=False)
-    return functional.pad(small, (side_px - size[1], 0, side_px - size[0], 0))[0]
 
 
 def test_tokens_are_the_policys_prefix(tmp_path):
@@ -78,7 +70,7 @@ def test_images_are_prepared_as_the_policy_does_it(size_px, tmp_path):
     loaded = load_checkpoint(str(write_smolvla(tmp_path)))
     pixels = np.random.default_rng(0).integers(0, 256, (*size_px, 3), np.uint8)
     ours = Preprocessor(loaded.card.rule)(RgbImage(pixels, 0, ""))
-    difference = (ours.float() - 255 * prepared(pixels, 64)).abs()
+    difference = (ours.float() - prepared_by_smolvla(pixels, 64)).abs()
     assert difference.max() <= 0.501
     assert (loaded.card.mean, loaded.card.std) == ((0.5,) * 3, (0.5,) * 3)
 
