@@ -3,6 +3,7 @@ rest, in the format of :mod:`vit_perception.checkpoints.native`.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import CONNECTOR, STATE
+from vit_perception.checkpoints.family import CONNECTOR, SECOND, STATE
 from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, PREPROCESSOR_FILE
 from vit_perception.checkpoints.native import config_json, preprocessor_json
 from vit_perception.checkpoints.sources import LoadedModel
@@ -23,6 +24,7 @@ _WRITTEN = r"model\.safetensors|(?:preprocessor_)?config\.json|README\.md"
 _TOWERS = {
     "pi0": "PaliGemma, under the Gemma terms of use (https://ai.google.dev/gemma/terms)",
     "smolvla": "SmolVLM2, under Apache-2.0",
+    "openvla": "DINOv2 and SigLIP, under Apache-2.0",
 }
 
 
@@ -51,9 +53,17 @@ def write_extract(loaded: LoadedModel, folder: Path) -> Path:
             f"{folder} holds {', '.join(held[:3])}; accepted: a new or an empty folder"
         )
     card = loaded.card
+    second = loaded.second
     of_policy = {
         "connector": loaded.connector.spec.as_json() if loaded.connector else None,
         "state": loaded.state.spec.as_json() if loaded.state else None,
+        "second": {
+            "model": asdict(second.model.config),
+            "image_mean": list(second.mean),
+            "image_std": list(second.std),
+        }
+        if second
+        else None,
         "origin": {
             "source": card.source,
             "family": card.family,
@@ -76,7 +86,9 @@ def write_extract(loaded: LoadedModel, folder: Path) -> Path:
 
 def _tensors(loaded: LoadedModel) -> dict[str, Tensor]:
     named = dict(loaded.model.state_dict())
-    for prefix, module in ((CONNECTOR, loaded.connector), (STATE, loaded.state)):
+    second = loaded.second.model if loaded.second else None
+    parts = ((CONNECTOR, loaded.connector), (STATE, loaded.state), (SECOND, second))
+    for prefix, module in parts:
         if module is not None:
             named |= {f"{prefix}{name}": tensor for name, tensor in module.state_dict().items()}
     return named
@@ -95,7 +107,7 @@ def _text_writer(text: str) -> Callable[[Path], object]:
 def _readme(loaded: LoadedModel) -> str:
     card = loaded.card
     front = f"---\nlicense: {card.license}\n---\n" if card.license else ""
-    parts = ["the vision tower"]
+    parts = ["both vision towers" if loaded.second else "the vision tower"]
     if loaded.connector is not None:
         parts.append(f"the connector to {loaded.connector.spec.width} channels")
     if loaded.state is not None:

@@ -26,6 +26,7 @@ from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
 from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
 from vit_perception.checkpoints.meta.dinov3 import FAMILY as META_DINOV3
 from vit_perception.checkpoints.native import FAMILY as NATIVE
+from vit_perception.checkpoints.policies.openvla import FAMILY as OPENVLA
 from vit_perception.checkpoints.policies.pi0 import FAMILY as PI0
 from vit_perception.checkpoints.policies.refused import refusal
 from vit_perception.checkpoints.policies.smolvla import FAMILY as SMOLVLA
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     NATIVE,
     PI0,
     SMOLVLA,
+    OPENVLA,
     # By their names, and before transformers' by config.json: a folder may hold both forms of one
     # model.
     OPENAI_CLIP,

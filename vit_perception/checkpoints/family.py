@@ -22,11 +22,13 @@ from vit_perception.model.vit_config import ViTConfig
 KeyMap = Mapping[str, tuple[str, ...]]
 Converter = Callable[[Tensor], Tensor]
 # Targets that are no parameters of the encoder: the (E, D) matrix into the space shared by images
-# and texts, and the prefixes of a dense head's, a connector's and a state projection's parameters.
+# and texts, and the prefixes of the parameters of a dense head, a connector, a state projection and
+# a second encoder.
 PROJECTION = "projection"
 DENSE = "dense."
 CONNECTOR = "connector."
 STATE = "state."
+SECOND = "second."
 
 
 class Preprocessing(NamedTuple):
@@ -34,6 +36,15 @@ class Preprocessing(NamedTuple):
 
     # Resize and crop.
     rule: ResizeRule
+    # Of the channels R, G, B, for pixels scaled to [0, 1].
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class SecondPlan(NamedTuple):
+    """A second encoder on the same pixels."""
+
+    config: ViTConfig
     # Of the channels R, G, B, for pixels scaled to [0, 1].
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -68,6 +79,8 @@ class LoadPlan:
     connector: ConnectorSpec | None = None
     # The policy's projection of the robot's state.
     state: StateSpec | None = None
+    # The encoder whose tokens stand beside the first's, before the connector.
+    second: SecondPlan | None = None
     # What the tensors that are read begin with, in a file that is mostly something else (a
     # policy's); empty: all are read or refused.
     scope: tuple[str, ...] = ()

@@ -4,8 +4,8 @@ renamed or guessed.
 config.json has ``model_type`` "vit_perception", a format number, every field of ViTConfig, the
 labels, and what makes scores of logits; preprocessor_config.json the resize rule, mean and std;
 model.safetensors the weights by the model's own names; the front matter of README.md the licence.
-What was extracted from a policy also has ``connector`` and ``state``, the shapes of both, and
-``origin``, where it comes from.
+What was extracted from a policy also has ``connector``, ``state`` and ``second`` (an encoder beside
+the first), the shapes of these, and ``origin``, where it comes from.
 """
 
 import json
@@ -18,10 +18,12 @@ import torch
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import (
     CONNECTOR,
+    SECOND,
     STATE,
     Family,
     LoadPlan,
     Preprocessing,
+    SecondPlan,
 )
 from vit_perception.checkpoints.files.checkpoint_files import (
     CONFIG_FILE,
@@ -34,6 +36,7 @@ from vit_perception.heads.connectors import ConnectorSpec, make_connector
 from vit_perception.heads.policy_state import StateSpec, make_state_projection
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.model_card import SCORES
+from vit_perception.model.second_encoder import check_pair
 from vit_perception.model.vision_transformer import VisionTransformer
 from vit_perception.model.vit_config import ViTConfig
 
@@ -87,8 +90,9 @@ def read(files: CheckpointFiles) -> LoadPlan:
         if scores not in SCORES:
             raise InvalidValue(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
         connector = _optional(ConnectorSpec, files.config, "connector")
+        second = _second_of(files.config, config)
         if connector is not None:
-            connector.check_tower(config.width)
+            connector.check_tower(config.width + (second.config.width if second else 0))
         state = _optional(StateSpec, files.config, "state")
         path = files.folder / PREPROCESSOR_FILE
         preprocessing = preprocessing_of(files.preprocessor)
@@ -98,6 +102,9 @@ def read(files: CheckpointFiles) -> LoadPlan:
         names = [*VisionTransformer(config).state_dict()]
     if connector is not None:
         names += [f"{CONNECTOR}{name}" for name in make_connector(connector).state_dict()]
+    if second is not None:
+        with torch.device("meta"):
+            names += [f"{SECOND}{name}" for name in VisionTransformer(second.config).state_dict()]
     if state is not None:
         names += [f"{STATE}{name}" for name in make_state_projection(state).state_dict()]
     return LoadPlan(
@@ -109,6 +116,7 @@ def read(files: CheckpointFiles) -> LoadPlan:
         license=license_of(files.folder),
         connector=connector,
         state=state,
+        second=second,
     )
 
 
@@ -155,6 +163,17 @@ def _three(content: Mapping[str, Any], name: str) -> tuple[float, ...]:
     if not is_list or len(given) != 3:
         raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
     return tuple(map(float, given))
+
+
+def _second_of(content: Mapping[str, Any], first: ViTConfig) -> SecondPlan | None:
+    given = content.get("second")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise InvalidValue(f"second is {given!r:.80}; accepted: an object")
+    config = _dataclass_of(ViTConfig, given.get("model"), "model of second")
+    check_pair(first, config)
+    return SecondPlan(config, _three(given, "image_mean"), _three(given, "image_std"))
 
 
 def _optional(kind: type, content: Mapping[str, Any], name: str) -> Any:

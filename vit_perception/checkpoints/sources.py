@@ -19,6 +19,7 @@ from vit_perception.checkpoints.family import (
     CONNECTOR,
     DENSE,
     PROJECTION,
+    SECOND,
     STATE,
     Family,
     LoadPlan,
@@ -45,6 +46,7 @@ from vit_perception.heads.connectors import Connector, make_connector
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.heads.policy_state import StateProjection, make_state_projection
 from vit_perception.model.model_card import ModelCard
+from vit_perception.model.second_encoder import SecondEncoder
 from vit_perception.model.vision_transformer import VisionTransformer
 
 ACCEPTED = (
@@ -78,6 +80,8 @@ class LoadedModel:
     connector: Connector | None = None
     # The policy's projection of the robot's state; None without one.
     state: StateProjection | None = None
+    # The encoder whose tokens stand beside the first's before the connector; None without one.
+    second: SecondEncoder | None = None
     # What it was loaded from, still open; None for a model that was not loaded.
     files: CheckpointFiles | None = None
 
@@ -190,6 +194,10 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
     if plan.dense is not None:
         load_strict(plan.dense.module, parts.dense, f"{source} (dense head)")
         plan.dense.module.eval().requires_grad_(False)
+    second = None
+    if plan.second is not None:
+        model_2 = build_strict(plan.second.config, parts.second, f"{source} (second encoder)")
+        second = SecondEncoder(model_2, plan.second.mean, plan.second.std)
     if translation.unused:
         _log.info("%s: known, unused: %s", source, ", ".join(translation.unused))
     return LoadedModel(
@@ -200,6 +208,7 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
         dense=plan.dense,
         connector=connector,
         state=state,
+        second=second,
         files=files,
     )
 
@@ -254,10 +263,11 @@ def _digest_of(files: CheckpointFiles, plan: LoadPlan) -> Callable[[], str]:
 class _Parts(NamedTuple):
     encoder: dict[str, Tensor]
     projection: Tensor | None
-    # By the dense head's, the connector's and the state projection's own names.
+    # Each by its own names: dense head, connector, state projection, second encoder.
     dense: dict[str, Tensor]
     connector: dict[str, Tensor]
     state: dict[str, Tensor]
+    second: dict[str, Tensor]
 
 
 def _split_tensors(tensors: Mapping[str, Tensor], plan: LoadPlan) -> _Parts:
@@ -267,6 +277,7 @@ def _split_tensors(tensors: Mapping[str, Tensor], plan: LoadPlan) -> _Parts:
         (DENSE, plan.dense is not None),
         (CONNECTOR, plan.connector is not None),
         (STATE, plan.state is not None),
+        (SECOND, plan.second is not None),
     ):
         names = [name for name in encoder if present and name.startswith(prefix)]
         of[prefix] = {name.removeprefix(prefix): encoder.pop(name) for name in names}
@@ -276,6 +287,7 @@ def _split_tensors(tensors: Mapping[str, Tensor], plan: LoadPlan) -> _Parts:
         dense=of[DENSE],
         connector=of[CONNECTOR],
         state=of[STATE],
+        second=of[SECOND],
     )
 
 

@@ -32,6 +32,7 @@ def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> Enc
         dense_blocks=loaded.dense.blocks if dense else (),
         dense_norm=loaded.dense.norm if dense else False,
         connector=loaded.connector,
+        second=loaded.second,
     )
 
 
@@ -53,6 +54,7 @@ def graph_key(graph: EncoderGraph) -> dict:
         else {}
     )
     connector = {"connector": graph.connector.spec.as_json()} if graph.connector else {}
+    second = {"second": asdict(graph.second.config)} if graph.second else {}
     return {
         "weights_sha256": digest.hexdigest(),
         "config": asdict(graph.model.config),
@@ -61,6 +63,7 @@ def graph_key(graph: EncoderGraph) -> dict:
         "graph_version": GRAPH_VERSION,
         **dense,
         **connector,
+        **second,
     }
 
 

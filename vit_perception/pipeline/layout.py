@@ -77,7 +77,9 @@ def layout_connector(parts: Parts) -> LayoutConnector | None:
     spec = parts.connector
     if spec is None:
         return None
-    return LayoutConnector(widths=spec.widths, shuffle=spec.shuffle, scale=spec.scale)
+    return LayoutConnector(
+        widths=spec.widths, shuffle=spec.shuffle, scale=spec.scale, joined=parts.joined
+    )
 
 
 def layout_cameras(

@@ -35,6 +35,8 @@ class Parts:
         self.patch_size_px = config.patch_size_px
         self.grid = config.grid_of(*self.card.rule.network_size_px)
         self.connector = loaded.connector.spec if loaded.connector else None
+        # Channels of each encoder whose tokens stand side by side; empty for one.
+        self.joined = (config.width, loaded.second.model.config.width) if loaded.second else ()
         if self.connector is not None:
             # Tokens are those behind it: fewer, each of a square of patches.
             self.width = self.connector.width

@@ -80,12 +80,14 @@ class LayoutConnector:
     """
 
     # Channels before, between and behind its linear layers. The first is ``shuffle`` squared times
-    # the encoder's.
+    # the encoder's, or those of the encoders together.
     widths: tuple[int, ...]
     # So many patches of the encoder by so many are one token.
     shuffle: int = 1
     # The factor on the tokens; divided by it, they are what the policy's ``embed_image`` gives.
     scale: float = 1.0
+    # Channels of each of several encoders whose tokens stand side by side; empty for one.
+    joined: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

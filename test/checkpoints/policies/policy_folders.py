@@ -1,4 +1,4 @@
-"""Tiny policies with random weights, as LeRobot and openpi write them."""
+"""Tiny policies with random weights, as LeRobot, openpi and OpenVLA write them."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,8 @@ from transformers import (
 )
 
 from test.checkpoints.huggingface.models import randomised
+from vit_perception.checkpoints.timm.names import key_map
+from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
 
 WIDTH = 128
 TOKEN_WIDTH = 48
@@ -155,3 +157,94 @@ def write_smolvla(folder: Path) -> Path:
 def write_pi0(folder: Path) -> Path:
     """A π0 as LeRobot writes it."""
     return write(folder, PI0, pi0_tensors())
+
+
+OPENVLA = {
+    "model_type": "openvla",
+    "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+    "timm_override_act_layers": [None, None],
+    "image_sizes": [32, 32],
+    "use_fused_vision_backbone": True,
+}
+OPENVLA_IMAGES = {
+    "image_processor_type": "PrismaticImageProcessor",
+    "image_resize_strategy": "resize-naive",
+    "input_sizes": [[3, 32, 32], [3, 32, 32]],
+    "interpolations": ["bicubic", "bicubic"],
+    "means": [[0.485, 0.456, 0.406], [0.5, 0.5, 0.5]],
+    "stds": [[0.229, 0.224, 0.225], [0.5, 0.5, 0.5]],
+}
+DINO = ViTConfig(
+    width=64,
+    depth=3,
+    heads=1,
+    mlp_width=80,
+    patch_size_px=8,
+    image_size_px=(32, 32),
+    layer_scale=True,
+    register_tokens=4,
+)
+SIGLIP = ViTConfig(
+    width=128,
+    depth=2,
+    heads=2,
+    mlp_width=72,
+    patch_size_px=8,
+    image_size_px=(32, 32),
+    cls_token=False,
+    pooling="mean",
+)
+
+
+def random_tower(config: ViTConfig) -> VisionTransformer:
+    """A tower whose every weight matters."""
+    torch.manual_seed(config.width)
+    model = VisionTransformer(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn(parameter.shape) * 0.1)
+    # The positions of the CLS token are in none of these files.
+    model.position_embedding[:, : config.prefix_tokens] = 0
+    return model
+
+
+def projector(taken: int, width: int) -> nn.Sequential:
+    """OpenVLA's projector for two towers."""
+    torch.manual_seed(5)
+    linear = nn.Linear
+    layers = [linear(taken, 4 * taken), linear(4 * taken, width), linear(width, width)]
+    parts = [layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2]]
+    return nn.Sequential(*parts).requires_grad_(False)
+
+
+def timm_tensors(model: VisionTransformer) -> dict[str, Tensor]:
+    """The tensors of a tower as timm names them, with LayerScale as OpenVLA renames it."""
+    held = model.state_dict()
+    aliases = ("fc_norm.", "storage_tokens", "register_tokens", "gamma_", "q_bias", "v_bias")
+    tensors = {
+        theirs: torch.cat([held[name] for name in ours])
+        for theirs, ours in key_map(model.config).items()
+        if all(name in held for name in ours) and not any(alias in theirs for alias in aliases)
+    }
+    tensors["pos_embed"] = tensors["pos_embed"][:, model.config.prefix_tokens :]
+    return {name.replace(".gamma", ".scale_factor"): tensor for name, tensor in tensors.items()}
+
+
+def openvla_tensors() -> dict[str, Tensor]:
+    """The tensors of an OpenVLA with tiny towers, with some of its language model."""
+    tensors = {"language_model.model.norm.weight": torch.zeros(4)}
+    for below, config in (("featurizer", DINO), ("fused_featurizer", SIGLIP)):
+        for name, tensor in timm_tensors(random_tower(config)).items():
+            tensors[f"vision_backbone.{below}.{name}"] = tensor
+    tensors["vision_backbone.fused_featurizer.attn_pool.latent"] = torch.zeros(1, 1, 128)
+    layers = [part for part in projector(192, TOKEN_WIDTH) if isinstance(part, nn.Linear)]
+    for index, layer in enumerate(layers):
+        for name, tensor in layer.state_dict().items():
+            tensors[f"projector.fc{index + 1}.{name}"] = tensor
+    return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+
+
+def write_openvla(folder: Path, images: dict = OPENVLA_IMAGES, **fields) -> Path:
+    """An OpenVLA as its authors write it."""
+    write(folder, {**OPENVLA, **fields}, openvla_tensors())
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    return folder

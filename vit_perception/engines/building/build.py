@@ -132,7 +132,7 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
             "and Depth Anything checkpoints have one",
         )
     if settings.model.connector == "none":
-        loaded = replace(loaded, connector=None)
+        loaded = replace(loaded, connector=None, second=None)
     if loaded.connector is not None:
         check_block(settings, loaded)
     if settings.model.network_size_px is None:
