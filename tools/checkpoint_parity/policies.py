@@ -1,13 +1,15 @@
-"""Whole policies with random weights: their language model's tower and connector by transformers.
+"""Whole policies with random weights: towers and connectors by transformers and timm.
 
 ``tokens`` are those behind the connector, as ``embed_image`` gives them: where the policy scales
 them (SmolVLA), divided by the factor. The language model is tiny; tower and connector have their
 real shapes. Images are prepared by the policies' rules written out with torch and Pillow.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +17,30 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tools.checkpoint_parity import torchvision_ops
+from tools.checkpoint_parity.rows import (
+    Origin,
+    Row,
+    compare,
+    pictures,
+    preprocessing_difference,
+    randomise,
+    rgb_image,
+    timed,
+)
+from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.engines.reference import graph_of, reference_outputs
+from vit_perception.image.preprocess import Preprocessor
+
+torchvision_ops.declare()
+import transformers
+
 from test.checkpoints.policies import policy_folders
 from test.checkpoints.policies.policy_images import (
     prepared_by_lerobot,
     prepared_by_openpi,
     prepared_by_smolvla,
 )
-from tools.checkpoint_parity import torchvision_ops
-from tools.checkpoint_parity.rows import Origin, Row, compare, randomise
-
-torchvision_ops.declare()
-import transformers
 
 _SO400M = {
     "hidden_size": 1152,
@@ -62,7 +77,7 @@ class _Policy:
 
 
 def rows() -> list[Row]:
-    """π0 as LeRobot and as openpi write it, and SmolVLA."""
+    """π0 as LeRobot and as openpi write it, SmolVLA, and OpenVLA where timm is installed."""
     transformers.logging.set_verbosity_error()
     found = []
     pi0 = randomise(policy_folders.paligemma(width=2048, **_SO400M))
@@ -94,7 +109,68 @@ def rows() -> list[Row]:
         prepare=prepared_by_smolvla,
         side_px=512,
     )
-    return [*found, _row(policy, lambda x: _smolvla(smolvla, x))]
+    found.append(_row(policy, lambda x: _smolvla(smolvla, x)))
+    return [*found, _openvla()] if find_spec("timm") else found
+
+
+def _openvla() -> Row:
+    """Both towers by timm, with the sizes and switches of the version that OpenVLA pins."""
+    import timm
+
+    names = ("vit_large_patch14_reg4_dinov2", "vit_so400m_patch14_siglip_224")
+    towers = [
+        randomise(
+            timm.create_model(
+                name, pretrained=False, num_classes=0, img_size=224, depth=6, act_layer=act
+            ),
+            seed,
+        )
+        for seed, (name, act) in enumerate(zip(names, (None, "gelu")))
+    ]
+    projector = randomise(policy_folders.projector(2176, 4096))
+    tensors = policy_folders.projector_tensors(projector)
+    for below, tower in zip(("featurizer", "fused_featurizer"), towers):
+        for name, tensor in tower.state_dict().items():
+            renamed = name.replace(".gamma", ".scale_factor")
+            tensors[f"vision_backbone.{below}.{renamed}"] = tensor.contiguous()
+    config = {**policy_folders.OPENVLA, "image_sizes": [224, 224]}
+    images = {**policy_folders.OPENVLA_IMAGES, "input_sizes": [[3, 224, 224]] * 2}
+
+    @torch.inference_mode()
+    def run(pixels: np.ndarray) -> np.ndarray:
+        patches = []
+        for tower, mean, std in zip(towers, images["means"], images["stds"]):
+            normalised = torch.from_numpy(pixels).float() / 255 - torch.tensor(mean)[:, None, None]
+            normalised /= torch.tensor(std)[:, None, None]
+            patches.append(tower.get_intermediate_layers(normalised, n={4})[0])
+        return projector(torch.cat(patches, dim=2)).numpy()
+
+    with tempfile.TemporaryDirectory() as folder:
+        policy_folders.write(Path(folder), config, tensors)
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(images))
+        loaded, load_s = timed(lambda: load_checkpoint(folder))
+        preprocess = Preprocessor(loaded.card.rule)
+        pixels = np.stack([preprocess(rgb_image(p)).numpy() for p in pictures()[:2]])
+        ours = reference_outputs(graph_of(loaded), pixels).patch_tokens
+        resized = preprocessing_difference(loaded, _stretched)
+    return Row(
+        family="openvla",
+        what="DINOv2 L/14 reg4 and SigLIP so400m/14, 6 of 24 and of 27 blocks",
+        origin=f"timm {timm.__version__}",
+        tokens=float(np.abs(ours - run(pixels)).max()),
+        preprocessing=resized,
+        load_s=load_s,
+        note="tokens behind the projector, of the fifth block; pixels against Pillow's bicubic",
+    )
+
+
+def _stretched(picture: Image.Image) -> np.ndarray:
+    """A picture as OpenVLA's first tower takes it."""
+    resized = picture.resize((224, 224), Image.Resampling.BICUBIC)
+    mean, std = (
+        np.array(policy_folders.OPENVLA_IMAGES[n][0])[:, None, None] for n in ("means", "stds")
+    )
+    return (np.asarray(resized).transpose(2, 0, 1) / 255 - mean) / std
 
 
 def _row(policy: _Policy, run: Callable[[torch.Tensor], torch.Tensor]) -> Row:

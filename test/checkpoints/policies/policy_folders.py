@@ -229,6 +229,16 @@ def timm_tensors(model: VisionTransformer) -> dict[str, Tensor]:
     return {name.replace(".gamma", ".scale_factor"): tensor for name, tensor in tensors.items()}
 
 
+def projector_tensors(module: nn.Sequential) -> dict[str, Tensor]:
+    """The tensors of a projector, as OpenVLA names them."""
+    layers = [part for part in module if isinstance(part, nn.Linear)]
+    return {
+        f"projector.fc{index + 1}.{name}": tensor
+        for index, layer in enumerate(layers)
+        for name, tensor in layer.state_dict().items()
+    }
+
+
 def openvla_tensors() -> dict[str, Tensor]:
     """The tensors of an OpenVLA with tiny towers, with some of its language model."""
     tensors = {"language_model.model.norm.weight": torch.zeros(4)}
@@ -236,10 +246,7 @@ def openvla_tensors() -> dict[str, Tensor]:
         for name, tensor in timm_tensors(random_tower(config)).items():
             tensors[f"vision_backbone.{below}.{name}"] = tensor
     tensors["vision_backbone.fused_featurizer.attn_pool.latent"] = torch.zeros(1, 1, 128)
-    layers = [part for part in projector(192, TOKEN_WIDTH) if isinstance(part, nn.Linear)]
-    for index, layer in enumerate(layers):
-        for name, tensor in layer.state_dict().items():
-            tensors[f"projector.fc{index + 1}.{name}"] = tensor
+    tensors |= projector_tensors(projector(192, TOKEN_WIDTH))
     return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
 
 
