@@ -29,7 +29,7 @@ class ConnectorSpec:
     """
 
     # Channels before the first layer, between the layers, and of the tokens that come out. The
-    # first is ``shuffle`` squared times the tower's width.
+    # first is ``shuffle`` squared times the tower's width (of two towers, of both together).
     widths: tuple[int, ...]
     # So many patches by so many become one token.
     shuffle: int = 1
