@@ -107,7 +107,10 @@ def test_none_gives_the_encoders_own_tokens(folder):
     "model, name",
     [
         ({"block": 0}, "'model.block' is 0; accepted: -1 with .*model.connector: none"),
-        ({"network_size": "48x64"}, "'model.network_size' is '48x64'; accepted: multiples of 4"),
+        (
+            {"network_size": "48x64"},
+            "'model.network_size' is '48x64'; accepted: multiples of 32",
+        ),
     ],
 )
 def test_what_the_connector_was_not_trained_on_is_refused(model, name, folder):

@@ -32,6 +32,7 @@ from vit_perception.checkpoints.policies.refused import refusal
 from vit_perception.checkpoints.policies.smolvla import FAMILY as SMOLVLA
 from vit_perception.checkpoints.refused import REFUSED
 from vit_perception.checkpoints.timm.vit import FAMILY as TIMM
+from vit_perception.files.errors import nearest
 
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
@@ -105,7 +106,10 @@ def named_family(name: str) -> Family:
     for family in FAMILIES:
         if family.name == name:
             return family
-    raise CheckpointError(f"model.family is {name!r}; accepted: {AUTO}, {_names()}")
+    raise CheckpointError(
+        f"model.family is {name!r}; accepted: {AUTO}, {_names()}",
+        hint=nearest(name, [family.name for family in FAMILIES]),
+    )
 
 
 def nearest_family(files: CheckpointFiles) -> Nearest:
