@@ -21,6 +21,7 @@ from test.checkpoints.huggingface import models, test_clip, test_siglip
 from test.checkpoints.keras import test_keras_vit
 from test.checkpoints.meta import test_dinov2, test_dinov3
 from test.checkpoints.meta.tensors import WIDTH, backbone
+from test.checkpoints.policies.policy_folders import write_openvla, write_pi0, write_smolvla
 from test.checkpoints.timm import test_vit
 from vit_perception.checkpoints import native
 from vit_perception.image.patch_geometry import ResizeRule
@@ -82,6 +83,9 @@ HEAD = {"head.weight": (5, WIDTH), "head.bias": (5,)}
 # By the name of the family.
 WRITERS: dict[str, Write] = {
     "vit_perception": write_native,
+    "pi0": write_pi0,
+    "smolvla": write_smolvla,
+    "openvla": write_openvla,
     "openai_clip": of_torch(
         "ViT-tiny.pt", lambda: {**openai_names(whole_model()), **test_openai.NUMBERS}
     ),

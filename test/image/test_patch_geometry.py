@@ -22,6 +22,8 @@ RULES = {
     "stretch corner": ResizeRule((378, 378), "stretch_corner", 384),
     "pad": ResizeRule((224, 224), "pad"),
     "pad wide": ResizeRule((224, 448), "pad"),
+    "pad down": ResizeRule((224, 224), "pad", pad_rounding="down"),
+    "pad top left": ResizeRule((448, 448), "pad", pad_rounding="down", pad_sides="top_left"),
 }
 SOURCES = [(480, 640), (481, 641), (97, 301), (301, 97), (224, 224), (1080, 1920), (30, 31), (1, 1)]
 
@@ -44,6 +46,13 @@ SOURCES = [(480, 640), (481, 641), (97, 301), (301, 97), (224, 224), (1080, 1920
         ("pad", (301, 97), (224, 72), (0, 76)),
         ("pad wide", (480, 640), (224, 299), (0, 74)),
         ("pad", (1, 1000), (1, 224), (111, 0)),
+        # 301 / 224 = 1.34375; 97 / 1.34375 = 72.19; 481 / (641 / 224) = 168.09 and 227 * 224 / 301
+        # = 168.93
+        ("pad down", (301, 227), (224, 168), (0, 28)),
+        ("pad down", (481, 641), (168, 224), (28, 0)),
+        ("pad down", (1, 1000), (1, 224), (111, 0)),
+        ("pad top left", (480, 640), (336, 448), (112, 0)),
+        ("pad top left", (640, 480), (448, 336), (0, 112)),
     ],
 )
 def test_sizes_worked_out_by_hand(rule, source, resized, top_left):
@@ -173,3 +182,13 @@ def test_the_network_size_must_be_whole_patches():
 def test_a_source_without_pixels_is_refused(source):
     with pytest.raises(ValueError, match="source_size_px"):
         plan_resize(RULES["crop"], source)
+
+
+def test_fields_of_older_rules_are_what_they_were():
+    """Heads and engines are bound to digests of them."""
+    rule = ResizeRule((224, 224), "pad")
+    assert not {"pad_rounding", "pad_sides"} & set(rule.fields())
+    changed = RULES["pad top left"]
+    assert ResizeRule(**changed.fields()) == changed
+    with pytest.raises(ValueError, match="accepted: only fit 'pad'"):
+        ResizeRule((224, 224), "stretch", pad_sides="top_left")

@@ -143,6 +143,10 @@ def compare(
         images = normalised(loaded, size_px)
         with torch.inference_mode():
             ours = loaded.model(torch.from_numpy(images))
+            if loaded.connector is not None:
+                grid = loaded.model.config.grid_of(*images.shape[2:])
+                connected = loaded.connector(ours.patch_tokens, grid)
+                ours = ours._replace(patch_tokens=connected / loaded.connector.spec.scale)
         for name, theirs in origin.run(images).items():
             mine = (
                 ours.pooled.numpy() @ loaded.projection.T

@@ -26,6 +26,10 @@ from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
 from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
 from vit_perception.checkpoints.meta.dinov3 import FAMILY as META_DINOV3
 from vit_perception.checkpoints.native import FAMILY as NATIVE
+from vit_perception.checkpoints.policies.openvla import FAMILY as OPENVLA
+from vit_perception.checkpoints.policies.pi0 import FAMILY as PI0
+from vit_perception.checkpoints.policies.refused import refusal
+from vit_perception.checkpoints.policies.smolvla import FAMILY as SMOLVLA
 from vit_perception.checkpoints.refused import REFUSED
 from vit_perception.checkpoints.timm.vit import FAMILY as TIMM
 from vit_perception.files.errors import nearest
@@ -33,6 +37,9 @@ from vit_perception.files.errors import nearest
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
     NATIVE,
+    PI0,
+    SMOLVLA,
+    OPENVLA,
     # By their names, and before transformers' by config.json: a folder may hold both forms of one
     # model.
     OPENAI_CLIP,
@@ -85,6 +92,8 @@ def family_of(files: CheckpointFiles, wanted: str = AUTO) -> Family:
     if isinstance(model_type, str) and model_type in REFUSED:
         path = files.folder / CONFIG_FILE
         raise CheckpointError(f"model_type in {path} is {model_type!r}: {REFUSED[model_type]}")
+    if why := refusal(files):
+        raise CheckpointError(why)
     raise CheckpointError("\n".join([_refusal(files), *_differences(files)]))
 
 

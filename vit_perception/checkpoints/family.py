@@ -11,7 +11,9 @@ from torch import Tensor
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.files.contents import shape_of
+from vit_perception.heads.connectors import ConnectorSpec
 from vit_perception.heads.dense import DenseHeadSpec
+from vit_perception.heads.policy_state import StateSpec
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.vit_config import ViTConfig
 
@@ -20,9 +22,13 @@ from vit_perception.model.vit_config import ViTConfig
 KeyMap = Mapping[str, tuple[str, ...]]
 Converter = Callable[[Tensor], Tensor]
 # Targets that are no parameters of the encoder: the (E, D) matrix into the space shared by images
-# and texts, and the prefix of a dense head's parameters.
+# and texts, and the prefixes of the parameters of a dense head, a connector, a state projection and
+# a second encoder.
 PROJECTION = "projection"
 DENSE = "dense."
+CONNECTOR = "connector."
+STATE = "state."
+SECOND = "second."
 
 
 class Preprocessing(NamedTuple):
@@ -30,6 +36,15 @@ class Preprocessing(NamedTuple):
 
     # Resize and crop.
     rule: ResizeRule
+    # Of the channels R, G, B, for pixels scaled to [0, 1].
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class SecondPlan(NamedTuple):
+    """A second encoder on the same pixels."""
+
+    config: ViTConfig
     # Of the channels R, G, B, for pixels scaled to [0, 1].
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -60,6 +75,15 @@ class LoadPlan:
     dense: DenseHeadSpec | None = None
     # Whether the file must hold the projection.
     requires_projection: bool = False
+    # What stands behind the encoder in a policy.
+    connector: ConnectorSpec | None = None
+    # The policy's projection of the robot's state.
+    state: StateSpec | None = None
+    # The encoder whose tokens stand beside the first's, before the connector.
+    second: SecondPlan | None = None
+    # What the tensors that are read begin with, in a file that is mostly something else (a
+    # policy's); empty: all are read or refused.
+    scope: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ class Translation(NamedTuple):
 
 
 def translate(tensors: Mapping[str, Tensor], plan: LoadPlan, source: str) -> Translation:
-    """Rename a file's tensors to the model's names. Unused and unexpected ones are not read.
+    """Rename a file's tensors to the model's names. Only tensors that have one are read.
 
     Raises:
         CheckpointError: Two tensors are the same weight, or a converter cannot take one.
@@ -99,6 +123,8 @@ def translate(tensors: Mapping[str, Tensor], plan: LoadPlan, source: str) -> Tra
     unexpected: dict[str, tuple[int, ...]] = {}
     unused: list[str] = []
     for name in tensors:
+        if plan.scope and not name.startswith(plan.scope):
+            continue
         bare = without_prefix(name, plan.prefixes)
         if bare not in plan.key_map:
             if any(fnmatchcase(bare, pattern) for pattern in plan.unused):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,23 +114,45 @@ def files_sha256(paths: Sequence[Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def sha256_in_background(paths: Sequence[Path]) -> Callable[[], str]:
-    """Start :func:`files_sha256` in a thread, and return a function that waits for the result.
+def tensors_sha256(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Callable[[], str]:
+    """Give what computes the sha256 of the tensors ``names``: of each name, dtype, shape and bytes.
+
+    The returned function calls nothing of torch, whose code does not bear the end of the process in
+    another thread.
+    """
+    parts: list[bytes | np.ndarray] = []
+    for name in sorted(names):
+        tensor = tensors[name]
+        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        parts.append(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+    def digest() -> str:
+        found = hashlib.sha256()
+        for part in parts:
+            found.update(part)
+        parts.clear()
+        return found.hexdigest()
+
+    return digest
+
+
+def sha256_in_background(digest: Callable[[], str]) -> Callable[[], str]:
+    """Start ``digest`` in a thread, and return a function that waits for the result.
 
     A gigabyte takes most of a second.
 
     Raises:
         CheckpointError: By the returned function, if a file cannot be read.
     """
-    outcome: list[str | OSError] = []
+    outcome: list[str | OSError | CheckpointError] = []
 
     def run() -> None:
         # Linux has a priority for each thread: this one must not slow the model down.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         try:
-            outcome.append(files_sha256(paths))
-        except OSError as error:
+            outcome.append(digest())
+        except (OSError, CheckpointError) as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run, name="weights digest", daemon=True)
@@ -137,10 +160,11 @@ def sha256_in_background(paths: Sequence[Path]) -> Callable[[], str]:
 
     def wait() -> str:
         thread.join()
-        if isinstance(outcome[0], OSError):
-            raise CheckpointError(
-                f"{paths[0]}: {outcome[0]}; accepted: a readable file"
-            ) from outcome[0]
-        return outcome[0]
+        found = outcome[0]
+        if isinstance(found, CheckpointError):
+            raise found
+        if isinstance(found, OSError):
+            raise CheckpointError(f"{found}; accepted: a readable file") from found
+        return found
 
     return wait

@@ -1,9 +1,11 @@
-"""The package's own checkpoint folder, which `vit-perception fit` writes: nothing is renamed or
-guessed.
+"""The package's own checkpoint folder, which `vit-perception fit` and `extract` write: nothing is
+renamed or guessed.
 
 config.json has ``model_type`` "vit_perception", a format number, every field of ViTConfig, the
 labels, and what makes scores of logits; preprocessor_config.json the resize rule, mean and std;
 model.safetensors the weights by the model's own names; the front matter of README.md the licence.
+What was extracted from a policy also has ``connector``, ``state`` and ``second`` (an encoder beside
+the first), the shapes of these, and ``origin``, where it comes from.
 """
 
 import json
@@ -14,7 +16,15 @@ from typing import Any
 import torch
 
 from vit_perception.checkpoints.errors import CheckpointError
-from vit_perception.checkpoints.family import Family, LoadPlan, Preprocessing
+from vit_perception.checkpoints.family import (
+    CONNECTOR,
+    SECOND,
+    STATE,
+    Family,
+    LoadPlan,
+    Preprocessing,
+    SecondPlan,
+)
 from vit_perception.checkpoints.files.checkpoint_files import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
@@ -22,8 +32,11 @@ from vit_perception.checkpoints.files.checkpoint_files import (
 )
 from vit_perception.checkpoints.huggingface.config import license_of
 from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.connectors import ConnectorSpec, make_connector
+from vit_perception.heads.policy_state import StateSpec, make_state_projection
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.model_card import SCORES
+from vit_perception.model.second_encoder import check_pair
 from vit_perception.model.vision_transformer import VisionTransformer
 from vit_perception.model.vit_config import ViTConfig
 
@@ -31,21 +44,24 @@ MODEL_TYPE = "vit_perception"
 FORMAT = 1
 
 
-def config_json(config: ViTConfig, labels: tuple[str, ...], scores: str = "softmax") -> str:
-    """Write the text of config.json."""
+def config_json(
+    config: ViTConfig, labels: tuple[str, ...], scores: str = "softmax", **of_policy: object
+) -> str:
+    """Write the text of config.json; ``of_policy`` are the keys of what was extracted."""
     content = {
         "model_type": MODEL_TYPE,
         "format": FORMAT,
         "model": asdict(config),
         "labels": list(labels),
         "scores": scores,
+        **of_policy,
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def preprocessor_json(rule: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     """Write the text of preprocessor_config.json."""
-    content = {"rule": asdict(rule), "image_mean": list(mean), "image_std": list(std)}
+    content = {"rule": rule.fields(), "image_mean": list(mean), "image_std": list(std)}
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -73,12 +89,24 @@ def read(files: CheckpointFiles) -> LoadPlan:
         scores = files.config.get("scores")
         if scores not in SCORES:
             raise InvalidValue(f"scores is {scores!r}; accepted: {', '.join(SCORES)}")
+        connector = _optional(ConnectorSpec, files.config, "connector")
+        second = _second_of(files.config, config)
+        if connector is not None:
+            connector.check_tower(config.width + (second.config.width if second else 0))
+        state = _optional(StateSpec, files.config, "state")
         path = files.folder / PREPROCESSOR_FILE
         preprocessing = preprocessing_of(files.preprocessor)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     with torch.device("meta"):
-        names = VisionTransformer(config).state_dict()
+        names = [*VisionTransformer(config).state_dict()]
+    if connector is not None:
+        names += [f"{CONNECTOR}{name}" for name in make_connector(connector).state_dict()]
+    if second is not None:
+        with torch.device("meta"):
+            names += [f"{SECOND}{name}" for name in VisionTransformer(second.config).state_dict()]
+    if state is not None:
+        names += [f"{STATE}{name}" for name in make_state_projection(state).state_dict()]
     return LoadPlan(
         config=config,
         key_map={name: (name,) for name in names},
@@ -86,6 +114,9 @@ def read(files: CheckpointFiles) -> LoadPlan:
         labels=labels,
         scores=scores,
         license=license_of(files.folder),
+        connector=connector,
+        state=state,
+        second=second,
     )
 
 
@@ -132,6 +163,21 @@ def _three(content: Mapping[str, Any], name: str) -> tuple[float, ...]:
     if not is_list or len(given) != 3:
         raise InvalidValue(f"{name} is {given!r}; accepted: three numbers")
     return tuple(map(float, given))
+
+
+def _second_of(content: Mapping[str, Any], first: ViTConfig) -> SecondPlan | None:
+    given = content.get("second")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise InvalidValue(f"second is {given!r:.80}; accepted: an object")
+    config = _dataclass_of(ViTConfig, given.get("model"), "model of second")
+    check_pair(first, config)
+    return SecondPlan(config, _three(given, "image_mean"), _three(given, "image_std"))
+
+
+def _optional(kind: type, content: Mapping[str, Any], name: str) -> Any:
+    return None if content.get(name) is None else _dataclass_of(kind, content[name], name)
 
 
 def _dataclass_of(kind: type, given: Any, name: str) -> Any:

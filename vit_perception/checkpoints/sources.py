@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,20 +15,38 @@ from torch import Tensor
 from vit_perception.checkpoints.demo.weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.families import AUTO, family_of, named_family
-from vit_perception.checkpoints.family import DENSE, PROJECTION, Family, LoadPlan, translate
+from vit_perception.checkpoints.family import (
+    CONNECTOR,
+    DENSE,
+    PROJECTION,
+    SECOND,
+    STATE,
+    Family,
+    LoadPlan,
+    translate,
+)
 from vit_perception.checkpoints.files.checkpoint_files import (
     CheckpointFiles,
     is_there,
     open_files,
     weights_in,
 )
-from vit_perception.checkpoints.load_strict import build_strict, load_strict, sha256_in_background
+from vit_perception.checkpoints.load_strict import (
+    build_strict,
+    files_sha256,
+    load_strict,
+    sha256_in_background,
+    tensors_sha256,
+)
 from vit_perception.config.checks import home_path
 from vit_perception.files import telemetry
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.classification import kind_of
+from vit_perception.heads.connectors import Connector, make_connector
 from vit_perception.heads.dense import DenseHeadSpec
+from vit_perception.heads.policy_state import StateProjection, make_state_projection
 from vit_perception.model.model_card import ModelCard
+from vit_perception.model.second_encoder import SecondEncoder
 from vit_perception.model.vision_transformer import VisionTransformer
 
 ACCEPTED = (
@@ -57,6 +76,12 @@ class LoadedModel:
     projection: np.ndarray | None = None
     # The dense head; None without one.
     dense: DenseHeadSpec | None = None
+    # What stands behind the encoder in a policy; None without one.
+    connector: Connector | None = None
+    # The policy's projection of the robot's state; None without one.
+    state: StateProjection | None = None
+    # The encoder whose tokens stand beside the first's before the connector; None without one.
+    second: SecondEncoder | None = None
     # What it was loaded from, still open; None for a model that was not loaded.
     files: CheckpointFiles | None = None
 
@@ -157,9 +182,22 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
             "that says so"
         )
     model = build_strict(plan.config, parts.encoder, source, translation.unexpected)
+    connector = make_connector(plan.connector) if plan.connector else None
+    if connector is not None:
+        load_strict(connector, parts.connector, f"{source} (connector)")
+        connector.eval().requires_grad_(False)
+    state = None
+    if plan.state is not None:
+        state = make_state_projection(plan.state)
+        load_strict(state, parts.state, f"{source} (state projection)")
+        state.eval().requires_grad_(False)
     if plan.dense is not None:
         load_strict(plan.dense.module, parts.dense, f"{source} (dense head)")
         plan.dense.module.eval().requires_grad_(False)
+    second = None
+    if plan.second is not None:
+        model_2 = build_strict(plan.second.config, parts.second, f"{source} (second encoder)")
+        second = SecondEncoder(model_2, plan.second.mean, plan.second.std)
     if translation.unused:
         _log.info("%s: known, unused: %s", source, ", ".join(translation.unused))
     return LoadedModel(
@@ -168,6 +206,9 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
         unused=translation.unused,
         projection=_projection(parts.projection, plan.config.width, source),
         dense=plan.dense,
+        connector=connector,
+        state=state,
+        second=second,
         files=files,
     )
 
@@ -205,26 +246,49 @@ def _card(files: CheckpointFiles, family: Family, plan: LoadPlan) -> ModelCard:
             std=plan.preprocessing.std,
             labels=plan.labels,
             scores=kind_of(plan.config.classes, plan.scores),
-            weights_sha256=sha256_in_background(files.weights_files),
+            weights_sha256=sha256_in_background(_digest_of(files, plan)),
         )
     except ValueError as error:
         raise CheckpointError(f"{files.folder}: {error}") from error
 
 
+def _digest_of(files: CheckpointFiles, plan: LoadPlan) -> Callable[[], str]:
+    """Give what computes the digest: of the files, or of what is read of a policy's."""
+    if not plan.scope:
+        return partial(files_sha256, files.weights_files)
+    read = [name for name in files.tensors if name.startswith(plan.scope)]
+    return tensors_sha256(files.tensors, read)
+
+
 class _Parts(NamedTuple):
     encoder: dict[str, Tensor]
     projection: Tensor | None
-    # By the dense head's own names.
+    # Each by its own names: dense head, connector, state projection, second encoder.
     dense: dict[str, Tensor]
+    connector: dict[str, Tensor]
+    state: dict[str, Tensor]
+    second: dict[str, Tensor]
 
 
 def _split_tensors(tensors: Mapping[str, Tensor], plan: LoadPlan) -> _Parts:
     encoder = {name: tensor for name, tensor in tensors.items() if name != PROJECTION}
-    dense = {}
-    if plan.dense is not None:
-        of_dense = [name for name in encoder if name.startswith(DENSE)]
-        dense = {name.removeprefix(DENSE): encoder.pop(name) for name in of_dense}
-    return _Parts(encoder, tensors.get(PROJECTION), dense)
+    of = {}
+    for prefix, present in (
+        (DENSE, plan.dense is not None),
+        (CONNECTOR, plan.connector is not None),
+        (STATE, plan.state is not None),
+        (SECOND, plan.second is not None),
+    ):
+        names = [name for name in encoder if present and name.startswith(prefix)]
+        of[prefix] = {name.removeprefix(prefix): encoder.pop(name) for name in names}
+    return _Parts(
+        encoder=encoder,
+        projection=tensors.get(PROJECTION),
+        dense=of[DENSE],
+        connector=of[CONNECTOR],
+        state=of[STATE],
+        second=of[SECOND],
+    )
 
 
 def _projection(tensor: Tensor | None, width: int, source: str) -> np.ndarray | None:

@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "doctor": "say what this machine can run",
     "embed": "features of bags, pictures or a LeRobot data set as files",
     "explain": "show what a model does with one picture: a figure, and the shape at each step",
+    "extract": "write the encoder that a policy carries as a checkpoint of its own",
     "fit": "make a classifier from labelled pictures or a bag: a head, or the whole model",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",

@@ -14,6 +14,7 @@ from vit_perception.config.backends import (
 from vit_perception.config.checks import BadSetting, check_labels
 from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, require
 
+CONNECTORS = ("auto", "none")
 MOST_DEVICE = 63  # the highest accepted index of a GPU
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
@@ -47,6 +48,13 @@ class ModelSettings(Section):
         "",
         "Height and width in px to which images are resized, for example 518x686, in multiples of "
         "the patch size. '' is the checkpoint's own.",
+        fixed=ENGINE,
+    )
+    connector: str = param(
+        "auto",
+        "What a policy puts behind its encoder. auto runs it, so that tokens have the policy's "
+        "width; none gives the encoder's own tokens (docs/policies.md).",
+        choices=CONNECTORS,
         fixed=ENGINE,
     )
 

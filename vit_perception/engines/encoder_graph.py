@@ -8,7 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from vit_perception.heads.connectors import Connector
 from vit_perception.model.layers import PatchEmbedding
+from vit_perception.model.second_encoder import SecondEncoder
 from vit_perception.model.vision_transformer import VisionTransformer
 
 # Part of the engine cache's key: raise it when the same weights would give another graph.
@@ -23,6 +25,11 @@ class EncoderGraph(nn.Module):
     ``cls_attention`` (B, heads, P); ``logits`` (B, classes) if the model has a head;
     ``block_tokens`` (B, K, N, D) with K ``dense_blocks``, all tokens of those blocks, after the
     final norm with ``dense_norm``.
+
+    With a ``connector`` these are the tokens after it: ``patch_tokens`` (B, T, E) as the policy's
+    language model takes them, ``cls_token`` (B, E) their mean, ``cls_attention`` (B, heads, T). The
+    patch tokens of a ``second`` encoder on the same pixels, with its own normalisation, stand next
+    to the first's before the connector. The attention stays the first's.
 
     The pixels become (x − 127.5) / 127.5. The rest of the normalisation is folded into the patch
     embedding. Folding all of 1 / (255 std) would make 45 % of the float16 weights subnormal, with
@@ -44,16 +51,16 @@ class EncoderGraph(nn.Module):
         block: int = -1,
         dense_blocks: Sequence[int] = (),
         dense_norm: bool = False,
+        connector: Connector | None = None,
+        second: SecondEncoder | None = None,
     ):
         super().__init__()
-        grid = model.config.grid_of(*network_size_px)
-        self.model = _copied(model, lambda tensor: tensor)
-        if model.position_embedding is not None:
-            positions = model.positions_for(grid).detach().clone()
-            self.model.position_embedding = nn.Parameter(positions, requires_grad=False)
-        self.model.fix_rotation(grid)
-        self.model.config = replace(model.config, image_size_px=tuple(network_size_px))
-        fold_normalisation(self.model.patch_embedding, mean, std)
+        self.grid = model.config.grid_of(*network_size_px)
+        self.model = _fixed(model, mean, std, network_size_px)
+        self.second = None
+        if second is not None:
+            self.second = _fixed(second.model, second.mean, second.std, network_size_px)
+        self.connector = connector if connector is None else _copied(connector, lambda x: x)
         self.network_size_px = tuple(network_size_px)
         self.block = block
         self.dense_blocks = tuple(dense_blocks)
@@ -73,7 +80,32 @@ class EncoderGraph(nn.Module):
         pixels = (images.to(torch.float32) - 127.5) / 127.5
         dtype = self.model.patch_embedding.projection.weight.dtype
         output = self.model(pixels.to(dtype), self.block, self.dense_blocks, self.dense_norm)
+        if self.second is not None:
+            beside = self.second(pixels.to(dtype)).patch_tokens
+            patches = torch.cat([output.patch_tokens, beside], dim=2)  # (B, P, D + D')
+            output = output._replace(patch_tokens=patches)
+        if self.connector is not None:
+            connected = self.connector.connect(output.patch_tokens, output.cls_attention, self.grid)
+            output = output._replace(**connected._asdict())
         return tuple(getattr(output, name).to(torch.float32) for name in self.output_names)
+
+
+def _fixed(
+    model: VisionTransformer,
+    mean: Sequence[float],
+    std: Sequence[float],
+    network_size_px: tuple[int, int],
+) -> VisionTransformer:
+    """Copy ``model``, fixed to one input size, for pixels that are (x − 127.5) / 127.5."""
+    grid = model.config.grid_of(*network_size_px)
+    fixed = _copied(model, lambda tensor: tensor)
+    if model.position_embedding is not None:
+        positions = model.positions_for(grid).detach().clone()
+        fixed.position_embedding = nn.Parameter(positions, requires_grad=False)
+    fixed.fix_rotation(grid)
+    fixed.config = replace(model.config, image_size_px=tuple(network_size_px))
+    fold_normalisation(fixed.patch_embedding, mean, std)
+    return fixed
 
 
 def fold_normalisation(

@@ -12,7 +12,7 @@ import torch
 
 from vit_perception.engines.encoder_graph import EncoderGraph
 from vit_perception.files.errors import InvalidValue
-from vit_perception.model.layers import ATTENTION_FORMS, explicit_attention
+from vit_perception.model.layers import ATTENTION_FORMS, PatchEmbedding, explicit_attention
 
 # 17 is the first with LayerNormalization, 18 the first that torch's exporter writes; a higher one
 # gains nothing here.
@@ -97,7 +97,9 @@ def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
     if precision == "float32":
         return graph
     narrowed = copy.deepcopy(graph).to(getattr(torch, precision))
-    narrowed.model.patch_embedding.unfolded = precision == "bfloat16"
+    for part in narrowed.modules():
+        if isinstance(part, PatchEmbedding):
+            part.unfolded = precision == "bfloat16"
     for name, parameter in narrowed.named_parameters():
         if not torch.isfinite(parameter).all():
             largest = graph.get_parameter(name).abs().max().item()

@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> EncoderGraph:
     """Return the encoder graph of a checkpoint, with the model card's normalisation and size.
 
-    With ``dense`` it also gives the tokens that the checkpoint's dense head takes.
+    With ``dense`` it also gives the tokens that the checkpoint's dense head takes. A policy's
+    connector is part of it.
     """
     card = loaded.card
-    head = (loaded.dense.blocks, loaded.dense.norm) if dense else ()
-    return EncoderGraph(loaded.model, card.mean, card.std, card.rule.network_size_px, block, *head)
+    return EncoderGraph(
+        loaded.model,
+        card.mean,
+        card.std,
+        card.rule.network_size_px,
+        block,
+        dense_blocks=loaded.dense.blocks if dense else (),
+        dense_norm=loaded.dense.norm if dense else False,
+        connector=loaded.connector,
+        second=loaded.second,
+    )
 
 
 def graph_key(graph: EncoderGraph) -> dict:
@@ -42,6 +52,8 @@ def graph_key(graph: EncoderGraph) -> dict:
         if graph.dense_blocks
         else {}
     )
+    connector = {"connector": graph.connector.spec.as_json()} if graph.connector else {}
+    second = {"second": asdict(graph.second.config)} if graph.second else {}
     return {
         "weights_sha256": digest.hexdigest(),
         "config": asdict(graph.model.config),
@@ -49,6 +61,8 @@ def graph_key(graph: EncoderGraph) -> dict:
         "block": graph.block,
         "graph_version": GRAPH_VERSION,
         **dense,
+        **connector,
+        **second,
     }
 
 
@@ -59,7 +73,7 @@ def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
     images are resized. It takes about 1 s per GB of weights.
     """
     key = graph_key(graph_of(loaded, range(loaded.model.config.depth)[block]))
-    parts = {"graph": key, "rule": asdict(loaded.card.rule)}
+    parts = {"graph": key, "rule": loaded.card.rule.fields()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

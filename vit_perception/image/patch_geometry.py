@@ -12,14 +12,24 @@ changes the network's input, so torchvision's ``CenterCrop``, which rounds half 
 ``crop_rounding``.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from vit_perception.files.errors import InvalidValue
 
 FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
 CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")
-INTERPOLATIONS = ("bicubic", "bilinear", "bilinear_aliased", "nearest", "lanczos")
+INTERPOLATIONS = (
+    "bicubic",
+    "bilinear",
+    "bilinear_aliased",
+    "bilinear_rounded",
+    "nearest",
+    "lanczos",
+)
 CROP_ROUNDINGS = ("down", "half_even")
+PAD_ROUNDINGS = ("nearest", "down")
+PAD_SIDES = ("both", "top_left")
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,13 @@ class ResizeRule:
     fit: str = "stretch"
     # None with crop: as small as still covers the network's size.
     resize_shortest_edge_px: int | None = None
-    interpolation: str = "bicubic"  # bicubic, bilinear, bilinear_aliased, nearest or lanczos
+    interpolation: str = "bicubic"  # one of INTERPOLATIONS
     pad_value_rgb: tuple[int, int, int] = (0, 0, 0)  # 0 to 255, with pad
     crop_rounding: str = "down"  # down or half_even, of an odd difference of sizes
+    # With pad, how the shorter side is rounded: nearest, or down (robot policies).
+    pad_rounding: str = "nearest"
+    # With pad, where the padding is: on both sides, or at the top and the left alone (SmolVLA).
+    pad_sides: str = "both"
 
     def __post_init__(self):
         # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
@@ -65,11 +79,18 @@ class ResizeRule:
             ("fit", FITS),
             ("interpolation", INTERPOLATIONS),
             ("crop_rounding", CROP_ROUNDINGS),
+            ("pad_rounding", PAD_ROUNDINGS),
+            ("pad_sides", PAD_SIDES),
         ):
             if getattr(self, name) not in accepted:
                 raise InvalidValue(
                     f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}"
                 )
+        if self.fit != "pad" and (self.pad_rounding, self.pad_sides) != ("nearest", "both"):
+            raise InvalidValue(
+                f"pad_rounding is {self.pad_rounding!r} and pad_sides {self.pad_sides!r} with fit "
+                f"{self.fit!r}; accepted: only fit 'pad'"
+            )
         edge = self.resize_shortest_edge_px
         if edge is None and self.fit not in CUT_FROM_SQUARE:
             return
@@ -85,6 +106,15 @@ class ResizeRule:
             "resize_shortest_edge_px",
             _integers("resize_shortest_edge_px", (edge,), count=1, low=low, high=1 << 14)[0],
         )
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by name, for JSON and digests.
+
+        The two of the padding are left out while they have their defaults: digests that were made
+        before there were any stay what they are.
+        """
+        defaults = {"pad_rounding": "nearest", "pad_sides": "both"}
+        return {name: value for name, value in asdict(self).items() if defaults.get(name) != value}
 
 
 @dataclass(frozen=True)
@@ -127,6 +157,10 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
         resized = network
     elif rule.fit in CUT_FROM_SQUARE:
         resized = (rule.resize_shortest_edge_px,) * 2
+    elif rule.fit == "pad" and rule.pad_rounding == "down":
+        # In this order and in floating point, as the policies do it: 223 px may be 224 otherwise.
+        ratio = max(width / network[1], height / network[0])
+        resized = (max(1, int(height / ratio)), max(1, int(width / ratio)))
     elif rule.fit == "pad":
         scale = min(network[0] / height, network[1] / width)
         resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
@@ -147,6 +181,8 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
     top_left = tuple((n - r) // 2 if n >= r else -half(r - n) for n, r in zip(network, resized))
     if rule.fit == "stretch_corner":
         top_left = (0, 0)
+    if rule.pad_sides == "top_left":
+        top_left = (network[0] - resized[0], network[1] - resized[1])
     return ResizePlan(
         rule=rule, source_size_px=source, resized_size_px=resized, top_left_px=top_left
     )

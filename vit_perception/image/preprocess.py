@@ -99,6 +99,12 @@ def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) 
         return images[:, :, rows][:, :, :, columns]
     if interpolation == "bilinear_aliased":
         return functional.interpolate(images, size_px, mode="bilinear", align_corners=False)
+    if interpolation == "bilinear_rounded":
+        # As policies resize floats; on bytes torch cuts the fraction off, a whole level at most.
+        resized = functional.interpolate(
+            images.float(), size_px, mode="bilinear", align_corners=False
+        )
+        return resized.round_().to(torch.uint8)
     return functional.interpolate(images, size_px, mode=interpolation, antialias=True)
 
 

@@ -4,9 +4,12 @@ The rules, by the names in ``INTERPOLATIONS``: ``bicubic`` (Hugging Face's ViT, 
 SigLIP), ``bicubic_antialias`` (timm's ``resample_abs_pos_embed``, DINOv2 with registers),
 ``bicubic_offset`` (DINO, arXiv:2104.14294, and DINOv2, arXiv:2304.07193, as Meta wrote them),
 ``bilinear`` (DPT, arXiv:2103.13413), ``bilinear_antialias`` (SigLIP 2, arXiv:2502.14786) and
-``bilinear_corners`` (Google's ViT, which calls ``scipy.ndimage.zoom`` with order 1).
+``bilinear_corners`` (Google's ViT, which calls ``scipy.ndimage.zoom`` with order 1). ``bucketised``
+(SmolVLM, Idefics) interpolates nothing: each patch takes the learned position of its fraction of
+the side.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +20,7 @@ INTERPOLATIONS = (
     "bilinear",
     "bilinear_antialias",
     "bilinear_corners",
+    "bucketised",
 )
 
 
@@ -27,6 +31,9 @@ def resize_grid(learned: Tensor, grid: tuple[int, int], interpolation: str) -> T
     takes its scale from a grid that is 0.1 larger, so that it differs a little. ``antialias`` also
     changes the cubic kernel (a = -0.5, else -0.75), so it differs when a grid grows, too.
     """
+    if interpolation == "bucketised":
+        rows, columns = (buckets(new, old) for new, old in zip(grid, learned.shape[2:]))
+        return learned[:, :, rows][:, :, :, columns]
     mode, _, variant = interpolation.partition("_")
     options = {"align_corners": variant == "corners", "antialias": variant == "antialias"}
     if variant == "offset":
@@ -39,3 +46,14 @@ def resize_grid(learned: Tensor, grid: tuple[int, int], interpolation: str) -> T
     # CPU, so that an engine built ahead on one machine would not be found, by the digest of its
     # weights, on the next.
     return functional.interpolate(learned.double(), mode=mode, **options).to(learned.dtype)
+
+
+def buckets(count: int, learned: int) -> Tensor:
+    """For each of ``count`` patches along a side, which of ``learned`` positions it takes.
+
+    In float32 as the models' own code has it: where a patch begins on an edge, rounding decides.
+    On as many patches as positions this need not be one after another.
+    """
+    edges = torch.arange(1 / learned, 1.0, 1 / learned)
+    starts = torch.arange(count, dtype=torch.float32) * (1.0 / torch.tensor(count))
+    return torch.bucketize(starts.clamp(max=1.0 - 1e-6), edges, right=True)

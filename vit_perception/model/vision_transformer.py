@@ -205,7 +205,7 @@ class VisionTransformer(nn.Module):
         columns).
         """
         config = self.config
-        if grid == config.grid:
+        if grid == config.grid and config.position_interpolation != "bucketised":
             return self.position_embedding
         prefix = self.position_embedding[:, : config.prefix_tokens]
         learned = self.position_embedding[:, config.prefix_tokens :].transpose(1, 2)  # (1, D, P)

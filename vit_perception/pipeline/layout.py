@@ -11,7 +11,13 @@ from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.parts import Parts
 from vit_perception.tokens.kinds import sampled_by_kind, sources_of
 from vit_perception.tokens.source import TokenSource
-from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup
+from vit_perception.wire.layout import (
+    Layout,
+    LayoutCamera,
+    LayoutConnector,
+    LayoutDense,
+    LayoutGroup,
+)
 from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence
 
 
@@ -63,6 +69,16 @@ def layout_dense(parts: Parts) -> LayoutDense | None:
         blocks=spec.blocks,
         labels=spec.labels,
         no_label=parts.dense.no_label,
+    )
+
+
+def layout_connector(parts: Parts) -> LayoutConnector | None:
+    """What stands behind the encoder, where something does."""
+    spec = parts.connector
+    if spec is None:
+        return None
+    return LayoutConnector(
+        widths=spec.widths, shuffle=spec.shuffle, scale=spec.scale, joined=parts.joined
     )
 
 
@@ -120,6 +136,7 @@ def layout_of(
         fusion_weights_sha256=parts.fusion.weights_sha256,
         embedding_width=embedding_width(parts, sources),
         dense=layout_dense(parts),
+        connector=layout_connector(parts),
         **sample_fields(settings, parts),
     )
 

@@ -34,6 +34,14 @@ class Parts:
         self.width = config.width
         self.patch_size_px = config.patch_size_px
         self.grid = config.grid_of(*self.card.rule.network_size_px)
+        self.connector = loaded.connector.spec if loaded.connector else None
+        # Channels of each encoder whose tokens stand side by side; empty for one.
+        self.joined = (config.width, loaded.second.model.config.width) if loaded.second else ()
+        if self.connector is not None:
+            # Tokens are those behind it: fewer, each of a square of patches.
+            self.width = self.connector.width
+            self.patch_size_px *= self.connector.shuffle
+            self.grid = self.connector.grid_of(self.grid)
         if settings.model.block not in range(-config.depth, config.depth):
             raise BadSetting(
                 "model.block",

@@ -42,7 +42,7 @@ class Start:
         """A digest of the model's configuration and preprocessing, which weights do not hold."""
         parts = {
             "config": asdict(self.model.config),
-            "rule": asdict(self.rule),
+            "rule": self.rule.fields(),
             "mean": self.mean,
             "std": self.std,
         }

@@ -72,6 +72,20 @@ class LayoutDense:
 
 
 @dataclass(frozen=True)
+class LayoutConnector:
+    """What a policy puts after its encoder. Widths, grids and patch sizes are those after it."""
+
+    # Channels before, between and after its linear layers. The first is ``shuffle`` squared times
+    # the encoder's, or those of the encoders together.
+    widths: tuple[int, ...]
+    shuffle: int = 1  # so many patches of the encoder by so many are one token
+    # The factor on the tokens. Divided by it, they are what the policy's ``embed_image`` gives.
+    scale: float = 1.0
+    # Channels of each of several encoders whose tokens stand side by side; empty for one.
+    joined: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayoutState:
     """The numbers of a state token: field after field, each in the order of the joints."""
 
@@ -149,6 +163,8 @@ class Layout:
     dense: LayoutDense | None = None
     # Sources of other kinds than cameras, poses and states. Not in the JSON if there are none.
     sources: tuple[LayoutSource, ...] = ()
+    # What a policy puts after its encoder. None, and not in the JSON, without one.
+    connector: LayoutConnector | None = None
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
@@ -207,7 +223,7 @@ class Layout:
         given = {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("dense", "sources") or value
+            if name not in ("dense", "sources", "connector") or value
         }
         states = [
             {name: value for name, value in state.items() if name != "continuous" or value}

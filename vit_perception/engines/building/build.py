@@ -116,10 +116,11 @@ def _build_for(target: str, precision: str, source: EngineSource) -> BuildResult
 
 
 def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel":
-    """Return ``loaded`` with the network size of ``settings``.
+    """Return ``loaded`` with the network size and without the connector, as ``settings`` say.
 
     Raises:
-        BadSetting: The checkpoint has no dense head, or its patches do not fit the size.
+        BadSetting: The checkpoint has no dense head, its patches do not fit the size, or its
+            connector takes another block's tokens.
     """
     if settings.dense.enabled and loaded.dense is None:
         raise BadSetting(
@@ -128,6 +129,10 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
             f"false with {settings.model.checkpoint}, which has no dense head; DPT "
             "and Depth Anything checkpoints have one",
         )
+    if settings.model.connector == "none":
+        loaded = replace(loaded, connector=None, second=None)
+    if loaded.connector is not None:
+        check_block(settings, loaded)
     if settings.model.network_size_px is None:
         return loaded
     if accepted := _accepted_sizes(loaded, settings.model.network_size_px):
@@ -135,12 +140,31 @@ def fitted_to(settings: EncoderSettings, loaded: "LoadedModel") -> "LoadedModel"
     return with_network_size(loaded, settings.model.network_size_px)
 
 
+def check_block(settings: EncoderSettings, loaded: "LoadedModel") -> None:
+    """Check that the connector gets the tokens that it was trained on.
+
+    Raises:
+        BadSetting: ``model.block`` is another than the last.
+    """
+    depth = loaded.model.config.depth
+    if settings.model.block not in (-1, depth - 1):
+        raise BadSetting(
+            "model.block",
+            settings.model.block,
+            f"-1 with {settings.model.checkpoint}, whose connector takes the last block's tokens; "
+            "or any block with model.connector: none",
+        )
+
+
 def _accepted_sizes(loaded: "LoadedModel", size_px: tuple[int, int]) -> str:
     """Say which sizes are accepted in place of ``size_px``; "" if it fits the patches."""
     patch_px = loaded.model.config.patch_size_px
-    if all(side >= patch_px and side % patch_px == 0 for side in size_px):
-        return ""
-    return f"multiples of the patch size {patch_px}"
+    if any(side < patch_px or side % patch_px for side in size_px):
+        return f"multiples of the patch size {patch_px}"
+    side_px = patch_px * (loaded.connector.spec.shuffle if loaded.connector else 1)
+    if any(side % side_px for side in size_px):
+        return f"multiples of {side_px}, the side of the square that is one token of the policy"
+    return ""
 
 
 def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "LoadedModel":
@@ -149,7 +173,7 @@ def with_network_size(loaded: "LoadedModel", size_px: tuple[int, int]) -> "Loade
     If the card crops, the shortest edge before the crop scales along.
 
     Raises:
-        EngineError: A side is not a multiple of the patch size.
+        EngineError: A side is not a multiple of the patch size, or of a policy's token.
     """
     if accepted := _accepted_sizes(loaded, size_px):
         raise EngineError(f"the size is {size_px[0]} x {size_px[1]} px; accepted: {accepted}")

@@ -1,0 +1,44 @@
+"""Policies whose vision is no Vision Transformer, or not read here: why, and what to do instead."""
+
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles, is_there
+from vit_perception.checkpoints.policies.policy_files import (
+    ADAPTER_FILES,
+    config_path,
+    policy_type,
+)
+
+_TRAIN = (
+    "accepted: another encoder here, e.g. model.checkpoint: demo, and the policy trained on its "
+    "tokens (docs/policies.md)"
+)
+_RESNET = f"its image encoder is a ResNet, whose features are no tokens of patches; {_TRAIN}"
+_DAVIT = f"its tower is Florence-2's DaViT, of convolutions and windows; {_TRAIN}"
+_FEATURES = (
+    "accepted: the policies of docs/policies.md, or the tower alone in a family of "
+    "docs/checkpoints.md"
+)
+# LeRobot's ``type`` of config.json -> why not, and what is accepted in its place.
+REFUSED = {
+    "act": _RESNET,
+    "diffusion": _RESNET,
+    "vqbet": _RESNET,
+    "tdmpc": f"its image encoder is a small convolutional network; {_TRAIN}",
+    "sac": f"its image encoder is a convolutional network; {_TRAIN}",
+    "xvla": _DAVIT,
+}
+
+
+def refusal(files: CheckpointFiles) -> str:
+    """Say why a policy's files cannot be read; empty if they are no policy's."""
+    adapter = [name for name in ADAPTER_FILES if is_there(files.folder / name)]
+    if adapter and files.path.name in ADAPTER_FILES:
+        return (
+            f"{files.path} is a LoRA adapter without the policy that it belongs to; accepted: the "
+            "policy with the adapter merged into it (peft: "
+            "model.merge_and_unload().save_pretrained(folder))"
+        )
+    kind = policy_type(files)
+    if not kind:
+        return ""
+    why = REFUSED.get(kind, f"its vision tower is not read here; {_FEATURES}")
+    return f"{config_path(files)} is of a {kind} policy: {why}"
