@@ -17,7 +17,7 @@ from test.checkpoints.dense.dense_models import (
     save,
 )
 from test.checkpoints.google import test_npz
-from test.checkpoints.huggingface import models, test_clip, test_siglip
+from test.checkpoints.huggingface import models, test_clip, test_siglip, test_siglip2
 from test.checkpoints.keras import test_keras_vit
 from test.checkpoints.meta import test_dinov2, test_dinov3
 from test.checkpoints.meta.tensors import WIDTH, backbone
@@ -39,8 +39,10 @@ def write_native(folder: Path) -> None:
     models.save_file(VisionTransformer(config).state_dict(), folder / "model.safetensors")
 
 
-def of_transformers(kind: type, config) -> Write:
-    return lambda folder: models.saved(models.randomised(kind, config), folder)
+def of_transformers(kind: type, config, preprocessor=models.STRETCH) -> Write:
+    return lambda folder: models.saved(
+        models.randomised(kind, config), folder, preprocessor=preprocessor
+    )
 
 
 def of_torch(name: str, tensors: Callable[[], dict]) -> Write:
@@ -99,6 +101,7 @@ WRITERS: dict[str, Write] = {
     ),
     "clip": of_transformers(*test_clip.CASES["whole"]),
     "siglip": of_transformers(*test_siglip.CASES["whole"]),
+    "siglip2": of_transformers(*test_siglip2.CASES["whole"], test_siglip2.PUBLISHED),
     "dpt": write_dpt,
     "depth_anything": write_depth_anything,
     "depth_anything_v1": of_torch("depth_anything_vits14.pth", depth_anything_tensors),

@@ -19,6 +19,7 @@ from vit_perception.checkpoints.huggingface.dinov2 import FAMILY as DINOV2
 from vit_perception.checkpoints.huggingface.dinov2_registers import FAMILY as DINOV2_REGISTERS
 from vit_perception.checkpoints.huggingface.dinov3 import FAMILY as DINOV3
 from vit_perception.checkpoints.huggingface.siglip import FAMILY as SIGLIP
+from vit_perception.checkpoints.huggingface.siglip2 import FAMILY as SIGLIP2
 from vit_perception.checkpoints.huggingface.vit import FAMILY as VIT
 from vit_perception.checkpoints.keras.keras_vit import FAMILY as KERAS_VIT
 from vit_perception.checkpoints.meta.deit import FAMILY as META_DEIT
@@ -43,6 +44,7 @@ FAMILIES: tuple[Family, ...] = (
     DINOV3,
     CLIP,
     SIGLIP,
+    SIGLIP2,
     DPT,
     DEPTH_ANYTHING,
     *DEPTH_ANYTHING_FILES,
