@@ -1,4 +1,4 @@
-"""Encoders whose own code takes something else than normalised images, or that lie in larger models.
+"""Encoders whose own code takes other than normalised images, or that lie in larger models.
 
 All are of transformers, with random weights; depth is cut where the note says so.
 """

@@ -14,8 +14,8 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.model.attention_pooling import AttentionPooling
 from vit_perception.model.layers import Block, PatchEmbedding
 from vit_perception.model.positions import resize_grid
-from vit_perception.model.rope import Rotation, rotation_of
-from vit_perception.model.vit_config import ViTConfig
+from vit_perception.model.rope import Rotation, places_of, rotation_of
+from vit_perception.model.vit_config import ATTENTION_POOLINGS, ViTConfig
 
 __all__ = ["ViTConfig", "ViTOutput", "VisionTransformer"]
 
@@ -76,8 +76,9 @@ class VisionTransformer(nn.Module):
         self.norm_before = make_norm(config, config.norm_before_blocks)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = make_norm(config, config.final_norm)
-        # SigLIP pools with a learned query.
-        self.attention_pooling = AttentionPooling(config) if config.pooling == "map" else None
+        # SigLIP and the Perception Encoder pool with a learned query.
+        is_probed = config.pooling in ATTENTION_POOLINGS
+        self.attention_pooling = AttentionPooling(config) if is_probed else None
         self.head = make_head(config)
         # DeiT's second classifier, on the distillation token.
         self.head_distillation = None
@@ -190,7 +191,7 @@ class VisionTransformer(nn.Module):
         tokens = self.patch_embedding(images)  # (B, P, D)
         if parts:
             tokens = torch.cat([*parts, tokens], dim=1)  # (B, prefix + P, D)
-        # Without learned positions, the blocks rotate queries and keys instead (DINOv3).
+        # The blocks rotate queries and keys instead (DINOv3), or as well (Perception Encoder).
         if self.position_embedding is not None:
             tokens = tokens + self.positions_for(self.config.grid_of(*images.shape[2:]))
         # Registers have no positions.
@@ -221,7 +222,8 @@ class VisionTransformer(nn.Module):
         if self.rotation_cos is not None:
             return Rotation(self.rotation_cos, self.rotation_sin)
         weight = self.patch_embedding.projection.weight
-        tables = rotation_of(grid, self.first_patch, config.head_width, config.rope_theta)
+        places = places_of(grid, config.rope_places, int(config.cls_token), config.rope_grid)
+        tables = rotation_of(places, self.first_patch, config.head_width, config.rope_theta)
         return Rotation(*(table.to(weight.device, weight.dtype) for table in tables))
 
     def fix_rotation(self, grid: tuple[int, int]) -> None:
@@ -242,6 +244,9 @@ class VisionTransformer(nn.Module):
         patches = tokens[:, self.first_patch :]
         if pooling == "map":
             return self.attention_pooling(patches)
+        if pooling == "map_all":
+            pooled, weights = self.attention_pooling(tokens)
+            return pooled, weights[:, :, self.first_patch :]
         if pooling == "cls":
             pooled = tokens[:, 0]
         elif pooling == "max":

@@ -6,9 +6,12 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.model.activations import ACTIVATIONS
 from vit_perception.model.positions import INTERPOLATIONS
 
-POOLINGS = ("cls", "mean", "max", "map", "cls_mean")
+POOLINGS = ("cls", "mean", "max", "map", "map_all", "cls_mean")
+# With a learned query.
+ATTENTION_POOLINGS = ("map", "map_all")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
+ROPE_PLACES = ("centres", "indices")
 # About ten times the largest published model. A file may claim any number, and memory is allocated
 # from them.
 _MOST = {
@@ -20,6 +23,8 @@ _MOST = {
     "register_tokens": 1024,
     "classes": 1_000_000,
     "head_hidden_width": 1_000_000,
+    "pooling_heads": 4096,
+    "pooling_mlp_width": 1_000_000,
 }
 _MOST_SIDE_PX = 1 << 14
 
@@ -50,9 +55,13 @@ class ViTConfig:
     norm_eps: float = 1e-6
     cls_token: bool = True
     register_tokens: int = 0
-    # What the head sees: the CLS token, the mean or max patch token, attention pooling (``map``),
-    # or the CLS token and the mean patch token concatenated.
+    # What the head sees: the CLS token, the mean or max patch token, attention pooling of the
+    # patches (``map``) or of all tokens (``map_all``), or the CLS token and the mean patch token
+    # concatenated.
     pooling: str = "cls"
+    # Of attention pooling: heads, and the MLP's hidden width; 0 for those of a block.
+    pooling_heads: int = 0
+    pooling_mlp_width: int = 0
     # ``distilled``: the mean of a linear head on the CLS token and one on the distillation token.
     head: str = "none"
     classes: int = 0
@@ -61,6 +70,11 @@ class ViTConfig:
     position_interpolation: str = "bicubic"
     # Turns rotary positions on: the base of their periods.
     rope_theta: float | None = None
+    # What is turned by: a patch's centre from -1 to 1 over the image, times 2 pi (``centres``), or
+    # its row and column (``indices``), counted from 1 if there is a CLS token, which stays at 0.
+    rope_places: str = "centres"
+    # (rows, columns): indices of any other grid are spread over this one. None: they are its own.
+    rope_grid: tuple[int, int] | None = None
     # The final norm comes after pooling; tokens are then not normed.
     norm_pooled: bool = False
     # Between the layers of ``linear_tanh_linear``; 0 for the width of what it sees.
@@ -110,6 +124,7 @@ class ViTConfig:
             ("head", HEADS),
             ("position_embedding", POSITION_EMBEDDINGS),
             ("position_interpolation", INTERPOLATIONS),
+            ("rope_places", ROPE_PLACES),
         ):
             given = getattr(self, name)
             self._require(
@@ -126,12 +141,23 @@ class ViTConfig:
         self._require(
             "pooling",
             self.cls_token or self.pooling not in ("cls", "cls_mean"),
-            "mean, max or map for a model without a CLS token",
+            "mean, max, map or map_all for a model without a CLS token",
         )
         self._require(
             "pooling",
-            self.pooling != "map" or self.activation != "swiglu",
+            self.pooling not in ATTENTION_POOLINGS or self.activation != "swiglu",
             "another one with swiglu: attention pooling has a plain MLP",
+        )
+        for name in ("pooling_heads", "pooling_mlp_width"):
+            self._require(
+                name,
+                getattr(self, name) == 0 or self.pooling in ATTENTION_POOLINGS,
+                f"0 with the pooling {self.pooling}",
+            )
+        self._require(
+            "pooling_heads",
+            self.pooling_heads == 0 or self.width % self.pooling_heads == 0,
+            f"a divisor of the width {self.width}",
         )
         self._require(
             "distillation_token",
@@ -167,6 +193,18 @@ class ViTConfig:
             "rope_theta",
             theta is None or (_is_number(theta) and 1 < theta < 1e12 and self.head_width % 4 == 0),
             "None, or a number above 1 with heads whose width is a multiple of 4",
+        )
+        spread = self.rope_grid
+        self._require(
+            "rope_grid",
+            spread is None
+            or (
+                self.rope_places == "indices"
+                and isinstance(spread, tuple)
+                and len(spread) == 2
+                and all(type(count) is int and 0 < count <= _MOST_SIDE_PX for count in spread)
+            ),
+            "None, or (rows, columns) with rope_places indices",
         )
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.model.vision_transformer import VisionTransformer, ViTOutput
+from vit_perception.model.vit_config import ATTENTION_POOLINGS
 from vit_perception.viewing.measures import mean_attention_distance_px
 
 
@@ -94,7 +95,7 @@ def look_inside(
         )
     if config.cls_token:
         attention, asked_by = output.cls_attention[0], "CLS token"
-    elif config.pooling == "map":
+    elif config.pooling in ATTENTION_POOLINGS:
         attention, asked_by = output.cls_attention[0], "probe"
     else:
         attention, asked_by = seen.asked_by_patches, "all patches"
@@ -119,6 +120,7 @@ def _steps_of_output(model: VisionTransformer, output: ViTOutput) -> Iterator[St
             "cls": "the CLS token",
             "cls_mean": "CLS and mean patch token, side by side",
             "map": "what the probe brought back",
+            "map_all": "what the probe brought back",
         }.get(config.pooling, f"{config.pooling} of the patch tokens")
         yield Step("pooled", tuple(output.pooled.shape), what)
     if output.logits is not None:

@@ -1,4 +1,4 @@
-"""SigLIP 2 NaFlex at a fixed grid: patches as a linear layer, positions for any grid, its pixels."""
+"""SigLIP 2 NaFlex at a fixed grid: linear patches, positions for any grid, its pixels."""
 
 import json
 

@@ -55,9 +55,7 @@ def number_of(
     return given
 
 
-def whole_number_of(
-    fields: Mapping[str, Any], name: str, default: int, low: int, high: int
-) -> int:
+def whole_number_of(fields: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
     """Read an integer from ``low`` to ``high``.
 
     Raises:
