@@ -19,6 +19,7 @@ from test.checkpoints.dense.dense_models import (
 from test.checkpoints.google import test_npz
 from test.checkpoints.huggingface import models, test_clip, test_siglip, test_siglip2
 from test.checkpoints.keras import test_keras_vit
+from test.checkpoints.language_models import test_internvl
 from test.checkpoints.meta import test_dinov2, test_dinov3
 from test.checkpoints.meta.tensors import WIDTH, backbone
 from test.checkpoints.timm import test_vit
@@ -102,6 +103,7 @@ WRITERS: dict[str, Write] = {
     "clip": of_transformers(*test_clip.CASES["whole"]),
     "siglip": of_transformers(*test_siglip.CASES["whole"]),
     "siglip2": of_transformers(*test_siglip2.CASES["whole"], test_siglip2.PUBLISHED),
+    "internvl": of_transformers(*test_internvl.CASES["whole"], test_internvl.PUBLISHED),
     "dpt": write_dpt,
     "depth_anything": write_depth_anything,
     "depth_anything_v1": of_torch("depth_anything_vits14.pth", depth_anything_tensors),

@@ -304,7 +304,7 @@ def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
         ("heads", 5, "divisor of the width 32"),
         ("image_size_px", (60, 64), "multiples of the patch size 8"),
         ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"),
-        ("pooling", "median", "cls, mean, max, map, cls_mean"),
+        ("pooling", "median", "cls, mean, max, map, map_all, cls_mean"),
         ("head", "mlp", "none, linear"),
         ("classes", 3, "0 without a head"),
         ("depth", 0, "at least 1"),

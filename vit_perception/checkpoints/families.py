@@ -22,6 +22,7 @@ from vit_perception.checkpoints.huggingface.siglip import FAMILY as SIGLIP
 from vit_perception.checkpoints.huggingface.siglip2 import FAMILY as SIGLIP2
 from vit_perception.checkpoints.huggingface.vit import FAMILY as VIT
 from vit_perception.checkpoints.keras.keras_vit import FAMILY as KERAS_VIT
+from vit_perception.checkpoints.language_models.internvl import FAMILY as INTERNVL
 from vit_perception.checkpoints.meta.deit import FAMILY as META_DEIT
 from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
 from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
@@ -45,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     CLIP,
     SIGLIP,
     SIGLIP2,
+    INTERNVL,
     DPT,
     DEPTH_ANYTHING,
     *DEPTH_ANYTHING_FILES,

@@ -8,7 +8,7 @@ over CLS and patch tokens.
 import torch
 from torch import Tensor, nn
 
-from vit_perception.model.layers import Attention, Mlp
+from vit_perception.model.layers import Attention, Mlp, norm_of
 from vit_perception.model.vit_config import ViTConfig
 
 
@@ -21,7 +21,7 @@ class AttentionPooling(nn.Module):
         nn.init.trunc_normal_(self.probe, std=0.02)
         heads = config.pooling_heads or config.heads
         self.attention = Attention(config.width, heads, qkv_bias=True)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = norm_of(config)
         hidden = config.pooling_mlp_width or config.mlp_width
         self.mlp = Mlp(config.width, hidden, config.activation)
 

@@ -1,7 +1,8 @@
 """The layers of a Vision Transformer. Shapes: B images, N tokens, D channels, P patches.
 
 Sources: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the patch embedding and the pre-norm block;
-Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU.
+Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU;
+Zhang and Sennrich 2019 (arXiv:1910.07467) for RMSNorm.
 """
 
 from collections.abc import Iterator
@@ -45,6 +46,26 @@ class PatchEmbedding(nn.Module):
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
 
+class RmsNorm(nn.Module):
+    """x / sqrt(mean of x² + eps) · weight over the channels, in float32 until the weight."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        wide = tokens.float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(tokens.dtype)
+
+
+def norm_of(config: ViTConfig) -> nn.Module:
+    """Make the norm of the config's kind and width."""
+    kind = RmsNorm if config.norm == "rms" else nn.LayerNorm
+    return kind(config.width, eps=config.norm_eps)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) to (B, N, D).
 
@@ -53,7 +74,7 @@ class Attention(nn.Module):
     switches it.
     """
 
-    def __init__(self, width: int, heads: int, qkv_bias: bool):
+    def __init__(self, width: int, heads: int, qkv_bias: bool, qk_norm_eps: float | None = None):
         super().__init__()
         self.heads = heads
         self.scale = (width // heads) ** -0.5
@@ -62,16 +83,16 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, width, bias=qkv_bias)
         self.value = nn.Linear(width, width, bias=qkv_bias)
         self.output = nn.Linear(width, width)
+        has_norm = qk_norm_eps is not None
+        self.query_norm = RmsNorm(width, qk_norm_eps) if has_norm else nn.Identity()
+        self.key_norm = RmsNorm(width, qk_norm_eps) if has_norm else nn.Identity()
 
     def forward(
         self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N)."""
-        parts = (self.query, self.key, self.value)
-        query, key, value = (self._split_heads(part(tokens)) for part in parts)
-        if rotation is not None:
-            query = rotate(query, rotation)
-            key = rotate(key, rotation)
+        query, key = self._query_and_key(tokens, rotation)
+        value = self._split_heads(self.value(tokens))
         if self.kind == "fused":
             mixed = functional.scaled_dot_product_attention(query, key, value)
         else:
@@ -101,12 +122,14 @@ class Attention(nn.Module):
 
         It is all in memory at once.
         """
-        query = self._split_heads(self.query(tokens))
-        key = self._split_heads(self.key(tokens))
-        if rotation is not None:
-            query = rotate(query, rotation)
-            key = rotate(key, rotation)
-        return self._weights(query, key)
+        return self._weights(*self._query_and_key(tokens, rotation))
+
+    def _query_and_key(self, tokens: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
+        query = self._split_heads(self.query_norm(self.query(tokens)))
+        key = self._split_heads(self.key_norm(self.key(tokens)))
+        if rotation is None:
+            return query, key
+        return rotate(query, rotation), rotate(key, rotation)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         # Only this form casts: a cast in the graph can keep a compiler from fusing.
@@ -182,10 +205,11 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         width = config.width
-        self.norm_attention = nn.LayerNorm(width, eps=config.norm_eps)
-        self.attention = Attention(width, config.heads, config.qkv_bias)
+        self.norm_attention = norm_of(config)
+        qk_norm_eps = config.norm_eps if config.qk_norm else None
+        self.attention = Attention(width, config.heads, config.qkv_bias, qk_norm_eps)
         self.scale_attention = LayerScale(width) if config.layer_scale else nn.Identity()
-        self.norm_mlp = nn.LayerNorm(width, eps=config.norm_eps)
+        self.norm_mlp = norm_of(config)
         if config.activation == "swiglu":
             self.mlp = SwiGlu(width, config.mlp_width)
         else:

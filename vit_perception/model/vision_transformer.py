@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.model.attention_pooling import AttentionPooling
-from vit_perception.model.layers import Block, PatchEmbedding
+from vit_perception.model.layers import Block, PatchEmbedding, norm_of
 from vit_perception.model.positions import resize_grid
 from vit_perception.model.rope import Rotation, places_of, rotation_of
 from vit_perception.model.vit_config import ATTENTION_POOLINGS, ViTConfig
@@ -270,8 +270,8 @@ class VisionTransformer(nn.Module):
 
 
 def make_norm(config: ViTConfig, present: bool) -> nn.Module:
-    """Make a LayerNorm of the config's width, or what takes its place."""
-    return nn.LayerNorm(config.width, eps=config.norm_eps) if present else nn.Identity()
+    """Make a norm of the config's kind and width, or what takes its place."""
+    return norm_of(config) if present else nn.Identity()
 
 
 def make_head(config: ViTConfig) -> nn.Module | None:

@@ -11,6 +11,7 @@ POOLINGS = ("cls", "mean", "max", "map", "map_all", "cls_mean")
 ATTENTION_POOLINGS = ("map", "map_all")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
 POSITION_EMBEDDINGS = ("learned", "none")
+NORMS = ("layer", "rms")
 ROPE_PLACES = ("centres", "indices")
 # About ten times the largest published model. A file may claim any number, and memory is allocated
 # from them.
@@ -52,6 +53,10 @@ class ViTConfig:
     qkv_bias: bool = True
     layer_scale: bool = False
     norm_before_blocks: bool = False
+    # LayerNorm, or RMSNorm: no mean is taken off, and there is no bias.
+    norm: str = "layer"
+    # RMSNorm of queries and keys over all heads.
+    qk_norm: bool = False
     norm_eps: float = 1e-6
     cls_token: bool = True
     register_tokens: int = 0
@@ -94,6 +99,7 @@ class ViTConfig:
             "qkv_bias",
             "layer_scale",
             "norm_before_blocks",
+            "qk_norm",
             "cls_token",
             "distillation_token",
             "norm_pooled",
@@ -124,6 +130,7 @@ class ViTConfig:
             ("head", HEADS),
             ("position_embedding", POSITION_EMBEDDINGS),
             ("position_interpolation", INTERPOLATIONS),
+            ("norm", NORMS),
             ("rope_places", ROPE_PLACES),
         ):
             given = getattr(self, name)

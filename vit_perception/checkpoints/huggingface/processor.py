@@ -43,6 +43,7 @@ _PROCESSORS = {
     "Siglip": _STRETCH,
     "Siglip2": _STRETCH,
     "Blip": _STRETCH,
+    "GotOcr2": _STRETCH,
     "DPT": _STRETCH,
     "DINOv3ViT": _STRETCH,
     "Beit": _STRETCH,
