@@ -30,6 +30,8 @@ MODELS = (
     ("vit_giant_patch14_dinov2", {"img_size": 224, "depth": 2}, None),
     ("vit_small_patch16_dinov3", {}, (160, 256)),
     ("vit_small_plus_patch16_dinov3_qkvb", {"global_pool": "token"}, (160, 256)),
+    ("vit_huge_plus_patch16_dinov3_qkvb", {"depth": 2}, (160, 256)),
+    ("vit_7b_patch16_dinov3", {"depth": 1}, (160, 256)),
     ("vit_base_patch32_clip_224", {}, None),
     ("vit_base_patch32_clip_quickgelu_224", {}, (160, 256)),
     ("vit_base_patch16_siglip_224", {}, (160, 256)),
