@@ -1,51 +1,41 @@
-"""Encoders whose own code takes other than normalised images, or that lie in larger models.
+"""Encoders whose own code takes other than normalised images: NaFlex, C-RADIO, TIPS; and Theia.
 
 All are of transformers, with random weights; depth is cut where the note says so.
 """
 
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from tools.checkpoint_parity import torchvision_ops
-from tools.checkpoint_parity.rows import Origin, Row, compare, randomise, timed
+from tools.checkpoint_parity.rows import Origin, Row, compare, randomise
+from tools.checkpoint_parity.tower import HALF, Tower, prepare_fixed, prepare_plain, row_of
 
 torchvision_ops.declare()
 import transformers
-from transformers import AutoImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
-from transformers.image_utils import SizeDict
+from transformers import (
+    DeiTImageProcessor,
+    RadioConfig,
+    RadioModel,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
+    Tipsv2VisionConfig,
+    Tipsv2VisionModel,
+    ViTConfig,
+    ViTModel,
+)
 
-HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 SO400M = {
     "hidden_size": 1152,
     "intermediate_size": 4304,
     "num_hidden_layers": 4,
     "num_attention_heads": 16,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tower:
-    """One row: a model of transformers, how it is run, and how it prepares a picture."""
-
-    family: str
-    what: str
-    kind: type
-    config: Any
-    preprocessor: dict[str, Any]
-    # The model and normalised images (B, 3, H, W) to arrays by ViTOutput's names.
-    run: Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]
-    # The processor and a picture to normalised (3, H, W).
-    prepare: Callable[[Any, Any], np.ndarray]
-    # (height, width) of a second input.
-    other_size_px: tuple[int, int] = (160, 256)
-    note: str = ""
 
 
 def patches_of(images: torch.Tensor, side: int) -> torch.Tensor:
@@ -66,13 +56,44 @@ def run_naflex(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def prepare_naflex(processor: Any, picture: Any) -> np.ndarray:
-    """The processor's own steps, resized to the square of all patches instead of its own grid."""
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    size = SizeDict(height=256, width=256)
-    resized = processor.resize(pixels, size, resample=processor.resample)
-    return processor.normalize(resized / 255, processor.image_mean, processor.image_std).numpy()
+    """At the square of all patches."""
+    return prepare_fixed(processor, picture, (256, 256))
 
 
+def run_tips(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The tower, which takes images."""
+    tokens = model(images).last_hidden_state
+    first = 1 + model.config.num_register_tokens
+    return {"cls_token": tokens[:, 0], "patch_tokens": tokens[:, first:]}
+
+
+def run_radio(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The model, which normalises by itself."""
+    conditioner = model.input_conditioner
+    out = model(images * conditioner.norm_std + conditioner.norm_mean)
+    return {"patch_tokens": out.features, "pooled": out.summary}
+
+
+def prepare_radio(processor: Any, picture: Any) -> np.ndarray:
+    """The processor's pixels from 0 to 1, normalised as the model does."""
+    mean, std = (np.array(v)[:, None, None] for v in (RADIO.norm_mean, RADIO.norm_std))
+    return (prepare_plain(processor, picture) - mean) / std
+
+
+CONDITIONED = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"height": 512, "width": 512},
+    "do_center_crop": False,
+    "do_normalize": False,
+    "resample": 3,
+}
+TIPS = {
+    "image_processor_type": "Tipsv2ImageProcessor",
+    "size": {"height": 448, "width": 448},
+    "do_normalize": False,
+    "resample": 2,
+}
+RADIO = RadioConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12)
 NAFLEX = {
     "image_processor_type": "Siglip2ImageProcessor",
     "max_num_patches": 256,
@@ -104,36 +125,85 @@ TOWERS = (
         prepare=prepare_naflex,
         note=NAFLEX_NOTE,
     ),
+    Tower(
+        family="radio",
+        what="C-RADIO B/16",
+        kind=RadioModel,
+        config=RADIO,
+        preprocessor=CONDITIONED,
+        run=run_radio,
+        prepare=prepare_radio,
+        note="the model normalises; factors of layers, which its files do not have, are kept",
+    ),
+    Tower(
+        family="radio",
+        what="C-RADIO H/16, 2 of its 32 blocks",
+        kind=RadioModel,
+        config=RadioConfig(num_hidden_layers=2),
+        preprocessor=CONDITIONED,
+        run=run_radio,
+        prepare=prepare_radio,
+    ),
+    Tower(
+        family="tipsv2",
+        what="B/14, image tower",
+        kind=Tipsv2VisionModel,
+        config=Tipsv2VisionConfig(),
+        preprocessor=TIPS,
+        run=run_tips,
+        prepare=prepare_plain,
+        other_size_px=(140, 252),
+    ),
+    Tower(
+        family="tipsv2",
+        what="g/14, SwiGLU, 2 of its 40 blocks",
+        kind=Tipsv2VisionModel,
+        config=Tipsv2VisionConfig(
+            hidden_size=1536, num_hidden_layers=2, num_attention_heads=24, use_swiglu_ffn=True
+        ),
+        preprocessor=TIPS,
+        run=run_tips,
+        prepare=prepare_plain,
+        other_size_px=(140, 252),
+    ),
 )
 
 
 def rows() -> list[Row]:
-    """One row a tower."""
-    transformers.logging.set_verbosity_error()
-    return [_row(tower) for tower in TOWERS]
+    """One row a tower, and Theia's."""
+    return [*map(row_of, TOWERS), theia_row()]
 
 
-def _row(tower: Tower) -> Row:
+def theia_row() -> Row:
+    """Theia's backbone: transformers' ViT under its names, and the processor that it loads."""
     torch.manual_seed(0)
-    made = randomise(tower.kind(tower.config))
+    sizes = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+    model = randomise(ViTModel(ViTConfig(**sizes), add_pooling_layer=False))
+    # facebook/deit-small-patch16-224, as published.
+    processor = DeiTImageProcessor(
+        size={"height": 256, "width": 256},
+        crop_size={"height": 224, "width": 224},
+        resample=3,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    )
     with tempfile.TemporaryDirectory() as folder:
-        made.save_pretrained(folder)
-        (Path(folder) / "preprocessor_config.json").write_text(
-            json.dumps(tower.preprocessor), encoding="utf-8"
-        )
-        model, load_s = timed(lambda: tower.kind.from_pretrained(folder).eval())
-        processor = AutoImageProcessor.from_pretrained(folder)
+        model.save_pretrained(folder)
+        weights = Path(folder) / "model.safetensors"
+        held = load_file(weights)
+        save_file({f"backbone.model.{name}": tensor for name, tensor in held.items()}, weights)
+        config = {"model_type": "theia", "backbone": "facebook/deit-small-patch16-224"}
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         origin = Origin(
             f"transformers {transformers.__version__}",
-            lambda images: _run(tower, model, images),
-            lambda picture: tower.prepare(processor, picture),
-            load_s,
+            lambda images: _run_theia(model, images),
+            lambda picture: prepare_plain(processor, picture),
         )
-        sizes = (tower.other_size_px,)
-        return compare(tower.family, tower.what, Path(folder), origin, tower.note, sizes)
+        note = "the backbone and the processor that its code takes from transformers"
+        return compare("theia", "small", Path(folder), origin, note, ((160, 256),))
 
 
 @torch.inference_mode()
-def _run(tower: Tower, model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = tower.run(model, torch.from_numpy(images))
-    return {name: value.numpy() for name, value in outputs.items()}
+def _run_theia(model: torch.nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+    tokens = model(torch.from_numpy(images), interpolate_pos_encoding=True).last_hidden_state
+    return {"cls_token": tokens[:, 0].numpy(), "patch_tokens": tokens[:, 1:].numpy()}

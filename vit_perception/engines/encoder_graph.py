@@ -51,7 +51,7 @@ class EncoderGraph(nn.Module):
         if model.position_embedding is not None:
             positions = model.positions_for(grid).detach().clone()
             self.model.position_embedding = nn.Parameter(positions, requires_grad=False)
-        self.model.fix_rotation(grid)
+        self.model.fix_grid(grid)
         self.model.config = replace(model.config, image_size_px=tuple(network_size_px))
         fold_normalisation(self.model.patch_embedding, mean, std)
         self.network_size_px = tuple(network_size_px)

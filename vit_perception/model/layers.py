@@ -88,15 +88,22 @@ class Attention(nn.Module):
         self.key_norm = RmsNorm(width, qk_norm_eps) if has_norm else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+        self,
+        tokens: Tensor,
+        with_cls_row: bool = False,
+        rotation: Rotation | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N)."""
+        """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N).
+
+        ``mask`` (N, N) is added to the scores of queries and keys.
+        """
         query, key = self._query_and_key(tokens, rotation)
         value = self._split_heads(self.value(tokens))
         if self.kind == "fused":
-            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:
-            mixed = self._weights(query, key) @ value
+            mixed = self._weights(query, key, mask) @ value
         mixed = mixed.to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, N, D)
         cls_row = None
         if with_cls_row:
@@ -117,12 +124,14 @@ class Attention(nn.Module):
         mixed = (weights @ value).to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, n, D)
         return self.output(mixed), weights.to(tokens.dtype)
 
-    def weights(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def weights(
+        self, tokens: Tensor, rotation: Rotation | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Compute all attention (B, heads, N, N) of ``tokens`` (B, N, D), for viewers.
 
         It is all in memory at once.
         """
-        return self._weights(*self._query_and_key(tokens, rotation))
+        return self._weights(*self._query_and_key(tokens, rotation), mask)
 
     def _query_and_key(self, tokens: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
         query = self._split_heads(self.query_norm(self.query(tokens)))
@@ -136,8 +145,10 @@ class Attention(nn.Module):
         widened = x.float() if self.kind == "float32" else x
         return widened.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
         scores = (query * self.scale) @ key.transpose(2, 3)  # (B, heads, queries, N)
+        if mask is not None:
+            scores = scores + mask
         if self.kind == "float32_softmax":
             return torch.softmax(scores.float(), dim=-1).to(scores.dtype)
         return torch.softmax(scores, dim=-1)
@@ -217,9 +228,14 @@ class Block(nn.Module):
         self.scale_mlp = LayerScale(width) if config.layer_scale else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+        self,
+        tokens: Tensor,
+        with_cls_row: bool = False,
+        rotation: Rotation | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Give the new tokens, and ``with_cls_row`` the CLS query's attention (B, heads, N)."""
-        attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row, rotation)
+        normed = self.norm_attention(tokens)
+        attended, cls_row = self.attention(normed, with_cls_row, rotation, mask)
         tokens = tokens + self.scale_attention(attended)
         return tokens + self.scale_mlp(self.mlp(self.norm_mlp(tokens))), cls_row

@@ -6,7 +6,7 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.model.activations import ACTIVATIONS
 from vit_perception.model.positions import INTERPOLATIONS
 
-POOLINGS = ("cls", "mean", "max", "map", "map_all", "cls_mean")
+POOLINGS = ("cls", "mean", "max", "map", "map_all", "cls_mean", "cls_set")
 # With a learned query.
 ATTENTION_POOLINGS = ("map", "map_all")
 HEADS = ("none", "linear", "linear_tanh_linear", "distilled")
@@ -24,6 +24,8 @@ _MOST = {
     "register_tokens": 1024,
     "classes": 1_000_000,
     "head_hidden_width": 1_000_000,
+    "cls_set": 1024,
+    "window_patches": 4096,
     "pooling_heads": 4096,
     "pooling_mlp_width": 1_000_000,
 }
@@ -61,9 +63,11 @@ class ViTConfig:
     cls_token: bool = True
     register_tokens: int = 0
     # What the head sees: the CLS token, the mean or max patch token, attention pooling of the
-    # patches (``map``) or of all tokens (``map_all``), or the CLS token and the mean patch token
-    # concatenated.
+    # patches (``map``) or of all tokens (``map_all``), the CLS token and the mean patch token
+    # concatenated, or the first ``cls_set`` tokens concatenated: CLS, then registers.
     pooling: str = "cls"
+    # Of the pooling ``cls_set``; 0 for another one.
+    cls_set: int = 0
     # Of attention pooling: heads, and the MLP's hidden width; 0 for those of a block.
     pooling_heads: int = 0
     pooling_mlp_width: int = 0
@@ -80,6 +84,10 @@ class ViTConfig:
     rope_places: str = "centres"
     # (rows, columns): indices of any other grid are spread over this one. None: they are its own.
     rope_grid: tuple[int, int] | None = None
+    # Side of the windows, in patches from the top left, that attention stays in; 0 for none.
+    window_patches: int = 0
+    # Blocks, from 0, whose attention sees all patches nevertheless.
+    full_blocks: tuple[int, ...] = ()
     # The final norm comes after pooling; tokens are then not normed.
     norm_pooled: bool = False
     # Between the layers of ``linear_tanh_linear``; 0 for the width of what it sees.
@@ -147,13 +155,34 @@ class ViTConfig:
     def _check_combinations(self) -> None:
         self._require(
             "pooling",
-            self.cls_token or self.pooling not in ("cls", "cls_mean"),
+            self.cls_token or self.pooling not in ("cls", "cls_mean", "cls_set"),
             "mean, max, map or map_all for a model without a CLS token",
         )
         self._require(
             "pooling",
             self.pooling not in ATTENTION_POOLINGS or self.activation != "swiglu",
             "another one with swiglu: attention pooling has a plain MLP",
+        )
+        self._require(
+            "cls_set",
+            1 <= self.cls_set <= self.first_patch
+            if self.pooling == "cls_set"
+            else self.cls_set == 0,
+            f"1 to {self.first_patch}, the tokens before the patches, with the pooling cls_set, "
+            "else 0",
+        )
+        self._require(
+            "window_patches",
+            self.window_patches == 0 or self.first_patch == 0,
+            "0 for a model with tokens before the patches",
+        )
+        blocks = self.full_blocks
+        self._require(
+            "full_blocks",
+            isinstance(blocks, tuple)
+            and all(type(index) is int and 0 <= index < self.depth for index in blocks)
+            and (not blocks or self.window_patches > 0),
+            f"indices of blocks, 0 to {self.depth - 1}, of a model with windows",
         )
         for name in ("pooling_heads", "pooling_mlp_width"):
             self._require(
@@ -238,7 +267,7 @@ class ViTConfig:
     @property
     def pooled_width(self) -> int:
         """Width of what the head sees."""
-        return self.width * (2 if self.pooling == "cls_mean" else 1)
+        return self.width * (2 if self.pooling == "cls_mean" else self.cls_set or 1)
 
     @property
     def grid(self) -> tuple[int, int]:

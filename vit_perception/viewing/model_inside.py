@@ -119,6 +119,7 @@ def _steps_of_output(model: VisionTransformer, output: ViTOutput) -> Iterator[St
         what = {
             "cls": "the CLS token",
             "cls_mean": "CLS and mean patch token, side by side",
+            "cls_set": "CLS tokens, side by side",
             "map": "what the probe brought back",
             "map_all": "what the probe brought back",
         }.get(config.pooling, f"{config.pooling} of the patch tokens")
@@ -211,11 +212,9 @@ class _Seen:
             self._add("RoPE", rotation.cos, "turns queries and keys by place, in every block")
 
     def _attended(self, index: int, module: nn.Module, args: tuple, result: Any) -> None:
-        tokens, rotation = args[0], args[2]
-        weights, first = (
-            module.weights(tokens, rotation)[0],
-            self.model.first_patch,
-        )  # (heads, N, N)
+        tokens, _, rotation, mask = args
+        weights = module.weights(tokens, rotation, mask)[0]  # (heads, N, N)
+        first = self.model.first_patch
         among_patches = weights[:, first:, first:]
         self.distance_px.append(
             mean_attention_distance_px(among_patches, self.grid, self.model.config.patch_size_px)
