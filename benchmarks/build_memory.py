@@ -22,6 +22,7 @@ from vit_perception.engines.source import export_apart
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, build_apart
 from vit_perception.files.atomic import write_whole
+from vit_perception.files.log import PrintedLog
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -39,8 +40,10 @@ def measure(variant: str, precision: str, batch: int, target: str) -> dict:
         onnx_path, engine_path = Path(folder) / "model.onnx", Path(folder) / "model.engine"
         give_back_freed_memory()
         before = own_bytes()
-        exported = export_apart(graph, batch, onnx_path, precision, "half", "exporting", print)
-        built = build_apart(onnx_path, options, engine_path, print)
+        exported = export_apart(
+            graph, batch, onnx_path, precision, "half", "exporting", PrintedLog()
+        )
+        built = build_apart(onnx_path, options, engine_path, PrintedLog())
         kept = own_bytes() - before
         engine_bytes = engine_path.stat().st_size
     weights = memory.weights_of(graph)

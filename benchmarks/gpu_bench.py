@@ -41,14 +41,17 @@ from benchmarks.gpu_figures import (
     work_of,
 )
 from vit_perception.checkpoints.sources import LoadedModel
+from vit_perception.config.backends import BACKENDS
+from vit_perception.engines.available import make_engine
 from vit_perception.engines.cuda import fault as cuda_fault
-from vit_perception.engines.engine import EngineError, EngineSpec, ParityError
+from vit_perception.engines.engine import Engine, EngineError, EngineSpec, ParityError
 from vit_perception.engines.parity_gate import parity_batch
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import CANDIDATES, Candidate, open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.engines.verified import open_verified
 from vit_perception.files.atomic import write_whole
+from vit_perception.files.log import PrintedLog
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.model.model_card import ModelCard
@@ -57,11 +60,6 @@ from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
 
 RESULTS = ROOT / "benchmarks/results"
 MODELS, BATCHES, RUNS, WARM_UP_RUNS = ("test", "S/14", "B/16", "L/16"), (1, 3, 8), 300, 20
-ON_CPU = {
-    "openvino",
-    "onnxruntime",
-    "torch on the CPU",
-}  # by their labels; every other candidate is a GPU's
 BASELINE = "transformers eager"
 BASELINES = {"cuda": ("float32", "float16"), "cpu": ("float32",)}
 
@@ -132,20 +130,21 @@ def measure_model(
     """A row for each runtime and precision, and for each baseline, of one model and batch."""
     loaded = random_model(name)
     size_px = loaded.card.rule.network_size_px
-    source = EngineSource(graph_of(loaded), batch, print)
+    source = EngineSource(graph_of(loaded), batch, PrintedLog())
     pictures = parity_batch(Preprocessor(loaded.card.rule), batch)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     rows = []
-    for candidate in CANDIDATES:
-        if (candidate.label in ON_CPU) != (options.device == "cpu"):
+    for backend in BACKENDS:
+        if (backend.device == "cpu") != (options.device == "cpu"):
             continue
-        status = candidate.make().status()
+        engine = make_engine(backend)
+        status = engine.status()
         if not status.found:
             rows.append(
                 {
                     "model": name,
                     "batch": batch,
-                    "runtime": candidate.label,
+                    "runtime": backend.label,
                     "why_not": status.why_not,
                 }
             )
@@ -155,9 +154,9 @@ def measure_model(
                 {
                     "model": name,
                     "batch": batch,
-                    "runtime": candidate.label,
+                    "runtime": backend.label,
                     "precision": precision,
-                    **measure_engine(candidate, source, spec, pictures, options),
+                    **measure_engine(engine, source, spec, pictures, options),
                 }
             )
     for precision in BASELINES[options.device]:
@@ -202,7 +201,7 @@ def random_model(name: str) -> LoadedModel:
 
 
 def measure_engine(
-    candidate: Candidate,
+    engine: Engine,
     source: EngineSource,
     spec: EngineSpec,
     pictures: np.ndarray,
@@ -210,9 +209,9 @@ def measure_engine(
 ) -> dict:
     """Figures of one engine behind the parity gate; ``why_not`` where it does not open or pass."""
     before, why_not = memory_mb(options.device), ""
-    for attempt in candidate.make().attempts(spec):
+    for attempt in engine.attempts(spec):
         try:
-            engine, report = open_verified(candidate.make(), source, attempt, pictures)
+            report = open_verified(engine, source, attempt, pictures).report
         except EngineError as error:
             why_not = str(error)
             if isinstance(error, ParityError):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_perception.files import telemetry
+from vit_perception.files.log import PrintedLog
 
 telemetry.off()
 import openvino
@@ -121,7 +122,7 @@ def main() -> None:
             EngineSettings("openvino", precision, calibration=str(ROOT / RECORDING)),
             loaded,
             batch=1,
-            log=print,
+            log=PrintedLog(),
         )
         for precision in PRECISIONS
     }
@@ -132,7 +133,10 @@ def main() -> None:
             rounds[precision].append(median_ms(one.engine, images))
     calibration = partial(calibration_images, str(ROOT / RECORDING), preprocess)
     source = EngineSource(graph_of(loaded), 1, calibration=calibration)
-    models = {"bfloat16": source.onnx_file(), "int8": int8_model(source, opened["int8"].spec)}
+    models = {
+        "bfloat16": source.onnx_file().path,
+        "int8": int8_model(source, opened["int8"].spec).path,
+    }
     profiles = {precision: profile_ms(model, images) for precision, model in models.items()}
     report = summarise(opened, rounds, profiles)
     (ROOT / "benchmarks/results/cpu_int8.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -10,11 +10,11 @@ The flow, as code in :mod:`vit_perception.pipeline.pipeline`::
 Imports point one way: each room imports only rooms that stand before it in this list, and a test
 holds that::
 
-    files         errors for users, atomic files, caches, locks; other people's files, with bounds
+    files         errors for users, logs, atomic files, caches, locks; other people's files, bounded
     wire          what policy authors import: tensors <-> bytes, layout, frame records; numpy only
     recordings    bags read and written, without ROS and without knowing what is in them
     policy        observations live (numpy only) and as a torch data set, without ROS
-    config        the parameter table, settings, parameter files
+    config        the tables of parameters and of backends, settings, parameter files
     image         decode, preprocess, patch index <-> source pixel, rectification
     streams       time: sample histories, cameras grouped by stamp, the wait for a pose
     model         the Vision Transformer

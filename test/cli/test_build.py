@@ -1,12 +1,16 @@
 """`vit-perception build`: once as a user types it, else in this process, which has torch."""
 
+import io
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import Console
 
 from test.cli.test_cli import run
+from vit_perception.cli.build import BuildBars
 from vit_perception.cli.main import main
 from vit_perception.engines.building.memory import FreeMemory
 from vit_perception.engines.cache.engine_file import EngineFile
@@ -135,7 +139,7 @@ def test_what_is_no_one_file_is_refused_before_anything_is_built(
     assert not (tmp_path / "cache").exists() and not (tmp_path / "new").exists()
 
 
-def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
+def test_a_build_that_lacks_memory_names_the_switch_and_the_switch_builds(
     for_a_gpu, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
     # The exported model is there; the engine for another GPU is not.
@@ -146,7 +150,9 @@ def test_a_build_that_lacks_memory_is_one_line_and_the_switch_goes_on(
     )
     arguments = ["build", *rtx("8.6", tiny_checkpoint)]
     assert main(arguments) == 1
-    assert "takes up to 0.34 GiB of memory, and 0.00 GiB are free" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "takes up to 0.34 GiB of memory, and 0.00 GiB are free" in said
+    assert said.endswith("\nhint: --no-memory-check builds nevertheless\n")
     assert main([*arguments, "--no-memory-check"]) == 0
     assert "float16: done, in up to" in capsys.readouterr().out
 
@@ -163,3 +169,19 @@ def test_what_cannot_be_built_is_said(tiny_checkpoint, tmp_path, monkeypatch, ca
     ):
         assert main(["build", "--checkpoint", str(tiny_checkpoint), *arguments]) == 1
         assert expected in (said := capsys.readouterr().err) and "Traceback" not in said
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_a_bar_on_a_terminal_and_else_a_line(terminal):
+    bars, said = BuildBars(), io.StringIO()
+    bars.live.console = Console(file=said, force_terminal=terminal, width=100)
+    with bars:
+        bars.info("exporting")
+        bars.progress("building the engine", 0.1)
+        bars.progress("building the engine", 0.5, "building the engine: 50% after 2 s (Tactics)")
+        bars.warning("it is slow")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
+    lines = [line.strip() for line in plain.splitlines()]
+    assert "exporting" in lines and "WARNING: it is slow" in lines
+    assert ("building the engine: 50% after 2 s (Tactics)" in lines) == (not terminal)
+    assert any("50%" in line and line.endswith("engine") for line in lines)

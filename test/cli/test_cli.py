@@ -12,9 +12,9 @@ import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.waiting import PROGRAM_S, run_program
-from vit_perception.cli.doctor import found, profile
+from vit_perception.cli.doctor import installed_version, profile
 from vit_perception.cli.main import main
-from vit_perception.engines.select import CANDIDATES
+from vit_perception.config.backends import BACKENDS
 from vit_perception.heads.classification import load_head
 
 
@@ -33,10 +33,8 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
     runtimes = (
         done.stdout[done.stdout.index("runtimes, in the order") :].split("\n\n")[0].splitlines()[1:]
     )
-    for candidate, line in zip(CANDIDATES, runtimes, strict=True):
-        assert re.fullmatch(rf"{candidate.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), (
-            line
-        )
+    for backend, line in zip(BACKENDS, runtimes, strict=True):
+        assert re.fullmatch(rf"{backend.label} +(yes  \S+ on .+: .*float32.*|no   .+)", line), line
     assert (
         done.returncode == 0
         and "openvino" in done.stdout
@@ -60,9 +58,15 @@ def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypa
         "half": "import absent",
     }.items():
         (tmp_path / f"{name}.py").write_text(code)
-    assert found("of_cuda") == ("", "does not load: libcudss.so.0: cannot open shared object file")
-    assert found("of_numpy") == ("", "does not load: _ARRAY_API not found")
-    assert found("half") == ("", "does not load: No module named 'absent'") and found("absent") == (
+    assert installed_version("of_cuda") == (
+        "",
+        "does not load: libcudss.so.0: cannot open shared object file",
+    )
+    assert installed_version("of_numpy") == ("", "does not load: _ARRAY_API not found")
+    assert installed_version("half") == (
+        "",
+        "does not load: No module named 'absent'",
+    ) and installed_version("absent") == (
         "",
         "not installed",
     )

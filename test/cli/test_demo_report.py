@@ -15,7 +15,7 @@ from vit_perception.cli.demo_report import (
     failures,
     summarise,
 )
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow, draw_sheet
 
 GOOD = {
     "frames_sent": 100,
@@ -94,8 +94,11 @@ def test_the_sheet_shows_each_camera_thrice():
         CameraPanel(n, rgb, rng.normal(size=(16, 8)), (4, 4), attention, "x", 0.5)
         for n in ("left", "right")
     ]
-    moments = [Moment(1.0, "x", "x", 0.7, tuple(panels)), Moment(2.0, "y", "x", 0.6, tuple(panels))]
-    sheet = np.asarray(draw_sheet(moments, "t"))
+    rows = [
+        SheetRow(1.0, "x", "x", 0.7, tuple(panels)),
+        SheetRow(2.0, "y", "x", 0.6, tuple(panels)),
+    ]
+    sheet = np.asarray(draw_sheet(rows, "t"))
     for colour in (200, 30):
         cells = np.all(sheet == colour, axis=-1).sum() / 200**2
         assert 3.9 < cells < 4.3  # two cameras in two rows

@@ -164,7 +164,7 @@ def test_what_was_left_out_is_said_each_time(tiny_checkpoint, tmp_path, capsys):
     assert main(["inspect", *given, str(tmp_path / "look"), "--format", "html"]) == 0
     assert lines[0][1] in capsys.readouterr().out
     assert (
-        "<th>left out beside</th><td>10 undecodable of /ee_pose</td>"
+        "<th>other messages left out</th><td>10 undecodable of /ee_pose</td>"
         in (tmp_path / "look/report.html").read_text()
     )
 
@@ -200,7 +200,7 @@ def test_options_that_cannot_be_are_named(pictures, tmp_path, capsys, arguments,
     given = [a.format(own=tmp_path / "own") for a in arguments]
     assert main(["embed", str(pictures), "--out", str(tmp_path / "out"), *given]) == 1
     error = capsys.readouterr().err
-    assert said.format(own=tmp_path / "own") in error and "make room" not in error
+    assert said.format(own=tmp_path / "own") in error and "free disk space" not in error
     assert (tmp_path / "own/.env").read_text() == "mine"
     assert not (tmp_path / "out").exists()
 
@@ -241,7 +241,10 @@ def test_only_a_full_disk_asks_for_room(
         == 1
     )
     error = capsys.readouterr().err
-    assert "as the system says" in error and ("make room" in error) == room
+    assert (
+        "as the system says" in error
+        and ("hint: finished files are kept; free disk space" in error) == room
+    )
 
 
 def test_ctrl_c_says_how_to_go_on_and_it_does(
@@ -272,5 +275,5 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "append", interrupted)
         assert main(given) == 130
-    assert "is whole; the same command goes on from there" in capsys.readouterr().err
+    assert "are kept; run the same command again to continue" in capsys.readouterr().err
     assert main(given) == 0 and "3 frames in 3 files" in capsys.readouterr().out

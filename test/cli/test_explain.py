@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from test.cli.test_cli import run
 from test.conftest import ROOT
 from test.text_models import siglip_folder, tokenizer
-from test.viewing.test_model_inside import KINDS, model_of
+from test.viewing.test_model_trace import KINDS, model_of
 from vit_perception.checkpoints.native import config_json, preprocessor_json
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.cli.explain import normalised, read_picture
+from vit_perception.cli.explain import decoded_picture, normalised
 from vit_perception.cli.main import main
 from vit_perception.heads.classification import Head, save_head
 from vit_perception.image.patch_geometry import ResizeRule
@@ -126,7 +126,7 @@ def test_classes_by_their_names_are_transformers_own(tmp_path, capsys, monkeypat
     found = {c["label"]: c["score"] for c in json.loads(capsys.readouterr().out)["top_classes"]}
     loaded = load_checkpoint(str(tmp_path / "model"))
     pixels = normalised(
-        Preprocessor(loaded.card.rule)(read_picture(PICTURE)), loaded.card.mean, loaded.card.std
+        Preprocessor(loaded.card.rule)(decoded_picture(PICTURE)), loaded.card.mean, loaded.card.std
     )
     prompts = tokenizer()(
         ["a photo of a cup.", "a photo of a red can."],

@@ -196,7 +196,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path, capsys):
     done = len((killed / "metrics.csv").read_text().splitlines()) - 1
     assert done == 3 and not (killed / "report.json").exists()
     assert fit(*options(out=killed)) == 1
-    assert "holds a run, which --resume takes up" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--out: " in said and said.endswith("\nhint: --resume continues the run\n")
     assert fit(*options("--resume", out=killed)) == 0
     assert f"of 12, {done} of them from before" in capsys.readouterr().out
     assert (whole / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
@@ -223,7 +224,8 @@ def test_a_run_killed_in_its_first_epoch_is_taken_up(tmp_path, capsys):
     )
     (out / "config.json").unlink()  # as after a kill in the middle of the description
     assert fit(*options()) == 1
-    assert "holds a run, which --resume takes up" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--out: " in said and said.endswith("\nhint: --resume continues the run\n")
     assert fit(*options("--resume")) == 0
     assert json.loads((out / "report.json").read_text())["epochs"] == 1
     assert load_checkpoint(str(out)).card.labels == tuple("0123456789")

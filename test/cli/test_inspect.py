@@ -10,7 +10,7 @@ from PIL import Image
 
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
-from test.recordings.test_reader import OTHER_TOOL
+from test.recordings.formats import OTHER_TOOL
 from test.waiting import PROGRAM_S
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter

@@ -25,7 +25,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
 from test.conftest import DEMO_BAG, ROOT
-from test.recordings.test_reader import OTHER_TOOL
+from test.recordings.formats import OTHER_TOOL
 from test.waiting import HANG_S, PROGRAM_S
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import Child
@@ -411,7 +411,10 @@ def test_what_is_wrong_is_one_line_and_a_status(tmp_path, capsys):
             "--remap is '/ee_pose:=/a b'; accepted: the name of a topic",
         ),
         ([DEMO_BAG, "--remap", f"{POSES}:=/a", f"{POSES}:=/b"], "/ee_pose is /a already"),
-        ([DEMO_BAG, "--topics", POSES, "--remap", f"{WRIST}:=/y"], f"--topics leaves {WRIST} out"),
+        (
+            [DEMO_BAG, "--topics", POSES, "--remap", f"{WRIST}:=/y"],
+            f"{WRIST} is not played; accepted: one of {POSES}",
+        ),
         ([DEMO_BAG, "--rate", "inf"], "--rate is inf; accepted: more than 0, and finite"),
         ([DEMO_BAG, "--clock", "inf"], "--clock is inf; accepted: 0 or more, and finite"),
         ([DEMO_BAG, "--duration", "inf"], "--duration is inf; accepted: 0 or more, and finite"),

@@ -277,9 +277,10 @@ def test_of_two_encoders_neither_is_guessed(file):
         f"{name}: {{vit_encoder: {{{P}: {{camera_names: [a]}}}}}}\n" for name in ("left", "right")
     )
     with pytest.raises(
-        InvalidValue, match="of /left/vit_encoder, /right/vit_encoder; accepted: --node with"
-    ):
+        InvalidValue, match="of /left/vit_encoder, /right/vit_encoder; accepted: one of them"
+    ) as caught:
         ParameterFile(file(text)).node()
+    assert caught.value.argument == "node"
 
 
 @pytest.mark.parametrize("topic", ["image", "/image", "~/image", "a/b", "{node}/x", "{ns}/x", "~"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
-from test.recordings import mcap_parts as m
+from test.recordings.mcap import parts as m
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from test.log_lines import LogLines
 from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import build_ahead
@@ -81,8 +82,8 @@ def test_an_engine_built_ahead_is_the_one_that_the_node_opens(dense):
         and "dense head's tokens 0.0000" in result.figures
         and not result.cached
     )
-    said = []
-    open_engine(settings, dense, 3, log=said.append, dense=True).engine.close()
+    said = LogLines()
+    open_engine(settings, dense, 3, log=said, dense=True).engine.close()
     assert not [text for text in said if "exporting" in text]
 
 
@@ -116,7 +117,7 @@ def test_without_it_the_graph_is_what_it_was(dense, loaded, pictures):
 
 def test_the_onnx_file_without_it_is_the_same_and_with_it_has_no_shape_arithmetic(dense, loaded):
     models = {
-        name: onnx.load(EngineSource(graph, 2).onnx_file(), load_external_data=False).graph
+        name: onnx.load(EngineSource(graph, 2).onnx_file().path, load_external_data=False).graph
         for name, graph in (
             ("off", graph_of(dense)),
             ("plain", graph_of(loaded)),

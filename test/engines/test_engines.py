@@ -1,144 +1,23 @@
-"""The runtimes that run on a CPU, on the tiny model: what the base class promises, and that they
-compute the model.
-"""
+"""What only one runtime does, on a CPU. What every engine promises is in test_every_engine.py."""
 
 import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
 from vit_perception.engines.openvino_engine import OpenvinoEngine
-from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
 from vit_perception.engines.reference import graph_of
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu
 
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
-needs_openvino, needs_onnxruntime, needs_nncf = (
-    pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
-    for name in ("openvino", "onnxruntime", "nncf")
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
 )
-ENGINES = [
-    pytest.param(lambda: TorchEngine("cpu"), id="torch"),
-    pytest.param(OpenvinoEngine, id="openvino", marks=[needs_openvino, needs_nncf]),
-    pytest.param(OnnxruntimeEngine, id="onnxruntime", marks=needs_onnxruntime),
-]
-
-
-@pytest.fixture(params=ENGINES)
-def make(request):
-    return request.param
-
-
-@pytest.fixture
-def engine(make, source):
-    engine = make()
-    engine.open(source, SPEC)
-    yield engine
-    engine.close()
-
-
-def test_it_computes_the_reference_model(engine, source, pictures):
-    report = measure(run_batches(engine.infer, pictures, 2), source.reference(pictures))
-    assert report.tokens_l2 < 1e-4 and report.attention_l2 < 1e-4 and report.finite, report
-    assert (
-        engine.precision == "float32" and engine.device and engine.runtime.split()[0] == engine.name
-    )
-
-
-def test_each_native_precision_passes_the_gate_and_is_what_is_reported(make, source, pictures):
-    for precision in make().status().precisions:
-        engine = make()
-        engine.open(source, replace(SPEC, precision=precision))
-        report = measure(run_batches(engine.infer, pictures, 2), source.reference(pictures))
-        assert engine.precision == precision
-        assert report.failures(ParityLimits.for_precision(precision)) == []
-        engine.close()
-
-
-def test_shapes_and_dtypes_of_the_outputs(engine, pictures):
-    output = engine.infer(pictures[:2])
-    assert output.cls_token.shape == (2, 32)
-    assert output.patch_tokens.shape == (2, 64, 32)
-    assert output.cls_attention.shape == (2, 4, 64)
-    assert output.logits is None
-    assert {a.dtype for a in (output.cls_token, output.patch_tokens, output.cls_attention)} == {
-        np.dtype("float32")
-    }
-
-
-def test_the_input_may_be_overwritten_and_an_earlier_result_repeats(engine, pictures):
-    images = pictures[:2].copy()
-    first = engine.infer(images).cls_token.copy()
-    images[:] = 0
-    other = engine.infer(images).cls_token.copy()
-    assert not np.allclose(first, other)
-    np.testing.assert_array_equal(engine.infer(pictures[:2]).cls_token, first)
-
-
-@pytest.mark.parametrize(
-    "images, message",
-    [
-        (
-            np.zeros((1, 3, 64, 64), np.uint8),
-            r"uint8 \(1, 3, 64, 64\); accepted: uint8 \(2, 3, 64, 64\)",
-        ),
-        (np.zeros((2, 3, 64, 64), np.float32), "images are float32"),
-        (np.zeros((2, 64, 64, 3), np.uint8).transpose(0, 3, 1, 2), "C-contiguous"),
-    ],
-)
-def test_a_wrong_input_is_refused(engine, images, message):
-    with pytest.raises(EngineError, match=message):
-        engine.infer(images)
-
-
-def test_close_twice_then_infer_is_an_error_and_outputs_outlive_it(engine, pictures):
-    output = engine.infer(pictures[:2])
-    kept = output.patch_tokens.copy()
-    engine.close()
-    engine.close()
-    np.testing.assert_array_equal(output.patch_tokens, kept)
-    with pytest.raises(EngineError, match="not open"):
-        engine.infer(pictures[:2])
-
-
-def test_it_can_be_opened_again_after_close_but_not_while_open(engine, source, pictures):
-    with pytest.raises(EngineError, match="open already"):
-        engine.open(source, SPEC)
-    engine.close()
-    engine.open(source, SPEC)
-    assert np.isfinite(engine.infer(pictures[:2]).cls_token).all()
-
-
-def test_a_precision_that_the_device_lacks_is_refused_with_what_it_has(make, source):
-    engine = make()
-    missing = next(
-        p for p in ("float16", "bfloat16", "int4") if p not in engine.status().precisions
-    )
-    with pytest.raises(EngineError, match=f"does not run '{missing}' on .*; accepted: .*float32"):
-        engine.open(source, replace(SPEC, precision=missing))
-
-
-def test_an_engine_that_fails_half_way_is_closed_and_says_why(make, pictures):
-    class Broken:
-        @property
-        def graph(self):
-            raise ValueError("weights are gone")
-
-        def onnx_file(self, precision="float32"):
-            raise ValueError("weights are gone")
-
-    engine = make()
-    with pytest.raises(EngineError, match="ValueError: weights are gone"):
-        engine.open(Broken(), SPEC)
-    with pytest.raises(EngineError, match="not open"):
-        engine.infer(pictures[:2])
 
 
 def test_torch_uses_the_threads_of_the_spec_and_gives_them_back(source, pictures):

@@ -7,14 +7,16 @@ from functools import partial
 import pytest
 
 from test.conftest import TRAIN_BAG
+from test.log_lines import LogLines
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8 import LEFT_OUT, int8_model, layer_groups
 from vit_perception.engines.openvino_engine import OpenvinoEngine, linear_layer_types
 from vit_perception.engines.parity_gate import measure, parity_batch, run_batches
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import open_engine, open_verified
+from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.verified import open_verified
 from vit_perception.image.calibration import calibration_images
 from vit_perception.image.preprocess import Preprocessor
 
@@ -28,7 +30,7 @@ SETTINGS = EngineSettings("openvino", "int8", calibration=str(TRAIN_BAG))
 
 
 def test_the_layer_groups_are_complete(source):
-    model = openvino.Core().read_model(source.onnx_file())
+    model = openvino.Core().read_model(source.onnx_file().path)
     groups = layer_groups(model)
     products = [
         op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"
@@ -48,7 +50,7 @@ def test_the_head_is_a_group_of_its_own(tiny_classifier, tmp_path):
     from vit_perception.checkpoints.sources import load_checkpoint
 
     source = EngineSource(graph_of(load_checkpoint(str(tiny_classifier))), 1, folder=tmp_path)
-    groups = layer_groups(openvino.Core().read_model(source.onnx_file()))
+    groups = layer_groups(openvino.Core().read_model(source.onnx_file().path))
     assert len(groups["classification head"]) == 1 and len(groups["MLP output layers"]) == 2
 
 
@@ -69,31 +71,32 @@ def layer_types(engine):
 
 
 def test_its_linear_layers_run_in_int8_and_those_left_out_do_not(source, pictures):
-    engine, report = open_verified(OpenvinoEngine(), source, SPEC, pictures)
+    engine, report, _ = open_verified(OpenvinoEngine(), source, SPEC, pictures)
     types = layer_types(engine)
     assert engine.precision == "int8" and report.min_cosine >= 0.99
     assert types["i8"] + types["u8"] == types.total() == 6 * BLOCKS, types
     engine.close()
     fewer = replace(SPEC, left_out=("MLP output layers",))
-    engine, _ = open_verified(OpenvinoEngine(), source, fewer, pictures)
+    engine, *_ = open_verified(OpenvinoEngine(), source, fewer, pictures)
     left = layer_types(engine)
     assert types.total() - left["i8"] - left["u8"] == BLOCKS, left
     engine.close()
 
 
 def test_the_model_is_made_once_and_again_for_other_images_or_layers(source, tmp_path):
-    log, images = [], source.calibration()
+    log, images = LogLines(), source.calibration()
 
     def make(images):
-        return EngineSource(source.graph, 2, log.append, tmp_path, lambda: images)
+        return EngineSource(source.graph, 2, log, tmp_path, lambda: images)
 
-    first = int8_model(make(images), SPEC)
+    first, was_cached = int8_model(make(images), SPEC)
+    assert not was_cached
     made = [line for line in log if "calibration images, once" in line]
     assert len(made) == 1 and "int8 model from 16 calibration images" in made[0]
-    assert int8_model(make(images), SPEC) == first and len(log) == len(set(log))
+    assert int8_model(make(images), SPEC) == (first, True) and len(log) == len(set(log))
     others = {
-        int8_model(make(images[:8]), SPEC),
-        int8_model(make(images), replace(SPEC, left_out=LEFT_OUT[1])),
+        int8_model(make(images[:8]), SPEC).path,
+        int8_model(make(images), replace(SPEC, left_out=LEFT_OUT[1])).path,
     }
     assert len(others | {first}) == 3
     key = (first.parent / "key.json").read_text()
@@ -106,9 +109,9 @@ def test_weights_use_half_of_their_range_where_products_overflow(source, tmp_pat
     """
     made = {}
     for saturates in (True, False):
-        log = []
-        own = EngineSource(source.graph, 2, log.append, tmp_path, source.calibration)
-        made[saturates] = int8_model(own, SPEC, saturates)
+        log = LogLines()
+        own = EngineSource(source.graph, 2, log, tmp_path, source.calibration)
+        made[saturates] = int8_model(own, SPEC, saturates).path
         assert any("weights of 7 bits" in line for line in log) == saturates
     assert made[True] != made[False], (
         "an engine made for one kind of CPU would be taken from the cache on the other"
@@ -130,9 +133,11 @@ def largest_weight(model) -> int:
 
 
 def test_the_last_images_fill_up_a_batch(source, tmp_path):
-    log = []
-    three = EngineSource(source.graph, 2, log.append, tmp_path, lambda: source.calibration()[:3])
-    assert int8_model(three, SPEC).exists() and any("3 calibration images" in line for line in log)
+    log = LogLines()
+    three = EngineSource(source.graph, 2, log, tmp_path, lambda: source.calibration()[:3])
+    assert int8_model(three, SPEC).path.exists() and any(
+        "3 calibration images" in line for line in log
+    )
 
 
 @pytest.fixture
@@ -142,11 +147,9 @@ def attempts(loaded):
     """
 
     def try_with(min_cosine):
-        log = []
+        log = LogLines()
         try:
-            opened = open_engine(
-                replace(SETTINGS, min_cosine=min_cosine), loaded, batch=1, log=log.append
-            )
+            opened = open_engine(replace(SETTINGS, min_cosine=min_cosine), loaded, batch=1, log=log)
             opened.engine.close()
             return opened, log
         except EngineError as error:

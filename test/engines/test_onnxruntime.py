@@ -1,4 +1,4 @@
-"""ONNX Runtime: what is its own. What every engine promises is in test_engines.py."""
+"""ONNX Runtime: what is its own. What every engine promises is in test_every_engine.py."""
 
 import os
 import subprocess
@@ -10,11 +10,13 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import PROGRAM_S
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import onnxruntime_engine
+from vit_perception.engines.available import available_backends
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
-from vit_perception.engines.select import CANDIDATES, available_backends, open_engine
+from vit_perception.engines.select import open_engine
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SPEC = EngineSpec(batch=2, network_size_px=(64, 64), precision="float32")
@@ -25,18 +27,6 @@ def test_it_reports_the_provider_that_runs(source):
     engine.open(source, SPEC)
     assert engine.runtime == f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider"
     assert engine._session.get_providers() == ["CPUExecutionProvider"]
-    engine.close()
-
-
-def test_it_writes_into_the_same_arrays_each_time(source, pictures):
-    engine = OnnxruntimeEngine()
-    engine.open(source, SPEC)
-    first = engine.infer(pictures[:2])
-    kept = first.patch_tokens.copy()
-    second = engine.infer(pictures[2:4])
-    assert (
-        second.patch_tokens is first.patch_tokens and np.abs(kept - second.patch_tokens).max() > 0.1
-    )
     engine.close()
 
 
@@ -94,13 +84,11 @@ def test_a_session_that_ends_up_on_another_provider_is_refused(source, monkeypat
 
 def test_auto_and_the_cpu_setting_never_try_the_gpu_providers():
     for settings in (EngineSettings(), EngineSettings("onnxruntime")):
-        labels = [c.label for c in CANDIDATES if c.allowed_by(settings)]
+        labels = [b.label for b in BACKENDS if b.allowed_by(settings.backend, settings.provider)]
         assert [label for label in labels if label.startswith("onnxruntime")] == ["onnxruntime"]
-    named = [
-        c.label for c in CANDIDATES if c.allowed_by(EngineSettings("onnxruntime", provider="cuda"))
-    ]
+    named = [b.label for b in BACKENDS if b.allowed_by("onnxruntime", "cuda")]
     assert named == ["onnxruntime on CUDA"]
-    order = [c.label for c in CANDIDATES]
+    order = [b.label for b in BACKENDS]
     assert order.index("openvino") < order.index("onnxruntime") < order.index("torch on the CPU")
 
 

@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from test.engines.rows import row
+from test.log_lines import LogLines
 from test.waiting import PROGRAM_S
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
+from vit_perception.engines.available import available_backends
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import Candidate, available_backends, open_engine, open_verified
+from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.engines.verified import open_verified
 from vit_perception.wire.records import EncoderOutput
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -76,15 +80,33 @@ class MissingEngine(Engine):
         pass
 
 
-NOISY = Candidate("noisy", "openvino", __name__, "NoisyTorchEngine", ("cpu",))
-MISSING = Candidate("missing", "openvino", __name__, "MissingEngine")
-TORCH_CPU = select.CANDIDATES[-1]
+NOISY = row("noisy", "openvino", f"{__name__}:NoisyTorchEngine")
+MISSING = row("missing", "openvino", f"{__name__}:MissingEngine", argument=None)
+TORCH_CPU = select.BACKENDS[-1]
 
 
 @pytest.fixture
 def candidates(monkeypatch):
     """Replaces the table that `auto` walks."""
-    return lambda *those: monkeypatch.setattr(select, "CANDIDATES", those)
+    return lambda *those: monkeypatch.setattr(select, "BACKENDS", those)
+
+
+class CountedEngine(NoisyTorchEngine):
+    """Says that it runs three precisions, and is right in float32; counts how often it is made."""
+
+    made = 0
+
+    def __init__(self, device):
+        super().__init__(device)
+        CountedEngine.made += 1
+
+    def status(self):
+        return replace(super().status(), precisions=("float16", "bfloat16", "float32"))
+
+    def _open(self, source, spec):
+        kind = TorchEngine if spec.precision == "float32" else NoisyTorchEngine
+        kind._open(self, source, replace(spec, precision="float32"))
+        self.precision = spec.precision
 
 
 class BrokenEngine(TorchEngine):
@@ -97,25 +119,26 @@ class BrokenEngine(TorchEngine):
 def test_what_breaks_is_a_warning_and_what_is_missing_is_not(loaded, monkeypatch):
     monkeypatch.setattr(
         select,
-        "CANDIDATES",
-        (MISSING, Candidate("broken", "torch", __name__, "BrokenEngine", ("cpu",)), TORCH_CPU),
+        "BACKENDS",
+        (MISSING, row("broken", "torch", f"{__name__}:BrokenEngine"), TORCH_CPU),
     )
-    lines = []
-    opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines.append)
+    lines = LogLines()
+    opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines)
     opened.engine.close()
     missing, broken = (
         next(line for line in lines if name in line) for name in ("missing", "broken")
     )
     assert (
         missing.startswith("missing is not used")
-        and broken.startswith("WARNING: broken")
+        and broken in lines.warnings
+        and missing not in lines.warnings
         and "KeyError" in broken
     )
 
 
 def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
-    log = []
-    opened = open_engine(EngineSettings(), loaded, batch=2, log=log.append)
+    log = LogLines()
+    opened = open_engine(EngineSettings(), loaded, batch=2, log=log)
     first = next(b for b in available_backends() if b.found)
     assert opened.engine.name in first.name and opened.engine.precision == first.precisions[0]
     assert opened.report.min_cosine > 0.999 and opened.report.pictures == 4
@@ -128,8 +151,8 @@ def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
 
 def test_auto_goes_past_a_missing_and_a_failing_backend_and_says_why(loaded, candidates):
     candidates(MISSING, NOISY, TORCH_CPU)
-    log = []
-    opened = open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=log.append)
+    log = LogLines()
+    opened = open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=log)
     assert opened.engine.name == "torch"
     (missing, no_package), (noisy, figures) = opened.tried
     assert (missing, noisy) == ("missing", "noisy float32")
@@ -151,6 +174,27 @@ def test_a_named_backend_that_fails_the_gate_is_an_error_with_the_figures(loaded
         EngineError, match=r"CLS cosine 0\.\d+ is below 0\.999.*worst of 4 pictures"
     ):
         open_engine(EngineSettings("openvino", "float32"), loaded, batch=1)
+
+
+def test_an_engine_is_made_once_for_all_that_is_tried_of_a_backend(loaded, candidates):
+    CountedEngine.made = 0
+    candidates(row("counted", "torch", f"{__name__}:CountedEngine"))
+    opened = open_engine(EngineSettings(), loaded, batch=1)
+    opened.engine.close()
+    assert [label for label, _ in opened.tried] == ["counted float16", "counted bfloat16"]
+    assert opened.spec.precision == opened.engine.precision == "float32"
+    assert opened.was_cached is None and CountedEngine.made == 1
+
+
+def test_whether_the_files_were_in_the_cache_is_returned(loaded, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = []
+    for _ in range(2):
+        opened = open_engine(EngineSettings("openvino", "float32"), loaded, batch=1)
+        opened.engine.close()
+        found.append(opened.was_cached)
+    assert found == [False, True]
 
 
 def test_a_stricter_min_cosine_is_held(loaded):
@@ -223,12 +267,12 @@ def test_the_gate_refuses_an_engine_of_another_graph(loaded, source, pictures):
 )
 def test_a_wrong_batch_or_block_is_named(loaded, batch, block, message):
     with pytest.raises(EngineError, match=message):
-        open_engine(EngineSettings(), loaded, batch, block)
+        open_engine(EngineSettings(), loaded, batch, block=block)
 
 
 def test_an_earlier_block_gives_other_tokens(loaded, pictures):
     last, first = (
-        open_engine(EngineSettings("torch", "float32"), loaded, 2, block) for block in (-1, 0)
+        open_engine(EngineSettings("torch", "float32"), loaded, 2, block=block) for block in (-1, 0)
     )
     tokens = last.engine.infer(pictures[:2]).patch_tokens
     assert not np.allclose(tokens, first.engine.infer(pictures[:2]).patch_tokens, atol=1e-2)
@@ -248,9 +292,10 @@ def test_importing_engines_imports_no_runtime_and_openvino_may_be_missing():
     script = """
 import sys
 sys.modules["openvino"] = None
-from vit_perception.engines import cache, engine, openvino_engine, select, source, torch_engine
+from vit_perception.engines import available, cache, engine, openvino_engine, select, source
+from vit_perception.engines import torch_engine
 assert "torch" not in sys.modules, "torch was imported"
-missing = [b for b in select.available_backends() if b.name == "openvino"][0]
+missing = [b for b in available.available_backends() if b.name == "openvino"][0]
 assert not missing.found and missing.why_not, missing
 """
     run = subprocess.run(

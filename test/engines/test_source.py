@@ -36,8 +36,10 @@ def test_reference_outputs_end_with_their_source(source, pictures):
 
 def test_an_export_in_a_process_apart_is_the_one_that_is_made_here(source, tmp_path):
     def exported(apart):
-        path = EngineSource(source.graph, 2, folder=tmp_path / str(apart)).onnx_file(
-            "float16", apart=apart
+        path = (
+            EngineSource(source.graph, 2, folder=tmp_path / str(apart))
+            .onnx_file("float16", apart=apart)
+            .path
         )
         assert {file.name for file in path.parent.iterdir()} == {
             ONNX_NAME,

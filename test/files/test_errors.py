@@ -7,6 +7,7 @@ from vit_perception.files.errors import (
     InvalidValue,
     OperationFailed,
     UserError,
+    nearest,
     printable,
     shown,
     told,
@@ -114,3 +115,38 @@ def test_an_error_for_the_user_is_told_in_a_line_and_a_defect_with_its_lines():
     assert told(caught.value).startswith("Traceback") and told(caught.value).endswith(
         "KeyError: 'absent'"
     )
+
+
+def test_arguments_become_options_on_the_command_line_alone():
+    error = UserError(
+        ": /x is taken; accepted: a new folder",
+        argument="out_folder",
+        hint=" replaces it",
+        hint_argument="force",
+    )
+    assert str(error) == "out_folder: /x is taken; accepted: a new folder\nhint: force replaces it"
+    assert error.for_command_line() == (
+        "--out-folder: /x is taken; accepted: a new folder\nhint: --force replaces it"
+    )
+
+
+def test_the_hint_stays_when_the_message_is_cut_and_is_made_printable():
+    text = str(UserError("m" * 1_000_000, hint="\x1b[2J" + "h" * 1_000_000))
+    assert len(text) < 8000 and "\nhint: \\x1b[2Jhhh" in text
+
+
+@pytest.mark.parametrize(
+    "name, known, hint",
+    [
+        ("tokns", ["cls", "tokens"], "did you mean 'tokens'?"),
+        ("/wrist/imag", ["/agentview/image", "/wrist/image"], "did you mean '/wrist/image'?"),
+        ("nothing like it", ["cls", "tokens"], ""),
+        ("x" * 1_000_000, ["x" * 200], "did you mean"),
+        ("a\x1b[2Jb", ["a\x1b[2Jbc"], "did you mean 'a\\x1b[2Jbc'?"),
+        ("tokens", [], ""),
+    ],
+    ids=range(6),
+)
+def test_the_nearest_known_name_is_offered(name, known, hint):
+    found = nearest(name, known)
+    assert found.startswith(hint) and bool(found) is bool(hint) and found.isprintable()

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from vit_perception.files.atomic import NotPlain
-from vit_perception.files.locks import locked, take_lock
+from vit_perception.files.atomic import NotPlain, take_lock
+from vit_perception.files.locks import locked
 
 ELSEWHERE = "somebody else's"
 

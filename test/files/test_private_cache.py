@@ -7,6 +7,7 @@ import sqlite3
 import numpy as np
 import pytest
 
+from test.log_lines import LogLines
 from vit_perception.engines.cache.store import (
     CacheError,
     cached,
@@ -14,6 +15,7 @@ from vit_perception.engines.cache.store import (
     read_checked,
     write_checked,
 )
+from vit_perception.files.log import SILENT
 from vit_perception.files.private_cache import Untrusted, cache_root, make_folder, opened_folder
 from vit_perception.training.feature_cache import FeatureCache
 
@@ -35,7 +37,7 @@ def build(folder):
 
 def made():
     """The entry, built by what must not be called where it is there already."""
-    return cached(KEY, build, lambda text: None)
+    return cached(KEY, build, SILENT).path
 
 
 def refused(named, why):
@@ -45,7 +47,7 @@ def refused(named, why):
     with pytest.raises(
         CacheError, match=f"{re.escape(str(named))}.*{why}.*accepted.*XDG_CACHE_HOME"
     ):
-        cached(KEY, lambda folder: pytest.fail("built"), lambda text: None)
+        cached(KEY, lambda folder: pytest.fail("built"), SILENT)
     assert os.path.lexists(named)
 
 
@@ -54,9 +56,9 @@ def test_folders_and_files_are_for_this_user_alone_whatever_the_umask(cache, uma
     before = os.umask(umask)
     try:
         entry = made()
-        write_checked(cache / "x.kernels", b"kernels", print)
-        FeatureCache("features", 4, print).close()
-        assert read_checked(cache / "x.kernels", pytest.fail) == b"kernels"
+        write_checked(cache / "x.kernels", b"kernels", SILENT)
+        FeatureCache("features", 4, SILENT).close()
+        assert read_checked(cache / "x.kernels", log := LogLines()) == b"kernels" and not log
         assert made() == entry
     finally:
         os.umask(before)
@@ -161,8 +163,8 @@ def test_a_lock_that_is_a_link_empties_nothing(cache, tmp_path):
 
 @pytest.mark.parametrize("harm", ["writable", "link", "hard link"])
 def test_kernels_that_somebody_else_may_have_written_are_not_loaded(cache, tmp_path, harm):
-    file, log = cache / "x.kernels", []
-    write_checked(file, b"kernels", log.append)
+    file, log = cache / "x.kernels", LogLines()
+    write_checked(file, b"kernels", log)
     if harm == "writable":
         file.chmod(0o622)
     elif harm == "hard link":
@@ -170,14 +172,14 @@ def test_kernels_that_somebody_else_may_have_written_are_not_loaded(cache, tmp_p
     else:
         file.rename(tmp_path / "elsewhere")
         file.symlink_to(tmp_path / "elsewhere")
-    assert read_checked(file, log.append) == b"" and file.exists()
+    assert read_checked(file, log) == b"" and file.exists()
     assert len(log) == 1 and str(file) in log[0] and "XDG_CACHE_HOME" in log[0]
 
 
 @pytest.mark.parametrize("harm", ["writable", "link", "linked wal", "writable folder"])
 def test_features_that_somebody_else_may_have_written_are_not_used(cache, tmp_path, harm):
-    folder, log = cache.parent / "features", []
-    first = FeatureCache("f", 4, log.append)
+    folder, log = cache.parent / "features", LogLines()
+    first = FeatureCache("f", 4, log)
     first.put("picture", np.ones((2, 4), np.float32))
     first.close()
     file = folder / "f.sqlite"
@@ -191,7 +193,7 @@ def test_features_that_somebody_else_may_have_written_are_not_used(cache, tmp_pa
         named.unlink(missing_ok=True)
         named.symlink_to(tmp_path / "elsewhere")
     content = (tmp_path / "elsewhere").read_bytes() if "link" in harm else b""
-    second = FeatureCache("f", 4, log.append)
+    second = FeatureCache("f", 4, log)
     assert second.get("picture") is None
     second.put("picture", np.ones((2, 4), np.float32))
     assert len(log) == 1 and "features are not cached" in log[0] and "XDG_CACHE_HOME" in log[0]
@@ -199,11 +201,12 @@ def test_features_that_somebody_else_may_have_written_are_not_used(cache, tmp_pa
 
 
 def test_a_cached_number_in_place_of_features_is_no_feature(cache):
-    FeatureCache("f", 4, pytest.fail).close()
+    log = LogLines()
+    FeatureCache("f", 4, log).close()
     with sqlite3.connect(cache.parent / "features/f.sqlite") as database:
         database.execute("insert into features values ('picture', 7), ('other', null)")
-    opened = FeatureCache("f", 4, pytest.fail)
-    assert opened.get("picture") is None and opened.get("other") is None
+    opened = FeatureCache("f", 4, log)
+    assert opened.get("picture") is None and opened.get("other") is None and not log
     opened.close()
 
 

@@ -66,7 +66,7 @@ for engine in (OnnxruntimeEngine(), OpenvinoEngine()):
     engine.open(source, spec)
     engine.infer(images[:1])
     engine.close()
-print("int8:", int8_model(source, spec))
+print("int8:", int8_model(source, spec).path)
 """
 TOOLS = """
 import sys

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from vit_perception.image.decode import ACCEPTED_ENCODINGS
+from vit_perception.image.encodings import ACCEPTED_ENCODINGS
 from vit_perception.wire.layout import Layout, LayoutCamera, LayoutGroup, LayoutState
 from vit_perception.wire.tensors import encode_tensor
 

@@ -1,8 +1,11 @@
 """Image messages for the tests, without ROS: plain objects with the fields of sensor_msgs."""
 
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
+
+from vit_perception.image.encodings import ENCODINGS, PLANAR_ENCODINGS
 
 
 def header(sec: int = 12, nanosec: int = 345, frame_id: str = "wrist_optical") -> SimpleNamespace:
@@ -32,3 +35,13 @@ def image(
 
 def compressed(image_format: str, data: bytes) -> SimpleNamespace:
     return SimpleNamespace(header=header(), format=image_format, data=data)
+
+
+def random_rows(encoding: str, height: int, width: int) -> np.ndarray:
+    """Rows of bytes of an image of ``encoding``, always the same ones."""
+    rng = np.random.default_rng(zlib.crc32(encoding.encode()))
+    if planar := PLANAR_ENCODINGS.get(encoding):
+        return rng.integers(0, 256, (height * planar.rows_per_two // 2, width), np.uint8)
+    packed = ENCODINGS[encoding]
+    row_bytes = width * packed.channels * packed.sample_bytes
+    return rng.integers(0, 256, (height, row_bytes), np.uint8)

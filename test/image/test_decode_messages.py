@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from test.image.image_messages import header, image
-from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_compressed, decode_image
+from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.image.encodings import ACCEPTED_ENCODINGS
 from vit_perception.wire.records import BadInput
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)

@@ -17,7 +17,8 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
 from test.image.image_messages import compressed, image
-from vit_perception.image.decode import ACCEPTED_ENCODINGS, decode_compressed, decode_image
+from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.image.encodings import ACCEPTED_ENCODINGS
 from vit_perception.wire.records import BadInput
 
 COLOURLESS = (

@@ -18,6 +18,7 @@ from vit_perception.config.settings import (
     StateSettings,
 )
 from vit_perception.heads.classification import Head, save_head
+from vit_perception.image.decode import decode_image
 from vit_perception.image.opencv import cv2
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.records import BadInput, Pose, Sample, SampleAtImage
@@ -77,6 +78,33 @@ def test_a_refused_image_is_absent_and_named(pipeline):
     )
     assert list(prepared.images) == ["b"] and prepared.refused["a"].reason == "encoding"
     assert not prepared.batch[0].any()
+
+
+def test_a_decoded_image_gives_the_batch_of_its_message(pipeline):
+    message = image_message(STAMP_NS, seed=3)
+    image = decode_image(message)
+    expected = pipeline.prepare({"a": message, "b": message}).batch.copy()
+    prepared = pipeline.prepare({"a": image, "b": lambda: image})
+    np.testing.assert_array_equal(prepared.batch, expected)
+    assert prepared.images == {"a": image, "b": image}
+    assert prepared.camera_ms.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"stamp_ns": 0}, "stamp"),
+        ({"frame_id": "a\nb"}, "frame"),
+        ({"pixels": np.zeros((0, 8, 3), np.uint8)}, "size"),
+        ({"pixels": np.zeros((8, 8), np.uint8)}, "encoding"),
+        ({"pixels": np.zeros((8, 8, 3), np.float32)}, "encoding"),
+    ],
+)
+def test_a_decoded_image_is_checked_as_a_message_is(pipeline, changes, reason):
+    good = decode_image(image_message(STAMP_NS))
+    prepared = pipeline.prepare({"a": good, "b": replace(good, **changes)})
+    assert list(prepared.images) == ["a"] and prepared.refused["b"].reason == reason
+    assert not prepared.batch[1].any()
 
 
 def test_the_layout_describes_the_sequence(pipeline):

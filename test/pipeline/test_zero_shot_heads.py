@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from test.log_lines import LogLines
 from test.plain_messages import image_message
 from test.text_models import clip_folder, siglip_folder, tokenizer
 from vit_perception.checkpoints.errors import CheckpointError
@@ -109,7 +110,7 @@ def test_templates_are_averaged(tmp_path):
 
 def test_a_second_start_needs_no_text_tower_and_other_prompts_do(tmp_path, cache, monkeypatch):
     clip_folder(tmp_path / "model")
-    first, lines = Pipeline.open(settings(tmp_path / "model")), []
+    first, lines = Pipeline.open(settings(tmp_path / "model")), LogLines()
     first.close()
     assert len(list(cache.iterdir())) == 1
     asked = []
@@ -117,7 +118,7 @@ def test_a_second_start_needs_no_text_tower_and_other_prompts_do(tmp_path, cache
     monkeypatch.setattr(
         zero_shot_heads, "encode_texts", lambda *given: asked.append(given[2]) or original(*given)
     )
-    second = Pipeline.open(settings(tmp_path / "model"), log=lines.append)
+    second = Pipeline.open(settings(tmp_path / "model"), log=lines)
     second.close()
     assert not asked and any(line.startswith("zero-shot: 3 labels from") for line in lines)
     np.testing.assert_array_equal(first.heads["a"].texts, second.heads["a"].texts)
@@ -136,8 +137,8 @@ def test_a_damaged_cache_is_made_again(tmp_path, cache):
     first.close()
     [file] = cache.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    lines = []
-    second = Pipeline.open(settings(tmp_path / "model"), log=lines.append)
+    lines = LogLines()
+    second = Pipeline.open(settings(tmp_path / "model"), log=lines)
     second.close()
     assert any("is damaged" in line for line in lines)
     np.testing.assert_array_equal(first.heads["a"].texts, second.heads["a"].texts)

@@ -8,29 +8,27 @@ import tempfile
 
 import pytest
 import yaml
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.reader import zstd
-from rosbags.typesys import Stores, get_typestore
 
-from test.recordings import mcap_parts as m
+from test.recordings.formats import FORMATS, STORE, Message
+from test.recordings.formats import recorded as write_bag
+from test.recordings.mcap import parts as m
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings import storage
 from vit_perception.recordings.reader import BagError, BagReader
 
 TEXT, T0 = "std_msgs/msg/String", 1_700_000_000_000_000_000
-STORE = get_typestore(Stores.ROS2_KILTED)
-KINDS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
 
 
-def recorded(folder, plugin=StoragePlugin.MCAP, mode=CompressionMode.NONE, version=9):
-    writer = Writer(folder, version=version, storage_plugin=plugin)
-    if mode is not CompressionMode.NONE:
-        writer.set_compression(mode, CompressionFormat.ZSTD)
-    with writer:
-        topic = writer.add_connection("/a", TEXT, typestore=STORE)
-        for k in range(4):
-            writer.write(topic, T0 + k, STORE.serialize_cdr(STORE.types[TEXT](str(k)), TEXT))
-    return folder
+def recorded(folder, form=FORMATS["mcap"]):
+    return write_bag(
+        folder,
+        (
+            Message("/a", TEXT, T0 + k, STORE.serialize_cdr(STORE.types[TEXT](str(k)), TEXT))
+            for k in range(4)
+        ),
+        form,
+    )
 
 
 def texts(path):
@@ -62,12 +60,12 @@ OTHER_QOS = [
 ]
 
 
-@pytest.mark.parametrize("plugin", KINDS)
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize(
     "said", [OTHER_QOS, yaml.safe_dump(OTHER_QOS), [], "no profile", [{"depth": "x"}], 7]
 )
-def test_messages_are_read_whatever_qos_metadata_yaml_says(tmp_path, plugin, said):
-    folder = recorded(tmp_path / "bag", plugin)
+def test_messages_are_read_whatever_qos_metadata_yaml_says(tmp_path, storage, said):
+    folder = recorded(tmp_path / "bag", FORMATS[storage])
     topic = {
         "topic_metadata": {
             "name": "/a",
@@ -184,18 +182,18 @@ def test_metadata_that_is_none_or_explodes_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("plugin", KINDS)
-def test_what_was_unpacked_has_no_name_while_it_is_read(tmp_path, plugin, monkeypatch):
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_what_was_unpacked_has_no_name_while_it_is_read(tmp_path, storage, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with BagReader(recorded(tmp_path / "bag", plugin, CompressionMode.FILE)) as bag:
+    with BagReader(recorded(tmp_path / "bag", FORMATS[f"{storage}, packed file"])) as bag:
         for _ in range(2):
             assert [message.data for _, _, message in bag.messages(["/a"])] == list("0123")
         assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_nothing_of_a_packed_bag_stays_behind_a_kill(tmp_path):
-    folder = recorded(tmp_path / "bag", StoragePlugin.MCAP, CompressionMode.FILE)
+    folder = recorded(tmp_path / "bag", FORMATS["mcap, packed file"])
     (tmp_path / "temporary").mkdir()
     program = (
         "import os, signal\nfrom vit_perception.recordings.reader import BagReader\n"
@@ -217,7 +215,7 @@ def test_nothing_of_a_packed_bag_stays_behind_a_kill(tmp_path):
 
 def packed_bag(folder, packed):
     """A folder whose one file, packed as a whole, has these bytes."""
-    recorded(folder, StoragePlugin.MCAP, CompressionMode.FILE)
+    recorded(folder, FORMATS["mcap, packed file"])
     (file,) = folder.glob("*.zstd")
     file.write_bytes(packed)
     return folder
@@ -248,14 +246,14 @@ def test_a_packed_file_is_unpacked_within_limits(tmp_path, packed, why):
 
 
 def test_a_log_beside_a_packed_file_is_refused_by_name(tmp_path):
-    folder = recorded(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.FILE)
+    folder = recorded(tmp_path / "bag", FORMATS["sqlite3, packed file"])
     (folder / "bag.db3-wal").write_bytes(b"x")
     with pytest.raises(BagError, match="bag.db3-wal beside it holds messages"):
         BagReader(folder)
 
 
 def test_a_message_that_unpacks_to_gigabytes_is_counted_and_the_rest_is_read(tmp_path):
-    folder = recorded(tmp_path / "bag", StoragePlugin.MCAP, CompressionMode.MESSAGE)
+    folder = recorded(tmp_path / "bag", FORMATS["mcap, packed messages"])
     bomb = zstd.compress(bytes(129 << 20))
     stream = zstd.ZstdCompressor()
     undeclared = stream.compress(bytes(129 << 20)) + stream.flush()
@@ -285,9 +283,3 @@ def test_messages_that_unpack_to_much_more_than_the_bag_has_are_refused(tmp_path
         pytest.raises(BagError, match="messages unpack to mo"),
     ):
         list(bag.raw(["/a"]))
-
-
-def test_a_single_file_of_packed_messages_is_read_alike(tmp_path):
-    for plugin, name in zip(KINDS, ("bag.mcap", "bag.db3")):
-        folder = recorded(tmp_path / name[4:], plugin, CompressionMode.MESSAGE)
-        assert texts(next(folder.glob(f"*{name[3:]}"))) == list("0123")

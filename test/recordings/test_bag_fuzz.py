@@ -8,15 +8,14 @@ from contextlib import suppress
 import lz4.frame
 import numpy as np
 import pytest
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.reader import zstd
-from rosbags.typesys import Stores, get_typestore
 
-from test.recordings import mcap_parts as m
+from test.recordings.formats import FORMATS, STORE, Message, file_of, recorded
+from test.recordings.mcap import parts as m
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 
-STORE, T0, ROUNDS = get_typestore(Stores.ROS2_KILTED), 1_700_000_000_000_000_000, 250
+T0, ROUNDS = 1_700_000_000_000_000_000, 250
 TEXT, JOINTS = "std_msgs/msg/String", "sensor_msgs/msg/JointState"
 
 
@@ -24,22 +23,13 @@ def messages(count=12):
     types = STORE.types
     for k in range(count):
         if k % 3:
-            yield "/a", TEXT, types[TEXT](f"text {k}")
+            topic, kind, message = "/a", TEXT, types[TEXT](f"text {k}")
         else:
             stamp = types["builtin_interfaces/msg/Time"](k, 0)
             header = types["std_msgs/msg/Header"](stamp, "frame")
-            yield "/joints", JOINTS, types[JOINTS](header, ["a", "b"], *[np.full(2, float(k))] * 3)
-
-
-def recorded(folder, plugin, mode):
-    writer, topics = Writer(folder, version=9, storage_plugin=plugin), {}
-    if mode is not CompressionMode.NONE:
-        writer.set_compression(mode, CompressionFormat.ZSTD)
-    with writer:
-        for k, (topic, kind, message) in enumerate(messages()):
-            topics[topic] = topics.get(topic) or writer.add_connection(topic, kind, typestore=STORE)
-            writer.write(topics[topic], T0 + k, STORE.serialize_cdr(message, kind))
-    return folder
+            message = types[JOINTS](header, ["a", "b"], *[np.full(2, float(k))] * 3)
+            topic, kind = "/joints", JOINTS
+        yield Message(topic, kind, T0 + k, STORE.serialize_cdr(message, kind))
 
 
 def spoiled(data: bytes, chance: random.Random) -> bytes:
@@ -88,22 +78,11 @@ def read_all(path) -> int:
         return 0
 
 
-@pytest.mark.parametrize(
-    ("plugin", "mode"),
-    [
-        (StoragePlugin.MCAP, CompressionMode.NONE),
-        (StoragePlugin.MCAP, CompressionMode.STORAGE),
-        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
-        (StoragePlugin.MCAP, CompressionMode.FILE),
-        (StoragePlugin.SQLITE3, CompressionMode.NONE),
-        (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
-        (StoragePlugin.SQLITE3, CompressionMode.FILE),
-    ],
-)
-def test_a_spoiled_file_is_read_or_refused(tmp_path, plugin, mode):
-    folder = recorded(tmp_path / "bag", plugin, mode)
-    (file,) = (path for path in folder.iterdir() if path.name != "metadata.yaml")
-    whole, chance = file.read_bytes(), random.Random(f"{plugin} {mode}")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_spoiled_file_is_read_or_refused(tmp_path, name):
+    folder = recorded(tmp_path / "bag", messages(), FORMATS[name])
+    file = file_of(folder)
+    whole, chance = file.read_bytes(), random.Random(name)
     assert read_all(folder) == 24
     outcomes = []
     for _ in range(ROUNDS):
@@ -113,7 +92,7 @@ def test_a_spoiled_file_is_read_or_refused(tmp_path, plugin, mode):
 
 
 def test_spoiled_metadata_is_read_or_refused(tmp_path):
-    folder = recorded(tmp_path / "bag", StoragePlugin.MCAP, CompressionMode.NONE)
+    folder = recorded(tmp_path / "bag", messages())
     whole, chance = (folder / "metadata.yaml").read_bytes(), random.Random(1)
     for _ in range(ROUNDS // 2):
         (folder / "metadata.yaml").write_bytes(spoiled(whole, chance))
@@ -152,9 +131,7 @@ def test_spoiled_rows_are_counted_or_refused(tmp_path):
         "char(27) || '[2J'",
     ]
     for table in ("topics", "messages", "message_definitions", "schema"):
-        file = (
-            recorded(tmp_path / table, StoragePlugin.SQLITE3, CompressionMode.NONE) / f"{table}.db3"
-        )
+        file = file_of(recorded(tmp_path / table, messages(), FORMATS["sqlite3"]))
         connection = sqlite3.connect(file)
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         connection.execute(f"CREATE TABLE loose ({', '.join(columns)})")  # no types, no constraints

@@ -11,7 +11,7 @@ from vit_perception.recordings.definitions import (
     typestore,
     why_not_readable,
 )
-from vit_perception.recordings.storage import Channel, Unreadable
+from vit_perception.recordings.storage import Channel, Definition, Unreadable
 
 IMAGE, M = "sensor_msgs/msg/Image", 1 << 20
 TYPES = [
@@ -68,7 +68,7 @@ INFO_IDL = """module sensor_msgs { module msg { typedef double double__9[9]; str
 
 
 def channel(definition, encoding="ros2msg", kind=IMAGE, digest=""):
-    return Channel(1, "/a", kind, encoding, definition, digest)
+    return Channel(1, "/a", Definition(kind, encoding, definition), digest)
 
 
 @pytest.mark.parametrize("kind", TYPES)

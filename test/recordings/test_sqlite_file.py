@@ -109,13 +109,6 @@ def test_a_change_that_was_cut_off_is_refused_by_the_name_of_its_journal(file):
     assert texts(file) == list("012345")
 
 
-def test_fewer_messages_than_metadata_yaml_counts_are_said(file, caplog):
-    change(file, f"DELETE FROM messages WHERE timestamp > {T0 + 3}")
-    with BagReader(file.parent) as bag:
-        assert len(list(bag.raw(["/a"]))) == 4 and bag.shortfall == {"/a": (6, 4)}
-    assert "it says that /a has 6 messages, and 4 are there" in caplog.text
-
-
 AS_OLD = "ALTER TABLE messages RENAME TO old"
 ENDLESS = "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n)"
 

@@ -4,7 +4,7 @@ where none is left.
 
 import pytest
 
-from test.recordings import mcap_parts as m
+from test.recordings.mcap import parts as m
 from vit_perception.cli.main import main
 from vit_perception.config.offline_settings import settings_of_recording
 from vit_perception.recordings.reader import BagError

@@ -132,7 +132,7 @@ def embedded_of(pipeline, image, folder) -> dict:
     options = EmbedOptions("mcap", features=("tokens", "dense"))
     embed(pipeline, [BagSource(folder / "bag", "/wrist")], folder / "out", options)
     with BagReader(folder / "out") as bag:
-        messages = bag.messages(bag.topics)
+        messages = bag.messages(list(bag.topics))
         return {topic.removeprefix("/vit_encoder/"): message for topic, _, message in messages}
 
 

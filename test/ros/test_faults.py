@@ -80,6 +80,27 @@ def test_a_lost_engine_makes_the_node_inactive_and_activate_opens_it_anew(rig, m
     robot.until(lambda: status_of(robot, ": engine") == (b"\x00", "running"), what="OK again")
 
 
+def test_a_warning_of_a_configure_has_its_level_and_does_not_end_it(
+    rig, tmp_path, monkeypatch, capfd
+):
+    """Regression: rclpy refuses another level from the same place in the code, and a warning after
+    the first line made configure fail.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "vit_perception" / "engines"
+    for made in (folder.parent, folder):
+        made.mkdir(mode=0o700)
+    (folder / "verdicts.json").write_text("{")
+    (folder / "verdicts.json").chmod(0o600)
+    robot = rig()
+    assert robot.node.trigger_configure().name == "SUCCESS"
+    said = capfd.readouterr().err
+    warned = next(line for line in said.splitlines() if "verdicts.json is damaged" in line)
+    assert "[WARN]" in warned and "WARNING" not in warned
+    assert any("[INFO]" in line and "loading checkpoint" in line for line in said.splitlines())
+    assert robot.node.trigger_cleanup().name == "SUCCESS"
+
+
 def test_an_engine_that_cannot_be_opened_anew_fails_activate_until_it_can(rig, monkeypatch, capfd):
     robot = rig()
     robot.activate()
@@ -89,7 +110,7 @@ def test_an_engine_that_cannot_be_opened_anew_fails_activate_until_it_can(rig, m
 
     class Gone(Pipeline):
         @classmethod
-        def open(cls, settings, log=print):
+        def open(cls, settings, log):
             raise EngineError("torch: no device")
 
     monkeypatch.setattr(encoder_node, "Pipeline", Gone)

@@ -185,7 +185,7 @@ def test_a_file_is_read_for_the_node_that_it_names(tmp_path):
         ]
     file.write_text("".join(f"{name}: {{{encoder}}}\n" for name in ("left", "right")))
     assert read_parameters(file, "/right/vit_encoder")[0].cameras[0].topic == "/right/x"
-    with pytest.raises(InvalidValue, match="accepted: --node with one of them"):
+    with pytest.raises(InvalidValue, match="node is not given, .*; accepted: one of them"):
         read_parameters(file)
     with pytest.raises(BadSetting, match="camera_names"):
         read_parameters(file, "/vit_encoder")

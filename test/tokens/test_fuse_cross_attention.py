@@ -1,6 +1,7 @@
 """Cross-attention against torch's own modules with the same weights, and files that are refused."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,42 @@ def test_the_embedding_is_that_of_torchs_multihead_attention(fusion, tensors, se
     embedding = fusion.embedding(tokens)
     assert embedding.shape == (QUERIES * WIDTH,) and embedding.dtype == np.float32
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
+
+
+def by_formula(tensors: dict, tokens: np.ndarray) -> np.ndarray:
+    """The module's docstring in numpy, float64; GELU by math.erf."""
+    weights = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    x = weights["queries"]
+    for index in range(LAYERS):
+        at = f"layers.{index}."
+        kinds = np.split(weights[at + "attention.in_proj_weight"], 3)
+        biases = np.split(weights[at + "attention.in_proj_bias"], 3)
+        inputs = [norm(at + "norm_queries", x), *[norm(at + "norm_tokens", tokens)] * 2]
+        query, key, value = (
+            (rows @ kind.T + bias).reshape(len(rows), HEADS, -1)
+            for rows, kind, bias in zip(inputs, kinds, biases)
+        )
+        scores = np.exp(np.einsum("qhd,nhd->hqn", query, key) / np.sqrt(WIDTH / HEADS))
+        scores /= scores.sum(-1, keepdims=True)
+        attended = np.einsum("hqn,nhd->qhd", scores, value).reshape(x.shape)
+        x = x + attended @ weights[at + "attention.out_proj.weight"].T
+        x = x + weights[at + "attention.out_proj.bias"]
+        hidden = norm(at + "norm_mlp", x) @ weights[at + "mlp.fc1.weight"].T
+        hidden = hidden + weights[at + "mlp.fc1.bias"]
+        hidden = hidden * (0.5 + 0.5 * np.vectorize(math.erf)(hidden / math.sqrt(2)))
+        x = x + hidden @ weights[at + "mlp.fc2.weight"].T + weights[at + "mlp.fc2.bias"]
+    return norm("norm", x).reshape(-1)
+
+
+def test_the_embedding_is_that_of_the_documented_formula(fusion, tensors):
+    tokens = sequence(left=False)
+    expected = by_formula(tensors, tokens.tokens[tokens.mask].astype(np.float64))
+    np.testing.assert_allclose(fusion.embedding(tokens), expected, atol=1e-5)
 
 
 def test_a_saved_module_loads_as_it_is(tmp_path):

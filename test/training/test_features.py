@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from test.log_lines import LogLines
+from vit_perception.files.log import SILENT
 from vit_perception.training.feature_cache import FeatureCache
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_folder
@@ -52,7 +54,7 @@ def test_features_are_those_of_the_pipeline(pictures, tiny_checkpoint):
             engine=EngineSettings("torch"),
         )
     )
-    prepared = pipeline.prepare({"c": read_folder(pictures).pictures[4].message})
+    prepared = pipeline.prepare({"c": read_folder(pictures).pictures[4].load().decoded})
     output = pipeline.encode(prepared)
     expected = np.concatenate([output.cls_token[0], output.patch_tokens[0].mean(axis=0)])
     assert np.array_equal(made.values[4], expected)
@@ -98,7 +100,7 @@ def test_unreadable_pictures_are_named_and_counted(pictures, tiny_checkpoint):
 def test_a_cache_that_cannot_be_used_is_said_and_the_features_come_all_the_same(
     pictures, tiny_checkpoint, tmp_path, damage
 ):
-    said = []
+    said = LogLines()
     expected, _ = features(tiny_checkpoint, pictures)
     (file,) = (tmp_path / "cache/vit_perception/features").glob("*.sqlite")
     if damage == "a file":
@@ -112,14 +114,14 @@ def test_a_cache_that_cannot_be_used_is_said_and_the_features_come_all_the_same(
     else:
         with sqlite3.connect(file) as database:
             database.execute("update features set tokens = ?", (b"1234",))
-    made, _ = features(tiny_checkpoint, pictures, log=said.append)
+    made, _ = features(tiny_checkpoint, pictures, log=said)
     assert np.array_equal(made.values, expected.values) and made.from_cache == 0
     warned = [line for line in said if "not cached" in line]
     assert len(warned) == (damage != "other width") and all("features" in line for line in warned)
 
 
 def test_two_processes_may_fill_one_cache(tmp_path):
-    a, b = (FeatureCache("x", 2, print, tmp_path) for _ in range(2))
+    a, b = (FeatureCache("x", 2, SILENT, tmp_path) for _ in range(2))
     tokens = np.arange(4, dtype=np.float32).reshape(2, 2)
     a.put("one", tokens)
     b.put("two", tokens + 1)

@@ -63,7 +63,7 @@ def test_colours_of_converted_files_are_the_original_ones(tmp_path):
     (tmp_path / "a").mkdir()
     cv2.imwrite(str(tmp_path / "a/x.bmp"), np.full((4, 4, 3), (10, 20, 30), np.uint8))  # B, G, R
     (picture,) = read_folder(tmp_path).pictures
-    assert decode(picture.message).pixels[0, 0].tolist() == [30, 20, 10]
+    assert decode(picture.load()).pixels[0, 0].tolist() == [30, 20, 10]
 
 
 def test_unreadable_files_are_named_and_counted_and_the_others_stay(tmp_path):

@@ -122,8 +122,9 @@ def test_what_is_in_the_folder_is_never_written_over(tmp_path):
     with pytest.raises(ValueError, match="resume: .* holds thesis.txt and no run_state.pt"):
         require_new_or_resume(tmp_path, resume=True)
     save_state(tmp_path, {"identity": {}})
-    with pytest.raises(ValueError, match="holds a run, which --resume takes up"):
+    with pytest.raises(ValueError, match="out: .* holds a run; accepted: a new") as caught:
         require_new_or_resume(tmp_path, resume=False)
+    assert caught.value.hint_argument == "resume"
     require_new_or_resume(tmp_path, resume=True)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from test.viewing.test_model_inside import KINDS, model_of
+from test.viewing.test_model_trace import KINDS, model_of
 from vit_perception.viewing.figure import (
     columns_for,
     cut_out,
@@ -11,7 +11,7 @@ from vit_perception.viewing.figure import (
 )
 from vit_perception.viewing.figure_panels import FigureContent, chosen_places, map_of_maps
 from vit_perception.viewing.measures import PositionSimilarity, position_similarity
-from vit_perception.viewing.model_inside import look_inside
+from vit_perception.viewing.model_trace import trace_model
 from vit_perception.wire.records import ClassScore
 
 
@@ -20,20 +20,20 @@ def test_a_figure_of_every_kind_of_model(kind, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib draws the figure")
     model, images = model_of(**KINDS[kind][0]), torch.rand(1, 3, 48, 24)
     rgb = (images[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-    inside = look_inside(model, images)
-    positions = None if kind == "mean" else position_similarity(model, inside.grid)
+    trace = trace_model(model, images)
+    positions = None if kind == "mean" else position_similarity(model, trace.grid)
     pictures = []
     for score in (0.2, 0.9) if kind == "mean" else (0.2,):
-        story = FigureContent(
+        content = FigureContent(
             "tiny",
             "",
             rgb,
             8,
-            inside,
+            trace,
             positions,
             (ClassScore("cup", score),) if kind == "mean" else (),
         )
-        draw_figure(story, tmp_path / "figure.png", 2)
+        draw_figure(content, tmp_path / "figure.png", 2)
         pictures.append(cv2.imread(str(tmp_path / "figure.png")))
     assert pictures[0].shape[1] == 1260 and pictures[0].std() > 10
     # The bar of a class is as long as its score.

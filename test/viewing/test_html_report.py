@@ -2,6 +2,7 @@
 
 import html
 import tracemalloc
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -44,6 +45,16 @@ def test_a_short_recording_is_kept_whole():
     assert f"median {(MOST_KEPT - 1) / 2:.3g}" in chart(curves)
 
 
+@pytest.mark.parametrize("values", [[1.0, 1.0], [float("nan"), 1.0], [-1e308, 1e308], [2.0]])
+def test_numbers_of_any_range_are_drawn(values):
+    curves = Curves("latency", "ms")
+    for k, value in enumerate(values):
+        curves.add("infer", float(k), value)
+    svg = ElementTree.fromstring(chart(curves).partition("</svg>")[0] + "</svg>")
+    texts = ["".join(each.itertext()) for each in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert "ms" in texts and any(text.endswith(" s") for text in texts)
+
+
 HOSTILE = (
     "null\0byte",
     "half \ud800 of a pair",
@@ -75,7 +86,7 @@ def test_a_hostile_label_neither_breaks_the_report_nor_gets_into_it(tmp_path, la
     data, frame = ReportData(), hostile_frame([label])
     data.add(frame)
     data.drop(Dropped("size", label))
-    sheet = draw_sheet([frame.moment()], label)
+    sheet = draw_sheet([frame.sheet_row()], label)
     write_report(tmp_path / "report.html", label, {"cameras": label, label: "dropped"}, data, sheet)
     written = (tmp_path / "report.html").read_bytes()
     text = written.decode("utf-8")

@@ -15,14 +15,16 @@ import torch
 from benchmarks.gpu_bench import random_model
 from tools.gpu_test.note import LeftOut, Note
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.config.backends import ENGINE_FILE_BACKENDS
 from vit_perception.engines.engine import Engine, EngineSpec, ParityError
 from vit_perception.engines.parity_gate import ParityReport, parity_batch
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.engines.verified import open_verified
+from vit_perception.files.log import PrintedLog
 from vit_perception.image.preprocess import Preprocessor
 
 STAND_IN = "stand-in for tensorrt"  # torch computes: no figure of it is TensorRT's
@@ -51,6 +53,7 @@ class Opened:
     spec: EngineSpec
     report: ParityReport
     pictures: np.ndarray
+    was_cached: bool | None  # as Engine.open returns it
 
     @property
     def two(self) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +86,7 @@ class Machine:
         if self.on_gpu:
             found += [
                 Runtime(flavour, partial(TensorrtEngine, flavour))
-                for flavour in tensorrt_api.MODULES
+                for flavour in ENGINE_FILE_BACKENDS
                 if TensorrtEngine(flavour).status().found
             ]
         return tuple(found)
@@ -132,9 +135,7 @@ class Machine:
         """What engines for ``batch`` images are opened from; what is compiled stays for the steps
         that follow.
         """
-        return EngineSource(
-            graph_of(loaded), batch, lambda text: print(text, flush=True), self.folder / "engines"
-        )
+        return EngineSource(graph_of(loaded), batch, PrintedLog(), self.folder / "engines")
 
     @contextmanager
     def opened(
@@ -154,14 +155,14 @@ class Machine:
         *earlier, last = runtime.make().attempts(wanted)
         for spec in (*earlier, last):
             try:
-                engine, report = open_verified(runtime.make(), source, spec, pictures)
+                engine, report, was_cached = open_verified(runtime.make(), source, spec, pictures)
                 break
             except ParityError as error:
                 print(f"{runtime.label}: {error}", flush=True)
                 if spec is last:
                     raise
         try:
-            yield Opened(engine, source, spec, report, pictures)
+            yield Opened(engine, source, spec, report, pictures, was_cached)
         finally:
             engine.close()
 

@@ -25,7 +25,7 @@ from vit_perception.files.atomic import write_whole
 
 CORES = 2
 OPEN_TIMEOUT_S = 300.0
-PACKAGES = ("torch", "openvino", "numpy", "ros-kilted-rclpy", "rosbags")
+PACKAGES = ("torch", "openvino", "numpy", "ros-rclpy", "rosbags")
 
 
 def parse(arguments: list[str]) -> Namespace:
@@ -53,6 +53,14 @@ def parse(arguments: list[str]) -> Namespace:
     )
     parser.add_argument(
         "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slower",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide the sensors' rates by N, where a computer cannot receive them "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--faults",
@@ -138,7 +146,7 @@ def say(text: str) -> None:
 
 def run(args: Namespace, folder: Path, cores: int) -> tuple[dict, list[str]]:
     """One soak with its processes' logs in ``folder``: the report, and what failed."""
-    robot = Robot(parameters_of(args), folder)
+    robot = Robot(parameters_of(args), folder, args.slower)
     try:
         for sensor in robot.sensors.values():
             sensor.start()

@@ -42,6 +42,13 @@ def arguments_of(arguments: list[str]) -> Namespace:
         "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
     )
     parser.add_argument(
+        "--slower",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide the sensors' rates by N (default: %(default)s)",
+    )
+    parser.add_argument(
         "-p",
         "--parameter",
         action="append",
@@ -96,7 +103,7 @@ def main(arguments: list[str]) -> int:
     rclpy.init()
     try:
         with tempfile.TemporaryDirectory(prefix="vit_perception_hostile_") as folder:
-            robot = Robot(parameters, Path(folder))
+            robot = Robot(parameters, Path(folder), args.slower)
             try:
                 for sensor in robot.sensors.values():
                     sensor.start()

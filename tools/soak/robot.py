@@ -31,10 +31,20 @@ class Unexpected(AssertionError):
 class Sensor:
     """A camera, an arm, or joints: its process and its board."""
 
-    def __init__(self, kind: str, name: str, topic: str, variant: str, number: int, folder: Path):
-        self.kind, self.name, self._folder, self.lives = kind, name, folder, 0
-        self.board = Board(folder / f"{name}.board")
-        self._arguments = [kind, topic, variant, str(number), str(folder / f"{name}.board")]
+    def __init__(
+        self,
+        *,
+        kind: str,
+        name: str,
+        topic: str,
+        variant: str,
+        number: int,
+        slower: int,
+        board: Path,
+    ):
+        self.kind, self.name, self._folder, self.lives = kind, name, board.parent, 0
+        self.board = Board(board)
+        self._arguments = [kind, topic, variant, str(number), str(slower), str(board)]
         self.child: Child | None = None
 
     def start(self) -> None:
@@ -53,39 +63,34 @@ def start_module(name: str, *arguments: str, log: Path) -> Child:
 
 
 class Robot:
-    """Three cameras, two arms, their grippers and the node. ``parameters`` are the node's own."""
+    """Three cameras, two arms, their grippers and the node. ``parameters`` are the node's own. The
+    sensors' rates are divided by ``slower``.
+    """
 
-    def __init__(self, parameters: dict[str, Any], folder: Path):
+    def __init__(self, parameters: dict[str, Any], folder: Path, slower: int = 1):
         self.parameters, self.folder = parameters, folder
+        self._camera_hz = CAMERA_HZ // slower
         names = {"camera": parameters["camera_names"], "arm": parameters["pose_names"]}
         self.sensors: dict[str, Sensor] = {}
+
+        def add(kind: str, name: str, number: int, group: str, variant: str) -> None:
+            self.sensors[name] = Sensor(
+                kind=kind,
+                name=name,
+                topic=parameters[f"{group}.{name}.topic"],
+                variant=variant,
+                number=number,
+                slower=slower,
+                board=folder / f"{name}.board",
+            )
+
         for number, name in enumerate(names["camera"]):
-            self.sensors[name] = Sensor(
-                "camera",
-                name,
-                parameters[f"cameras.{name}.topic"],
-                parameters.get(f"cameras.{name}.transport", "raw"),
-                number,
-                folder,
-            )
+            transport = parameters.get(f"cameras.{name}.transport", "raw")
+            add("camera", name, number, "cameras", transport)
         for number, name in enumerate(names["arm"]):
-            self.sensors[name] = Sensor(
-                "arm",
-                name,
-                parameters[f"poses.{name}.topic"],
-                parameters[f"poses.{name}.frame_id"],
-                number,
-                folder,
-            )
+            add("arm", name, number, "poses", parameters[f"poses.{name}.frame_id"])
         for number, name in enumerate(parameters.get("state_names", [])):
-            self.sensors[name] = Sensor(
-                "joints",
-                name,
-                parameters[f"states.{name}.topic"],
-                ",".join(parameters[f"states.{name}.joints"]),
-                number,
-                folder,
-            )
+            add("joints", name, number, "states", ",".join(parameters[f"states.{name}.joints"]))
         self.cameras, self.arms = names["camera"], names["arm"]
         self.all = frozenset(self.sensors)
         self.observer = Observer(NODE, parameters["sync.slop_s"])
@@ -261,7 +266,7 @@ class Robot:
         to the frame.
         """
         paused_ns = time.time_ns()
-        self.order("paused", tick_of(paused_ns, CAMERA_HZ) + 3, "camera")
+        self.order("paused", tick_of(paused_ns, self._camera_hz) + 3, "camera")
         seen: list[tuple[int, dict[str, int]]] = [(0, {})]
 
         def still():

@@ -1,10 +1,12 @@
 """One sensor as a process of its own, until it is killed.
 
-python -m tools.soak.sensors camera TOPIC raw|compressed NUMBER BOARD     640x480 at 30 Hz python -m
-tools.soak.sensors arm TOPIC FRAME_ID NUMBER BOARD              poses at 250 Hz python -m
-tools.soak.sensors joints TOPIC JOINT,JOINT NUMBER BOARD        joint states at 50 Hz python -m
-tools.soak.sensors reader NODE                                  subscribes reliably to the node's
-tensors
+python -m tools.soak.sensors:
+    camera TOPIC raw|compressed NUMBER SLOWER BOARD     640x480 at 30 Hz
+    arm TOPIC FRAME_ID NUMBER SLOWER BOARD              poses at 250 Hz
+    joints TOPIC JOINT,JOINT NUMBER SLOWER BOARD        joint states at 50 Hz
+    reader NODE                                         subscribes reliably to the node's tensors
+
+The rates are divided by SLOWER, for a computer that has little time for each message.
 """
 
 import array
@@ -101,7 +103,7 @@ def compressed(data: bytes) -> CompressedImage:
     return message
 
 
-def camera(topic: str, transport: str, number: int, board: Board) -> None:
+def camera(topic: str, transport: str, number: int, slower: int, board: Board) -> None:
     """Each camera begins with another picture, so that no two ever show the same."""
     make, damage = (raw_image, damaged_raw) if transport == "raw" else (jpeg_image, damaged_jpeg)
     shown = [np.frombuffer(p, np.uint8).reshape(HEIGHT_PX, WIDTH_PX, 3) for p in pictures()]
@@ -135,10 +137,10 @@ def camera(topic: str, transport: str, number: int, board: Board) -> None:
         message.header = header_of(stamp_ns, f"camera_{number}")
         publisher.publish(message)
 
-    ticks(CAMERA_HZ, number * APART_NS, board, send)
+    ticks(CAMERA_HZ // slower, number * APART_NS, board, send)
 
 
-def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
+def arm(topic: str, frame_id: str, number: int, slower: int, board: Board) -> None:
     """A hand that goes round in a circle, once in ten seconds."""
     publisher = rclpy.create_node(f"soak_arm_{number}").create_publisher(
         PoseStamped, topic, QoSProfile(depth=20)
@@ -155,10 +157,10 @@ def arm(topic: str, frame_id: str, number: int, board: Board) -> None:
         )
         _publish(publisher, message, stamp_ns, frame_id, board["flood"])
 
-    ticks(ARM_HZ, 0, board, send)
+    ticks(ARM_HZ // slower, 0, board, send)
 
 
-def joints(topic: str, names: str, number: int, board: Board) -> None:
+def joints(topic: str, names: str, number: int, slower: int, board: Board) -> None:
     """Grippers that open and close, once in ten seconds."""
     publisher = rclpy.create_node(f"soak_joints_{number}").create_publisher(
         JointState, topic, QoSProfile(depth=20)
@@ -170,7 +172,7 @@ def joints(topic: str, names: str, number: int, board: Board) -> None:
         message.velocity = [0.008] * len(message.name)
         _publish(publisher, message, stamp_ns, "grippers", board["flood"])
 
-    ticks(JOINTS_HZ, 0, board, send)
+    ticks(JOINTS_HZ // slower, 0, board, send)
 
 
 def _publish(
@@ -205,9 +207,9 @@ def main(kind: str, *arguments: str) -> None:
     if kind == "reader":
         reader(*arguments)
     else:
-        topic, variant, number, board = arguments
+        topic, variant, number, slower, board = arguments
         {"camera": camera, "arm": arm, "joints": joints}[kind](
-            topic, variant, int(number), Board(Path(board))
+            topic, variant, int(number), int(slower), Board(Path(board))
         )
 
 

@@ -15,8 +15,8 @@ class CheckpointError(InvalidValue):
     Text from a file is cut, and shown without codes that a terminal would obey.
     """
 
-    def __init__(self, message: str):
-        super().__init__("\n".join(_shown(line) for line in message.split("\n")))
+    def __init__(self, message: str, *, hint: str = ""):
+        super().__init__("\n".join(_shown(line) for line in message.split("\n")), hint=hint)
 
 
 class MisfitError(CheckpointError):

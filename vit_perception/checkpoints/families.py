@@ -34,6 +34,7 @@ from vit_perception.checkpoints.meta.dinov3 import FAMILY as META_DINOV3
 from vit_perception.checkpoints.native import FAMILY as NATIVE
 from vit_perception.checkpoints.refused import REFUSED
 from vit_perception.checkpoints.timm.vit import FAMILY as TIMM
+from vit_perception.files.errors import nearest
 
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
@@ -108,7 +109,10 @@ def named_family(name: str) -> Family:
     for family in FAMILIES:
         if family.name == name:
             return family
-    raise CheckpointError(f"model.family is {name!r}; accepted: {AUTO}, {_names()}")
+    raise CheckpointError(
+        f"model.family is {name!r}; accepted: {AUTO}, {_names()}",
+        hint=nearest(name, [family.name for family in FAMILIES]),
+    )
 
 
 def nearest_family(files: CheckpointFiles) -> Nearest:

@@ -1,1 +1,1 @@
-"""The console script ``vit-perception``: one file per subcommand, each a thin call."""
+"""The console script ``vit-perception``: one file per subcommand."""

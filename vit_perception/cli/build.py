@@ -1,12 +1,10 @@
-"""Build and verify an engine ahead of the first start, so that the node finds it in the cache.
+"""Build and verify an engine before the first start, so that the node finds it in the cache.
 
 With --target, or for tensorrt_rtx on a machine without a GPU, engines are built for GPUs that are
-not here; whether their features agree with the model is proven on the GPU, by the first configure.
-With --out the engine is also one file, to be copied to a robot and named there by the parameter
-engine.file.
+not here. The first configure on such a GPU checks that features agree with the model. With --out
+the engine is also one file. Copy it to a robot and set the parameter engine.file to its path.
 """
 
-import re
 from argparse import ArgumentParser, Namespace
 
 from rich.progress import (
@@ -21,8 +19,10 @@ from rich.progress import (
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
-from vit_perception.config.settings import BACKENDS, ENGINE_FILE_BACKENDS, EngineSettings
+from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
+from vit_perception.engines.building.memory import NotEnoughMemory
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.files.errors import InvalidValue
@@ -31,7 +31,7 @@ SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--backend", choices=("auto", *BACKEND_NAMES), default="auto")
     parser.add_argument(
         "--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)"
     )
@@ -93,8 +93,7 @@ def run(args: Namespace) -> int:
         if len(targets) > 1:
             raise InvalidValue(
                 f"--out is one engine, and there are {len(targets)} targets "
-                f"({', '.join(targets)}); "
-                "accepted: one --target"
+                f"({', '.join(targets)}); accepted: one --target"
             )
     with BuildBars() as bars:
         bars.step(f"loading {args.checkpoint}")
@@ -102,20 +101,22 @@ def run(args: Namespace) -> int:
         if args.dense and loaded.dense is None:
             raise CheckpointError(
                 f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "
-                "Depth "
-                "Anything checkpoint"
+                "Depth Anything checkpoint"
             )
-        results = build_ahead(
-            settings,
-            loaded,
-            args.batch,
-            args.block,
-            tuple(args.size) if args.size else None,
-            targets,
-            bars.tell,
-            bars.built,
-            args.dense,
-        )
+        try:
+            results = build_ahead(
+                settings,
+                loaded,
+                args.batch,
+                block=args.block,
+                size_px=tuple(args.size) if args.size else None,
+                targets=targets,
+                dense=args.dense,
+                log=bars,
+            )
+        except NotEnoughMemory as error:
+            error.hint = "--no-memory-check builds nevertheless"
+            raise
     for result in results:
         kept = f" in {result.path}" if result.path else ""
         done = {
@@ -133,8 +134,7 @@ def run(args: Namespace) -> int:
         write_engine_file(args.out, results[0].path)
         print(
             f"Written: {args.out}. Copy it to the robot and set engine.file there to its path: "
-            "each configure proves "
-            "it."
+            "each configure proves it."
         )
     elif any(result.parity == TO_BE_PROVEN for result in results):
         print(
@@ -145,9 +145,7 @@ def run(args: Namespace) -> int:
 
 
 class BuildBars(Progress):
-    """A bar that pulses for the step at hand, whose length nobody knows, and one in percent for
-    each engine.
-    """
+    """The log of a build: a pulsing bar for the current step, and a bar for each engine."""
 
     def __init__(self):
         super().__init__(
@@ -164,30 +162,31 @@ class BuildBars(Progress):
         super().__exit__(*raised)
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Show what is being done now."""
         self.update(self._step, description=text if len(text) < 70 else text[:67] + "...")
 
-    def tell(self, text: str) -> None:
-        """A line that stays; percentages are the bars' business where there is a terminal to draw
-        them on.
-        """
+    def info(self, text: str) -> None:
+        """Print a line that stays."""
         self.step(text)
-        if not self.console.is_terminal or not re.search(r": \d+% after \d+ s", text):
-            self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(text, soft_wrap=True, highlight=False)
 
-    def built(self, what: str, fraction: float) -> None:
-        """``what`` is built up to ``fraction``, 0 to 1."""
+    def warning(self, text: str) -> None:
+        """Print a line that stays, with its level."""
+        self.info(f"WARNING: {text}")
+
+    def progress(self, what: str, fraction: float, text: str = "") -> None:
+        """Move the bar of ``what``. Without a terminal, which shows no bar, print the sentence."""
+        if text and not self.console.is_terminal:
+            self.info(text)
         if what not in self._engines:
             self._engines[what] = self.add_task(what.removeprefix("building the "), total=1.0)
         self.update(self._engines[what], completed=fraction)
 
 
 def targets_without_a_gpu(backend: str, precision: str) -> tuple[str, ...]:
-    """Every GPU that TensorRT-RTX builds for and that has the precision, on a machine without any;
-    else nothing.
+    """Return every GPU that TensorRT-RTX builds for and that has the precision, if no GPU is here.
 
-    A GPU that is here and cannot be used is no reason to build for others: opening says what is
-    wrong with it.
+    With a GPU that cannot be used the result is empty: opening it says what is wrong.
     """
     if backend != "tensorrt_rtx" or not (why_not := tensorrt_api.driver_fault()):
         return ()

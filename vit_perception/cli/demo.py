@@ -33,7 +33,8 @@ from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
 
 CAMERAS = ("agentview", "wrist")
-CONFIGURE_S, SETTLE_S = 180.0, 10.0
+CONFIGURE_S = 180.0
+SETTLE_S = 10.0
 WRITTEN = (
     "heads",
     "outputs",
@@ -97,7 +98,12 @@ def run(args: Namespace) -> int:
 
 
 def check(args: Namespace) -> None:
-    """Find out at once what would fail in a minute. Raises ValueError."""
+    """Check at once what would fail in a minute.
+
+    Raises:
+        InvalidValue: An option is not accepted.
+        BagError: A recording cannot be read.
+    """
     if not args.rate > 0:
         raise InvalidValue(f"--rate is {args.rate}; accepted: more than 0")
     for option, path in (("--bag", args.bag), ("--train-bag", args.train_bag)):
@@ -111,8 +117,10 @@ def check(args: Namespace) -> None:
 
 
 def parameters_of(file: Path) -> dict:
-    """The parameters that ``file`` gives to the node. Raises InvalidValue where the demo cannot do
-    with them.
+    """Read the parameters that ``file`` gives to the node.
+
+    Raises:
+        InvalidValue: The demo cannot work with them.
     """
     content = ParameterFile(file)
     # An empty list is the default of every list, and there is no way to write one that all versions
@@ -133,8 +141,10 @@ def parameters_of(file: Path) -> dict:
 
 
 def make_room(out: Path) -> None:
-    """Remove what an earlier demo wrote to ``out``, and nothing else. Raises ValueError where other
-    files are.
+    """Remove what an earlier demo wrote to ``out``, and nothing else.
+
+    Raises:
+        InvalidValue: There are other files.
     """
     out.mkdir(parents=True, exist_ok=True)
     half_made = "|".join(map(re.escape, WRITTEN))
@@ -144,8 +154,7 @@ def make_room(out: Path) -> None:
     if others:
         raise InvalidValue(
             f"--out: {out} holds other files ({', '.join(others[:3])}); accepted: a new or an "
-            "empty "
-            "folder, or one that the demo wrote"
+            "empty folder, or one that the demo wrote"
         )
     for path in out.iterdir():
         # Of a link only the link goes.
@@ -153,7 +162,7 @@ def make_room(out: Path) -> None:
 
 
 def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
-    """One head a camera, put into ``parameters``; the preprocessing of the model, for drawing."""
+    """Fit one head per camera and set it in ``parameters``; return the model's preprocessing."""
     for camera in CAMERAS:
         topic = parameters[f"cameras.{camera}.topic"]
         out = args.out / "heads" / camera
@@ -162,15 +171,15 @@ def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
         with FeatureSource(
             parameters["model.checkpoint"], family=parameters.get("model.family", "auto")
         ) as source:
-            fit.probe(source, train, {}, "logistic", "cls_mean", out)
+            fit.probe(
+                source=source, train=train, tests={}, method="logistic", feature="cls_mean", out=out
+            )
         parameters[f"cameras.{camera}.head"] = str(out.resolve())
     return Preprocessor(source.card.rule)
 
 
 def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
-    """Start the node and the player, and collect what the node publishes until the bag has
-    ended.
-    """
+    """Start node and player, and collect what the node publishes until the bag has ended."""
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -216,12 +225,12 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
                     f"the player ended with exit status {status}:\n{player.tail()}"
                 )
             demo.collect(watcher)
-            settle(executor, watcher, demo, encoder)
+            settle(executor=executor, watcher=watcher, demo=demo, encoder=encoder)
         status = encoder.stop()
         if status != 0:
             raise OperationFailed(f"the node ended with exit status {status}:\n{encoder.tail()}")
         return demo
-    except ExternalShutdownException as error:  # Ctrl-C, as rclpy tells it
+    except ExternalShutdownException as error:  # Ctrl-C, as rclpy reports it
         raise KeyboardInterrupt from error
     finally:
         encoder.stop()
@@ -229,8 +238,10 @@ def watch(args: Namespace, params_file: Path, console: Console) -> DemoRun:
 
 
 def wait_for_layout(executor, watcher, encoder: Child) -> None:
-    """Spin until the node has said what it loaded. Raises RuntimeError with its last words when it
-    cannot.
+    """Spin until the node has published its layout.
+
+    Raises:
+        OperationFailed: It ended or did not; the message has its last lines.
     """
     deadline_s = time.monotonic() + CONFIGURE_S
     while watcher.layout is None:
@@ -247,7 +258,11 @@ def wait_for_layout(executor, watcher, encoder: Child) -> None:
 
 
 def check_alive(encoder: Child) -> None:
-    """Raise RuntimeError with the node's last words when it has ended."""
+    """Check that the node runs.
+
+    Raises:
+        OperationFailed: It has ended; the message has its last lines.
+    """
     if encoder.returncode is not None:
         raise OperationFailed(
             f"the node ended with exit status {encoder.returncode}:\n{encoder.tail()}"
@@ -266,7 +281,8 @@ def play(
         console=console,
     )
     bar = progress.add_task("", total=demo.duration_s)
-    shown, printed = 0, 0
+    shown = 0
+    printed = 0
     with Live(progress, console=console, refresh_per_second=10) as live:
         while player.returncode is None:
             executor.spin_once(timeout_sec=0.1)
@@ -274,7 +290,8 @@ def play(
             complete = [s for s, f in watcher.frames.items() if f.received_ns]
             if len(complete) == shown:
                 continue
-            shown, stamp_ns = len(complete), complete[-1]
+            shown = len(complete)
+            stamp_ns = complete[-1]
             line = demo.line(shown, stamp_ns, watcher.frames[stamp_ns])
             progress.update(bar, completed=(stamp_ns - demo.start_ns) / 1e9)
             live.update(Group(progress, Text(line)))
@@ -289,8 +306,9 @@ def play(
 
 
 def settle(executor, watcher, demo: "DemoRun", encoder: Child) -> None:
-    """Wait until the node's books hold every image sent, or for ``SETTLE_S``: what is missing then
-    is lost.
+    """Wait until the node's counters include every image sent, at most ``SETTLE_S``.
+
+    What is missing then is lost.
     """
     deadline_s = time.monotonic() + SETTLE_S
     watcher.diagnostics = None

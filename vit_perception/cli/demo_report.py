@@ -11,10 +11,11 @@ from vit_perception.files.atomic import write_whole
 from vit_perception.image.decode import decode_compressed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.recordings.reader import BagReader
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment, draw_sheet
+from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow, draw_sheet
 from vit_perception.wire.stamps import stamp_ns_of
 
-IMAGE_TYPE, POSE_TYPE = "sensor_msgs/msg/CompressedImage", "geometry_msgs/msg/PoseStamped"
+IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
+POSE_TYPE = "geometry_msgs/msg/PoseStamped"
 ROWS = 6
 
 
@@ -28,15 +29,13 @@ class SentLog:
         self._offset = 0
 
     def read(self) -> dict[int, int]:
-        """Wall clock in ns at which the first image of each stamp went out."""
+        """Return the wall clock in ns at which the first image of each stamp was sent."""
         if self.path.exists():
             with open(self.path, encoding="utf-8") as file:
                 file.seek(self._offset)
                 # The last line may be half written: it is read again next time.
-                lines, self._offset = (
-                    (text := file.read())[: text.rfind("\n") + 1],
-                    self._offset + text.rfind("\n") + 1,
-                )
+                lines = (text := file.read())[: text.rfind("\n") + 1]
+                self._offset = self._offset + text.rfind("\n") + 1
             for entry in map(json.loads, lines.splitlines()):
                 if entry["topic"].endswith("compressed"):
                     self.images += 1
@@ -46,26 +45,34 @@ class SentLog:
 
 @dataclass
 class DemoRun:
-    """One replay: the bag's truth, when each image was sent, and what the node published and
-    counted.
-    """
+    """One replay: labels, when each image was sent, and what the node published and counted."""
 
+    # The recording that is replayed.
     bag_path: Path
+    # When each image was sent.
     sent: SentLog
+    # Image and pose topics, sorted.
     topics: list[str]
+    # The bag's first time of recording, and its length.
     start_ns: int
     duration_s: float
+    # The true stage by time of recording in ns.
     stages: dict[int, str]
+    # What was received, by stamp in ns.
     frames: dict = field(default_factory=dict)
+    # The latest layout; None before the first one.
     layout: object = None
+    # The node's counters by camera, from its latest diagnostics.
     accounts: dict[str, Counter] = field(default_factory=dict)
+    # Skew of poses, as the diagnostics say it.
     skew_ms: str = ""
 
     @classmethod
     def of(cls, bag: BagReader, sent: Path) -> "DemoRun":
         """Read what is known before the replay starts."""
         stages = {stamp_ns: m.data for _, stamp_ns, m in bag.messages(["/task_stage"])}
-        topics = [t for t, kind in bag.topics.items() if kind in (IMAGE_TYPE, POSE_TYPE)]
+        rows = bag.topics.values()
+        topics = [t.name for t in rows if t.type_name in (IMAGE_TYPE, POSE_TYPE)]
         return cls(
             bag.path,
             SentLog(sent),
@@ -98,7 +105,7 @@ class DemoRun:
         )
 
     def collect(self, watcher) -> None:
-        """Take over what the watcher has."""
+        """Take what the watcher has received."""
         from vit_perception.ros.diagnostics import parse_accounts
 
         self.layout = watcher.layout
@@ -109,7 +116,7 @@ class DemoRun:
             self.skew_ms = next((v.value for v in values if v.key == "skew_ms"), "")
 
     def latencies_ms(self) -> np.ndarray:
-        """From handing the image to DDS until the tokens were received, of each frame published."""
+        """From sending the image until the tokens were received, for each published frame."""
         sent = self.sent.read()
         return np.array(
             [(f.received_ns - sent[s]) / 1e6 for s, f in sorted(self.frames.items()) if s in sent]
@@ -119,7 +126,8 @@ class DemoRun:
 def summarise(demo: DemoRun) -> dict:
     """The content of summary.json."""
     total = sum(demo.accounts.values(), Counter())
-    latencies, layout = demo.latencies_ms(), demo.layout
+    latencies = demo.latencies_ms()
+    layout = demo.layout
     skews = [float(x) for x in demo.skew_ms.split(" / ")] if demo.skew_ms else [None, None]
     cameras = [c.name for c in layout.cameras if c.labels]
     accuracy = {name: accuracy_of(demo, [name]) for name in cameras}
@@ -151,7 +159,7 @@ def summarise(demo: DemoRun) -> dict:
 
 
 def best_class(classes: dict[str, dict[str, float]]) -> tuple[str, float]:
-    """The class with the highest mean of the cameras' scores, and that mean."""
+    """Return the class with the highest mean of the cameras' scores, and that mean."""
     names = {name for scores in classes.values() for name in scores}
     mean = {
         name: sum(scores.get(name, 0.0) for scores in classes.values()) / len(classes)
@@ -162,9 +170,7 @@ def best_class(classes: dict[str, dict[str, float]]) -> tuple[str, float]:
 
 
 def accuracy_of(demo: DemoRun, cameras: list[str]) -> float | None:
-    """Share of the published frames whose stage these cameras tell right, by the mean of their
-    scores.
-    """
+    """Return the share of frames whose stage is right, by the mean of these cameras' scores."""
     hits = [
         best_class({c: f.classes[c] for c in cameras})[0] == demo.stages[s]
         for s, f in demo.frames.items()
@@ -174,7 +180,7 @@ def accuracy_of(demo: DemoRun, cameras: list[str]) -> float | None:
 
 
 def failures(summary: dict) -> list[str]:
-    """What this run promised and did not keep."""
+    """Return what the demo promises and this run did not keep."""
     found = []
     accounted = (
         summary["frames_published"]
@@ -195,7 +201,7 @@ def failures(summary: dict) -> list[str]:
 
 
 def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
-    """The contact sheet: moments spread over the replay, one panel a camera."""
+    """Write the contact sheet: frames spread over the replay, one panel per camera."""
     # Topics of one stamp come one by one: only frames of which everything came can be drawn.
     cameras = [c.name for c in demo.layout.cameras]
     whole = [
@@ -210,24 +216,27 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
         return
     chosen = [whole[i] for i in np.linspace(0, len(whole) - 1, ROWS + 2).round().astype(int)[1:-1]]
     images = images_at(demo, set(chosen))
-    moments = [
-        Moment(
+    rows = [
+        SheetRow(
             (s - demo.start_ns) / 1e9,
             demo.stages[s],
             *best_class(demo.frames[s].classes),
-            tuple(panel(demo, preprocess, images, c, s) for c in cameras),
+            tuple(
+                panel(demo=demo, preprocess=preprocess, images=images, camera=c, stamp_ns=s)
+                for c in cameras
+            ),
         )
         for s in chosen
     ]
     runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
-    sheet = draw_sheet(moments, f"What the robot sees: {runs}")
+    sheet = draw_sheet(rows, f"What the robot sees: {runs}")
     write_whole(path, lambda file: sheet.save(file, "PNG"))
 
 
 def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.ndarray]:
-    """(topic, stamp) -> decoded image message of the bag."""
+    """Return decoded images of the bag by (topic, stamp)."""
     with BagReader(demo.bag_path) as bag:
-        topics = [t for t in demo.topics if bag.topics[t] == IMAGE_TYPE]
+        topics = [t for t in demo.topics if bag.type_of(t) == IMAGE_TYPE]
         return {
             (topic, stamp_ns_of(m.header)): decode_compressed(m)
             for topic, _, m in bag.messages(topics)
@@ -238,7 +247,7 @@ def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.nd
 def panel(
     demo: DemoRun, preprocess: Preprocessor, images: dict, camera: str, stamp_ns: int
 ) -> CameraPanel:
-    """One camera at one moment, from what the node published and the bag's image."""
+    """Return one camera of one frame, from what the node published and the bag's image."""
     frame = demo.frames[stamp_ns]
     group = demo.layout.group(f"{camera}/patch")
     image = images[f"/{camera}/image/compressed", stamp_ns]

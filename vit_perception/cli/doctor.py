@@ -5,9 +5,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
+from vit_perception.engines.available import available_backends
 from vit_perception.engines.cuda.gpus import Gpu, list_gpus
 from vit_perception.engines.engine import BackendStatus
-from vit_perception.engines.select import available_backends
 from vit_perception.files.errors import MOST_SHOWN, printable
 
 NEEDED = ("rclpy", "sensor_msgs", "vision_msgs", "cv2", "numpy", "safetensors", "torch")
@@ -23,14 +23,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Print a line a finding; 0 when the node can run here, 1 when something that it needs is
-    missing.
-    """
-    needed = {name: found(name) for name in NEEDED}
+    """Print one line per finding; return 0 if the node can run here, 1 if something is missing."""
+    needed = {name: installed_version(name) for name in NEEDED}
     for name, (version, why_not) in needed.items():
         print(f"{name:<12} {version or f'MISSING ({why_not}): the node cannot run without it'}")
     for name, consequence in WANTED.items():
-        version, why_not = found(name)
+        version, why_not = installed_version(name)
         print(f"{name:<12} {version or f'{why_not}: {consequence}'}")
     print(f"{'DDS profile':<12} {profile()}")
     print("".join(f"{line}\n" for line in gpu_lines(list_gpus())), end="")
@@ -40,7 +38,7 @@ def run(args: Namespace) -> int:
     for backend in backends:
         print(f"{backend.name:<{width}} {described(backend)}")
     for backend in backends:
-        if backend.name == "openvino" and "int8" in backend.precisions:
+        if "int8" in backend.precisions:
             print(f"\n{'int8':<12} {int8_advice(backend.precisions[0])}")
     return (
         0
@@ -50,12 +48,12 @@ def run(args: Namespace) -> int:
 
 
 def gpu_lines(gpus: tuple[Gpu, ...]) -> list[str]:
-    """Each GPU with the index that ``engine.device`` takes."""
+    """Return a line for each GPU, with the index that ``engine.device`` takes."""
     return [f"{f'GPU {index}':<12} {gpu}" for index, gpu in enumerate(gpus)]
 
 
 def described(backend: BackendStatus) -> str:
-    """Found or not, version, device and precisions, or why not."""
+    """Return whether it is installed, version, device and precisions, or why not."""
     if not backend.found:
         return f"no   {backend.version + ': ' if backend.version else ''}{backend.why_not}"
     lacks_nncf = "int8" in backend.precisions and find_spec("nncf") is None
@@ -64,13 +62,14 @@ def described(backend: BackendStatus) -> str:
 
 
 def int8_advice(fastest: str) -> str:
-    """What int8 is worth here beside the precision ``fastest``: measured in a second, on layers as
-    wide as ViT-S.
+    """Return what int8 is worth here compared with the precision ``fastest``.
+
+    It is measured in a second, on layers as wide as those of ViT-S.
     """
     from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
 
     try:
-        sentence = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
+        measured = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")
         note = (
             "; its products overflow on this CPU, so weights use 7 bits"
             if kernels_saturate()
@@ -78,12 +77,13 @@ def int8_advice(fastest: str) -> str:
         )
     except Exception as error:  # a runtime that is found and does not run is a finding, no failure
         return f"not measured: {type(error).__name__}: {error}"
-    return sentence + note
+    return f"{'WARNING: ' if measured.slower else ''}{measured.text}{note}"
 
 
-def found(module: str) -> tuple[str, str]:
-    """(version, "") of an installed module, "found" where it has none; ("", why not) of one that
-    cannot be imported.
+def installed_version(module: str) -> tuple[str, str]:
+    """Return (version, "") of an installed module, or ("", why not) of one that cannot be imported.
+
+    The version is "found" if the module has none.
     """
     try:
         return str(getattr(importlib.import_module(module), "__version__", "found")), ""
@@ -95,7 +95,7 @@ def found(module: str) -> tuple[str, str]:
 
 
 def profile() -> str:
-    """Whether large images will arrive between processes on this machine."""
+    """Return whether large images will arrive between processes on this machine."""
     middleware = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     if middleware != "rmw_fastrtps_cpp":
         return f"not needed with {middleware}"

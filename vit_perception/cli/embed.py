@@ -1,9 +1,7 @@
-"""Features of recordings as files: bags, folders of pictures or a LeRobot data set, through the
-node's own pipeline.
+"""Features of recordings as files: bags, folders of images or a LeRobot data set.
 
-Features equal those that the node would publish, to the bit with the same engine. An interrupted
-run goes on where it was when it is started again with the same arguments; nothing is lost and
-nothing is there twice.
+Features equal those that the node would publish, bit for bit with the same engine. An interrupted
+run continues when it is started again with the same arguments. No frame is lost or written twice.
 """
 
 import errno
@@ -36,7 +34,8 @@ from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
-from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.files.errors import InvalidValue, OperationFailed, printable
+from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 
 MEBIBYTE = 1 << 20
@@ -55,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=user_path,
         required=True,
-        help="folder to write: a new one, or that of an interrupted run, which goes on",
+        help="folder to write: a new one, or that of an interrupted run, which continues",
     )
     parser.add_argument(
         "--format",
@@ -93,10 +92,10 @@ def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
     options = EmbedOptions(
-        args.format,
-        tuple(args.features),
-        max(1, round(args.shard_mb * MEBIBYTE)),
-        args.shard_frames,
+        file_format=args.format,
+        features=tuple(args.features),
+        shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
+        shard_frames=args.shard_frames,
     )
     check_out(args.out)
     settings, sources, node = what_to_read(args)
@@ -108,20 +107,19 @@ def run(args: Namespace) -> int:
             + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)
         )
     )
-    pipeline = Pipeline.open(settings, print)
+    pipeline = Pipeline.open(settings, PrintedLog())
     try:
-        manifest = with_progress(pipeline, sources, args.out, options)
+        manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise OSError(
-            f"{error}; what is finished in {args.out} is whole: make room, and give the same "
-            "command to go "
-            "on"
+        raise OperationFailed(
+            str(error),
+            hint="finished files are kept; free disk space and run the same command again",
         ) from error
     except KeyboardInterrupt:
         print(
-            f"what is finished in {args.out} is whole; the same command goes on from there",
+            f"hint: finished files in {args.out} are kept; run the same command again to continue",
             file=sys.stderr,
         )
         raise
@@ -148,7 +146,7 @@ def run(args: Namespace) -> int:
 
 
 class RateColumn(ProgressColumn):
-    """Frames a second."""
+    """Frames per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
@@ -157,7 +155,7 @@ class RateColumn(ProgressColumn):
 def with_progress(
     pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
 ) -> dict:
-    """:func:`embed` with a progress bar that says the rate and the time left."""
+    """Run :func:`embed` with a progress bar of rate and remaining time."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,26 +1,28 @@
-"""Make a classifier from labelled pictures (a folder with a subfolder a class) or a labelled bag.
+"""Make a classifier from labelled images (a folder with one subfolder per class) or a labelled bag.
 
---method logistic and nearest_mean leave the encoder as it is and fit a linear head on its features;
-use it with the node's parameter cameras.<name>.head. --method finetune trains the whole model; use
-the folder as model.checkpoint. Accuracy and confusion are of held-out pictures: about a quarter of
-each class (whole stretches of a bag where there are several), and of a second bag or folder. A head
-that is saved has seen all of the first source.
+--method logistic and nearest_mean do not change the encoder. They fit a linear head on its
+features, for the node's parameter cameras.<name>.head. --method finetune trains the complete model;
+use the folder as model.checkpoint. Accuracy and confusion are measured on images held out (about a
+quarter of each class; complete stretches of a bag if there are several), and on a second bag or
+folder. The saved head was fitted on all images of the first source.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import InvalidValue, printable
+from vit_perception.files.log import PrintedLog
 from vit_perception.heads.classification import FEATURES
 from vit_perception.heads.fit import METHODS
 from vit_perception.training.features import FeatureSource
-from vit_perception.training.pictures import Source, read_bag, read_folder, thin_classes
+from vit_perception.training.pictures import LabelledSource, read_bag, read_folder, thin_classes
 from vit_perception.training.probe import fit_probe, require_head_folder, save_probe
-from vit_perception.training.recipe import PRECISIONS, Recipe
+from vit_perception.training.recipe import Recipe, check_value, declared_of
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 
 PROBE_ONLY = ("backend", "network_size", "no_cache")
@@ -51,12 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
     parser.add_argument("--test-bag", type=user_path, help="a bag that is only tested on")
     parser.add_argument("--test-images", type=user_path, help="a folder that is only tested on")
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.25,
-        help="share held out of each class (default: %(default)s)",
-    )
+    _add_recipe_option(parser, Recipe.__dataclass_fields__["held_out"], Recipe.held_out)
     parser.add_argument(
         "--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint"
     )
@@ -82,7 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_finetune_arguments(parser.add_argument_group("finetune"))
 
 
-def _add_finetune_arguments(group) -> None:
+def _add_finetune_arguments(group: _ActionsContainer) -> None:
     group.add_argument(
         "--variant", help="start from random weights of this size instead of a checkpoint"
     )
@@ -92,42 +89,26 @@ def _add_finetune_arguments(group) -> None:
     group.add_argument(
         "--threads", type=int, help="of the CPU (default: all, for a tiny model one)"
     )
+    for each in fields(Recipe):
+        if each.name != "held_out":
+            _add_recipe_option(group, each)
+
+
+def _add_recipe_option(group: _ActionsContainer, each: Field, default: Any = None) -> None:
+    """Add the option of a recipe's field; with ``default`` None it is only set if it is given."""
+    declared = declared_of(each)
+    option = f"--{each.name.replace('_', '-')}"
+    if each.type is bool:
+        group.add_argument(option, action="store_true", help=declared.description)
+        return
+    random = declared.from_random
+    with_variant = "" if random is None else f", with --variant {random:g}"
     group.add_argument(
-        "--precision", choices=PRECISIONS, help="of the products while training (default: float32)"
-    )
-    for name, kind, what in (
-        ("epochs", int, "at most (default: 30)"),
-        ("batch", int, "pictures a step (default: 32)"),
-        ("learning-rate", float, "its peak (default: 1e-4, with --variant 1e-3)"),
-        (
-            "weight-decay",
-            float,
-            "of matrices; biases, norms and embeddings have none (default: 0.05)",
-        ),
-        (
-            "layer-decay",
-            float,
-            "learning rate of a layer over that of the next (default: 0.75, with --variant 1)",
-        ),
-        ("warmup", float, "share of the steps in which the rate rises (default: 0.1)"),
-        ("label-smoothing", float, "default: 0.1"),
-        ("clip-norm", float, "largest norm of a gradient (default: 1)"),
-        ("patience", int, "epochs without a better one until the run stops (default: 10)"),
-        (
-            "crop-scale",
-            float,
-            "smallest share of the area in a random crop; 1: nearly none (default: 0.5)",
-        ),
-        (
-            "colour",
-            float,
-            "largest relative change of brightness, contrast and saturation (default: 0)",
-        ),
-        ("seed", int, "default: 0"),
-    ):
-        group.add_argument(f"--{name}", type=kind, help=what)
-    group.add_argument(
-        "--flip", action="store_true", help="mirror half of the pictures, where left is as right"
+        option,
+        type=each.type,
+        choices=declared.choices or None,
+        default=default,
+        help=f"{declared.description} (default: {each.default}{with_variant})",
     )
 
 
@@ -139,29 +120,38 @@ def run(args: Namespace) -> int:
     fit_finetune.labels_of(train, tests)
     require_head_folder(args.out)
     with FeatureSource(
-        args.checkpoint or "demo",
-        args.backend or "auto",
-        print,
-        not args.no_cache,
-        args.family or "auto",
-        args.network_size or "",
+        checkpoint=args.checkpoint or "demo",
+        backend=args.backend or "auto",
+        log=PrintedLog(),
+        cached=not args.no_cache,
+        family=args.family or "auto",
+        network_size=args.network_size or "",
     ) as source:
         probe(
-            source, train, tests, args.method, args.feature or "cls_mean", args.out, args.held_out
+            source=source,
+            train=train,
+            tests=tests,
+            method=args.method,
+            feature=args.feature or "cls_mean",
+            out=args.out,
+            held_out=args.held_out,
         )
     return 0
 
 
 def check(args: Namespace) -> None:
-    """Refuse what would be ignored or fails later. Raises ValueError naming the option."""
+    """Refuse options that would be ignored, and what would fail later.
+
+    Raises:
+        InvalidValue: An option is not accepted.
+    """
     if args.bag and not args.topic:
         raise InvalidValue("--bag needs --topic, the image topic in it")
     if args.test_bag and not args.topic:
         raise InvalidValue("--test-bag needs --topic, the image topic in it")
     if args.every < 1:
         raise InvalidValue(f"--every is {args.every}; accepted: 1 or more")
-    if not 0 < args.held_out < 1:
-        raise InvalidValue(f"--held-out is {args.held_out}; accepted: between 0 and 1")
+    check_value("held_out", args.held_out)
     foreign = [
         f"--{name.replace('_', '-')}"
         for name in (PROBE_ONLY if args.method == "finetune" else FINETUNE_ONLY)
@@ -178,18 +168,21 @@ def check(args: Namespace) -> None:
         raise InvalidValue("--image-size is given without --variant; a checkpoint has its own size")
 
 
-def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
-    """What is fitted on, and by name what is only tested on; whatever is left out of them is
-    printed.
+def sources_of(args: Namespace) -> tuple[LabelledSource, dict[str, LabelledSource]]:
+    """Return what is trained on, and by name what is only tested on.
+
+    Everything that is left out of them is printed.
     """
     train = (
-        read_bag(args.bag, args.topic, args.labels, args.every)
+        read_bag(path=args.bag, topic=args.topic, label_topic=args.labels, every=args.every)
         if args.bag
         else read_folder(args.images)
     )
     tests = {}
     if args.test_bag:
-        tests["test_bag"] = read_bag(args.test_bag, args.topic, args.labels, args.every)
+        tests["test_bag"] = read_bag(
+            path=args.test_bag, topic=args.topic, label_topic=args.labels, every=args.every
+        )
     if args.test_images:
         tests["test_images"] = read_folder(args.test_images)
     for source in (train, *tests.values()):
@@ -202,24 +195,30 @@ def sources_of(args: Namespace) -> tuple[Source, dict[str, Source]]:
 
 def probe(
     source: FeatureSource,
-    train: Source,
-    tests: dict[str, Source],
+    train: LabelledSource,
+    tests: dict[str, LabelledSource],
     method: str,
     feature: str,
     out: Path,
-    held_out: float = 0.25,
+    held_out: float = Recipe.held_out,
 ) -> dict:
-    """Fit a head, judge it, save it in ``out`` and print what came of it; the report that is saved
-    beside it.
-    """
+    """Fit, evaluate and save a head, print the result, and return the report."""
     with picture_progress() as progress:
 
         def bar(what: str, total: int) -> Callable[[], None]:
             task = progress.add_task(what, total=total)
             return lambda: progress.advance(task)
 
-        made = fit_probe(source, train, tests, method, feature, held_out, bar)
-    report = save_probe(made, out, method, source.card.name)
+        made = fit_probe(
+            source=source,
+            train=train,
+            tests=tests,
+            method=method,
+            feature=feature,
+            share=held_out,
+            progress=bar,
+        )
+    report = save_probe(probe=made, folder=out, method=method, model=source.card.name)
     for name, features in made.features.items():
         print(
             f"{name}: {len(features.labels)} pictures, {features.from_cache} of them from the "

@@ -1,6 +1,4 @@
-"""`vit-perception fit --method finetune`: set the run up, show how it goes, and judge the best
-epoch.
-"""
+"""`vit-perception fit --method finetune`: set up a run, show progress, evaluate the best epoch."""
 
 import json
 import os
@@ -10,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,9 +18,9 @@ from vit_perception.heads.fit import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
 from vit_perception.training.finetune import FineTuning, Outcome, Row
 from vit_perception.training.finetune import run as run_all
-from vit_perception.training.pictures import Pictures, Source, check_all
+from vit_perception.training.pictures import LabelledSource, Pictures, check_all
 from vit_perception.training.probe import summary, unreadable_of
-from vit_perception.training.recipe import Recipe
+from vit_perception.training.recipe import Recipe, defaults_from_random
 from vit_perception.training.run_state import only_run_in, require_new_or_resume, write_whole
 from vit_perception.training.start import Start, start_from_checkpoint, start_from_variant
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
@@ -29,17 +28,20 @@ from vit_perception.viewing.fit_report import picture_progress, print_evaluation
 TINY_STEP_FLOP = 2e9
 
 
-def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) -> int:
-    """Train on ``train_source`` and judge on ``test_sources`` too, into ``args.out``; 0, the exit
-    status.
-    """
-    recipe, device = recipe_of(args), device_of(args.device)
+def run(
+    args: Namespace, train_source: LabelledSource, test_sources: dict[str, LabelledSource]
+) -> int:
+    """Train on ``train_source`` and evaluate on ``test_sources``, into ``args.out``; return 0."""
+    recipe = recipe_of(args)
+    device = device_of(args.device)
     with only_run_in(args.out):
         require_new_or_resume(args.out, args.resume)
         train, tests = check_pictures(train_source, test_sources)
         start = start_of(args, labels_of(train, tests), recipe.seed)
         torch.set_num_threads(threads_of(args.threads, start, recipe.batch))
-        tuning = FineTuning(start, train, recipe, device, workers())
+        tuning = FineTuning(
+            start=start, pictures=train, recipe=recipe, device=device, workers=workers()
+        )
         print(
             f"{start.source}: {sum(p.numel() for p in tuning.model.parameters()) / 1e6:.2f} M "
             "parameters, classifier "
@@ -51,25 +53,32 @@ def run(args: Namespace, train_source: Source, test_sources: dict[str, Source]) 
             outcome = train_with_bar(tuning, args)
         except KeyboardInterrupt:
             print(
-                f"every whole epoch is saved in {args.out}; the same command with --resume goes on "
-                "from there"
+                f"hint: complete epochs are saved in {args.out}; run the same command with "
+                "--resume to continue"
             )
             raise
-        report(tuning, outcome, args.out, train, tests)
+        report(tuning=tuning, outcome=outcome, out=args.out, train=train, tests=tests)
     return 0
 
 
 def recipe_of(args: Namespace) -> Recipe:
-    """The numbers that the user gave, the others by what the run starts from. Raises ValueError."""
-    random_start = {"learning_rate": 1e-3, "layer_decay": 1.0} if args.variant else {}
-    given = {
-        f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None
-    }
-    return Recipe(**{**random_start, **given})
+    """Return the recipe: values that the user gave, and defaults for what the run starts from.
+
+    Raises:
+        InvalidValue: A value is not accepted.
+    """
+    values: dict[str, Any] = dict(defaults_from_random()) if args.variant else {}
+    given = {each.name: getattr(args, each.name) for each in fields(Recipe)}
+    values |= {name: value for name, value in given.items() if value is not None}
+    return Recipe(**values)
 
 
 def device_of(asked: str | None) -> str:
-    """The device to train on. Raises ValueError where torch does not have it."""
+    """Return the device to train on.
+
+    Raises:
+        InvalidValue: torch does not have it.
+    """
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
@@ -85,12 +94,16 @@ def device_of(asked: str | None) -> str:
 
 
 def workers() -> int:
-    """Threads that decode pictures; they mostly wait while the model computes."""
+    """Return the number of threads that decode images; they mostly wait for the model."""
     return min(8, max(2, os.cpu_count() or 2))
 
 
 def threads_of(asked: int | None, start: Start, batch: int) -> int:
-    """CPU threads that the model computes with. Raises ValueError for less than 1."""
+    """Return the number of CPU threads for the model.
+
+    Raises:
+        InvalidValue: ``asked`` is below 1.
+    """
     if asked is not None and asked < 1:
         raise InvalidValue(f"--threads is {asked}; accepted: 1 or more")
     rows, columns = start.model.config.grid_of(*start.rule.network_size_px)
@@ -101,8 +114,10 @@ def threads_of(asked: int | None, start: Start, batch: int) -> int:
     return asked or (1 if step_flop < TINY_STEP_FLOP else torch.get_num_threads())
 
 
-def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, dict[str, Pictures]]:
-    """Every picture decoded once, with a bar; unreadable ones are printed."""
+def check_pictures(
+    train: LabelledSource, tests: dict[str, LabelledSource]
+) -> tuple[Pictures, dict[str, Pictures]]:
+    """Decode every image once, with a progress bar, and print unreadable ones."""
     checked = {}
     with picture_progress() as progress:
         for name, source in {"train": train, **tests}.items():
@@ -112,9 +127,13 @@ def check_pictures(train: Source, tests: dict[str, Source]) -> tuple[Pictures, d
     return checked.pop("train"), checked
 
 
-def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) -> tuple[str, ...]:
-    """The classes in the order of their names. Raises ValueError for one class alone, or an unknown
-    one to test on.
+def labels_of(
+    train: Pictures | LabelledSource, tests: Mapping[str, Pictures | LabelledSource]
+) -> tuple[str, ...]:
+    """Return the classes in the order of their names.
+
+    Raises:
+        InvalidValue: There is only one class, or one that occurs only in the tests.
     """
     labels = tuple(sorted(set(train.labels)))
     if len(labels) < 2:
@@ -129,17 +148,28 @@ def labels_of(train: Pictures | Source, tests: Mapping[str, Pictures | Source]) 
 
 
 def start_of(args: Namespace, labels: tuple[str, ...], seed: int) -> Start:
-    """The model to train, from a variant or a checkpoint."""
+    """Return the model to train, from a variant or a checkpoint."""
     if args.variant:
-        return start_from_variant(args.variant, args.image_size, labels, args.feature, seed)
+        return start_from_variant(
+            variant=args.variant,
+            image_size_px=args.image_size,
+            labels=labels,
+            pooling=args.feature,
+            seed=seed,
+        )
     return start_from_checkpoint(
-        args.checkpoint or "demo", labels, args.feature, seed, args.family or "auto"
+        checkpoint=args.checkpoint or "demo",
+        labels=labels,
+        pooling=args.feature,
+        seed=seed,
+        family=args.family or "auto",
     )
 
 
 def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
-    """Run all epochs, a bar over the whole run and a line an epoch."""
-    epochs, pictures = tuning.recipe.epochs, len(tuning.train) + len(tuning.held_out)
+    """Run all epochs with a progress bar, and print one line per epoch."""
+    epochs = tuning.recipe.epochs
+    pictures = len(tuning.train) + len(tuning.held_out)
     done = 0
     with picture_progress() as progress:
         bar = progress.add_task(f"of at most {epochs} epochs", total=epochs * pictures)
@@ -165,14 +195,13 @@ def train_with_bar(tuning: FineTuning, args: Namespace) -> Outcome:
 def report(
     tuning: FineTuning, outcome: Outcome, out: Path, train: Pictures, tests: dict[str, Pictures]
 ) -> None:
-    """Judge the saved checkpoint, as the node would load it, and write report.json and
-    curves.png.
-    """
+    """Evaluate the saved checkpoint as the node would load it; write report.json and curves.png."""
     tuning.model.load_state_dict(load_checkpoint(str(out)).model.state_dict())
     evaluations: dict[str, Evaluation] = {"held_out": tuning.evaluate(train, tuning.held_out)[0]}
     for name, test in tests.items():
         evaluations[name] = tuning.evaluate(test, range(len(test.items)))[0]
-    start, history = tuning.start, outcome.history
+    start = tuning.start
+    history = outcome.history
     facts = {
         "method": "finetune",
         "start": start.source,

@@ -1,8 +1,7 @@
-"""Look at a recording with the encoder's eyes: an .rrd for the Rerun viewer, and an HTML report
-that needs nothing.
+"""Look at a recording as the encoder sees it: an .rrd file for Rerun, and an HTML report.
 
-Images, PCA of the patch tokens, attention, the path of each arm, classification and latency over
-time.
+Both show images, PCA of the patch tokens, attention, the path of each arm, classification and
+latency over time.
 """
 
 import sys
@@ -24,11 +23,12 @@ from vit_perception.config.offline_settings import settings_of_recording
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.kind import check_recording
 from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import draw_sheet
-from vit_perception.viewing.html_report import ReportData, write_report
+from vit_perception.viewing.html_report import ReportData, require_charts, write_report
 from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
 from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
 
@@ -67,15 +67,17 @@ def run(args: Namespace) -> int:
     if args.format == "auto" and not with_rrd:
         print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)
     if with_rrd:
-        rerun_sdk()  # a missing one is said before the model is loaded
+        rerun_sdk()  # a missing one is reported before the model is loaded
+    if args.format != "rrd":
+        require_charts()
     with BagReader(args.bag) as bag:
-        pipeline = Pipeline.open(with_overrides(settings, args), print)
+        pipeline = Pipeline.open(with_overrides(settings, args), PrintedLog())
         try:
             args.out.mkdir(parents=True, exist_ok=True)
             rrd = args.out / f"{args.bag.stem}.rrd"
             with RerunLog(rrd, args.bag.stem) if with_rrd else nullcontext() as log:
-                data, moments = look(pipeline, bag, log)
-                if not moments:
+                data, rows = look(pipeline, bag, log)
+                if not rows:
                     why = (
                         "; ".join(drop_lines(data.dropped, data.drop_texts))
                         or "its topics are empty"
@@ -89,9 +91,11 @@ def run(args: Namespace) -> int:
             pipeline.close()
     written = [rrd] if with_rrd else []
     if args.format != "rrd":
-        sheet = draw_sheet(moments, args.bag.name)
+        sheet = draw_sheet(rows, args.bag.name)
         write_whole(args.out / "contact_sheet.png", lambda file: sheet.save(file, "PNG"))
-        write_report(args.out / "report.html", args.bag.name, facts, data, sheet)
+        write_report(
+            path=args.out / "report.html", title=args.bag.name, facts=facts, data=data, sheet=sheet
+        )
         written += [args.out / "report.html", args.out / "contact_sheet.png"]
     print(
         "\n".join(
@@ -106,10 +110,11 @@ def run(args: Namespace) -> int:
 
 
 def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[ReportData, list]:
-    """Every frame, once: to the log, into the report's numbers, and a few as pictures."""
+    """Encode every frame once: for the log, the report's charts, and a few images."""
     total = bag.count(pipeline.settings.cameras[0].topic)
     shown = {round((k + 0.5) * total / SHEET_ROWS - 0.5) for k in range(SHEET_ROWS)}
-    data, moments = ReportData(), []
+    data = ReportData()
+    rows = []
     columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task("", total=total)
@@ -121,19 +126,19 @@ def look(pipeline: Pipeline, bag: BagReader, log: RerunLog | None) -> tuple[Repo
             if isinstance(frame, Dropped):
                 data.drop(frame)
                 continue
-            # Rows have a panel a camera: a frame that lacks one is not for the sheet.
+            # Rows have one panel per camera: a frame without one is not drawn.
             if len(frame.panels) == len(pipeline.settings.cameras) and (
-                data.frames in shown or not moments
+                data.frames in shown or not rows
             ):
-                moments.append(frame.moment())
+                rows.append(frame.sheet_row())
             data.add(frame)
             if log is not None:
                 log.add(frame)
-    return data, moments
+    return data, rows
 
 
 def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, str]:
-    """What the report says above its pictures."""
+    """Return the table at the top of the report."""
     dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items()) or "none"
     left_out = (
         ", ".join(f"{row['count']} {row['reason']} of {row['topic']}" for row in data.skips.rows())
@@ -143,7 +148,7 @@ def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, 
         "recording": f"{bag.path.name}, {(bag.end_ns - bag.start_ns) / 1e9:.2f} s",
         "frames": str(data.frames),
         "dropped": dropped,
-        "left out beside": left_out,
+        "other messages left out": left_out,
         "model": pipeline.card.name,
         "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
         "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),

@@ -1,6 +1,4 @@
-"""``vit-perception``: build, demo, doctor, embed, explain, fit, inspect, replay: each a file of its
-own here.
-"""
+"""``vit-perception``: perception with Vision Transformers for ROS 2."""
 
 import argparse
 import importlib
@@ -23,17 +21,16 @@ SUBCOMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; its exit status. What a user can mend is one line; a defect keeps its
-    traceback.
+    """Run one subcommand and return its exit status.
 
-    Does not return where the GPU is lost to this process: one line, and its end with
+    Errors that a user can fix print one line, and a hint if there is one. A bug keeps its
+    traceback. If the process loses the GPU, it prints one line and ends with
     ``cuda_fault.EXIT_STATUS``.
     """
     telemetry.off()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # names of strangers hold what a terminal's encoding cannot say
+        # Names from strangers may hold characters that a terminal's encoding does not have.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])

@@ -1,4 +1,4 @@
-"""Paths as the command line has them."""
+"""Paths on the command line."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -8,8 +8,12 @@ from vit_perception.files.errors import InvalidValue
 
 
 def user_path(text: str) -> Path:
-    """A path that may begin with ``~`` or ``~user``, which a shell leaves in place in
-    ``--out=~/x``; for argparse.
+    """Return a path that may begin with ``~`` or ``~user``, for argparse.
+
+    A shell leaves those in place in ``--out=~/x``.
+
+    Raises:
+        ArgumentTypeError: There is no such user.
     """
     try:
         return Path(home_path(text))

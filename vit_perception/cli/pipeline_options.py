@@ -1,5 +1,4 @@
-"""What `embed` and `inspect` share: options that choose recordings, settings, model and engine, and
-the lines that say what was left out."""
+"""Options of `embed` and `inspect` that choose recordings, settings, model and engine."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
@@ -22,13 +21,12 @@ from vit_perception.recordings.kind import (
 
 SOURCES = (
     "rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data "
-    "set (with "
-    "meta/info.json)"
+    "set (with meta/info.json)"
 )
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """What makes the pipeline; `inspect` has the same."""
+    """Add the options that settings, model and engine are made of."""
     parser.add_argument(
         "--params",
         type=user_path,
@@ -58,7 +56,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
 
 
 def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
-    """The settings of ``--params``, if there is one, and the node's full name."""
+    """Return the settings of ``--params``, None without it, and the node's full name."""
     if args.node:
         check_node_name(args.node)
     return (
@@ -69,8 +67,10 @@ def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
 
 
 def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
-    """Settings and sources by what the paths are, and the node's name. Raises ValueError naming a
-    path that is none.
+    """Return settings, sources by what the paths are, and the node's name.
+
+    Raises:
+        InvalidValue: A path cannot be read; the message names it.
     """
     first = args.sources[0]
     for path in args.sources:
@@ -112,8 +112,9 @@ def is_bag(path: Path) -> bool:
 def images_only(
     given: EncoderSettings | None, cameras: tuple[CameraSettings, ...]
 ) -> EncoderSettings:
-    """The settings for what has neither poses nor states; a given camera keeps all but where its
-    images come from.
+    """Return settings for sources that have neither poses nor states.
+
+    A given camera keeps everything but the source of its images.
     """
     if given is None:
         return EncoderSettings(cameras)
@@ -129,7 +130,7 @@ def images_only(
 
 
 def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSettings:
-    """What the command line says stands above the parameter file."""
+    """Return ``settings`` with the options of the command line, which win over the file."""
     engine = {key: getattr(args, key) for key in ("backend", "precision") if getattr(args, key)}
     if engine:  # the robot's engine file is for its own
         engine["file"] = ""
@@ -140,7 +141,7 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
 
 
 def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
-    """What was dropped, a line a reason, with the text of the first."""
+    """Return one line per reason for dropped frames, with the text of the first one."""
     return [
         printable(
             f"dropped: {count} {reason}"
@@ -151,7 +152,7 @@ def drop_lines(counts: dict[str, int], texts: dict[str, str]) -> list[str]:
 
 
 def skip_lines(rows: list[dict]) -> list[str]:
-    """What was left out beside dropped frames: a line a topic and reason."""
+    """Return one line per topic and reason for other omitted messages."""
     return [
         printable(
             f"left out: {row['count']} {row['reason']} of {row['topic']}, the first: {row['first']}"

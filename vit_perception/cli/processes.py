@@ -1,6 +1,4 @@
-"""Child processes of the demo, the benchmark and the tests: started with a log, ended cleanly,
-never left over.
-"""
+"""Child processes of demo, benchmark and tests: started with a log, always ended."""
 
 import atexit
 import os
@@ -17,9 +15,7 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 
 def share_folder() -> Path:
-    """Where config/ and launch/ are: the source checkout, or the share folder of an installed
-    package.
-    """
+    """Return the folder of config/ and launch/: the checkout, or the installed share folder."""
     if (PACKAGE.parent / "config").is_dir():
         return PACKAGE.parent
     # Only an installed package is in the ament index, and only an install needs it.
@@ -29,10 +25,9 @@ def share_folder() -> Path:
 
 
 def use_large_data_profile() -> None:
-    """Let images above 0.5 MB through shared memory, here and in every child; a profile of the
-    user's stays.
+    """Let images above 0.5 MB through shared memory, here and in every child.
 
-    Call before ``rclpy.init``.
+    The user's own profile is kept. Call it before ``rclpy.init``.
     """
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         # Humble and Jazzy read the second name; Kilted, of which the wheels are, the first.
@@ -61,7 +56,7 @@ class Child:
     def module(
         cls, name: str, *arguments: str, log: Path, environment: dict[str, str] | None = None
     ) -> "Child":
-        """``python -m name arguments``, with this Python."""
+        """Run ``python -m name arguments`` with this Python."""
         return cls([sys.executable, "-m", name, *arguments], log, environment)
 
     @property
@@ -74,11 +69,11 @@ class Child:
         return self._process.poll()
 
     def tail(self, lines: int = 15) -> str:
-        """The end of its output."""
+        """Return the last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self, timeout_s: float = 10.0, sent: int = signal.SIGINT) -> int:
-        """Ask it to end, insist after ``timeout_s``, and return its exit status."""
+        """Ask it to end, kill it after ``timeout_s``, and return its exit status."""
         if self.returncode is None:
             self._process.send_signal(sent)
             try:
@@ -90,7 +85,7 @@ class Child:
         return self._process.wait()
 
     def kill(self) -> None:
-        """End it and whatever it started, at once."""
+        """Kill it and all processes that it started."""
         if self.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

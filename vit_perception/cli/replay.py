@@ -1,6 +1,4 @@
-"""Publish a bag's topics with recorded timing, as the recorded bytes: rosbag2 sqlite3 and MCAP,
-compressed or not.
-"""
+"""Publish a bag's topics with recorded timing and bytes: rosbag2 sqlite3 and MCAP."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -12,7 +10,8 @@ from vit_perception.cli.paths import user_path
 from vit_perception.files.errors import printable
 
 SHOW_EVERY = 20
-MOST_LINES, LONGEST_LINE = 20, 500
+MOST_LINES = 20
+LONGEST_LINE = 500
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -69,9 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def tell(what: str, lines: list[str]) -> None:
-    """Say the first ``MOST_LINES`` of ``lines``, which hold texts of the recording, and how many
-    more there are.
-    """
+    """Print the first ``MOST_LINES`` of ``lines``, and how many more there are."""
     for line in lines[:MOST_LINES]:
         print(f"{what}: {printable(line, LONGEST_LINE)}", file=sys.stderr)
     if len(lines) > MOST_LINES:
@@ -83,15 +80,15 @@ def run(args: Namespace) -> int:
     from vit_perception.ros.playback.bag_player import PlayOptions, parse_remaps, play_bag
 
     options = PlayOptions(
-        tuple(args.topics),
-        parse_remaps(args.remap),
-        args.rate,
-        args.start,
-        args.duration,
-        args.loop,
-        args.clock,
-        args.qos,
-        args.wait_s,
+        topics=tuple(args.topics),
+        remaps=parse_remaps(args.remap),
+        rate=args.rate,
+        start_s=args.start,
+        duration_s=args.duration,
+        loops=args.loop,
+        clock_hz=args.clock,
+        qos=args.qos,
+        wait_s=args.wait_s,
     )
     use_large_data_profile()
     columns = (
@@ -103,7 +100,8 @@ def run(args: Namespace) -> int:
     # On stderr, so that what is said at the end can be piped.
     progress = Progress(*columns, console=Console(stderr=True))
     bar = progress.add_task(args.bag.name, total=None)
-    begin_ns, count = 0, 0
+    begin_ns = 0
+    count = 0
 
     def began(player) -> None:
         nonlocal begin_ns
@@ -120,7 +118,9 @@ def run(args: Namespace) -> int:
             progress.update(bar, completed=max(0, message.stamp_ns - begin_ns))
 
     try:
-        sent, ended = play_bag(args.bag, options, args.log, began, show)
+        sent, ended = play_bag(
+            path=args.bag, options=options, log=args.log, began=began, progress=show
+        )
         if ended:
             progress.update(bar, completed=progress.tasks[bar].total)
     finally:

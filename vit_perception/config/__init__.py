@@ -1,3 +1,1 @@
-"""What a user can set: the parameter table, the settings objects made of it, and parameter
-files.
-"""
+"""What a user can set: the table of parameters, the settings made of it, and parameter files."""

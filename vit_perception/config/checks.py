@@ -1,6 +1,4 @@
-"""How settings check themselves: every error names the parameter as the user wrote it, its value,
-what is accepted.
-"""
+"""Checks of settings. Errors name the parameter, its value, and what is accepted."""
 
 import os
 import re
@@ -13,9 +11,7 @@ _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 
 
 class BadSetting(InvalidValue):
-    """A setting that cannot be used; the message names the parameter, its value and what is
-    accepted.
-    """
+    """A setting cannot be used; the message names the parameter, its value, what is accepted."""
 
     def __init__(self, name: str, value: object, accepted: str):
         super().__init__(
@@ -41,7 +37,7 @@ def home_path(path: str) -> str:
 
 
 def expand_path(settings: object, field: str, parameter: str) -> None:
-    """Write the path in ``field`` of ``settings``, a frozen dataclass that is being made, in full.
+    """Expand the path in ``field`` of ``settings``, a frozen dataclass that is being made.
 
     Raises:
         BadSetting: the path is in the home folder of an unknown user.
@@ -54,7 +50,7 @@ def expand_path(settings: object, field: str, parameter: str) -> None:
 
 
 def _expanded(path: str) -> tuple[str, str]:
-    """Return the path in full, and what would be accepted where its user is unknown, else ""."""
+    """Return the expanded path, and what is accepted instead if its user is unknown, else ""."""
     expanded = os.path.expanduser(path)
     if not expanded.startswith("~"):
         return expanded, ""
@@ -63,26 +59,26 @@ def _expanded(path: str) -> tuple[str, str]:
 
 
 def check_name(parameter: str, name: str) -> None:
-    """Raise BadSetting where a camera's or arm's ``name`` cannot be a segment of a topic."""
+    """Raise BadSetting if a source's ``name`` cannot be a segment of a topic."""
     if not _NAME.match(name):
         raise BadSetting(parameter, name, "a letter followed by letters, digits or underscores")
 
 
 def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
-    """Raise BadSetting where ``value`` is none of ``accepted``."""
+    """Raise BadSetting if ``value`` is none of ``accepted``."""
     if value not in accepted:
         raise BadSetting(name, value, "one of " + ", ".join(accepted))
 
 
 def within(name: str, value: float, low: float, high: float, unit: str = "") -> None:
-    """Raise BadSetting where ``value`` (in ``unit``) does not lie between ``low`` and ``high``."""
+    """Raise BadSetting if ``value`` (in ``unit``) is not between ``low`` and ``high``."""
     # NaN fails both comparisons, so it is refused too.
     if not low <= value <= high:
         raise BadSetting(name, value, f"{low:g} to {high:g}{' ' + unit if unit else ''}")
 
 
 def check_labels(name: str, labels: tuple[str, ...]) -> None:
-    """Raise BadSetting where a label is empty or there twice."""
+    """Raise BadSetting if a label is empty or there twice."""
     if any(not label.strip() for label in labels) or len(set(labels)) != len(labels):
         raise BadSetting(
             name, list(labels), "names that differ from each other, none of them empty"

@@ -4,22 +4,24 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vit_perception.config.backends import (
+    BACKEND_NAMES,
+    ENGINE_FILE_BACKENDS,
+    PRECISIONS,
+    PROVIDERS,
+    runs_on_cpu_only,
+)
 from vit_perception.config.checks import BadSetting, check_labels
 from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, require
 
-BACKENDS = ("auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
-PROVIDERS = ("cpu", "cuda", "tensorrt")
-ENGINE_FILE_BACKENDS = ("tensorrt", "tensorrt_rtx")
-
-MOST_DEVICE = 63  # the highest index of a GPU that a machine is thought to have
+MOST_DEVICE = 63  # the highest accepted index of a GPU
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
 
 @dataclass(frozen=True)
 class ModelSettings(Section):
-    """Which checkpoint is loaded, and what of it is used."""
+    """Which checkpoint is loaded, and which part of it is used."""
 
     PREFIX: ClassVar[str] = "model."
 
@@ -103,13 +105,13 @@ class EngineSettings(Section):
     backend: str = param(
         "auto",
         "Runtime. A runtime that is named and cannot open is an error.",
-        choices=BACKENDS,
+        choices=("auto", *BACKEND_NAMES),
         fixed=ENGINE,
     )
     precision: str = param(
         "auto",
         "Precision. auto takes the fastest that the device has.",
-        choices=PRECISIONS,
+        choices=("auto", *PRECISIONS),
         fixed=ENGINE,
     )
     min_cosine: float = param(
@@ -158,10 +160,9 @@ class EngineSettings(Section):
                 self.provider,
                 f"cpu with engine.backend {self.backend}: the others belong to onnxruntime",
             )
-        with_onnxruntime = self.backend == "onnxruntime"
-        on_cpu = self.backend == "openvino" or (with_onnxruntime and self.provider == "cpu")
-        if self.device and on_cpu:
-            provider = f" and engine.provider {self.provider}" if with_onnxruntime else ""
+        if self.device and runs_on_cpu_only(self.backend, self.provider):
+            with_providers = self.backend == "onnxruntime"
+            provider = f" and engine.provider {self.provider}" if with_providers else ""
             raise BadSetting(
                 "engine.device",
                 self.device,

@@ -21,9 +21,9 @@ class NamedGroup:
     names_parameter: str
     # The settings of one of them: a frozen dataclass and Section with a ``name`` and a ``topic``.
     settings: type[Any]
-    # The topic where none is given; ``{}`` stands for the name.
+    # The topic if none is given; ``{}`` stands for the name.
     default_topic: str
-    # What one of them is, in the plural, for descriptions.
+    # What they are, in the plural, for descriptions.
     what: str = ""
     # Why the names cannot change while the node is configured.
     fixed: str = TOKENS

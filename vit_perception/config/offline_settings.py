@@ -25,10 +25,10 @@ from vit_perception.recordings.reader import BagReader
 
 IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
-MOST_OF_A_KIND = 64  # cameras or arms that nobody has asked for by name
-# The first poses of a topic that are asked for their frame.
-MOST_POSES_ASKED = 100
-# Words of a topic that say what it carries, not from where.
+MOST_OF_A_KIND = 64  # cameras or arms, if no parameter file names them
+# The first poses of a topic are searched for a frame.
+MOST_POSES_SEARCHED = 100
+# Words of a topic that say what it carries, not where it comes from.
 COMMON_WORDS = (
     "image",
     "image_raw",
@@ -44,15 +44,16 @@ COMMON_WORDS = (
 
 
 def settings_of_recording(bag: Path) -> EncoderSettings:
-    """Every image topic of ``bag`` as a camera and every PoseStamped as an arm, named by their
-    topics.
+    """Return settings with every image topic of ``bag`` as a camera, every PoseStamped as an arm.
 
-    The log says which poses are left out, because their headers name no frame. Raises BagError
-    where there is no image topic.
+    They are named by their topics. Poses whose headers name no frame are left out, with a warning.
+
+    Raises:
+        BagError: there is no image topic that can be read, or there are too many.
     """
     with BagReader(bag) as reader:
-        topics = reader.topics
-        images = [t for t in sorted(topics) if topics[t] in IMAGE_TYPES]
+        topics = sorted(reader.topics.values())
+        images = [t.name for t in topics if t.type_name in IMAGE_TYPES]
         if not images:
             raise BagError(f"{bag} has no image topic; {reader.what_there_is()}")
         whys = {t: why for t in images if (why := reader.why_not_readable(t))}
@@ -61,30 +62,29 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
         for topic, why in whys.items():
             logging.getLogger(__name__).warning("%s: %s is left out: %s", bag, topic, why)
         images = [t for t in images if t not in whys]
-        poses = [t for t in sorted(topics) if topics[t] == POSE_TYPE]
+        poses = [t.name for t in topics if t.type_name == POSE_TYPE]
         if max(len(images), len(poses)) > MOST_OF_A_KIND:
             raise BagError(
                 f"{bag} has {len(images)} image topics and {len(poses)} pose topics; accepted: at "
-                "most "
-                f"{MOST_OF_A_KIND} of each, or --params with those to read"
+                f"most {MOST_OF_A_KIND} of each, or a parameter file with those to read"
             )
         used: set[str] = set()
         cameras = tuple(
-            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[topics[t]]) for t in images
+            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[reader.type_of(t)])
+            for t in images
         )
         arms = []
         for topic in poses:
-            headed = (
-                message for _, _, message in islice(reader.messages([topic]), MOST_POSES_ASKED)
-            )
-            frame_id = next((pose.header.frame_id for pose in headed if pose.header.frame_id), "")
+            found = islice(reader.messages([topic]), MOST_POSES_SEARCHED)
+            frame_ids = (each.message.header.frame_id for each in found)
+            frame_id = next(filter(None, frame_ids), "")
             name = _name(topic, "arm", used)
             if frame_id:
                 arms.append(PoseSettings(name, topic, frame_id))
             elif count := reader.count(topic):
                 logging.getLogger(__name__).warning(
                     "left out: the %d poses of %s, whose headers name no frame; to take them, give "
-                    "--params with "
+                    "a parameter file with "
                     "pose_names: [%s], poses.%s.topic: %s, poses.%s.accept_empty_frame: true",
                     count,
                     topic,
@@ -101,7 +101,7 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
 
 
 def _name(topic: str, otherwise: str, used: set[str]) -> str:
-    """The topic's last telling word, as a name that no other camera or arm has."""
+    """Return the topic's last word that is not common, as a name that is not ``used`` yet."""
     words = [re.sub(r"\W", "_", word, flags=re.ASCII) for word in topic.strip("/").split("/")]
     telling = [word for word in words if word not in COMMON_WORDS]
     name = base = telling[-1] if telling and telling[-1][:1].isalpha() else otherwise
@@ -114,17 +114,19 @@ def _name(topic: str, otherwise: str, used: set[str]) -> str:
 
 
 def settings_of_parameters(file: Path, node: str = "") -> EncoderSettings:
-    """The settings of :func:`read_parameters` alone."""
+    """Return the settings of :func:`read_parameters`, without the name."""
     return read_parameters(file, node)[0]
 
 
 def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
-    """What the node of the full name ``node`` would read from a ROS 2 parameter file, and that
-    name.
+    """Return what the node of the full name ``node`` reads from a parameter file, and that name.
 
-    Without ``node`` the file says it (:meth:`ParameterFile.node`). Relative topics have the full
-    name that they have for that node. Raises BadSetting or InvalidValue, naming the parameter or
-    the file.
+    Without ``node`` the file says it (:meth:`ParameterFile.node`). Relative topics become the full
+    names that they have for that node.
+
+    Raises:
+        BadSetting: a parameter is not accepted.
+        InvalidValue: the file cannot be read.
     """
     if not file.exists():
         raise InvalidValue(f": there is no {file}; accepted: {ACCEPTED}", argument="params")
@@ -134,7 +136,7 @@ def read_parameters(file: Path, node: str = "") -> tuple[EncoderSettings, str]:
     settings = reader.settings()
     for section, given in content.sections_for(node):
         for name in reader.unused(given):
-            # What is said to many nodes need not be for this one.
+            # A section for many nodes may have parameters of others.
             if "*" not in section or content.is_of_one:
                 raise BadSetting(name, given[name], f"a parameter of the node ({file})")
             logging.getLogger(__name__).warning(
@@ -185,7 +187,8 @@ class _GivenValues:
         Raises:
             BadSetting: the value has a type that the node would refuse.
         """
-        name, kind = parameter.name, parameter.kind
+        name = parameter.name
+        kind = parameter.kind
         self._used.add(name)
         if name not in self._given:
             return parameter.default

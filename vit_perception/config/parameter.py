@@ -44,7 +44,7 @@ class Parameter:
     high: float | None = None
     # The accepted texts; empty for any text.
     choices: tuple[str, ...] = ()
-    # Why it cannot change while the node is configured; empty where it can.
+    # Why it cannot change while the node is configured; empty if it can.
     fixed: str = ""
 
     def accepted(self) -> str:
@@ -88,7 +88,7 @@ def param(
     """Declare a settings field that is a parameter.
 
     ``default`` is ``dataclasses.MISSING`` for a value that must be given. ``name`` is the full name
-    of the parameter where it is not the section's prefix and the field's name. ``bounds`` are the
+    of the parameter if it is not the section's prefix and the field's name. ``bounds`` are the
     smallest and the largest number; with ``exact_bounds`` False the class checks more itself.
     ``fixed`` says why the parameter cannot change while the node is configured. A path may begin
     with ``~``.

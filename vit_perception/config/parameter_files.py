@@ -26,7 +26,7 @@ _SECTION = re.compile(r"/?(\*\*?|[A-Za-z_]\w*)(/(\*\*?|[A-Za-z_]\w*))*", re.ASCI
 _TRUE = frozenset(("Y", "y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
 _FALSE = frozenset(("N", "n", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"))
 _STR = "tag:yaml.org,2002:str"
-# What strtol and strtod take to the end.
+# What strtol and strtod read to the end.
 _INTEGER = re.compile(
     r"\s*[+-]?(0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]+)|0|[1-9][0-9]*)", re.ASCII
 )
@@ -36,7 +36,7 @@ _HEXADECIMAL = re.compile(
 )
 _NO_NUMBER = re.compile(r"\s*[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 _DOTTED = re.compile(r"\.(nan|NaN|NAN)|[+-]?\.(inf|Inf|INF)")
-# Of values of several types that one name is given in one section, rclpy takes the first of these.
+# If one section gives a name values of several types, rclpy takes the first type of these.
 _PRECEDENCE = (
     "bool",
     "int",
@@ -49,20 +49,20 @@ _PRECEDENCE = (
     "empty list",
 )
 _SHOWN = 80  # characters of a name or value in an error
-LONGEST_NAME = 1000  # characters, with the groups that it stands in: names are held whole
+LONGEST_NAME = 1000  # characters, with the groups that it is in
 
 
 class ParameterFile:
-    """The sections of one file, each the parameters of the nodes that its name fits.
+    """The sections of one file, each the parameters of the nodes that its name matches.
 
-    Raises InvalidValue naming the file, and the line where it can, for what is no parameter file.
+    Raises:
+        InvalidValue: it is not a parameter file; the message names the file and usually the line.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._sections: dict[
-            str, dict[str, dict[str, Value]]
-        ] = {}  # values by section, name and type
+        # By section, name and type.
+        self._sections: dict[str, dict[str, dict[str, Value]]] = {}
         self._events = yaml_events(path)
         for event in self._events:
             if isinstance(event, yaml.MappingStartEvent):
@@ -75,30 +75,29 @@ class ParameterFile:
             )
 
     def sections_for(self, node: str) -> Iterator[tuple[str, dict[str, Value]]]:
-        """Name and values of each section that the node of the full name ``node`` gets, in the
-        order of the file.
-        """
+        """Yield name and values of each section for the node of the full name ``node``."""
         for section, given in self._sections.items():
             if _pattern(section).fullmatch(node):
-                yield (
-                    section,
-                    {
-                        name: values[min(values, key=_PRECEDENCE.index)]
-                        for name, values in given.items()
-                    },
-                )
+                chosen = {
+                    name: values[min(values, key=_PRECEDENCE.index)]
+                    for name, values in given.items()
+                }
+                yield section, chosen
 
     def values_for(self, node: str) -> dict[str, Value]:
-        """The values that the node of the full name ``node`` gets, by their dotted names."""
+        """Return the values for the node of the full name ``node``, by their dotted names."""
         return {
             name: value for _, given in self.sections_for(node) for name, value in given.items()
         }
 
     def node(self) -> str:
-        """The full name of the encoder that the file is for, where nobody says it.
+        """Return the full name of the encoder that the file is for, as far as the file says it.
 
         It is /vit_encoder, unless the file names one node vit_encoder in another namespace, or
-        gives cameras to one node of another name. Raises InvalidValue where it could be several.
+        gives cameras to one node of another name.
+
+        Raises:
+            InvalidValue: it could be one of several.
         """
         named = list(
             dict.fromkeys(_absolute(section) for section in self._sections if "*" not in section)
@@ -110,15 +109,15 @@ class ParameterFile:
             found = [name for name in named if "camera_names" in self.values_for(name)]
         if len(found) > 1:
             raise InvalidValue(
-                f"{self.path} has parameters of {', '.join(found[:4])}; accepted: --node with one "
-                "of "
-                "them"
+                f" is not given, and {self.path} has parameters of {', '.join(found[:4])}; "
+                "accepted: one of them",
+                argument="node",
             )
         return found[0] if found else DEFAULT_NODE
 
     @property
     def is_of_one(self) -> bool:
-        """Whether the file has one section alone."""
+        """Whether the file has only one section."""
         return len(self._sections) == 1
 
     def _next(self) -> yaml.Event:
@@ -156,7 +155,9 @@ class ParameterFile:
     def _read_group(self, given: dict[str, dict[str, Value]], above: str) -> None:
         is_empty = True
         for key in self._keys():
-            is_empty, name, event = False, above + key.value, self._next()
+            is_empty = False
+            name = above + key.value
+            event = self._next()
             if len(name) > LONGEST_NAME:
                 raise self._wrong(
                     key, f"a name of more than {LONGEST_NAME} characters ({name[:_SHOWN]!r})"
@@ -173,8 +174,7 @@ class ParameterFile:
         if is_empty and above:
             raise InvalidValue(
                 f"{self.path} is no parameter file: {above[:_SHOWN]!r} is an empty group; "
-                "accepted: "
-                f"{ACCEPTED}"
+                f"accepted: {ACCEPTED}"
             )
 
     def _read_list(self, start: yaml.Event) -> list[Any] | None:
@@ -188,7 +188,8 @@ class ParameterFile:
         return values or None
 
     def _value(self, event: yaml.ScalarEvent) -> bool | int | float | str:
-        text, is_quoted = event.value.partition("\0")[0], event.style in ("'", '"')
+        text = event.value.partition("\0")[0]
+        is_quoted = event.style in ("'", '"')
         if not event.value and not is_quoted:
             raise self._wrong(
                 event, "a name without a value ('' is the empty text, [''] the empty list)"
@@ -198,18 +199,17 @@ class ParameterFile:
     def _wrong(self, event: yaml.Event, what: str) -> InvalidValue:
         return InvalidValue(
             f"{self.path} is no parameter file: line {event.start_mark.line + 1}: {what}; "
-            "accepted: "
-            f"{ACCEPTED}"
+            f"accepted: {ACCEPTED}"
         )
 
 
 def plain_value(text: str) -> bool | int | float | str:
-    """What rcl makes of a value without quotes."""
+    """Return what rcl makes of a value without quotes."""
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if match := _INTEGER.fullmatch(text):
         base = 16 if match["hex"] else 8 if match["octal"] else 10
-        # More digits than 64 bits have only cost time.
+        # Texts with more digits than 64 bits have are not converted: that takes long.
         value = int(text, base) if len(text) <= 70 else 1 << 64
         if -(1 << 63) <= value < 1 << 63:
             return value
@@ -218,21 +218,18 @@ def plain_value(text: str) -> bool | int | float | str:
 
 
 def _number(text: str) -> float | None:
-    """``text`` as strtod reads it to its end; None where it does not, or says that it is out of
-    range.
-    """
+    """Return ``text`` as strtod reads it; None if it is no number, or out of range."""
     if _DOTTED.fullmatch(text):
         return float(text.replace(".", ""))
     if _NO_NUMBER.fullmatch(text):
         return float(text)
     try:
         if _DECIMAL.fullmatch(text):
-            value, digits = float(text), re.split("[eE]", text)[0]
+            value = float(text)
+            digits = re.split("[eE]", text)[0]
         elif _HEXADECIMAL.fullmatch(text):
-            value, digits = (
-                float.fromhex(text.strip()),
-                re.split("[pP]", text)[0].lower().partition("x")[2],
-            )
+            value = float.fromhex(text.strip())
+            digits = re.split("[pP]", text)[0].lower().partition("x")[2]
         else:
             return None
     except OverflowError:
@@ -242,7 +239,7 @@ def _number(text: str) -> float | None:
 
 
 def expanded_topic(topic: str, node: str) -> str:
-    """The full name of ``topic`` for the node of the full name ``node``, as rcl expands it."""
+    """Return the full name of ``topic`` for the node of the full name ``node``, as rcl does."""
     namespace, _, name = node.rpartition("/")
     for placeholder, text in (
         ("{node}", name),
@@ -260,7 +257,7 @@ def _absolute(section: str) -> str:
 
 
 def _pattern(section: str) -> re.Pattern[str]:
-    """``**`` stands for any number of segments of a name, ``*`` for one."""
+    """Return a pattern: ``**`` stands for any number of segments of a name, ``*`` for one."""
     parts = {"**": r"(/\w+)*", "*": r"/\w+"}
     # Several ** in a row mean the same as one, and would only be tried in every way.
     once = re.sub(r"(/\*\*)+(?=/|$)", "/**", _absolute(section))

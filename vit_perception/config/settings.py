@@ -3,9 +3,8 @@
 Paths may begin with ``~`` or ``~user``. Relative paths count from the folder in which the process
 was started.
 
-Every error names the parameter as the user wrote it, its value, and what is accepted. What belongs
-to a checkpoint (mean, std, input size, interpolation, licence) is not here: it is in its model
-card.
+Every error names the parameter as the user wrote it, its value, and what is accepted. Properties of
+a checkpoint (mean, std, input size, interpolation, licence) are in its model card.
 """
 
 from collections.abc import Mapping
@@ -14,10 +13,6 @@ from typing import Any, ClassVar
 
 from vit_perception.config.checks import BadSetting, check_name
 from vit_perception.config.engine_settings import (
-    BACKENDS,
-    ENGINE_FILE_BACKENDS,
-    PRECISIONS,
-    PROVIDERS,
     DenseSettings,
     EngineSettings,
     ModelSettings,
@@ -35,14 +30,10 @@ from vit_perception.config.source_settings import (
 )
 
 __all__ = [
-    "BACKENDS",
-    "ENGINE_FILE_BACKENDS",
     "FUSIONS",
     "OUTPUT_DTYPES",
     "POSE_POLICIES",
     "POSE_SOURCES",
-    "PRECISIONS",
-    "PROVIDERS",
     "STATE_FIELDS",
     "SYNC_POLICIES",
     "TOKENIZERS",
@@ -156,7 +147,7 @@ class SyncSettings(Section):
 
 @dataclass(frozen=True)
 class OutputSettings(Section):
-    """What is sent, in which form, and how often at most."""
+    """What is sent, in which form, and at which rate."""
 
     dtype: str = param(
         "float32", "dtype of the tensors on the wire.", name="output_dtype", choices=OUTPUT_DTYPES
@@ -217,7 +208,7 @@ class EncoderSettings(Section):
     def __post_init__(self) -> None:
         require("camera_names", list(self.cameras), "at least one camera's name")
         self.check_parameters()
-        # All sources share the name space of the topics below the node.
+        # All sources share the names of the topics below the node.
         names: list[str] = []
         for group in registered_groups():
             names += [source.name for source in self.group(group.prefix)]
@@ -237,7 +228,7 @@ class EncoderSettings(Section):
                 )
 
     def group(self, prefix: str) -> tuple[Any, ...]:
-        """Return the settings of the named group ``prefix``, in order; () where there are none."""
+        """Return the settings of the named group ``prefix``, in order; () if there are none."""
         own = {"cameras": self.cameras, "poses": self.poses, "states": self.states}
         return own[prefix] if prefix in own else tuple(self.extra.get(prefix, ()))
 

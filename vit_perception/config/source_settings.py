@@ -1,4 +1,4 @@
-"""Settings of what the robot sees and how it stands: cameras, poses of arms, joint states."""
+"""Settings of cameras, poses of arms, and joint states."""
 
 from dataclasses import MISSING, dataclass
 from typing import ClassVar
@@ -199,9 +199,30 @@ def _repeats(names: tuple[str, ...]) -> bool:
 
 
 CAMERAS = register_group(
-    NamedGroup("cameras", "camera_names", CameraSettings, "{}/image", "cameras", ENGINE)
+    NamedGroup(
+        prefix="cameras",
+        names_parameter="camera_names",
+        settings=CameraSettings,
+        default_topic="{}/image",
+        what="cameras",
+        fixed=ENGINE,
+    )
 )
-POSES = register_group(NamedGroup("poses", "pose_names", PoseSettings, "{}/pose", "arms"))
+POSES = register_group(
+    NamedGroup(
+        prefix="poses",
+        names_parameter="pose_names",
+        settings=PoseSettings,
+        default_topic="{}/pose",
+        what="arms",
+    )
+)
 STATES = register_group(
-    NamedGroup("states", "state_names", StateSettings, "joint_states", "joint states")
+    NamedGroup(
+        prefix="states",
+        names_parameter="state_names",
+        settings=StateSettings,
+        default_topic="joint_states",
+        what="joint states",
+    )
 )

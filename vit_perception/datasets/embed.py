@@ -1,6 +1,4 @@
-"""Features of recordings as files: every image group of every source, once, whatever interrupts
-it.
-"""
+"""Features of recordings as files: every image group of every source, exactly once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +20,7 @@ from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.sample_history import JUMP_BACK_NS
@@ -31,16 +29,22 @@ from vit_perception.wire.layout import Layout
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """What to write: one of ``FORMATS``, the features (none given: the format's own choice), and
-    how large a shard.
+    """What to write, and how large a shard is.
 
-    A kill loses at most one shard's work; memory is about three shards.
+    A killed run loses at most one shard's work; memory is about three shards.
+
+    Raises:
+        InvalidValue: A field is not accepted; ``argument`` names it.
     """
 
+    # One of ``FORMATS``.
     file_format: str
+    # Empty for the format's default.
     features: tuple[str, ...] = ()
+    # A shard is finished when it reaches either.
     shard_bytes: int = 64 << 20
     shard_frames: int = 1000
+    # The node's full name, below which the topics of a bag are.
     node: str = DEFAULT_NODE
 
     def __post_init__(self):
@@ -52,7 +56,9 @@ class EmbedOptions:
         unknown = sorted(set(self.features) - set(accepted))
         if unknown:
             raise InvalidValue(
-                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}", argument="features"
+                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}",
+                argument="features",
+                hint=nearest(unknown[0], accepted),
             )
         if self.shard_bytes <= 0 or self.shard_frames <= 0:
             frames = self.shard_frames <= 0
@@ -63,7 +69,7 @@ class EmbedOptions:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The features that are written; a bag has all of the node's topics but the dense ones."""
+        """The features that are written: those given, or the default of the format."""
         return self.features or FORMATS[self.file_format].default_features
 
 
@@ -74,21 +80,22 @@ def embed(
     options: EmbedOptions,
     advance: Callable[[int], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Write the features of ``sources`` to the folder ``out``; the manifest, also of a run that was
-    done before.
+    """Write the features of ``sources`` to the folder ``out``, and return the manifest.
 
-    Goes on where an earlier call with the same arguments ended, however it ended. ``advance`` is
-    told how many more results are done. Raises ValueError or BagError for what cannot be used,
-    OSError where the disk is full: then what is finished stays, and the same call goes on from
-    there.
+    The same call continues after an interruption, and only returns the manifest of a complete run.
+    ``advance`` is called with the number of further results that are done.
+
+    Raises:
+        InvalidValue, BagError: A source or an option cannot be used.
+        OSError: The disk is full. Finished shards are kept, and the same call continues.
     """
     if DENSE in options.chosen and pipeline.dense is None:
-        raise BadSetting("dense.enabled", False, "true, for --features dense")
+        raise BadSetting("dense.enabled", False, "true, for the feature dense")
     journal = Journal(out, run_of(pipeline, sources, options))
     try:
         if journal.complete:
             return journal.finish()
-        run = _Run(pipeline, journal, options, advance)
+        run = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
         for number, source in enumerate(sources):
             run.take(number, source)
         FORMATS[options.file_format].finish(out, [e.file for e in journal.entries if e.file])
@@ -98,7 +105,7 @@ def embed(
 
 
 def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions) -> dict[str, Any]:
-    """Everything that the features depend on: with the same, an interrupted run can go on."""
+    """Return everything that the features depend on; a run is resumed only if it is the same."""
     engine = pipeline.engine
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
@@ -122,9 +129,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
 
 
 class _Run:
-    """One call of :func:`embed`: the shard in the making, and the state that travels from frame to
-    frame.
-    """
+    """One call of :func:`embed`: the shard being made, and the state kept from frame to frame."""
 
     def __init__(
         self,
@@ -133,19 +138,17 @@ class _Run:
         options: EmbedOptions,
         advance: Callable[[int], None],
     ):
-        self._pipeline, self._journal, self._options, self._advance = (
-            pipeline,
-            journal,
-            options,
-            advance,
-        )
+        self._pipeline = pipeline
+        self._journal = journal
+        self._options = options
+        self._advance = advance
         entries = journal.entries
         last = entries[-1] if entries else None
         self._tracker = LayoutTracker(
             pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None
         )
-        # The layouts as they were first seen: a resumed run measures its engine anew, and the files
-        # stay the same.
+        # The layouts as they were first seen: a resumed run measures its engine again, and the
+        # files stay the same.
         self._layouts = {
             layout["layout_id"]: Layout.from_json(json.dumps(layout))
             for entry in entries
@@ -156,11 +159,11 @@ class _Run:
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
-        self._new_episode = False  # also where its first frame was dropped
+        self._new_episode = False  # also if its first frame was dropped
         self._shard: Shard | None = None
 
     def take(self, number: int, source: Source) -> None:
-        """All of one source that is not yet done."""
+        """Embed all of one source that is not done yet."""
         done = [e for e in self._journal.entries if e.source == number]
         first = done[-1].next if done else 0
         self._advance(first)
@@ -172,12 +175,12 @@ class _Run:
         self._new_episode = False
         entry = Entry(number, first, first)
         try:
-            for found in source.results(self._pipeline, first):
-                entry.note_skips(found.skips)
-                if found.result is None:
+            for produced in source.results(self._pipeline, first):
+                entry.note_skips(produced.skips)
+                if produced.result is None:
                     continue
-                self._add(entry, found)
-                entry.next = found.index + 1
+                self._add(entry, produced)
+                entry.next = produced.index + 1
                 self._advance(1)
                 if self._is_full(entry):
                     self._commit(entry)
@@ -189,9 +192,9 @@ class _Run:
                 self._shard.abandon()
             raise
 
-    def _add(self, entry: Entry, found: SourceResult) -> None:
-        result = found.result
-        self._new_episode |= found.new_episode
+    def _add(self, entry: Entry, produced: SourceResult) -> None:
+        result = produced.result
+        self._new_episode |= produced.new_episode
         if isinstance(result, Dropped):
             entry.note_dropped(result)
             return
@@ -203,7 +206,7 @@ class _Run:
                 del fields["sources"]  # manifests without other sources stay as they were
             entry.layouts.append({"layout_id": layout_id, **fields})
             self._layouts[layout_id] = self._tracker.layout
-        # A source begins an episode of its own, whatever its first frame says.
+        # A source always begins an episode, so its first frame does not begin another.
         if self._last_stamp_ns and (
             self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS
         ):
@@ -213,13 +216,13 @@ class _Run:
         if self._shard is None:
             self._shard = self._new_shard()
         place = {
-            "index": found.index,
+            "index": produced.index,
             "source": entry.source,
             "episode": self._episode,
             "layout": list(self._layouts).index(layout_id),
-            "recorded_ns": found.recorded_ns,
+            "recorded_ns": produced.recorded_ns,
         }
-        self._shard.add(place, result, found.extras, self._layouts[layout_id])
+        self._shard.add(place, result, produced.extras, self._layouts[layout_id])
         entry.first_stamp_ns = entry.first_stamp_ns if entry.frames else result.stamp_ns
         entry.frames += 1
 
@@ -244,17 +247,17 @@ class _Run:
         )
 
     def _commit(self, entry: Entry) -> None:
-        """The shard, then its line: a kill between the two makes it anew."""
-        entry.episode, entry.last_stamp_ns = self._episode, self._last_stamp_ns
+        """Write the shard, then its line in the journal: a kill in between repeats both."""
+        entry.episode = self._episode
+        entry.last_stamp_ns = self._last_stamp_ns
         entry.seen = {name: list(seen) for name, seen in self._tracker.seen.items()}
         if self._shard is not None:
             path = self._journal.out / self._name
-            shard, self._shard = self._shard, None
+            shard = self._shard
+            self._shard = None
             shard.write(path)
-            entry.file, entry.sha256, entry.size_bytes = (
-                path.name,
-                file_sha256(path),
-                path.stat().st_size,
-            )
+            entry.file = path.name
+            entry.sha256 = file_sha256(path)
+            entry.size_bytes = path.stat().st_size
             self._shards += 1
         self._journal.append(entry)

@@ -1,6 +1,4 @@
-"""One frame as named arrays of fixed shape: the columns of a shard. Names and meaning:
-docs/bags.md.
-"""
+"""One frame as named arrays of fixed shape: the columns of a shard. See docs/bags.md."""
 
 from typing import Any
 
@@ -11,32 +9,33 @@ from vit_perception.wire.layout import LayoutSource
 from vit_perception.wire.records import CameraResult, FrameResult, SampleAtImage
 from vit_perception.wire.tensors import TensorFields, encode_tensor
 
-# Add one where a column gets another name, shape, dtype or meaning, or comes or goes, also one of a
-# source's own: a run that another version began is then not gone on with. Version 1 did not say so.
+# Add one if a column is added, removed, or gets another name, shape, dtype or meaning, also one of
+# a source: a run that another version began is then not resumed. Version 1 was not recorded.
 COLUMNS_VERSION = 2
 FEATURES = ("tokens", "embedding", "cls", "patch")
-# Depth or segmentation, the node's messages: a bag alone has them.
+# Depth or segmentation as messages of the node: only bags have them.
 DENSE = "dense"
-# Patch and CLS tokens are rows of the sequence: a column of their own would double what is stored.
+# Patch tokens are rows of the sequence: a column of their own would double the size.
 DEFAULT_FEATURES = ("tokens", "embedding", "cls")
 STATUS = ("missing", "held", "interpolated")
-NO_CLASS, NO_SKEW_NS = -1, -1
+NO_CLASS = -1
+NO_SKEW_NS = -1
 
 Columns = dict[str, Any]  # arrays and numpy's numbers
 
 
 def as_sent(tensor: np.ndarray, dtype: str) -> np.ndarray:
-    """``tensor`` (T, D) with the very values that the node sends as ``dtype``. Raises ValueError as
-    the wire does.
+    """Return ``tensor`` (T, D) with the values that the node sends as ``dtype``.
+
+    Raises:
+        ValueError: As the wire format does.
     """
     fields: TensorFields = encode_tensor(tensor, dtype)
     return np.frombuffer(fields.data, np.dtype(dtype)).reshape(tensor.shape)
 
 
 class FrameColumns:
-    """Turns frames of one pipeline into columns; every frame has the same ones, of the same shapes
-    and dtypes.
-    """
+    """Turns frames of one pipeline into columns, the same ones in each frame."""
 
     def __init__(self, pipeline: Pipeline, features: tuple[str, ...]):
         settings = pipeline.settings
@@ -57,8 +56,9 @@ class FrameColumns:
         self._samples = layout.samples
 
     def of(self, result: FrameResult, extras: dict[str, Any]) -> Columns:
-        """The columns of one frame, without a leading axis; ``extras`` (the source's own) come
-        last.
+        """Return the columns of one frame, without a leading axis.
+
+        ``extras``, the source's own columns, come last.
         """
         columns: Columns = {"stamp_ns": np.int64(result.stamp_ns), "mask": result.sequence.mask}
         if "tokens" in self._features:
@@ -89,20 +89,21 @@ class FrameColumns:
         indices = np.full(self._top_k[name], NO_CLASS, np.int32)
         scores = np.zeros(self._top_k[name], np.float64)
         for k, scored in enumerate(camera.classes if camera else ()):
-            indices[k], scores[k] = self._labels[name][scored.class_id], scored.score
+            indices[k] = self._labels[name][scored.class_id]
+            scores[k] = scored.score
         return {f"{name}.class_index": indices, f"{name}.score": scores}
 
     @staticmethod
-    def _of_sample(source: LayoutSource, found: SampleAtImage[Any]) -> Columns:
+    def _of_sample(source: LayoutSource, sample: SampleAtImage[Any]) -> Columns:
         """A missing sample is NaN."""
         values = np.full(source.count, np.nan)
-        if found.value is not None:
-            values = np.asarray(found.value.numbers, np.float64)
+        if sample.value is not None:
+            values = np.asarray(sample.value.numbers, np.float64)
         column = f"{source.name}.{source.kind}"
         return {
             column: values,
-            f"{column}_status": np.int8(STATUS.index(found.status)),
+            f"{column}_status": np.int8(STATUS.index(sample.status)),
             f"{source.name}.skew_ns": np.int64(
-                NO_SKEW_NS if found.skew_ns is None else found.skew_ns
+                NO_SKEW_NS if sample.skew_ns is None else sample.skew_ns
             ),
         }

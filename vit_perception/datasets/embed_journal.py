@@ -1,9 +1,9 @@
-"""The book of an `embed` folder: which shards are whole, and where to go on. It outlives kill -9
-and a full disk.
+"""The journal of an `embed` folder: which shards are finished, and where to continue.
 
-``journal.jsonl`` gets one line a finished shard, synced behind the shard itself: a shard without
-its line is made anew, so that nothing is lost and nothing is there twice. ``manifest.json`` says
-what the run is, and at the end everything that the journal holds.
+It survives kill -9 and a full disk. ``journal.jsonl`` gets one line per finished shard, synced
+after the shard itself: a shard without its line is made again, so that nothing is lost and nothing
+is there twice. ``manifest.json`` says what the run is, and at the end everything that the journal
+holds.
 """
 
 import json
@@ -22,47 +22,50 @@ from vit_perception.files.atomic import (
     read_plain,
     sweep,
     sync,
+    take_lock,
     write_whole,
 )
 from vit_perception.files.errors import InvalidValue
-from vit_perception.files.locks import take_lock
 from vit_perception.wire.json_values import differing_fields
 
-FORMAT, FORMAT_VERSION = "vit_perception.embed", 1
-JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
-# What a killed run leaves half made: nothing else in the folder is ever removed.
+FORMAT = "vit_perception.embed"
+FORMAT_VERSION = 1
+JOURNAL = "journal.jsonl"
+MANIFEST = "manifest.json"
+# Files that a killed run may leave half-written. Nothing else in the folder is ever removed.
 _WRITTEN = r"manifest\.json|metadata\.yaml|features_\d{6}(?:\.[a-z]+)?"
-VERSIONS = (
-    "columns_version",
-    "graph_version",
-)  # of a run: what the package makes of the same input
+# Of a run: with other versions the package makes other features of the same input.
+VERSIONS = ("columns_version", "graph_version")
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
 @dataclass
 class Entry:
-    """One line: results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
+    """One line of the journal: what one shard holds, and the state to continue with."""
 
-    ``file`` is empty where they gave no frame. ``layouts`` are those that are new; ``seen``,
-    ``episode`` and ``last_stamp_ns`` are the state to go on with. ``dropped`` counts by reason,
-    ``drop_texts`` has the first one's text; ``skipped`` has rows of topic, reason, count and the
-    first one's text.
-    """
-
+    # Results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
     source: int
     first: int
     next: int
+    # Whether no results of the source remain.
     source_done: bool = False
+    # Name, digest and size of the shard; the name is empty if there were no frames.
     file: str = ""
     sha256: str = ""
     size_bytes: int = 0
+    # In this shard.
     frames: int = 0
+    # Count and first text of dropped frames, by reason.
     dropped: dict[str, int] = field(default_factory=dict)
     drop_texts: dict[str, str] = field(default_factory=dict)
+    # Rows of topic, reason, count and first text.
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    # Layouts that no earlier entry has.
     layouts: list[dict] = field(default_factory=list)
+    # The state to continue with.
     seen: dict[str, list] = field(default_factory=dict)
     episode: int = -1
+    # Of the shard's frames.
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
 
@@ -72,13 +75,13 @@ class Entry:
         self.drop_texts.setdefault(dropped.reason, dropped.text)
 
     def note_skips(self, skips: SkippedMessages) -> None:
-        """Count what was left out beside."""
+        """Count what was left out in addition to dropped frames."""
         if skips.counts:
             self.skipped = _one_list([self.skipped, skips.rows()])
 
 
 def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of :meth:`SkippedMessages.rows` as one list, with a row a topic and reason."""
+    """Join rows of :meth:`SkippedMessages.rows`, with one row per topic and reason."""
     together = SkippedMessages()
     for row in chain.from_iterable(lists):
         together.add(row["topic"], row["reason"], row["first"], row["count"])
@@ -86,8 +89,10 @@ def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def check_out(out: Path) -> None:
-    """Raise ValueError where ``out`` can be no folder of `embed`, whatever the run; nothing is
-    written.
+    """Check that ``out`` can be a folder of `embed`, whatever the run. Nothing is written.
+
+    Raises:
+        InvalidValue: It cannot.
     """
     if out.exists() and not out.is_dir():
         raise InvalidValue(f": {out} is a file; accepted: {NEW_FOLDER}", argument="out")
@@ -106,8 +111,10 @@ def check_out(out: Path) -> None:
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of the folder ``out``. Raises ValueError naming the file where it is none of
-    this version.
+    """Read the manifest of the folder ``out``.
+
+    Raises:
+        InvalidValue: It is not a manifest of this version; the message names the file.
     """
     path = out / MANIFEST
     try:
@@ -126,11 +133,14 @@ def read_manifest(out: Path) -> dict[str, Any]:
 
 
 class Journal:
-    """The folder ``out`` of one run, locked while this lives. ``run`` is everything that the
-    features depend on.
+    """The folder ``out`` of one run, locked while this object is open.
 
-    Raises ValueError where the folder holds another run's output, other files, or is in use;
-    OSError where it cannot be written.
+    ``run`` is everything that the features depend on. Opening deletes what a killed run left
+    unfinished, and no other files.
+
+    Raises:
+        InvalidValue: The folder holds another run's output or other files, or is in use.
+        OSError: It cannot be written.
     """
 
     def __init__(self, out: Path, run: dict[str, Any]):
@@ -147,7 +157,7 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Unlock the folder."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -166,7 +176,8 @@ class Journal:
             return
         begun = read_manifest(self.out)["run"]
         for name in VERSIONS:
-            there, here = begun.get(name) if isinstance(begun, dict) else None, self.run.get(name)
+            there = begun.get(name) if isinstance(begun, dict) else None
+            here = self.run.get(name)
             if there != here:
                 said = "not said" if there is None else f"{there!r:.80}"
                 raise InvalidValue(
@@ -184,9 +195,7 @@ class Journal:
             )
 
     def _read(self) -> list[Entry]:
-        """What is done. What a killed run left half made is removed; of a run at its end, and of
-        others, nothing.
-        """
+        """Read the finished shards, and delete what a killed run left unfinished."""
         path = self.out / JOURNAL
         text = read_plain(path) if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
@@ -201,8 +210,7 @@ class Journal:
             if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
                 raise InvalidValue(
                     f": {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
-                    "says; "
-                    "accepted: the folder as it was left, or a new one",
+                    "says; accepted: the folder as it was left, or a new one",
                     argument="out",
                 )
         if not self.complete:
@@ -217,11 +225,13 @@ class Journal:
         sweep(self.out, _WRITTEN)
         for path in self.out.iterdir():
             if shard.fullmatch(path.name) and path.name not in finished and path.is_file():
-                path.unlink()  # its line is missing, so that it is made anew
+                path.unlink()  # without its line in the journal it is made again
 
     def append(self, entry: Entry) -> None:
-        """Note a finished shard. Raises OSError, with the journal as it was, where the line does
-        not fit.
+        """Add a finished shard.
+
+        Raises:
+            OSError: The line does not fit on the disk; the journal is as it was.
         """
         rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
@@ -241,13 +251,11 @@ class Journal:
 
     @property
     def complete(self) -> bool:
-        """Whether an earlier run has come to its end."""
+        """Whether an earlier run has finished."""
         return bool(read_manifest(self.out)["complete"])
 
     def finish(self) -> dict[str, Any]:
-        """Write the manifest of a run that has come to its end, unless it is there already, and
-        give it back.
-        """
+        """Write the manifest of a finished run unless it is there, and return it."""
         return read_manifest(self.out) if self.complete else self._write_manifest(complete=True)
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:

@@ -1,23 +1,15 @@
-"""What `embed` reads: bags, folders of pictures, LeRobot data sets. Each gives its results in a
-fixed order.
-"""
+"""What `embed` reads: bags, folders of images, LeRobot data sets, each in a fixed order."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, refusal, replay_from
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
-from vit_perception.image.picture_files import (
-    PICTURE_SUFFIXES,
-    compressed_file,
-    picture_data,
-    pictures_below,
-)
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, pictures_below, read_picture
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
 from vit_perception.tokens.source import sampled
@@ -33,37 +25,40 @@ LONGEST_PERIOD_S = 86400.0
 
 @dataclass(frozen=True, eq=False)
 class SourceResult:
-    """One result, numbered from 0 within its source; ``extras`` are numbers that the source has
-    beside the images.
+    """One result of a source."""
 
-    ``skips`` are since the result before; those behind the last one have a ``None`` of their own.
-    """
-
+    # From 0, within the source.
     index: int
+    # When its last image was recorded; the stamp if a source has no times of recording.
     recorded_ns: int
+    # None if there are only ``skips``, after the last result.
     result: FrameResult | Dropped | None
+    # Whether an episode begins with it.
     new_episode: bool = False
+    # Numbers that the source has in addition to images, by column.
     extras: dict[str, Any] = field(default_factory=dict)
+    # Messages skipped since the earlier result.
     skips: SkippedMessages = field(default_factory=SkippedMessages)
 
 
 class Source(Protocol):
-    """Something to embed. The same source gives the same results, in the same order, every time."""
+    """Something to embed. The same source gives the same results in the same order every time."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells it from another source: an interrupted run goes on with the same one only."""
+        """Return what tells it from other sources: a run is resumed only with the same one."""
 
     def total(self) -> int:
-        """About how many results it gives, for a progress bar."""
+        """Return about how many results it gives, for a progress bar."""
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
-        """Results from number ``first`` on; those before are not encoded. Each holds until the next
-        is asked for.
+        """Yield results from number ``first`` on; earlier ones are not encoded.
+
+        Each is valid until the next one is asked for.
         """
 
 
 def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
-    """Names, sizes and the two ends of ``files``, as one digest."""
+    """Return one digest of names, sizes and the two ends of ``files``."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(
@@ -80,14 +75,17 @@ class BagSource:
     """A rosbag2 recording, read by the topics in the pipeline's settings."""
 
     def __init__(self, path: Path, image_topic: str):
-        self._path, self._image_topic = path, image_topic
+        self._path = path
+        self._image_topic = image_topic
 
     def identity(self) -> dict[str, Any]:
         with BagReader(self._path):
-            pass  # one that cannot be read says so before anything is written
-        root, files = self._path.parent, [self._path]
+            pass  # one that cannot be read raises before anything is written
+        root = self._path.parent
+        files = [self._path]
         if self._path.is_dir():
-            root, files = self._path, sorted(p for p in self._path.iterdir() if p.is_file())
+            root = self._path
+            files = sorted(p for p in self._path.iterdir() if p.is_file())
         return {"kind": "bag", "name": self._path.name, **files_identity(root, files)}
 
     def total(self) -> int:
@@ -103,8 +101,9 @@ class BagSource:
 
 
 class PicturesSource:
-    """Pictures of a folder and those below it, by name. They have no time: stamps are ``period_s``
-    apart.
+    """Images of a folder and those below it, by name.
+
+    Files have no time: their stamps are ``period_s`` apart.
     """
 
     def __init__(self, folder: Path, camera: str, period_s: float = 0.1):
@@ -112,17 +111,15 @@ class PicturesSource:
             raise InvalidValue(
                 f" is {period_s}; accepted: 1e-9 to {LONGEST_PERIOD_S:g} s", argument="period_s"
             )
-        self._folder, self._camera, self._period_ns = (
-            folder,
-            camera,
-            round(period_s * NANOSECONDS_PER_SECOND),
-        )
+        self._folder = folder
+        self._camera = camera
+        self._period_ns = round(period_s * NANOSECONDS_PER_SECOND)
         self._files = pictures_below(folder)
         if not self._files:
             raise InvalidValue(
                 f"{folder} holds no pictures; accepted: {', '.join(PICTURE_SUFFIXES)} files, a "
-                "rosbag2 "
-                "folder (it has a metadata.yaml), or a LeRobot data set (it has a meta/info.json)"
+                "rosbag2 folder (it has a metadata.yaml), or a LeRobot data set (it has a "
+                "meta/info.json)"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -143,42 +140,31 @@ class PicturesSource:
             stamp_ns = (index + 1) * self._period_ns
             name = str(file.relative_to(self._folder))
             try:
-                message = compressed_picture(
-                    stamp_ns, "pictures", picture_data(file), file.suffix[1:].lower()
-                )
+                picture = replace(read_picture(file), stamp_ns=stamp_ns, frame_id="pictures")
             except BadInput as error:
                 yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
                 continue
             yield SourceResult(
                 index,
                 stamp_ns,
-                encode_images(pipeline, {self._camera: message}, name, SkippedMessages()),
+                encode_images(
+                    pipeline=pipeline,
+                    images={self._camera: picture.decoded},
+                    name=name,
+                    skips=SkippedMessages(),
+                ),
             )
 
 
-def header_of(stamp_ns: int, frame_id: str) -> SimpleNamespace:
-    """A message header with the stamp in ns."""
-    seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
-    return SimpleNamespace(
-        stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id
-    )
-
-
-def compressed_picture(
-    stamp_ns: int, frame_id: str, data: bytes, file_format: str
-) -> SimpleNamespace:
-    """A picture of a file, still encoded, with the fields of a CompressedImage."""
-    return compressed_file(data, header_of(stamp_ns, frame_id), file_format)
-
-
 def encode_images(
-    pipeline: Pipeline, messages: Mapping[str, Any], name: str, skips: SkippedMessages
+    pipeline: Pipeline, images: Mapping[str, Any], name: str, skips: SkippedMessages
 ) -> FrameResult | Dropped:
-    """One group of images without poses through the pipeline; ``name`` is what it is called where
-    it is dropped.
+    """Encode one group of images without samples of other sources.
+
+    ``images`` are as in :meth:`Pipeline.prepare`; ``name`` is what a drop message calls the group.
     """
-    prepared = pipeline.prepare(messages)
-    if dropped := refusal(pipeline, prepared, f"{name}, ", skips):
+    prepared = pipeline.prepare(images)
+    if dropped := refusal(pipeline=pipeline, prepared=prepared, name=f"{name}, ", skips=skips):
         return dropped
     output = pipeline.encode(prepared)
     try:

@@ -1,6 +1,4 @@
-"""A bag through the pipeline: the frames that the node would publish if it were fast enough for
-every image.
-"""
+"""A bag through the pipeline: the frames of a node that keeps up with every image."""
 
 import logging
 from collections import deque
@@ -20,8 +18,8 @@ from vit_perception.wire.stamps import stamp_ns_of
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_SAMPLE_NS = NANOSECONDS_PER_SECOND // 2
-# Times of recording may hardly advance: what groups may take that wait for poses and joints, and
-# how many.
+# Times of recording may hardly advance: the size and the number of the groups that may wait for
+# samples.
 MOST_READY_BYTES = 192 << 20
 MOST_READY = 1000
 
@@ -34,18 +32,19 @@ WHY_NOT_GROUPED = {
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Images that belong together: recorded time of the message that decided it and of its own last
-    image, its latest stamp, all in ns, and its messages by camera.
-    """
+    """Images that belong together."""
 
+    # The recorded time of the message that completed it, and of its own last image.
     decided_ns: int
     recorded_ns: int
+    # The latest stamp of its images.
     latest_ns: int
+    # By camera.
     messages: dict[str, Any]
 
     @property
     def size_bytes(self) -> int:
-        """What its images take."""
+        """The size of its images."""
         return sum(len(message.data) for message in self.messages.values())
 
 
@@ -53,20 +52,22 @@ class _Group:
 class Dropped:
     """An image (or a group of them) of the bag that gave no frame, and why."""
 
+    # The short key under which it is counted.
     reason: str
+    # One line for people.
     text: str
 
 
 @dataclass
 class SkippedMessages:
-    """What was left out beside dropped frames: how many messages by topic and reason, and the first
-    one's text.
+    """What was left out in addition to dropped frames.
 
-    Poses and joint states that cannot be used, and images in whose place a frame has a masked
-    camera.
+    These are samples that cannot be used, and images whose camera is masked in a frame.
     """
 
+    # How many messages, by topic and reason.
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    # The text of the first one, by topic and reason.
     texts: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, topic: str, reason: str, text: str, count: int = 1) -> None:
@@ -89,27 +90,28 @@ class SkippedMessages:
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """One result of a bag: its place among all of them, from 0, and when its last image was
-    recorded, in ns.
+    """One result of a bag."""
 
-    ``skips`` are since the result before. Where some come behind the last result, they have a
-    ``None`` of their own.
-    """
-
+    # Among all results, from 0.
     index: int
+    # When its last image was recorded.
     recorded_ns: int
+    # None if there are only ``skips``, after the last result.
     result: FrameResult | Dropped | None
+    # Messages skipped since the earlier result.
     skips: SkippedMessages = field(default_factory=SkippedMessages)
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
-    """Every group of images in ``bag``, in the order of recording, with the poses and joint states
-    at its stamp.
+    """Encode every group of images in ``bag``, in the order of recording.
 
-    Reads topics as ``pipeline.settings`` name them, and groups and masks by its ``sync``. Memory
-    stays bounded: an image waits only until the samples around its stamp have been read. Results
-    hold until the next one is asked for. What is skipped is said in the log, once a topic and
-    reason. Raises BagError.
+    Poses and other samples are those at its stamp. Topics, grouping and masks are those of
+    ``pipeline.settings``. Memory is bounded: an image waits only until the samples around its stamp
+    have been read. A result is valid until the next one is asked for. Skipped messages are logged
+    once per topic and reason.
+
+    Raises:
+        BagError: The bag cannot be read.
     """
     told: set[tuple[str, str]] = set()
     for replayed in replay_from(pipeline, bag):
@@ -124,18 +126,20 @@ def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped
 
 
 def replay_from(pipeline: Pipeline, bag: BagReader, first: int = 0) -> Iterator[Replayed]:
-    """As :func:`replay`, with each result's place in it. Those before ``first`` are read but not
-    encoded.
+    """Replay as :func:`replay`, with the place of each result.
+
+    Results before ``first`` are read and not encoded.
     """
     pass_over_bag = _Replay(pipeline)
-    index, recorded_ns = 0, 0
+    index = 0
+    recorded_ns = 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
         skips = pass_over_bag.take_skips()
         if index > first:
             result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
-            yield Replayed(index - 1, recorded_ns, result, skips)
+            yield Replayed(index=index - 1, recorded_ns=recorded_ns, result=result, skips=skips)
     if (skips := pass_over_bag.take_skips()).counts:
-        yield Replayed(index, recorded_ns, None, skips)
+        yield Replayed(index=index, recorded_ns=recorded_ns, result=None, skips=skips)
 
 
 class _Replay:
@@ -158,24 +162,26 @@ class _Replay:
             self._types[source.topic] = source.message_type
         self._samples = SourceStreams(sampled(pipeline.sources), keep_s=MOST_KEPT_S)
         self._groups = ImageGroups(
-            [c.name for c in settings.cameras],
-            round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
-            settings.sync.policy == "mask",
-            round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
-            lambda recorded: len(recorded[1].data),
+            cameras=[c.name for c in settings.cameras],
+            slop_ns=round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
+            mask=settings.sync.policy == "mask",
+            silent_after_ns=round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
+            size_of=lambda recorded: len(recorded[1].data),
         )
         self._ready: deque[_Group] = deque()
         self._ready_bytes = 0
         self._skips = SkippedMessages()
 
     def take_skips(self) -> SkippedMessages:
-        """What was skipped since the last call."""
-        skips, self._skips = self._skips, SkippedMessages()
+        """Return what was skipped since the earlier call."""
+        skips = self._skips
+        self._skips = SkippedMessages()
         return skips
 
     def groups(self, bag: BagReader) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
-        """(recorded ns, messages by camera or what was dropped). A group is to be encoded before
-        the next is taken.
+        """Yield (recorded ns, messages by camera or what was dropped).
+
+        A group must be encoded before the next one is taken.
         """
         newest_ns: dict[str, int] = {}
         recorded_ns = 0
@@ -213,8 +219,8 @@ class _Replay:
                     )
                 continue
             yield from self._encodable(recorded_ns)
-        for topic, (said, found) in bag.shortfall.items():
-            self._skips.add(topic, "missing", bag.shortfall_text(topic), abs(said - found))
+        for topic, (declared, present) in bag.shortfall.items():
+            self._skips.add(topic, "missing", bag.shortfall_text(topic), abs(declared - present))
         yield from self._finish(recorded_ns)
 
     def _take(self, groups: list[dict[str, tuple[int, Any]]], recorded_ns: int) -> None:
@@ -222,10 +228,10 @@ class _Replay:
             latest_ns = max(stamp_ns for stamp_ns, _ in group.values())
             self._ready.append(
                 _Group(
-                    recorded_ns,
-                    max(recorded for _, (recorded, _) in group.values()),
-                    latest_ns,
-                    {name: message for name, (_, (_, message)) in group.items()},
+                    decided_ns=recorded_ns,
+                    recorded_ns=max(recorded for _, (recorded, _) in group.values()),
+                    latest_ns=latest_ns,
+                    messages={name: message for name, (_, (_, message)) in group.items()},
                 )
             )
             self._ready_bytes += self._ready[-1].size_bytes
@@ -236,7 +242,7 @@ class _Replay:
         return group.recorded_ns, group.messages
 
     def _finish(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
-        """All that waits: the bag has ended, or time has jumped back."""
+        """Yield everything that waits: the bag has ended, or time has jumped back."""
         self._take(self._groups.flush(), recorded_ns)
         while self._ready:
             yield self._next()
@@ -260,9 +266,9 @@ class _Replay:
             yield self._next()
 
     def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
-        """One group through the pipeline, with poses and joint states as they are known now."""
+        """Encode one group with the samples that are known now."""
         prepared = self._pipeline.prepare(group)
-        if dropped := refusal(self._pipeline, prepared, "", skips):
+        if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
             return dropped
         output = self._pipeline.encode(prepared)
         try:
@@ -275,8 +281,9 @@ class _Replay:
 def refusal(
     pipeline: Pipeline, prepared: Prepared, name: str, skips: SkippedMessages
 ) -> Dropped | None:
-    """What a group is dropped for whose images were refused; None where the others are encoded, and
-    ``skips`` has those that are masked. ``name`` is what the text calls it.
+    """Return what a group is dropped for, if its images were refused; None if others are encoded.
+
+    Images that are masked are added to ``skips``. ``name`` is what a message calls the group.
     """
     if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
         camera, error = next(iter(prepared.refused.items()))

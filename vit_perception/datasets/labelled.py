@@ -1,6 +1,4 @@
-"""Labelled pictures for `vit-perception fit`: stretches of a bag, or a folder with a subfolder a
-class.
-"""
+"""Labelled images for `vit-perception fit`: from a bag, or a folder with a subfolder a class."""
 
 import bisect
 import random
@@ -14,7 +12,7 @@ from typing import Any
 from vit_perception.config.offline_settings import IMAGE_TYPES
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.folder_files import files_below, hidden_below, is_hidden
-from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, picture_message
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, read_picture
 from vit_perception.recordings.reader import BagError, BagReader
 
 LABEL_TYPE = "std_msgs/msg/String"
@@ -22,65 +20,64 @@ LABEL_TYPE = "std_msgs/msg/String"
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:
-    """One picture and its label. ``stretch`` numbers the run of frames that it belongs to.
+    """One image and its label, not read yet."""
 
-    ``load`` gives the message that a camera would send (sensor_msgs/Image or CompressedImage, or an
-    object with their fields); for a file it reads the file, so that a folder of any size can be
-    listed.
-    """
-
+    # Unique within its source, and shown to people.
     name: str
+    # The class.
     label: str
+    # The number of the run of consecutive frames with one label that it belongs to, from 0.
     stretch: int
+    # Gives an EncodedPicture of a file, or a bag's Image or CompressedImage message. A file is read
+    # when this is called, so that a folder of any size can be listed. Raises BadInput or OSError.
     load: Callable[[], Any]
-
-    @property
-    def message(self) -> Any:
-        """The image message. Raises BadInput or OSError where the file cannot be read."""
-        return self.load()
 
 
 def labelled_frames(
     bag: BagReader, image_topic: str, label_topic: str, every: int = 1
 ) -> Iterator[LabelledPicture]:
-    """Every ``every``-th image of the bag, with the latest label at or before it; unlabelled ones
-    are left out.
+    """Yield every ``every``-th image of the bag with the latest label at or before it.
 
-    ``label_topic`` is a std_msgs/String: it has no header, so the times of recording are compared.
+    Images before the first label are left out. ``label_topic`` is a std_msgs/String without a
+    header, so the times of recording are compared.
+
+    Raises:
+        BagError: ``image_topic`` holds no images.
     """
     if (kind := bag.type_of(image_topic)) not in IMAGE_TYPES:
         raise BagError(
             f"{bag.path}: {image_topic} is recorded as {kind}; accepted: {', '.join(IMAGE_TYPES)}"
         )
-    labels: list[tuple[int, str]] = []
+    labels: list[str] = []
+    stamps_ns: list[int] = []
     for _, stamp_ns, message in bag.messages({label_topic: LABEL_TYPE}):
-        if (
-            not labels or message.data != labels[-1][1]
-        ):  # a label may be said a thousand times a second
-            labels.append((stamp_ns, message.data))
-    stamps_ns = [stamp_ns for stamp_ns, _ in labels]
-    stretch, previous = -1, None
+        # A label may be repeated a thousand times a second: only changes are kept.
+        if not labels or message.data != labels[-1]:
+            labels.append(message.data)
+            stamps_ns.append(stamp_ns)
+    stretch = -1
+    previous = None
     for index, (_, stamp_ns, message) in enumerate(bag.messages([image_topic])):
         at = bisect.bisect_right(stamps_ns, stamp_ns) - 1
         if at < 0:
             continue
-        label = labels[at][1]
-        if label != previous:
-            stretch, previous = stretch + 1, label
+        if labels[at] != previous:
+            previous = labels[at]
+            stretch += 1
         if index % every == 0:
             yield LabelledPicture(
-                f"{bag.path.name}:{image_topic}@{stamp_ns}",
-                label,
-                stretch,
-                partial(_given, message),
+                name=f"{bag.path.name}:{image_topic}@{stamp_ns}",
+                label=labels[at],
+                stretch=stretch,
+                load=partial(_given, message),
             )
 
 
 def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
-    """The pictures below ``folder/<label>/``, in an order shuffled by ``seed``; a label is one
-    stretch.
+    """Yield the images below ``folder/<label>/``, shuffled by ``seed``; a label is one stretch.
 
-    Raises ValueError naming the folder when it has no such files.
+    Raises:
+        InvalidValue: There are none.
     """
     files = {
         label: [f for f in below if is_picture_name(f)]
@@ -95,13 +92,17 @@ def labelled_folder(folder: Path, seed: int = 0) -> Iterator[LabelledPicture]:
         random.Random(seed).shuffle(files[label])
         for file in files[label]:
             yield LabelledPicture(
-                str(file.relative_to(folder)), label, stretch, partial(picture_message, file)
+                name=str(file.relative_to(folder)),
+                label=label,
+                stretch=stretch,
+                load=partial(read_picture, file),
             )
 
 
 def left_out_of(folder: Path) -> list[str]:
-    """What ``labelled_folder`` takes no notice of, a line each: classes without a picture, and
-    other files.
+    """Return a line for each kind of thing that ``labelled_folder`` leaves out.
+
+    These are classes without images, other files, hidden files, and links to the folder itself.
     """
     files = _files_by_label(folder)
     others = [f for below in files.values() for f in below if not is_picture_name(f)]
@@ -130,8 +131,9 @@ def left_out_of(folder: Path) -> list[str]:
 
 
 def _files_by_label(folder: Path) -> dict[str, list[Path]]:
-    """All files below each subfolder, at any depth, sorted by name; nothing that is hidden or kept
-    by a program.
+    """Return all files below each subfolder, at any depth, sorted by name.
+
+    Files that are hidden or kept by a program are left out.
     """
     labels = (
         sorted(
@@ -146,8 +148,9 @@ def _files_by_label(folder: Path) -> dict[str, list[Path]]:
 
 
 def _is_loop(folder: Path, entry: Path) -> bool:
-    """Whether ``entry`` of ``folder`` is a link to ``folder`` or a folder above it: its pictures
-    are all pictures.
+    """Whether ``entry`` of ``folder`` is a link to ``folder`` or a folder above it.
+
+    Its images would be those of all classes.
     """
     return (
         entry.is_symlink() and entry.is_dir() and folder.resolve().is_relative_to(entry.resolve())

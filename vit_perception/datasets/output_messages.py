@@ -1,6 +1,4 @@
-"""One frame as the messages that the node publishes for it: same topics, types, headers and bytes,
-without ROS.
-"""
+"""One frame as the messages that the node publishes: same topics, types and bytes, no ROS."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +27,11 @@ _NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def check_node_name(node: str) -> None:
-    """Raise ValueError where ``node`` is no full name of a node, below which topics can be."""
+    """Check that ``node`` is the full name of a node.
+
+    Raises:
+        InvalidValue: It is not.
+    """
     if not _NODE_NAME.fullmatch(node.rstrip("/")) or "__" in node:
         raise InvalidValue(
             f" is {node!r}; accepted: a node's full name, such as /vit_encoder", argument="node"
@@ -37,7 +39,10 @@ def check_node_name(node: str) -> None:
 
 
 def offered_qos(latched: bool) -> Qos:
-    """What the node offers: reliable, keep-last 1; volatile, or transient local where latched."""
+    """Return the QoS of the node's publishers: reliable, keep-last 1.
+
+    Durability is volatile, or transient local if ``latched``.
+    """
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
     return Qos(
         history=QosHistory.KEEP_LAST,
@@ -55,9 +60,11 @@ def offered_qos(latched: bool) -> Qos:
 class OutputMessage(NamedTuple):
     """One message of the node."""
 
+    # The full name.
     topic: str
     type_name: str  # package/msg/Name
     data: bytes  # CDR
+    # Whether its QoS is transient local.
     latched: bool
 
 
@@ -70,14 +77,14 @@ class OutputMessages:
         self._features = ("", *features)
 
     def of_layout(self, layout: Layout) -> Iterator[OutputMessage]:
-        """The latched messages: what the node sends at configure, and with a new layout."""
+        """Yield the latched messages, as the node sends them with a new layout."""
         for topic in self._topics(layout):
             if topic.row.latched:
                 fields = topics.latched_fields(topic.row, layout, f"{self._node}/layout")
                 yield self._message(topic, fields)
 
     def of_frame(self, outgoing: Outgoing) -> Iterator[OutputMessage]:
-        """The messages of one frame, in the order in which the node sends them."""
+        """Yield the messages of one frame, in the order in which the node sends them."""
         for topic in self._topics(outgoing.layout):
             fields = topic.row.encode(outgoing, topic.source) if topic.row.encode else None
             if fields is not None:
@@ -89,11 +96,13 @@ class OutputMessages:
     def _message(self, topic: SentTopic, fields: Fields) -> OutputMessage:
         data = cdr_of(topic.row.type, fields)
         name = f"{self._node}/{topic.name}"
-        return OutputMessage(name, topic.row.type, data, topic.row.latched)
+        return OutputMessage(
+            topic=name, type_name=topic.row.type, data=data, latched=topic.row.latched
+        )
 
 
 def cdr_of(type_name: str, fields: Fields) -> bytes:
-    """The bytes of a message; what ``fields`` leaves out is zero or empty."""
+    """Return the bytes of a message; fields that are not given are zero or empty."""
     store = typestore()
     return bytes(store.serialize_cdr(_filled(store, type_name, fields), type_name))
 

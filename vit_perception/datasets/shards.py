@@ -32,24 +32,24 @@ ROW_GROUP_BYTES = 4 << 20
 
 
 class Shard(Protocol):
-    """One shard in the making: frames are added, then it is written. ``size_bytes`` grows with the
-    frames.
-    """
+    """A shard being made: frames are added, then it is written. ``size_bytes`` grows with them."""
 
     size_bytes: int
 
     def add(
         self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
     ) -> None:
-        """One frame; ``place`` holds index, source, episode, layout and recorded_ns."""
+        """Add one frame; ``place`` holds index, source, episode, layout and recorded_ns."""
 
     def write(self, path: Path) -> None:
-        """Put the shard at ``path``, whole. Raises OSError, leaving nothing, where it does not
-        fit.
+        """Write the complete shard to ``path``.
+
+        Raises:
+            OSError: It does not fit on the disk; nothing is left there.
         """
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything that was written."""
 
 
 class ColumnShard:
@@ -75,8 +75,9 @@ class ColumnShard:
         write_whole(path, lambda file: self._writer(file, stacked))
 
     def _stacked(self) -> Columns:
-        """Every column with its leading axis; rows are let go as they are taken, so that both never
-        are in memory.
+        """Stack each column along a new first axis.
+
+        Rows are freed as they are taken, so that the data is never in memory twice.
         """
         names = list(self._rows[0])
         stacked = {name: np.stack([row.pop(name) for row in self._rows]) for name in names}
@@ -127,9 +128,7 @@ def _write_safetensors(file: Path, columns: Columns) -> None:
 
 
 class BagShard:
-    """Frames as the node's own messages, streamed to a temporary bag of which the MCAP file is the
-    shard.
-    """
+    """Frames as the node's messages, written to a temporary bag whose MCAP file is the shard."""
 
     def __init__(
         self,
@@ -185,6 +184,7 @@ class ShardPlace:
     # The folder that the shard's file will be in, and the file's name without its suffix.
     folder: Path
     name: str
+    # What makes columns, and what makes messages, of a frame.
     columns: FrameColumns
     messages: OutputMessages
     # Depth or labels of a camera's image; None without a dense head.
@@ -198,6 +198,7 @@ class FileFormat:
     # The features that it can hold, and those that it holds if none are named.
     features: tuple[str, ...]
     default_features: tuple[str, ...]
+    # Begins a shard.
     new_shard: Callable[[ShardPlace], Shard]
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
@@ -218,7 +219,9 @@ FORMATS = {
     "mcap": FileFormat(
         features=(*FEATURES, DENSE),
         default_features=FEATURES,
-        new_shard=lambda place: BagShard(place.messages, place.folder, place.name, place.dense),
+        new_shard=lambda place: BagShard(
+            messages=place.messages, folder=place.folder, name=place.name, dense=place.dense
+        ),
         finish=write_metadata,
     ),
 }

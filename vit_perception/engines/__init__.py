@@ -1,3 +1,1 @@
-"""Engines that run the encoder, one file per runtime; each imports its own runtime inside
-``open()``.
-"""
+"""Engines that run the encoder: one file per runtime, which imports the runtime in ``open()``."""

@@ -16,23 +16,23 @@ GRAPH_VERSION = 1
 
 
 class EncoderGraph(nn.Module):
-    """``forward`` takes uint8 RGB images (B, 3, H, W) of ``network_size_px`` and returns float32
-    tensors.
+    """The encoder from uint8 pixels to float32 tokens, for one size.
 
-    They are ``cls_token`` (B, D), ``patch_tokens`` (B, P, D), ``cls_attention`` (B, heads, P) and,
-    where the model has a head, ``logits`` (B, classes): the names in ``output_names``, in that
-    order. With ``dense_blocks``, ``block_tokens`` (B, K, N, D) comes last: all tokens of those K
-    blocks, behind the final norm with ``dense_norm``.
+    ``forward`` takes RGB images (B, 3, H, W) uint8 of ``network_size_px``. It returns the tensors
+    that ``output_names`` lists, in this order: ``cls_token`` (B, D), ``patch_tokens`` (B, P, D),
+    ``cls_attention`` (B, heads, P); ``logits`` (B, classes) if the model has a head;
+    ``block_tokens`` (B, K, N, D) with K ``dense_blocks``, all tokens of those blocks, after the
+    final norm with ``dense_norm``.
 
-    The pixels become (x − 127.5) / 127.5 and the rest of the normalisation is folded into the patch
-    embedding. Folding 1 / (255 std) whole would make 45 % of the float16 weights subnormal, and
-    wrong by 0.67 where a device flushes those to zero. The position embedding is interpolated here,
-    once, so that no resize is in the graph, and rotary positions are tables. Everything runs in the
-    parameters' own dtype (``graph.to(torch.bfloat16)``); outputs are float32.
+    The pixels become (x − 127.5) / 127.5. The rest of the normalisation is folded into the patch
+    embedding. Folding all of 1 / (255 std) would make 45 % of the float16 weights subnormal, with
+    an error of 0.67 on devices that flush subnormal values to zero. The position embedding is
+    interpolated here once, so the graph has no resize, and rotary positions are tables. Everything
+    runs in the dtype of the parameters (``graph.to(torch.bfloat16)``); outputs are float32.
 
-    The model's modules are copied and its weights shared: neither the folding nor a change of dtype
-    reaches the given model, and no second copy is in memory. For export, wrap the call in
-    :func:`vit_perception.model.layers.explicit_attention`.
+    The model's modules are copied and its weights are shared. So neither the folding nor a change
+    of dtype reaches the given model, and there is no second copy in memory. For an export, wrap the
+    call in :func:`vit_perception.model.layers.explicit_attention`.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class EncoderGraph(nn.Module):
         fold_normalisation(self.model.patch_embedding, mean, std)
         self.network_size_px = tuple(network_size_px)
         self.block = block
-        self.dense_blocks, self.dense_norm = tuple(dense_blocks), dense_norm
+        self.dense_blocks = tuple(dense_blocks)
+        self.dense_norm = dense_norm
         self.output_names = (
             ("cls_token", "patch_tokens", "cls_attention")
             + (("logits",) if model.head else ())
@@ -78,10 +79,9 @@ class EncoderGraph(nn.Module):
 def fold_normalisation(
     patch_embedding: PatchEmbedding, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    """Change the projection in place: from taking (x / 255 − mean) / std to taking (x − 127.5) /
-    127.5.
+    """Change the input of the projection from (x / 255 − mean) / std to u = (x − 127.5) / 127.5.
 
-    With u the latter, x / 255 is (u + 1) / 2, so the former is u · 0.5 / std + (0.5 − mean) / std.
+    x / 255 is (u + 1) / 2, so the former input is u · 0.5 / std + (0.5 − mean) / std.
     """
     projection = patch_embedding.projection
     weight = projection.weight.double()  # (D, 3, patch, patch)
@@ -92,7 +92,7 @@ def fold_normalisation(
         device=weight.device,
     )
     bias = projection.bias.double() + torch.einsum("dcyx,c->d", weight, offset)
-    # New parameters: the given ones may be another model's, too.
+    # New parameters, because another model may share the given ones.
     folded = weight * scale[:, None, None]
     dtype = projection.weight.dtype
     projection.weight = nn.Parameter(folded.detach().to(dtype), requires_grad=False)
@@ -103,7 +103,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def _copied(module: _Module, take: Callable[[Tensor], Tensor]) -> _Module:
-    """Copy ``module`` for inference, with ``take`` of each parameter and buffer in place of it."""
+    """Copy ``module`` for inference; ``take`` gives the copy of each parameter and buffer."""
     memo: dict[int, Tensor] = {id(buffer): take(buffer) for buffer in module.buffers()}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(take(parameter.data), requires_grad=False)

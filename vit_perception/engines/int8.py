@@ -1,14 +1,13 @@
-"""int8 for OpenVINO: NNCF's post-training quantisation, calibrated on images of what the robot
-sees.
+"""int8 for OpenVINO: NNCF's post-training quantisation, calibrated on the robot's own images.
 
-Attempts stand in a fixed order, each leaving more layers in floating point than the one before; the
-first that passes the parity gate runs (:meth:`vit_perception.engines.engine.Engine.attempts`).
-DINOv2 ViT-S/14 passes with nothing left out. Its activations have a few channels that are a hundred
-times the others; NNCF's SmoothQuant, which is on for transformers, moves those into the weights and
-ruins them (mean patch cosine 0.35), so it is off.
+The attempts have a fixed order. Each leaves more layers in floating point than the one before, and
+the first that passes the parity gate runs (:meth:`vit_perception.engines.engine.Engine.attempts`).
+DINOv2 ViT-S/14 passes with nothing left out. A few channels of its activations are a hundred times
+larger than the others. NNCF's SmoothQuant, which is on for transformers, moves those into the
+weights and ruins them (mean patch cosine 0.35), so it is off.
 
-Where the CPU's int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`), weights use half
-of their range, so that the sum of two products fits: NNCF's overflow fix.
+On CPUs whose int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`) weights use half of
+their range, so that the sum of two products fits. This is NNCF's overflow fix.
 """
 
 import itertools
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.engines.cache.store import Cached
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.int8_on_cpu import kernels_saturate
 from vit_perception.engines.source import EngineSource, digest_of_images
@@ -29,16 +29,14 @@ from vit_perception.files import telemetry
 _MODEL_NAME = "model.xml"
 # Part of the cache's key: raise it when the same images would give another model.
 _RECIPE_VERSION = 1
-# In this order: the first three cost no speed, which is in the linear layers; then come two blocks
-# of all; then a third of the arithmetic. On DINOv2 ViT-S/14 the mean patch cosine is 0.9983,
-# 0.9989, 0.9993 and 0.9995.
-_ATTENTION, _EMBEDDING, _HEAD, _ENDS, _MLP = (
-    "attention products",
-    "patch embedding",
-    "classification head",
-    "first and last block",
-    "MLP output layers",
-)
+# The first three groups cost no speed, because the time is spent in the linear layers. Then come
+# two of all blocks, then a third of the arithmetic. On DINOv2 ViT-S/14 the mean patch cosine is
+# 0.9983, 0.9989, 0.9993 and 0.9995.
+_ATTENTION = "attention products"
+_EMBEDDING = "patch embedding"
+_HEAD = "classification head"
+_ENDS = "first and last block"
+_MLP = "MLP output layers"
 LEFT_OUT = (
     (),
     (_ATTENTION, _EMBEDDING, _HEAD),
@@ -47,17 +45,20 @@ LEFT_OUT = (
 )
 
 
-def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = None) -> Path:
-    """The quantised model's file, from the cache or made now, which takes seconds to minutes.
+def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = None) -> Cached:
+    """Return the quantised model's file, from the cache or made now in seconds to minutes.
 
-    ``saturates``: whether the int8 kernels that it is made for do; None asks this CPU's. Raises
-    EngineError without calibration images or NNCF, BadSetting where there are none, CacheError.
+    ``saturates`` is whether the int8 kernels that run it saturate; None asks this CPU's.
+
+    Raises:
+        EngineError: ``engine.calibration`` is not set, or NNCF is not installed.
+        BadSetting: There are no images at ``engine.calibration``.
+        CacheError: The cache cannot be used.
     """
     if source.calibration is None:
         raise EngineError(
             "precision int8 has to be calibrated, and engine.calibration is ''; accepted: a "
-            "rosbag2 "
-            "folder or a folder of pictures of what the robot sees"
+            "rosbag2 folder or a folder of pictures of what the robot sees"
         )
     if util.find_spec("nncf") is None:
         raise EngineError(
@@ -71,7 +72,7 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
         "left_out": list(spec.left_out),
         "recipe": _RECIPE_VERSION,
         "calibration_sha256": digest_of_images(images),
-        # Only where it is so: models that were made for other CPUs stay what they are.
+        # Only if they do, so that models for other CPUs keep their keys.
         **({"weights": "half range"} if saturates else {}),
         **{name: metadata.version(name) for name in ("openvino", "nncf")},
     }
@@ -84,25 +85,29 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
             if saturates
             else ""
         )
-        source.log(f"making the {spec} model from {len(images)} calibration images{note}, once")
-        model = openvino.Core().read_model(source.onnx_file())
+        source.log.info(
+            f"making the {spec} model from {len(images)} calibration images{note}, once"
+        )
+        model = openvino.Core().read_model(source.onnx_file().path)
         quantised = _quantised(model, images, spec, source, saturates)
         openvino.save_model(quantised, folder / _MODEL_NAME, compress_to_fp16=False)
 
-    return source.cached(key, build) / _MODEL_NAME
+    entry = source.cached(key, build)
+    return Cached(entry.path / _MODEL_NAME, entry.was_cached)
 
 
 def layer_groups(model: Any) -> dict[str, list[str]]:
-    """Names of the layers of an ``openvino.Model`` by group, found by what they are: the exporter's
-    names say nothing.
+    """Return the names of the layers of an ``openvino.Model`` by group.
 
-    A product of two activations is attention; a linear layer over tokens that narrows them is an
-    MLP's output layer, which ends a block; one over (B, D) is the head.
+    Layers are found by what they do, because the exporter's names say nothing. A product of two
+    activations is attention. A linear layer over tokens that narrows them is an MLP's output layer,
+    which ends a block. A linear layer over (B, D) is the head.
     """
     groups: dict[str, list[str]] = {name: [] for name in LEFT_OUT[-1]}
     blocks: list[list[str]] = [[]]
     for operation in model.get_ordered_ops():
-        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        name = operation.get_friendly_name()
+        kind = operation.get_type_name()
         if kind == "Convolution":
             groups[_EMBEDDING].append(name)
         if kind != "MatMul":
@@ -122,7 +127,7 @@ def layer_groups(model: Any) -> dict[str, list[str]]:
         blocks[-1].append(name)
         if narrows and name in groups[_MLP]:
             blocks.append([])
-    # What follows the last MLP, such as the CLS token's attention, is no block of its own.
+    # What follows the last MLP, such as the CLS token's attention, is not a block.
     complete = blocks[:-1] or blocks
     groups[_ENDS] = sorted({*complete[0], *complete[-1]})
     return groups
@@ -145,20 +150,20 @@ def _quantised(
         OverflowFix,
     )
 
-    # The shapes are static: the last images fill up a batch, again from the first ones.
+    # The shapes are static: a batch that is not full is filled up with the first images.
     batches = np.resize(images, (-(-len(images) // spec.batch), spec.batch, *images.shape[1:]))
     runs = itertools.count(1)
 
-    def told(batch: np.ndarray) -> np.ndarray:
+    def counted(batch: np.ndarray) -> np.ndarray:
         if (run := next(runs)) % 16 == 0:
-            source.log(f"int8: {run} of {len(batches)} calibration runs")
+            source.log.info(f"int8: {run} of {len(batches)} calibration runs")
         return batch
 
     groups = layer_groups(model)
     with _quiet():
         return nncf.quantize(
             model,
-            nncf.Dataset(list(batches), told),
+            nncf.Dataset(list(batches), counted),
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.MIXED,
@@ -176,11 +181,13 @@ def _quantised(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without NNCF's own progress bars and notes, which would be printed into the node's log."""
+    """Suppress NNCF's progress bars and notes, which would be printed into the node's log."""
     import rich
 
-    logger, console = logging.getLogger("nncf"), rich.get_console()
-    level, was_quiet = logger.level, console.quiet
+    logger = logging.getLogger("nncf")
+    console = rich.get_console()
+    level = logger.level
+    was_quiet = console.quiet
     logger.setLevel(logging.ERROR)
     console.quiet = True
     try:

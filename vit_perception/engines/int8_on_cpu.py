@@ -1,37 +1,36 @@
-"""What int8 is worth on this CPU, found by running OpenVINO's kernels: whether they overflow, and
-how fast they are.
+"""Whether int8 overflows on this CPU, and how fast it is, found by running OpenVINO's kernels.
 
-Processors without VNNI instructions add two products of 8-bit numbers in 16 bits, which saturate.
-Instruction sets are not looked up: what matters is the kernel that OpenVINO takes, and that differs
-between its versions.
+Processors without VNNI instructions add two products of 8-bit values in 16 bits, which saturate.
+Instruction sets are not looked up: what matters is the kernel that OpenVINO chooses, and that
+differs between its versions.
 """
 
 import statistics
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vit_perception.files import telemetry
 
 _DEVICE = "CPU"
-# A probe that is wrong by less than this did not saturate: two saturated products of 255 x 127 lose
-# half of their sum.
+# An error below this is not saturation: two saturated products of 255 x 127 lose half of their sum.
 _EXACT = 0.01
-# ViT-S: 16 x 16 patches and the CLS token, 384 wide, MLP of four times the width.
-_TOKENS, _WIDTH, _BLOCKS = 257, 384, 4
+# ViT-S: 16 x 16 patches and the CLS token, 384 wide, with an MLP four times as wide.
+_TOKENS = 257
+_WIDTH = 384
+_BLOCKS = 4
 _ROUNDS = 15
 
 
 @cache
 def kernels_saturate() -> bool:
-    """True where OpenVINO's int8 matrix product gives too small a result for large activations and
-    weights.
+    """Whether OpenVINO's int8 matrix product is too small for large activations and weights.
 
-    One product of 64 x 256 by 256 x 256 numbers, all at the upper end of their range; takes
-    milliseconds.
+    It runs one product of 64 x 256 by 256 x 256 values, all at the upper end of their range. This
+    takes milliseconds.
     """
     channels = 256
     linear = _linear_model(np.full((channels, channels), 127, np.float32), tokens=64)
@@ -41,10 +40,10 @@ def kernels_saturate() -> bool:
 
 
 def linear_layer_speed(rounds: int = _ROUNDS) -> tuple[float, float]:
-    """(int8, float) median time in ms of the MLPs of four ViT-S blocks on one picture; float is the
-    CPU's fastest type.
+    """Return the median times in ms of int8 and of the CPU's fastest float type.
 
-    The weights are random numbers. Takes about a second, most of it for compiling.
+    What runs is the MLPs of four ViT-S blocks with random weights, on one image. It takes about a
+    second, most of it for compiling.
     """
     rng = np.random.default_rng(0)
     models = [_compiled(_mlp_model(rng, int8), None) for int8 in (True, False)]
@@ -56,8 +55,9 @@ def linear_layer_speed(rounds: int = _ROUNDS) -> tuple[float, float]:
 
 
 def interleaved_medians_ms(runs: list[Callable[[], object]], rounds: int = _ROUNDS) -> list[float]:
-    """The median time of each of ``runs`` in ms. They take turns, so that what else runs here slows
-    all alike.
+    """Return the median time of each of ``runs`` in ms.
+
+    They take turns, so that other load on the machine slows all of them equally.
     """
     times: list[list[float]] = [[] for _ in runs]
     for round_number in range(rounds + 1):
@@ -69,25 +69,32 @@ def interleaved_medians_ms(runs: list[Callable[[], object]], rounds: int = _ROUN
     return [statistics.median(measured) for measured in times]
 
 
-def comparison(int8_ms: float, float_ms: float, float_name: str, what: str) -> str:
-    """A sentence that says which is faster here; it begins with ``WARNING: `` where int8 is
-    slower.
-    """
+class Comparison(NamedTuple):
+    """How fast int8 is here, as a sentence."""
+
+    text: str
+    slower: bool  # than the floating-point precision
+
+
+def comparison(int8_ms: float, float_ms: float, float_name: str, what: str) -> Comparison:
+    """Say which of the two median times of ``what``, in ms, is shorter, and by how much."""
     times = (
         f"{what} takes {int8_ms:.3g} ms in int8 and {float_ms:.3g} ms in {float_name} on this CPU"
     )
     if int8_ms > float_ms:
-        return (
-            f"WARNING: int8 is slower than {float_name} here: {times}; engine.precision 'auto' "
-            f"takes {float_name}"
+        text = (
+            f"int8 is slower than {float_name} here: {times}; engine.precision 'auto' takes "
+            f"{float_name}"
         )
-    return f"{times}: int8 is {float_ms / int8_ms:.2f} times as fast"
+        return Comparison(text, slower=True)
+    return Comparison(
+        f"{times}: int8 is {float_ms / int8_ms:.2f} times as fast",
+        slower=False,
+    )
 
 
 def _linear_model(weights: np.ndarray, tokens: int) -> Any:
-    """One int8 linear layer of ``weights`` (out, in), from -127 to 127, on activations from 0 to
-    255.
-    """
+    """One int8 linear layer: ``weights`` (out, in) from -127 to 127, activations from 0 to 255."""
     ops = _openvino().opset13
     activations = ops.parameter([1, tokens, weights.shape[1]], np.float32)
     quantised = _fake_quantised(ops, activations, 0, 255, 256)
@@ -122,9 +129,8 @@ def _fake_quantised(ops: Any, values: Any, low: float, high: float, levels: int)
 
 
 def _compiled(model: Any, precision: str | None) -> Any:
-    options = {
-        "PERFORMANCE_HINT": "LATENCY"
-    }  # the precision hint's default is the device's fastest
+    # Without a precision hint OpenVINO takes the device's fastest.
+    options = {"PERFORMANCE_HINT": "LATENCY"}
     if precision:
         options["INFERENCE_PRECISION_HINT"] = precision
     return _openvino().Core().compile_model(model, _DEVICE, options)

@@ -29,20 +29,22 @@ def export_onnx(
     precision: str = "float32",
     attention: str = "half",
 ) -> None:
-    """Write ``graph`` (float32) in ``precision`` to ``path``, and its weights to ``<path>.data``
-    beside it.
+    """Write ``graph`` (float32) in ``precision`` to ``path``, and its weights to ``<path>.data``.
 
-    The input is ``images`` uint8 (batch, 3, H, W); the outputs are ``graph.output_names``, float32.
-    Weights and matrix products are in ``precision``, each norm is one LayerNormalization node
-    (which sums in float32), and attention is MatMul, Softmax, MatMul, the shapes that compilers
-    know to fuse. In half precision ``attention`` ``half`` has no cast, ``float32_softmax`` one pair
-    around the softmax, ``float32`` runs it whole in float32. ``batch`` None leaves the batch open
-    (a dimension named ``batch``), which costs a Shape and two Expand nodes; a static graph computes
-    no shapes at all. The weights are a file of their own at any size: a protobuf may not exceed 2
-    GB, which ViT-H does.
+    The input is ``images`` (batch, 3, H, W) uint8. The outputs are ``graph.output_names``, float32.
+    Weights and matrix products are in ``precision``. Each norm is one LayerNormalization node,
+    which sums in float32. Attention is MatMul, Softmax, MatMul, which compilers know to fuse. In
+    half precision, ``attention`` ``half`` has no cast, ``float32_softmax`` has one pair around the
+    softmax, and ``float32`` runs all of it in float32.
 
-    Raises OSError when the files cannot be written, and ValueError for a graph that is not float32,
-    for a precision or form that there is not, and for weights that ``precision`` cannot hold.
+    With ``batch`` None the batch is open, a dimension named ``batch``. This costs a Shape and two
+    Expand nodes; a static graph computes no shapes. The weights are always a separate file, because
+    a protobuf may not exceed 2 GB, which ViT-H does.
+
+    Raises:
+        OSError: The files cannot be written.
+        ValueError: The graph is not float32, or ``precision`` or ``attention`` does not exist.
+        InvalidValue: ``precision`` cannot hold a weight.
     """
     if precision not in PRECISIONS:
         raise InvalidValue(f"precision is {precision!r}; accepted: {', '.join(PRECISIONS)}")
@@ -87,10 +89,10 @@ def export_onnx(
 
 
 def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
-    """``graph`` itself for float32, else a copy of it in ``precision``, with operators that ONNX
-    has in it.
+    """Return ``graph`` for float32, else a copy in ``precision``, with operators that ONNX has.
 
-    Raises ValueError naming the first tensor with a value that ``precision`` turns into infinity.
+    Raises:
+        InvalidValue: ``precision`` turns a weight into infinity; the message names the tensor.
     """
     if precision == "float32":
         return graph
@@ -108,7 +110,7 @@ def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's warnings about torchvision and about its own deprecations."""
+    """Suppress the exporter's warnings about torchvision and about its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,44 +1,44 @@
-"""ONNX Runtime as an engine: on the CPU, or on the GPU provider that the user names. Imported on
-first use.
+"""ONNX Runtime as an engine, on the CPU or on the GPU provider that the user names.
 
-The two GPU providers need the package onnxruntime-gpu. They have not been run: no GPU was at hand.
+The two GPU providers need the package onnxruntime-gpu. They have never been run.
 """
 
-from importlib import util
 from pathlib import Path
 
 import numpy as np
 
-from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.engine import (
+    BackendStatus,
+    Engine,
+    EngineError,
+    EngineSpec,
+    why_not_installed,
+)
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import read_cpu
 from vit_perception.wire.records import EncoderOutput
 
-# The setting engine.provider -> ONNX Runtime's name of what runs, and of what takes the nodes that
-# it refuses.
+# engine.provider to ONNX Runtime's names: first what runs, then what takes the nodes it refuses.
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
 }
-# It computes float32 in TF32 otherwise, and what is published is the precision that really runs.
+# Otherwise it computes float32 in TF32, and would not run in the precision that is published.
 _OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 def providers(name: str, gpu_index: int) -> list[tuple[str, dict[str, str]]]:
-    """What ONNX Runtime is given for the setting ``engine.provider``, on that GPU: (its name,
-    options) of each.
-    """
+    """Return (ONNX Runtime's name, options) of each provider for the value of engine.provider."""
     gpu = {} if name == "cpu" else {"device_id": str(gpu_index)}
     return [(provider, {**_OPTIONS.get(provider, {}), **gpu}) for provider in _PROVIDERS[name]]
 
 
 class OnnxruntimeEngine(Engine):
-    """``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. Inputs and outputs are arrays that the
-    session is bound to.
+    """``provider`` is a value of engine.provider: ``cpu``, ``cuda`` or ``tensorrt``.
 
-    The tensorrt provider compiles at each start; the backend ``tensorrt`` is the one that keeps
-    what it compiled.
+    The session is bound to arrays of this engine, and writes the outputs in place. The tensorrt
+    provider compiles at each start; the backend ``tensorrt`` keeps what it compiled.
     """
 
     name = "onnxruntime"
@@ -46,66 +46,67 @@ class OnnxruntimeEngine(Engine):
     def __init__(self, provider: str = "cpu"):
         super().__init__()
         self._provider = provider
-        self._session = self._binding = None
+        self._session = None
+        self._binding = None
         self._images: np.ndarray | None = None
         self._output: EncoderOutput | None = None
 
     def status(self) -> BackendStatus:
-        if util.find_spec("onnxruntime") is None:
-            return BackendStatus(
-                self.name, False, why_not="Python package onnxruntime is not installed"
-            )
+        if why_not := why_not_installed(self.name):
+            return self.missing(why_not)
         try:
             import onnxruntime
 
-            version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
+            version = onnxruntime.__version__
+            available = onnxruntime.get_available_providers()
         except Exception as error:  # a library that does not load on this system
-            return BackendStatus(self.name, False, why_not=f"onnxruntime does not start: {error}")
+            return self.missing(f"onnxruntime does not start: {error}")
         wanted = _PROVIDERS[self._provider][0]
         if wanted not in available:
-            return BackendStatus(
-                self.name,
-                False,
+            return self.missing(
+                f"this onnxruntime has no {wanted}, only {', '.join(available)}; the package "
+                "onnxruntime-gpu has it",
                 version,
-                why_not=f"this onnxruntime has no {wanted}, only "
-                f"{', '.join(available)}; the package onnxruntime-gpu has it",
             )
-        if self._provider == "cpu":
-            # float16 would be emulated: its CPU kernels cast to float32 and back around each layer.
-            return BackendStatus(
-                self.name, True, version, read_cpu(Path("/proc/cpuinfo"))[0], ("float32",)
-            )
+        # On a CPU float16 is emulated: its kernels cast to float32 and back around each layer.
+        on_cpu = self._provider == "cpu"
         return BackendStatus(
-            self.name, True, version, f"GPU {self.gpu_index}", ("float16", "float32")
+            name=self.name,
+            found=True,
+            version=version,
+            device=read_cpu(Path("/proc/cpuinfo"))[0] if on_cpu else f"GPU {self.gpu_index}",
+            precisions=("float32",) if on_cpu else ("float16", "float32"),
         )
 
-    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+    def _open(self, source: EngineSource, spec: EngineSpec) -> bool:
         import onnxruntime
 
+        file = source.onnx_file(spec.precision)
         wanted = _PROVIDERS[self._provider]
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = spec.threads
-        options.log_severity_level = 3  # errors; it warns of things that it then does right
+        options.log_severity_level = 3  # errors; its warnings are about harmless things
         if self._provider != "cpu":
-            # Otherwise layers that the provider refuses run on the CPU, and nobody hears of it.
+            # Otherwise layers that the provider refuses run on the CPU, without a word.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._session = onnxruntime.InferenceSession(
-            source.onnx_file(spec.precision),
+            file.path,
             options,
             providers=providers(self._provider, self.gpu_index),
         )
         running = self._session.get_providers()[0]
         if running != wanted[0]:
             raise EngineError(
-                f"onnxruntime fell back to {running}: {wanted[0]} does not start here; accepted "
-                "for "
-                "engine.provider: cpu, or a GPU whose driver, CUDA and cuDNN fit this onnxruntime"
+                f"onnxruntime fell back to {running}: {wanted[0]} does not start here; "
+                "accepted for engine.provider: cpu, or a GPU whose driver, CUDA and cuDNN fit this "
+                "onnxruntime"
             )
         self._session.disable_fallback()
         self.runtime = f"{self.runtime} {running}"
-        self.precision = spec.precision  # that of the file, which is run as it is
+        self.precision = spec.precision  # the file is run as it is
         self._bind(spec)
+        return file.was_cached
 
     def _bind(self, spec: EngineSpec) -> None:
         self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
@@ -132,7 +133,6 @@ class OnnxruntimeEngine(Engine):
         return self._output
 
     def _close(self) -> None:
-        # The arrays that callers still hold are numpy's own, so they outlive the session. Its
-        # bindings go first.
+        # Arrays that callers hold are numpy's, so they outlive the session. Its bindings go first.
         self._binding = None
         self._session = self._images = self._output = None

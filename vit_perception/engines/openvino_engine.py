@@ -1,28 +1,41 @@
-"""OpenVINO as an engine, on the CPU. openvino is imported on first use."""
+"""OpenVINO as an engine, on the CPU."""
 
 from collections import Counter
 from dataclasses import replace
-from importlib import metadata, util
-from typing import Any
+from importlib import metadata
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.engine import (
+    BackendStatus,
+    Engine,
+    EngineError,
+    EngineSpec,
+    why_not_installed,
+)
 from vit_perception.engines.int8 import LEFT_OUT, int8_model
 from vit_perception.engines.source import EngineSource
 from vit_perception.wire.records import EncoderOutput
 
 _DEVICE = "CPU"
-# Our name, OpenVINO's capability, the value of its precision hint. What the CPU lacks is emulated
-# or ignored.
-_PRECISIONS = (("bfloat16", "BF16", "bf16"), ("float16", "FP16", "f16"), ("float32", "FP32", "f32"))
-_INT8 = ("int8", "INT8")
+
+
+class _Precision(NamedTuple):
+    name: str  # ours
+    capability: str  # OpenVINO's; without it the CPU emulates or ignores the precision
+    hint: str  # the value of OpenVINO's precision hint
+
+
+_PRECISIONS = (
+    _Precision("bfloat16", "BF16", "bf16"),
+    _Precision("float16", "FP16", "f16"),
+    _Precision("float32", "FP32", "f32"),
+)
 
 
 class OpenvinoEngine(Engine):
-    """Compiles the ONNX file for lowest latency. Inputs and outputs are arrays that the request
-    writes in place.
-    """
+    """Compiles the ONNX file for lowest latency. A run reads and writes its own arrays in place."""
 
     name = "openvino"
 
@@ -33,10 +46,8 @@ class OpenvinoEngine(Engine):
         self._output: EncoderOutput | None = None
 
     def status(self) -> BackendStatus:
-        if util.find_spec("openvino") is None:
-            return BackendStatus(
-                self.name, False, why_not="Python package openvino is not installed"
-            )
+        if why_not := why_not_installed(self.name):
+            return self.missing(why_not)
         version = metadata.version("openvino")
         try:
             import openvino
@@ -45,12 +56,18 @@ class OpenvinoEngine(Engine):
             capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
             device = core.get_property(_DEVICE, "FULL_DEVICE_NAME").strip()
         except Exception as error:  # a library that does not load on this CPU or system
-            return BackendStatus(
-                self.name, False, version, why_not=f"openvino {version} does not start: {error}"
-            )
-        # int8 last: `auto` takes the first, and int8 needs images that only the user has.
-        precisions = tuple(p[0] for p in (*_PRECISIONS, _INT8) if p[1] in capabilities)
-        return BackendStatus(self.name, True, version, device, precisions)
+            return self.missing(f"openvino {version} does not start: {error}", version)
+        precisions = tuple(p.name for p in _PRECISIONS if p.capability in capabilities)
+        if "INT8" in capabilities:
+            # Last: `auto` takes the first, and int8 needs images that only the user has.
+            precisions = (*precisions, "int8")
+        return BackendStatus(
+            name=self.name,
+            found=True,
+            version=version,
+            device=device,
+            precisions=precisions,
+        )
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
         return (
@@ -59,18 +76,18 @@ class OpenvinoEngine(Engine):
             else (spec,)
         )
 
-    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+    def _open(self, source: EngineSource, spec: EngineSpec) -> bool:
         import openvino
 
         core = openvino.Core()
         file = int8_model(source, spec) if spec.precision == "int8" else source.onnx_file()
-        # Around int8 layers, what the device is fastest in.
+        # The other layers of an int8 model run in the fastest precision of the device.
         precision = self.status().precisions[0] if spec.precision == "int8" else spec.precision
-        hint = next(value for ours, _, value in _PRECISIONS if ours == precision)
+        hint = next(p.hint for p in _PRECISIONS if p.name == precision)
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if spec.threads:
             options["INFERENCE_NUM_THREADS"] = spec.threads
-        compiled = core.compile_model(core.read_model(file), _DEVICE, options)
+        compiled = core.compile_model(core.read_model(file.path), _DEVICE, options)
         self.precision = _precision_of(compiled)
         self._request = compiled.create_infer_request()
         self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
@@ -81,6 +98,7 @@ class OpenvinoEngine(Engine):
         for name, array in arrays.items():
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         self._output = EncoderOutput(**arrays)
+        return file.was_cached
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         np.copyto(self._images, images)
@@ -88,31 +106,30 @@ class OpenvinoEngine(Engine):
         return self._output
 
     def _close(self) -> None:
-        # The arrays that callers still hold are numpy's own, so they outlive the request.
+        # Arrays that callers hold are numpy's, so they outlive the request.
         self._request = self._images = self._output = None
 
 
 def _precision_of(compiled: Any) -> str:
-    """The precision that the compiled model says it runs in: int8 where linear layers do, whatever
-    runs the rest.
+    """Return the precision that the compiled model says it runs in.
+
+    It is int8 if linear layers run in int8, whatever the other layers run in.
     """
     layers = linear_layer_types(compiled)
     if layers["i8"] + layers["u8"]:
         return "int8"
     running = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    for ours, _, hint in _PRECISIONS:
-        if running == hint:
-            return ours
+    for precision in _PRECISIONS:
+        if running == precision.hint:
+            return precision.name
     raise EngineError(
         f"openvino compiled the model to {running!r}; accepted: "
-        f"{', '.join(p[2] for p in _PRECISIONS)}"
+        f"{', '.join(p.hint for p in _PRECISIONS)}"
     )
 
 
 def linear_layer_types(compiled: Any) -> Counter[str]:
-    """How many linear layers of an ``openvino.CompiledModel`` run in each type, by OpenVINO's
-    names: ``u8``.
-    """
+    """Count the linear layers of an ``openvino.CompiledModel`` by type, in OpenVINO's names."""
     layers = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
     return Counter(
         info["runtimePrecision"].astype(str)

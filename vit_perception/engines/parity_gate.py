@@ -1,11 +1,10 @@
-"""The gate: an engine's features are compared with the float32 reference model before it may go
-active.
+"""The parity gate: before an engine may run, its features are compared with the float32 model's.
 
-Half precision, a compiler's fusion or a wrong graph can move features while nothing raises. The
-comparison runs on natural pictures, because noise hides the drift that real images show.
+Half precision, a compiler's fusion or a wrong graph can change features without an error. The
+comparison uses natural images, because noise hides differences that real images show.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,64 +21,64 @@ PICTURES = Path(__file__).parent / "parity_pictures"
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """What an engine has to reach; see :class:`ParityReport` for what the figures are.
+    """What an engine has to reach, in the figures of :class:`ParityReport`."""
 
-    ``relative_l2`` bounds tokens and logits (the cosine does not see their scale), ``attention_l2``
-    the CLS attention, whose largest entries move more in half precision: 0.01 to 0.03 is usual with
-    bfloat16.
-    """
-
+    # Lower bound of the CLS cosine and the mean patch cosine.
     min_cosine: float = 0.999
+    # Upper bound for tokens and logits: the cosine does not see their scale.
     relative_l2: float = 0.05
+    # Upper bound for the CLS attention. Its largest entries differ more in half precision: 0.01 to
+    # 0.03 is usual with bfloat16.
     attention_l2: float = 0.2
 
     @classmethod
     def for_precision(cls, precision: str, min_cosine: float = 0.0) -> "ParityLimits":
-        """The limits of ``precision``; ``min_cosine`` above 0 (the setting) replaces its default.
+        """Return the limits of ``precision``; a ``min_cosine`` above 0 replaces its default.
 
-        float32 has the limits of half precision: what it is there to catch is a wrong graph, not
-        rounding.
+        float32 has the limits of half precision: there they catch a wrong graph, not rounding.
         """
-        limits = cls(0.99, 0.15, 0.5) if precision == "int8" else cls()
-        return (
-            cls(min_cosine, limits.relative_l2, limits.attention_l2) if min_cosine > 0 else limits
-        )
+        limits = cls()
+        if precision == "int8":
+            limits = cls(min_cosine=0.99, relative_l2=0.15, attention_l2=0.5)
+        return replace(limits, min_cosine=min_cosine) if min_cosine > 0 else limits
 
     @property
     def worst_patch_cosine(self) -> float:
-        """A single patch may be ten times as far from 1 as the mean."""
+        """Lower bound of a single patch, which may be ten times as far from 1 as the mean."""
         return 1 - 10 * (1 - self.min_cosine)
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How far an engine is from the reference. Every figure is that of the worst picture.
+    """How far an engine is from the reference. Every figure is the worst image's.
 
-    ``cls_cosine``; ``patch_cosine``, the mean over a picture's patches; ``worst_patch_cosine``, the
-    lowest single patch; ``tokens_l2``, ``attention_l2`` and ``logits_l2``, ‖engine − reference‖ /
-    ‖reference‖ (``logits_l2`` None without a head); ``blocks_l2``, the same of the worst block that
-    a dense head takes (None without one); ``finite``, whether every number of every output is.
+    An L2 figure is ‖engine − reference‖ / ‖reference‖.
     """
 
     cls_cosine: float
+    # Mean over an image's patches.
     patch_cosine: float
+    # Lowest of all patches.
     worst_patch_cosine: float
     tokens_l2: float
+    # Of the CLS attention.
     attention_l2: float
+    # None without a head.
     logits_l2: float | None
+    # Whether every value of every output is finite.
     finite: bool
+    # Number of images.
     pictures: int
+    # Of the worst block that a dense head takes; None without such a head.
     blocks_l2: float | None = None
 
     @property
     def min_cosine(self) -> float:
-        """The lower of the CLS cosine and the mean patch cosine: the figure that
-        ``engine.min_cosine`` bounds.
-        """
+        """The lower of CLS cosine and mean patch cosine, which ``engine.min_cosine`` bounds."""
         return min(self.cls_cosine, self.patch_cosine)
 
     def failures(self, limits: ParityLimits) -> list[str]:
-        """What misses ``limits``, one text a figure; empty when the engine passes."""
+        """Return one sentence for each figure that misses ``limits``; [] if the engine passes."""
         if not self.finite:
             return ["an output holds NaN or infinity"]
         at_least = (
@@ -109,18 +108,16 @@ class ParityReport:
         return (
             f"CLS cosine {self.cls_cosine:.5f}, mean patch {self.patch_cosine:.5f}, worst patch "
             f"{self.worst_patch_cosine:.5f}; relative L2 of tokens {self.tokens_l2:.4f}, CLS "
-            "attention "
-            f"{self.attention_l2:.4f}{logits}; worst of {self.pictures} pictures"
+            f"attention {self.attention_l2:.4f}{logits}; worst of {self.pictures} pictures"
             f"{'' if self.finite else '; NOT FINITE'}"
         )
 
 
 def parity_batch(preprocessor: "Preprocessor", batch: int) -> np.ndarray:
-    """uint8 (n, 3, H, W): the packaged pictures, preprocessed; n is the lowest multiple of
-    ``batch`` that has all.
+    """Return the packaged images, preprocessed: (n, 3, H, W) uint8.
 
-    Further slots get the pictures again, mirrored: up to 16, no two slots hold the same, so that an
-    engine that mixes up its slots is caught.
+    n is the lowest multiple of ``batch`` that holds all. Further slots hold mirrored images. Up to
+    16 slots, no two are equal, so an engine that mixes up its slots is caught.
     """
     sources = [
         cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
@@ -137,9 +134,7 @@ def parity_batch(preprocessor: "Preprocessor", batch: int) -> np.ndarray:
 
 
 def run_batches(infer, images: np.ndarray, batch: int) -> EncoderOutput:
-    """``infer`` (an engine's) over ``images`` (n, 3, H, W) in n / batch runs, its outputs copied
-    and joined.
-    """
+    """Call an engine's ``infer`` on ``images`` (n, 3, H, W) in n / batch runs; join the outputs."""
     runs = []
     for start in range(0, len(images), batch):
         output = infer(images[start : start + batch])
@@ -161,7 +156,11 @@ def run_batches(infer, images: np.ndarray, batch: int) -> EncoderOutput:
 
 
 def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
-    """Compare the outputs of the same n pictures. Raises ValueError when a shape differs."""
+    """Compare the outputs for the same n images.
+
+    Raises:
+        ValueError: A shape differs.
+    """
     names = ("cls_token", "patch_tokens", "cls_attention", "logits", "block_tokens")
     pairs = {name: (getattr(engine, name), getattr(reference, name)) for name in names}
     for name, (ours, theirs) in pairs.items():
@@ -187,15 +186,16 @@ def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
 
 
 def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Cosine over the last axis, in float64; 0 where a vector is zero."""
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    """Return the cosine over the last axis, in float64; 0 if a vector is zero."""
+    ours = ours.astype(np.float64)
+    theirs = theirs.astype(np.float64)
     norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
     with np.errstate(invalid="ignore"):  # infinities have their own figure, `finite`
         return (ours * theirs).sum(axis=-1) / np.maximum(norms, np.finfo(np.float64).tiny)
 
 
 def _relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The worst picture's ‖ours − theirs‖ / ‖theirs‖, over all but the first axis."""
+    """Return the worst image's ‖ours − theirs‖ / ‖theirs‖, over all axes except the first."""
     ours, theirs = (x.reshape(len(x), -1).astype(np.float64) for x in (ours, theirs))
     norms = np.maximum(np.linalg.norm(theirs, axis=1), np.finfo(np.float64).tiny)
     return float((np.linalg.norm(ours - theirs, axis=1) / norms).max())

@@ -1,4 +1,4 @@
-"""The reference that engines are judged by: the encoder graph in float32 torch, on the CPU."""
+"""The reference for engines: the encoder graph in float32, run by torch on the CPU."""
 
 import hashlib
 import json
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> EncoderGraph:
-    """The encoder graph of a loaded checkpoint, with the model card's normalisation and network
-    size.
+    """Return the encoder graph of a checkpoint, with the model card's normalisation and size.
 
     With ``dense`` it also gives the tokens that the checkpoint's dense head takes.
     """
@@ -27,17 +26,17 @@ def graph_of(loaded: "LoadedModel", block: int = -1, dense: bool = False) -> Enc
 
 
 def graph_key(graph: EncoderGraph) -> dict:
-    """What the graph's numbers depend on, for JSON: its weights' digest, configuration, size, block
-    and version.
+    """Return what the graph's outputs depend on, for JSON.
 
-    The digest is that of the tensors in the graph, not of the checkpoint's file: it also changes
-    when the code that reads the checkpoint, or the card's normalisation, does. About 0.6 s per GB.
+    This is the digest of the weights, the configuration, size, block and version. The digest is of
+    the tensors in the graph, not of the checkpoint's file. So it also changes with the code that
+    reads the checkpoint, and with the card's normalisation. It takes about 0.6 s per GB of weights.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(graph.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    # Only where there are some, so that engines built without a dense head stay what they are.
+    # Only if there are some, so that engines without a dense head keep their keys.
     dense = (
         {"dense_blocks": list(graph.dense_blocks), "dense_norm": graph.dense_norm}
         if graph.dense_blocks
@@ -54,11 +53,10 @@ def graph_key(graph: EncoderGraph) -> dict:
 
 
 def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
-    """A digest, in hexadecimal digits, of all that features depend on but the engine: heads are
-    bound to it.
+    """Return a digest of all that features depend on, except the engine: heads are bound to it.
 
-    It is made of what the engines' cache is keyed by (weights, configuration, normalisation, size,
-    block, version of the graph) and of how a picture is resized. About 1 s per GB of weights.
+    It covers the graph's key (weights, configuration, normalisation, size, block, version) and how
+    images are resized. It takes about 1 s per GB of weights.
     """
     key = graph_key(graph_of(loaded, range(loaded.model.config.depth)[block]))
     parts = {"graph": key, "rule": asdict(loaded.card.rule)}
@@ -66,8 +64,9 @@ def encoder_digest(loaded: "LoadedModel", block: int = -1) -> str:
 
 
 def reference_outputs(graph: EncoderGraph, images: np.ndarray) -> EncoderOutput:
-    """What ``graph`` gives for ``images`` (n, 3, H, W) uint8, one picture at a time, in float32.
-    Read-only arrays.
+    """Run ``graph`` in float32 on ``images`` (n, 3, H, W) uint8, one image at a time.
+
+    The arrays that it returns are read-only.
     """
     with torch.inference_mode():
         runs = [graph(torch.from_numpy(images[i : i + 1])) for i in range(len(images))]

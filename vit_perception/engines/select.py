@@ -1,18 +1,18 @@
-"""Which engine runs: the candidates in order of preference, each opened and held against the
-reference model.
+"""Which engine runs: backends in order of preference, each opened and compared with the reference.
 
-Nothing falls back silently: with a backend named, it opens and passes the parity gate or
-EngineError says why; with ``auto``, what each earlier candidate lacked is logged and returned.
+Nothing falls back silently. A backend that is named opens and passes the parity gate, or
+EngineError says why not. With ``auto`` the reason for each earlier candidate is logged and
+returned.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from vit_perception.config.backends import BACKENDS, Backend
 from vit_perception.config.settings import BadSetting, EngineSettings
+from vit_perception.engines.available import make_engine
 from vit_perception.engines.cache.engine_file import EngineFile
 from vit_perception.engines.cache.verdicts import Verdicts
 from vit_perception.engines.cuda import fault as cuda_fault
@@ -25,90 +25,34 @@ from vit_perception.engines.engine import (
     ParityError,
 )
 from vit_perception.engines.source import EngineSource
+from vit_perception.engines.verified import open_verified
+from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vit_perception.checkpoints.sources import LoadedModel
     from vit_perception.engines.parity_gate import ParityReport
+    from vit_perception.image.preprocess import Preprocessor
 
-_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to run the encoder: its ``label`` in messages, the setting ``backend`` it belongs to,
-    its class.
-
-    ``provider``, where there is one, is the value of ``engine.provider`` that it is for.
-    """
+class Tried(NamedTuple):
+    """A candidate that is not used."""
 
     label: str
-    backend: str
-    module: str
-    class_name: str
-    arguments: tuple = ()
-    provider: str = ""
-
-    def allowed_by(self, settings: EngineSettings) -> bool:
-        """Whether the user's settings leave this candidate in."""
-        return settings.backend in ("auto", self.backend) and self.provider in (
-            "",
-            settings.provider,
-        )
-
-    def make(self, gpu_index: int = 0) -> Engine:
-        """The engine, not opened. Its module is imported here, its runtime when it is asked for its
-        status.
-        """
-        engine = getattr(import_module(self.module), self.class_name)(*self.arguments)
-        engine.gpu_index = gpu_index
-        return engine
-
-
-_ONNXRUNTIME = ("vit_perception.engines.onnxruntime_engine", "OnnxruntimeEngine")
-# Fastest first: this is the order of `auto`.
-CANDIDATES = (
-    Candidate(
-        "tensorrt",
-        "tensorrt",
-        "vit_perception.engines.tensorrt.engine",
-        "TensorrtEngine",
-        ("tensorrt",),
-    ),
-    Candidate(
-        "tensorrt_rtx",
-        "tensorrt_rtx",
-        "vit_perception.engines.tensorrt.engine",
-        "TensorrtEngine",
-        ("tensorrt_rtx",),
-    ),
-    Candidate(
-        "torch on CUDA", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cuda",)
-    ),
-    Candidate("openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"),
-    Candidate("onnxruntime", "onnxruntime", *_ONNXRUNTIME, ("cpu",), "cpu"),
-    Candidate("onnxruntime on CUDA", "onnxruntime", *_ONNXRUNTIME, ("cuda",), "cuda"),
-    Candidate("onnxruntime on TensorRT", "onnxruntime", *_ONNXRUNTIME, ("tensorrt",), "tensorrt"),
-    Candidate(
-        "torch on the CPU", "torch", "vit_perception.engines.torch_engine", "TorchEngine", ("cpu",)
-    ),
-)
+    why_not: str
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedEngine:
-    """``engine``, open and verified for ``spec``; its parity ``report``; ``tried``: (candidate, why
-    not) before it.
-
-    ``was_cached``: whether every file that it needs was there already; None for an engine that
-    needs none.
-    """
+    """An engine that is open and has passed the parity gate."""
 
     engine: Engine
     report: "ParityReport"
-    tried: tuple[tuple[str, str], ...]
+    # The candidates before it, in order.
+    tried: tuple[Tried, ...]
     spec: EngineSpec
+    # Whether every file that it needs was in the cache; None for an engine that needs none.
     was_cached: bool | None = None
 
 
@@ -116,24 +60,27 @@ def open_engine(
     settings: EngineSettings,
     loaded: "LoadedModel",
     batch: int,
+    *,
     block: int = -1,
-    log: Callable[[str], None] = _log.info,
-    progress: Callable[[str, float], None] = lambda what, fraction: None,
     dense: bool = False,
+    log: Log = SILENT,
 ) -> OpenedEngine:
-    """Open the first candidate that ``settings`` allows and that passes the parity gate, for
-    ``batch`` images.
+    """Open the first candidate that ``settings`` allows and that passes the parity gate.
 
-    With ``dense`` the engine also gives ``block_tokens``, what the checkpoint's dense head takes.
+    The engine takes ``batch`` images. With ``dense`` it also gives ``block_tokens``, which the
+    checkpoint's dense head takes. Precision ``auto`` tries what the device runs natively, the
+    fastest first and float32 last. A named precision is the only one tried. What the gate refused
+    before is not built again (:mod:`.cache.verdicts`). ``log`` gets exports and builds,
+    candidates that did not open, and the parity figures.
 
-    Precision ``auto`` tries what the device runs natively, the fastest first, float32 last; a
-    precision that is named is the only one tried. What the gate refused before is not built again
-    (:mod:`.verdicts`). ``log`` hears of exports, of candidates that did not open and of the parity
-    figures, ``progress`` how much of which engine is built, 0 to 1. Blocks for seconds, or minutes
-    while it is built. Raises EngineError when none opens, with the reason of each, and for a block
-    that the model does not have; BadSetting for calibration images that cannot be read, and for a
-    GPU that there is not, whatever could run instead; GpuLost, without a look at what is left,
-    where the process can use the GPU no more: no CPU takes over from a GPU that has broken.
+    It takes seconds, or minutes if an engine is built.
+
+    Raises:
+        EngineError: None opens (the message has the reason of each), or the model has no such
+            block, or the batch is below 1.
+        BadSetting: The calibration images cannot be read, or there is no GPU of that index.
+        GpuLost: This process can no longer use the GPU. Nothing else is tried: no CPU takes over
+            from a GPU that broke.
     """
     from vit_perception.engines.parity_gate import parity_batch
     from vit_perception.engines.reference import graph_of
@@ -151,79 +98,23 @@ def open_engine(
     carried = EngineFile.opened(settings.file) if settings.file else None
     settings = carried.narrowed(settings) if carried else settings
     preprocess = Preprocessor(loaded.card.rule)
-    calibration = None
-    if settings.calibration:
-        # What reads bags needs packages of its own, which a machine that only runs engines may
-        # lack.
-        from vit_perception.image.calibration import calibration_images
-
-        # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
-        calibration = cache(partial(calibration_images, settings.calibration, preprocess))
     source = EngineSource(
         graph_of(loaded, block, dense),
         batch,
         log,
-        calibration=calibration,
-        progress=progress,
+        calibration=_calibration(settings, preprocess),
         check_memory=settings.check_memory,
         carried=carried,
     )
     images = parity_batch(preprocess, batch)
-    verdicts = Verdicts(source, images, settings.min_cosine, log)
-    tried: list[tuple[str, str]] = []
-    for candidate in CANDIDATES:
-        if not candidate.allowed_by(settings):
-            continue
-        status = candidate.make(settings.device).status()
-        if not status.found:
-            if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
-                raise gone
-            _note(tried, candidate.label, status.why_not, log)
-            continue
-        wanted = EngineSpec(
-            batch, source.graph.network_size_px, settings.precision, settings.threads
-        )
-        broken: set[str] = set()
-        # A file's own form, and no verdict: what was built here says nothing of it, nor it of what
-        # may be built here.
-        specs = (
-            [replace(wanted, attention=carried.attention)]
-            if carried
-            else specs_to_try(candidate.make(settings.device), wanted, status)
-        )
-        for spec in specs:
-            if spec.precision in broken:
-                continue
-            label = f"{candidate.label} {spec}"
-            if carried is None and (why_not := verdicts.recall(candidate.label, status, spec)):
-                _note(tried, label, why_not, log)
-                continue
-            source.made.clear()
-            try:
-                engine, report = open_verified(
-                    candidate.make(settings.device), source, spec, images, settings.min_cosine
-                )
-            except ParityError as error:
-                _note(tried, label, str(error), log)
-                if carried is None:
-                    verdicts.remember(candidate.label, status, spec, error)
-                continue
-            except EngineError as error:
-                # A missing runtime is no news; one that is there and breaks is.
-                unexpected = error.__cause__ is not None and not isinstance(
-                    error.__cause__, (EngineError, OSError)
-                )
-                _note(tried, label, str(error), log, "WARNING: " if unexpected else "")
-                broken.add(spec.precision)
-                continue
-            log(f"{engine.runtime} {spec} on {engine.device}: {report}")
-            if spec.precision == "int8":
-                log(_int8_speed(engine, candidate, source, spec, images))
-            was_cached = not any(source.made) if source.made else None
-            return OpenedEngine(engine, report, tuple(tried), spec, was_cached)
-    reasons = "; ".join(f"{label}: {why_not}" for label, why_not in tried)
-    # A lost GPU has been raised by now: what the reasons say of one is that of a process that
-    # built.
+    search = _Search(settings, source, images, log)
+    for backend in BACKENDS:
+        if backend.allowed_by(settings.backend, settings.provider):
+            opened = search.opened_from(backend)
+            if opened is not None:
+                return opened
+    reasons = "; ".join(f"{label}: {why_not}" for label, why_not in search.tried)
+    # A lost GPU has been raised by now. What the reasons say of one is about a process that built.
     raise cuda_fault.elsewhere(
         EngineError(
             f"engine.backend {settings.backend!r} with engine.precision "
@@ -232,12 +123,129 @@ def open_engine(
     )
 
 
-def specs_to_try(engine: Engine, wanted: EngineSpec, status: BackendStatus) -> list[EngineSpec]:
-    """The ways to run ``wanted`` on ``engine``, the fastest first; its precision may be ``auto``.
+def _calibration(
+    settings: EngineSettings, preprocess: "Preprocessor"
+) -> "Callable[[], np.ndarray] | None":
+    """What reads the images for int8; None without ``engine.calibration``."""
+    if not settings.calibration:
+        return None
+    # Reading bags needs packages that a machine which only runs engines may not have.
+    from vit_perception.image.calibration import calibration_images
 
-    ``auto`` is what the device runs natively, int8 left out: the first way of each half precision,
-    then the second of each, and so on, as what takes more care is slower in both; float32 comes
-    last.
+    # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
+    return cache(partial(calibration_images, settings.calibration, preprocess))
+
+
+class _Search:
+    """The search of one start; ``tried`` has the candidates that are not used."""
+
+    def __init__(
+        self, settings: EngineSettings, source: EngineSource, images: "np.ndarray", log: Log
+    ):
+        self.tried: list[Tried] = []
+        self._settings = settings
+        self._source = source
+        self._images = images
+        self._log = log
+        self._verdicts = Verdicts(source, images, settings.min_cosine, log)
+
+    def opened_from(self, backend: Backend) -> OpenedEngine | None:
+        """Open the first spec of ``backend`` that passes the gate; None if there is none."""
+        engine = make_engine(backend, self._settings.device)
+        status = engine.status()
+        if not status.found:
+            if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
+                raise gone
+            self._pass_over(backend.label, status.why_not)
+            return None
+        broken: set[str] = set()  # precisions
+        for spec in self._specs(engine, status):
+            if spec.precision in broken:
+                continue
+            label = f"{backend.label} {spec}"
+            if why_not := self._refused_before(backend, status, spec):
+                self._pass_over(label, why_not)
+                continue
+            try:
+                opened = open_verified(
+                    engine, self._source, spec, self._images, self._settings.min_cosine
+                )
+            except ParityError as error:
+                self._pass_over(label, str(error))
+                if self._source.carried is None:
+                    self._verdicts.remember(backend.label, status, spec, error)
+            except EngineError as error:
+                # A runtime that is not installed is normal; one that is installed and fails is not.
+                unexpected = error.__cause__ is not None and not isinstance(
+                    error.__cause__, (EngineError, OSError)
+                )
+                self._pass_over(label, str(error), warn=unexpected)
+                broken.add(spec.precision)
+            else:
+                self._log.info(f"{engine.runtime} {spec} on {engine.device}: {opened.report}")
+                if spec.precision == "int8":
+                    self._tell_int8_speed(engine, backend, spec)
+                return OpenedEngine(
+                    engine, opened.report, tuple(self.tried), spec, opened.was_cached
+                )
+        return None
+
+    def _specs(self, engine: Engine, status: BackendStatus) -> list[EngineSpec]:
+        wanted = EngineSpec(
+            self._source.batch,
+            self._source.graph.network_size_px,
+            self._settings.precision,
+            self._settings.threads,
+        )
+        if self._source.carried is not None:
+            return [replace(wanted, attention=self._source.carried.attention)]
+        return specs_to_try(engine, wanted, status)
+
+    def _refused_before(self, backend: Backend, status: BackendStatus, spec: EngineSpec) -> str:
+        """Why the gate refused this engine at an earlier start; "" if it did not.
+
+        Verdicts are about engines that were built here, so none is about a carried file.
+        """
+        if self._source.carried is not None:
+            return ""
+        return self._verdicts.recall(backend.label, status, spec)
+
+    def _pass_over(self, label: str, why_not: str, warn: bool = False) -> None:
+        self.tried.append(Tried(label, why_not))
+        say = self._log.warning if warn else self._log.info
+        say(f"{label} is not used: {why_not}")
+
+    def _tell_int8_speed(self, int8: Engine, backend: Backend, spec: EngineSpec) -> None:
+        """Say whether ``int8`` is faster than the runtime's fastest other precision."""
+        from vit_perception.engines.int8_on_cpu import comparison, interleaved_medians_ms
+
+        # Both run in turns, so the engine that is compared is one of its own.
+        other = make_engine(backend)
+        batch = self._images[: spec.batch]
+        precision = other.status().precisions[0]
+        try:
+            other.open(self._source, replace(spec, precision=precision, left_out=()))
+            try:
+                times_ms = interleaved_medians_ms(
+                    [lambda: int8.infer(batch), lambda: other.infer(batch)]
+                )
+            finally:
+                other.close()
+        except EngineError as error:
+            self._log.info(f"int8 is not compared with {precision}, which does not open: {error}")
+            return
+        what = f"one run of the encoder for {spec.batch} images"
+        measured = comparison(*times_ms, precision, what)
+        say = self._log.warning if measured.slower else self._log.info
+        say(measured.text)
+
+
+def specs_to_try(engine: Engine, wanted: EngineSpec, status: BackendStatus) -> list[EngineSpec]:
+    """Return the ways to run ``wanted`` on ``engine``, the fastest first.
+
+    Its precision may be ``auto``: all that the device runs natively, except int8. Then come the
+    first attempt of each half precision, the second of each, and so on, because later attempts are
+    slower in each. float32 comes last.
     """
     precisions = (wanted.precision,)
     if wanted.precision == "auto":
@@ -248,93 +256,3 @@ def specs_to_try(engine: Engine, wanted: EngineSpec, status: BackendStatus) -> l
         for turn, spec in enumerate(engine.attempts(replace(wanted, precision=precision)))
     ]
     return [spec for _, _, spec in sorted(ways, key=lambda way: way[:2])]
-
-
-def open_verified(
-    engine: Engine,
-    source: EngineSource,
-    spec: EngineSpec,
-    images: "np.ndarray",
-    min_cosine: float = 0.0,
-) -> "tuple[Engine, ParityReport]":
-    """Open ``engine`` and run the parity gate on ``images`` (n, 3, H, W), n a multiple of the
-    batch.
-
-    Raises EngineError, with the engine closed, when it does not open or does not pass; the message
-    has the figures and the limits.
-    """
-    from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
-
-    engine.open(source, spec)
-    try:
-        outputs = run_batches(engine.infer, images, spec.batch)
-        report = measure(outputs, source.reference(images))
-        failures = report.failures(ParityLimits.for_precision(engine.precision, min_cosine))
-        if failures:
-            raise ParityError(
-                f"{engine.runtime} {spec} does not agree with the float32 model: "
-                f"{'; '.join(failures)} ({report})"
-            )
-    except (EngineError, BadSetting, cuda_fault.GpuLost):
-        engine.close()
-        raise
-    except Exception as error:  # each runtime raises types of its own
-        engine.close()
-        raise EngineError(
-            f"{engine.runtime} {engine.precision} fails to run: {type(error).__name__}: {error}"
-        ) from error
-    return engine, report
-
-
-def _int8_speed(
-    int8: Engine, candidate: Candidate, source: EngineSource, spec: EngineSpec, images: "np.ndarray"
-) -> str:
-    """A sentence that says how fast ``int8`` is beside the same runtime's fastest other precision,
-    measured now.
-    """
-    from vit_perception.engines.int8_on_cpu import comparison, interleaved_medians_ms
-
-    other, batch = candidate.make(), images[: spec.batch]
-    precision = other.status().precisions[0]
-    try:
-        other.open(source, replace(spec, precision=precision, left_out=()))
-        try:
-            times_ms = interleaved_medians_ms(
-                [lambda: int8.infer(batch), lambda: other.infer(batch)]
-            )
-        finally:
-            other.close()
-    except EngineError as error:
-        return f"int8 is not compared with {precision}, which does not open: {error}"
-    return comparison(*times_ms, precision, f"one run of the encoder for {spec.batch} images")
-
-
-def available_backends() -> list[BackendStatus]:
-    """What this machine can run, in the order of ``auto``; ``name`` is the candidate's label. Opens
-    nothing.
-    """
-    return [_labelled(candidate) for candidate in CANDIDATES]
-
-
-def _labelled(candidate: Candidate) -> BackendStatus:
-    status = candidate.make().status()
-    return BackendStatus(
-        candidate.label,
-        status.found,
-        status.version,
-        status.device,
-        status.precisions,
-        status.why_not,
-        status.hardware,
-    )
-
-
-def _note(
-    tried: list[tuple[str, str]],
-    label: str,
-    why_not: str,
-    log: Callable[[str], None],
-    level: str = "",
-) -> None:
-    tried.append((label, why_not))
-    log(f"{level}{label} is not used: {why_not}")

@@ -1,6 +1,4 @@
-"""What an engine is opened from: the encoder graph, what identifies it, and its ONNX files when one
-is needed.
-"""
+"""What an engine is opened from: the encoder graph, its key in the cache, and its ONNX files."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,7 +12,8 @@ import numpy as np
 
 from vit_perception.engines.building import memory
 from vit_perception.engines.building.child import call_in_child
-from vit_perception.engines.cache.store import cached, digest_of
+from vit_perception.engines.cache.store import Cached, cached, digest_of
+from vit_perception.files.log import SILENT, Log
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +26,7 @@ _GRAPH_NAME = "graph.pt"
 
 
 def digest_of_images(images: np.ndarray) -> str:
-    """SHA-256 of the shape and the bytes of ``images``, as hexadecimal digits."""
+    """Return SHA-256 of the shape and the bytes of ``images``, as hexadecimal digits."""
     digest = hashlib.sha256(f"{images.shape}".encode())
     digest.update(np.ascontiguousarray(images))
     return digest.hexdigest()
@@ -35,39 +34,36 @@ def digest_of_images(images: np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class EngineSource:
-    """``graph``, a float32 :class:`~vit_perception.engines.encoder_graph.EncoderGraph`, for
-    ``batch`` images.
+    """One encoder graph for one batch, with the cache of the files that are made from it."""
 
-    ``batch`` None leaves the batch open in the ONNX file. ``log`` hears of exports and builds,
-    ``progress`` (what is built, the part of it that is done, 0 to 1) of each percent; ``folder``
-    None is the usual cache. ``calibration`` reads the images (n, 3, H, W) uint8 that int8 is
-    calibrated on, where the user named some; engines know nothing of bags and pictures. ``made``
-    grows by one for each file that is asked of the cache: whether it had to be made.
-    ``check_memory``: what a child process would lack memory for is refused before it starts.
-    ``carried`` is an engine that was built elsewhere and takes the place of a build.
-    """
-
+    # A float32 vit_perception.engines.encoder_graph.EncoderGraph.
     graph: "nn.Module"
+    # Images per run; None leaves the batch open in the ONNX file.
     batch: int | None
-    log: Callable[[str], None] = field(default=lambda text: None)
+    # Gets what exports and builds say.
+    log: Log = SILENT
+    # Of the cache; None is the user's.
     folder: Path | None = None
+    # Reads the images (n, 3, H, W) uint8 for int8, if the user named some. Engines know nothing
+    # about bags and image files.
     calibration: Callable[[], np.ndarray] | None = None
-    progress: Callable[[str, float], None] = field(default=lambda what, fraction: None)
-    made: list[bool] = field(default_factory=list)
+    # Whether an export or a build is refused if less memory is free than it takes.
     check_memory: bool = True
+    # An engine that was built elsewhere and takes the place of a build.
     carried: "EngineFile | None" = None
     _references: dict[str, "EncoderOutput"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def graph_key(self) -> dict:
-        """What the graph's numbers depend on, whatever the batch and the software."""
+        """What the graph's outputs depend on, apart from the batch and the software."""
         from vit_perception.engines.reference import graph_key
 
         return graph_key(self.graph)
 
     def key(self, precision: str = "float32", attention: str = "half") -> dict:
-        """What an ONNX file depends on: the graph, the batch, the precision and the versions that
-        write it.
+        """Return what an ONNX file depends on.
+
+        This is the graph, the batch, the precision, and the versions of what writes the file.
         """
         # Versions from the packages' metadata: onnxscript alone takes half a second to import.
         writers = {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
@@ -76,15 +72,14 @@ class EngineSource:
 
     @property
     def graph_digest(self) -> str:
-        """A short name of the graph's numbers; equal for every batch."""
+        """A digest of the graph's key; equal for every batch."""
         return digest_of(self.graph_key)
 
     def reference(self, images: np.ndarray) -> "EncoderOutput":
-        """The float32 model's outputs for ``images`` (n, 3, H, W) uint8, which engines are judged
-        by.
+        """Return the float32 model's outputs for ``images`` (n, 3, H, W) uint8.
 
-        Computed once: several engines are judged while ``auto`` looks for one. They go with this
-        object, since a dense ViT-L's are 150 MB.
+        They are computed once, because ``auto`` may compare several engines with them. They are
+        freed with this object: those of a dense ViT-L take 150 MB.
         """
         from vit_perception.engines.reference import reference_outputs
 
@@ -95,13 +90,16 @@ class EngineSource:
 
     def onnx_file(
         self, precision: str = "float32", attention: str = "half", apart: bool = False
-    ) -> Path:
-        """The ONNX file, exported into the cache at its first call; see ``export_onnx`` for the
-        arguments.
+    ) -> Cached:
+        """Return the ONNX file, which the first call exports into the cache.
 
-        With ``apart`` in a process of its own, which costs some seconds and gives back all the
-        memory that an export takes. Raises CacheError, the exporter's own errors, and EngineError
-        where that process would lack memory.
+        The first two arguments are those of ``export_onnx``. With ``apart`` the export runs in a
+        process of its own. This costs a few seconds, and gives back all memory of the export.
+
+        Raises:
+            CacheError: The cache cannot be used.
+            EngineError: Less memory is free than the process needs.
+            Exception: What the exporter itself raises.
         """
 
         def export(folder: Path) -> None:
@@ -109,7 +107,7 @@ class EngineSource:
                 f"exporting the model to ONNX in {precision} for batch "
                 f"{self.batch or 'of any size'}"
             )
-            self.log(f"{doing}, once; this takes some seconds")
+            self.log.info(f"{doing}, once; this takes some seconds")
             if apart:
                 if self.check_memory:
                     memory.check(
@@ -124,25 +122,18 @@ class EngineSource:
                     doing,
                     self.log,
                 )
-                self.log(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
+                self.log.info(f"{doing}: done, in up to {memory.gib(took_bytes)} of memory")
                 return
             from vit_perception.engines.onnx_export import export_onnx
 
             export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
 
-        return self.cached(self.key(precision, attention), export) / ONNX_NAME
+        entry = self.cached(self.key(precision, attention), export)
+        return Cached(entry.path / ONNX_NAME, entry.was_cached)
 
-    def cached(self, key: dict, build: Callable[[Path], None]) -> Path:
-        """The cache's entry for ``key``, as :func:`vit_perception.engines.cache.store.cached`,
-        noted in ``made``.
-        """
-        self.made.append(False)
-
-        def build_and_say_so(folder: Path) -> None:
-            self.made[-1] = True
-            build(folder)
-
-        return cached(key, build_and_say_so, self.log, self.folder)
+    def cached(self, key: dict, build: Callable[[Path], None]) -> Cached:
+        """Return the cache's entry for ``key``: :func:`.cache.store.cached`."""
+        return cached(key, build, self.log, self.folder)
 
 
 def export_apart(
@@ -152,21 +143,19 @@ def export_apart(
     precision: str,
     attention: str,
     doing: str,
-    log: Callable[[str], None],
+    log: Log,
 ) -> int:
-    """``export_onnx`` in a process of its own; the most memory that it took, in bytes. ``doing``
-    names it in messages.
+    """Run ``export_onnx`` in a process of its own; return the most memory it took, in bytes.
 
-    Its weights come through a file beside ``path``, whose pages the system can take back. Raises
-    what ``export_onnx`` and ``call_in_child`` do.
+    ``doing`` names the work in messages. The weights go through a file next to ``path``, whose
+    pages the system can take back. It raises what ``export_onnx`` and ``call_in_child`` raise.
     """
     import torch
 
     stored = path.with_name(_GRAPH_NAME)
     try:
-        with open(
-            stored, "xb"
-        ) as file:  # torch would call a full disk a defect, where it is given the name
+        # Given a name, torch would report a full disk as a defect.
+        with open(stored, "xb") as file:
             torch.save(graph, file)
         return call_in_child(
             _export, stored, batch, path, precision, attention, doing=doing, log=log
@@ -181,15 +170,13 @@ def _export(
     path: Path,
     precision: str,
     attention: str,
-    log: Callable[[str], None],
-    progress: Callable[[str, float], None],
+    log: Log,
 ) -> None:
-    """What the child does."""
+    """Export, in the child."""
     import torch
 
     from vit_perception.engines.onnx_export import export_onnx
 
-    # A file of ours, seconds old, in a folder that is this user's alone: not a checkpoint of
-    # somebody.
+    # Our own file, seconds old, in a folder that only this user can write: not a checkpoint.
     graph = torch.load(stored, map_location="cpu", mmap=True, weights_only=False)
     export_onnx(graph, batch, path, precision, attention)

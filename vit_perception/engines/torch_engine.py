@@ -1,33 +1,34 @@
-"""PyTorch as an engine, on the CPU and on an NVIDIA GPU. torch is imported on first use.
+"""PyTorch as an engine, on the CPU and on an NVIDIA GPU.
 
-On a GPU the kernels of a frame are captured once as a CUDA graph and replayed, so that the host
-launches one thing instead of some hundred. The GPU part has not been run: no GPU was at hand. Tests
-marked ``gpu`` are there to do it.
+On a GPU the kernels of a frame are recorded once as a CUDA graph. A replay is one launch instead of
+some hundred. This part has not been run on a GPU yet; tests marked ``gpu`` do it.
 """
 
 import contextlib
 import platform
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vit_perception.engines.cuda.gpus import accepted_indices, described, named
-from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec
+from vit_perception.engines.engine import BackendStatus, Engine, EngineSpec, why_not_installed
 from vit_perception.engines.source import EngineSource
 from vit_perception.wire.records import EncoderOutput
 
 if TYPE_CHECKING:
     from vit_perception.engines.cuda.frame import CudaFrame
 
-# Flags of /proc/cpuinfo that mean bfloat16 multiply-adds in hardware; without them torch emulates
-# it.
+# Flags of /proc/cpuinfo for bfloat16 products in hardware. Without them torch emulates bfloat16.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 class TorchEngine(Engine):
-    """``device`` is ``cuda``, ``cpu``, or ``auto`` for the GPU where torch has one."""
+    """``device`` is ``cuda``, ``cpu``, or ``auto``: the GPU if torch has one.
+
+    On the CPU each run makes new output arrays. On a GPU they are the engine's, in pinned memory.
+    """
 
     name = "torch"
 
@@ -41,15 +42,13 @@ class TorchEngine(Engine):
         self._threads_before = 0
 
     def status(self) -> BackendStatus:
-        if util.find_spec("torch") is None:
-            return BackendStatus(self.name, False, why_not="Python package torch is not installed")
+        if why_not := why_not_installed(self.name):
+            return self.missing(why_not)
         version = metadata.version("torch")
         try:
             return self._status(version)
         except Exception as error:  # libraries that do not load, a GPU that another process holds
-            return BackendStatus(
-                self.name, False, version, why_not=f"torch {version} does not start: {error}"
-            )
+            return self.missing(f"torch {version} does not start: {error}", version)
 
     def _status(self, version: str) -> BackendStatus:
         import torch
@@ -59,34 +58,36 @@ class TorchEngine(Engine):
         ):
             name, flags = read_cpu(Path("/proc/cpuinfo"))
             native = ("bfloat16",) if flags & _BFLOAT16_FLAGS else ()
-            return BackendStatus(self.name, True, version, name, (*native, "float32"))
+            return BackendStatus(
+                name=self.name,
+                found=True,
+                version=version,
+                device=name,
+                precisions=(*native, "float32"),
+            )
         if not torch.cuda.is_available():
             why_not = (
                 "this torch is built without CUDA"
                 if torch.version.cuda is None
                 else "torch finds no CUDA device"
             )
-            return BackendStatus(self.name, False, version, why_not=why_not)
+            return self.missing(why_not, version)
         if self.gpu_index >= (count := torch.cuda.device_count()):
-            return BackendStatus(
-                self.name,
-                False,
-                version,
-                why_not=f"GPU {self.gpu_index} is asked for; accepted: {accepted_indices(count)}",
+            return self.missing(
+                f"GPU {self.gpu_index} is asked for; accepted: {accepted_indices(count)}", version
             )
         gpu = described(torch, self.gpu_index)
         with torch.cuda.device(self.gpu_index):
-            # Without emulation: is_bf16_supported is True by default on GPUs that have to emulate
-            # it.
+            # By default is_bf16_supported is True on GPUs that emulate it, too.
             native = (
                 ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
             )
         return BackendStatus(
-            self.name,
-            True,
-            version,
-            named(gpu, self.gpu_index),
-            ("float16", *native, "float32"),
+            name=self.name,
+            found=True,
+            version=version,
+            device=named(gpu, self.gpu_index),
+            precisions=("float16", *native, "float32"),
             hardware=str(gpu),
         )
 
@@ -97,34 +98,34 @@ class TorchEngine(Engine):
             self._wanted_device == "auto" and torch.cuda.is_available()
         )
         self._torch_device = torch.device("cuda", self.gpu_index) if on_gpu else torch.device("cpu")
-        # A copy: the source's graph is the reference of the parity gate, and its weights may be a
-        # mapping of the checkpoint's file.
+        # A copy: the source's graph is the reference of the parity gate, and its weights may be
+        # mapped from the checkpoint's file.
         precision = getattr(torch, spec.precision)
         self._graph = source.graph.copied_to(self._torch_device, precision)
         self.precision = str(next(self._graph.parameters()).dtype).removeprefix("torch.")
-        self._threads, self._threads_before = spec.threads, torch.get_num_threads()
+        self._threads = spec.threads
+        self._threads_before = torch.get_num_threads()
         if on_gpu:
-            # As a matrix product: cuDNN's convolutions run float32 in TF32 by default, matrix
+            # As a matrix product: by default cuDNN's convolutions run float32 in TF32, and matrix
             # products do not.
             self._graph.model.patch_embedding.unfolded = True
             from vit_perception.engines.cuda.frame import CudaFrame
 
-            with torch.cuda.device(
-                self._torch_device
-            ):  # pinned memory and the recording belong to the current GPU
+            # Pinned memory and the recording belong to the current GPU.
+            with torch.cuda.device(self._torch_device):
                 self._replay = CudaFrame(
                     self._graph, (spec.batch, 3, *spec.network_size_px), self._torch_device
                 )
             self.note = self._replay.note
             if self.note:
-                source.log(f"WARNING: torch on CUDA {self.note}")
+                source.log.warning(f"torch on CUDA {self.note}")
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         if self._replay is not None:
             return self._replay.run(images)
         import torch
 
-        # The number is that of the whole process, and each thread may hold an older one.
+        # The number is the whole process's, and each thread may have an older one.
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
@@ -141,14 +142,15 @@ class TorchEngine(Engine):
         if self._threads:
             torch.set_num_threads(self._threads_before)
         if self._torch_device.type == "cuda":
-            # After a fault on the GPU every call fails; what went wrong has been said.
+            # After a fault on the GPU every call fails. The fault itself was reported before.
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
 
 
 def read_cpu(cpuinfo: Path) -> tuple[str, frozenset[str]]:
-    """(model name, feature flags) from the first processor of Linux's /proc/cpuinfo; empty flags
-    where unknown.
+    """Return the model name and feature flags of the first processor in Linux's /proc/cpuinfo.
+
+    Unknown flags are an empty set.
     """
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]

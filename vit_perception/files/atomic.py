@@ -47,6 +47,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def take_lock(descriptor: int, wait: bool = False) -> None:
+    """Lock an open file or folder until it is closed; the kernel frees it when a process dies.
+
+    Raises:
+        BlockingIOError: another process holds it, and ``wait`` is False.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def put_in_place(made: Path, path: Path) -> None:
     """Rename a finished, synced file or folder to ``path`` in one step that survives a power cut.
 
@@ -85,7 +94,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     held = os.open(partial, _CREATE, mode)
     try:
         with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(held, fcntl.LOCK_EX)  # shows sweep() that this process is alive
+            take_lock(held)  # shows sweep() that this process is alive
         mode = stat.S_IMODE(os.fstat(held).st_mode)
         yield partial
         _finish(partial, mode)
@@ -144,7 +153,7 @@ def _remove_unless_held(path: Path) -> None:
     elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
         descriptor = open_plain(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(descriptor)
             path.unlink()
         finally:
             os.close(descriptor)

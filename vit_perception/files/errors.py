@@ -5,13 +5,18 @@ terminal escapes, NUL or halves of surrogate pairs. Texts show them with :func:`
 :func:`printable`.
 """
 
+import difflib
 import reprlib
 import traceback
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 MOST_SHOWN = 200
+MOST_ENTRIES = 20  # of a list or mapping
 MOST_SAID = 4000
 MOST_TRACED = 3000  # leaves room for a topic's name within MOST_SAID
+MOST_COMPARED = 1000
 
 
 def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
@@ -37,10 +42,10 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
         unit = "bytes" if isinstance(value, bytes) else "characters"
         return repr(value) if len(value) <= most else f"{value[:most]!r}... ({len(value)} {unit})"
     brief = reprlib.Repr()
-    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 4, most, most, most
-    brief.maxlist = brief.maxtuple = brief.maxdict = brief.maxset = brief.maxfrozenset = (
-        brief.maxdeque
-    ) = 20
+    brief.maxlevel = 4
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    brief.maxlist = brief.maxtuple = brief.maxdict = MOST_ENTRIES
+    brief.maxset = brief.maxfrozenset = brief.maxdeque = MOST_ENTRIES
     try:
         text = brief.repr(value)
     except ValueError:
@@ -52,7 +57,8 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
     if len(text) > most:
         text = f"{text[:most]}..."
     count = len(value) if isinstance(value, list | tuple | dict | set | frozenset) else 0
-    return printable(f"{text} ({count} entries)" if count > 20 else text, 2 * most, keep="")
+    text = f"{text} ({count} entries)" if count > MOST_ENTRIES else text
+    return printable(text, 2 * most, keep="")
 
 
 class UserError(Exception):
@@ -61,21 +67,48 @@ class UserError(Exception):
     The command line and the node print the message alone. Every other exception except OSError is
     a bug and keeps its traceback. The message always prints and has a bounded length.
 
-    ``argument`` names the argument whose value is wrong, and the text follows it: the command line
-    shows it as an option.
+    ``argument`` names the argument whose value is wrong, and the text follows it. ``hint`` says on
+    a line of its own what may help; it follows ``hint_argument``, an argument that would help. The
+    command line shows both arguments as options.
     """
 
-    def __init__(self, text: str = "", *, argument: str = ""):
+    def __init__(
+        self, text: str = "", *, argument: str = "", hint: str = "", hint_argument: str = ""
+    ):
         super().__init__(text)
         self.argument = argument
+        self.hint = hint
+        self.hint_argument = hint_argument
 
     def __str__(self) -> str:
-        return printable(self.argument + super().__str__())
+        return self._text(self.argument, self.hint_argument)
 
     def for_command_line(self) -> str:
-        """Return the message with the argument as an option, for example ``--out: ...``."""
-        option = f"--{self.argument.replace('_', '-')}" if self.argument else ""
-        return printable(option + super().__str__())
+        """Return the message with arguments as options, for example ``--out: ...``."""
+        return self._text(_option(self.argument), _option(self.hint_argument))
+
+    def _text(self, argument: str, hint_argument: str) -> str:
+        text = printable(argument + super().__str__())
+        return text + hint_line(hint_argument + self.hint)
+
+
+def _option(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}" if argument else ""
+
+
+def hint_line(hint: str) -> str:
+    """Return the line of ``hint`` below a message, with the line break; empty for no hint."""
+    return f"\nhint: {printable(hint, MOST_TRACED)}" if hint else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the one of ``known`` that is most like ``name``; empty if none is.
+
+    Of more than 1,000 names, the first 1,000 are looked at.
+    """
+    candidates = [each for each in islice(known, MOST_COMPARED) if len(each) <= MOST_SHOWN]
+    alike = difflib.get_close_matches(name[:MOST_SHOWN], candidates, n=1)
+    return f"did you mean {shown(alike[0])}?" if alike else ""
 
 
 class InvalidValue(UserError, ValueError):

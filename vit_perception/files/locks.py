@@ -1,25 +1,15 @@
-"""Locks between processes: the kernel frees them when a process dies, however it dies.
+"""Lock files between processes: the kernel frees them when a process dies, however it dies.
 
-Not the library `filelock`: 3.6, which Ubuntu 22.04 has, empties the target of a link in the lock's
-place; 4.3 accepts hard links and pipes, and takes 0.25 s to import; neither can lock a folder.
+Not the library `filelock`. 3.6, which Ubuntu 22.04 has, empties the target of a link or hard link
+in the lock's place. 4.3 refuses links, but takes hard links and pipes. Neither can lock a folder.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vit_perception.files.atomic import open_plain
-
-
-def take_lock(descriptor: int) -> None:
-    """Lock an open file or folder until it is closed.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+from vit_perception.files.atomic import open_plain, take_lock
 
 
 @contextmanager
@@ -40,7 +30,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
             if waiting is None:
                 raise
             waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            take_lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

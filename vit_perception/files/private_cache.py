@@ -19,7 +19,8 @@ from typing import BinaryIO
 from vit_perception.files.atomic import NotPlain, kind_of, open_plain
 from vit_perception.files.errors import OperationFailed
 
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -46,8 +47,8 @@ class Untrusted(OperationFailed):
 def cache_root() -> Path:
     """Return ``$XDG_CACHE_HOME/vit_perception``, by default in ``~/.cache`` (XDG base directories).
 
-    Not the library `platformdirs`: it ignores ``XDG_CACHE_HOME=~/cache``, which launch files and
-    systemd units pass on unexpanded, so caches would move.
+    Not the library `platformdirs` (4.14): it ignores ``XDG_CACHE_HOME=~/cache``, which launch files
+    and systemd units pass on unexpanded, so caches would move.
     """
     named = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
     return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "vit_perception"
@@ -246,7 +247,8 @@ def _unmapped_root() -> tuple[int, ...]:
 def _is_users_own_group(gid: int) -> bool:
     """Whether this user is the group's only member, as on Debian and Ubuntu by default."""
     try:
-        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+        user = pwd.getpwuid(os.geteuid())
+        group = grp.getgrgid(gid)
     except KeyError:
         return False
     return (

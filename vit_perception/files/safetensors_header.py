@@ -82,7 +82,8 @@ def _checked(fields: Any, path: str | Path) -> Header:
         raise BadHeader(
             f"{path}: __metadata__ in its header is {str(metadata)[:80]}; accepted: texts by name"
         )
-    shapes, dtypes = {}, {}
+    shapes = {}
+    dtypes = {}
     for name, field in fields.items():
         shape = field.get("shape") if isinstance(field, dict) else None
         if (
@@ -95,5 +96,6 @@ def _checked(fields: Any, path: str | Path) -> Header:
                 f"{path}: its header says of {name[:100]!r} {str(field)[:100]}; accepted: a name "
                 f"of at most {LONGEST_NAME} letters, with dtype, shape and data_offsets"
             )
-        shapes[name], dtypes[name] = tuple(shape), field["dtype"]
+        shapes[name] = tuple(shape)
+        dtypes[name] = field["dtype"]
     return Header(shapes, dtypes, metadata)

@@ -21,14 +21,15 @@ from vit_perception.model.model_card import check_labels
 from vit_perception.wire.records import ClassScore
 
 FEATURES = ("cls", "mean", "cls_mean")
-WEIGHTS_FILE, LABELS_FILE = "head.safetensors", "labels.json"
+WEIGHTS_FILE = "head.safetensors"
+LABELS_FILE = "labels.json"
 _TENSORS = ("weight", "bias", "mean", "scale")
 # Raised when what is stored changes, or what the encoder's digest is made of.
 FORMAT = 2
 
 
 class OutdatedHead(InvalidValue):
-    """A head of an earlier version: nothing tells whether it fits the encoder."""
+    """A head of an earlier version; it does not say which encoder it fits."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -54,12 +55,12 @@ def kind_of(classes: int, kind: str = "softmax") -> str:
 
 
 def features_of(cls_token: np.ndarray, patch_tokens: np.ndarray, feature: str) -> np.ndarray:
-    """Give what a head sees of one image: CLS token (D,), mean patch token (D,), or both (2 D,).
+    """Return what a head gets of one image: CLS token (D,), mean patch token (D,), or both (2 D,).
 
     ``cls_token`` is (D,), ``patch_tokens`` (P, D).
 
     Raises:
-        ValueError: ``feature`` is another one.
+        ValueError: ``feature`` is unknown.
     """
     if feature not in FEATURES:
         raise InvalidValue(f"feature is {feature!r}; accepted: {', '.join(FEATURES)}")
@@ -173,7 +174,8 @@ def load_head(path: str | Path) -> Head:
         OutdatedHead: It is of an earlier version.
         ValueError: A file is missing or holds something else.
     """
-    weights_path, labels_path = Path(path) / WEIGHTS_FILE, Path(path) / LABELS_FILE
+    weights_path = Path(path) / WEIGHTS_FILE
+    labels_path = Path(path) / LABELS_FILE
     for file in (weights_path, labels_path):
         try:
             check_regular(file)
@@ -212,7 +214,8 @@ def _fields_of(path: Path) -> dict[str, Any]:
     """Read labels.json: a list of texts ``labels``, texts ``feature`` and ``encoder_sha256``."""
     try:
         fields = json.loads(read_text_bounded(path))
-        labels, digest = fields["labels"], fields.get("encoder_sha256", "")
+        labels = fields["labels"]
+        digest = fields.get("encoder_sha256", "")
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise TypeError("labels are no list of strings")
         if not isinstance(fields["feature"], str) or not isinstance(digest, str):

@@ -1,6 +1,4 @@
-"""A dense head at work: the engine's tokens to a picture of depth or classes, pixel for pixel that
-of the camera.
-"""
+"""A dense head at work: from the engine's tokens to a depth or class image of camera size."""
 
 import numpy as np
 import torch
@@ -15,14 +13,14 @@ _CLASSES_AT_ONCE = 8
 
 
 class DenseMap:
-    """``spec`` on ``grid`` (rows, columns), in float32 torch, on the GPU of that index where torch
-    has one.
+    """``spec`` on ``grid`` (rows, columns) in float32 torch, on GPU ``gpu_index`` if torch has one.
 
-    One thread at a time. The head moves to its device at the first call.
+    Use it from one thread at a time. The head moves to its device at the first call.
     """
 
     def __init__(self, spec: DenseHeadSpec, grid: tuple[int, int], gpu_index: int = 0):
-        self.spec, self.grid = spec, grid
+        self.spec = spec
+        self.grid = grid
         self.device = (
             torch.device("cuda", gpu_index) if torch.cuda.is_available() else torch.device("cpu")
         )
@@ -31,11 +29,11 @@ class DenseMap:
         self.no_label = 0 if spec.kind == "depth" else 255 if len(spec.labels) <= 255 else 65535
 
     def __call__(self, block_tokens: np.ndarray, plan: ResizePlan) -> np.ndarray:
-        """``block_tokens`` (blocks, N, D) float32 of one image to (H, W) of its source size.
+        """Turn ``block_tokens`` (blocks, N, D) float32 of one image into (H, W) of its source size.
 
-        Depth is float32, NaN where the network saw nothing (the border of a crop); classes are
-        uint8 (uint16 above 255 classes), ``no_label`` there. Resized as transformers does it: depth
-        bicubic, class scores bilinear.
+        Depth is float32, and NaN where the network saw nothing (the border of a crop). Classes are
+        uint8, or uint16 above 255 classes, and ``no_label`` there. Resizing is that of
+        transformers: depth bicubic, class scores bilinear.
         """
         with torch.inference_mode():
             values = self.network_map(torch.from_numpy(block_tokens)[:, None])[0]
@@ -53,38 +51,40 @@ class DenseMap:
         return labels
 
     def network_map(self, tokens: Tensor) -> Tensor:
-        """``tokens`` (blocks, B, N, D) to what the head gives, (B, h, w) or (B, K, h, w), over the
-        network's input.
+        """Run the head: (B, h, w) or (B, K, h, w) over the network's input.
+
+        ``tokens`` are (blocks, B, N, D).
         """
         module = self.spec.module.to(self.device)
         return module(list(tokens.to(self.device)), self.grid)
 
 
 def best_class(scores: Tensor, plan: ResizePlan) -> Tensor:
-    """(K, h, w) over the network's input to the class with the highest score in each source pixel,
-    (H, W) int64.
+    """Return the class with the highest score in each source pixel, (H, W) int64.
+
+    ``scores`` are (K, h, w) over the network's input.
     """
-    best, label = None, None
+    best = None
+    label = None
     for start in range(0, len(scores), _CLASSES_AT_ONCE):
         values, index = to_source(scores[start : start + _CLASSES_AT_ONCE], plan, "bilinear").max(
             dim=0
         )
         if best is None:
-            best, label = values, index
+            best = values
+            label = index
         else:
             higher = values > best
-            best, label = (
-                torch.where(higher, values, best),
-                torch.where(higher, index + start, label),
-            )
+            best = torch.where(higher, values, best)
+            label = torch.where(higher, index + start, label)
     return label
 
 
 def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
-    """(C, h, w), a map over the network's input, to (C, H, W) over the source image; the edge is
-    continued.
+    """Resize (C, h, w) over the network's input to (C, H, W) over the source image.
 
-    ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges.
+    ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges. Beyond the map its
+    edge is repeated.
     """
     if plan.resized_size_px == plan.network_size_px and plan.top_left_px == (0, 0):
         return functional.interpolate(values[None], plan.source_size_px, mode=mode)[0]
@@ -100,7 +100,7 @@ def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
 
 
 def seen_by_network(plan: ResizePlan) -> np.ndarray:
-    """(H, W) bool: whether the centre of a source pixel lies in the network's input."""
+    """Return (H, W) bool: whether a source pixel's centre is in the network's input."""
     rows, columns = (
         (centres >= 0) & (centres <= length)
         for centres, length in zip(_centres(plan), plan.network_size_px)
@@ -109,9 +109,7 @@ def seen_by_network(plan: ResizePlan) -> np.ndarray:
 
 
 def _centres(plan: ResizePlan) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of the source's rows and columns lie in the network's input, in px,
-    float64.
-    """
+    """Return the centres of the source's rows and columns in px of the network's input."""
     return tuple(
         (np.arange(length) + 0.5) * scale + offset
         for length, scale, offset in zip(plan.source_size_px, plan.scale, plan.offset_px)

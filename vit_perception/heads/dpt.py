@@ -1,4 +1,4 @@
-"""The DPT head: from the tokens of some blocks of a ViT to one number, or one class, a pixel.
+"""The DPT head: from the tokens of some blocks of a ViT to one number, or one class, per pixel.
 
 Source: Ranftl et al. 2021 (arXiv:2103.13413). Depth Anything (Yang et al. 2024, arXiv:2401.10891
 and 2406.09414) has the same head with three differences, which are switches here: sizes follow the
@@ -36,8 +36,11 @@ class DptConfig:
     factors: tuple[float, ...]
     # Of the fused feature map.
     fusion_channels: int
+    # Index of the first patch token: after CLS and register tokens.
     first_patch: int = 1
+    # What happens to the CLS token: one of READOUTS.
     readout: str = "ignore"
+    # Whether the residual units have biases and batch normalisation.
     residual_bias: bool = True
     residual_batch_norm: bool = False
     # Above 0, fusion follows the sizes of the levels and depth the network's input (Depth
@@ -102,16 +105,17 @@ def _is_factor(value: object) -> bool:
 
 
 class DptHead(nn.Module):
-    """``forward`` takes a list of tokens (B, N, D), one a block, and the grid (rows, columns) of
-    their patches.
+    """Depth (B, H, W) or class logits (B, K, H, W), of the size that the config says.
 
-    It returns depth (B, H, W) or class logits (B, K, H, W), of the size that the config says.
+    ``forward`` takes one tensor of tokens (B, N, D) per block, and the grid (rows, columns) of
+    their patches.
     """
 
     def __init__(self, config: DptConfig):
         super().__init__()
         self.config = config
-        levels, fused = len(config.channels), config.fusion_channels
+        levels = len(config.channels)
+        fused = config.fusion_channels
         self.reassemble = nn.ModuleList(
             Reassemble(
                 width=config.width,
@@ -152,8 +156,9 @@ class DptHead(nn.Module):
 
 
 class DepthOutput(nn.Module):
-    """(B, C, H, W) to depth (B, H', W'): twice the size, or the network's size where the config has
-    a patch size.
+    """Turns (B, C, H, W) into depth (B, H', W').
+
+    That is twice the size, or the network's size if the config has a patch size.
     """
 
     def __init__(self, config: DptConfig):
@@ -181,7 +186,7 @@ class DepthOutput(nn.Module):
 
 
 class SegmentationOutput(nn.Module):
-    """(B, C, H, W) to class logits (B, K, 2 H, 2 W)."""
+    """Turns (B, C, H, W) into class logits (B, K, 2 H, 2 W)."""
 
     def __init__(self, config: DptConfig):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The parts of a DPT head: tokens back to a picture, and the fusion of pictures of several sizes.
+"""The parts of a DPT head: from tokens back to an image, and fusion of images of several sizes.
 
 Source: Ranftl et al. 2021 (arXiv:2103.13413); the residual unit is that of RefineNet (Lin et al.
 2017, arXiv:1611.06612) with its activation first. Shapes: B images, N tokens, D channels, C
@@ -15,8 +15,9 @@ READOUTS = ("ignore", "add", "project")
 
 
 class FixedBatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) by the statistics of training,
-    (B, C, H, W).
+    """Batch normalisation of (B, C, H, W) by the statistics of training.
+
+    Source: Ioffe and Szegedy 2015, arXiv:1502.03167.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5):
@@ -34,21 +35,24 @@ class FixedBatchNorm(nn.Module):
 
 
 class Reassemble(nn.Module):
-    """Tokens (B, N, D) of one block to a picture (B, C, rows · factor, columns · factor).
+    """Turns tokens (B, N, D) of one block into an image (B, C, rows · factor, columns · factor).
 
-    ``readout`` says what becomes of the CLS token: ``ignore`` it, ``add`` it to each patch, or
-    ``project`` each patch with it behind. ``factor`` is a whole number, or one divided by one.
+    ``readout`` says what happens to the CLS token: ``ignore`` it, ``add`` it to each patch, or
+    ``project`` each patch concatenated with it. ``factor`` is a whole number, or one divided by
+    one.
     """
 
     def __init__(self, width: int, channels: int, factor: float, readout: str, first_patch: int):
         super().__init__()
-        self.kind, self.first_patch = readout, first_patch
+        self.kind = readout
+        self.first_patch = first_patch
         self.readout = nn.Linear(2 * width, width) if readout == "project" else None
         self.project = nn.Conv2d(width, channels, 1)
         self.resize = make_resize(channels, factor)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        cls_token, patches = tokens[:, :1], tokens[:, self.first_patch :]
+        cls_token = tokens[:, :1]
+        patches = tokens[:, self.first_patch :]
         if self.kind == "add":
             patches = patches + cls_token
         elif self.kind == "project":
@@ -59,8 +63,10 @@ class Reassemble(nn.Module):
 
 
 def make_resize(channels: int, factor: float) -> nn.Module:
-    """A learned resize of (B, C, H, W) by ``factor``. Raises ValueError for a factor that no such
-    layer has.
+    """Make a learned resize of (B, C, H, W) by ``factor``.
+
+    Raises:
+        InvalidValue: No such layer has this factor.
     """
     whole = factor if factor >= 1 else 1 / factor if factor > 0 else 0
     if whole < 1 or whole != int(whole):
@@ -75,8 +81,9 @@ def make_resize(channels: int, factor: float) -> nn.Module:
 
 
 class ResidualUnit(nn.Module):
-    """x + conv(relu(conv(relu(x)))), (B, C, H, W), with a batch normalisation behind each
-    convolution where asked.
+    """x + conv(relu(conv(relu(x)))) on (B, C, H, W).
+
+    With ``batch_norm`` a batch normalisation follows each convolution.
     """
 
     def __init__(self, channels: int, bias: bool, batch_norm: bool):
@@ -92,10 +99,9 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """One step from coarse to fine: what came so far, and the level's own picture, to twice the
-    size.
+    """One step from coarse to fine: adds the level's own image, and doubles the size.
 
-    The first step has nothing before it, and so no ``skip``.
+    The first step has no earlier result, and so no ``skip``.
     """
 
     def __init__(self, channels: int, bias: bool, batch_norm: bool, first: bool):
@@ -105,8 +111,9 @@ class Fusion(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, level: Tensor, before: Tensor | None, size: tuple[int, int] | None) -> Tensor:
-        """(B, C, H, W) twice, or once for the first step, to (B, C, *size), None for twice the
-        size.
+        """Fuse ``level`` and ``before``, both (B, C, H, W), into (B, C, *size).
+
+        The first step has no ``before``. ``size`` None is twice the size.
         """
         if before is not None:
             if level.shape != before.shape:

@@ -14,11 +14,11 @@ _MOST_IN_A_TABLE = 40
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a head does on features it has not seen. ``confusion`` (K, K) counts: row = truth, column
-    = predicted.
-    """
+    """How good a head is on features that it has not seen."""
 
+    # The K class names.
     labels: tuple[str, ...]
+    # (K, K) counts: rows are the truth, columns the prediction.
     confusion: np.ndarray
 
     @property
@@ -27,7 +27,7 @@ class Evaluation:
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     def table(self) -> str:
-        """The confusion matrix as text, truth down, prediction across."""
+        """Return the confusion matrix as text: truth down, prediction across."""
         names = [printable(label, _MOST_IN_A_TABLE, keep="") for label in self.labels]
         width = max(map(len, names)) + 2
         rows = [" " * width + "".join(name.rjust(width) for name in names)]
@@ -46,13 +46,15 @@ def fit_head(
     regularisation: float = 1e-2,
     seed: int = 0,
 ) -> Head:
-    """A head for ``features`` (n, F) float32, one of ``labels`` each; classes in the order of their
-    names.
+    """Fit a head on ``features`` (n, F) float32 with one of ``labels`` each.
 
-    Features are standardised, and what does so is saved with the head. ``logistic`` is
-    scikit-learn's, with C = ``regularisation``; ``nearest_mean`` scores by the squared distance to
-    each class's mean, in units of the variance within the classes. Raises ValueError for fewer than
-    two classes or another method.
+    Classes are in the order of their names. Features are standardised; mean and scale are saved
+    with the head. ``logistic`` is scikit-learn's, with C = ``regularisation``. ``nearest_mean``
+    scores by the squared distance to each class's mean, in units of the variance within the
+    classes.
+
+    Raises:
+        InvalidValue: There are fewer than two classes, or ``method`` is unknown.
     """
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
@@ -68,14 +70,16 @@ def fit_head(
     if method == "nearest_mean":
         weight, bias = _nearest_mean(unit, classes, len(names))
     else:
-        weight, bias = _logistic(unit, classes, regularisation, seed)
+        weight, bias = _logistic(
+            unit=unit, classes=classes, regularisation=regularisation, seed=seed
+        )
     return Head(labels=names, weight=weight, bias=bias, feature=feature, mean=mean, scale=scale)
 
 
 def _nearest_mean(
     unit: np.ndarray, classes: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """−|x − μ|² / 2σ² without the part that all classes share, which is linear in x."""
+    """Return −|x − μ|² / 2σ² without the part that all classes share; it is linear in x."""
     means = np.stack([unit[classes == k].mean(axis=0) for k in range(count)])  # (K, F)
     variance = float(np.square(unit - means[classes]).sum() / len(unit)) or 1.0
     return means / variance, -np.square(means).sum(axis=1) / (2 * variance)
@@ -89,17 +93,18 @@ def _logistic(
     model = LogisticRegression(C=regularisation, max_iter=2000, random_state=seed).fit(
         unit, classes
     )
-    if (
-        len(model.coef_) == 1
-    ):  # two classes: scikit-learn keeps one row; half of it on each side is the same
+    # Of two classes scikit-learn keeps one row; half of it for each class is the same.
+    if len(model.coef_) == 1:
         signs = np.array([-0.5, 0.5])
         return signs[:, None] * model.coef_, signs * model.intercept_
     return model.coef_, model.intercept_
 
 
 def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluation:
-    """Confusion of ``head`` on ``features`` (n, F). Raises ValueError for a label that the head
-    does not know.
+    """Return the confusion of ``head`` on ``features`` (n, F).
+
+    Raises:
+        InvalidValue: The head does not have one of the labels.
     """
     unknown = sorted(set(labels) - set(head.labels))
     if unknown:
@@ -113,14 +118,15 @@ def evaluate(head: Head, features: np.ndarray, labels: Sequence[str]) -> Evaluat
 
 
 def held_out(labels: Sequence[str], stretches: Sequence[int], share: float = 0.25) -> np.ndarray:
-    """Mask (n,) bool of the samples to hold out, about ``share`` of each class; none of a single
-    sample.
+    """Return a mask (n,) bool of the samples to hold out, about ``share`` of each class.
 
-    ``stretches`` numbers the run of frames that each sample belongs to. Frames of a video are
-    alike: holding out random ones would test on near copies of the training samples. So whole
-    stretches are held out, the last ones of a class; where a class has a single stretch, its end.
+    None is held out of a class with a single sample. ``stretches`` numbers the run of frames that
+    each sample belongs to. Frames of a video are alike, so random ones would be near copies of
+    training samples. Complete stretches are held out instead: the last ones of a class, or the end
+    of its only one.
     """
-    classes, numbers = np.asarray(labels), np.asarray(stretches)
+    classes = np.asarray(labels)
+    numbers = np.asarray(stretches)
     mask = np.zeros(len(numbers), bool)
     for name in np.unique(classes):
         runs = np.unique(numbers[classes == name])

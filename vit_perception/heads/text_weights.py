@@ -44,6 +44,7 @@ class ZeroShotHead:
     labels: tuple[str, ...]
     # (K, E), unit vectors.
     texts: np.ndarray
+    # Of the cosine, and added to it.
     scale: float
     bias: float = 0.0
     # (E, D), takes the pooled vector to the texts' space; None if it is there already.

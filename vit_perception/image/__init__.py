@@ -1,3 +1,1 @@
-"""Camera messages in, uint8 network input out, and the geometry between patches and source
-pixels.
-"""
+"""Decode and preprocess camera images, and map patches to source pixels."""

@@ -1,7 +1,6 @@
-"""Images that int8 is calibrated on, from a recording or a folder of pictures.
+"""Images for the calibration of int8, from a recording or a folder of image files.
 
-Both are read as ``embed`` reads them: the same reader of bags, the same list of pictures, the same
-checks.
+Both are read as ``embed`` reads them: by the same reader, and with the same checks.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 
 from vit_perception.config.settings import BadSetting
 from vit_perception.image.decode import decode_compressed, decode_image
-from vit_perception.image.picture_files import picture_message, pictures_below
+from vit_perception.image.picture_files import pictures_below, read_picture
 from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 from vit_perception.wire.records import BadInput, RgbImage
 
@@ -28,22 +27,23 @@ _ACCEPTED = "a rosbag2 folder with colour image topics, or a folder of pictures"
 
 
 def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGES) -> np.ndarray:
-    """At most ``count`` images (n, 3, H, W) uint8 as the encoder gets them, the same ones at each
-    call.
+    """Return at most ``count`` images (n, 3, H, W) uint8 as the encoder gets them.
 
     ``path`` is a recording, of which every topic with images gives its share, spread over the
-    recording, or a folder with pictures, at any depth. What no encoder takes (depth, masks, damaged
-    images) is left out. Raises BadSetting, with ``path`` and what is accepted, when nothing is left
-    or ``path`` cannot be read.
+    recording, or a folder with image files, at any depth. Images that no encoder takes (depth,
+    masks, damaged ones) are left out. Each call returns the same ones.
+
+    Raises:
+        BadSetting: no image is left, or ``path`` cannot be read.
     """
     place = Path(path).expanduser()
     if not place.exists():
         raise BadSetting("engine.calibration", path, f"{_ACCEPTED}; this is no folder")
     is_recording = place.is_file() or (place / "metadata.yaml").exists()
-    images, why_not = [], "it holds no images"
-    for decode, message in (
-        _recorded(place, path, count) if is_recording else _pictures(place, count)
-    ):
+    images = []
+    why_not = "it holds no images"
+    given = _recorded(place, path, count) if is_recording else _pictures(place, count)
+    for decode, message in given:
         try:
             images.append(preprocess(_decoded(decode, message)).numpy())
         except BadInput as error:
@@ -54,33 +54,29 @@ def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGE
 
 
 def _recorded(place: Path, path: str, count: int) -> Iterator[tuple[Any, Any]]:
-    """(how it is decoded, message) of each image topic's share."""
+    """Yield the decoder and the message of each image of every topic's share."""
     try:
         with BagReader(place) as bag:
-            topics = [
-                topic
-                for topic, kind in sorted(bag.topics.items())
-                if kind in _DECODE and bag.count(topic)
-            ]
+            topics = [t for t in sorted(bag.topics.values()) if t.type_name in _DECODE and t.count]
             for topic in topics:
-                chosen = _spread(bag.count(topic), -(-count // len(topics)))
-                decode = _DECODE[bag.type_of(topic)]
-                for index, (_, _, message) in enumerate(bag.messages([topic], tell=[topic])):
+                chosen = _spread(topic.count, -(-count // len(topics)))
+                decode = _DECODE[topic.type_name]
+                for index, found in enumerate(bag.messages([topic.name], tell=[topic.name])):
                     if index in chosen:
-                        yield decode, message
+                        yield decode, found.message
     except BagError as error:
         raise BadSetting("engine.calibration", path, f"{_ACCEPTED}; {error}") from error
 
 
 def _pictures(folder: Path, count: int) -> Iterator[tuple[Any, Any]]:
-    """(how it is read, file) of files spread over the folder's in order of their names."""
+    """Yield the reader and the path of files, spread over the folder's in order of their names."""
     files = pictures_below(folder)
     for index in sorted(_spread(len(files), count)):
         yield _picture, files[index]
 
 
 def _picture(file: Path) -> RgbImage:
-    return decode_compressed(picture_message(file))
+    return read_picture(file).decoded()
 
 
 def _decoded(decode: Any, message: Any) -> RgbImage:
@@ -90,9 +86,6 @@ def _decoded(decode: Any, message: Any) -> RgbImage:
 
 
 def _spread(length: int, count: int) -> set[int]:
-    """At most ``count`` of ``length`` indices, the first and the last among them."""
-    return (
-        set(np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist())
-        if length
-        else set()
-    )
+    """Return at most ``count`` of ``length`` indices, with the first and the last."""
+    indices = np.linspace(0, max(0, length - 1), min(count, length))
+    return set(indices.round().astype(int).tolist())

@@ -1,6 +1,4 @@
-"""Compressed pictures, from bytes to pixels: the one way for the node's messages and for the tools'
-files.
-"""
+"""Compressed images, from bytes to pixels, for the node's messages and for the tools' files."""
 
 import logging
 import re
@@ -22,19 +20,19 @@ WITHOUT_SIMPLEJPEG = (
     "simplejpeg is not installed: OpenCV decodes JPEG, and one that is damaged inside passes as "
     "whole, with a line that libjpeg prints; pip install simplejpeg"
 )
-# Webcams fill their last bytes up in front of the end marker; nothing of the picture is missing
-# then.
+# Webcams fill the last bytes before the end marker; nothing of the image is missing then.
 MOST_FILLED_BYTES = 8
 _FILLED = re.compile(r"^Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _told: list[str] = []
 
 
 def checked_picture(data: bytes, image_format: str) -> PictureFile:
-    """The JPEG or PNG in ``data``, taken apart and put together again; ``image_format`` is for the
-    error alone.
+    """Check the JPEG or PNG in ``data`` part by part, and put its parts together again.
 
-    Raises BadInput with the reason ``encoding`` (neither JPEG nor PNG), ``short_data``, ``size`` or
-    ``decode``.
+    ``image_format`` is only for the error.
+
+    Raises:
+        BadInput: ``encoding`` (neither JPEG nor PNG), ``short_data``, ``size`` or ``decode``.
     """
     if len(data) > MAX_PICTURE_BYTES:
         raise BadInput(
@@ -53,18 +51,19 @@ def checked_picture(data: bytes, image_format: str) -> PictureFile:
 
 
 def decoded_pixels(picture: PictureFile, grey: bool = False) -> np.ndarray:
-    """The pixels as (H, W, 3) uint8 RGB, or with ``grey`` as (H, W) uint8; an EXIF orientation is
-    ignored.
+    """Return the pixels as (H, W, 3) uint8 RGB, or with ``grey`` as (H, W) uint8.
 
-    Raises BadInput('decode') where the decoder fails, reports damage, or gives another size than
-    the file declares.
+    An EXIF orientation is ignored.
+
+    Raises:
+        BadInput: ``decode``: the decoder fails, reports damage, or gives another size than the file
+            declares.
     """
     if picture.kind == "jpeg" and simplejpeg is None and not _told:
         _told.append(WITHOUT_SIMPLEJPEG)
         logging.getLogger(__name__).warning(WITHOUT_SIMPLEJPEG)
-    pixels = (_simplejpeg if picture.kind == "jpeg" and simplejpeg is not None else _opencv)(
-        picture, grey
-    )
+    decode = _simplejpeg if picture.kind == "jpeg" and simplejpeg is not None else _opencv
+    pixels = decode(picture, grey)
     if pixels.shape[:2] != (picture.height, picture.width):
         raise damaged(
             f"the {picture.kind.upper()} declares {picture.height} x {picture.width} px and "
@@ -75,9 +74,7 @@ def decoded_pixels(picture: PictureFile, grey: bool = False) -> np.ndarray:
 
 
 def _simplejpeg(picture: PictureFile, grey: bool) -> np.ndarray:
-    """libjpeg-turbo, as in OpenCV and with the same pixels, but what libjpeg warns of is an
-    error.
-    """
+    """Decode with libjpeg-turbo: the same pixels as OpenCV, but libjpeg's warnings are errors."""
     colours = "CMYK" if picture.colours == 4 else "GRAY" if grey else "RGB"
     try:
         try:
@@ -98,12 +95,12 @@ def _simplejpeg(picture: PictureFile, grey: bool) -> np.ndarray:
 
 
 def _rgb_of_cmyk(cmyk: np.ndarray) -> np.ndarray:
-    """As in OpenCV. The inks are stored as Adobe does it, 255 for none."""
-    rgb, black = np.empty((*cmyk.shape[:2], 3), np.uint8), cmyk[..., 3]
+    """Convert as OpenCV does. The inks are stored as Adobe stores them, 255 for none."""
+    rgb = np.empty((*cmyk.shape[:2], 3), np.uint8)
+    black = cmyk[..., 3]
     for channel in range(3):
-        rgb[..., channel] = black - (
-            np.multiply(255 - cmyk[..., channel], black, dtype=np.uint16) >> 8
-        )
+        ink = np.multiply(255 - cmyk[..., channel], black, dtype=np.uint16) >> 8
+        rgb[..., channel] = black - ink
     return rgb
 
 

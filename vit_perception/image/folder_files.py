@@ -1,4 +1,4 @@
-"""The files that somebody put into a folder, without those that programs keep beside them."""
+"""The files that a user put into a folder, without those that programs keep there."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -21,28 +21,25 @@ _KEPT_BY_PROGRAMS = {
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or is kept by a program and not by its
-    user.
-    """
+    """Whether a file or folder of this name is hidden, or is kept by a program."""
     return name.startswith((".", "~$")) or name.lower() in _KEPT_BY_PROGRAMS
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The regular files in ``folder`` and the folders in it, sorted; nothing hidden, no folder
-    through a link.
+    """Return the regular files in ``folder`` and the folders in it, sorted.
+
+    Hidden files are left out. Links to folders are not followed.
     """
     return sorted(_walk(folder, lambda name: not is_hidden(name)))
 
 
 def hidden_below(folder: Path) -> int:
-    """How many regular files :func:`files_below` leaves out because they, or a folder above them,
-    are hidden.
-    """
+    """Count the files that :func:`files_below` leaves out: they or a folder above are hidden."""
     return sum(1 for _ in _walk(folder, lambda name: True)) - len(files_below(folder))
 
 
 def _walk(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    # A folder through a link may hold the folder itself: os.walk does not follow it.
+    # A link to a folder may lead back to the folder itself: os.walk does not follow it.
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if wanted(name)]
         for name in names:

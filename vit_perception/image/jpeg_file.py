@@ -1,9 +1,8 @@
-"""A JPEG taken apart marker by marker as ITU-T T.81 has it, before a decoder sees it.
+"""Check a JPEG marker by marker, by ITU-T T.81, before a decoder gets it.
 
-libjpeg reads on where a file breaks the rules, and its time depends on what the file says: a scan
-of 12 bytes makes it pass over every block of the picture. Here each segment is looked at, and only
-those that hold the picture are handed on: not EXIF with its thumbnail, not comments, not what
-stands behind the end.
+libjpeg continues when a file breaks the rules, and its time depends on what the file says: a scan
+of 12 bytes makes it visit every block of the image. Here each segment is checked, and only those
+that hold the image are passed on: no EXIF with its thumbnail, no comments, nothing after the end.
 """
 
 import re
@@ -48,11 +47,10 @@ _FILL = re.compile(rb"\xff+")
 
 @dataclass
 class _Component:
-    """One colour: blocks in an MCU, and by coefficient the lowest bit that has been sent (None:
-    nothing).
-    """
+    """One colour."""
 
-    blocks: int
+    blocks: int  # in an MCU
+    # Of each coefficient, the lowest bit that has been sent; None if nothing has.
     lowest_bit: list[int | None] = field(default_factory=lambda: [None] * 64)
 
 
@@ -65,11 +63,15 @@ class _Frame:
 
 
 def checked_jpeg(data: bytes) -> PictureFile:
-    """The picture in ``data``, which begins with FFD8. Raises BadInput with ``decode``,
-    ``short_data`` or ``size``.
+    """Return the image in ``data``, which begins with FFD8.
+
+    Raises:
+        BadInput: ``decode``, ``short_data`` or ``size``.
     """
     frame: _Frame | None = None
-    kept, position, scans = [data[:2]], 2, 0
+    kept = [data[:2]]
+    position = 2
+    scans = 0
     for _ in range(MAX_SEGMENTS):
         if data[position : position + 1] not in (b"\xff", b""):
             raise damaged(
@@ -80,7 +82,8 @@ def checked_jpeg(data: bytes) -> PictureFile:
         position = fill.end() if fill else len(data)
         if position >= len(data):
             raise _ends(data, frame)
-        marker, begin = data[position], position + 1
+        marker = data[position]
+        begin = position + 1
         if marker == EOI:
             return _whole(data, frame, scans, kept)
         if marker == TEM:  # it has no length
@@ -128,7 +131,7 @@ def _refuse(marker: int) -> None:
 
 
 def _frame(marker: int, content: bytes) -> _Frame:
-    """T.81, B.2.2."""
+    """Check a frame header (T.81, B.2.2)."""
     count = content[5] if len(content) > 5 else 0
     if len(content) < 6 or len(content) != 6 + 3 * count:
         raise damaged(
@@ -138,12 +141,14 @@ def _frame(marker: int, content: bytes) -> _Frame:
         raise damaged(f"the JPEG has {content[0]} bits a sample", ACCEPTED)
     if count not in (1, 3, 4):
         raise damaged(f"the JPEG has {count} colours", "1 (grey), 3 or 4 (CMYK)")
-    height, width = int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
+    height = int.from_bytes(content[1:3], "big")
+    width = int.from_bytes(content[3:5], "big")
     check_size(height, width)
     components: dict[int, _Component] = {}
     for at in range(6, len(content), 3):
         name, sampling, table = content[at : at + 3]
-        across, down = sampling >> 4, sampling & 15
+        across = sampling >> 4
+        down = sampling & 15
         if name in components or not (1 <= across <= 4 and 1 <= down <= 4) or table > 3:
             raise damaged(
                 f"the JPEG's colour {name} has the sampling {across} x {down} and the table "
@@ -151,13 +156,16 @@ def _frame(marker: int, content: bytes) -> _Frame:
                 ACCEPTED,
             )
         components[name] = _Component(across * down)
-    return _Frame(height, width, marker == _PROGRESSIVE, components)
+    return _Frame(
+        height=height,
+        width=width,
+        progressive=marker == _PROGRESSIVE,
+        components=components,
+    )
 
 
 def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
-    """T.81, B.2.3 and G.1.1.1: which coefficients of which colours the scan brings; none is brought
-    twice.
-    """
+    """Check a scan header (T.81, B.2.3 and G.1.1.1): no coefficient is sent twice."""
     if frame is None:
         raise damaged("the JPEG has a scan before its frame header", ACCEPTED)
     if number > MAX_SCANS:
@@ -170,7 +178,9 @@ def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
             f"the JPEG's scan header has {len(content)} bytes for {count} colours", ACCEPTED
         )
     names = content[1 : 1 + 2 * count : 2]
-    first, last, high, low = content[-3], content[-2], content[-1] >> 4, content[-1] & 15
+    first, last = content[-3:-1]  # coefficients
+    high = content[-1] >> 4  # the bit that was sent last, or 0
+    low = content[-1] & 15  # the bit that is sent now
     if len(set(names)) < count or not set(names) <= set(frame.components):
         raise damaged(
             "the JPEG's scan names colours that its frame header has not, or one twice", ACCEPTED
@@ -185,10 +195,10 @@ def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
         fits = fits and (first == 0 or components[0].lowest_bit[0] is not None)
     else:
         fits = (first, last, high, low) == (0, 63, 0, 0)
-    before = high or None  # what must have been sent so far
+    earlier = high or None  # what must have been sent so far
     for component in components:
         band = slice(first, last + 1)
-        fits = fits and all(bit == before for bit in component.lowest_bit[band])
+        fits = fits and all(bit == earlier for bit in component.lowest_bit[band])
         component.lowest_bit[band] = [low] * (last + 1 - first)
     if not fits:
         raise damaged(
@@ -199,11 +209,15 @@ def _scan(content: bytes, frame: _Frame | None, number: int) -> None:
 
 
 def _whole(data: bytes, frame: _Frame | None, scans: int, kept: list[bytes]) -> PictureFile:
-    """Put together again, where each coefficient of each colour has been sent to its last bit."""
+    """Put the kept segments together, if every coefficient was sent to its last bit."""
     if frame is None or not scans:
         raise _ends(data, None) if frame is None else damaged("the JPEG has no scan", ACCEPTED)
     if any(bit != 0 for component in frame.components.values() for bit in component.lowest_bit):
         raise damaged(f"the JPEG ends after {scans} scans, with coefficients missing", ACCEPTED)
     return PictureFile(
-        "jpeg", frame.height, frame.width, b"".join((*kept, b"\xff\xd9")), len(frame.components)
+        kind="jpeg",
+        height=frame.height,
+        width=frame.width,
+        data=b"".join((*kept, b"\xff\xd9")),
+        colours=len(frame.components),
     )

@@ -1,10 +1,9 @@
-"""OpenCV, imported here for the whole package, with the limits of
-:mod:`vit_perception.image.picture` in it.
+"""Import OpenCV for the whole package, with the limits of :mod:`vit_perception.image.picture`.
 
-OpenCV reads its limits from the environment, once, while it is loaded. They stand behind the check
-of the files: should a size get past it, OpenCV refuses before it allocates. The environment is left
-as it was, for child processes and for whoever else reads it; limits that the user has set are
-obeyed. Where somebody imported OpenCV before, its own limits hold (2**30 px).
+OpenCV reads its limits from the environment once, when it is loaded. They are a second check of
+sizes: OpenCV refuses before it allocates. The environment is restored for child processes and other
+readers; limits that the user has set are kept. If OpenCV was imported earlier by others, its own
+limits hold (2**30 px).
 """
 
 import os

@@ -1,5 +1,4 @@
-"""How a camera image becomes network pixels, and which source pixels a patch saw. Arithmetic only,
-no pixels.
+"""How a camera image becomes network pixels, and which source pixels a patch saw.
 
 Coordinates are pixel edges: pixel ``i`` covers ``[i, i + 1)`` and its centre is ``i + 0.5``. Every
 pair is (y, x) or (height, width). Per axis::
@@ -8,9 +7,9 @@ pair is (y, x) or (height, width). Per axis::
 
 Resized sizes and crop offsets round as the Pillow-backed image processors of Hugging Face
 transformers do (``get_resize_output_image_size`` and ``center_crop`` of ``image_transforms.py``):
-the long edge is truncated, the crop starts at ``(resized - network) // 2``. One pixel elsewhere
-would be another input to the network, so torchvision's ``CenterCrop``, which rounds half to even,
-is another ``crop_rounding``.
+the long edge is truncated, the crop starts at ``(resized - network) // 2``. A shift of one pixel
+changes the network's input, so torchvision's ``CenterCrop``, which rounds half to even, is another
+``crop_rounding``.
 """
 
 from dataclasses import dataclass
@@ -25,35 +24,42 @@ CROP_ROUNDINGS = ("down", "half_even")
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """How any image is brought to ``network_size_px`` (height, width). It is a part of the model
-    card.
+    """How any image is brought to the network's size. It is a part of the model card.
 
-    ``fit``: ``stretch`` ignores the aspect ratio; ``crop`` keeps it, resizes the shortest edge to
-    ``resize_shortest_edge_px`` (None: as small as still covers the network size) and cuts the
-    centre out; ``pad`` keeps it, fits the whole image in and centres it on ``pad_value_rgb`` (three
-    integers 0 to 255). ``stretch_crop`` and ``stretch_corner`` stretch to a square of
-    ``resize_shortest_edge_px`` and cut out its centre (DeiT as transformers prepares it) or its top
-    left corner (what a patch embedding sees of a square that is no multiple of the patch).
+    ``fit`` is one of
 
-    Raises ValueError that names the field, its value and what is accepted.
+    * ``stretch`` ignores the aspect ratio.
+    * ``crop`` keeps it, resizes the shortest edge to ``resize_shortest_edge_px``, and cuts out the
+      centre.
+    * ``pad`` keeps it, fits the complete image in, and centres it.
+    * ``stretch_crop`` stretches to a square of ``resize_shortest_edge_px`` and cuts out its centre
+      (DeiT as transformers prepares it).
+    * ``stretch_corner`` stretches to the same square and cuts out its top left corner (what a patch
+      embedding sees of a square that is not a multiple of the patch).
+
+    Raises:
+        InvalidValue: a field has a value that is not accepted.
     """
 
-    network_size_px: tuple[int, int]
+    network_size_px: tuple[int, int]  # (height, width)
     fit: str = "stretch"
+    # None with crop: as small as still covers the network's size.
     resize_shortest_edge_px: int | None = None
-    interpolation: str = "bicubic"
-    pad_value_rgb: tuple[int, int, int] = (0, 0, 0)
-    crop_rounding: str = "down"
+    interpolation: str = "bicubic"  # bicubic, bilinear, bilinear_aliased, nearest or lanczos
+    pad_value_rgb: tuple[int, int, int] = (0, 0, 0)  # 0 to 255, with pad
+    crop_rounding: str = "down"  # down or half_even, of an odd difference of sizes
 
     def __post_init__(self):
         # Cards come from JSON, which has lists; a tuple keeps the rule hashable.
         object.__setattr__(
             self,
             "network_size_px",
-            _integers("network_size_px", self.network_size_px, 2, 1, 1 << 14),
+            _integers("network_size_px", self.network_size_px, count=2, low=1, high=1 << 14),
         )
         object.__setattr__(
-            self, "pad_value_rgb", _integers("pad_value_rgb", self.pad_value_rgb, 3, 0, 255)
+            self,
+            "pad_value_rgb",
+            _integers("pad_value_rgb", self.pad_value_rgb, count=3, low=0, high=255),
         )
         for name, accepted in (
             ("fit", FITS),
@@ -73,27 +79,23 @@ class ResizeRule:
                 f"'crop', {', '.join(map(repr, CUT_FROM_SQUARE))}"
             )
         low = max(self.network_size_px)
-        # A shorter edge would leave a border beside the crop.
+        # A shorter edge would leave a border next to the crop.
         object.__setattr__(
             self,
             "resize_shortest_edge_px",
-            _integers("resize_shortest_edge_px", (edge,), 1, low, 1 << 14)[0],
+            _integers("resize_shortest_edge_px", (edge,), count=1, low=low, high=1 << 14)[0],
         )
 
 
 @dataclass(frozen=True)
 class ResizePlan:
-    """A rule applied to one source size: resize to ``resized_size_px``, then crop or pad to the
-    network size.
-
-    ``top_left_px`` is where the resized image's corner lies in the network image (y, x): negative
-    for a crop of the centre, positive for padding, zero otherwise. All sizes are (height, width) in
-    pixels.
-    """
+    """A rule applied to one source size: resize, then crop or pad to the network's size."""
 
     rule: ResizeRule
-    source_size_px: tuple[int, int]
-    resized_size_px: tuple[int, int]
+    source_size_px: tuple[int, int]  # (height, width)
+    resized_size_px: tuple[int, int]  # (height, width)
+    # The resized image's corner in the network image (y, x): negative for a crop of the centre,
+    # positive for padding, else zero.
     top_left_px: tuple[int, int]
 
     @property
@@ -108,53 +110,62 @@ class ResizePlan:
 
     @property
     def offset_px(self) -> tuple[float, float]:
-        """Where source pixel edge 0 lies in the network image (y, x)."""
+        """The place of the source's pixel edge 0 in the network image (y, x)."""
         return float(self.top_left_px[0]), float(self.top_left_px[1])
 
 
 def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan:
-    """The plan of ``rule`` for a source of ``source_size_px`` (height, width). Raises ValueError
-    for a zero size.
+    """Return the plan of ``rule`` for a source of ``source_size_px`` (height, width).
+
+    Raises:
+        InvalidValue: a side of the source is zero.
     """
-    source = _integers("source_size_px", source_size_px, 2, 1, 1 << 30)
-    (height, width), network = source, rule.network_size_px
+    source = _integers("source_size_px", source_size_px, count=2, low=1, high=1 << 30)
+    height, width = source
+    network = rule.network_size_px
     if rule.fit == "stretch":
-        return ResizePlan(rule, source, network, (0, 0))
-    if rule.fit == "stretch_corner":
-        return ResizePlan(rule, source, (rule.resize_shortest_edge_px,) * 2, (0, 0))
-    if rule.fit == "stretch_crop":
+        resized = network
+    elif rule.fit in CUT_FROM_SQUARE:
         resized = (rule.resize_shortest_edge_px,) * 2
     elif rule.fit == "pad":
         scale = min(network[0] / height, network[1] / width)
         resized = tuple(min(n, max(1, round(s * scale))) for n, s in zip(network, source))
     elif rule.resize_shortest_edge_px is None:
-        # The axis that is the tighter one gets exactly the network's size. Integer products: no
-        # rounding error.
+        # The tighter axis gets exactly the network's size. Integer products have no rounding error.
         resized = (
             (network[0], network[0] * width // height)
             if network[0] * width >= network[1] * height
             else (network[1] * height // width, network[1])
         )
     else:
-        edge, short = rule.resize_shortest_edge_px, min(source)
+        edge = rule.resize_shortest_edge_px
+        short = min(source)
         resized = (edge * height // short, edge * width // short)
-    # Floor division of the positive difference, so that crop and pad round alike: a crop's extra
-    # row is at the bottom.
-    half = (
-        (lambda surplus: round(surplus / 2))
-        if rule.crop_rounding == "half_even"
-        else (lambda surplus: surplus // 2)
-    )
+    half = _half_even if rule.crop_rounding == "half_even" else _half_down
+    # Of the positive difference, so that crop and pad round alike: a crop's extra row is at the
+    # bottom.
     top_left = tuple((n - r) // 2 if n >= r else -half(r - n) for n, r in zip(network, resized))
-    return ResizePlan(rule, source, resized, top_left)
+    if rule.fit == "stretch_corner":
+        top_left = (0, 0)
+    return ResizePlan(
+        rule=rule, source_size_px=source, resized_size_px=resized, top_left_px=top_left
+    )
+
+
+def _half_down(surplus: int) -> int:
+    return surplus // 2
+
+
+def _half_even(surplus: int) -> int:
+    return round(surplus / 2)
 
 
 @dataclass(frozen=True)
 class PatchGeometry:
-    """Patch indices (row-major over the grid) <-> source pixels, for one plan and a patch of
-    ``patch_size_px``.
+    """Patch indices (row-major over the grid) to source pixels and back, for one plan.
 
-    Raises ValueError when the network size is not a multiple of the patch.
+    Raises:
+        InvalidValue: the network's size is not a multiple of the patch.
     """
 
     plan: ResizePlan
@@ -173,9 +184,12 @@ class PatchGeometry:
         return tuple(n // self.patch_size_px for n in self.plan.network_size_px)
 
     def patch_box_in_source(self, index: int) -> tuple[float, float, float, float]:
-        """(top, left, bottom, right) of patch ``index`` in source pixels, as edges.
+        """Return (top, left, bottom, right) of patch ``index`` in source pixels, as edges.
 
-        Not clipped: the box of a patch in the padding lies outside the source. Raises IndexError.
+        Not clipped: the box of a patch in the padding is outside the source.
+
+        Raises:
+            IndexError: there is no such patch.
         """
         rows, columns = self.grid
         if not 0 <= index < rows * columns:
@@ -188,8 +202,9 @@ class PatchGeometry:
         return top, left, bottom, right
 
     def patch_at(self, source_y: float, source_x: float) -> int | None:
-        """The patch that saw the source point, or None when it is outside the source or was cropped
-        away.
+        """Return the patch that saw the source point; None if no patch did.
+
+        The point is outside the source then, or was cropped away.
         """
         height, width = self.plan.source_size_px
         # Written so that NaN is outside, too.
@@ -207,14 +222,17 @@ class PatchGeometry:
 
 
 def _integers(name: str, values: object, count: int, low: int, high: int) -> tuple[int, ...]:
-    """``values`` as a tuple of ``count`` integers within low..high; ValueError names the field
-    otherwise.
+    """Return ``values`` as a tuple of ``count`` integers from ``low`` to ``high``.
+
+    Raises:
+        InvalidValue: they are not; the message names the field.
     """
     try:
         integers = tuple(int(v) for v in values)
         same = integers == tuple(values)
     except (TypeError, ValueError, OverflowError):
-        integers, same = (), False
+        integers = ()
+        same = False
     if not same or len(integers) != count or any(not low <= v <= high for v in integers):
         raise InvalidValue(
             f"{name} is {values!r:.80}; accepted: {count} integer{'s' * (count > 1)} from {low} to "

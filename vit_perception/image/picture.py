@@ -1,4 +1,4 @@
-"""A compressed picture whose file has been checked, and the limits that hold for every one."""
+"""A compressed image whose file has been checked, and the limits of all of them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,31 +7,27 @@ from vit_perception.wire.records import BadInput
 
 MAX_COMPRESSED_EDGE_PX = 16384
 MAX_COMPRESSED_PX = 1 << 26  # 200 MB decoded
-MAX_PICTURE_BYTES = (
-    1 << 27
-)  # of the file: as much as 67 million pixels of a JPEG of the best quality take
+MAX_PICTURE_BYTES = 1 << 27  # of the file: what 67 million pixels take in a JPEG of best quality
 
 
 @dataclass(frozen=True, eq=False)
 class PictureFile:
-    """What a decoder may be given: ``data`` is a file of ``kind`` that was taken apart and put
-    together again.
-
-    Of the file that came it has only the parts that hold the picture, ``height`` x ``width`` px.
-    What stands behind its end, such as the zeros that cameras fill their buffers with, is not in
-    it. ``colours`` is of a JPEG: 4 for CMYK.
-    """
+    """A file that a decoder may be given."""
 
     kind: Literal["jpeg", "png"]
-    height: int
-    width: int
+    height: int  # in px
+    width: int  # in px
+    # Only the parts of the received file that hold the image. Bytes after its end, such as zeros
+    # that fill a camera's buffer, are left out.
     data: bytes
-    colours: int = 3
+    colours: int = 3  # of a JPEG: 1, 3, or 4 for CMYK
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise BadInput('size') for a size that is not taken. For before decoding: a few kB can
-    declare gigabytes.
+    """Check a declared size before decoding: a few kB can declare gigabytes.
+
+    Raises:
+        BadInput: ``size``.
     """
     if not (
         min(height, width) > 0
@@ -46,10 +42,10 @@ def check_size(height: int, width: int) -> None:
 
 
 def damaged(what: str, accepted: str) -> BadInput:
-    """The error for a file that breaks its format's rules."""
+    """Return the error for a file that breaks its format's rules."""
     return BadInput("decode", f"{what}; accepted: {accepted}")
 
 
 def cut(what: str) -> BadInput:
-    """The error for a file that ends too early."""
+    """Return the error for a file that ends too early."""
     return BadInput("short_data", f"{what}; accepted: a whole file")

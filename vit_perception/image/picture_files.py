@@ -1,22 +1,19 @@
-"""Pictures in files: which names are taken, their bytes, and BMP and WebP, which cameras do not
-send.
+"""Image files: accepted names, bytes, and BMP and WebP, which cameras do not send.
 
-One list and one reader for every tool: embed, fit, explain, calibration, pictures in LeRobot data
-sets.
+Every tool uses this list and this reader: embed, fit, explain, calibration, LeRobot data sets.
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from vit_perception.files.regular_files import IrregularFile, check_itself, read_bounded
+from vit_perception.image.compressed import checked_picture, decoded_pixels
 from vit_perception.image.folder_files import files_below
-from vit_perception.image.opencv import cv2
 from vit_perception.image.picture import MAX_PICTURE_BYTES, check_size, cut, damaged
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import BadInput, RgbImage, check_frame_id
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # libwebp holds the canvas three times with four bytes a pixel before there are any pixels.
@@ -27,20 +24,20 @@ _ANIMATED = 0x02
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether the name's ending is one of ``PICTURE_SUFFIXES``, in capitals or not."""
+    """Whether the name ends in one of ``PICTURE_SUFFIXES``, in capitals or not."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The pictures in ``folder`` and the folders in it, by name; see
-    :func:`folder_files.files_below`.
-    """
+    """Return the image files in ``folder`` and the folders in it, as :func:`files_below`."""
     return [path for path in files_below(folder) if is_picture_name(path)]
 
 
 def picture_data(file: Path) -> bytes:
-    """The bytes of ``file``. Raises BadInput('file') where it cannot be read, is no file, or only
-    stands for one.
+    """Return the bytes of ``file``.
+
+    Raises:
+        BadInput: ``file``: it cannot be read, is not a file, or only stands for one.
     """
     try:
         check_itself(file)
@@ -51,34 +48,57 @@ def picture_data(file: Path) -> bytes:
         raise BadInput("file", f"{error}; accepted: a picture that can be read") from error
 
 
-def compressed_file(data: bytes, header: Any, ending: str) -> SimpleNamespace:
-    """A file's bytes with the fields of a CompressedImage, and ``is_file``: then BMP and WebP are
-    decoded, too.
+@dataclass(frozen=True, eq=False)
+class EncodedPicture:
+    """A picture as it lies in a file, not decoded yet, with what its decoded image will carry."""
+
+    # The bytes of the file. They say what it is: JPEG, PNG, BMP or WebP.
+    data: bytes
+    # The ending of the file's name without the dot, for error messages and digests; may be "".
+    format: str
+    # Files have no time, and 1 ns is the earliest valid stamp.
+    stamp_ns: int = 1
+    frame_id: str = ""
+
+    def decoded(self) -> RgbImage:
+        """Decode the picture; an EXIF orientation is ignored.
+
+        Raises:
+            BadInput: ``frame``, ``encoding``, ``short_data``, ``size`` or ``decode``.
+        """
+        check_frame_id(self.frame_id)
+        pixels = bmp_or_webp_pixels(self.data)
+        if pixels is None:
+            pixels = decoded_pixels(checked_picture(self.data, self.format))
+        return RgbImage(pixels, self.stamp_ns, self.frame_id)
+
+
+def read_picture(file: Path) -> EncodedPicture:
+    """Read a picture's file without decoding it; its name becomes the frame.
+
+    Raises:
+        BadInput: ``file``, as :func:`picture_data`.
     """
-    return SimpleNamespace(header=header, format=ending, data=data, is_file=True)
+    return EncodedPicture(
+        data=picture_data(file), format=file.suffix[1:].lower(), frame_id=file.name
+    )
 
 
-def picture_message(file: Path) -> SimpleNamespace:
-    """A file as what a camera would send; files have no time, and 1 ns is the earliest valid stamp.
-    Raises BadInput.
-    """
-    header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=1), frame_id=file.name)
-    return compressed_file(picture_data(file), header, file.suffix[1:].lower())
+def bmp_or_webp_pixels(data: bytes) -> np.ndarray | None:
+    """Decode a BMP or a WebP to (H, W, 3) uint8 RGB; None if the first bytes are of neither.
 
+    No camera sends these two, so topics do not take them.
 
-def as_camera_data(data: bytes) -> bytes:
-    """``data`` itself, or what it shows as PNG where it is a BMP or a WebP, which no
-    CompressedImage holds.
-
-    The first bytes say what it is. Raises BadInput where it is a BMP or WebP that is broken, too
-    large, or of a kind that is not taken (run-length coded, animated).
+    Raises:
+        BadInput: The file is broken, too large, or of a kind that is not taken (run-length coded,
+            animated).
     """
     if data[:2] == b"BM":
         height, width = _bmp_size(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         height, width = _webp_size(data)
     else:
-        return data
+        return None
     check_size(height, width)
     pixels = _pillow_pixels(data)
     if pixels.shape != (height, width, 3):
@@ -87,8 +107,7 @@ def as_camera_data(data: bytes) -> bytes:
             f"{pixels.shape[1]}",
             "one size",
         )
-    # Stored: it is unpacked again at once.
-    return cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    return pixels
 
 
 def _pillow_pixels(data: bytes) -> np.ndarray:
@@ -106,7 +125,7 @@ def _pillow_pixels(data: bytes) -> np.ndarray:
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
-    """(height, width), after a look at whether all rows are there."""
+    """Return (height, width), after a check that all rows are there."""
     if len(data) < 30:
         raise cut(f"the BMP has {len(data)} bytes")
     header_bytes = _little(data, 14, 4)
@@ -115,17 +134,15 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
             f"the BMP has a header of {header_bytes} bytes", f"{', '.join(map(str, _BMP_HEADERS))}"
         )
     if header_bytes == 12:
-        width, height, bits, packing = (
-            _little(data, 18, 2),
-            _little(data, 20, 2),
-            _little(data, 24, 2),
-            0,
-        )
+        width = _little(data, 18, 2)
+        height = _little(data, 20, 2)
+        bits = _little(data, 24, 2)
+        packing = 0
     else:
-        width, height = (
-            int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22)
-        )
-        bits, packing = _little(data, 28, 2), _little(data, 30, 4)
+        width = int.from_bytes(data[18:22], "little", signed=True)
+        height = int.from_bytes(data[22:26], "little", signed=True)
+        bits = _little(data, 28, 2)
+        packing = _little(data, 30, 4)
     if packing not in _BMP_PLAIN:
         raise damaged(f"the BMP is packed (kind {packing})", "a BMP whose pixels are not packed")
     height = abs(height)  # a negative one says that the first row is the top one
@@ -137,19 +154,22 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of the canvas; RFC 9649."""
+    """Return (height, width) of the canvas (RFC 9649)."""
     if len(data) < 30 or len(data) < 8 + _little(data, 4, 4):
         raise cut(f"the WebP has {len(data)} bytes")
     kind = data[12:16]
     if kind == b"VP8X":
         if data[20] & _ANIMATED:
             raise damaged("the WebP is animated", "a single picture")
-        width, height = 1 + _little(data, 24, 3), 1 + _little(data, 27, 3)
+        width = 1 + _little(data, 24, 3)
+        height = 1 + _little(data, 27, 3)
     elif kind == b"VP8L":
         bits = _little(data, 21, 4)
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        width = 1 + (bits & 0x3FFF)
+        height = 1 + (bits >> 14 & 0x3FFF)
     elif kind == b"VP8 ":
-        width, height = _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+        width = _little(data, 26, 2) & 0x3FFF
+        height = _little(data, 28, 2) & 0x3FFF
     else:
         raise damaged(f"the WebP begins with the chunk {kind.hex()}", "VP8, VP8L or VP8X")
     if height * width > MAX_WEBP_PX:

@@ -1,13 +1,14 @@
-"""A PNG taken apart chunk by chunk and unpacked here, and put together again for a decoder.
+"""Check and unpack a PNG chunk by chunk, and put it together again for a decoder.
 
-What OpenCV is given was written by this module: header, palette, and the rows of pixels, stored. So
-no chunk that a sender made up reaches it (animation makes OpenCV 5.0 crash, and a length is
-allocated as it stands there), nothing unpacks to more than the header says, and there is nothing
-left that libpng would print a warning of.
+OpenCV only gets what this module wrote: header, palette, and the rows of pixels, not compressed.
+So no chunk that a sender made up reaches it (animation makes OpenCV 5.0 crash, and it allocates the
+length that a chunk states), nothing unpacks to more than the header says, and libpng has nothing
+to print a warning about.
 """
 
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,35 +20,56 @@ ACCEPTED = "a whole PNG with a single picture"
 MAX_CHUNKS = 1 << 16
 MAX_ROW_BYTES_IN_ALL = 1 << 28  # unpacked: 67 million pixels of 8-bit RGBA
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
-# Colour type -> samples a pixel, bits a sample. PNG specification, 11.2.1.
+
+
+class _ColourType(NamedTuple):
+    samples: int  # per pixel
+    depths: tuple[int, ...]  # accepted bits per sample
+
+
+class _Pass(NamedTuple):
+    """Which pixels of an interlaced image one pass has."""
+
+    column: int  # the first one
+    row: int  # the first one
+    across: int  # step between columns
+    down: int  # step between rows
+
+
+# PNG specification, 11.2.1.
 _COLOUR_TYPES = {
-    0: (1, (1, 2, 4, 8, 16)),
-    2: (3, (8, 16)),
-    3: (1, (1, 2, 4, 8)),
-    4: (2, (8, 16)),
-    6: (4, (8, 16)),
+    0: _ColourType(1, (1, 2, 4, 8, 16)),
+    2: _ColourType(3, (8, 16)),
+    3: _ColourType(1, (1, 2, 4, 8)),
+    4: _ColourType(2, (8, 16)),
+    6: _ColourType(4, (8, 16)),
 }
 _PALETTE = 3
-# Of an interlaced picture: first column, first row, step across, step down of each pass. 8.2.
-_PASSES = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
+# PNG specification, 8.2.
+_INTERLACED = (
+    _Pass(column=0, row=0, across=8, down=8),
+    _Pass(column=4, row=0, across=8, down=8),
+    _Pass(column=0, row=4, across=4, down=8),
+    _Pass(column=2, row=0, across=4, down=4),
+    _Pass(column=0, row=2, across=2, down=4),
+    _Pass(column=1, row=0, across=2, down=2),
+    _Pass(column=0, row=1, across=1, down=2),
 )
+_NOT_INTERLACED = (_Pass(column=0, row=0, across=1, down=1),)
 
 
 def checked_png(data: bytes) -> PictureFile:
-    """The picture in ``data``, which begins with the signature. Raises BadInput: ``decode``,
-    ``short_data``, ``size``.
+    """Return the image in ``data``, which begins with the signature.
 
-    Alpha and what only describes the picture (gamma, colour profiles, texts, EXIF) are not handed
-    on.
+    Chunks that only describe the image (gamma, colour profiles, texts, EXIF) are left out.
+
+    Raises:
+        BadInput: ``decode``, ``short_data`` or ``size``.
     """
-    header, palette, packed, ended = b"", b"", [], False
+    header = b""
+    palette = b""
+    packed = []
+    ended = False
     for kind, content in _chunks(data):
         if not header:
             if kind != b"IHDR":
@@ -67,7 +89,7 @@ def checked_png(data: bytes) -> PictureFile:
             if len(content):
                 raise damaged(f"the PNG's IEND has {len(content)} bytes", ACCEPTED)
             break
-        elif not kind[0] & 0x20:  # an upper-case letter: nobody can show the picture without it
+        elif not kind[0] & 0x20:  # an upper-case letter: the image cannot be shown without it
             what = "a second" if kind == b"IHDR" else "the unknown"
             raise damaged(f"the PNG has {what} chunk {_name(kind)}", ACCEPTED)
         ended = bool(packed) and kind != b"IDAT"
@@ -81,15 +103,14 @@ def checked_png(data: bytes) -> PictureFile:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """(type, content) of each chunk, its length and checksum checked. 5.3."""
-    view, position = memoryview(data), len(SIGNATURE)
+    """Yield (type, content) of each chunk, with length and checksum checked (5.3)."""
+    view = memoryview(data)
+    position = len(SIGNATURE)
     for _ in range(MAX_CHUNKS):
         if position + 12 > len(data):
             return
-        length, kind = (
-            int.from_bytes(data[position : position + 4], "big"),
-            data[position + 4 : position + 8],
-        )
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
         end = position + 12 + length
         if end > len(data):
             raise cut(
@@ -111,12 +132,8 @@ def _checked_header(header: bytes) -> bytes:
     if len(header) != 13:
         raise damaged(f"the PNG's IHDR has {len(header)} bytes", "13")
     depth, colour_type, compression, filtering, interlace = header[8:]
-    if (
-        depth not in _COLOUR_TYPES.get(colour_type, (0, ()))[1]
-        or compression
-        or filtering
-        or interlace > 1
-    ):
+    known = _COLOUR_TYPES.get(colour_type)
+    if not known or depth not in known.depths or compression or filtering or interlace > 1:
         raise damaged(
             f"the PNG has colour type {colour_type}, {depth} bits, compression {compression}, "
             f"filtering {filtering} and interlacing {interlace}",
@@ -127,10 +144,11 @@ def _checked_header(header: bytes) -> bytes:
 
 
 def _checked_palette(content: bytes, header: bytes) -> bytes:
-    """The palette with black for the rest of the colours that a pixel can name; "" where pixels
-    name none.
+    """Return the palette, filled up with black for all colours that a pixel can name.
+
+    It is empty if pixels do not name colours.
     """
-    depth, colour_type = header[8], header[9]
+    depth, colour_type = header[8:10]
     most = 3 * (1 << depth if colour_type == _PALETTE else 256)
     if not content or len(content) % 3 or len(content) > most or colour_type in (0, 4):
         raise damaged(
@@ -140,7 +158,8 @@ def _checked_palette(content: bytes, header: bytes) -> bytes:
 
 
 def _put_together(header: bytes, palette: bytes, packed: list[memoryview]) -> PictureFile:
-    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    width = int.from_bytes(header[:4], "big")
+    height = int.from_bytes(header[4:8], "big")
     rows = _unpacked(packed, _row_shapes(header, height, width))
     stored = zlib.compress(rows, 0)
     del rows
@@ -151,24 +170,18 @@ def _put_together(header: bytes, palette: bytes, packed: list[memoryview]) -> Pi
         *_chunk(b"IDAT", stored),
         *_chunk(b"IEND", b""),
     )
-    return PictureFile("png", height, width, b"".join(pieces))
+    return PictureFile(kind="png", height=height, width=width, data=b"".join(pieces))
 
 
 def _row_shapes(header: bytes, height: int, width: int) -> list[tuple[int, int]]:
-    """(rows, bytes of a row with its filter byte) of each pass; one pass where the picture is not
-    interlaced.
-    """
-    samples, depth = _COLOUR_TYPES[header[9]][0], header[8]
-    passes = _PASSES if header[12] else ((0, 0, 1, 1),)
-    sizes = [
-        (-(-max(0, height - y) // down), -(-max(0, width - x) // across))
-        for x, y, across, down in passes
-    ]
-    shapes = [
-        (rows, 1 + (columns * samples * depth + 7) // 8)
-        for rows, columns in sizes
-        if rows and columns
-    ]
+    """Return (rows, bytes of a row with its filter byte) of each pass that has pixels."""
+    pixel_bits = _COLOUR_TYPES[header[9]].samples * header[8]
+    shapes = []
+    for each in _INTERLACED if header[12] else _NOT_INTERLACED:
+        rows = -(-max(0, height - each.row) // each.down)
+        columns = -(-max(0, width - each.column) // each.across)
+        if rows and columns:
+            shapes.append((rows, 1 + (columns * pixel_bits + 7) // 8))
     in_all = sum(rows * row_bytes for rows, row_bytes in shapes)
     if in_all > MAX_ROW_BYTES_IN_ALL:
         raise BadInput(
@@ -180,7 +193,7 @@ def _row_shapes(header: bytes, height: int, width: int) -> list[tuple[int, int]]
 
 
 def _unpacked(packed: list[memoryview], shapes: list[tuple[int, int]]) -> bytes:
-    """The rows of all passes, exactly as many bytes as the header asks for."""
+    """Return the rows of all passes, exactly as many bytes as the header asks for."""
     wanted = sum(rows * row_bytes for rows, row_bytes in shapes)
     unpacker = zlib.decompressobj()
     try:

@@ -1,8 +1,7 @@
-"""A decoded image -> the encoder's uint8 input, as the checkpoint's own preprocessing would make
-it.
+"""Make the encoder's uint8 input of a decoded image, as the checkpoint's own preprocessing does.
 
 Resizing is antialiased, like Pillow's, which checkpoints were trained with; OpenCV's cubic is not
-and moves the features. The arithmetic on values (mean, std) is in the encoder's graph, so pixels
+and changes the features. The arithmetic on values (mean, std) is in the encoder's graph, so pixels
 stay uint8 here.
 """
 
@@ -21,12 +20,13 @@ MAX_RESIZED_PX = 1 << 26
 
 
 class Preprocessor:
-    """``rule`` applied to images of any size. One instance may be shared by threads: it keeps no
-    pixels.
+    """Applies ``rule`` to images of any size. Threads may share it: it keeps no pixels.
+
+    Raises:
+        InvalidValue: this version of torch cannot do the rule's interpolation.
     """
 
     def __init__(self, rule: ResizeRule):
-        """Raises ValueError when this version of torch cannot do the rule's interpolation."""
         self.rule = rule
         self.plan = lru_cache(maxsize=64)(self._plan)
         try:
@@ -34,15 +34,15 @@ class Preprocessor:
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise InvalidValue(
                 f"interpolation is {rule.interpolation!r}, which torch {torch.__version__} cannot "
-                "do "
-                "antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch: "
-                "2.13 "
-                "does lanczos, 2.8 does not"
+                "do antialiased on uint8; accepted: bicubic, bilinear, nearest, or a newer torch: "
+                "2.13 does lanczos, 2.8 does not"
             ) from error
 
     def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
-        """The plan for a source of (height, width) px, cached. Raises BadInput('size') for absurd
-        shapes.
+        """Return the plan for a source of (height, width) px.
+
+        Raises:
+            BadInput: ``size``: the resized image would be too large.
         """
         plan = plan_resize(self.rule, source_size_px)
         if plan.resized_size_px[0] * plan.resized_size_px[1] > MAX_RESIZED_PX:
@@ -50,17 +50,16 @@ class Preprocessor:
                 "size",
                 f"an image of {source_size_px[0]} x {source_size_px[1]} px would be resized to "
                 f"{plan.resized_size_px[0]} x {plan.resized_size_px[1]}; accepted: "
-                f"{MAX_RESIZED_PX} "
-                "px in all after resizing, i.e. a less extreme aspect ratio",
+                f"{MAX_RESIZED_PX} px in all after resizing, i.e. a less extreme aspect ratio",
             )
         return plan
 
     def __call__(self, image: RgbImage, out: torch.Tensor | None = None) -> torch.Tensor:
-        """``image`` as (3, H, W) uint8 RGB, contiguous; written into ``out`` where given, which is
-        returned.
+        """Return ``image`` as (3, H, W) uint8 RGB, contiguous: ``out``, if it is given.
 
-        Raises ValueError for an ``out`` of another shape or type, BadInput('size') as ``plan``
-        does.
+        Raises:
+            ValueError: ``out`` has another shape or type.
+            BadInput: ``size``: the resized image would be too large.
         """
         plan = self.plan(image.size)
         height, width = plan.network_size_px
@@ -71,23 +70,17 @@ class Preprocessor:
         ):
             raise ValueError(
                 f"out is {tuple(out.shape)} {out.dtype} on {out.device}; accepted: (3, {height}, "
-                f"{width}) "
-                "torch.uint8 on the CPU"
+                f"{width}) torch.uint8 on the CPU"
             )
         source, is_bgr = _as_tensor(image.pixels)
         resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0].numpy()
         top, left = plan.top_left_px
-        resized = resized[
-            :, max(0, -top) : max(0, -top) + height, max(0, -left) : max(0, -left) + width
-        ]
-        # numpy from here: torch would share these few bytes out among threads, and on a busy CPU
-        # wait 8 ms for each.
+        resized = resized[:, max(0, -top) :, max(0, -left) :][:, :height, :width]
+        # numpy from here: torch would split these few bytes among threads, and on a busy CPU wait
+        # 8 ms for each.
         pixels = out.numpy()
-        target = pixels[
-            :,
-            max(0, top) : max(0, top) + resized.shape[1],
-            max(0, left) : max(0, left) + resized.shape[2],
-        ]
+        target = pixels[:, max(0, top) :, max(0, left) :]
+        target = target[:, : resized.shape[1], : resized.shape[2]]
         if target.shape != pixels.shape:
             pixels[:] = np.array(self.rule.pad_value_rgb, np.uint8)[:, None, None]
         np.copyto(target, resized[::-1] if is_bgr else resized)
@@ -95,12 +88,11 @@ class Preprocessor:
 
 
 def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """``images`` (1, 3, H, W) uint8, resized as Pillow does it: the horizontal pass first, rounded
-    in between.
+    """Resize ``images`` (1, 3, H, W) uint8 as Pillow does: horizontally, rounded, vertically.
 
-    Pillow 13 does the vertical pass first where the height shrinks more than the width
-    (python-pillow/Pillow#9549), at most 14 levels and in the mean 0.3 away; checkpoints were
-    trained before.
+    Pillow 13 does the vertical pass first if the height shrinks more than the width
+    (python-pillow/Pillow#9549). That differs by at most 14 levels, 0.3 on average; checkpoints were
+    trained with earlier versions.
     """
     if interpolation == "nearest":
         rows, columns = (_nearest(length, new) for length, new in zip(images.shape[2:], size_px))
@@ -111,10 +103,9 @@ def _resize(images: torch.Tensor, size_px: tuple[int, int], interpolation: str) 
 
 
 def _nearest(length: int, new_length: int) -> torch.Tensor:
-    """The source pixel under the centre of each new one. The centres are summed up as Pillow's
-    NEAREST does.
+    """Return the source pixel under the centre of each new one; centres are sums, as in Pillow.
 
-    torch's nearest-exact works in float32: where a centre lies on an edge it takes the other side.
+    torch's nearest-exact works in float32: if a centre is on an edge, it takes the other pixel.
     """
     step = length / new_length
     centres = np.add.accumulate(np.r_[step / 2, np.full(new_length - 1, step)])
@@ -122,9 +113,7 @@ def _nearest(length: int, new_length: int) -> torch.Tensor:
 
 
 class _WritableAlias:
-    """The same memory as ``pixels`` without its read-only flag, which torch would warn about; it is
-    only read.
-    """
+    """The memory of ``pixels`` without the read-only flag, about which torch would warn."""
 
     def __init__(self, pixels: np.ndarray):
         self.pixels = pixels  # keeps the memory alive
@@ -135,14 +124,15 @@ class _WritableAlias:
 
 
 def _as_tensor(pixels: np.ndarray) -> tuple[torch.Tensor, bool]:
-    """(1, 3, H, W) uint8 over the memory of ``pixels`` (H, W, 3), and whether its channels are B,
-    G, R there.
+    """Return (1, 3, H, W) uint8, a view of ``pixels`` (H, W, 3) if possible.
+
+    Also returns whether its channels are B, G, R.
     """
-    # torch has no negative strides; a bgr8 view is turned back into the order of its memory.
+    # torch has no negative strides: a bgr8 view is taken in the order of its memory.
     is_bgr = pixels.strides[2] < 0
     pixels = pixels[..., ::-1] if is_bgr else pixels
     if not pixels.flags.c_contiguous:
-        # Padded rows and 16-bit samples. torch would copy them too, but in threads.
+        # Padded rows and 16-bit samples. torch would also copy them, but in threads.
         pixels = np.ascontiguousarray(pixels)
     if not pixels.flags.writeable:
         pixels = np.asarray(_WritableAlias(pixels))

@@ -1,7 +1,7 @@
 """The flow of the package, one call a stage. The node, the bag tools and the benchmarks all run
 this object.
 
-    pipeline = Pipeline.open(settings, log=print)
+    pipeline = Pipeline.open(settings, log=PrintedLog())
     prepared = pipeline.prepare({"wrist": message})      # decode, resize: uint8 batch
     encoded = pipeline.encode(prepared)                  # ONE batched encoder run
     result = pipeline.assemble(prepared, encoded, samples)   # heads, tokens, fusion
@@ -11,7 +11,7 @@ thread.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,15 @@ from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.files.errors import InvalidValue, told
+from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.heads.classification import scores_of, top_classes
-from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
+from vit_perception.image.decode import (
+    DECODER_ERRORS,
+    check_decoded,
+    decode_compressed,
+    decode_image,
+)
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.layout import layout_of
@@ -103,7 +109,7 @@ class Pipeline:
     def open(
         cls,
         settings: EncoderSettings,
-        log: Callable[[str], None] = lambda text: None,
+        log: Log = SILENT,
         loaded: LoadedModel | None = None,
     ) -> "Pipeline":
         """Load the checkpoint, heads, tokenizers and fusion weights, and open an engine that passes
@@ -114,7 +120,7 @@ class Pipeline:
         nothing stays open then.
         """
         if loaded is None:
-            log(f"loading checkpoint {settings.model.checkpoint}")
+            log.info(f"loading checkpoint {settings.model.checkpoint}")
             loaded = load_checkpoint(settings.model.checkpoint, settings.model.family)
         loaded = fitted_to(settings, loaded)
         parts = Parts(settings, loaded, zero_shot_heads(settings, loaded, log))
@@ -157,6 +163,9 @@ class Pipeline:
         """Decode and resize one message a camera; cameras that are absent from ``messages`` get
         zero rows.
 
+        Instead of a message there may be a decoded :class:`RgbImage`, or a function without
+        arguments that decodes one: pictures and videos need not be dressed up as messages.
+
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. The batch is the
         pipeline's own buffer and holds until the next call.
@@ -180,7 +189,10 @@ class Pipeline:
     def _prepare_one(self, camera: str, message: Any, row: int, prepared: Prepared) -> None:
         started = time.perf_counter()
         try:
-            image = self._decode[camera](message)
+            if isinstance(message, RgbImage):
+                image = check_decoded(message)
+            else:
+                image = message() if callable(message) else self._decode[camera](message)
         except BadInput:
             raise
         except DECODER_ERRORS as error:

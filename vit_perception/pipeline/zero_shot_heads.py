@@ -6,7 +6,6 @@ second start needs neither the text tower nor transformers.
 
 import hashlib
 import json
-from collections.abc import Callable
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -22,6 +21,7 @@ from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.config.settings import BadSetting, EncoderSettings
 from vit_perception.engines.cache.store import cache_folder, digest_of, read_checked, write_checked
 from vit_perception.files.atomic import file_sha256
+from vit_perception.files.log import SILENT, Log
 from vit_perception.heads.text_weights import ZeroShotHead, class_embeddings, prompts_of
 
 # Raised when what is stored changes.
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 def zero_shot_heads(
-    settings: EncoderSettings, loaded: LoadedModel, log: Callable[[str], None] = lambda text: None
+    settings: EncoderSettings, loaded: LoadedModel, log: Log = SILENT
 ) -> dict[str, ZeroShotHead]:
     """Make a head for each camera that has labels and no head of its own.
 
@@ -95,17 +95,17 @@ def _head(
     loaded: LoadedModel,
     labels: tuple[str, ...],
     templates: tuple[str, ...],
-    log: Callable[[str], None],
+    log: Log,
 ) -> ZeroShotHead:
     key = _cache_key(loaded.files, loaded, labels, templates)
     path = cache_folder().parent / "zero_shot" / f"{digest_of(key)}.safetensors"
     stored = read_checked(path, log)
     if stored:
-        log(f"zero-shot: {len(labels)} labels from {path}")
+        log.info(f"zero-shot: {len(labels)} labels from {path}")
         held = load(stored)
         texts = TextVectors(held["texts"], float(held["scale"]), float(held["bias"]))
     else:
-        log(
+        log.info(
             f"zero-shot: {len(labels)} labels in {len(templates)} templates through the text tower "
             f"of {loaded.card.name}"
         )

@@ -1,3 +1,1 @@
-"""For policy authors: live observations without rclpy (``live``), and `embed`'s files as a torch
-data set.
-"""
+"""For policy authors: live observations without rclpy, and `embed`'s files as a torch data set."""

@@ -1,4 +1,4 @@
-"""Which frames may stand in one window: one rule for stored features and for live observations."""
+"""Which frames may be in one window: one rule for stored features and live observations."""
 
 from typing import Any
 
@@ -9,8 +9,10 @@ _MOST_NS = (1 << 63) - 1
 
 
 def checked_max_gap_ns(history: int, stride: int, max_gap_s: float) -> int:
-    """``max_gap_s`` in ns. Raises InvalidValue where one of the three numbers of a window is
-    none.
+    """Return ``max_gap_s`` in ns, after a check of the three numbers of a window.
+
+    Raises:
+        InvalidValue: one of them is not accepted.
     """
     if history < 1 or stride < 1 or not max_gap_s > 0:
         raise InvalidValue(
@@ -21,10 +23,9 @@ def checked_max_gap_ns(history: int, stride: int, max_gap_s: float) -> int:
 
 
 def follows(step_ns: Any, same_episode: Any, same_layout: Any, max_gap_ns: int) -> Any:
-    """Whether a frame goes on where the one before it ended, for single values or for arrays of
-    them.
+    """Whether a frame continues the one before it, for single values or for arrays.
 
-    ``step_ns`` is the time from the one to the other. A step back, a step of 0, one longer than
+    ``step_ns`` is the time from one frame to the next. A step back, a step of 0, a step longer than
     ``max_gap_ns``, another episode and another layout are breaks: a window never spans one.
     """
     return (step_ns > 0) & (step_ns <= max_gap_ns) & same_episode & same_layout

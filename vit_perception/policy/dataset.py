@@ -1,6 +1,4 @@
-"""`embed`'s output as a torch data set: windows over time, in any order, from any number of
-workers.
-"""
+"""`embed`'s output as a torch data set: windows over time, for any number of workers."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.live import GEOMETRY_FIELDS
@@ -19,21 +17,28 @@ from vit_perception.wire.layout import MEASURED, Layout
 
 
 class FeatureDataset(Dataset):
-    """Map-style: item i is the window that ends at the i-th frame which has enough before it in its
-    episode.
+    """Map-style data set of windows; each ends at a frame that has enough frames before it.
 
-    An item: ``tokens`` (history, N, D) in the stored dtype, ``mask`` (history, N) bool,
-    ``stamps_ns`` (history,) int64, ``poses`` by arm (history, 7) float64 (position in m, quaternion
-    xyzw; NaN where missing), ``states`` by name (history, joints and fields as
-    ``layouts[0].states`` names them) float64, sources of other kinds likewise by their group's
-    name, such as ``wrenches``, ``embedding`` (history, L) where it was stored,
-    ``layout`` (int), and each of ``columns`` with a leading axis of ``history``. Frames of a window
-    are ``stride`` frames apart, oldest first. A window never spans two episodes, two layouts, a
-    step back in time, or a gap of more than ``max_gap_s`` between frames that follow one another.
-    ``layouts[item["layout"]]`` says how to read an item. They differ in a camera's geometry alone
-    (its image size and what follows from it, and its frame_id): ValueError names what else differs
-    in a folder, which is then no data set. Files are opened by the process that reads them, when it
-    does; nothing is shared between workers.
+    An item has
+
+    * ``tokens``: (history, N, D) in the stored dtype,
+    * ``mask``: (history, N) bool,
+    * ``stamps_ns``: (history,) int64,
+    * ``poses``: by arm, (history, 7) float64: position in m, quaternion xyzw; NaN if missing,
+    * ``states``: by name, (history, n) float64, with joints and fields as in ``layouts[0].states``,
+    * sources of other kinds in the same way by their group's name, such as ``wrenches``,
+    * ``embedding``: (history, L), if it was stored,
+    * ``layout``: int; ``layouts[item["layout"]]`` says how to read the item,
+    * each of ``columns``, with a leading axis of ``history``.
+
+    Frames of a window are ``stride`` frames apart, oldest first. A window never spans two episodes,
+    two layouts, a step back in time, or a gap of more than ``max_gap_s`` between successive frames.
+    Each process opens the files itself when it reads them; workers share nothing.
+
+    Raises:
+        InvalidValue: the folder is not finished output of `embed`, a number or a column is not
+            accepted, or the layouts differ in more than a camera's geometry (its image size and
+            what follows from it, and its frame_id).
     """
 
     def __init__(
@@ -46,7 +51,8 @@ class FeatureDataset(Dataset):
     ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self.files = FeatureFiles(folder)
-        self.history, self.stride = history, stride
+        self.history = history
+        self.stride = stride
         check_one_meaning(self.files)
         stored = self.files.columns
         self._samples = self.layouts[0].samples if self.layouts else ()
@@ -60,41 +66,39 @@ class FeatureDataset(Dataset):
             *self._extra,
         )
         if unknown := [name for name in self._names if name not in stored and stored]:
-            raise InvalidValue(f"columns has {', '.join(unknown)}; there are: {', '.join(stored)}")
+            raise InvalidValue(
+                f" has {', '.join(unknown)}; there are: {', '.join(stored)}",
+                argument="columns",
+                hint=nearest(unknown[0], stored),
+            )
         self._ends = self._complete_windows(max_gap_ns)
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """How to read the tokens; what :class:`vit_perception.policy.live.LiveDecoder` takes as
-        ``expected``.
-        """
+        """How to read the tokens; a ``LiveDecoder`` takes them as ``expected``."""
         return self.files.layouts
 
     def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
-        """Rows that have (history - 1) * stride rows before them without a break."""
+        """Return the rows that have (history - 1) * stride rows before them without a break."""
         stamps_ns = self.files.stamp_ns
-        going_on = follows(
-            np.diff(stamps_ns),
-            np.diff(self.files.episode) == 0,
-            np.diff(self.files.layout_index) == 0,
-            max_gap_ns,
-        )
-        begins = (
-            np.concatenate([[0], np.flatnonzero(~going_on) + 1])
-            if len(stamps_ns)
-            else np.zeros(0, int)
-        )
         rows = np.arange(len(stamps_ns))
-        since = (
-            rows - begins[np.searchsorted(begins, rows, side="right") - 1] if len(rows) else rows
+        if not len(rows):
+            return rows
+        continues = follows(
+            step_ns=np.diff(stamps_ns),
+            same_episode=np.diff(self.files.episode) == 0,
+            same_layout=np.diff(self.files.layout_index) == 0,
+            max_gap_ns=max_gap_ns,
         )
+        begins = np.concatenate([[0], np.flatnonzero(~continues) + 1])
+        since = rows - begins[np.searchsorted(begins, rows, side="right") - 1]
         return rows[since >= (self.history - 1) * self.stride]
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises IndexError beyond the end, as a sequence does."""
+        """Return one item. Raises IndexError beyond the end, as a sequence does."""
         end = int(self._ends[index])
         rows = range(end - (self.history - 1) * self.stride, end + 1, self.stride)
         parts = [self.files.row(row, self._names) for row in rows]
@@ -110,8 +114,10 @@ class FeatureDataset(Dataset):
 
 
 def check_one_meaning(files: FeatureFiles) -> None:
-    """Raise ValueError where rows of ``files`` have no layout, or layouts that give the tokens
-    another meaning.
+    """Check that the layouts of ``files`` give the tokens the same meaning.
+
+    Raises:
+        InvalidValue: they do not, or a row has no layout.
     """
     if len(files) and not 0 <= files.layout_index.min() <= files.layout_index.max() < len(
         files.layouts
@@ -131,7 +137,7 @@ def check_one_meaning(files: FeatureFiles) -> None:
 
 
 def _meaning(layout: Layout) -> dict[str, Any]:
-    """``layout`` without what is measured, and what changes with the size of a camera's images."""
+    """Return ``layout`` without measured fields, and without the geometry of cameras."""
     fields = asdict(layout)
     for name in MEASURED:
         del fields[name]

@@ -1,6 +1,4 @@
-"""The files that `vit-perception embed` wrote, read row by row: Parquet and safetensors, opened
-when first needed.
-"""
+"""Read the files of `vit-perception embed` row by row: Parquet and safetensors."""
 
 import json
 import os
@@ -16,16 +14,18 @@ from vit_perception.wire.layout import Layout
 
 FORMAT = "vit_perception.embed"
 READABLE = ("parquet", "safetensors")
-OPEN_FILES, KEPT_GROUPS = 16, 8
+OPEN_FILES = 16
+KEPT_GROUPS = 8  # row groups of each Parquet file
 
 
 class FeatureFiles:
-    """One finished folder of `embed`. Rows are numbered from 0 over all files; arrays are as
-    docs/bags.md says.
+    """One finished folder of `embed`. Rows are numbered from 0 over all files.
 
-    ``layouts`` are those that occur; ``stamp_ns``, ``episode`` and ``layout_index`` are small and
-    read at once. Raises ValueError for a folder that is none, is not finished, or is of another
-    format.
+    docs/bags.md describes the columns. ``layouts`` are those that occur. ``stamp_ns``, ``episode``
+    and ``layout_index`` are (rows,) int64, read at the start; files are opened when first needed.
+
+    Raises:
+        InvalidValue: the folder is not one of `embed`, is not finished, or has another format.
     """
 
     def __init__(self, folder: Path | str):
@@ -68,11 +68,15 @@ class FeatureFiles:
         return int(self._starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Open files stay behind."""
+        """Return the state without open files: another process opens its own."""
         return self.__dict__ | {"_open": OrderedDict()}
 
     def row(self, index: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """The columns ``names`` of one row. Raises KeyError naming the columns that there are."""
+        """Return the columns ``names`` of one row.
+
+        Raises:
+            KeyError: there is no such column; the message names those that there are.
+        """
         missing = [name for name in names if name not in self.columns]
         if missing:
             raise KeyError(f"no column {', '.join(missing)}; there are: {', '.join(self.columns)}")
@@ -80,8 +84,10 @@ class FeatureFiles:
         return self._file(shard).row(index - int(self._starts[shard]), names)
 
     def verify(self) -> None:
-        """Read every file and compare its checksum. Raises ValueError naming one that is
-        damaged.
+        """Read every file and compare its checksum.
+
+        Raises:
+            InvalidValue: a file is damaged.
         """
         from vit_perception.files.atomic import file_sha256
 
@@ -94,7 +100,8 @@ class FeatureFiles:
     def _file(self, shard: int) -> Any:
         # A forked worker has its parent's handles: each process opens its own.
         if self._opened_by != os.getpid():
-            self._open, self._opened_by = OrderedDict(), os.getpid()
+            self._open = OrderedDict()
+            self._opened_by = os.getpid()
         if shard not in self._open:
             while len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)
@@ -108,7 +115,7 @@ class FeatureFiles:
 
 
 class _SafetensorsRows:
-    """One safetensors file, memory-mapped: a row is read where it lies."""
+    """One safetensors file, memory-mapped: only the row itself is read."""
 
     def __init__(self, path: Path):
         from safetensors import safe_open
@@ -126,9 +133,7 @@ class _SafetensorsRows:
 
 
 class _ParquetRows:
-    """One Parquet file, memory-mapped: a row is read with its row group, and the last few of those
-    are kept.
-    """
+    """One Parquet file, memory-mapped: a row is read with its group; the last groups are kept."""
 
     def __init__(self, path: Path):
         import pyarrow.parquet as pq
@@ -136,16 +141,12 @@ class _ParquetRows:
         self._file = pq.ParquetFile(path, memory_map=True)
         schema = self._file.schema_arrow
         self.names = tuple(schema.names)
-        self._shapes = {
-            name: tuple(map(int, shape.split(",")))
-            if (shape := schema.metadata[f"shape.{name}".encode()].decode())
-            else ()
-            for name in self.names
-        }
-        sizes = [
-            self._file.metadata.row_group(k).num_rows
-            for k in range(self._file.metadata.num_row_groups)
-        ]
+        self._shapes = {}
+        for name in self.names:
+            shape = schema.metadata[f"shape.{name}".encode()].decode()
+            self._shapes[name] = tuple(map(int, shape.split(","))) if shape else ()
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
         self._groups: OrderedDict[tuple, dict[str, np.ndarray]] = OrderedDict()
 

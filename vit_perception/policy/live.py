@@ -1,8 +1,7 @@
-"""Observations for a policy, put together from the node's topics. numpy only: rclpy, CycloneDDS or
-a bag may feed it.
+"""Observations for a policy, made of the node's topics. It needs numpy alone, and no ROS.
 
     decoder = LiveDecoder("/vit_encoder", expected=data_set.layouts)
-    for topic in decoder.topics: ...            # subscribe, and hand over what comes:
+    for topic in decoder.topics: ...            # subscribe, and pass each message on:
     observation = decoder.add(topic, message)   # an Observation, or None while parts are missing
 
 DDS keeps no order between topics, so parts are matched by their header's stamp.
@@ -25,30 +24,28 @@ from vit_perception.wire.stamps import nanoseconds
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
 MAX_PENDING = 10
-# The gate of the engines holds features of every runtime and precision close to the same reference.
+# The engines' accuracy check holds features of every runtime and precision close to one reference.
 ENGINE_FIELDS = ("runtime", "precision", "min_cosine")
-# What of a camera is known from its images, and may change with them.
+# Fields of a camera that are known from its images, and may change with them.
 GEOMETRY_FIELDS = ("source_size_px", "scale", "offset_px", "frame_id")
 
 
 class LayoutMismatch(InvalidValue):
-    """The live features are not those that a policy was trained on; the message names the fields
-    that differ.
-    """
+    """The live features are not those of a policy's training; the message names the differences."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What the node said of one image stamp. ``layout`` says what every array holds."""
+    """What the node sent for one image stamp."""
 
     stamp_ns: int  # of the first camera present
     tokens: np.ndarray  # (N, D) in the dtype of the wire, a view of the message
     mask: np.ndarray  # (N,) bool: False for the rows of a source that was missing
     embedding: np.ndarray | None  # (L,) in the dtype of the wire, a view of the message
     # By the group's and the source's name, (count,) float64, as ``layout.samples`` names the
-    # numbers; NaN where there was none.
+    # numbers; NaN if the source was missing.
     samples: dict[str, dict[str, np.ndarray]]
-    layout: Layout
+    layout: Layout  # what every array holds
 
     @property
     def poses(self) -> dict[str, np.ndarray]:
@@ -64,17 +61,19 @@ class Observation:
 def check_layout(
     live: Layout, expected: Sequence[Layout], may_differ: Sequence[str] = ENGINE_FIELDS
 ) -> None:
-    """Raise LayoutMismatch where ``live`` is none of ``expected``, naming the fields that differ
-    from the nearest.
+    """Check that ``live`` is one of ``expected``.
 
-    Fields in ``may_differ`` are passed over, and so is the geometry of a camera that has sent no
-    image yet.
+    Fields in ``may_differ`` are not compared, nor is the geometry of a camera without images yet.
+
+    Raises:
+        LayoutMismatch: it is not; the message names the fields that differ from the nearest one.
     """
     nearest: list[str] | None = None
     for layout in expected:
         if layout.layout_id == live.layout_id:
             return
-        one, other = asdict(layout), asdict(live)
+        one = asdict(layout)
+        other = asdict(live)
         for name in (*may_differ, *MEASURED):
             one.pop(name, None), other.pop(name, None)
         for seen, now in zip(one["cameras"], other["cameras"]):
@@ -98,12 +97,11 @@ class _Parts:
 
 
 class LiveDecoder:
-    """Puts one observation together from messages of several topics, matched by stamp.
+    """Makes one observation of messages of several topics, matched by stamp.
 
-    ``node``: the encoder's full name. ``expected``: the layouts that a policy can use (those of its
-    training data); none takes any. ``embedding`` and ``body`` (poses, joint states and other
-    sources) say what to wait for besides the tokens. ``incomplete`` counts stamps for which a part
-    was still missing when a later stamp was complete.
+    ``node`` is the encoder's full name. ``expected`` has the layouts that a policy can use (those
+    of its training data); empty accepts any. ``embedding`` and ``body`` (poses, joint states and
+    other sources) say what to wait for in addition to the tokens.
     """
 
     def __init__(
@@ -115,23 +113,24 @@ class LiveDecoder:
         may_differ: Sequence[str] = ENGINE_FIELDS,
     ):
         self._node = node.rstrip("/")
-        self._expected, self._may_differ = tuple(expected), tuple(may_differ)
-        self._embedding, self._body = embedding, body
+        self._expected = tuple(expected)
+        self._may_differ = tuple(may_differ)
+        self._embedding = embedding
+        self._body = body
         self._pending: OrderedDict[int, _Parts] = OrderedDict()
         self._newest_ns = 0
         self.layout: Layout | None = None
+        # Number of stamps that were not complete when a later stamp was.
         self.incomplete = 0
 
     @property
     def layout_topic(self) -> str:
-        """The latched std_msgs/String topic to subscribe to first: it says which others there
-        are.
-        """
+        """The latched std_msgs/String topic to subscribe to first; it names the others."""
         return f"{self._node}/{topics.LAYOUT.name}"
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic to subscribe to -> message type; only the layout's until that has come."""
+        """Message type by topic to subscribe to; only the layout's until it has arrived."""
         wanted = {self.layout_topic: topics.LAYOUT.type}
         if self.layout is not None:
             rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
@@ -144,11 +143,14 @@ class LiveDecoder:
         return self.layout.samples if self._body and self.layout else ()
 
     def add(self, topic: str, message: Any) -> Observation | None:
-        """Take one message (rclpy, rosbags, CycloneDDS: fields as in ROS); the observation that it
-        completes.
+        """Take one message (rclpy, rosbags, CycloneDDS: fields as in ROS).
 
-        Messages before the first layout are passed over. Raises LayoutMismatch for a layout that is
-        not expected, ValueError for a message that contradicts the layout.
+        Returns the observation that it completes, or None. Messages before the first layout are
+        ignored.
+
+        Raises:
+            LayoutMismatch: it is a layout that is not expected.
+            InvalidValue: it contradicts the layout.
         """
         if topic == self.layout_topic:
             layout = Layout.from_json(message.data)
@@ -166,15 +168,14 @@ class LiveDecoder:
             return None
         parts = self._pending.get(stamp_ns) or _Parts()
         self._put(self.layout, parts, topic.removeprefix(f"{self._node}/"), message)
-        self._pending[stamp_ns] = (
-            parts  # only now: a message that contradicts the layout leaves nothing behind
-        )
+        # Only now: a message that contradicts the layout must leave nothing.
+        self._pending[stamp_ns] = parts
         return self._completed(self.layout, stamp_ns, parts)
 
     def _put(self, layout: Layout, parts: _Parts, name: str, message: Any) -> None:
         if name == topics.TOKENS.name:
             tokens = decode_tensor(message)
-            layout.split(tokens)  # says what does not fit
+            layout.split(tokens)  # checks the number of rows
             parts.tokens = tokens
         elif name == topics.EMBEDDING.name:
             rows = decode_tensor(message)
@@ -230,12 +231,14 @@ class LiveDecoder:
 
 
 class ObservationWindow:
-    """The last ``history`` observations, ``stride`` apart, oldest first, as the data set's items
-    have them.
+    """The last ``history`` observations, ``stride`` apart, oldest first.
 
-    It makes the windows that :class:`vit_perception.policy.dataset.FeatureDataset` makes of the
-    same frames, with the same ``max_gap_s``: none spans a step back in time, a longer gap between
-    two frames, or two layouts. Raises InvalidValue for numbers that make no window.
+    It makes the same windows of the same frames as
+    :class:`vit_perception.policy.dataset.FeatureDataset`: none spans a step back in time, a gap of
+    more than ``max_gap_s`` between two frames, or two layouts.
+
+    Raises:
+        InvalidValue: a number is not accepted.
     """
 
     def __init__(self, history: int, stride: int = 1, max_gap_s: float = MAX_GAP_S):
@@ -244,23 +247,21 @@ class ObservationWindow:
         self._kept: deque[Observation] = deque(maxlen=(history - 1) * stride + 1)
 
     def begin_episode(self) -> None:
-        """Begin a new window: what comes next does not belong to what came before, whatever its
-        stamp.
-        """
+        """Begin a new window: the next observation does not continue the last one."""
         self._kept.clear()
 
     def add(self, observation: Observation) -> dict[str, Any] | None:
-        """Arrays with a leading axis of ``history``, named as the data set's; None until there are
-        enough.
+        """Return arrays with a leading axis of ``history``, named as the data set's.
 
-        Time that goes back, a gap, and another layout than before begin a new window.
+        Returns None until there are enough observations. A step back in time, a gap, and another
+        layout begin a new window.
         """
         last = self._kept[-1] if self._kept else None
         if last is not None and not follows(
-            observation.stamp_ns - last.stamp_ns,
-            True,
-            observation.layout.layout_id == last.layout.layout_id,
-            self._max_gap_ns,
+            step_ns=observation.stamp_ns - last.stamp_ns,
+            same_episode=True,
+            same_layout=observation.layout.layout_id == last.layout.layout_id,
+            max_gap_ns=self._max_gap_ns,
         ):
             self.begin_episode()
         self._kept.append(observation)

@@ -1,6 +1,4 @@
-"""The metadata.yaml of a rosbag2 folder: which files it names, how they are packed, what it says
-that they hold.
-"""
+"""The metadata.yaml of a rosbag2 folder: its files, their compression, and their contents."""
 
 import os
 from dataclasses import dataclass
@@ -17,20 +15,21 @@ MOST_METADATA_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class BagFolder:
-    """What a metadata.yaml says. ``counts`` and ``qos`` are by topic; they may be wrong, and hold
-    what can be read.
-    """
+    """What a metadata.yaml says. The files may say something else."""
 
-    files: list[Path]
-    storage: str
-    compression: str
-    counts: dict[str, int]
-    qos: dict[str, Any]
+    files: list[Path]  # in the order of recording
+    storage: str  # sqlite3, mcap, or another one
+    compression: str  # of whole files ("file"), of each "message", or ""
+    counts: dict[str, int]  # number of messages by topic
+    qos: dict[str, Any]  # the profiles that its publishers offered, by topic: YAML, or parsed
 
 
 def read_folder(folder: Path) -> BagFolder:
-    """The metadata.yaml of ``folder``. Raises Unreadable or InvalidValue saying what of it cannot
-    be used.
+    """Read the metadata.yaml of ``folder``.
+
+    Raises:
+        Unreadable: a value of it cannot be used.
+        InvalidValue: it is not YAML that can be read.
     """
     content = load_yaml(folder / "metadata.yaml", MOST_METADATA_BYTES)
     said = _of(content, "rosbag2_bagfile_information", dict)
@@ -50,7 +49,11 @@ def read_folder(folder: Path) -> BagFolder:
             counts[topic] = counts.get(topic, 0) + count
         qos.setdefault(topic, entry["topic_metadata"].get("offered_qos_profiles", ""))
     return BagFolder(
-        _files(folder, said), _of(said, "storage_identifier", str), compression, counts, qos
+        files=_files(folder, said),
+        storage=_of(said, "storage_identifier", str),
+        compression=compression,
+        counts=counts,
+        qos=qos,
     )
 
 
@@ -67,8 +70,9 @@ def _packed(said: dict) -> str:
 
 
 def _files(folder: Path, said: dict) -> list[Path]:
-    """The files, all in the folder itself: older versions wrote the folder's name, too, as it was
-    when recording.
+    """Return the files. All are in the folder itself.
+
+    Older versions also wrote the folder's name, as it was when recording.
     """
     files: list[Path] = []
     for given in _of(said, "relative_file_paths", list):

@@ -1,13 +1,12 @@
-"""Message definitions as bags record them, compared with those of ROS: the bytes are read by ROS's
-own alone.
+"""Compare the message definitions that a bag records with those of ROS.
 
-A definition from a file is never run: no number of it is computed, no name of it becomes code, and
-types that nobody reads are not looked at.
+Messages are always read by ROS's own definitions. A definition from a file is never run: no number
+in it is computed, no name in it becomes code, and types that nobody reads are not looked at.
 """
 
 import re
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
@@ -16,7 +15,7 @@ from rosbags.typesys.store import Typestore
 
 from vit_perception.recordings.storage import MOST_DEFINITION_BYTES, Channel, Unreadable, shown
 
-MOST_EXCESS = 32  # bytes that may stand behind a message
+MOST_EXCESS = 32  # bytes that may follow a message
 _VISION_MSGS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
     "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] "
@@ -29,9 +28,9 @@ _SEPARATOR = re.compile(r"^={10,}[ \t\r]*$", re.MULTILINE)
 _MSG_FIELD = re.compile(
     r"\s*([A-Za-z][\w/]*)(<=\d+)?(\[(?:<=)?\d*\])?\s+([A-Za-z]\w*)\s*(=)?", re.ASCII
 )
-# Comments, texts, directives, and the lines between the types; each also where it has no end, so
-# that none is sought again and again. Annotations stand without their texts then, as
-# `@verbatim(language=, text=)`.
+# Comments, texts, directives, and the lines between the types. Each also matches without its end:
+# otherwise the end would be searched for again and again. Annotations are left without their texts,
+# as `@verbatim(language=, text=)`.
 _IDL_NOISE = re.compile(
     r'//[^\n]*|/\*(?:.*?\*/|.*)|"(?:[^"\\\n]|\\.)*"?|^[ \t]*#[^\n]*|^={10,}[ \t\r]*$|^IDL:[^\n]*',
     re.DOTALL | re.MULTILINE,
@@ -39,7 +38,7 @@ _IDL_NOISE = re.compile(
 _IDL_ANNOTATION = re.compile(r"@[\w:]+\s*(?:\([^()]*\))?", re.ASCII)
 _MOST_SCOPES = 20
 _IDL_TOKEN = re.compile(r"[A-Za-z_][\w:]*|\d+|[^\s]", re.ASCII)
-# What has the same bytes under several names.
+# Names of types with the same bytes.
 _SAME = {
     "byte": "uint8",
     "char": "uint8",
@@ -73,14 +72,20 @@ _BASE = {
     "wchar",
 }
 
-Fields = list[
-    tuple[str, str]
-]  # name and type of each, as `uint8[]`, `float64[9]`, `std_msgs/msg/Header`
+
+class Field(NamedTuple):
+    """One field of a message type."""
+
+    name: str
+    kind: str  # such as uint8[], float64[9], std_msgs/msg/Header
+
+
+Fields = list[Field]
 
 
 @cache
 def typestore() -> Typestore:
-    """Message definitions of ROS 2 Kilted, and those of vision_msgs, which no store has."""
+    """Return the definitions of ROS 2 Kilted, and those of vision_msgs, which no store has."""
     store = get_typestore(Stores.ROS2_KILTED)
     for name, definition in _VISION_MSGS.items():
         if name not in store.types:
@@ -89,8 +94,9 @@ def typestore() -> Typestore:
 
 
 def why_not_readable(channel: Channel) -> str:
-    """Why messages of ``channel`` cannot be read, or an empty text: their type is unknown here, or
-    is another one by the recorded definition than in ROS.
+    """Return why messages of ``channel`` cannot be read; "" if they can.
+
+    Their type is unknown here, or the recorded definition differs from that of ROS.
     """
     if channel.type_name not in typestore().fielddefs:
         return f"its type {channel.type_name} is none that is read here"
@@ -98,24 +104,26 @@ def why_not_readable(channel: Channel) -> str:
 
 
 def difference(channel: Channel) -> str:
-    """How the recorded definition of the type of ``channel`` differs from that of ROS; empty where
-    it does not, where none is recorded, or where the type is unknown here.
+    """Return how the recorded definition of a type differs from that of ROS; "" if it does not.
+
+    The text is also empty if no definition is recorded, or if the type is unknown here.
     """
-    store, name = typestore(), channel.type_name
+    store = typestore()
+    name, encoding, text = channel.definition
     if name not in store.fielddefs:
         return ""
-    if not channel.definition:
+    if not text:
         if _NO_HASH.fullmatch(channel.digest) or channel.digest == store.hash_rihs01(name):
             return ""
         return (
             f"the bag's hash of {name} is {shown(channel.digest)}, and that of ROS "
             f"{store.hash_rihs01(name)}"
         )
-    if len(channel.definition) > MOST_DEFINITION_BYTES:
+    if len(text) > MOST_DEFINITION_BYTES:
         return f"the bag's definition of {name} has more than {MOST_DEFINITION_BYTES} characters"
-    if channel.encoding not in _PARSERS:
-        return f"the bag's definition of {name} is written in {shown(channel.encoding)!r}"
-    recorded = _PARSERS[channel.encoding](channel.definition, name)
+    if encoding not in _PARSERS:
+        return f"the bag's definition of {name} is written in {shown(encoding)!r}"
+    recorded = _PARSERS[encoding](text, name)
     if name not in recorded:
         return f"the bag's definition of {name} does not define it"
     found = _difference(name, recorded, store)
@@ -123,14 +131,11 @@ def difference(channel: Channel) -> str:
 
 
 def deserialised(data: bytes, type_name: str) -> Any:
-    """The message of a type that is readable, or an Unreadable saying what is wrong with its
-    bytes.
-    """
-    failure = (
-        ""  # not the error itself: it would hold this call's data until the next garbage collection
-    )
-    view = memoryview(data)  # cutting it copies nothing
-    # Bags written through `rclpy.serialization` have bytes behind a message: it sizes its buffer by
+    """Return the message in ``data``, of a readable type, or an Unreadable that says the fault."""
+    # Not the error itself: it would keep this call's data until the next garbage collection.
+    failure = ""
+    view = memoryview(data)  # slicing it copies nothing
+    # In bags written through `rclpy.serialization`, bytes follow a message: it sizes its buffer by
     # an upper bound, up to 4 bytes too large for each empty sequence (a JointState without efforts
     # has one).
     for excess in range(0, MOST_EXCESS + 1, 4):
@@ -138,38 +143,41 @@ def deserialised(data: bytes, type_name: str) -> Any:
             return typestore().deserialize_cdr(view[: len(data) - excess], type_name)
         except SerdeError as error:
             failure = failure or shown(error).rstrip(".")
-        except Exception as error:  # what the generated code of a type stumbles over besides
+        except Exception as error:  # of the generated code of a type
             return Unreadable(shown(error) or type(error).__name__)
     return Unreadable(failure)
 
 
 def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str:
-    """The first field that differs from ROS, of ``name`` and the types in it; those that are not
-    there are ROS's.
+    """Return the first field of ``name``, or of a type in it, that differs from ROS.
+
+    Types that are not recorded count as equal.
     """
-    waiting, seen = [name], set()
+    waiting = [name]
+    seen = set()
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
-        ours = [(field, _described(kind)) for field, kind in store.fielddefs[name][1]]
+        ours = [Field(field, _described(kind)) for field, kind in store.fielddefs[name][1]]
         theirs = recorded.get(name)
         # A message without fields has one in ROS, which definitions do not write.
         if theirs is not None and not (
-            theirs == [] and ours[0][0] == "structure_needs_at_least_one_member"
+            theirs == [] and ours[0].name == "structure_needs_at_least_one_member"
         ):
             for index in range(max(len(ours), len(theirs))):
                 mine = ours[index] if index < len(ours) else None
                 other = theirs[index] if index < len(theirs) else None
                 if mine != other:
                     return f"{name} has {_said(other)} where ROS has {_said(mine)}"
-        waiting += [kind.split("[")[0] for _, kind in ours if kind.split("[")[0] in store.fielddefs]
+        inner = [field.kind.split("[")[0] for field in ours]
+        waiting += [kind for kind in inner if kind in store.fielddefs]
     return ""
 
 
-def _said(field: tuple[str, str] | None) -> str:
-    return f"`{shown(field[1])} {shown(field[0])}`" if field else "nothing"
+def _said(field: Field | None) -> str:
+    return f"`{shown(field.kind)} {shown(field.name)}`" if field else "nothing"
 
 
 def _described(kind: tuple) -> str:
@@ -182,8 +190,9 @@ def _described(kind: tuple) -> str:
 
 
 def _of_msg(text: str, name: str) -> dict[str, Fields]:
-    """Fields by type of a ros2msg definition: the type itself, then each one within it behind a
-    line of ``=``.
+    """Return the fields by type of a ros2msg definition.
+
+    The text has the type itself, then each type in it after a line of ``=``.
     """
     found: dict[str, Fields] = {}
     for index, part in enumerate(_SEPARATOR.split(text)):
@@ -198,17 +207,17 @@ def _of_msg(text: str, name: str) -> dict[str, Fields]:
             if not bare or (match and match[5]):
                 continue  # a constant has no bytes
             if match is None:
-                fields.append((shown(bare), "what is no field"))
+                fields.append(Field(shown(bare), "what is no field"))
                 continue
             base = _SAME.get(match[1], match[1])
             kind = base if base in _BASE else _full_name(base, name.split("/")[0])
             size = match[3] or ""
-            fields.append((match[4], kind + ("[]" if size.startswith("[<=") else size)))
+            fields.append(Field(match[4], kind + ("[]" if size.startswith("[<=") else size)))
     return found
 
 
 def _full_name(name: str, package: str) -> str:
-    """``Header``, ``std_msgs/Header`` or ``std_msgs/msg/Header`` as the last of them."""
+    """Return ``std_msgs/msg/Header`` for ``Header``, ``std_msgs/Header`` and itself."""
     parts = name.split("/")
     if len(parts) == 1:
         return f"{'std_msgs' if name == 'Header' else package}/msg/{name}"
@@ -216,11 +225,13 @@ def _full_name(name: str, package: str) -> str:
 
 
 def _of_idl(text: str, name: str) -> dict[str, Fields]:
-    """Fields by type of an IDL definition. It knows modules, structs, typedefs and constants;
-    anything else is a field that ROS does not have.
+    """Return the fields by type of an IDL definition.
+
+    It knows modules, structs, typedefs and constants; anything else becomes a field that ROS does
+    not have.
     """
     found: dict[str, Fields] = {}
-    named: dict[str, str] = {}  # what a typedef stands for
+    typedefs: dict[str, str] = {}  # the type by its other name
     scopes: list[str] = []
     fields: Fields | None = None
     words: list[str] = []
@@ -239,24 +250,28 @@ def _of_idl(text: str, name: str) -> dict[str, Fields]:
         elif match[0] == "}":
             del scopes[-1:]
         elif words[:1] == ["typedef"]:
-            alias, kind = _idl_field(words[1:], scopes, named)
-            named["/".join([*scopes, alias])] = kind
+            alias, kind = _idl_field(words[1:], scopes, typedefs)
+            typedefs["/".join([*scopes, alias])] = kind
         elif fields is not None and words and words[0] != "const":
-            fields.append(_idl_field(words, scopes, named))
+            fields.append(_idl_field(words, scopes, typedefs))
         words = []
     return found
 
 
-def _idl_field(words: list[str], scopes: list[str], named: dict[str, str]) -> tuple[str, str]:
-    """Name and type of a field: ``sequence<uint8, 5> data``, ``double k[9]``,
+def _idl_field(words: list[str], scopes: list[str], typedefs: dict[str, str]) -> Field:
+    """Return one field.
+
+    ``words`` are those of ``sequence<uint8, 5> data``, ``double k[9]`` or
     ``std_msgs::msg::Header header``.
     """
     size = ""
     if words[-1:] == ["]"] and len(words) > 4 and words[-3] == "[":
-        size, words = f"[{words[-2]}]", words[:-3]
+        size = f"[{words[-2]}]"
+        words = words[:-3]
     *kind, name = words or [""]
     if kind[:2] == ["sequence", "<"]:
-        kind, size = kind[2:], "[]"
+        size = "[]"
+        kind = kind[2:]
         kind = kind[: kind.index(",")] if "," in kind else kind[:-1]
     if kind[:1] in (["string"], ["wstring"]):
         kind = kind[:1]
@@ -264,7 +279,7 @@ def _idl_field(words: list[str], scopes: list[str], named: dict[str, str]) -> tu
     plain = _SAME.get(plain, plain)
     if plain not in _BASE:
         plain = plain.replace("::", "/") if "::" in plain else "/".join([*scopes, plain])
-    return name, named.get(plain, plain) + size
+    return Field(name, typedefs.get(plain, plain) + size)
 
 
 _PARSERS = {"ros2msg": _of_msg, "ros2idl": _of_idl, "omgidl": _of_idl}

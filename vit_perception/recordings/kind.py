@@ -1,6 +1,4 @@
-"""What a path is that should be a recording: a bag of ROS 2, or what is said of it in one line if
-it is none.
-"""
+"""Check that a path is a bag of ROS 2, or say in one line what it is instead."""
 
 import shlex
 from pathlib import Path
@@ -15,12 +13,14 @@ MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
 class BagError(InvalidValue):
-    """A bag that cannot be read; the message names the path or topic and what would be accepted."""
+    """A bag cannot be read; the message names the path or topic and what is accepted."""
 
 
 def check_recording(path: Path) -> None:
-    """Raise BagError where ``path`` is no rosbag2 folder and no file of one, saying what it is
-    instead.
+    """Check that ``path`` is a rosbag2 folder, or a file of one.
+
+    Raises:
+        BagError: it is something else.
     """
     if not path.exists():
         raise BagError(f"no bag at {path}; accepted: {ACCEPTED}")
@@ -51,8 +51,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def check_no_loose_bag(folder: Path) -> None:
-    """Raise BagError naming the recording's files where ``folder`` is a rosbag2 folder without its
-    metadata.yaml.
+    """Check that ``folder`` is not a rosbag2 folder that lacks its metadata.yaml.
+
+    Raises:
+        BagError: it holds files of a recording; the message names them.
     """
     if not folder.is_dir() or (folder / "metadata.yaml").is_file():
         return
@@ -70,8 +72,9 @@ def check_no_loose_bag(folder: Path) -> None:
 
 
 def _conversion(old: Path) -> str:
-    """The command of the library rosbags that converts it; it takes a file for one of ROS 1 by its
-    suffix.
+    """Return the command of the library rosbags that converts ``old``.
+
+    The command recognises a file of ROS 1 by its suffix.
     """
     if old.suffix != ".bag":
         return "rosbags-convert --src FILE.bag --dst FOLDER"
@@ -92,9 +95,7 @@ def is_ros1(path: Path) -> bool:
 
 
 def cut_off(path: Path) -> str:
-    """Of a recording that could not be opened: `` (...)`` naming the first file that ends too
-    early, else nothing.
-    """
+    """Return `` (...)`` with the first file of an unreadable recording that ends early, or ""."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     for file in filter(Path.is_file, files):  # opening a FIFO would wait for somebody who writes
         if file.suffix == ".mcap" and _mcap_is_cut(file):
@@ -108,7 +109,7 @@ def cut_off(path: Path) -> str:
 
 
 def _mcap_is_cut(file: Path) -> bool:
-    """Whether it begins as an MCAP and does not end as one (https://mcap.dev/spec)."""
+    """Whether a file begins as an MCAP file and does not end as one (https://mcap.dev/spec)."""
     with open(file, "rb") as content:
         begins = content.read(len(MCAP_MAGIC)) == MCAP_MAGIC
         content.seek(max(0, file.stat().st_size - len(MCAP_MAGIC)))
@@ -116,8 +117,9 @@ def _mcap_is_cut(file: Path) -> bool:
 
 
 def _size_of_database(file: Path) -> int:
-    """The size in bytes that an SQLite database says it has
-    (https://www.sqlite.org/fileformat.html), 0 for none.
+    """Return the size in bytes that a SQLite database states; 0 for another file.
+
+    Format: https://www.sqlite.org/fileformat.html
     """
     with open(file, "rb") as content:
         header = content.read(100)

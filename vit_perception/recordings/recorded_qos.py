@@ -1,6 +1,4 @@
-"""What a recording says of its publishers' quality of service: checked, because it may say
-anything.
-"""
+"""The quality of service that a recording states for its publishers, checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,22 +20,21 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class RecordedQos:
-    """One publisher's profile: names of the policies as above, and how many messages it kept (0:
-    not known).
-    """
+    """One publisher's profile."""
 
-    reliability: str
-    durability: str
-    history: str
-    depth: int
+    reliability: str  # system_default, reliable, best_effort, unknown or best_available
+    durability: str  # system_default, transient_local, volatile, unknown or best_available
+    history: str  # system_default, keep_last, keep_all or unknown
+    depth: int  # number of messages that it kept; 0 is unknown
 
 
 def recorded_profiles(given: Any) -> list[RecordedQos]:
-    """The profiles of one topic, from what stands in the recording: YAML, or the list that it
-    stands for.
+    """Return the profiles of one topic; ``given`` is YAML as recorded, or its list.
 
-    Raises InvalidValue, with what is wrong, for anything else, and for depths that no publisher
-    has. Deadlines, lifespans and leases are not looked at: they are not replayed.
+    Deadlines, lifespans and leases are not read: they are not replayed.
+
+    Raises:
+        InvalidValue: it is not a list of profiles, or a depth is one that no publisher has.
     """
     if isinstance(given, str):
         given = parse_yaml(given, "offered_qos_profiles", MOST_BYTES)
@@ -54,13 +51,13 @@ def _profile(given: Any) -> RecordedQos:
             f"a profile is {_shown(given)}; accepted: a mapping with {', '.join(_POLICIES)} and "
             "depth"
         )
-    fields = (
-        given if isinstance(given, Mapping) else given._asdict()
-    )  # as the library `rosbags` has them
+    # The library `rosbags` has profiles as named tuples.
+    fields = given if isinstance(given, Mapping) else given._asdict()
     depth = fields.get("depth", 0)
     if type(depth) is not int or not 0 <= depth <= DEEPEST:
         raise InvalidValue(f"depth is {_shown(depth)}; accepted: 0 to {DEEPEST}")
-    return RecordedQos(*(_policy(name, fields.get(name, "unknown")) for name in _POLICIES), depth)
+    policies = {name: _policy(name, fields.get(name, "unknown")) for name in _POLICIES}
+    return RecordedQos(**policies, depth=depth)
 
 
 def _policy(name: str, value: Any) -> str:
@@ -74,9 +71,8 @@ def _policy(name: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = (
-        repr(value) if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
-    )
     if type(value) is int:
-        text = str(value) if abs(value) < 1 << 63 else "an integer beyond 64 bits"
+        return str(value) if abs(value) < 1 << 63 else "an integer beyond 64 bits"
+    is_plain = isinstance(value, (str, float, bool, type(None)))
+    text = repr(value) if is_plain else type(value).__name__
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -1,6 +1,4 @@
-"""metadata.yaml of a rosbag2 folder of several MCAP files, so that it is one recording to every
-tool.
-"""
+"""Write the metadata.yaml that makes several MCAP files one recording."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +11,9 @@ from vit_perception.files.atomic import write_whole
 
 
 def write_metadata(folder: Path, files: Sequence[str]) -> None:
-    """Describe ``files`` of ``folder``, in the order of recording, in rosbag2's metadata version
-    9.
-    """
-    described, topics = [], {}
+    """Describe ``files`` of ``folder``, in the order of recording, in metadata version 9."""
+    described = []
+    topics = {}
     for name in files:
         with Reader(folder / name) as reader:
             described.append(

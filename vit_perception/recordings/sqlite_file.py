@@ -1,6 +1,4 @@
-"""One SQLite file of rosbag2, read as data alone: plain tables, no views, triggers or functions of
-the file's own.
-"""
+"""One SQLite file of rosbag2, read as data: only plain tables, none of the file's own programs."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -18,14 +16,16 @@ from vit_perception.recordings.storage import (
     MOST_MESSAGE_BYTES,
     MOST_TOPICS,
     Channel,
+    Definition,
+    StoredMessage,
     Summary,
     Unreadable,
     shown,
 )
 
 SQLITE_MAGIC = b"SQLite format 3\0"
-_ROW_BYTES = 4096  # beside its message
-_STEPS = 20_000  # of SQLite's machine between two looks for Ctrl-C
+_ROW_BYTES = 4096  # of a row, in addition to its message
+_STEPS = 20_000  # of SQLite's machine between two checks for Ctrl-C
 _TABLES = {
     "topics": {"id", "name", "type", "serialization_format"},
     "messages": {"id", "topic_id", "timestamp", "data"},
@@ -48,8 +48,10 @@ _LIMITS = {
 
 
 class SqliteFile:
-    """An open file: ``summary`` is what it holds. Raises Unreadable where it is no SQLite file of
-    rosbag2.
+    """One open SQLite file; ``summary`` says what is in it.
+
+    Raises:
+        Unreadable: it is not a SQLite file of rosbag2.
     """
 
     def __init__(self, path: Path):
@@ -69,13 +71,15 @@ class SqliteFile:
             raise
 
     def close(self) -> None:
-        """Close it; more than once does no harm."""
+        """Close the file. A second call does nothing."""
         if self._connection is not None:
             self._connection.close()
 
     def _columns_of(self, table: str) -> set[str]:
-        """The columns of a plain table, none where it is not there. Raises Unreadable for any other
-        kind of it.
+        """Return the columns of a plain table; none if the table does not exist.
+
+        Raises:
+            Unreadable: it is not a plain table with the columns of rosbag2.
         """
         kinds = self._rows(
             "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,)
@@ -108,7 +112,7 @@ class SqliteFile:
             "offered_qos_profiles",
             "type_description_hash",
         )
-        # As bytes: what is no UTF-8 is no reason not to read the others.
+        # As bytes: one text that is not UTF-8 must not prevent reading the others.
         texts = ", ".join(
             f"CAST({name} AS BLOB)" if name in self._columns["topics"] else "x''" for name in names
         )
@@ -116,52 +120,45 @@ class SqliteFile:
         definitions = self._definitions({_text(row[2]) for row in rows})
         for number, topic, type_name, serialization, qos, digest in rows:
             kind = _text(type_name)
-            encoding, definition = definitions.get(kind, ("", ""))
-            summary.take(
-                Channel(
-                    number, _text(topic), kind, encoding, definition, _text(digest), _text(qos)
-                ),
-                _text(serialization),
+            channel = Channel(
+                id=number,
+                topic=_text(topic),
+                definition=definitions.get(kind, Definition(kind)),
+                digest=_text(digest),
+                qos=_text(qos),
             )
+            summary.take(channel, _text(serialization))
         known = {row[0] for row in rows}
-        nobodys = 0
+        without_topic = 0
         stamp = "CASE WHEN typeof(timestamp) = 'integer' AND timestamp >= 0 THEN timestamp END"
         for number, count, start_ns, last_ns in self._connection.execute(
             f"SELECT topic_id, COUNT(*), MIN({stamp}), MAX({stamp}) FROM messages GROUP BY topic_id"
         ):
             if number not in known:
-                nobodys += count
+                without_topic += count
                 continue
             summary.counts[number] = count
             if _is_stamp(start_ns) and _is_stamp(last_ns):
                 summary.widen(start_ns, last_ns)
-        if nobodys:
+        if without_topic:
             summary.leave_out(
-                "messages of no topic", "the file does not say what they are", nobodys
+                "messages of no topic", "the file does not say what they are", without_topic
             )
         return summary
 
-    def _definitions(self, types: set[str]) -> dict[str, tuple[str, str]]:
-        """Encoding and text of the first definition of each of ``types`` that is read here, in one
-        pass over them.
-        """
-        wanted = (
-            sorted(types & typestore().fielddefs.keys())
-            if self._columns["message_definitions"]
-            else []
-        )
-        found: dict[str, tuple[str, str]] = {}
-        for type_name, encoding, definition in (
-            self._connection.execute(
-                "SELECT topic_type, CAST(encoding AS BLOB), "
-                "substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM message_definitions "
-                f"WHERE topic_type IN ({', '.join('?' * len(wanted))})",
-                (MOST_DEFINITION_BYTES + 1, *wanted),
-            )
-            if wanted
-            else ()
+    def _definitions(self, types: set[str]) -> dict[str, Definition]:
+        """Return the first definition of each of ``types`` that this package reads."""
+        wanted = sorted(types & typestore().fielddefs.keys())
+        found: dict[str, Definition] = {}
+        if not wanted or not self._columns["message_definitions"]:
+            return found
+        for type_name, encoding, text in self._connection.execute(
+            "SELECT topic_type, CAST(encoding AS BLOB), "
+            "substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM message_definitions "
+            f"WHERE topic_type IN ({', '.join('?' * len(wanted))})",
+            (MOST_DEFINITION_BYTES + 1, *wanted),
         ):
-            found.setdefault(type_name, (_text(encoding), _text(definition)))
+            found.setdefault(type_name, Definition(type_name, _text(encoding), _text(text)))
         return found
 
     def _rows(self, query: str, values: tuple) -> list[tuple]:
@@ -169,18 +166,22 @@ class SqliteFile:
 
     def messages(
         self, wanted: Collection[int], start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[int, int, bytes | Unreadable]]:
-        """Channel, time of recording and bytes of the messages of the channels ``wanted``, in the
-        order of time. A row that is none has a text why, at the time 0 where it has none. Raises
-        Unreadable where the file is damaged.
+    ) -> Iterator[StoredMessage]:
+        """Yield messages of the channels ``wanted`` from ``start_ns`` until before ``stop_ns``.
+
+        They are in the order of time. A row whose time is not one has the time 0.
+
+        Raises:
+            Unreadable: the file is damaged.
         """
-        clauses, values = [f"topic_id IN ({', '.join('?' * len(wanted))})"], [*wanted]
+        clauses = [f"topic_id IN ({', '.join('?' * len(wanted))})"]
+        values = [*wanted]
         for clause, value in (("timestamp >= ?", start_ns), ("timestamp < ?", stop_ns)):
             if value is not None:
                 clauses.append(clause)
                 values.append(value)
         try:
-            # The messages themselves are fetched one by one: they are no part of what is sorted.
+            # The data is fetched row by row: SQLite would sort it, too.
             for row, channel, stamp_ns in self._connection.execute(
                 "SELECT rowid, topic_id, CASE WHEN typeof(timestamp) = 'integer' THEN timestamp "
                 f"ELSE typeof(timestamp) END FROM messages WHERE {' AND '.join(clauses)} ORDER BY "
@@ -188,15 +189,10 @@ class SqliteFile:
                 values,
             ):
                 if _is_stamp(stamp_ns):
-                    yield channel, stamp_ns, self._data(row)
+                    yield StoredMessage(channel, stamp_ns, self._data(row))
                 else:
-                    yield (
-                        channel,
-                        0,
-                        Unreadable(
-                            f"its time is {stamp_ns}; accepted: 0 to {LONGEST_STAMP_NS - 1} ns"
-                        ),
-                    )
+                    why = f"its time is {stamp_ns}; accepted: 0 to {LONGEST_STAMP_NS - 1} ns"
+                    yield StoredMessage(channel, 0, Unreadable(why))
         except _ERRORS as error:
             raise Unreadable(shown(error)) from error
 
@@ -213,20 +209,19 @@ class SqliteFile:
 
 
 def _connected(path: Path) -> apsw.Connection:
-    """The file, opened so that nothing beside it is written or left behind."""
+    """Open the file so that SQLite writes no other file next to it."""
     real = Path(os.path.realpath(path))
     for ending in ("-journal", "-wal"):
-        beside = real.with_name(real.name + ending)
-        if beside.exists() or beside.is_symlink():
-            check_regular(beside)
+        other = real.with_name(real.name + ending)
+        if other.exists() or other.is_symlink():
+            check_regular(other)
     if _size(real, "-journal"):
         raise Unreadable(
             f"{shown(real.name)}-journal beside it says that it was cut off within a change; "
             f"accepted: the file after `sqlite3 {shown(real.name)} .schema`, which mends it"
         )
-    # With a log beside it, the last messages are in there alone. Without locks and with its index
-    # in memory SQLite reads it in a folder that cannot be written to, and leaves both files as they
-    # are.
+    # If there is a log next to it, the last messages are only in the log. Without locks and with
+    # the log's index in memory SQLite reads it in a read-only folder, and changes neither file.
     log = _size(real, "-wal") > 0
     uri = f"file:{quote(str(real))}?mode=ro&" + ("vfs=unix-none" if log else "immutable=1")
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
@@ -260,12 +255,12 @@ def _connected(path: Path) -> apsw.Connection:
 
 
 def _size(path: Path, ending: str) -> int:
-    """The size in bytes of a file beside ``path``; 0 where it has been emptied, or is not there."""
-    beside = path.with_name(path.name + ending)
-    if not beside.is_file():
+    """Return the size in bytes of a file next to ``path``; 0 if it is emptied or missing."""
+    other = path.with_name(path.name + ending)
+    if not other.is_file():
         return 0
-    with open(beside, "rb") as file:
-        return beside.stat().st_size if any(file.read(28)) else 0
+    with open(other, "rb") as file:
+        return other.stat().st_size if any(file.read(28)) else 0
 
 
 def _is_stamp(value: Any) -> bool:

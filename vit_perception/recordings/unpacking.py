@@ -1,15 +1,13 @@
-"""Zstandard and LZ4, unpacked within limits: what a header declares is checked, and is not
-trusted.
-"""
+"""Unpack Zstandard and LZ4 within limits; the sizes that headers declare are not trusted."""
 
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import lz4.frame
 
@@ -32,16 +30,27 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 1 << 20
 _FRAME_HEAD_BYTES = 18
 _PART_BYTES = 1 << 16
+
+
+class _Method(NamedTuple):
+    """One way of compression."""
+
+    decompressor: Callable[[], Any]
+    error: type[Exception]  # that it raises for damaged data
+
+
 _DECOMPRESSORS = {
-    "zstd": (zstd.ZstdDecompressor, zstd.ZstdError),
-    "lz4": (lz4.frame.LZ4FrameDecompressor, RuntimeError),
+    "zstd": _Method(zstd.ZstdDecompressor, zstd.ZstdError),
+    "lz4": _Method(lz4.frame.LZ4FrameDecompressor, RuntimeError),
 }
-KEPT_FREE_BYTES = 256 << 20  # of the disk with the temporary folder
+KEPT_FREE_BYTES = 256 << 20  # on the disk with the temporary folder
 
 
 def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryview:
-    """The chunk's ``size_bytes`` bytes. Raises Unreadable where it unpacks to any other number of
-    them.
+    """Return the ``size_bytes`` bytes of a chunk.
+
+    Raises:
+        Unreadable: it is damaged, or unpacks to more or fewer bytes.
     """
     if compression == "":
         if len(packed) != size_bytes:
@@ -53,7 +62,8 @@ def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryvi
             f"{', '.join(_DECOMPRESSORS)}"
         )
     # Filled in place: joining its parts would take twice the memory.
-    data, size = memoryview(bytearray(size_bytes)), 0
+    data = memoryview(bytearray(size_bytes))
+    size = 0
     for block in _unpacked(packed, compression):
         if len(block) > size_bytes - size:
             raise Unreadable(f"a chunk that should have {size_bytes} bytes has more")
@@ -65,15 +75,19 @@ def unpacked_chunk(packed: bytes, compression: str, size_bytes: int) -> memoryvi
 
 
 def unpacked_message(packed: bytes) -> bytes:
-    """A message that was packed with Zstandard. Raises Unreadable where it is damaged or larger
-    than accepted.
+    """Return a message that is packed with Zstandard.
+
+    Raises:
+        TooLarge: it unpacks to more than it says and than is accepted.
+        Unreadable: it is damaged, or says that it is larger than accepted.
     """
     if (_declared_bytes(packed) or 0) > MOST_MESSAGE_BYTES:
         raise Unreadable(
             f"it says that it unpacks to {mib(_declared_bytes(packed))}; accepted: at most "
             f"{mib(MOST_MESSAGE_BYTES)}"
         )
-    blocks, size = [], 0
+    blocks = []
+    size = 0
     for block in _unpacked(packed, "zstd"):
         size += len(block)
         if size > MOST_MESSAGE_BYTES:
@@ -83,7 +97,7 @@ def unpacked_message(packed: bytes) -> bytes:
 
 
 def _declared_bytes(packed: bytes) -> int | None:
-    """What the first frame says that it unpacks to, if it does."""
+    """Return the unpacked size that the first frame states; None if it states none."""
     try:
         return zstd.get_frame_info(packed[:_FRAME_HEAD_BYTES]).decompressed_size
     except zstd.ZstdError as error:
@@ -91,14 +105,15 @@ def _declared_bytes(packed: bytes) -> int | None:
 
 
 def _unpacked(packed: bytes, compression: str) -> Iterator[bytes]:
-    """All that ``packed`` holds, of one frame or several, a block at a time."""
-    decompressor, failure = _DECOMPRESSORS[compression]
-    view, place = memoryview(packed), 0
+    """Yield the content of all frames, block by block."""
+    method = _DECOMPRESSORS[compression]
+    view = memoryview(packed)
+    place = 0
     try:
         while place < len(view):
-            frame = decompressor()
+            frame = method.decompressor()
             while not frame.eof:
-                # In parts, as what a decompressor has not come to yet is copied each time.
+                # In parts: a decompressor copies each time what it has not unpacked yet.
                 part = view[place : place + _PART_BYTES] if frame.needs_input else b""
                 if frame.needs_input and not part:
                     raise Unreadable("it is packed, and cut off")
@@ -106,23 +121,27 @@ def _unpacked(packed: bytes, compression: str) -> Iterator[bytes]:
                 if block := frame.decompress(part, max_length=BLOCK_BYTES):
                     yield block
             place -= len(frame.unused_data or b"")
-    except (failure, EOFError, ValueError) as error:
+    except (method.error, EOFError, ValueError) as error:
         raise Unreadable(f"it cannot be unpacked: {shown(error)}") from error
 
 
 def unpacked_file(packed: BinaryIO, magic: bytes, left_bytes: int) -> BinaryIO:
-    """A file that was packed as a whole with Zstandard, as a temporary one of at most
-    ``left_bytes``. It has no name, and is gone when it is closed or the process ends, however that
-    ends. Its first bytes are ``magic``.
+    """Unpack a file that is packed with Zstandard into a temporary file without a name.
 
-    Raises Unreadable where it is larger or anything else, OSError where the disk is full.
+    The temporary file is gone when it is closed or the process ends, however it ends.
+
+    Raises:
+        Unreadable: it has more than ``left_bytes`` bytes, does not begin with ``magic``, or is
+            damaged.
+        OSError: the disk is full.
     """
     most_bytes = min(left_bytes, most_unpacked(os.fstat(packed.fileno()).st_size))
     temporary = tempfile.TemporaryFile(prefix="vit_perception_bag_")  # noqa: SIM115
     try:
         room_bytes = shutil.disk_usage(tempfile.gettempdir()).free - KEPT_FREE_BYTES
+        size = _declared_bytes(packed.read(_FRAME_HEAD_BYTES)) or 0
+        _check_size(size, most_bytes, room_bytes)
         size = 0
-        _check_size(_declared_bytes(packed.read(_FRAME_HEAD_BYTES)) or 0, most_bytes, room_bytes)
         packed.seek(0)
         with zstd.ZstdFile(packed) as file:
             while block := file.read(BLOCK_BYTES):
@@ -158,7 +177,7 @@ def _check_size(size_bytes: int, most_bytes: int, room_bytes: int) -> None:
 
 @contextmanager
 def named_briefly(file: BinaryIO) -> Iterator[Path]:
-    """A name for the nameless temporary ``file``, while a library opens it by that."""
+    """Give the temporary ``file`` a name while a library opens it by name."""
     with tempfile.TemporaryDirectory(prefix="vit_perception_bag_") as folder:
         name = Path(folder) / "unpacked.db3"
         try:

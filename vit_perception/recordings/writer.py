@@ -1,4 +1,4 @@
-"""Write messages to a rosbag2 folder (MCAP) as the CDR bytes they came in, without ROS."""
+"""Write CDR messages to a rosbag2 folder (MCAP), without ROS."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,10 @@ from vit_perception.recordings.definitions import typestore
 
 
 class BagWriter:
-    """An MCAP bag at ``path``, which must not exist yet: ``with BagWriter(path) as bag:
-    bag.write(...)``.
+    """A new MCAP bag at ``path``; use it in a `with` block.
 
-    ``qos`` gives the profiles that a topic's publishers offered; none are written by default.
-    However the block ends, what was written so far is a whole bag.
+    ``qos`` returns the profiles that a topic's publishers offered; none are written by default.
+    When the block ends, also by an error, what was written so far is a complete bag.
     """
 
     def __init__(self, path: Path, qos: Callable[[str], list[Qos]] = lambda topic: []):
@@ -33,7 +32,7 @@ class BagWriter:
     def write(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
         """Append one message of ``type_name`` (``package/msg/Name``), recorded at ``stamp_ns``."""
         if topic not in self._connections:
-            # Definitions travel in the bag, so that whoever opens it needs none.
+            # With the definitions in the bag, whoever opens it needs no others.
             self._connections[topic] = self._writer.add_connection(
                 topic, type_name, typestore=self._types, offered_qos_profiles=self._qos(topic)
             )

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from vit_perception.config.settings import BadSetting, EncoderSettings
-from vit_perception.files.errors import OperationFailed, told, traced
+from vit_perception.files.errors import OperationFailed, hint_line, nearest, told, traced
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.ros import diagnostics
@@ -25,7 +25,7 @@ from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.qos import PREFIX, unused_overrides
-from vit_perception.ros.reporter import Reporter
+from vit_perception.ros.reporter import ConfigureLog, Reporter
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.streams.camera_sync import CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
@@ -87,6 +87,7 @@ class EncoderNode(LifecycleNode):
             for name in self._settings_source.unknown():
                 self.get_logger().warning(
                     f"parameter '{name}' is not one of this node's and does nothing"
+                    + hint_line(nearest(name, self._settings_source.known()))
                 )
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
@@ -196,11 +197,8 @@ class EncoderNode(LifecycleNode):
 
     def _open(self, settings: EncoderSettings) -> Pipeline:
         self._gpu.check()
-        return self._worker.open(lambda: Pipeline.open(settings, self._on_progress))
-
-    def _on_progress(self, text: str) -> None:
-        self._worker.at(f"open ({text})")
-        self._reporter.progress(text)
+        log = ConfigureLog(self._reporter, at=lambda text: self._worker.at(f"open ({text})"))
+        return self._worker.open(lambda: Pipeline.open(settings, log))
 
     def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
         """False, said with what it is at, where the worker does not come back; then it may be tried

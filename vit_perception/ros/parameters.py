@@ -156,6 +156,10 @@ class NodeParameters:
         finally:
             self._wanted = {}
 
+    def known(self) -> list[str]:
+        """The names of all parameters that :meth:`read` uses."""
+        return sorted(self._used)
+
     def unknown(self) -> list[str]:
         """Parameters that were given and that nothing reads: misspelt ones, or another node's in a
         shared file.

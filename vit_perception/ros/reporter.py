@@ -3,7 +3,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
@@ -17,6 +17,26 @@ from vit_perception.tokens.source import TokenSource
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen
 MOST_WARNED = 1000  # names of cameras come from parameters; no flood of them may fill the memory
+
+
+class ConfigureLog:
+    """The log of a configure: ``at`` takes each sentence, then ``reporter`` shows it."""
+
+    def __init__(self, reporter: "Reporter", at: Callable[[str], None]):
+        self._reporter = reporter
+        self._at = at
+
+    def info(self, text: str) -> None:
+        self._at(text)
+        self._reporter.configuring(text)
+
+    def warning(self, text: str) -> None:
+        self._at(text)
+        self._reporter.configuring(text, warn=True)
+
+    def progress(self, what: str, fraction: float, text: str = "") -> None:
+        if text:
+            self.info(text)
 
 
 class Reporter:
@@ -55,18 +75,22 @@ class Reporter:
             )
         )
 
-    def progress(self, text: str) -> None:
-        """Called by the worker while configure blocks the executor: minutes of silence look like a
-        hang.
+    def configuring(self, text: str, warn: bool = False) -> None:
+        """Log and publish what configure does: minutes of silence look like a hang.
 
-        Raises RuntimeError when the node is being shut down, which ends a long configure between
-        its steps.
+        Called by the worker, while configure blocks the executor.
+
+        Raises:
+            OperationFailed: The node is being shut down. This ends a long configure.
         """
         if not self._node.context.ok():
             raise OperationFailed("the node was shut down while it was being configured")
-        warned = text.removeprefix("WARNING: ")
         logger = self._node.get_logger()
-        (logger.info if warned == text else logger.warning)(warned)
+        # rclpy refuses another level from the same place in the code.
+        if warn:
+            logger.warning(text)
+        else:
+            logger.info(text)
         self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
 
     def warn_of(

@@ -1,11 +1,10 @@
-"""Which images are encoded together, and where every received image went. No rclpy here: plain,
-testable code.
+"""Which images are encoded together, and what became of every received image.
 
-The newest frame wins. One camera: the latest image, older ones are superseded. Several cameras: the
-newest set of images, one a camera, whose stamps lie within ``slop`` of each other; of each camera
-the nearest. A faster camera's next image is waited for, as long as the slop at most, where its rate
-says that it will be nearer. Callers hold one lock around every method (the node shares it with its
-worker thread).
+The newest frame is taken. With one camera that is the latest image; older ones are superseded. With
+several it is the newest set of images, one per camera, whose stamps differ by at most ``slop``; of
+each camera the nearest. If a faster camera's rate says that its next image will be nearer, the
+group waits for it, at most for the slop. Callers hold one lock around every method (the node shares
+it with its worker thread).
 """
 
 import itertools
@@ -13,9 +12,9 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.streams.recorded_groups import nearest_members
@@ -23,45 +22,57 @@ from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
 # A bag that loops jumps back by its length; a late or re-ordered image by a few frames.
 JUMP_BACK_NS = 1_000_000_000
-# Images that wait for their partners; at 30 Hz this covers an encoder run of 0.3 s.
+# Images that wait for other cameras; at 30 Hz this covers an encoder run of 0.3 s.
 MAX_PENDING = 10
 # A camera's period is the median between its latest stamps, so that single lost images do not
 # matter.
-PERIOD_STAMPS, FEWEST_STAMPS = 8, 3
+PERIOD_STAMPS = 8
+FEWEST_STAMPS = 3
 
 
-def sync_of(settings: EncoderSettings) -> tuple[int, str, int]:
-    """Slop in ns, policy, and silence in ns, as :class:`CameraSync` takes them."""
+class SyncRule(NamedTuple):
+    """How images are grouped."""
+
+    slop_ns: int  # largest difference of stamps in one group
+    policy: str  # what a silent camera does: "wait" for it, or "mask" it
+    silent_after_ns: int  # a camera that sends nothing for this time is silent
+
+
+def sync_of(settings: EncoderSettings) -> SyncRule:
+    """Return the rule of ``settings``, in the order of :meth:`CameraSync.configure`."""
     sync = settings.sync
-    return (
-        round(sync.slop_s * NANOSECONDS_PER_SECOND),
-        sync.policy,
-        round(sync.silent_after_s * NANOSECONDS_PER_SECOND),
+    return SyncRule(
+        slop_ns=round(sync.slop_s * NANOSECONDS_PER_SECOND),
+        policy=sync.policy,
+        silent_after_ns=round(sync.silent_after_s * NANOSECONDS_PER_SECOND),
     )
+
+
+class WaitingImage(NamedTuple):
+    """An image that waits to be encoded."""
+
+    stamp_ns: int  # of its header
+    message: Any
+    arrived_ns: int  # monotonic
 
 
 @dataclass
 class FrameAccount:
-    """One camera's counters: ``received = published + dropped by reason + pending``, to the frame.
+    """One camera's counters: exactly ``received = published + all dropped + pending``.
 
-    ``in_flight`` images are with the worker; they and the waiting ones are what is pending.
+    Pending images wait, or are with the worker.
     """
 
     received: int = 0
     published: int = 0
-    in_flight: int = 0
-    dropped: Counter = field(default_factory=Counter)
-    arrivals_ns: deque = field(
-        default_factory=lambda: deque(maxlen=1500)
-    )  # monotonic, of the latest images
+    in_flight: int = 0  # with the worker
+    dropped: Counter = field(default_factory=Counter)  # by reason
+    # Monotonic, of the latest images.
+    arrivals_ns: deque = field(default_factory=lambda: deque(maxlen=1500))
 
 
 class CameraSync:
-    """Groups images by stamp and accounts for each of them. Stamps are header stamps in ns.
-
-    ``deferred_until_ns`` is the monotonic time at which :meth:`take` gives a group that it did not
-    give the last time because a nearer image is expected; None where it put none off.
-    """
+    """Groups images by stamp and accounts for each of them. Stamps are those of headers, in ns."""
 
     def __init__(
         self, cameras: Sequence[str], slop_ns: int, policy: str, silent_after_ns: int, now_ns: int
@@ -69,18 +80,22 @@ class CameraSync:
         self.cameras = tuple(cameras)
         self.accounts = {name: FrameAccount() for name in cameras}
         self.configure(slop_ns, policy, silent_after_ns)
-        # Stamp, message, monotonic time of arrival; in the order of the stamps.
-        self._waiting: dict[str, deque[tuple[int, Any, int]]] = {name: deque() for name in cameras}
+        # In the order of the stamps.
+        self._waiting: dict[str, deque[WaitingImage]] = {name: deque() for name in cameras}
         self._flying_ns: dict[str, deque[int]] = {name: deque() for name in cameras}
         self._recent_ns = {name: deque(maxlen=PERIOD_STAMPS) for name in cameras}
         self._deferred_since_ns: int | None = None
+        # The monotonic time at which take() returns the group that it deferred last time, because a
+        # nearer image is expected. None if it deferred none.
         self.deferred_until_ns: int | None = None
         self._last_heard_ns = dict.fromkeys(cameras, now_ns)
         self._last_taken_ns: dict[str, int] = {}
 
     def configure(self, slop_ns: int, policy: str, silent_after_ns: int) -> None:
-        """Group by these from the next call on; what waits, waits on."""
-        self._slop_ns, self._policy, self._silent_after_ns = slop_ns, policy, silent_after_ns
+        """Use these values from the next call on; waiting images stay."""
+        self._slop_ns = slop_ns
+        self._policy = policy
+        self._silent_after_ns = silent_after_ns
 
     def refuse(self, camera: str, reason: str) -> None:
         """Count an image that was received but cannot even be queued."""
@@ -88,15 +103,16 @@ class CameraSync:
         self.accounts[camera].dropped[reason] += 1
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> bool:
-        """Queue one image; ``now_ns`` is the monotonic receive time, by which silence is judged.
+        """Queue one image; ``now_ns`` is the monotonic time at which it arrived.
 
-        Returns whether time has jumped back: what waited is dropped then.
+        Returns whether time has jumped back: all waiting images are dropped then.
         """
-        account, waiting = self.accounts[camera], self._waiting[camera]
+        account = self.accounts[camera]
+        waiting = self._waiting[camera]
         account.received += 1
         account.arrivals_ns.append(now_ns)
         self._last_heard_ns[camera] = now_ns
-        newest_ns = waiting[-1][0] if waiting else self._last_taken_ns.get(camera)
+        newest_ns = waiting[-1].stamp_ns if waiting else self._last_taken_ns.get(camera)
         jumped = newest_ns is not None and stamp_ns < newest_ns - JUMP_BACK_NS
         if jumped:
             self.clear("time_jump")
@@ -104,28 +120,25 @@ class CameraSync:
             account.dropped["late"] += 1
             return False
         self._recent_ns[camera].append(stamp_ns)
-        insort(waiting, (stamp_ns, message, now_ns), key=itemgetter(0))
+        insort(waiting, WaitingImage(stamp_ns, message, now_ns), key=attrgetter("stamp_ns"))
         if len(waiting) > (1 if len(self.cameras) == 1 else MAX_PENDING):
             self._drop_oldest(camera)
         return jumped
 
     def _drop_oldest(self, camera: str) -> None:
-        """Drop the image that has waited longest: superseded where a newer group waits, unmatched
-        where none does.
-        """
-        oldest_ns = self._waiting[camera].popleft()[0]
+        """Drop the oldest image: superseded if a newer group waits, else unmatched."""
+        oldest_ns = self._waiting[camera].popleft().stamp_ns
         required = [c for c in self.cameras if self._policy == "wait" or self._waiting[c]]
         group = self._newest_group(required)
-        newer = group is not None and min(image[0] for image in group.values()) > oldest_ns
+        newer = group is not None and min(image.stamp_ns for image in group.values()) > oldest_ns
         self.accounts[camera].dropped["superseded" if newer else "unmatched"] += 1
 
     def take(self, now_ns: int) -> dict[str, Any] | None:
-        """The newest group that is ready, as messages by camera, or None. Its images are in flight
-        from now on.
+        """Take the newest group that is ready, as messages by camera; None if there is none.
 
-        A camera that has been silent for ``silent_after`` is not waited for under the policy
-        ``mask``. A group may be deferred, at most by the slop from the arrival of its last image:
-        see ``deferred_until_ns``.
+        Its images are in flight then. With the policy ``mask`` silent cameras are not waited for. A
+        group may be deferred, at most by the slop from the arrival of its last image: see
+        ``deferred_until_ns``.
         """
         required = [
             c for c in self.cameras if self._policy == "wait" or not self.is_silent(c, now_ns)
@@ -137,25 +150,25 @@ class CameraSync:
         if self._defer(group, required, now_ns):
             return None
         self._forget_deferral()
-        anchor_ns = min(image[0] for image in group.values())
+        anchor_ns = min(image.stamp_ns for image in group.values())
         for camera, waiting in self._waiting.items():
-            last_ns = group[camera][0] if camera in group else anchor_ns - self._slop_ns
-            while waiting and waiting[0][0] <= last_ns:
+            last_ns = group[camera].stamp_ns if camera in group else anchor_ns - self._slop_ns
+            while waiting and waiting[0].stamp_ns <= last_ns:
                 stamp_ns, message, _ = waiting.popleft()
-                if camera in group and message is group[camera][1]:
+                if camera in group and message is group[camera].message:
                     self.accounts[camera].in_flight += 1
                     self._flying_ns[camera].append(stamp_ns)
                     self._last_taken_ns[camera] = stamp_ns
                 else:
                     self.accounts[camera].dropped["superseded"] += 1
-        return {camera: group[camera][1] for camera in self.cameras if camera in group}
+        return {camera: group[camera].message for camera in self.cameras if camera in group}
 
-    def _newest_group(self, required: list[str]) -> dict[str, tuple[int, Any, int]] | None:
-        """One image a camera, all within the slop of each other, with every required camera."""
+    def _newest_group(self, required: list[str]) -> dict[str, WaitingImage] | None:
+        """Return one image per camera, all within the slop, with every required camera."""
         if not all(self._waiting[camera] for camera in required):
             return None
         newest_ns = [
-            waiting[-1][0]
+            waiting[-1].stamp_ns
             for camera, waiting in self._waiting.items()
             if waiting and (camera in required or not required)
         ]
@@ -163,26 +176,27 @@ class CameraSync:
             return None
         # Images older than the slowest camera's newest one can be matched fully; later ones cannot
         # yet.
-        whole_ns = min(newest_ns)
-        anchors = {image[0] for waiting in self._waiting.values() for image in waiting}
-        for anchor_ns in sorted(anchors, key=lambda ns: (ns > whole_ns, abs(ns - whole_ns))):
+        full_ns = min(newest_ns)
+        anchors = {image.stamp_ns for waiting in self._waiting.values() for image in waiting}
+        for anchor_ns in sorted(anchors, key=lambda ns: (ns > full_ns, abs(ns - full_ns))):
             group = nearest_members(self._waiting, anchor_ns, self._slop_ns)
             if group and all(camera in group for camera in required):
                 return group
         return None
 
-    def _defer(
-        self, group: dict[str, tuple[int, Any, int]], required: list[str], now_ns: int
-    ) -> bool:
-        """Wait for a nearer image of a required camera whose image is older than the group's
-        latest; return whether the group is deferred.
+    def _defer(self, group: dict[str, WaitingImage], required: list[str], now_ns: int) -> bool:
+        """Defer the group if a required camera's next image will be nearer to its latest stamp.
+
+        Returns whether it is deferred.
         """
-        latest_ns = max(image[0] for image in group.values())
-        if any(self._is_nearer_next(camera, group[camera][0], latest_ns) for camera in required):
-            complete_ns = max(arrived_ns for _, _, arrived_ns in group.values())
+        latest_ns = max(image.stamp_ns for image in group.values())
+        if any(
+            self._is_nearer_next(camera, group[camera].stamp_ns, latest_ns) for camera in required
+        ):
+            complete_ns = max(image.arrived_ns for image in group.values())
             if self._deferred_since_ns is None:
                 self._deferred_since_ns = now_ns
-            # From the first time on, as further images may make it another group each time.
+            # From the first time on: further images may make it another group each time.
             until_ns = min(complete_ns, self._deferred_since_ns) + self._slop_ns
             if now_ns < until_ns:
                 self.deferred_until_ns = until_ns
@@ -196,7 +210,7 @@ class CameraSync:
         recent_ns = sorted(self._recent_ns[camera])
         if (
             stamp_ns >= latest_ns
-            or stamp_ns < self._waiting[camera][-1][0]
+            or stamp_ns < self._waiting[camera][-1].stamp_ns
             or len(recent_ns) < FEWEST_STAMPS
         ):
             return False
@@ -204,7 +218,7 @@ class CameraSync:
         return abs(stamp_ns + period_ns - latest_ns) < latest_ns - stamp_ns
 
     def finish(self, camera: str, dropped_because: str = "") -> None:
-        """One in-flight image was published, or dropped for the reason given."""
+        """Count one in-flight image as published, or as dropped for the reason given."""
         account = self.accounts[camera]
         account.in_flight -= 1
         self._flying_ns[camera].popleft()
@@ -214,7 +228,7 @@ class CameraSync:
             account.published += 1
 
     def clear(self, reason: str) -> None:
-        """Drop what waits (a time jump, a deactivation) and accept older stamps again."""
+        """Drop all waiting images (a time jump, a deactivation) and accept older stamps again."""
         for camera, waiting in self._waiting.items():
             if waiting:
                 self.accounts[camera].dropped[reason] += len(waiting)
@@ -225,18 +239,19 @@ class CameraSync:
         self._forget_deferral()
 
     def oldest_ns(self) -> int | None:
-        """The oldest stamp of the images that wait or are in flight; None where there are none."""
-        stamps_ns = [each[0][0] for each in self._waiting.values() if each]
+        """Return the oldest stamp of images that wait or are in flight; None if there are none."""
+        stamps_ns = [each[0].stamp_ns for each in self._waiting.values() if each]
         stamps_ns += [each[0] for each in self._flying_ns.values() if each]
         return min(stamps_ns, default=None)
 
     def pending(self, camera: str) -> int:
-        """Images received and not yet published or dropped: waiting, or with the worker."""
+        """Return the number of images that were not published or dropped yet."""
         return len(self._waiting[camera]) + self.accounts[camera].in_flight
 
     def apart_ns(self, camera: str, now_ns: int) -> dict[str, int]:
-        """How far the newest stamp of ``camera`` is ahead of that of each other camera from which
-        images come too.
+        """Return how much later the newest stamp of ``camera`` is than that of each other camera.
+
+        Cameras from which no images come are left out.
         """
         own_ns = self._recent_ns[camera]
         return {
@@ -246,11 +261,9 @@ class CameraSync:
         }
 
     def is_silent(self, camera: str, now_ns: int) -> bool:
-        """Whether nothing came from ``camera`` for ``silent_after``."""
+        """Whether nothing came from ``camera`` for ``silent_after_ns``."""
         return self.age_ns(camera, now_ns) > self._silent_after_ns
 
     def age_ns(self, camera: str, now_ns: int) -> int:
-        """How long ago the last usable image of ``camera`` came; since the start where none has
-        come.
-        """
+        """Return the time since the last usable image of ``camera``, or since the start."""
         return now_ns - self._last_heard_ns[camera]

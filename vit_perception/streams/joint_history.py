@@ -18,28 +18,27 @@ from vit_perception.wire.stamps import stamp_ns_of
 _BEST_FIRST = ("interpolated", "held", "missing")
 # A step of about a turn between two samples is no motion: the joint's encoder has wrapped from pi
 # to -pi or back.
-TURN_RAD, WRAP_WITHIN_RAD = 2 * math.pi, math.pi / 2
+TURN_RAD = 2 * math.pi
+WRAP_WITHIN_RAD = math.pi / 2
 MOST_JOINTS = 4096  # in one message; no robot has as many
-MAX_MAGNITUDE = 1e6  # rad, m, or these a second: beyond it the unit or the driver is wrong
+MAX_MAGNITUDE = 1e6  # rad, m, rad/s or m/s: beyond it the unit or the driver is wrong
 
 
 class JointSamples(NamedTuple):
-    """What one message says of our joints: the fields' values by joint, in the order of the
-    settings' fields.
-    """
+    """The wanted joints of one message."""
 
-    stamp_ns: int
-    frame_id: str
-    values: dict[str, tuple[float, ...]]
+    stamp_ns: int  # of its header
+    frame_id: str  # of its header
+    values: dict[str, tuple[float, ...]]  # by joint, in the order of the settings' fields
 
 
 def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
-    """The joints of ``state`` in a sensor_msgs/JointState (rclpy, rosbags or alike), looked up by
-    name.
+    """Return the joints of ``state`` in a sensor_msgs/JointState, looked up by name.
 
-    Raises BadInput with the reason ``stamp``, ``frame``, ``other_joints`` (none of ours is in it,
-    which is no fault on a topic that drivers share), ``joints`` (one is named twice, or thousands
-    are), ``length`` (fewer or more values than names), ``nan`` or ``magnitude``.
+    Raises:
+        BadInput: ``stamp``, ``frame``, ``other_joints`` (none of the joints is in it, which is
+            normal on a topic that drivers share), ``joints`` (one is named twice, or there are
+            thousands), ``length`` (fewer or more values than names), ``nan`` or ``magnitude``.
     """
     stamp_ns = stamp_ns_of(message.header, "measurement")
     check_frame_id(message.header.frame_id)
@@ -87,8 +86,9 @@ def joint_samples_of(message: Any, state: StateSettings) -> JointSamples:
 
 
 class StateHistory:
-    """The last ``keep_s`` seconds of each joint of ``state``. Not thread-safe, as
-    :class:`SampleHistory`.
+    """The last ``keep_s`` seconds of each joint of ``state``.
+
+    Not thread-safe, as :class:`SampleHistory`.
     """
 
     def __init__(self, state: StateSettings, keep_s: float = KEEP_S):
@@ -113,14 +113,14 @@ class StateHistory:
 
     @property
     def newest_ns(self) -> int | None:
-        """The stamp of the newest sample of any joint; None where there is none."""
+        """The stamp of the newest sample of any joint; None if there is none."""
         return max(
             (h.newest_ns for h in self._joints.values() if h.newest_ns is not None), default=None
         )
 
     @property
     def crowded_out(self) -> int:
-        """How many samples of joints were forgotten because too many came."""
+        """The number of joints' samples that were forgotten because there were too many."""
         return sum(history.crowded_out for history in self._joints.values())
 
     def covers(self, stamp_ns: int) -> bool:
@@ -128,24 +128,27 @@ class StateHistory:
         return all(history.covers(stamp_ns) for history in self._joints.values())
 
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> SampleAtImage[Sample]:
-        """The state at ``stamp_ns``, each joint linear between the two samples around it.
+        """Return the state at ``stamp_ns``, each joint linear between the two samples around it.
 
-        A joint is held, or missing, as :meth:`SampleHistory.around` says; without one of them there
-        is no state. It is held too where its position steps by about a turn: between pi and -pi
-        does not lie 0. A continuous joint goes the shorter way instead, and its position is in
-        (-pi, pi].
+        A joint is held or missing as :meth:`SampleHistory.around` says; if one is missing, the
+        state is. It is also held if its position steps by about a turn, from pi to -pi or back. A
+        continuous joint takes the shorter way instead; its position is in (-pi, pi].
         """
         found = {
             name: history.around(stamp_ns, max_skew_ns) for name, history in self._joints.items()
         }
         found = {
-            name: around if name in self._continuous else self._held_where_it_wraps(around)
+            name: around if name in self._continuous else self._held_if_it_wraps(around)
             for name, around in found.items()
         }
         lacking = tuple(name for name, around in found.items() if around.earlier is None)
         if lacking:
             return SampleAtImage(
-                None, "missing", None, found[lacking[0]].nearest_ns, lacking=lacking
+                value=None,
+                status="missing",
+                skew_ns=None,
+                nearest_ns=found[lacking[0]].nearest_ns,
+                lacking=lacking,
             )
         earlier = np.array([around.earlier for around in found.values()])  # (J, F)
         later = np.array([around.later for around in found.values()])
@@ -164,7 +167,7 @@ class StateHistory:
             max(around.skew_ns for around in found.values()),
         )
 
-    def _held_where_it_wraps(self, around: Neighbours) -> Neighbours:
+    def _held_if_it_wraps(self, around: Neighbours) -> Neighbours:
         if self._position is None or around.earlier is None:
             return around
         step_rad = abs(around.later[self._position] - around.earlier[self._position])
@@ -175,8 +178,7 @@ class StateHistory:
 
 
 def _half_turn(angles_rad: np.ndarray) -> np.ndarray:
-    """The same angles in (-pi, pi]."""
+    """Return the same angles in (-pi, pi]."""
     wrapped = angles_rad - TURN_RAD * np.ceil((angles_rad - math.pi) / TURN_RAD)
-    return np.where(
-        wrapped <= -math.pi, math.pi, wrapped
-    )  # where rounding has met the end that is left out
+    # Rounding may give -pi, which is not in the range.
+    return np.where(wrapped <= -math.pi, math.pi, wrapped)

@@ -16,17 +16,19 @@ MAX_POSITION_M = 1e6  # beyond it the unit or the driver is wrong; float32 featu
 
 
 def pose_of(message: Any, expected_frame_id: str = "", accept_empty_frame: bool = False) -> Pose:
-    """The pose of a geometry_msgs/PoseStamped (rclpy, rosbags or alike); its quaternion is made
-    exactly unit.
+    """Return the pose of a geometry_msgs/PoseStamped; its quaternion gets exactly unit length.
 
-    ``expected_frame_id``: what ``header.frame_id`` must be; empty takes any. With
-    ``accept_empty_frame`` a header that names no frame is taken for one of ``expected_frame_id``,
-    and that may be empty itself. Raises BadInput with the reason ``stamp``, ``frame``, ``nan``,
-    ``position`` or ``quaternion``.
+    ``header.frame_id`` must be ``expected_frame_id``; if that is empty, any is accepted. With
+    ``accept_empty_frame`` a header that names no frame counts as ``expected_frame_id``, which may
+    then be empty.
+
+    Raises:
+        BadInput: ``stamp``, ``frame``, ``nan``, ``position`` or ``quaternion``.
     """
     stamp_ns = stamp_ns_of(message.header, "measurement")
     frame_id = expected_frame(message.header, expected_frame_id, accept_empty_frame)
-    p, q = message.pose.position, message.pose.orientation
+    p = message.pose.position
+    q = message.pose.orientation
     position = (float(p.x), float(p.y), float(p.z))
     quaternion = (float(q.x), float(q.y), float(q.z), float(q.w))
     if not all(map(math.isfinite, position + quaternion)):
@@ -44,14 +46,19 @@ def pose_of(message: Any, expected_frame_id: str = "", accept_empty_frame: bool 
             f"orientation {quaternion} has the norm {norm:.6g}; "
             f"accepted: 1 within {MAX_NORM_ERROR:g}",
         )
-    return Pose(np.array(position), np.array(quaternion) / norm, stamp_ns, frame_id)
+    return Pose(
+        position_m=np.array(position),
+        quaternion_xyzw=np.array(quaternion) / norm,
+        stamp_ns=stamp_ns,
+        frame_id=frame_id,
+    )
 
 
 class PoseHistory(ValueHistory[Pose]):
-    """The poses of the last ``keep_s`` seconds; rotations along the shortest arc."""
+    """The poses of the last ``keep_s`` seconds; rotations follow the shortest arc."""
 
     def between(self, earlier: Pose, later: Pose, fraction: float) -> Pose:
-        """The pose at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
+        """Return the pose at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
         step_m = later.position_m - earlier.position_m
         return replace(
             earlier,

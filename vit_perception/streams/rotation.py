@@ -1,21 +1,18 @@
-"""Rotations as unit quaternions (x, y, z, w) and as the first two columns of the rotation matrix.
-numpy only.
-"""
+"""Rotations as unit quaternions (x, y, z, w) and as columns of the rotation matrix."""
 
 import math
 
 import numpy as np
 
-# Below this angle sin(angle) loses digits and the chord is the arc to float64 precision.
+# Above this cosine sin(angle) loses digits, and the chord equals the arc in float64.
 _PARALLEL_COSINE = 1.0 - 1e-9
 
 
 def slerp(start_xyzw: np.ndarray, end_xyzw: np.ndarray, fraction: float) -> np.ndarray:
-    """The rotation at ``fraction`` (0 to 1) of the shortest arc from start to end; unit quaternions
-    (4,) float64.
+    """Return the rotation at ``fraction`` (0 to 1) of the shortest arc from start to end.
 
-    q and -q are one rotation: ``end`` is flipped where that is the shorter way (Shoemake,
-    "Animating rotation with quaternion curves", SIGGRAPH 1985).
+    All are unit quaternions (4,) float64. q and -q are the same rotation: ``end`` is negated if
+    that is the shorter way (Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985).
     """
     cosine = float(start_xyzw @ end_xyzw)
     sign = -1.0 if cosine < 0.0 else 1.0
@@ -32,7 +29,7 @@ def slerp(start_xyzw: np.ndarray, end_xyzw: np.ndarray, fraction: float) -> np.n
 
 
 def rotation_matrix(quaternion_xyzw: np.ndarray) -> np.ndarray:
-    """The rotation matrix (3, 3) float64 of a unit quaternion: ``v_parent = matrix @ v_child``."""
+    """Return the matrix (3, 3) float64 of a unit quaternion: ``v_parent = matrix @ v_child``."""
     x, y, z, w = (float(component) for component in quaternion_xyzw)
     return np.array(
         [
@@ -44,10 +41,10 @@ def rotation_matrix(quaternion_xyzw: np.ndarray) -> np.ndarray:
 
 
 def rotation_6d(quaternion_xyzw: np.ndarray) -> np.ndarray:
-    """The first two columns of the rotation matrix, one after the other, (6,) float64.
+    """Return the first two columns of the rotation matrix, one after the other, (6,) float64.
 
-    Continuous over all rotations, unlike quaternions and Euler angles, so networks learn from it
-    better (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR
-    2019).
+    This is continuous over all rotations, unlike quaternions and Euler angles, so networks learn
+    better from it (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks",
+    CVPR 2019).
     """
     return rotation_matrix(quaternion_xyzw)[:, :2].T.reshape(6)

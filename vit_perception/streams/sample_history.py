@@ -18,7 +18,7 @@ from vit_perception.wire.records import (
 # A bag that starts again jumps back by its length; a late sample is late by milliseconds.
 JUMP_BACK_NS = NANOSECONDS_PER_SECOND
 KEEP_S = 2.0
-# However long an image is under way, no stream keeps more: memory stays bounded.
+# No stream keeps more, however long an image takes: memory stays bounded.
 MOST_KEPT_S = 60.0
 # Stamps may advance by a nanosecond a sample: a minute at 1000 Hz is 60,000 samples.
 MOST_SAMPLES = 100_000
@@ -32,20 +32,20 @@ class Neighbours(NamedTuple):
     """The samples around a stamp."""
 
     status: SampleStatus
-    # Distance to the nearer of the two; None where it is missing.
+    # Distance to the nearer of the two; None if missing.
     skew_ns: int | None
-    # One and the same sample where it is exact or held; None where it is missing. Of the
-    # history's own type: Python 3.10 has no NamedTuple that is generic.
+    # The same sample twice if it is exact or held; None if missing. Of the history's own type:
+    # Python 3.10 has no generic NamedTuple.
     earlier: Any
     later: Any
-    # How far the stamp lies from earlier (0) to later (1).
+    # Where the stamp is between earlier (0) and later (1).
     fraction: float
-    # When missing: how much later than the stamp the nearest sample is (earlier: below zero).
+    # If missing: how much later than the stamp the nearest sample is (earlier: below zero).
     nearest_ns: int | None = None
 
 
 def how_far(nearest_ns: int | None) -> str:
-    """``nearest_ns`` of a sample that is missing, as a text for the user."""
+    """Return ``nearest_ns`` of a missing sample in words."""
     if nearest_ns is None:
         return "there is no usable one at all"
     return (
@@ -53,14 +53,17 @@ def how_far(nearest_ns: int | None) -> str:
     )
 
 
-_MISSING = Neighbours("missing", None, None, None, 0.0)
+_MISSING = Neighbours(status="missing", skew_ns=None, earlier=None, later=None, fraction=0.0)
 
 
 class SampleHistory(Generic[Kept]):
-    """The samples of the last ``keep_s`` seconds before the newest one, or before an older stamp
-    that may still be asked for, sorted by stamp.
+    """The samples of the last ``keep_s`` seconds, sorted by stamp.
 
+    The time counts back from the newest sample, or from an older stamp that may still be asked for.
     Not thread-safe: the caller holds one lock around every call.
+
+    Raises:
+        InvalidValue: ``keep_s`` is not a time above zero.
     """
 
     def __init__(self, keep_s: float = KEEP_S):
@@ -78,10 +81,10 @@ class SampleHistory(Generic[Kept]):
     def add(self, stamp_ns: int, sample: Kept, needed_ns: int | None = None) -> None:
         """Insert ``sample`` by its stamp; one with the same stamp is replaced.
 
-        A stamp more than 1 s before the newest means that time was set back (a bag looped):
-        everything older is forgotten. A late sample that is already older than ``keep_s`` is not
-        kept. ``needed_ns``: the oldest stamp that will be looked up; what is around it is kept, up
-        to ``MOST_KEPT_S``.
+        A stamp more than 1 s earlier than the newest means that time was set back (a bag looped):
+        all samples are forgotten. A late sample that is older than ``keep_s`` is not kept.
+        ``needed_ns`` is the oldest stamp that will be looked up; samples around it are kept, up to
+        ``MOST_KEPT_S``.
         """
         stamps = self._stamps_ns
         if stamps and stamp_ns < stamps[-1] - JUMP_BACK_NS:
@@ -93,15 +96,15 @@ class SampleHistory(Generic[Kept]):
         stamps.insert(at, stamp_ns)
         self._samples.insert(at, sample)
         newest_ns = stamps[-1]
-        last_ns = (
-            newest_ns
-            if needed_ns is None
-            else min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
-        )
-        old, crowded = bisect_left(stamps, last_ns - self._keep_ns), len(stamps) - MOST_SAMPLES
+        last_ns = newest_ns
+        if needed_ns is not None:
+            last_ns = min(newest_ns, max(needed_ns, newest_ns - MOST_KEPT_NS))
+        old = bisect_left(stamps, last_ns - self._keep_ns)
+        crowded = len(stamps) - MOST_SAMPLES
         self.crowded_out += max(0, crowded - old)
         expired = max(old, crowded)
-        del stamps[:expired], self._samples[:expired]
+        del stamps[:expired]
+        del self._samples[:expired]
 
     def clear(self) -> None:
         """Forget every sample."""
@@ -110,28 +113,28 @@ class SampleHistory(Generic[Kept]):
 
     @property
     def newest_ns(self) -> int | None:
-        """The stamp of the newest sample; None where there is none."""
+        """The stamp of the newest sample; None if there is none."""
         return self._stamps_ns[-1] if self._stamps_ns else None
 
     def covers(self, stamp_ns: int) -> bool:
-        """Whether a sample at or after ``stamp_ns`` is there, so that waiting longer brings nothing
-        better.
-        """
+        """Whether there is a sample at or after ``stamp_ns``: waiting longer does not help."""
         return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
 
     def around(self, stamp_ns: int, max_skew_ns: int) -> Neighbours:
-        """The two samples around ``stamp_ns``.
+        """Return the two samples around ``stamp_ns``.
 
-        Outside the samples the nearest one is held; so it is between two that are more than twice
-        ``max_skew_ns`` apart: interpolating across a gap in the stream would invent a motion that
-        nobody measured. Nothing is given (``missing``) when the nearest sample is further than
+        The nearest sample is held if there is none on the other side, or if the two are more than
+        twice ``max_skew_ns`` apart: interpolation across a gap in the stream would invent a motion
+        that was not measured. The status is ``missing`` if the nearest sample is further than
         ``max_skew_ns`` away.
         """
-        stamps, samples = self._stamps_ns, self._samples
+        stamps = self._stamps_ns
+        samples = self._samples
         at = bisect_left(stamps, stamp_ns)
         if at < len(stamps) and stamps[at] == stamp_ns:
-            return Neighbours("interpolated", 0, samples[at], samples[at], 0.0)
-        earlier, later = at - 1, at
+            return _at(samples[at], "interpolated", skew_ns=0)
+        earlier = at - 1
+        later = at
         neighbours = [index for index in (earlier, later) if 0 <= index < len(stamps)]
         if not neighbours:
             return _MISSING
@@ -142,17 +145,21 @@ class SampleHistory(Generic[Kept]):
         gap_ns = stamps[later] - stamps[earlier] if len(neighbours) == 2 else math.inf
         if gap_ns <= 2 * max_skew_ns:
             return Neighbours(
-                "interpolated",
-                skew_ns,
-                samples[earlier],
-                samples[later],
-                (stamp_ns - stamps[earlier]) / gap_ns,
+                status="interpolated",
+                skew_ns=skew_ns,
+                earlier=samples[earlier],
+                later=samples[later],
+                fraction=(stamp_ns - stamps[earlier]) / gap_ns,
             )
-        return Neighbours("held", skew_ns, samples[nearest], samples[nearest], 0.0)
+        return _at(samples[nearest], "held", skew_ns=skew_ns)
+
+
+def _at(sample: Any, status: SampleStatus, skew_ns: int) -> Neighbours:
+    return Neighbours(status=status, skew_ns=skew_ns, earlier=sample, later=sample, fraction=0.0)
 
 
 class ValueHistory(ABC, Generic[Measured]):
-    """The measured values of the last ``keep_s`` seconds, and those between two samples.
+    """The measured values of the last ``keep_s`` seconds, with values between two samples.
 
     Not thread-safe, as :class:`SampleHistory`.
     """
@@ -167,12 +174,12 @@ class ValueHistory(ABC, Generic[Measured]):
 
     @property
     def newest_ns(self) -> int | None:
-        """The stamp of the newest sample; None where there is none."""
+        """The stamp of the newest sample; None if there is none."""
         return self._samples.newest_ns
 
     @property
     def crowded_out(self) -> int:
-        """How many samples were forgotten because too many came."""
+        """The number of samples that were forgotten because there were too many."""
         return self._samples.crowded_out
 
     def add(self, sample: Measured, needed_ns: int | None = None) -> None:
@@ -180,10 +187,12 @@ class ValueHistory(ABC, Generic[Measured]):
         self._samples.add(sample.stamp_ns, sample, needed_ns)
 
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> SampleAtImage[Measured]:
-        """The value at ``stamp_ns``; when it is held, :meth:`SampleHistory.around` says."""
+        """Return the value at ``stamp_ns``; its status is that of :meth:`SampleHistory.around`."""
         found = self._samples.around(stamp_ns, max_skew_ns)
         if found.earlier is None:
-            return SampleAtImage(None, found.status, None, found.nearest_ns)
+            return SampleAtImage(
+                value=None, status=found.status, skew_ns=None, nearest_ns=found.nearest_ns
+            )
         value = found.earlier
         if found.earlier is not found.later:
             value = self.between(found.earlier, found.later, found.fraction)
@@ -191,13 +200,13 @@ class ValueHistory(ABC, Generic[Measured]):
 
     @abstractmethod
     def between(self, earlier: Measured, later: Measured, fraction: float) -> Measured:
-        """The value at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
+        """Return the value at ``fraction`` (0 to 1) of the way; its stamp does not matter."""
 
 
 class LinearHistory(ValueHistory[Sample]):
     """Numbers that are linear between two samples."""
 
     def between(self, earlier: Sample, later: Sample, fraction: float) -> Sample:
-        """The numbers at ``fraction`` (0 to 1) of the way."""
+        """Return the numbers at ``fraction`` (0 to 1) of the way."""
         step = later.numbers - earlier.numbers
         return replace(earlier, numbers=earlier.numbers + fraction * step)

@@ -1,4 +1,4 @@
-"""The node's samples: what was received and refused, and the values at an image's stamp."""
+"""The node's samples: counters of received messages, and the values at an image's stamp."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from typing import Any
 from vit_perception.streams.source_streams import Sampled, SourceStreams
 from vit_perception.wire.records import BadInput, SampleAtImage
 
-# A source that sends nothing usable for as long is not waited for, until it does again.
+# A source that sends nothing usable for this time is not waited for until it sends again.
 SILENT_S = 1.0
 
 
@@ -22,14 +22,14 @@ class SampleAccount:
     refused: Counter[str] = field(default_factory=Counter)  # messages by reason
     statuses: Counter[str] = field(default_factory=Counter)  # look-ups by status
     latest: str = ""  # status of the latest image
-    skew_ms: deque[float] = field(default_factory=lambda: deque(maxlen=500))
+    skew_ms: deque[float] = field(default_factory=lambda: deque(maxlen=500))  # of latest images
     arrivals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=5000))  # monotonic
     lacking: tuple[str, ...] = ()  # joints that the latest image missed
-    trouble: str = ""  # what TF says where it has no pose
+    trouble: str = ""  # what TF says if it has no pose
     nearest_ns: int | None = None  # how much later than the latest image the nearest sample was
     ahead_ns: int | None = None  # how much later than the latest image the newest sample was
-    silent: bool = False  # nothing usable had come for a while
-    crowded_out: int = 0  # samples forgotten because too many came
+    silent: bool = False  # nothing usable had arrived for a while
+    crowded_out: int = 0  # samples forgotten because there were too many
 
 
 class SampleInputs:
@@ -43,24 +43,25 @@ class SampleInputs:
         self._needed_ns: Callable[[], int | None] = lambda: None
 
     def keep_for(self, needed_ns: Callable[[], int | None]) -> None:
-        """Keep what is around ``needed_ns()``: the oldest stamp of an image that waits or is being
-        encoded.
+        """Keep samples around ``needed_ns()``, the oldest stamp of an unfinished image.
 
-        It is called under the lock. Without it, only the last seconds are kept, and an encoder run
-        that takes longer finds none of them.
+        It is called under the lock. Without it only the last seconds are kept, and an encoder run
+        that takes longer finds no samples.
         """
         with self._changed:
             self._needed_ns = needed_ns
 
     def configure(self, sources: Sequence[Sampled]) -> None:
-        """Wait, and hold samples, as ``sources`` of the same names say from the next look-up on."""
+        """Use the times of ``sources``, which have the same names, from the next look-up on."""
         with self._changed:
             for source in sources:
                 self._streams.by_name[source.name].source = source
 
     def add(self, name: str, message: Any) -> None:
-        """Take one message of the source ``name``. Raises BadInput, after counting it, when it
-        cannot be used.
+        """Take one message of the source ``name``.
+
+        Raises:
+            BadInput: it cannot be used; it is counted first.
         """
         with self._changed:
             account = self.accounts[name]
@@ -76,11 +77,10 @@ class SampleInputs:
             self._changed.notify_all()
 
     def at(self, stamp_ns: int) -> dict[str, SampleAtImage[Any]]:
-        """The value of each source at ``stamp_ns``, waiting at most its ``wait_s`` for a sample at
-        or after it.
+        """Return the value of each source at ``stamp_ns``.
 
-        Called after inference, so usually the sample is there and nothing waits. A silent source is
-        not waited for.
+        It waits at most each source's ``wait_s`` for a sample at or after the stamp, and not for a
+        silent source. It is called after inference, when usually all samples have arrived.
         """
         started = time.monotonic()
         with self._changed:
@@ -97,9 +97,7 @@ class SampleInputs:
             return samples
 
     def _is_silent(self, name: str) -> bool:
-        """Whether no usable sample came lately. Samples of a stream that can be interpolated are
-        two skews apart.
-        """
+        """Whether no usable sample arrived recently; those of a usable stream are 2 skews apart."""
         arrivals_ns = self.accounts[name].arrivals_ns
         heard_ns = arrivals_ns[-1] if arrivals_ns else self._begun_ns
         lately_s = max(SILENT_S, 2 * self._streams.by_name[name].source.max_skew_s)
@@ -118,8 +116,9 @@ class SampleInputs:
             account.skew_ms.append(found.skew_ns / 1e6)
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Images jumped back to ``stamp_ns``: forget what was before, except in histories that
-        have jumped too.
+        """Images jumped back to ``stamp_ns``: forget what was before the jump.
+
+        Histories that have also jumped are kept.
         """
         with self._changed:
             self._streams.forget_after(stamp_ns)

@@ -1,8 +1,8 @@
-"""The samples of all sources that are measured apart from the images, by one interface.
+"""The samples of all sources other than cameras, by one interface.
 
     streams = SourceStreams(sources)
     streams.add("/joint_states", message)   # raises BadInput
-    streams.covers(stamp_ns)                # whether waiting longer brings nothing better
+    streams.covers(stamp_ns)                # whether waiting longer does not help
     result = pipeline.assemble(prepared, output, streams.at(stamp_ns))
 
 Not thread-safe: the node wraps it in a lock (:mod:`vit_perception.streams.sample_inputs`), bags
@@ -21,14 +21,14 @@ class History(Protocol):
 
     @property
     def newest_ns(self) -> int | None:
-        """The stamp of the newest sample; None where there is none."""
+        """The stamp of the newest sample; None if there is none."""
 
     @property
     def crowded_out(self) -> int:
-        """How many samples were forgotten because too many came: stamps that hardly advance."""
+        """The number of samples that were forgotten because stamps hardly advance."""
 
     def add(self, sample: Any, needed_ns: int | None = None) -> None:
-        """Insert a sample by its stamp; keep what is around ``needed_ns``."""
+        """Insert a sample by its stamp; keep samples around ``needed_ns``."""
 
     def clear(self) -> None:
         """Forget every sample."""
@@ -37,7 +37,7 @@ class History(Protocol):
         """Whether a sample at or after ``stamp_ns`` is there."""
 
     def lookup(self, stamp_ns: int, max_skew_ns: int) -> SampleAtImage[Any]:
-        """The value at ``stamp_ns``."""
+        """Return the value at ``stamp_ns``."""
 
 
 class Sampled(Protocol):
@@ -47,7 +47,7 @@ class Sampled(Protocol):
 
     @property
     def topic(self) -> str | None:
-        """The topic that it listens to; None where TF gives its samples."""
+        """The topic that it listens to; None if TF gives its samples."""
 
     @property
     def wait_s(self) -> float:
@@ -58,10 +58,10 @@ class Sampled(Protocol):
         """The largest time difference at which a sample is held."""
 
     def history(self, keep_s: float) -> History:
-        """A new, empty history."""
+        """Return a new, empty history."""
 
     def sample_of(self, message: Any) -> Any:
-        """What the history takes of a message. Raises BadInput."""
+        """Return what the history takes of a message. Raises BadInput."""
 
 
 class SourceStream:
@@ -72,22 +72,25 @@ class SourceStream:
         self.history = source.history(keep_s)
 
     def add(self, message: Any, needed_ns: int | None = None) -> None:
-        """Take one message of the source. Raises BadInput where it cannot be used.
+        """Take one message of the source.
 
-        ``needed_ns``: the oldest stamp that may still be looked up, as :meth:`SampleHistory.add`
-        has it.
+        ``needed_ns`` is the oldest stamp that may still be looked up, as in
+        :meth:`SampleHistory.add`.
+
+        Raises:
+            BadInput: it cannot be used.
         """
         self.history.add(self.source.sample_of(message), needed_ns)
 
     def lookup(self, stamp_ns: int) -> SampleAtImage[Any]:
-        """The value at ``stamp_ns``, with the source's ``max_skew_s``."""
+        """Return the value at ``stamp_ns``, with the source's ``max_skew_s``."""
         max_skew_ns = round(self.source.max_skew_s * NANOSECONDS_PER_SECOND)
         return self.history.lookup(stamp_ns, max_skew_ns)
 
     def forget_after(self, stamp_ns: int) -> None:
         """Images jumped back to ``stamp_ns``: forget the samples of the time before the jump.
 
-        A history that has jumped too, because its sample came first, is kept.
+        A history that has also jumped, because its sample arrived first, is kept.
         """
         if self.history.covers(stamp_ns + JUMP_BACK_NS):
             self.history.clear()
@@ -106,8 +109,10 @@ class SourceStreams:
     def add(self, topic: str, message: Any) -> None:
         """Give ``message`` to every stream of ``topic``.
 
-        Raises BadInput, after all have seen it, where a stream could not use it. A message with
-        joints of other sources alone is no fault.
+        A message that only has joints of other sources is no error.
+
+        Raises:
+            BadInput: a stream could not use it; all streams have got it then.
         """
         refused = None
         for stream in self.by_topic[topic]:
@@ -123,7 +128,7 @@ class SourceStreams:
         return all(stream.history.covers(stamp_ns) for stream in self.by_name.values())
 
     def at(self, stamp_ns: int) -> dict[str, SampleAtImage[Any]]:
-        """The value of every source at ``stamp_ns``, by name."""
+        """Return the value of every source at ``stamp_ns``, by name."""
         return {name: stream.lookup(stamp_ns) for name, stream in self.by_name.items()}
 
     def forget_after(self, stamp_ns: int) -> None:

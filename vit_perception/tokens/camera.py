@@ -25,12 +25,12 @@ class CameraSource(TokenSource):
         return f"transport {self.settings.transport}"
 
     def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
-        """One CLS token, then the patches row by row."""
+        """Return one CLS token, then the patches row by row."""
         patches = TokenRows("patch", grid[0] * grid[1], grid, embedded=False)
         return (TokenRows("cls", 1), patches)
 
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
-        """Views of the encoder's output."""
+        """Return views of the encoder's output."""
         row = frame.rows[self.name]
         is_present = self.name in frame.present
         cls_token = frame.output.cls_token[row][None]

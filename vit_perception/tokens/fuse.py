@@ -1,4 +1,4 @@
-"""The fusion that the settings ask for."""
+"""Choose the fusion that the settings name."""
 
 from typing import Protocol
 
@@ -11,22 +11,25 @@ from vit_perception.wire.records import TokenSequence
 
 
 class Fusion(Protocol):
-    """One embedding per token sequence. ``weights_sha256`` is '' where there are no weights."""
+    """Makes one embedding of a token sequence."""
 
-    kind: str
-    weights_sha256: str
+    kind: str  # concat or cross_attention
+    weights_sha256: str  # empty if it has no weights
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
-        """(L,) float32; L is the same for every sequence of the same groups, also when all are
-        missing.
+        """Return the embedding (L,) float32.
+
+        L is the same for every sequence of the same groups, also if all are missing.
         """
         ...
 
 
 def make_fusion(settings: FusionSettings, width: int) -> Fusion:
-    """The fusion of ``settings`` for tokens of ``width``. Raises BadWeights for a file that does
-    not fit.
+    """Return the fusion of ``settings`` for tokens of ``width``.
+
+    Raises:
+        BadWeights: the file of weights does not fit.
     """
-    return (
-        CrossAttention(settings.weights, width) if settings.kind == "cross_attention" else Concat()
-    )
+    if settings.kind == "cross_attention":
+        return CrossAttention(settings.weights, width)
+    return Concat()

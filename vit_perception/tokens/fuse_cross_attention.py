@@ -1,8 +1,7 @@
-"""Learned queries that attend over all tokens of the sequence. Weights belong to a policy's
-checkpoint.
+"""Fusion by learned queries that attend over all tokens of the sequence.
 
-A safetensors file, all floating point, with Q queries, width D, MLP width M and layers i = 0, 1,
-..::
+The weights belong to a policy's checkpoint: a safetensors file, all floating point, with Q queries,
+width D, MLP width M and layers i = 0, 1, ...::
 
     queries                               (Q, D)
     layers.<i>.norm_queries.weight, .bias (D,)     LayerNorm, as all norms here with epsilon 1e-5
@@ -16,9 +15,8 @@ A safetensors file, all floating point, with Q queries, width D, MLP width M and
     layers.<i>.mlp.fc2.weight, .bias      (D, M), (D,)
     norm.weight, norm.bias                (D,)
 
-and ``heads``, a divisor of D, in the header's metadata. The attention has the names of
-``torch.nn.MultiheadAttention``, so that a module trained with it saves as it is. With x the
-queries::
+and ``heads``, a divisor of D, in the header's metadata. These are the names of a module with
+``torch.nn.MultiheadAttention``, so such a module is saved as it is. With x the queries::
 
     x = x + attention(query=norm_queries(x), key=value=norm_tokens(tokens))
     x = x + fc2(gelu(fc1(norm_mlp(x))))           exact (erf) GELU
@@ -32,22 +30,66 @@ import re
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from torch import nn
 
 from vit_perception.files.weights import BadWeights, Shapes, WeightsFile, check_shapes, read_weights
 from vit_perception.wire.records import TokenSequence
 
-_NORM_EPSILON = 1e-5
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.norm_queries = nn.LayerNorm(width)
+        self.norm_tokens = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = _Mlp(width, hidden)
+
+    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm_tokens(tokens)  # (N, D)
+        # The weights of the attention are not wanted: they would cost a second, slower way.
+        attended, _ = self.attention(self.norm_queries(queries), tokens, tokens, need_weights=False)
+        queries = queries + attended  # (Q, D)
+        return queries + self.mlp(self.norm_mlp(queries))
+
+
+class _Network(nn.Module):
+    """Tokens (N, D) that are there, to the embedding (Q * D,)."""
+
+    def __init__(self, width: int, heads: int, queries: int, hidden: list[int]):
+        super().__init__()
+        self.queries = nn.Parameter(torch.empty(queries, width))
+        self.layers = nn.ModuleList(_Layer(width, heads, size) for size in hidden)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        queries = self.queries
+        for layer in self.layers:
+            queries = layer(queries, tokens)
+        return self.norm(queries).reshape(-1)
 
 
 class CrossAttention:
-    """Fusion by cross-attention; formula and file are in the module's docstring."""
+    """Fusion by cross-attention; formula and file are in the module's docstring.
+
+    Raises:
+        BadWeights: there is no file, or it is not as documented, or its tokens are not ``width``
+            wide.
+    """
 
     kind = "cross_attention"
 
     def __init__(self, weights_path: str, width: int):
-        """Raises BadWeights (a ValueError) without a file, or for one that is not as documented or
-        not of ``width``.
-        """
         if not weights_path:
             raise BadWeights(
                 "fusion.weights is ''; accepted: a safetensors file with trained cross_attention "
@@ -57,26 +99,35 @@ class CrossAttention:
         layer_ids = [
             int(i) for i in re.findall(r"^layers\.(\d+)\.", "\n".join(file.tensors), re.MULTILINE)
         ]
-        self._layer_count = max(layer_ids, default=0) + 1
-        # The count is bounded by what the file holds: a stray layers.999999 must not become a
-        # million wants.
-        if self._layer_count > len(file.tensors):
+        layer_count = max(layer_ids, default=0) + 1
+        # Otherwise a single layers.999999 would ask for the tensors of a million layers.
+        if layer_count > len(file.tensors):
             raise BadWeights(
-                f"{weights_path}: the highest layer is {self._layer_count - 1} in a file of "
+                f"{weights_path}: the highest layer is {layer_count - 1} in a file of "
                 f"{len(file.tensors)} tensors; accepted: layers counted from 0 without gaps"
             )
-        sizes = check_shapes(file, _shapes(self._layer_count, width))
+        sizes = check_shapes(file, _shapes(layer_count, width))
         self.weights_sha256 = file.sha256
         self._width = width
         self._query_count = sizes["Q"]
-        self._heads = _heads(file, width)
-        self._weights = {name: torch.from_numpy(tensor) for name, tensor in file.tensors.items()}
+        with torch.device("meta"):  # nothing is initialised: the file has every tensor
+            self._network = _Network(
+                width=width,
+                heads=_heads(file, width),
+                queries=self._query_count,
+                hidden=[sizes[f"M{index}"] for index in range(layer_count)],
+            )
+        tensors = {name: torch.from_numpy(tensor) for name, tensor in file.tensors.items()}
+        self._network.load_state_dict(tensors, assign=True)
+        self._network.eval()
 
     def embedding(self, sequence: TokenSequence) -> np.ndarray:
-        """(Q * D,) float32. Missing tokens are not attended to; where all are missing the result is
-        zeros.
+        """Return the embedding (Q * D,) float32; zeros if all tokens are missing.
 
-        Raises ValueError for tokens of another width.
+        Missing tokens are not attended to.
+
+        Raises:
+            ValueError: the tokens have another width.
         """
         if sequence.tokens.shape[1] != self._width:
             raise ValueError(
@@ -85,55 +136,10 @@ class CrossAttention:
         if not sequence.mask.any():
             return np.zeros(self._query_count * self._width, np.float32)
         with torch.inference_mode():
-            tokens = torch.from_numpy(sequence.tokens[sequence.mask])  # (N, D)
-            queries = self._weights["queries"]  # (Q, D)
-            for index in range(self._layer_count):
-                queries = self._layer(f"layers.{index}.", queries, tokens)
-            return self._norm("norm", queries).numpy().reshape(-1)
-
-    def _layer(self, prefix: str, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        weights = self._weights
-        in_weight, in_bias = (
-            weights[prefix + "attention.in_proj_weight"],
-            weights[prefix + "attention.in_proj_bias"],
-        )
-        query = functional.linear(
-            self._norm(prefix + "norm_queries", queries),
-            in_weight[: self._width],
-            in_bias[: self._width],
-        )
-        key, value = functional.linear(
-            self._norm(prefix + "norm_tokens", tokens),
-            in_weight[self._width :],
-            in_bias[self._width :],
-        ).chunk(2, dim=-1)
-        attended = functional.scaled_dot_product_attention(
-            self._split_heads(query), self._split_heads(key), self._split_heads(value)
-        )
-        # (heads, Q, D / heads) -> (Q, D)
-        attended = attended.transpose(0, 1).reshape(queries.shape)
-        queries = queries + self._linear(prefix + "attention.out_proj", attended)
-        hidden = functional.gelu(
-            self._linear(prefix + "mlp.fc1", self._norm(prefix + "norm_mlp", queries))
-        )
-        return queries + self._linear(prefix + "mlp.fc2", hidden)
-
-    def _split_heads(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.reshape(len(rows), self._heads, -1).transpose(0, 1)  # (heads, rows, D / heads)
-
-    def _linear(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return functional.linear(
-            rows, self._weights[name + ".weight"], self._weights[name + ".bias"]
-        )
-
-    def _norm(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(
-            rows,
-            (self._width,),
-            self._weights[name + ".weight"],
-            self._weights[name + ".bias"],
-            _NORM_EPSILON,
-        )
+            embedding: np.ndarray = self._network(
+                torch.from_numpy(sequence.tokens[sequence.mask])
+            ).numpy()
+        return embedding
 
 
 def _shapes(layer_count: int, width: int) -> Shapes:

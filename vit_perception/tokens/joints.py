@@ -1,4 +1,4 @@
-"""Joint states of mechanisms as token sources."""
+"""Joint states as token sources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,18 +23,18 @@ class JointSource(SampledSource):
     type = STATE_TYPE
 
     def sample_of(self, message: Any) -> JointSamples:
-        """Those of its joints that a JointState names. Raises BadInput."""
+        """Return those of its joints that a JointState names. Raises BadInput."""
         return joint_samples_of(message, self.settings)
 
     def history(self, keep_s: float) -> StateHistory:
-        """Each joint has a history of its own."""
+        """Return a history in which each joint has its own samples."""
         return StateHistory(self.settings, keep_s)
 
     @classmethod
     def tokenizers(
         cls, sources: Sequence[SampledSource], settings: EncoderSettings, width: int
     ) -> dict[str, Tokenizer]:
-        """One per joint state: they differ in their count of numbers."""
+        """Return one per joint state: they differ in their count of numbers."""
         kind = settings.fusion.state_tokenizer
         return {s.name: make_state_tokenizer(kind, width, s.settings) for s in sources}
 
@@ -45,7 +45,7 @@ class JointSource(SampledSource):
         settings: EncoderSettings,
         tokenizers: Mapping[str, Tokenizer],
     ) -> dict[str, Any]:
-        """Schema version 1 has fields of its own for joint states."""
+        """Return the fields of schema version 1 that only joint states have."""
         states = tuple(
             LayoutState(
                 name=source.name,

@@ -1,6 +1,6 @@
 """Every kind of token source. Importing this module imports each file of the folder.
 
-Parameters of a kind are known from then on: whoever reads settings imports this module first.
+Parameters of a kind are known from then on: readers of settings import this module first.
 """
 
 import importlib
@@ -15,14 +15,14 @@ for _module in pkgutil.iter_modules(tokens.__path__, f"{tokens.__name__}."):
 
 
 def sources_of(settings: EncoderSettings) -> tuple[TokenSource, ...]:
-    """Every source that ``settings`` name, in the order of the sequence."""
+    """Return every source that ``settings`` name, in the order of the sequence."""
     return tuple(source for kind in registered() for source in kind.of(settings))
 
 
 def sampled_by_kind(
     settings: EncoderSettings,
 ) -> list[tuple[type[SampledSource], tuple[SampledSource, ...]]]:
-    """Each kind that is measured apart from the images, with its sources."""
+    """Return each kind other than cameras, with its sources."""
     return [
         (kind, sampled(kind.of(settings)))
         for kind in registered()

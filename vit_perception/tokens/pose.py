@@ -12,13 +12,13 @@ from vit_perception.tokens.tokenizer import Tokenizer, make_tokenizer, pose_numb
 from vit_perception.wire.layout import POSE_FIELDS, POSE_TYPE
 from vit_perception.wire.records import Pose
 
-# The tokenizer that all arms share; the layout also names it where there is no arm.
+# The tokenizer that all arms share; the layout names it even without arms.
 SHARED = ""
 
 
 @register
 class PoseSource(SampledSource):
-    """One arm: its PoseStamped topic, or its pose in TF."""
+    """One arm, with poses from a PoseStamped topic or from TF."""
 
     group = "poses"
     label = "arm"
@@ -31,26 +31,26 @@ class PoseSource(SampledSource):
 
     @property
     def topic(self) -> str | None:
-        """Its PoseStamped topic; None where its poses come from TF."""
+        """Its PoseStamped topic; None if its poses come from TF."""
         return None if self.settings.source == "tf" else str(self.settings.topic)
 
     def sample_of(self, message: Any) -> Pose:
-        """The pose of a PoseStamped. Raises BadInput."""
+        """Return the pose of a PoseStamped. Raises BadInput."""
         return pose_of(message, self.settings.expected_frame_id, self.settings.accept_empty_frame)
 
     def history(self, keep_s: float) -> PoseHistory:
-        """Rotations are interpolated along the shortest arc."""
+        """Return a history that interpolates rotations along the shortest arc."""
         return PoseHistory(keep_s)
 
     def token_numbers(self, value: Pose) -> np.ndarray:
-        """Position, and the rotation's first two columns, (9,)."""
+        """Return position, and the rotation's first two columns, (9,)."""
         return pose_numbers(value)
 
     @classmethod
     def tokenizers(
         cls, sources: Sequence[SampledSource], settings: EncoderSettings, width: int
     ) -> dict[str, Tokenizer]:
-        """One for all arms."""
+        """Return one tokenizer for all arms."""
         fusion = settings.fusion
         shared = make_tokenizer(fusion.tokenizer, width, fusion.tokenizer_weights)
         return dict.fromkeys([SHARED, *(source.name for source in sources)], shared)
@@ -62,7 +62,7 @@ class PoseSource(SampledSource):
         settings: EncoderSettings,
         tokenizers: Mapping[str, Tokenizer],
     ) -> dict[str, Any]:
-        """Schema version 1 has fields of its own for poses."""
+        """Return the fields of schema version 1 that only poses have."""
         shared = tokenizers[SHARED]
         return {
             "pose_tokenizer": shared.kind,

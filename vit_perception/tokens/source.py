@@ -26,7 +26,7 @@ class TokenRows:
     """One group of rows that a source contributes; its name is ``<source>/<kind>``."""
 
     kind: str
-    count: int
+    count: int  # number of rows
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # part of the concatenated ~/embedding
 
@@ -74,16 +74,16 @@ class TokenSource(ABC):
 
     @classmethod
     def of(cls, settings: EncoderSettings) -> "list[TokenSource]":
-        """The sources of this kind that ``settings`` name."""
+        """Return the sources of this kind that ``settings`` name."""
         return [cls(each) for each in settings.group(cls.group)]
 
     @abstractmethod
     def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
-        """The groups that it contributes, for patches on ``grid``."""
+        """Return the groups that it contributes, for patches on ``grid`` (rows, columns)."""
 
     @abstractmethod
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
-        """Its tokens for one frame, in the order of :meth:`token_rows`; zeros where missing."""
+        """Return its tokens for one frame, in the order of :meth:`token_rows`; 0 if missing."""
 
 
 class SampledSource(TokenSource):
@@ -103,7 +103,7 @@ class SampledSource(TokenSource):
 
     @classmethod
     def of(cls, settings: EncoderSettings) -> list[TokenSource]:
-        """The sources of this kind that ``settings`` name."""
+        """Return the sources of this kind that ``settings`` name."""
         sources = super().of(settings)
         for source in sampled(sources):
             source.required = getattr(settings, cls.policy, "mask") == "require"
@@ -126,14 +126,14 @@ class SampledSource(TokenSource):
 
     @abstractmethod
     def sample_of(self, message: Any) -> Any:
-        """What the history takes of a message. Raises BadInput."""
+        """Return what the history takes of a message. Raises BadInput."""
 
     def history(self, keep_s: float) -> History:
-        """A new, empty history. By default numbers are interpolated linearly."""
+        """Return a new, empty history. By default numbers are interpolated linearly."""
         return LinearHistory(keep_s)
 
     def token_numbers(self, value: Any) -> np.ndarray:
-        """The numbers that its token is made of, (n,) float64."""
+        """Return the numbers that its token is made of, (n,) float64."""
         numbers: np.ndarray = value.numbers
         return numbers
 
@@ -141,7 +141,7 @@ class SampledSource(TokenSource):
     def tokenizers(
         cls, sources: "Sequence[SampledSource]", settings: EncoderSettings, width: int
     ) -> dict[str, Tokenizer]:
-        """The tokenizer of each of ``sources``, all of this kind, by name."""
+        """Return the tokenizer of each of ``sources``, all of this kind, by name."""
         return {
             source.name: fourier_tokenizer(width, len(cls.fields), f"{cls.group}.{source.name}")
             for source in sources
@@ -154,7 +154,7 @@ class SampledSource(TokenSource):
         settings: EncoderSettings,
         tokenizers: Mapping[str, Tokenizer],
     ) -> dict[str, Any]:
-        """What the layout says of ``sources``, all of this kind: fields of ``Layout``."""
+        """Return the fields of ``Layout`` that describe ``sources``, all of this kind."""
         return {
             "sources": tuple(
                 LayoutSource(
@@ -171,11 +171,11 @@ class SampledSource(TokenSource):
         }
 
     def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
-        """One row."""
+        """Return one row."""
         return (TokenRows(self.kind, 1),)
 
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
-        """One token; zeros where the sample is missing."""
+        """Return one token; zeros if the sample is missing."""
         tokenizer = frame.tokenizers[self.name]
         value = frame.samples[self.name].value
         rows = np.zeros((1, tokenizer.width), np.float32)
@@ -189,7 +189,11 @@ Kind = TypeVar("Kind", bound=type[TokenSource])
 
 
 def register(kind: Kind) -> Kind:
-    """Class decorator: make ``kind`` one of the sources. Raises InvalidValue for a second one."""
+    """Class decorator: make ``kind`` one of the sources.
+
+    Raises:
+        InvalidValue: another kind has its group.
+    """
     if any(known.group == kind.group for known in _KINDS):
         raise InvalidValue(f"the token sources {kind.group!r} are registered already")
     _KINDS.append(kind)
@@ -202,10 +206,10 @@ def unregister(kind: type[TokenSource]) -> None:
 
 
 def registered() -> tuple[type[TokenSource], ...]:
-    """Every registered kind, in the order of the sequence."""
+    """Return every registered kind, in the order of the sequence."""
     return tuple(sorted(_KINDS, key=lambda kind: (kind.rank, kind.label)))
 
 
 def sampled(sources: Sequence[TokenSource]) -> tuple[SampledSource, ...]:
-    """Those of ``sources`` that are measured apart from the images."""
+    """Return those of ``sources`` that are not cameras."""
     return tuple(source for source in sources if isinstance(source, SampledSource))

@@ -1,22 +1,22 @@
-"""A pose, or a joint state -> one token of the encoder's width.
+"""Turn the numbers of a pose, a joint state or another source into one token.
 
 A pose is n = 9 numbers ``x``: position in metres (3), then the rotation matrix's first two columns
-(6), column after column. A state is its joints' positions, velocities, or both, as
-:class:`vit_perception.wire.records.JointState` has them. Three kinds:
+(6), column after column. A state is its joints' positions, velocities, or both, as in
+:class:`vit_perception.wire.records.Sample`. There are three kinds:
 
 ``fourier`` has no weights. With D the width, pair p = 0 .. ceil(D/2)-1 looks at the number j = p
 mod n with octave k = floor(p / n) of K = ceil(ceil(D/2) / n)::
 
-    wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 where K is 1)
+    wavelength_k = 8 * (0.02 / 8) ** (k / (K - 1))        (8 if K is 1)
     token[2p]    = sqrt(2) * cos(2 * pi * x[j] / wavelength_k)
     token[2p+1]  = sqrt(2) * sin(2 * pi * x[j] / wavelength_k)
 
-computed in float64 and rounded to float32; an odd D leaves the last sine out. An even D has a root
-mean square of exactly 1, and no token is all zero, which on the wire would mean a missing one.
+computed in float64 and rounded to float32; an odd D leaves the last sine out. With an even D the
+root mean square is exactly 1, and no token is all zero, which on the wire means a missing one.
 Positions are unambiguous within 8 m, joints within 8 rad, and 2 cm (about 1 degree) turns the
-fastest pair once. A width below 2 n holds the first numbers only; a state of so many joints is
-refused. (Sines of geometric wavelengths: Vaswani et al., "Attention Is All You Need", 2017, section
-3.5.)
+fastest pair once. A width below 2 n holds only the first numbers of a pose; a state with too many
+joints for the width is refused. (Sines of geometric wavelengths: Vaswani et al., "Attention Is All
+You Need", 2017, section 3.5.)
 
 ``linear``: a safetensors file with ``weight`` (D, n) and ``bias`` (D,): ``weight @ x + bias``.
 
@@ -39,7 +39,8 @@ from vit_perception.streams.rotation import rotation_6d
 from vit_perception.wire.records import Pose
 
 NUMBERS = 9
-LONGEST_WAVELENGTH, SHORTEST_WAVELENGTH = 8.0, 0.02
+LONGEST_WAVELENGTH = 8.0
+SHORTEST_WAVELENGTH = 0.02
 
 LEARNED = ("linear", "mlp")
 
@@ -56,19 +57,19 @@ def _weights(kind: str, count: int) -> Shapes:
 
 
 class Tokenizer(Protocol):
-    """``weights_sha256`` is '' where there are no weights."""
+    """Makes a token of the numbers of one source."""
 
-    kind: str
-    width: int
-    weights_sha256: str
+    kind: str  # fourier, linear or mlp
+    width: int  # of the token
+    weights_sha256: str  # empty if it has no weights
 
     def encode(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) float64 to (1, width) float32."""
+        """Return the token (1, width) float32 of ``numbers`` (n,) float64."""
         ...
 
 
 def pose_numbers(pose: Pose) -> np.ndarray:
-    """The 9 numbers of a pose, (9,) float64."""
+    """Return the 9 numbers of a pose, (9,) float64."""
     return np.concatenate([pose.position_m, rotation_6d(pose.quaternion_xyzw)])
 
 
@@ -89,18 +90,22 @@ class FourierTokenizer:
         self._radians_per_unit = 2.0 * math.pi / wavelengths
 
     def encode(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) float64 to (1, width) float32."""
+        """Return the token (1, width) float32 of ``numbers`` (n,) float64."""
         angles = numbers[self._number] * self._radians_per_unit
         pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
         return pairs.reshape(1, -1)[:, : self.width].astype(np.float32)
 
 
 class LearnedTokenizer:
-    """``linear`` or ``mlp`` from a file; names and shapes are in the module's docstring."""
+    """``linear`` or ``mlp`` from a file; names and shapes are in the module's docstring.
+
+    Raises:
+        BadWeights: the file is not as documented, or its tokens are not ``width`` wide.
+    """
 
     def __init__(self, kind: str, width: int, weights_path: str, count: int = NUMBERS):
-        """Raises BadWeights for a file that is not exactly as documented, or of another width."""
-        self.kind, self.width = kind, width
+        self.kind = kind
+        self.width = width
         file = read_weights(weights_path)
         normalisation: Shapes = {"mean": (count,), "std": (count,)}
         given = [name for name in normalisation if name in file.tensors]
@@ -118,7 +123,7 @@ class LearnedTokenizer:
         self._layers = _folded(file, kind)
 
     def encode(self, numbers: np.ndarray) -> np.ndarray:
-        """(n,) float64 to (1, width) float32."""
+        """Return the token (1, width) float32 of ``numbers`` (n,) float64."""
         hidden = numbers.astype(np.float32)
         for index, (weight, bias) in enumerate(self._layers):
             hidden = _gelu(hidden) if index else hidden
@@ -128,8 +133,9 @@ class LearnedTokenizer:
 
 
 def _gelu(values: np.ndarray) -> np.ndarray:
-    """x * P(X <= x) for a standard normal X, exactly (Hendrycks & Gimpel, 2016). numpy has no
-    erf.
+    """Return x * P(X <= x) for a standard normal X, exactly (Hendrycks & Gimpel, 2016).
+
+    numpy has no erf.
     """
     erf = np.fromiter(map(math.erf, (values * math.sqrt(0.5)).tolist()), np.float32, len(values))
     activated: np.ndarray = values * (0.5 + 0.5 * erf)
@@ -137,16 +143,15 @@ def _gelu(values: np.ndarray) -> np.ndarray:
 
 
 def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(weight, bias) of each layer, with mean and std folded into the first: the call has less to
-    do.
-    """
+    """Return (weight, bias) of each layer, with mean and std folded into the first layer."""
     prefixes = ("",) if kind == "linear" else ("fc1.", "fc2.")
     layers = [
         (file.tensors[p + "weight"].astype(np.float64), file.tensors[p + "bias"].astype(np.float64))
         for p in prefixes
     ]
     if "std" in file.tensors:
-        mean, std = file.tensors["mean"].astype(np.float64), file.tensors["std"].astype(np.float64)
+        mean = file.tensors["mean"].astype(np.float64)
+        std = file.tensors["std"].astype(np.float64)
         if (std <= 0).any():
             raise BadWeights(f"{file.path}: std holds {std.min():g}; accepted: values above zero")
         weight, bias = layers[0]
@@ -155,13 +160,13 @@ def _folded(file: WeightsFile, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 def make_tokenizer(kind: str, width: int, weights_path: str = "") -> Tokenizer:
-    """The tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
+    """Return the tokenizer of poses of ``kind`` fourier, linear or mlp, for tokens of ``width``.
 
     linear and mlp need a file: untrained weights give noise.
 
     Raises:
-        InvalidValue: an unknown kind, a width below 1, or linear and mlp without a file.
-        BadWeights: a file that does not fit (an InvalidValue too).
+        InvalidValue: an unknown kind, a width below 1, or linear or mlp without a file.
+        BadWeights: the file does not fit. It is an InvalidValue.
     """
     return _make(
         kind=kind,
@@ -174,7 +179,7 @@ def make_tokenizer(kind: str, width: int, weights_path: str = "") -> Tokenizer:
 
 
 def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokenizer:
-    """The tokenizer of ``state``'s numbers, as :func:`make_tokenizer`.
+    """Return the tokenizer of the numbers of ``state``, as :func:`make_tokenizer`.
 
     Raises:
         BadSetting: ``fourier`` would have to leave numbers out.
@@ -185,8 +190,8 @@ def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokeniz
             f"states.{state.name}.joints",
             list(state.joints),
             f"at most {width // 2 // len(state.fields)} joints with the fields "
-            f"{', '.join(state.fields)}: "
-            f"a token of {width} channels has a cosine and a sine for {width // 2} numbers",
+            f"{', '.join(state.fields)}: a token of {width} channels has a cosine and a sine for "
+            f"{width // 2} numbers",
         )
     return _make(
         kind=kind,
@@ -199,7 +204,7 @@ def make_state_tokenizer(kind: str, width: int, state: StateSettings) -> Tokeniz
 
 
 def fourier_tokenizer(width: int, count: int, source: str) -> FourierTokenizer:
-    """The tokenizer without weights of ``count`` numbers.
+    """Return the tokenizer of ``count`` numbers that needs no weights.
 
     Raises:
         BadSetting: a token of ``width`` would have to leave numbers of ``source`` out.

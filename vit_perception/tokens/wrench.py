@@ -78,14 +78,15 @@ class WrenchSource(SampledSource):
     )
 
     def sample_of(self, message: Any) -> Sample:
-        """The wrench of a WrenchStamped.
+        """Return the wrench of a WrenchStamped.
 
         Raises:
             BadInput: ``stamp``, ``frame``, ``nan`` or ``magnitude``.
         """
         stamp_ns = stamp_ns_of(message.header, "measurement")
         frame_id = expected_frame(message.header, self.settings.frame_id)
-        force, torque = message.wrench.force, message.wrench.torque
+        force = message.wrench.force
+        torque = message.wrench.torque
         numbers = [float(getattr(v, axis)) for v in (force, torque) for axis in "xyz"]
         if not all(map(math.isfinite, numbers)):
             raise BadInput("nan", f"force and torque are {numbers}; accepted: finite numbers")
@@ -97,6 +98,6 @@ class WrenchSource(SampledSource):
         return Sample(np.array(numbers), stamp_ns, frame_id)
 
     def token_numbers(self, value: Sample) -> np.ndarray:
-        """Force in units of 10 N, torque in N·m, (6,)."""
+        """Return force in units of 10 N and torque in N·m, (6,)."""
         numbers: np.ndarray = value.numbers / np.repeat([FORCE_UNIT_N, 1.0], 3)
         return numbers

@@ -1,3 +1,1 @@
-"""Fitting on labelled pictures: a head on the encoder's features, or the whole model
-(``vit-perception fit``).
-"""
+"""Fitting on labelled images: a head on the encoder's features, or the complete model."""

@@ -1,4 +1,4 @@
-"""Batches of pictures, decoded and resized by threads ahead of the model."""
+"""Batches of images, decoded and resized by threads ahead of the model."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ LOOK_AHEAD = 2  # batches
 
 
 def order_of(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order (count,) in which ``epoch`` goes through the pictures."""
+    """Return the order (count,) in which ``epoch`` visits the images."""
     # The third number keeps it apart from the generators of single pictures.
     return np.random.default_rng([seed, epoch, 1 << 40]).permutation(count)
 
@@ -20,10 +20,10 @@ def order_of(count: int, seed: int, epoch: int) -> np.ndarray:
 def batches(
     indices: Sequence[int], size: int, load: Callable[[int], Tensor], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(indices (B,), images (B, 3, H, W) uint8) in order; ``load`` gives one image (3, H, W) and
-    runs in ``pool``.
+    """Yield (indices (B,), images (B, 3, H, W) uint8) in order.
 
-    What ``load`` raises is raised where its batch is due.
+    ``load`` gives one image (3, H, W) and runs in ``pool``, up to ``LOOK_AHEAD`` batches ahead.
+    What it raises is raised when its batch is due.
     """
     parts = [np.asarray(indices[start : start + size]) for start in range(0, len(indices), size)]
     waiting: deque = deque()

@@ -1,6 +1,4 @@
-"""A fine-tuned model as the folder that ``model.checkpoint`` names: the format of
-checkpoints/native.py.
-"""
+"""Writes a fine-tuned model as a folder for `model.checkpoint`, as in checkpoints/native.py."""
 
 from pathlib import Path
 
@@ -15,8 +13,10 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def write_description(folder: Path, start: Start) -> None:
-    """Everything but the weights: sizes, labels, preprocessing, and the licence of what the run
-    starts from.
+    """Write everything but the weights: sizes, labels, preprocessing, licence.
+
+    Raises:
+        OutputError: The folder cannot be written.
     """
     texts = {
         "config.json": config_json(start.model.config, start.labels, kind_of(len(start.labels))),
@@ -28,7 +28,11 @@ def write_description(folder: Path, start: Start) -> None:
 
 
 def write_weights(folder: Path, start: Start) -> None:
-    """model.safetensors: the weights of ``start.model`` as they are now, float32."""
+    """Write model.safetensors: the present weights of ``start.model``, float32.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
     tensors = {
         name: tensor.detach().to("cpu").contiguous()
         for name, tensor in start.model.state_dict().items()

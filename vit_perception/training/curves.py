@@ -1,4 +1,4 @@
-"""The course of a run: a row an epoch as CSV, and as curves."""
+"""The course of a run: one row per epoch as CSV, and as curves."""
 
 import csv
 import io
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vit_perception.training.run_state import write_whole
 
-METRICS_FILE, CURVES_FILE = "metrics.csv", "curves.png"
+METRICS_FILE = "metrics.csv"
+CURVES_FILE = "curves.png"
 PANELS = (
     ("loss", "cross-entropy", ("train_loss", "held_out_loss")),
     ("accuracy", "share of right predictions", ("train_accuracy", "held_out_accuracy")),
@@ -16,7 +17,11 @@ PANELS = (
 
 
 def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """metrics.csv: a row an epoch, the columns named by the keys of ``history``."""
+    """Write metrics.csv: one row per epoch; the columns are the keys of ``history``.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
@@ -29,8 +34,12 @@ def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 def draw_curves(
     folder: Path, history: Sequence[Mapping[str, float]], best_epoch: int
 ) -> str | None:
-    """curves.png of ``history``, the best epoch marked. Without matplotlib none, and the reason is
-    returned.
+    """Draw curves.png of ``history`` with the best epoch marked.
+
+    Returns the reason if matplotlib is not installed, else None.
+
+    Raises:
+        OutputError: The folder cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,19 +1,19 @@
-"""Features of pictures that were encoded before, kept in the user's cache, so that a second fit
-takes seconds.
+"""Features of images that were encoded earlier, in the user's cache: a second fit takes seconds.
 
-One SQLite file an encoder (weights, block, preprocessing) and engine setting, one row a picture by
-the digest of its content: whoever changes a picture or the encoder gets new features, whoever
-renames a folder the old ones. SQLite keeps two processes apart and a file whole when one is killed.
+There is one SQLite file per encoder (weights, block, preprocessing) and engine setting, with one
+row per image by the digest of its content. A changed image or encoder gets new features; a renamed
+folder keeps the old ones. SQLite keeps two processes apart, and keeps the file intact when one is
+killed.
 """
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -24,21 +24,21 @@ from vit_perception.files.private_cache import (
 
 
 def feature_folder() -> Path:
-    """The folder ``features`` of the user's cache."""
+    """Return the folder ``features`` of the user's cache."""
     return cache_root() / "features"
 
 
 class FeatureCache:
-    """CLS and mean patch token by content digest. A cache that cannot be used says so once, and is
-    empty.
+    """CLS and mean patch tokens by content digest.
+
+    A cache that cannot be used reports it once, and is empty.
     """
 
-    def __init__(
-        self, name: str, width: int, log: Callable[[str], None], folder: Path | None = None
-    ):
-        """``name`` is what the features depend on; ``width`` the encoder's D."""
+    def __init__(self, name: str, width: int, log: Log, folder: Path | None = None):
+        """``name`` is what the features depend on; ``width`` is the encoder's D."""
         self.path = (folder or feature_folder()) / f"{name}.sqlite"
-        self._bytes, self._log = 2 * width * 4, log
+        self._bytes = 2 * width * 4
+        self._log = log
         self._database: sqlite3.Connection | None = None
         try:
             self._require_private()
@@ -54,8 +54,12 @@ class FeatureCache:
             self._give_up(error)
 
     def _require_private(self) -> None:
-        """Make the folder and the file for this user alone, or check them, and what SQLite keeps
-        beside. Untrusted.
+        """Make the folder and the files for this user alone, or check that they are.
+
+        Files that SQLite keeps next to it are checked as well.
+
+        Raises:
+            Untrusted: They belong to another user, or others may write to them.
         """
         with opened_folder(self.path.parent, make=True) as folder:
             with suppress(FileExistsError):
@@ -75,8 +79,9 @@ class FeatureCache:
                     pass
 
     def get(self, content: str) -> np.ndarray | None:
-        """(2, D) float32, CLS token and mean patch token, of the picture with this digest; None
-        where unknown.
+        """Return (2, D) float32, CLS token and mean patch token, of the image with this digest.
+
+        Returns None if it is unknown.
         """
         if self._database is None:
             return None
@@ -92,7 +97,7 @@ class FeatureCache:
         return np.frombuffer(row[0], "<f4").reshape(2, -1)
 
     def put(self, content: str, tokens: np.ndarray) -> None:
-        """Remember ``tokens`` (2, D) float32."""
+        """Store ``tokens`` (2, D) float32."""
         if self._database is None:
             return
         try:
@@ -104,7 +109,7 @@ class FeatureCache:
             self._give_up(error)
 
     def close(self) -> None:
-        """Free the file; again is harmless."""
+        """Close the file; it may be called again."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -118,5 +123,5 @@ class FeatureCache:
                 "damaged file may be deleted"
             )
         )
-        self._log(f"features are not cached: {self.path}: {error}{cure}")
+        self._log.info(f"features are not cached: {self.path}: {error}{cure}")
         self._database = None

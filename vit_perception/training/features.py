@@ -1,8 +1,9 @@
-"""The encoder's features of labelled pictures, through the same pipeline that the node runs."""
+"""Features of labelled images, from the same pipeline that the node runs."""
 
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -18,39 +19,43 @@ from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.reference import encoder_digest
 from vit_perception.files.errors import InvalidValue, OperationFailed
+from vit_perception.files.log import SILENT, Log
 from vit_perception.heads.classification import features_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.training.feature_cache import FeatureCache
-from vit_perception.training.pictures import Unreadable, content_sha256
+from vit_perception.training.pictures import Unreadable, content_sha256, decode
 from vit_perception.wire.records import BadInput
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """``values`` (n, F) float32 of the readable pictures, their labels and stretches; those that
-    were not.
-    """
+    """Features of the images that can be read."""
 
+    # (n, F) float32.
     values: np.ndarray
+    # The label and the stretch of each of the n images.
     labels: list[str]
     stretches: list[int]
+    # Those that could not be read.
     unreadable: tuple[Unreadable, ...]
+    # How many of the n were in the cache.
     from_cache: int
 
 
 class FeatureSource:
-    """``with FeatureSource("demo", "auto", log) as source:`` encodes pictures; the engine opens
-    when it is needed.
+    """Encodes images: ``with FeatureSource("demo", "auto", log) as source:``.
 
-    With every picture in the cache it is not opened at all. Raises what ``load_checkpoint`` and
-    ``Pipeline.open`` do.
+    The engine opens when the first image is not in the cache; with every image there it never does.
+
+    Raises:
+        CheckpointError, EngineError, BadSetting: As ``load_checkpoint`` and ``Pipeline.open`` do.
     """
 
     def __init__(
         self,
         checkpoint: str,
         backend: str = "auto",
-        log: Callable[[str], None] = lambda text: None,
+        log: Log = SILENT,
         cached: bool = True,
         family: str = "auto",
         network_size: str = "",
@@ -66,7 +71,8 @@ class FeatureSource:
         loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
         self._loaded: LoadedModel | None = loaded
         self._pipeline: Pipeline | None = None
-        self.card, config = loaded.card, loaded.model.config
+        self.card = loaded.card
+        config = loaded.model.config
         self.encoder_sha256 = encoder_digest(loaded, self._settings.model.block)
         self._cache = (
             FeatureCache(_cache_name(self.encoder_sha256, self._settings), config.width, log)
@@ -91,10 +97,16 @@ class FeatureSource:
         feature: str,
         advance: Callable[[], None] = lambda: None,
     ) -> Features:
-        """Features of each picture that can be read; the others are named. Raises ValueError where
-        none can be.
+        """Compute the features of each image that can be read; the others are named.
+
+        Raises:
+            InvalidValue: No image can be read.
         """
-        rows, labels, stretches, unreadable, hits = [], [], [], [], 0
+        rows = []
+        labels = []
+        stretches = []
+        unreadable = []
+        hits = 0
         for picture in pictures:
             try:
                 tokens, hit = self._tokens(picture)
@@ -108,17 +120,23 @@ class FeatureSource:
         if not rows:
             why = f"; the first: {unreadable[0].name}: {unreadable[0].why}" if unreadable else ""
             raise InvalidValue(f"none of {len(unreadable)} pictures can be read{why}")
-        return Features(np.array(rows, np.float32), labels, stretches, tuple(unreadable), hits)
+        return Features(
+            values=np.array(rows, np.float32),
+            labels=labels,
+            stretches=stretches,
+            unreadable=tuple(unreadable),
+            from_cache=hits,
+        )
 
     def _tokens(self, picture: LabelledPicture) -> tuple[np.ndarray, bool]:
-        """(2, D): CLS token and mean patch token, and whether they were known."""
-        message = picture.message
-        content = content_sha256(message)
+        """Return (2, D), CLS token and mean patch token, and whether they were in the cache."""
+        encoded = picture.load()
+        content = content_sha256(encoded)
         known = self._cache.get(content) if self._cache else None
         if known is not None:
             return known, True
         pipeline = self._opened()
-        prepared = pipeline.prepare({"camera": message})
+        prepared = pipeline.prepare({"camera": partial(decode, encoded)})
         for error in prepared.refused.values():
             raise error
         output = pipeline.encode(prepared)
@@ -128,7 +146,9 @@ class FeatureSource:
         if not np.isfinite(tokens).all():
             raise OperationFailed(
                 f"{pipeline.engine.runtime} gave NaN or infinity for {picture.name}; accepted: "
-                "finite features, e.g. with --backend torch"
+                "finite features",
+                hint=" torch computes them in float32",
+                hint_argument="backend",
             )
         if self._cache:
             self._cache.put(content, tokens)
@@ -142,6 +162,6 @@ class FeatureSource:
 
 
 def _cache_name(encoder_sha256: str, settings: EncoderSettings) -> str:
-    """Engines differ in the last digits, so features of different settings are kept apart."""
+    """Engines differ in the last digits, so each engine setting has features of its own."""
     engine = f"{settings.engine.backend}-{settings.engine.precision}"
     return f"{encoder_sha256[:32]}-{hashlib.sha256(engine.encode()).hexdigest()[:8]}"

@@ -1,8 +1,8 @@
-"""Full fine-tuning with cross-entropy: all weights of a Vision Transformer and its classifier.
+"""Fine-tuning with cross-entropy of all weights of a Vision Transformer and its classifier.
 
-The same start, pictures and recipe give the same weights: order, crops and colours of each epoch
-are drawn from generators seeded by run, epoch and picture. So a run that is killed goes on from its
-last whole epoch and ends with what it would have ended with.
+The same start, images and recipe give the same weights: order, crops and colours of each epoch are
+drawn from generators seeded by run, epoch and image. So a run that is killed resumes after its last
+complete epoch, and ends with the weights that it would have had without the interruption.
 """
 
 import math
@@ -36,13 +36,15 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A finished run: a row an epoch, the best epoch (from 1), why it ended, and whether any of it
-    was done before.
-    """
+    """A finished run."""
 
+    # One row per epoch.
     history: list[Row]
+    # From 1.
     best_epoch: int
+    # Why the run ended.
     stopped: str
+    # How many epochs were done by an earlier process.
     resumed_at: int
 
 
@@ -57,21 +59,23 @@ class FineTuning:
         device: str = "cpu",
         workers: int = 2,
     ):
-        """Raises ValueError where no picture can be held out, or a class has none to train on."""
+        """Split the images into those to train on and those held out.
+
+        Raises:
+            InvalidValue: No image can be held out.
+        """
         mask = held_out(pictures.labels, pictures.stretches, recipe.held_out)
         if not mask.any():
             raise InvalidValue(
-                "no picture can be held out, so nothing says when to stop; accepted: two pictures "
-                "or "
-                "more of a class"
+                "no picture can be held out, so nothing says when to stop; accepted: two or more "
+                "pictures of a class"
             )
-        self.start, self.pictures, self.recipe, self.device = (
-            start,
-            pictures,
-            recipe,
-            torch.device(device),
-        )
-        self.train, self.held_out = np.flatnonzero(~mask), np.flatnonzero(mask)
+        self.start = start
+        self.pictures = pictures
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.train = np.flatnonzero(~mask)
+        self.held_out = np.flatnonzero(mask)
         self.model = start.model.to(self.device)
         self.model.requires_grad_(True)
         self.optimiser = make_optimiser(self.model, recipe)
@@ -81,16 +85,20 @@ class FineTuning:
         self._workers = workers
 
     def epoch(self, number: int, advance: Callable[[int], None] = lambda count: None) -> Row:
-        """Train on every picture once, in epoch ``number`` (from 1), and judge the held-out ones.
+        """Train once on every image in epoch ``number`` (from 1), and evaluate the held-out ones.
 
-        ``advance`` is told how many pictures a step took. Raises RuntimeError where the loss is no
-        longer finite.
+        ``advance`` is called with the number of images of each step.
+
+        Raises:
+            OperationFailed: The loss is not finite.
         """
         started = time.monotonic()
         self.model.train()
         step = (number - 1) * self.steps_per_epoch
         order = self.train[order_of(len(self.train), self.recipe.seed, number)]
-        total, right, rate = 0.0, 0, 0.0
+        total = 0.0
+        right = 0
+        rate = 0.0
         with ThreadPoolExecutor(self._workers) as pool:
             for indices, images in batches(
                 order, self.recipe.batch, lambda k: self._augmented(k, number), pool
@@ -102,19 +110,22 @@ class FineTuning:
                 if not math.isfinite(loss):
                     raise OperationFailed(
                         f"the loss is {loss} in epoch {number}, at a learning rate of {rate:.2g}; "
-                        "accepted: a finite one, e.g. with a lower --learning-rate or a "
-                        "longer --warmup"
+                        "accepted: a finite one",
+                        hint=" may be too high, or the warmup too short",
+                        hint_argument="learning_rate",
                     )
-                total, right, step = total + loss * len(indices), right + hits, step + 1
+                total = total + loss * len(indices)
+                right = right + hits
+                step = step + 1
                 advance(len(indices))
-        judged, loss = self.evaluate(self.pictures, self.held_out, advance)
+        evaluation, loss = self.evaluate(self.pictures, self.held_out, advance)
         return {
             "epoch": number,
             "learning_rate": rate,
             "train_loss": total / len(order),
             "train_accuracy": right / len(order),
             "held_out_loss": loss,
-            "held_out_accuracy": judged.accuracy,
+            "held_out_accuracy": evaluation.accuracy,
             "seconds": round(time.monotonic() - started, 2),
         }
 
@@ -140,12 +151,15 @@ class FineTuning:
         indices: Sequence[int],
         advance: Callable[[int], None] = lambda count: None,
     ) -> tuple[Evaluation, float]:
-        """Confusion and mean cross-entropy on pictures that are resized as the node resizes them;
-        in float32.
+        """Return the evaluation and the mean cross-entropy of images, in float32.
+
+        They are resized as the node resizes them.
         """
         self.model.eval()
-        names, resize = self.start.labels, Preprocessor(self.start.rule)
-        confusion, total = np.zeros((len(names),) * 2, int), 0.0
+        names = self.start.labels
+        resize = Preprocessor(self.start.rule)
+        confusion = np.zeros((len(names),) * 2, int)
+        total = 0.0
         with ThreadPoolExecutor(self._workers) as pool:
             for part, images in batches(
                 indices, self.recipe.batch, lambda k: resize(pictures.decoded(k)), pool
@@ -163,7 +177,7 @@ class FineTuning:
         )
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to (x / 255 − mean) / std, float32, on the device."""
+        """Turn uint8 (B, 3, H, W) into (x / 255 − mean) / std, float32, on the device."""
         mean, std = (
             torch.tensor(v, device=self.device)[:, None, None]
             for v in (self.start.mean, self.start.std)
@@ -178,13 +192,15 @@ def run(
     on_epoch: Callable[[Row, bool], None] = lambda row, best: None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Outcome:
-    """Train until the last epoch, or until ``patience`` epochs brought nothing better; ``folder``
-    has the best weights.
+    """Train until the last epoch, or until ``patience`` epochs were not better.
 
-    Before the first and after each epoch the state is on the disk; with ``resume`` the run goes on
-    from there. ``on_epoch`` hears of each epoch and whether it is the best so far (the most right,
-    then the lower loss). Raises ValueError where the state is of another run, OutputError where
-    ``folder`` cannot be written.
+    The best weights are in ``folder``. The state is on the disk before the first epoch and after
+    each; with ``resume`` the run continues from there. ``on_epoch`` gets each epoch's row, and
+    whether it is the best so far: the highest accuracy, then the lowest loss.
+
+    Raises:
+        InvalidValue: The state in ``folder`` is that of another run.
+        OutputError: ``folder`` cannot be written.
     """
     identity = identity_of(tuning)
     state = load_state(folder, identity) if resume else None
@@ -194,7 +210,7 @@ def run(
         tuning.optimiser.load_state_dict(state["optimiser"])
     elif not history:
         require_room(folder, sum(p.numel() for p in tuning.model.parameters()))
-        # Before every other file: what is killed in its first epoch can be taken up, too.
+        # Before every other file, so that a run killed in its first epoch can be resumed, too.
         save_state(folder, {"identity": identity, "history": [], "best_epoch": 0, "model": None})
         write_description(folder, tuning.start)
     resumed_at = len(history)
@@ -204,8 +220,8 @@ def run(
         history.append(row)
         if is_best:
             best = len(history)
-            # Before the state: a run that is killed in between does this epoch again, and writes
-            # the same.
+            # Before the state: a run that is killed in between repeats this epoch and writes the
+            # same.
             write_weights(folder, tuning.start)
         save_state(
             folder,
@@ -220,15 +236,15 @@ def run(
         write_metrics(folder, history)
         on_epoch(row, is_best)
     if resumed_at < len(history):
-        # Two thirds of the folder's size, and of no use from here on.
+        # Weights and moments are two thirds of the folder's size, and no longer needed.
         save_state(
             folder, {"identity": identity, "history": history, "best_epoch": best, "model": None}
         )
-    return Outcome(history, best, stopped, resumed_at)
+    return Outcome(history=history, best_epoch=best, stopped=stopped, resumed_at=resumed_at)
 
 
 def identity_of(tuning: FineTuning) -> Mapping[str, Any]:
-    """What a run that is taken up must have in common with the one that began."""
+    """Return what a resumed run must have in common with the one that began."""
     start = tuning.start
     return {
         **asdict(tuning.recipe),

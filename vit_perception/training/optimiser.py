@@ -1,8 +1,7 @@
-"""AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with layer-wise learning rates, and the
-schedule of the rate.
+"""AdamW with learning rates by layer, and the schedule of the rate.
 
-A rate that falls from layer to layer, towards the input, keeps what a pretrained model's first
-layers know (arXiv:2106.08254, section 2).
+AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101. A rate that falls from layer to layer towards
+the input keeps what a pretrained model's first layers know (arXiv:2106.08254, section 2).
 """
 
 import math
@@ -15,8 +14,9 @@ from vit_perception.training.recipe import Recipe
 
 
 def make_optimiser(model: VisionTransformer, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over all parameters; each group's ``factor`` is what its learning rate is multiplied
-    by.
+    """Make AdamW over all parameters; each group's ``factor`` multiplies its learning rate.
+
+    A layer k below the head has the factor ``layer_decay`` ** k.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -32,15 +32,13 @@ def make_optimiser(model: VisionTransformer, recipe: Recipe) -> torch.optim.Adam
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay pulls the parameter to 0: matrices and kernels, not biases, norms and
-    embeddings.
-    """
+    """Whether weight decay applies: to matrices and kernels, not to biases and embeddings."""
     # Embeddings and learned tokens are the model's own parameters, or a pooling's learned query.
     return parameter.ndim > 1 and "." in name and not name.endswith("probe")
 
 
 def layers_below_the_head(name: str, depth: int) -> int:
-    """0 for the head and the final norm, 1 for the last block, ``depth`` + 1 for the embeddings."""
+    """Return 0 for head and final norm, 1 for the last block, ``depth`` + 1 for embeddings."""
     block = re.match(r"blocks\.(\d+)\.", name)
     if block:
         return depth - int(block[1])
@@ -49,8 +47,9 @@ def layers_below_the_head(name: str, depth: int) -> int:
 
 
 def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """The rate of ``step`` (from 0) of ``steps``: up linearly to the peak, then along a cosine
-    towards 0.
+    """Return the rate of ``step`` (from 0) of ``steps``.
+
+    It rises linearly to the peak over the warm-up, then falls to 0 along a cosine.
     """
     warmup = max(1, round(recipe.warmup * steps))
     if step < warmup:
@@ -63,6 +62,6 @@ def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """``rate`` for the head, and each group's share of it."""
+    """Set ``rate`` for the head, and its share of it for each group."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"]

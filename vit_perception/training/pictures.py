@@ -1,4 +1,4 @@
-"""Labelled pictures as training takes them: checked once, decoded again and again."""
+"""Labelled images for training: each is checked once and decoded as often as it is needed."""
 
 import hashlib
 import threading
@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from vit_perception.datasets.labelled import (
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.opencv import cv2
-from vit_perception.image.picture_files import PICTURE_SUFFIXES
+from vit_perception.image.picture_files import PICTURE_SUFFIXES, EncodedPicture
 from vit_perception.recordings.reader import ACCEPTED, BagError, BagReader
 from vit_perception.wire.records import BadInput, RgbImage
 
@@ -30,42 +29,58 @@ KEPT_DECODED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """Pictures of a folder or a bag, not yet read, and a line for each kind of thing that was left
-    out.
-    """
+class LabelledSource:
+    """The images of a folder or a bag, not decoded yet."""
 
+    # The folder's path or the bag's name.
     name: str
+    # In the order in which they are used.
     pictures: tuple[LabelledPicture, ...]
+    # One line per kind of thing that was left out.
     left_out: tuple[str, ...]
 
     @property
     def labels(self) -> list[str]:
-        """The label of each picture."""
+        """The label of each image."""
         return [picture.label for picture in self.pictures]
 
 
-def read_folder(folder: Path, seed: int = 0) -> Source:
-    """The pictures in the subfolders of ``folder``. Raises ValueError where there are none."""
+def read_folder(folder: Path, seed: int = 0) -> LabelledSource:
+    """List the images in the subfolders of ``folder``, in an order shuffled by ``seed``.
+
+    Raises:
+        InvalidValue: It is not a folder, or there are no images in it.
+    """
     if not folder.is_dir():
         raise InvalidValue(
             f"{folder} is {'a file' if folder.exists() else 'no folder'}; accepted: a folder with "
-            "a "
-            f"subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files"
+            f"a subfolder a class, each with {', '.join(PICTURE_SUFFIXES)} files"
         )
-    return Source(str(folder), tuple(labelled_folder(folder, seed)), tuple(left_out_of(folder)))
+    return LabelledSource(
+        name=str(folder),
+        pictures=tuple(labelled_folder(folder, seed)),
+        left_out=tuple(left_out_of(folder)),
+    )
 
 
-def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source:
-    """Every ``every``-th labelled picture of a bag's image topic. Raises BagError, or ValueError
-    where none is.
+def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> LabelledSource:
+    """Read every ``every``-th labelled image of a bag's image topic into memory, compressed.
+
+    Raises:
+        BagError: The bag cannot be read.
+        InvalidValue: No image has a label.
     """
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise BagError(
             f"{path} is no rosbag2 folder, it has no metadata.yaml; accepted: {ACCEPTED}"
         )
     with BagReader(path) as bag:
-        pictures = tuple(map(_compressed, labelled_frames(bag, topic, label_topic, every)))
+        pictures = tuple(
+            map(
+                _compressed,
+                labelled_frames(bag=bag, image_topic=topic, label_topic=label_topic, every=every),
+            )
+        )
         offered = -(-bag.count(topic) // every)
         undecodable = bag.undecodable[topic]
         left_out = [f"{entry.topic} is left out: {entry.why}" for entry in bag.left_out]
@@ -79,47 +94,50 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Source
         )
     missing = offered - len(pictures) - undecodable
     early = [f"{missing} images come before the first label"] if missing else []
-    return Source(path.name, pictures, (*early, *left_out))
+    return LabelledSource(name=path.name, pictures=pictures, left_out=(*early, *left_out))
 
 
 def _compressed(picture: LabelledPicture) -> LabelledPicture:
-    """``picture`` with a raw frame held as PNG: a bag's pictures stay in memory, and raw ones are 1
-    MB each.
-    """
-    message = picture.message
+    """Replace a raw frame by a PNG, so that a bag's images fit in memory: a raw one takes 1 MB."""
+    message = picture.load()
     if hasattr(message, "format"):
         return picture
     try:
-        pixels = decode(message).pixels
+        image = decode(message)
     except BadInput as error:
         return replace(picture, load=partial(_refuse, error))
-    data = cv2.imencode(
-        ".png", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )[1].tobytes()
-    return replace(
-        picture, load=partial(SimpleNamespace, header=message.header, format="png", data=data)
+    bgr = np.ascontiguousarray(image.pixels[..., ::-1])
+    _, png = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    held = EncodedPicture(
+        data=png.tobytes(), format="png", stamp_ns=image.stamp_ns, frame_id=image.frame_id
     )
+    return replace(picture, load=lambda: held)
 
 
-def _refuse(error: BadInput) -> None:
+def _refuse(error: BadInput) -> NoReturn:
     raise error
 
 
-def content_sha256(message: Any) -> str:
-    """The digest of what a compressed image message shows: its bytes, and the format that says how
-    to read them.
+def content_sha256(encoded: Any) -> str:
+    """Return the digest of what an encoded image shows: its bytes, and how they are read.
+
+    ``encoded`` is an :class:`EncodedPicture` or a CompressedImage message.
     """
-    digest = hashlib.sha256(message.format.encode() + b"\0")
-    digest.update(memoryview(message.data))
+    digest = hashlib.sha256(encoded.format.encode() + b"\0")
+    digest.update(memoryview(encoded.data))
     return digest.hexdigest()
 
 
-def decode(message: Any) -> RgbImage:
-    """The picture of a raw or a compressed image message. Raises BadInput for whatever makes it
-    unreadable.
+def decode(encoded: Any) -> RgbImage:
+    """Decode an :class:`EncodedPicture`, or an Image or CompressedImage message.
+
+    Raises:
+        BadInput: It cannot be decoded, for whatever reason.
     """
     try:
-        return decode_compressed(message) if hasattr(message, "format") else decode_image(message)
+        if isinstance(encoded, EncodedPicture):
+            return encoded.decoded()
+        return decode_compressed(encoded) if hasattr(encoded, "format") else decode_image(encoded)
     except BadInput:
         raise
     except Exception as error:  # OpenCV's own errors
@@ -128,7 +146,7 @@ def decode(message: Any) -> RgbImage:
 
 @dataclass(frozen=True, eq=False)
 class Unreadable:
-    """A picture that cannot be used, and why."""
+    """An image that cannot be used, and why."""
 
     name: str
     why: str
@@ -136,36 +154,38 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures that all decode. ``sha256`` is the digest of all names, labels and contents, in
-    their order.
-    """
+    """Images that can all be decoded."""
 
+    # Those that can be decoded.
     items: tuple[LabelledPicture, ...]
+    # Those that cannot.
     unreadable: tuple[Unreadable, ...]
+    # Digest of all names, labels and contents, in their order.
     sha256: str
+    # Decoded images, as far as they fit.
     cache: "DecodedCache"
 
     @property
     def labels(self) -> list[str]:
-        """The label of each picture."""
+        """The label of each image."""
         return [item.label for item in self.items]
 
     @property
     def stretches(self) -> list[int]:
-        """The stretch of each picture."""
+        """The stretch of each image."""
         return [item.stretch for item in self.items]
 
     def decoded(self, index: int) -> RgbImage:
-        """Picture ``index``. Raises BadInput or OSError where its file has gone since it was
-        checked.
+        """Decode image ``index``, or take it from the cache.
+
+        Raises:
+            BadInput, OSError: Its file has gone since it was checked.
         """
         return self.cache.get(self.items[index])
 
 
 class DecodedCache:
-    """Decoded pictures, kept while they take at most ``budget_bytes``; the others are decoded each
-    time.
-    """
+    """Decoded images, kept as long as they take at most ``budget_bytes`` together."""
 
     def __init__(self, budget_bytes: int = KEPT_DECODED_BYTES):
         self._left_bytes = budget_bytes
@@ -173,22 +193,27 @@ class DecodedCache:
         self._lock = threading.Lock()
 
     def get(self, picture: LabelledPicture) -> RgbImage:
-        """The decoded picture, kept where there is room."""
+        """Return the decoded image; it is kept if there is room."""
         image = self._kept.get(picture.name)
         if image is None:
-            image = decode(picture.message)
+            image = decode(picture.load())
             self.keep(picture.name, image)
         return image
 
     def keep(self, name: str, image: RgbImage) -> None:
-        """Hold on to ``image`` where there is room."""
+        """Keep ``image`` if there is room."""
         with self._lock:
             if name not in self._kept and image.pixels.nbytes <= self._left_bytes:
                 self._left_bytes -= image.pixels.nbytes
                 # A copy: the pixels may be a view of a message that is three times their size.
-                self._kept[name] = RgbImage(
-                    np.ascontiguousarray(image.pixels), image.stamp_ns, image.frame_id
-                )
+                self._kept[name] = replace(image, pixels=np.ascontiguousarray(image.pixels))
+
+
+class _Checked(NamedTuple):
+    """What came of one image: the digest of its content, or why it cannot be read."""
+
+    content: str
+    why: str
 
 
 def check_all(
@@ -197,41 +222,50 @@ def check_all(
     advance: Callable[[], None] = lambda: None,
     budget_bytes: int = KEPT_DECODED_BYTES,
 ) -> Pictures:
-    """Decode every picture once: those that cannot be are named, before an hour of training.
+    """Decode every image once, so that unreadable ones are named before an hour of training.
 
-    Raises ValueError where none can be read.
+    ``advance`` is called once per image.
+
+    Raises:
+        InvalidValue: None can be read.
     """
-    pictures, cache = tuple(pictures), DecodedCache(budget_bytes)
+    pictures = tuple(pictures)
+    cache = DecodedCache(budget_bytes)
 
-    def look(picture: LabelledPicture) -> tuple[str, str]:
+    def check(picture: LabelledPicture) -> _Checked:
         try:
-            message = picture.message
-            cache.keep(picture.name, decode(message))
-            return content_sha256(message), ""
+            encoded = picture.load()
+            cache.keep(picture.name, decode(encoded))
+            return _Checked(content=content_sha256(encoded), why="")
         except (BadInput, OSError) as error:
-            return "", str(error)
+            return _Checked(content="", why=str(error))
         finally:
             advance()
 
     with ThreadPoolExecutor(workers) as pool:
-        looks = list(pool.map(look, pictures))
-    good = tuple(p for p, (_, why) in zip(pictures, looks) if not why)
-    bad = tuple(Unreadable(p.name, why) for p, (_, why) in zip(pictures, looks) if why)
+        checked = list(pool.map(check, pictures))
+    good = []
+    bad = []
+    digest = hashlib.sha256()
+    for picture, (content, why) in zip(pictures, checked):
+        if why:
+            bad.append(Unreadable(picture.name, why))
+            continue
+        good.append(picture)
+        digest.update(f"{picture.name}\0{picture.label}\0{content}\n".encode())
     if not good:
         raise InvalidValue(
             f"none of {len(pictures)} pictures can be read; the first: {bad[0].name}: {bad[0].why}"
             if bad
             else "there are no pictures; accepted: at least two of each of two classes"
         )
-    digest = hashlib.sha256()
-    for picture, (content, why) in zip(pictures, looks):
-        if not why:
-            digest.update(f"{picture.name}\0{picture.label}\0{content}\n".encode())
-    return Pictures(good, bad, digest.hexdigest(), cache)
+    return Pictures(
+        items=tuple(good), unreadable=tuple(bad), sha256=digest.hexdigest(), cache=cache
+    )
 
 
 def thin_classes(labels: Sequence[str]) -> list[str]:
-    """A line for each class of a single picture: it is trained on, and nothing of it is tested."""
+    """Return a line for each class of a single image, which is trained on and never tested on."""
     return [
         f"class {name} has one picture: it is trained on, none is held out"
         for name, count in sorted(Counter(labels).items())

@@ -1,6 +1,4 @@
-"""A linear head on the features of an encoder that stays as it is: fitted, judged on what it has
-not seen, saved.
-"""
+"""A linear head on the features of an encoder that is not changed: fit, evaluate, save."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +17,7 @@ from vit_perception.heads.classification import (
 )
 from vit_perception.heads.fit import Evaluation, evaluate, fit_head, held_out
 from vit_perception.training.features import Features, FeatureSource
-from vit_perception.training.pictures import Source, Unreadable
+from vit_perception.training.pictures import LabelledSource, Unreadable
 from vit_perception.training.run_state import OutputError, write_whole
 
 REPORT_FILE = "report.json"
@@ -27,45 +25,53 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A fitted ``head``, its evaluations by the name of what it was judged on, and how the features
-    were had.
-    """
+    """A fitted head and how good it is."""
 
+    # Fitted on all images of ``train``.
     head: Head
+    # By what they were evaluated on: ``held_out`` and the names of the tests.
     evaluations: dict[str, Evaluation]
+    # By source: ``train`` and the names of the tests.
     features: dict[str, Features]
 
 
 def fit_probe(
     source: FeatureSource,
-    train: Source,
-    tests: Mapping[str, Source],
+    train: LabelledSource,
+    tests: Mapping[str, LabelledSource],
     method: str,
     feature: str,
     share: float,
     progress: Callable[[str, int], Callable[[], None]],
 ) -> Probe:
-    """Fit on ``train``; its ``share`` held out is judged by a head that has not seen it, the saved
-    one has seen all.
+    """Fit a head on ``train``, and evaluate it on held-out images and on ``tests``.
 
-    ``progress(what, total)`` gives a function that is called once a picture.
+    A ``share`` of ``train`` is evaluated by a head that has not seen it; the saved head has seen
+    all. ``progress(what, total)`` gives a function that is called once per image.
     """
     features = {
         "train": source.features(
             train.pictures, feature, progress(f"features of {train.name}", len(train.pictures))
         )
     }
-    values, labels = features["train"].values, features["train"].labels
+    values = features["train"].values
+    labels = features["train"].labels
     mask = held_out(labels, features["train"].stretches, share)
     evaluations = {}
     if mask.any():
         judged = fit_head(
-            values[~mask], [la for la, out in zip(labels, mask) if not out], feature, method
+            features=values[~mask],
+            labels=[la for la, out in zip(labels, mask) if not out],
+            feature=feature,
+            method=method,
         )
         evaluations["held_out"] = evaluate(
             judged, values[mask], [la for la, out in zip(labels, mask) if out]
         )
-    head = replace(fit_head(values, labels, feature, method), encoder_sha256=source.encoder_sha256)
+    head = replace(
+        fit_head(features=values, labels=labels, feature=feature, method=method),
+        encoder_sha256=source.encoder_sha256,
+    )
     for name, test in tests.items():
         features[name] = source.features(
             test.pictures, feature, progress(f"features of {test.name}", len(test.pictures))
@@ -75,10 +81,11 @@ def fit_probe(
 
 
 def require_head_folder(folder: Path) -> None:
-    """Make ``folder``, where a head is to be saved: new, empty, or with a whole head and nothing
-    else.
+    """Make ``folder`` for a head: new or empty, or with a complete head and nothing else.
 
-    Raises ValueError naming what else it holds, OutputError where it cannot be made or written.
+    Raises:
+        InvalidValue: It holds something else.
+        OutputError: It cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +103,7 @@ def require_head_folder(folder: Path) -> None:
         try:
             load_head(folder)
         except OutdatedHead:
-            pass  # it is of no use any more, and fitting it again is what its message asks for
+            pass  # its own message asks for a new fit
         except ValueError as error:
             raise InvalidValue(
                 f": {folder} holds {', '.join(sorted(held))}, which is no whole head "
@@ -106,12 +113,15 @@ def require_head_folder(folder: Path) -> None:
 
 
 def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
-    """Write the head and report.json into ``folder``; the report. Raises as
-    :func:`require_head_folder` does.
+    """Write the head and report.json into ``folder``, and return the report.
+
+    Raises:
+        InvalidValue, OutputError: As :func:`require_head_folder`.
     """
     require_head_folder(folder)
     save_head(folder, probe.head)
-    head, train = probe.head, probe.features["train"]
+    head = probe.head
+    train = probe.features["train"]
     report = {
         "method": method,
         "feature": head.feature,
@@ -129,12 +139,12 @@ def save_probe(probe: Probe, folder: Path, method: str, model: str) -> dict:
 
 
 def unreadable_of(groups: Iterable[Iterable[Unreadable]]) -> list[dict[str, str]]:
-    """Unreadable pictures, group after group, as JSON."""
+    """Return unreadable images as JSON, group after group."""
     return [{"picture": u.name, "why": u.why} for group in groups for u in group]
 
 
 def summary(evaluation: Evaluation) -> dict:
-    """An evaluation as JSON."""
+    """Return an evaluation as JSON."""
     return {
         "accuracy": round(evaluation.accuracy, 4),
         "pictures": int(evaluation.confusion.sum()),

@@ -1,6 +1,4 @@
-"""What a run keeps on disk so that it can be killed at any moment: whole files only, and one state
-after each epoch.
-"""
+"""What a run keeps on the disk, so that it can be killed at any time: complete files only."""
 
 import shutil
 import warnings
@@ -16,9 +14,10 @@ from vit_perception.files import atomic, locks
 from vit_perception.files.errors import InvalidValue, UserError
 from vit_perception.files.regular_files import open_regular
 
-STATE_FILE, LOCK_FILE = "run_state.pt", "run.lock"
+STATE_FILE = "run_state.pt"
+LOCK_FILE = "run.lock"
 FORMAT = 1
-# What a killed run leaves.
+# Files that a killed run may leave half-written.
 _WRITTEN = (
     r"run_state\.pt|model\.safetensors|(?:preprocessor_)?config\.json|README\.md|metrics\.csv|curves\.png|"
     r"report\.json"
@@ -26,20 +25,19 @@ _WRITTEN = (
 
 
 class OutputError(UserError, OSError):
-    """The output folder cannot be written; the message names the file, the cause, and what is
-    accepted.
-    """
+    """The output folder cannot be written; the message names file, cause and what is accepted."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """As :func:`vit_perception.files.atomic.write_whole`. Raises OutputError where the folder is
-    read-only or full.
+    """Write a file as :func:`vit_perception.files.atomic.write_whole` does.
+
+    Raises:
+        OutputError: The folder is read-only or full.
     """
     try:
         atomic.write_whole(path, write)
-    except (
-        Exception
-    ) as error:  # torch raises RuntimeError, safetensors an own class, the rest OSError
+    # torch raises RuntimeError, safetensors a class of its own, everything else OSError.
+    except Exception as error:
         raise OutputError(
             f"{path} cannot be written: {error}; {free_mb(path.parent)} MB are free; accepted: a "
             "writable folder with room for the weights four times"
@@ -47,7 +45,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def free_mb(folder: Path) -> int:
-    """The free space where ``folder`` lies, 0 where that cannot be said."""
+    """Return the free space on the disk of ``folder`` in MB; 0 if it is unknown."""
     try:
         return shutil.disk_usage(folder).free >> 20
     except OSError:
@@ -55,11 +53,13 @@ def free_mb(folder: Path) -> int:
 
 
 def require_room(folder: Path, parameters: int) -> None:
-    """Raise OutputError where the weights, the optimiser's two moments and a second copy would not
-    fit on the disk.
+    """Check that weights, the optimiser's two moments and a second copy of them fit on the disk.
+
+    Raises:
+        OutputError: They do not.
     """
-    # The best weights, and a state of weights and two moments that is written beside the one before
-    # it.
+    # The best weights, and a state of weights and two moments, which is written next to the earlier
+    # one.
     needed_mb = (4 * parameters * 8 >> 20) + 1
     if free_mb(folder) < needed_mb:
         raise OutputError(
@@ -70,8 +70,10 @@ def require_room(folder: Path, parameters: int) -> None:
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and hold it: a second run is refused with OutputError. The system frees it
-    when this one dies.
+    """Make ``folder`` and lock it for this run. The system unlocks it when the process dies.
+
+    Raises:
+        OutputError: Another run has it, or it cannot be written.
     """
     with ExitStack() as held:
         try:
@@ -91,7 +93,11 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 
 def require_new_or_resume(folder: Path, resume: bool) -> None:
-    """Never write over what is there. Raises ValueError naming it and the way on."""
+    """Check that no file of ``folder`` would be overwritten.
+
+    Raises:
+        InvalidValue: It holds files, or no run to resume; the message names them.
+    """
     has_state = (folder / STATE_FILE).is_file()
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE)
     if resume and not has_state and others:
@@ -101,57 +107,66 @@ def require_new_or_resume(folder: Path, resume: bool) -> None:
             argument="resume",
         )
     if not resume and others:
-        what = "a run, which --resume takes up" if has_state else ", ".join(others[:3])
+        what = "a run" if has_state else ", ".join(others[:3])
         raise InvalidValue(
-            f"--out: {folder} holds {what}; accepted: a new or an empty folder"
-            + (", or --resume" if has_state else "")
+            f": {folder} holds {what}; accepted: a new or an empty folder",
+            argument="out",
+            hint=" continues the run" if has_state else "",
+            hint_argument="resume" if has_state else "",
         )
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists and dictionaries of them) for
-    :func:`load_state`.
-    """
+    """Write ``state`` (tensors, numbers, strings, lists, dictionaries) for :func:`load_state`."""
     write_whole(folder / STATE_FILE, lambda path: torch.save({"format": FORMAT, **state}, path))
 
 
 def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The state in ``folder``, None where there is none.
+    """Read the state in ``folder``; None if there is none.
 
-    ``identity`` is what must be the same as when the run began. Raises ValueError with each
-    difference, or where the file is damaged.
+    ``identity`` must be equal to that of the run that wrote it.
+
+    Raises:
+        InvalidValue: The run is another one, with each difference, or the file is damaged.
     """
     path = folder / STATE_FILE
     if not path.is_file():
         return None
     try:
-        # torch would unpack what is packed, to any size; it packs nothing itself.
+        # torch would unpack compressed entries of any size; it never compresses them itself.
         with open_regular(path) as file:
-            check_entries(open_zip(file, path).infolist(), path, path.stat().st_size, "stored")
+            check_entries(
+                entries=open_zip(file, path).infolist(),
+                path=path,
+                length=path.stat().st_size,
+                accepted="stored",
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["identity"] if state["format"] == FORMAT else {}
+        stored = state["identity"] if state["format"] == FORMAT else {}
     except Exception as error:  # zip, pickle and torch have exception classes of their own
         # Not torch's text, which advises to read the file in a way that runs what it holds.
         raise InvalidValue(
             f"{path}: damaged, or no state of a run ({type(error).__name__}); accepted: the state "
-            "of a "
-            "run, as it was written"
+            "of a run, as it was written"
         ) from error
     different = [
-        f"  {name}: {found.get(name)!r} then, {identity.get(name)!r} now"
-        for name in sorted({*found, *identity})
-        if found.get(name) != identity.get(name)
+        f"  {name}: {stored.get(name)!r} then, {identity.get(name)!r} now"
+        for name in sorted({*stored, *identity})
+        if stored.get(name) != identity.get(name)
     ]
     if different:
         raise InvalidValue(
             "\n".join(
                 [
-                    f"--resume: {folder} is another run; accepted: the same pictures, labels and "
-                    "options, or a new --out (which may start from it: --checkpoint)",
+                    f": {folder} is another run; accepted: the same pictures, labels and "
+                    "options, or a new folder",
                     *different,
                 ]
-            )
+            ),
+            argument="resume",
+            hint=f" {folder} starts a new run from its model",
+            hint_argument="checkpoint",
         )
     return state

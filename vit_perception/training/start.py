@@ -1,6 +1,4 @@
-"""What a run starts from: a checkpoint with a new classifier on top, or a variant with random
-weights.
-"""
+"""What a run starts from: a checkpoint with a classifier, or a variant with random weights."""
 
 import hashlib
 import json
@@ -10,7 +8,7 @@ import torch
 from torch import nn
 
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -19,25 +17,29 @@ from vit_perception.model.vit_config import POOLINGS, ViTConfig
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """``model`` in float32 with a classifier of ``labels``, its preprocessing, and where it comes
-    from.
-    """
+    """A model with a classifier, its preprocessing, and where it comes from."""
 
+    # float32.
     model: VisionTransformer
+    # The classes, in the order of the classifier's outputs.
     labels: tuple[str, ...]
+    # How images are resized.
     rule: ResizeRule
+    # Of each channel, for pixels from 0 to 1.
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    # The checkpoint's name, or that of the variant.
     source: str
+    # Digest of the checkpoint's weights; "" for random ones.
     weights_sha256: str
+    # Of the checkpoint; "" if it says none.
     license: str
+    # Whose classifier it is, for people: ``new`` or ``that of the checkpoint``.
     head: str
 
     @property
     def model_sha256(self) -> str:
-        """A digest of the model's configuration and preprocessing, which the weights do not
-        tell.
-        """
+        """A digest of the model's configuration and preprocessing, which weights do not hold."""
         parts = {
             "config": asdict(self.model.config),
             "rule": asdict(self.rule),
@@ -50,14 +52,19 @@ class Start:
 def start_from_checkpoint(
     checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int, family: str = "auto"
 ) -> Start:
-    """The model of a checkpoint. Its own classifier is kept where it has the same labels, else a
-    new one starts at 0.
+    """Start from the model of a checkpoint.
 
-    ``pooling`` None: what the checkpoint's classifier sees, ``cls_mean`` where it has none.
-    Raises CheckpointError, or ValueError where the model has no such pooling.
+    Its classifier is kept if it has the same labels, else a new one starts at 0. With ``pooling``
+    None the new classifier gets what the checkpoint's classifier gets, or ``cls_mean`` if it has
+    none.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        InvalidValue: The model has no such pooling.
     """
     loaded = load_checkpoint(checkpoint, family)
-    given, card = loaded.model.config, loaded.card
+    given = loaded.model.config
+    card = loaded.card
     config = classifier_config(given, len(labels), pooling)
     same = card.labels == labels and given.pooling == config.pooling and given.head != "none"
     if same:
@@ -90,29 +97,35 @@ def start_from_checkpoint(
         nn.init.zeros_(model.head.weight)
     head = "that of the checkpoint" if same else "new"
     return Start(
-        model,
-        labels,
-        card.rule,
-        card.mean,
-        card.std,
-        card.name,
-        card.weights_sha256,
-        card.license,
-        head,
+        model=model,
+        labels=labels,
+        rule=card.rule,
+        mean=card.mean,
+        std=card.std,
+        source=card.name,
+        weights_sha256=card.weights_sha256,
+        license=card.license,
+        head=head,
     )
 
 
 def start_from_variant(
     variant: str, image_size_px: int | None, labels: tuple[str, ...], pooling: str | None, seed: int
 ) -> Start:
-    """A variant of ``VARIANTS`` with random weights, for squares of ``image_size_px``; pixels go to
-    −1..1.
+    """Start from random weights of a variant in ``VARIANTS``, for squares of ``image_size_px``.
 
-    Pictures are stretched to the square, since a robot's scene goes on to the edge. Raises
-    ValueError.
+    Pixels are scaled to −1..1. Images are stretched to the square, since a robot's scene reaches to
+    the edge.
+
+    Raises:
+        InvalidValue: There is no such variant, or the size does not fit its patches.
     """
     if variant not in VARIANTS:
-        raise InvalidValue(f" is {variant!r}; accepted: {', '.join(VARIANTS)}", argument="variant")
+        raise InvalidValue(
+            f" is {variant!r}; accepted: {', '.join(VARIANTS)}",
+            argument="variant",
+            hint=nearest(variant, VARIANTS),
+        )
     shape = VARIANTS[variant]
     if image_size_px is not None:
         if image_size_px < 1 or image_size_px % shape.patch_size_px:
@@ -125,11 +138,25 @@ def start_from_variant(
     model = fresh(config, seed)
     half = (0.5, 0.5, 0.5)
     rule = ResizeRule(config.image_size_px, "stretch")
-    return Start(model, labels, rule, half, half, f"random {variant}", "", "", "new")
+    return Start(
+        model=model,
+        labels=labels,
+        rule=rule,
+        mean=half,
+        std=half,
+        source=f"random {variant}",
+        weights_sha256="",
+        license="",
+        head="new",
+    )
 
 
 def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> ViTConfig:
-    """``config`` with a linear classifier on top. Raises ValueError for an unknown ``pooling``."""
+    """Return ``config`` with a linear classifier.
+
+    Raises:
+        InvalidValue: ``pooling`` is unknown.
+    """
     if pooling is None:
         undecided = (
             config.head == "none"
@@ -149,11 +176,10 @@ def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> V
 
 
 def fresh(config: ViTConfig, seed: int) -> VisionTransformer:
-    """A model with random weights, the same ones for the same ``seed``; torch's own generator is
-    left as it was.
+    """Make a model with random weights, which depend on ``seed`` alone.
 
     Matrices by Glorot's rule and biases 0, as in Dosovitskiy et al. 2021; embeddings as the model
-    makes them.
+    makes them. torch's own generator is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

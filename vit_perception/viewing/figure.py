@@ -1,6 +1,4 @@
-"""The figure of one picture's way through a model, as the ViT papers draw its parts. matplotlib,
-without a window.
-"""
+"""The figure of `vit-perception explain`: one image's way through a model, as in the ViT papers."""
 
 from pathlib import Path
 
@@ -18,33 +16,41 @@ from vit_perception.viewing.figure_panels import (
     draw_positions,
     draw_shapes,
 )
-from vit_perception.viewing.model_inside import Inside
+from vit_perception.viewing.model_trace import ModelTrace
 
-WIDTH_IN, MARGIN_IN, DPI = 14.0, 0.45, 90
-HEADING_IN, PICTURE_IN, MEASURES_IN, GAP_IN, BETWEEN_IN = 1.5, 2.35, 3.2, 0.82, 0.4
+WIDTH_IN = 14.0
+MARGIN_IN = 0.45
+DPI = 90
+HEADING_IN = 1.5
+PICTURE_IN = 2.35
+MEASURES_IN = 3.2
+GAP_IN = 0.82
+BETWEEN_IN = 0.4
 TABLE_IN = MARGIN_IN + 2 * (PICTURE_IN + BETWEEN_IN)
 PATCHES_DRAWN_PX = 480
 
 
-def draw_figure(story: FigureContent, path: Path, head_columns: int | None = None) -> None:
-    """Write the figure to ``path`` as PNG; ``head_columns`` heads stand in a row. ImportError
-    without matplotlib.
+def draw_figure(content: FigureContent, path: Path, head_columns: int | None = None) -> None:
+    """Write the figure to ``path`` as PNG, with ``head_columns`` heads in a row.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    heads = len(story.inside.attention)
+    heads = len(content.trace.attention)
     columns = min(heads, head_columns or columns_for(heads))
-    height_px, width_px = story.rgb.shape[:2]
+    height_px, width_px = content.rgb.shape[:2]
     wide_in = min(2.6, (WIDTH_IN - 2 * MARGIN_IN + 0.12) / columns - 0.12)
     cell_in = wide_in, min(4.0, wide_in * height_px / width_px)
     measures_in = HEADING_IN + 2 * (PICTURE_IN + GAP_IN)
     heads_in = measures_in + MEASURES_IN + GAP_IN + 0.4
     sheet = _Sheet(heads_in + -(-heads // columns) * (cell_in[1] + 0.3) + 0.2)
-    sheet.text(MARGIN_IN, 0.34, story.title, size=17, weight="bold", color=INK, va="center")
-    sheet.text(MARGIN_IN, 0.66, story.subtitle, size=10.5, color=DIM, va="center")
-    _draw_pictures(sheet, HEADING_IN, story)
-    _draw_measures(sheet, measures_in, story)
-    _draw_heads(sheet, heads_in, story, columns, cell_in)
+    sheet.text(MARGIN_IN, 0.34, content.title, size=17, weight="bold", color=INK, va="center")
+    sheet.text(MARGIN_IN, 0.66, content.subtitle, size=10.5, color=DIM, va="center")
+    _draw_pictures(sheet, HEADING_IN, content)
+    _draw_measures(sheet, measures_in, content)
+    _draw_heads(sheet=sheet, top=heads_in, content=content, columns=columns, cell_in=cell_in)
     write_whole(path, lambda file: FigureCanvasAgg(sheet.figure).print_png(str(file)))
 
 
@@ -58,7 +64,7 @@ class _Sheet:
         self.figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor=PAPER)
 
     def axes(self, left: float, top: float, wide: float, tall: float):
-        """New axes."""
+        """Add axes."""
         return self.figure.add_axes(
             (
                 left / WIDTH_IN,
@@ -69,16 +75,16 @@ class _Sheet:
         )
 
     def text(self, left: float, top: float, text: str, **style) -> None:
-        """A line of text."""
+        """Add a line of text."""
         self.figure.text(left / WIDTH_IN, 1 - top / self.height_in, text, **style)
 
     def heading(self, left: float, top: float, text: str, note: str) -> None:
-        """A heading and a smaller line, above ``top``."""
+        """Add a heading and a smaller line below it, both above ``top``."""
         self.text(left, top - 0.3, text, size=12.5, weight="bold", color=INK, va="bottom")
         self.text(left, top - 0.07, note, size=9, color=DIM, va="bottom")
 
     def picture(self, left: float, top: float, size_in: tuple[float, float], pixels: np.ndarray):
-        """``pixels`` in the top left corner of (width, height)."""
+        """Show ``pixels`` (H, W, 3) in the top left corner of a box of (width, height) inches."""
         axes = self.axes(left, top, *size_in)
         axes.imshow(pixels, interpolation="antialiased")
         axes.set_anchor("NW")
@@ -86,93 +92,120 @@ class _Sheet:
         return axes
 
 
-def _draw_pictures(sheet: _Sheet, top: float, story: FigureContent) -> None:
-    """Two by two pictures, and the table of shapes beside them."""
-    inside, patch_px, square = story.inside, story.patch_size_px, (PICTURE_IN, PICTURE_IN)
-    below, second, size_px = (
-        top + PICTURE_IN + GAP_IN,
-        MARGIN_IN + PICTURE_IN + BETWEEN_IN,
-        story.rgb.shape[:2],
-    )
-    sheet.heading(MARGIN_IN, top, "Network's view", f"{size_px[0]} × {size_px[1]} px")
-    sheet.picture(MARGIN_IN, top, square, story.rgb)
+def _draw_pictures(sheet: _Sheet, top: float, content: FigureContent) -> None:
+    """Draw two by two images, and the table of shapes next to them."""
+    trace = content.trace
+    patch_px = content.patch_size_px
+    square = (PICTURE_IN, PICTURE_IN)
+    below = top + PICTURE_IN + GAP_IN
+    second = MARGIN_IN + PICTURE_IN + BETWEEN_IN
+    size_px = content.rgb.shape[:2]
     sheet.heading(
-        MARGIN_IN,
-        below,
-        "Patches",
-        f"{inside.grid[0]} × {inside.grid[1]} of {patch_px} × {patch_px} px",
+        left=MARGIN_IN, top=top, text="Network's view", note=f"{size_px[0]} × {size_px[1]} px"
     )
-    sheet.picture(MARGIN_IN, below, square, cut_out(story.rgb, patch_px))
+    sheet.picture(left=MARGIN_IN, top=top, size_in=square, pixels=content.rgb)
     sheet.heading(
-        second, top, "PCA of patch tokens", f"main directions as R, G, B; block {inside.block}"
+        left=MARGIN_IN,
+        top=below,
+        text="Patches",
+        note=f"{trace.grid[0]} × {trace.grid[1]} of {patch_px} × {patch_px} px",
+    )
+    sheet.picture(left=MARGIN_IN, top=below, size_in=square, pixels=cut_out(content.rgb, patch_px))
+    sheet.heading(
+        left=second,
+        top=top,
+        text="PCA of patch tokens",
+        note=f"main directions as R, G, B; block {trace.block}",
     )
     sheet.picture(
-        second,
-        top,
-        square,
-        PcaView(frames=1)(inside.output.patch_tokens[0].numpy(), inside.grid, size_px),
+        left=second,
+        top=top,
+        size_in=square,
+        pixels=PcaView(frames=1)(trace.output.patch_tokens[0].numpy(), trace.grid, size_px),
     )
-    if story.classes:
-        sheet.heading(second, below, "Top classes", story.classes_of)
-        draw_classes(sheet.axes(second, below, *square), story.classes)
+    if content.classes:
+        sheet.heading(left=second, top=below, text="Top classes", note=content.classes_of)
+        draw_classes(sheet.axes(second, below, *square), content.classes)
     else:
-        sheet.heading(second, below, "Attention, all heads", f"their mean; {story.no_classes}")
+        sheet.heading(
+            left=second,
+            top=below,
+            text="Attention, all heads",
+            note=f"their mean; {content.no_classes}",
+        )
         sheet.picture(
-            second, below, square, attention_view(inside.attention, inside.grid, story.rgb)
+            left=second,
+            top=below,
+            size_in=square,
+            pixels=attention_view(trace.attention, trace.grid, content.rgb),
         )
     sheet.heading(
-        TABLE_IN,
-        top,
-        "Shapes",
-        "measured: images × tokens × channels; of attention images × heads × tokens × tokens",
+        left=TABLE_IN,
+        top=top,
+        text="Shapes",
+        note="measured: images × tokens × channels; of attention images × heads × tokens × tokens",
     )
     draw_shapes(
-        sheet.axes(TABLE_IN, top, WIDTH_IN - MARGIN_IN - TABLE_IN, 2 * PICTURE_IN + GAP_IN), story
+        sheet.axes(
+            left=TABLE_IN,
+            top=top,
+            wide=WIDTH_IN - MARGIN_IN - TABLE_IN,
+            tall=2 * PICTURE_IN + GAP_IN,
+        ),
+        content,
     )
 
 
-def _draw_measures(sheet: _Sheet, top: float, story: FigureContent) -> None:
-    """Similarity of the positions, and how far each head looks."""
-    positions = story.positions
+def _draw_measures(sheet: _Sheet, top: float, content: FigureContent) -> None:
+    """Draw how similar positions are, and how far each head looks."""
+    positions = content.positions
     note = {
         "learned": "cosine; each map: one patch's learned embedding to all",
         "rotary": "rotary, not learned: mean cosine of angles between places",
         "none": "this model has no position embedding",
     }[positions.kind if positions else "none"]
-    sheet.heading(MARGIN_IN, top, "Similarity of positions", note)
+    sheet.heading(left=MARGIN_IN, top=top, text="Similarity of positions", note=note)
     if positions is not None:
         tall = MEASURES_IN * min(1.0, positions.grid[0] / positions.grid[1])
         draw_positions(
-            sheet.axes(MARGIN_IN + 0.45, top + 0.05, MEASURES_IN, tall),
-            sheet.axes(MARGIN_IN + 0.6 + MEASURES_IN, top + 0.05, 0.14, tall),
+            sheet.axes(left=MARGIN_IN + 0.45, top=top + 0.05, wide=MEASURES_IN, tall=tall),
+            sheet.axes(left=MARGIN_IN + 0.6 + MEASURES_IN, top=top + 0.05, wide=0.14, tall=tall),
             positions,
         )
     sheet.heading(
-        TABLE_IN,
-        top,
-        "Mean attention distance",
-        "between patches, a dot a head; of this one picture",
+        left=TABLE_IN,
+        top=top,
+        text="Mean attention distance",
+        note="between patches, a dot a head; of this one picture",
     )
     left = TABLE_IN + 0.45
     draw_distances(
-        sheet.axes(left, top + 0.05, WIDTH_IN - MARGIN_IN - left, MEASURES_IN - 0.15), story
+        sheet.axes(
+            left=left, top=top + 0.05, wide=WIDTH_IN - MARGIN_IN - left, tall=MEASURES_IN - 0.15
+        ),
+        content,
     )
 
 
 def _draw_heads(
-    sheet: _Sheet, top: float, story: FigureContent, columns: int, cell_in: tuple[float, float]
+    sheet: _Sheet, top: float, content: FigureContent, columns: int, cell_in: tuple[float, float]
 ) -> None:
-    """Where each head of the chosen block looks."""
-    inside = story.inside
-    asked_by = inside.asked_by if inside.asked_by == "all patches" else f"the {inside.asked_by}"
-    sheet.heading(MARGIN_IN, top, f"Attention of {asked_by}, head by head", _attention_note(inside))
-    for index, weights in enumerate(inside.attention):
+    """Draw what each head of the chosen block attends to."""
+    trace = content.trace
+    asked_by = trace.asked_by if trace.asked_by == "all patches" else f"the {trace.asked_by}"
+    sheet.heading(
+        left=MARGIN_IN,
+        top=top,
+        text=f"Attention of {asked_by}, head by head",
+        note=_attention_note(trace),
+    )
+    for index, weights in enumerate(trace.attention):
         row, column = divmod(index, columns)
         axes = sheet.picture(
-            MARGIN_IN + column * (cell_in[0] + 0.12),
-            top + row * (cell_in[1] + 0.3),
-            cell_in,
-            attention_view(weights[None], inside.grid, story.rgb),
+            left=MARGIN_IN + column * (cell_in[0] + 0.12),
+            top=top + row * (cell_in[1] + 0.3),
+            size_in=cell_in,
+            pixels=attention_view(weights[None], trace.grid, content.rgb),
         )
         axes.text(
             0.0,
@@ -186,34 +219,38 @@ def _draw_heads(
 
 
 def columns_for(heads: int) -> int:
-    """How many heads stand in a row: all up to 8, else the most even rows."""
+    """Return how many heads are drawn in a row: all up to 8, else as many as give even rows."""
     rows = -(-heads // 8)
     return -(-heads // rows)
 
 
 def cut_out(rgb: np.ndarray, patch_size_px: int) -> np.ndarray:
-    """``rgb`` (H, W, 3) with white between its patches, enlarged by whole numbers so that no patch
-    is blurred.
+    """Return ``rgb`` (H, W, 3) uint8 with white lines between its patches.
+
+    It is enlarged by a whole number, so that no patch is blurred.
     """
     zoom = max(1, round(PATCHES_DRAWN_PX / max(rgb.shape[:2])))
-    side, gap = patch_size_px * zoom, max(2, patch_size_px * zoom // 9)
-    rows, columns = rgb.shape[0] // patch_size_px, rgb.shape[1] // patch_size_px
+    side = patch_size_px * zoom
+    gap = max(2, patch_size_px * zoom // 9)
+    rows = rgb.shape[0] // patch_size_px
+    columns = rgb.shape[1] // patch_size_px
     large = rgb.repeat(zoom, axis=0).repeat(zoom, axis=1)
     sheet = np.full((rows * (side + gap) - gap, columns * (side + gap) - gap, 3), 250, np.uint8)
     for row in range(rows):
         for column in range(columns):
-            y, x = row * (side + gap), column * (side + gap)
+            y = row * (side + gap)
+            x = column * (side + gap)
             sheet[y : y + side, x : x + side] = large[
                 row * side : (row + 1) * side, column * side : (column + 1) * side
             ]
     return sheet
 
 
-def _attention_note(inside: Inside) -> str:
+def _attention_note(trace: ModelTrace) -> str:
     who = {
         "CLS token": "softmax over all tokens; share on patches, the rest is on other tokens",
         "probe": "the learned probe of the attention pooling, behind this block",
         "all patches": "mean of all patches' queries: this model has neither a CLS token nor a "
         "probe",
     }
-    return f"block {inside.block}: {who[inside.asked_by]}"
+    return f"block {trace.block}: {who[trace.asked_by]}"

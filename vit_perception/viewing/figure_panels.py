@@ -1,11 +1,11 @@
-"""The panels of a figure that show numbers: classes, shapes, position embeddings, distances."""
+"""The panels of the figure that show numbers: classes, shapes, positions, distances."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from vit_perception.viewing.measures import PositionSimilarity
-from vit_perception.viewing.model_inside import Inside
+from vit_perception.viewing.model_trace import ModelTrace
 from vit_perception.wire.records import ClassScore
 
 INK, DIM, PAPER, ACCENT = "#19191e", "#6e6e76", "#fafaf8", "#c8553d"
@@ -14,34 +14,39 @@ MAPS_AN_AXIS = 7
 
 @dataclass(frozen=True, eq=False)
 class FigureContent:
-    """What the figure tells: ``rgb`` (H, W, 3) uint8 that the network saw, and everything measured
-    of it.
+    """What the figure shows."""
 
-    ``classes`` are the best classes, best first, ``classes_of`` whose they are; without any,
-    ``no_classes`` says why.
-    """
-
+    # The heading, and the line below it.
     title: str
     subtitle: str
+    # (H, W, 3) uint8 that the network saw.
     rgb: np.ndarray
+    # Side of a patch.
     patch_size_px: int
-    inside: Inside
+    # What was measured.
+    trace: ModelTrace
+    # None for a model without position embeddings.
     positions: PositionSimilarity | None
+    # Best first; may be empty.
     classes: tuple[ClassScore, ...]
+    # Which head they are from.
     classes_of: str = "of the model's own head"
+    # Why there are none.
     no_classes: str = "no classifier, no classes"
 
 
 def chosen_places(count: int) -> np.ndarray:
-    """At most ``MAPS_AN_AXIS`` of ``count`` rows or columns, evenly spread, the first and the last
-    among them.
+    """Return at most ``MAPS_AN_AXIS`` of ``count`` rows or columns, evenly spread.
+
+    The first and the last are among them.
     """
     return np.linspace(0, count - 1, min(count, MAPS_AN_AXIS)).round().astype(int)
 
 
 def map_of_maps(positions: PositionSimilarity) -> np.ndarray:
-    """One map of similarities (rows, columns) for each chosen patch, side by side; NaN between
-    them.
+    """Return one map of similarities (rows, columns) for each chosen patch, next to each other.
+
+    NaN separates them.
     """
     rows, columns = positions.grid
     gap = max(1, round(max(rows, columns) / 12))
@@ -67,8 +72,8 @@ def draw_classes(axes, classes: tuple[ClassScore, ...]) -> None:
         axes.barh(row + 0.68, result.score, height=0.16, color=ACCENT)
 
 
-def draw_shapes(axes, story: FigureContent) -> None:
-    steps = story.inside.steps
+def draw_shapes(axes, content: FigureContent) -> None:
+    steps = content.trace.steps
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(len(steps), 0))
     for row, step in enumerate(steps):
@@ -107,10 +112,10 @@ def draw_positions(axes, bar_axes, positions: PositionSimilarity) -> None:
     bar.ax.tick_params(length=0, labelsize=8, colors=DIM)
 
 
-def draw_distances(axes, story: FigureContent) -> None:
-    inside = story.inside
-    depth = np.arange(len(inside.distance_px))
-    for head, values in enumerate(inside.distance_px.T):
+def draw_distances(axes, content: FigureContent) -> None:
+    trace = content.trace
+    depth = np.arange(len(trace.distance_px))
+    for head, values in enumerate(trace.distance_px.T):
         axes.scatter(
             depth,
             values,
@@ -122,12 +127,12 @@ def draw_distances(axes, story: FigureContent) -> None:
             label="a head" if head == 0 else None,
         )
     axes.plot(
-        depth, inside.distance_px.mean(axis=1), color=ACCENT, lw=1.6, label="mean of the heads"
+        depth, trace.distance_px.mean(axis=1), color=ACCENT, lw=1.6, label="mean of the heads"
     )
-    height_px, width_px = story.rgb.shape[:2]
+    height_px, width_px = content.rgb.shape[:2]
     axes.axvspan(
-        inside.block - 0.4,
-        inside.block + 0.4,
+        trace.block - 0.4,
+        trace.block + 0.4,
         color="#e6e4df",
         lw=0,
         zorder=1,

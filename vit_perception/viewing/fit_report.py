@@ -1,6 +1,4 @@
-"""What `vit-perception fit` shows: a bar while it works, then what could not be read and how good
-the result is.
-"""
+"""What `vit-perception fit` prints: a progress bar, unreadable images, and the result."""
 
 from rich.progress import (
     BarColumn,
@@ -18,7 +16,7 @@ from vit_perception.heads.fit import Evaluation
 
 
 class RateColumn(ProgressColumn):
-    """Pictures a second."""
+    """Images per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -26,7 +24,7 @@ class RateColumn(ProgressColumn):
 
 
 def picture_progress() -> Progress:
-    """A bar with count, rate and the time left."""
+    """Return a progress bar with count, rate and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,7 +35,7 @@ def picture_progress() -> Progress:
 
 
 def print_unreadable(unreadable: list[dict[str, str]], shown: int = 10) -> None:
-    """How many pictures could not be read, and which."""
+    """Print how many images could not be read, and which."""
     if unreadable:
         print(f"{len(unreadable)} pictures cannot be read and are left out:")
         for entry in unreadable[:shown]:
@@ -47,7 +45,7 @@ def print_unreadable(unreadable: list[dict[str, str]], shown: int = 10) -> None:
 
 
 def print_evaluations(evaluations: dict[str, Evaluation]) -> None:
-    """Accuracy and confusion of each."""
+    """Print accuracy and confusion of each evaluation."""
     if "held_out" not in evaluations:
         print("nothing held out: a class needs two pictures for that")
     for name, evaluation in evaluations.items():

@@ -1,4 +1,4 @@
-"""What people want to see of a recording: pictures, poses, classes and latencies of every frame."""
+"""What `inspect` shows of each frame: images, poses, classes and latencies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, r
 from vit_perception.pipeline.feature_views import attention_view
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
-from vit_perception.viewing.contact_sheet import CameraPanel, Moment
+from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
@@ -17,35 +17,50 @@ SHEET_ROWS = 6
 
 @dataclass(frozen=True, eq=False)
 class InspectedFrame:
-    """One frame: seconds into the recording, its panels by camera, class scores by camera,
-    positions in m and quaternions by arm, joint numbers by state, and latencies in ms: stages here,
-    and ``record`` on the robot (recorded minus stamp).
-    """
+    """One frame."""
 
+    # Of the first camera present.
     stamp_ns: int
+    # Seconds since the first frame.
     time_s: float
+    # By camera.
     panels: dict[str, CameraPanel]
+    # Scores of classes, 0 to 1, by camera and class.
     scores: dict[str, dict[str, float]]
+    # Position (3,) in m and quaternion (4,) xyzw, by arm.
     poses: dict[str, tuple[np.ndarray, np.ndarray]]
+    # Joint values (J,) in rad or m, by name of the joint state.
     states: dict[str, np.ndarray]
+    # By stage; ``record`` is the time of recording minus the stamp, on the robot.
     latency_ms: dict[str, float]
 
-    def moment(self) -> Moment:
-        """The frame as a row of a contact sheet; the class is the mean of the cameras that have
-        one.
+    def sheet_row(self) -> SheetRow:
+        """Return the frame as a row of a contact sheet.
+
+        Its class is the best one in the mean of all cameras that have classes.
         """
         sums: dict[str, float] = {}
         for scores in self.scores.values():
             for label, score in scores.items():
                 sums[label] = sums.get(label, 0.0) + score / len(self.scores)
         best = max(sums, key=sums.get) if sums else ""
-        return Moment(self.time_s, "", best, sums.get(best, 0.0), tuple(self.panels.values()))
+        return SheetRow(
+            time_s=self.time_s,
+            truth="",
+            predicted=best,
+            score=sums.get(best, 0.0),
+            panels=tuple(self.panels.values()),
+        )
 
 
 def inspected(
     pipeline: Pipeline, bag: BagReader
 ) -> Iterator[InspectedFrame | Dropped | SkippedMessages]:
-    """Every frame of ``bag``, in the order of recording. Arrays are copies. Raises BagError."""
+    """Encode every frame of ``bag`` in the order of recording. Arrays are copies.
+
+    Raises:
+        BagError: The bag cannot be read.
+    """
     first_ns: int | None = None
     for replayed in replay_from(pipeline, bag):
         result = replayed.result
@@ -57,25 +72,30 @@ def inspected(
             continue
         first_ns = result.stamp_ns if first_ns is None else first_ns
         yield InspectedFrame(
-            result.stamp_ns,
-            (result.stamp_ns - first_ns) / NANOSECONDS_PER_SECOND,
-            {name: _panel(pipeline, name, camera) for name, camera in result.cameras.items()},
-            {
+            stamp_ns=result.stamp_ns,
+            time_s=(result.stamp_ns - first_ns) / NANOSECONDS_PER_SECOND,
+            panels={
+                name: _panel(pipeline, name, camera) for name, camera in result.cameras.items()
+            },
+            scores={
                 name: {c.class_id: c.score for c in camera.classes}
                 for name, camera in result.cameras.items()
                 if camera.classes
             },
-            {
-                name: (found.value.position_m, found.value.quaternion_xyzw)
-                for name, found in result.poses.items()
-                if found.value is not None
+            poses={
+                name: (sample.value.position_m, sample.value.quaternion_xyzw)
+                for name, sample in result.poses.items()
+                if sample.value is not None
             },
-            {
-                name: found.value.numbers
-                for name, found in result.states.items()
-                if found.value is not None
+            states={
+                name: sample.value.numbers
+                for name, sample in result.states.items()
+                if sample.value is not None
             },
-            {**result.stage_ms, "record": (replayed.recorded_ns - result.stamp_ns) / 1e6},
+            latency_ms={
+                **result.stage_ms,
+                "record": (replayed.recorded_ns - result.stamp_ns) / 1e6,
+            },
         )
 
 
@@ -83,11 +103,11 @@ def _panel(pipeline: Pipeline, name: str, camera: CameraResult) -> CameraPanel:
     rgb = pipeline.network_view(camera.image)
     best = max(camera.classes, key=lambda c: c.score, default=None)
     return CameraPanel(
-        name,
-        rgb,
-        np.array(camera.patch_tokens),
-        camera.grid,
-        attention_view(camera.cls_attention, camera.grid, rgb),
-        best.class_id if best else "",
-        best.score if best else 0.0,
+        camera=name,
+        rgb=rgb,
+        patch_tokens=np.array(camera.patch_tokens),
+        grid=camera.grid,
+        attention=attention_view(camera.cls_attention, camera.grid, rgb),
+        predicted=best.class_id if best else "",
+        score=best.score if best else 0.0,
     )

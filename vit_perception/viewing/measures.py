@@ -1,6 +1,4 @@
-"""What the ViT paper draws of positions and of attention (arXiv:2010.11929, figure 7), as
-numbers.
-"""
+"""Measures of positions and attention from the ViT paper (arXiv:2010.11929, figure 7)."""
 
 from dataclasses import dataclass
 
@@ -13,23 +11,24 @@ from vit_perception.model.vision_transformer import VisionTransformer
 
 @dataclass(frozen=True, eq=False)
 class PositionSimilarity:
-    """``values`` (P, P) float32, cosine similarity of the positions of patches on ``grid``.
+    """How similar the positions of patches are."""
 
-    ``kind`` ``learned``: of the position embeddings, on the grid that they were learned at.
-    ``rotary``: the mean cosine of the angles between two places, which is how much of a query's
-    product with an equal key is left.
-    """
-
+    # (P, P) float32 cosine similarity.
     values: np.ndarray
+    # (rows, columns) of patches.
     grid: tuple[int, int]
+    # ``learned``: of the embeddings, on the grid that they were learned at. ``rotary``: the mean
+    # cosine of the angles between two places, which is the share of a query's product with an
+    # equal key that is left.
     kind: str
 
 
 def position_similarity(
     model: VisionTransformer, grid: tuple[int, int]
 ) -> PositionSimilarity | None:
-    """Of learned embeddings, else of rotary positions on ``grid`` (rows, columns); None for a model
-    without either.
+    """Compare learned embeddings, or rotary positions on ``grid`` (rows, columns).
+
+    Returns None for a model that has neither.
     """
     config = model.config
     if model.position_embedding is not None:
@@ -50,11 +49,11 @@ def _cosines(vectors: Tensor) -> np.ndarray:
 def mean_attention_distance_px(
     weights: Tensor, grid: tuple[int, int], patch_size_px: int
 ) -> np.ndarray:
-    """How far each head looks, (heads,) in network pixels: distance between patch centres, weighted
-    by attention.
+    """Return how far each head looks: (heads,) float32, in network pixels.
 
-    ``weights`` (heads, P, P) of patches to patches; a query's weights are scaled to the sum 1,
-    since other tokens have no place. Mean over all queries.
+    It is the distance between patch centres, weighted by attention, and the mean over all queries.
+    ``weights`` (heads, P, P) are those of patches to patches. The weights of a query are scaled to
+    the sum 1, since other tokens have no place.
     """
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     places_px = torch.stack([rows, columns], dim=-1).flatten(0, 1).float() * patch_size_px  # (P, 2)

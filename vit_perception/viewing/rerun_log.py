@@ -1,5 +1,6 @@
-"""A recording for the Rerun viewer, written frame by frame (https://rerun.io; optional: ``pip
-install rerun-sdk``).
+"""A recording for the Rerun viewer (https://rerun.io), written frame by frame.
+
+Optional: ``pip install rerun-sdk``.
 """
 
 import re
@@ -21,7 +22,11 @@ JPEG_QUALITY = 85
 
 
 def rerun_sdk() -> Any:
-    """The module ``rerun``. Raises ImportError with the pip command."""
+    """Import and return the module ``rerun``.
+
+    Raises:
+        ImportError: It is not installed; the message has the pip command.
+    """
     telemetry.off()
     try:
         import rerun
@@ -31,12 +36,15 @@ def rerun_sdk() -> Any:
 
 
 class RerunLog:
-    """``with RerunLog(path, name) as log: log.add(frame)``. Times are the image stamps, on the
-    timeline ``stamp``.
+    """Writes frames to an .rrd file: ``with RerunLog(path, name) as log: log.add(frame)``.
 
-    Entities: ``<camera>/image``, ``/pca``, ``/attention``, ``/score/<class>``; ``<arm>/hand`` and
-    ``<arm>/path`` (m); ``<state>/<number>``; ``latency_ms/<stage>``. ``path`` is there when the
-    block ends without an error, whole. Raises ImportError with the pip command.
+    Times are the image stamps, on the timeline ``stamp``. Entities are ``<camera>/image``,
+    ``/pca``, ``/attention`` and ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
+    ``<state>/<number>``; ``latency_ms/<stage>``. The complete file appears at ``path`` when the
+    block ends without an error.
+
+    Raises:
+        ImportError: rerun-sdk is not installed; the message has the pip command.
     """
 
     def __init__(self, path: Path, name: str):
@@ -48,9 +56,8 @@ class RerunLog:
         self._recording.save(self._file.__enter__())
         self._recording.send_recording_name(printable(name, MOST_SHOWN, keep=""))
         self._pca: dict[str, PcaView] = {}
-        self._paths: dict[
-            str, array
-        ] = {}  # x y z one behind the other, in the viewer's own precision
+        # x, y and z in turn, in the viewer's own precision.
+        self._paths: dict[str, array] = {}
 
     def __enter__(self) -> "RerunLog":
         return self
@@ -64,8 +71,9 @@ class RerunLog:
         self._file.__exit__(*error)
 
     def add(self, frame: InspectedFrame) -> None:
-        """Log one frame; nothing of it is kept but the positions."""
-        rerun, recording = self._rerun, self._recording
+        """Log one frame. Only the positions are kept in memory."""
+        rerun = self._rerun
+        recording = self._recording
         recording.set_time("stamp", timestamp=frame.stamp_ns / NANOSECONDS_PER_SECOND)
         for name, panel in frame.panels.items():
             self._add_panel(name, panel)

@@ -10,8 +10,12 @@ MAX_INTEGER = 2**31 - 1
 
 
 def parsed(kind: Any, value: Any, where: str) -> Any:
-    """``value``, as JSON has it, as the type ``kind``: a dataclass, a tuple, a number, a text, or
-    None of these.
+    """Return the JSON ``value`` as the type ``kind``.
+
+    ``kind`` is a dataclass, a tuple, a number, a text, or one of these or None.
+
+    Raises:
+        BadInput: ``layout``, for a value of another type; the message begins with ``where``.
     """
     arguments = get_args(kind)
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
@@ -45,8 +49,9 @@ def parsed(kind: Any, value: Any, where: str) -> Any:
 
 
 def differing_fields(expected: Any, found: Any, name: str = "") -> list[str]:
-    """Where two JSON-like values differ, a line each: ``cameras.0.labels is ... where ... is
-    expected``.
+    """Return the differences of two JSON-like values, one line each.
+
+    For example ``cameras.0.labels is [] where ['cup'] is expected``.
     """
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = [*expected, *(k for k in found if k not in expected)]

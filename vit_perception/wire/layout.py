@@ -1,6 +1,4 @@
-"""The layout: the JSON text that explains the rows, the columns and the origin of every tensor on
-the wire.
-"""
+"""The layout: JSON that explains rows, columns and origin of every tensor on the wire."""
 
 import hashlib
 import json
@@ -21,71 +19,67 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class LayoutGroup:
-    """Rows ``start`` to ``stop`` (exclusive) of ``~/tokens``. ``grid`` is (rows, columns) of patch
-    tokens.
-    """
+    """Rows of ``~/tokens`` that belong together."""
 
-    name: str
-    kind: str
-    source: str
-    start: int
-    stop: int
-    grid: tuple[int, int] | None = None
+    name: str  # <source>/<kind>
+    kind: str  # cls, patch, pose, state, ...
+    source: str  # the name of the camera or other source
+    start: int  # first row
+    stop: int  # the row after the last one
+    grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
 
 
 @dataclass(frozen=True)
 class LayoutCamera:
-    """How source pixels became network pixels: ``network_px = source_px * scale + offset`` per
-    axis.
+    """How source pixels became network pixels: ``network_px = source_px * scale + offset``.
 
-    Sizes are (height, width) in pixels, ``scale`` and ``offset_px`` (y, x); source size, scale and
-    offset are None until the first image has come.
+    Source size, scale and offset are None until the first image has arrived.
     """
 
     name: str
-    frame_id: str
-    fit: str
-    network_size_px: tuple[int, int]
+    frame_id: str  # of its images
+    fit: str  # stretch, crop, pad, stretch_crop or stretch_corner
+    network_size_px: tuple[int, int]  # (height, width)
     patch_size_px: int
-    source_size_px: tuple[int, int] | None = None
-    scale: tuple[float, float] | None = None
-    offset_px: tuple[float, float] | None = None
-    labels: tuple[str, ...] = ()
-    scores: str = "softmax"
+    source_size_px: tuple[int, int] | None = None  # (height, width)
+    scale: tuple[float, float] | None = None  # (y, x)
+    offset_px: tuple[float, float] | None = None  # (y, x)
+    labels: tuple[str, ...] = ()  # of its classification; empty if it has none
+    scores: str = "softmax"  # of its classification: softmax or sigmoid
 
 
 @dataclass(frozen=True)
 class LayoutDense:
-    """What a pixel of each camera's ``depth`` or ``segmentation`` (``kind``) means, and whose
-    blocks' tokens it took.
+    """What a pixel of each camera's depth or segmentation means.
 
-    ``quantity`` is ``metric_depth`` (``unit`` m), ``relative_inverse_depth`` (larger is nearer; no
-    unit, and scale and shift are unknown and change from image to image), ``depth`` where the
-    checkpoint does not say which, or ``class``: a pixel is then an index into ``labels``, or
-    ``no_label`` where the network saw nothing. Depth is NaN there.
+    ``quantity`` is one of
+
+    * ``metric_depth``, with the ``unit`` m,
+    * ``relative_inverse_depth``: larger is nearer; it has no unit, and its scale and shift are
+      unknown and change from image to image,
+    * ``depth``, if the checkpoint does not say which of the two,
+    * ``class``: the pixel is an index into ``labels``.
+
+    Pixels that the network did not see are ``no_label``, or NaN in depth.
     """
 
-    kind: str
+    kind: str  # depth or segmentation
     quantity: str
-    unit: str
-    blocks: tuple[int, ...]
+    unit: str  # m, or empty
+    blocks: tuple[int, ...]  # transformer blocks whose tokens it is made of
     labels: tuple[str, ...] = ()
     no_label: int = 0
 
 
 @dataclass(frozen=True)
 class LayoutState:
-    """Which joints a state token stands for, and which of ``position`` and ``velocity`` of each, in
-    which order.
-
-    ``continuous`` are those of the joints whose position is in (-pi, pi]; not in the JSON where
-    there are none.
-    """
+    """The numbers of a state token: field after field, each in the order of the joints."""
 
     name: str
     joints: tuple[str, ...]
-    fields: tuple[str, ...]
-    tokenizer_sha256: str = ""
+    fields: tuple[str, ...]  # position, velocity, or both
+    tokenizer_sha256: str = ""  # of its weights; empty if it has none
+    # Joints whose position is in (-pi, pi]. Not in the JSON if there are none.
     continuous: tuple[str, ...] = ()
 
 
@@ -97,13 +91,13 @@ class LayoutSource:
     kind: str  # of its token group, its topic and its column, such as pose
     group: str  # its kind's name among parameters and in items of a data set, such as poses
     type: str  # of its topic, such as geometry_msgs/msg/PoseStamped
-    # Where the message holds its numbers, in their order: paths such as pose.position.x.
+    # Places of its numbers in the message, in order: paths such as pose.position.x.
     fields: tuple[str, ...]
     # A name for each number of a field, sent as the message's ``name``. Empty: a field is one
     # number.
     names: tuple[str, ...] = ()
     tokenizer: str = "fourier"
-    tokenizer_sha256: str = ""
+    tokenizer_sha256: str = ""  # of its weights; empty if it has none
 
     @property
     def topic(self) -> str:
@@ -112,7 +106,7 @@ class LayoutSource:
 
     @property
     def count(self) -> int:
-        """How many numbers it has."""
+        """The number of its numbers."""
         return len(self.fields) * max(1, len(self.names))
 
 
@@ -123,39 +117,37 @@ POSE_FIELDS = (
 )
 STATE_TYPE = "sensor_msgs/msg/JointState"
 
-# What is measured when the engine opens: it differs a little each time, and changes no meaning.
+# Fields that are measured when the engine opens: they differ a little each time, and change no
+# meaning.
 MEASURED = ("min_cosine",)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What ``~/layout`` says: how to read every topic of the node, and what really runs.
+    """What ``~/layout`` says: how to read every topic of the node, and what really runs."""
 
-    ``dense`` is None, and not in the JSON, while no depth or segmentation is switched on.
-    ``sources`` describes sources of other kinds than cameras, poses and states; it is not in the
-    JSON where there are none.
-    """
-
-    groups: tuple[LayoutGroup, ...]
+    groups: tuple[LayoutGroup, ...]  # of the rows of ~/tokens, one after another
     cameras: tuple[LayoutCamera, ...]
-    width: int
-    dtype: str
-    model: str
-    weights_sha256: str
-    encoder_sha256: str
-    block: int
-    runtime: str
-    precision: str
-    min_cosine: float
-    fusion: str
-    fusion_weights_sha256: str = ""
+    width: int  # D, of every token
+    dtype: str  # of tensors on the wire: float32 or float16
+    model: str  # name of the checkpoint
+    weights_sha256: str  # of the checkpoint's file
+    encoder_sha256: str  # of weights, configuration, block and preprocessing
+    block: int  # transformer block whose tokens are sent
+    runtime: str  # that runs the encoder, such as tensorrt
+    precision: str  # such as float16
+    min_cosine: float  # lowest similarity to the float32 model, measured when the engine opened
+    fusion: str  # concat or cross_attention
+    fusion_weights_sha256: str = ""  # empty if it has no weights
     pose_tokenizer: str = "fourier"
-    pose_tokenizer_sha256: str = ""
-    embedding_width: int = 0
+    pose_tokenizer_sha256: str = ""  # empty if it has no weights
+    embedding_width: int = 0  # L, of ~/embedding
     states: tuple[LayoutState, ...] = ()
     state_tokenizer: str = "fourier"
     schema_version: int = SCHEMA_VERSION
+    # None, and not in the JSON, while no depth or segmentation is switched on.
     dense: LayoutDense | None = None
+    # Sources of other kinds than cameras, poses and states. Not in the JSON if there are none.
     sources: tuple[LayoutSource, ...] = ()
 
     @cached_property
@@ -179,13 +171,15 @@ class Layout:
 
     @property
     def layout_id(self) -> str:
-        """A digest of everything above but ``MEASURED``: two layouts with one id mean the same."""
+        """A digest of all fields except ``MEASURED``: layouts with the same id mean the same."""
         meaning = {name: value for name, value in self._fields().items() if name not in MEASURED}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
     def group(self, name: str) -> LayoutGroup:
-        """The group called ``name``, e.g. ``wrist/patch``. Raises KeyError with the names there
-        are.
+        """Return the group called ``name``, for example ``wrist/patch``.
+
+        Raises:
+            KeyError: there is no such group; the message names those that there are.
         """
         for group in self.groups:
             if group.name == name:
@@ -195,56 +189,57 @@ class Layout:
         )
 
     def split(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of ``tokens`` (N, D) by group name, each (T, D)."""
+        """Return views of ``tokens`` (N, D) by group name, each (T, D).
+
+        Raises:
+            InvalidValue: ``tokens`` has another number of rows.
+        """
         if len(tokens) != self.token_count:
             raise InvalidValue(f"tokens has {len(tokens)} rows, the layout {self.token_count}")
         return {g.name: tokens[g.start : g.stop] for g in self.groups}
 
     def to_json(self) -> str:
-        """The text of ``~/layout``."""
+        """Return the text of ``~/layout``."""
         return json.dumps({"layout_id": self.layout_id, **self._fields()})
 
     def _fields(self) -> dict[str, Any]:
-        # Nothing of what there is none of: readers that do not know the key read the layout as
-        # before.
-        found = {
+        # Without keys that say nothing: readers that do not know them still read the layout.
+        given = {
             name: value
             for name, value in asdict(self).items()
             if name not in ("dense", "sources") or value
         }
-        return found | {
-            "states": [
-                {name: value for name, value in state.items() if name != "continuous" or value}
-                for state in found["states"]
-            ]
-        }
+        states = [
+            {name: value for name, value in state.items() if name != "continuous" or value}
+            for state in given["states"]
+        ]
+        return given | {"states": states}
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
-        """The layout of a ``~/layout`` message. Keys that this version does not know are ignored.
+        """Return the layout in the text of a ``~/layout`` message. Unknown keys are ignored.
 
-        Raises BadInput (a ValueError) with the key, its value and what would be accepted: for
-        another schema version, and for groups that do not follow one another.
+        Raises:
+            BadInput: ``layout``: the text is not JSON, of another schema version, has a wrong
+                value, or its groups do not follow one another. It is a ValueError.
         """
         try:
-            found = json.loads(text)
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise BadInput(
                 "layout", f"the layout is no JSON: {error}; accepted: the text of ~/layout"
             ) from error
-        version = found.get("schema_version") if isinstance(found, dict) else None
+        version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise BadInput(
                 "layout", f"layout schema_version is {version!r}; accepted: {SCHEMA_VERSION}"
             )
-        layout: Layout = parsed(cls, found, "layout")
+        layout: Layout = parsed(cls, content, "layout")
         layout._check()
         return layout
 
     def _check(self) -> None:
-        """Groups cover rows 0 to N one after another, and a grid has as many patches as its group
-        has rows.
-        """
+        """Check that the groups cover rows 0 to N, and that each grid has its group's size."""
         if self.dtype not in ENCODINGS:
             raise BadInput(
                 "layout", f"layout.dtype is {self.dtype!r}; accepted: {', '.join(ENCODINGS)}"

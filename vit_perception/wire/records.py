@@ -1,5 +1,4 @@
-"""The data that travels through the pipeline. numpy only; every array names its shape, unit and
-frame.
+"""The data that travels through the pipeline, in numpy.
 
 Stamps are integers in nanoseconds since the epoch of the header they came from (``stamp_ns``);
 positions are in metres; quaternions are in the order x, y, z, w (REP 103).
@@ -17,9 +16,7 @@ LONGEST_FRAME_ID = 256
 
 
 class BadInput(InvalidValue):
-    """An input message that cannot be used. ``reason`` is the short key under which it is
-    counted.
-    """
+    """An input message cannot be used. ``reason`` is the short key under which it is counted."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -27,10 +24,10 @@ class BadInput(InvalidValue):
 
 
 def check_frame_id(frame_id: str) -> None:
-    """Raise BadInput('frame') for a ``frame_id`` that is no name: too long, or with NUL or control
-    characters.
+    """Check the ``frame_id`` of a header: it is sent with every output, and is in the layout.
 
-    It goes out again with every output, and another one makes another layout.
+    Raises:
+        BadInput: ``frame``: it is too long, or has control characters.
     """
     if len(frame_id) > LONGEST_FRAME_ID or not frame_id.isprintable():
         raise BadInput(
@@ -41,12 +38,12 @@ def check_frame_id(frame_id: str) -> None:
 
 
 def expected_frame(header: Any, expected: str, accept_empty: bool = False) -> str:
-    """The frame_id of a header, which must be ``expected``; an empty ``expected`` takes any.
+    """Return the frame_id of a header, which must be ``expected``; if that is empty, any.
 
     With ``accept_empty`` a header without a frame counts as ``expected``, which may then be empty.
 
     Raises:
-        BadInput: ``frame``, for another frame, and for what is no name.
+        BadInput: ``frame``: it is another frame, or not a name.
     """
     frame_id: str = header.frame_id
     check_frame_id(frame_id)
@@ -63,16 +60,13 @@ def expected_frame(header: Any, expected: str, accept_empty: bool = False) -> st
 
 @dataclass(frozen=True, eq=False)
 class RgbImage:
-    """One decoded camera image.
+    """One decoded camera image."""
 
-    ``pixels`` is (H, W, 3) uint8 in the order R, G, B. It may be a read-only view of the message
-    and, for bgr8, a view with a negative channel stride: nothing is copied until the image is
-    resized.
-    """
-
+    # (H, W, 3) uint8, R, G, B. It may be a read-only view of the message, for bgr8 with a negative
+    # channel stride: nothing is copied until the image is resized.
     pixels: np.ndarray
-    stamp_ns: int
-    frame_id: str
+    stamp_ns: int  # of the header
+    frame_id: str  # of the header
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,12 +76,12 @@ class RgbImage:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """An end effector's pose in ``frame_id`` (that of the PoseStamped header)."""
+    """An end effector's pose in ``frame_id``."""
 
     position_m: np.ndarray  # (3,) float64
     quaternion_xyzw: np.ndarray  # (4,) float64 of unit length
     stamp_ns: int
-    frame_id: str
+    frame_id: str  # of the PoseStamped's header
 
     @property
     def numbers(self) -> np.ndarray:
@@ -100,10 +94,10 @@ class Sample:
     """What one source measured at one time."""
 
     # (n,) float64. Of joint states: field after field, each in the order of the settings' joints;
-    # positions in rad (m for sliding joints and most grippers), velocities in these a second.
+    # positions in rad (m for sliding joints and most grippers), velocities in rad/s or m/s.
     numbers: np.ndarray
     stamp_ns: int
-    frame_id: str
+    frame_id: str  # of the message's header
 
 
 SampleStatus = Literal["interpolated", "held", "missing"]
@@ -114,15 +108,15 @@ Value = TypeVar("Value", bound=Pose | Sample)
 class SampleAtImage(Generic[Value]):
     """What one source measured at an image's stamp, and how it was obtained."""
 
-    # Its stamp is the image's, also where it is held. None where it is missing.
+    # Its stamp is the image's, also if it is held. None if it is missing.
     value: Value | None
     # interpolated: between the two samples around the stamp (or a sample exactly at it).
     # held: the nearest sample, within max_skew_s. missing: there is none that near.
     status: SampleStatus
-    # From the image's stamp to the nearest sample used; of several joints, the worst.
+    # From the image's stamp to the nearest sample used; of several joints, the largest.
     skew_ns: int | None
-    # When missing: how much later than the image the nearest sample is (earlier: below zero).
-    # None where there is no sample at all.
+    # If missing: how much later than the image the nearest sample is (earlier: below zero).
+    # None if there is no sample at all.
     nearest_ns: int | None = None
     # Joints without a sample that near.
     lacking: tuple[str, ...] = ()
@@ -133,19 +127,17 @@ MISSING: SampleAtImage[Any] = SampleAtImage(None, "missing", None)
 
 @dataclass(frozen=True, eq=False)
 class EncoderOutput:
-    """What one encoder run gives for a batch of B images, all float32 numpy arrays.
+    """What one encoder run gives for a batch of B images, all float32.
 
-    ``cls_token`` (B, D); ``patch_tokens`` (B, P, D) row-major over the grid; ``cls_attention`` (B,
-    heads, P), the CLS query's softmax over all tokens, patch columns only; ``logits`` (B, K), or
-    None where the model has no classification head; ``block_tokens`` (B, blocks, N, D), all tokens
-    of the blocks that a dense head takes, or None where none is switched on. The arrays belong to
-    the engine and hold until its next ``infer``: copy what must live longer.
+    The arrays belong to the engine and hold until its next ``infer``: copy what must live longer.
     """
 
-    cls_token: np.ndarray
-    patch_tokens: np.ndarray
+    cls_token: np.ndarray  # (B, D)
+    patch_tokens: np.ndarray  # (B, P, D), row-major over the grid
+    # (B, heads, P): the CLS query's softmax over all tokens, only the columns of the patches.
     cls_attention: np.ndarray
-    logits: np.ndarray | None = None
+    logits: np.ndarray | None = None  # (B, K); None if the model has no classification head
+    # (B, blocks, N, D): all tokens of the blocks that a dense head takes; None if none is on.
     block_tokens: np.ndarray | None = None
 
 
@@ -168,19 +160,15 @@ class TokenGroup:
 
 @dataclass(frozen=True, eq=False)
 class TokenSequence:
-    """The multimodal input: every group in layout order, its concatenation (N, D) and its mask (N,)
-    bool.
-    """
+    """The multimodal input of a policy."""
 
-    groups: tuple[TokenGroup, ...]
-    tokens: np.ndarray
-    mask: np.ndarray
+    groups: tuple[TokenGroup, ...]  # in the order of the layout
+    tokens: np.ndarray  # (N, D) float32: the groups' tokens one after another
+    mask: np.ndarray  # (N,) bool: False for rows of a missing source
 
     @classmethod
     def of(cls, groups: "list[TokenGroup] | tuple[TokenGroup, ...]") -> "TokenSequence":
-        """Join ``groups``; rows of an invalid group are zeroed, so that the mask travels with the
-        tokens.
-        """
+        """Join ``groups``. Rows of an invalid group become zero: that is the mask on the wire."""
         tokens = np.concatenate([g.tokens if g.valid else np.zeros_like(g.tokens) for g in groups])
         mask = np.concatenate([np.full(len(g.tokens), g.valid) for g in groups])
         return cls(tuple(groups), np.ascontiguousarray(tokens, dtype=np.float32), mask)
@@ -188,32 +176,28 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class of a classification: the label's name and its score in [0, 1]."""
+    """One class of a classification."""
 
-    class_id: str
-    score: float
+    class_id: str  # the label's name
+    score: float  # 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
 class CameraResult:
-    """What one camera's image gave: ``cls_token`` (D,), ``patch_tokens`` (P, D), ``cls_attention``
-    (heads, P).
-
-    ``block_tokens`` (blocks, N, D) is what the dense head takes, None where it is off.
-    """
+    """What one camera's image gave, all arrays float32."""
 
     image: RgbImage
-    cls_token: np.ndarray
-    patch_tokens: np.ndarray
-    cls_attention: np.ndarray
-    grid: tuple[int, int]
-    classes: tuple[ClassScore, ...] = ()
-    block_tokens: np.ndarray | None = None
+    cls_token: np.ndarray  # (D,)
+    patch_tokens: np.ndarray  # (P, D), row-major over the grid
+    cls_attention: np.ndarray  # (heads, P)
+    grid: tuple[int, int]  # (rows, columns) of the patches
+    classes: tuple[ClassScore, ...] = ()  # best first; empty without a head
+    block_tokens: np.ndarray | None = None  # (blocks, N, D), for the dense head; None if it is off
 
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """Everything that one group of images gave, with what the other sources measured then."""
+    """Everything that one group of images gave, with the samples of the other sources."""
 
     stamp_ns: int  # of the first camera present
     frame_id: str  # of the first camera present
@@ -221,7 +205,7 @@ class FrameResult:
     samples: dict[str, SampleAtImage[Any]]  # of every other source, by name
     sequence: TokenSequence
     embedding: np.ndarray  # (L,) float32
-    stage_ms: dict[str, float] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)  # time of each stage
 
     @property
     def poses(self) -> dict[str, SampleAtImage[Pose]]:
@@ -241,5 +225,5 @@ class Encoder(Protocol):
     """What the pipeline needs of an engine."""
 
     def infer(self, images: np.ndarray) -> EncoderOutput:
-        """Run uint8 images (B, 3, H, W), RGB."""
+        """Run the encoder on uint8 images (B, 3, H, W), RGB."""
         ...

@@ -1,4 +1,4 @@
-"""The one decoder of stamps: ROS times to integer nanoseconds and back. numpy is not needed."""
+"""ROS times to integer nanoseconds and back. Nothing else decodes stamps."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
 
 
 def nanoseconds(stamp: Any) -> int:
-    """A builtin_interfaces/Time in ns, unchecked: for times that ROS itself made."""
+    """Return a builtin_interfaces/Time in ns, unchecked: for times that ROS itself made."""
     return int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
 
 
 def stamp_ns_of(header: Any, meaning: str = "capture") -> int:
-    """The stamp of a std_msgs/Header in ns: the time of ``meaning``.
+    """Return the stamp of a std_msgs/Header in ns; ``meaning`` says of what, for errors.
 
     Raises:
         BadInput: ``stamp``, for a time of zero (nobody set it), below zero, or a nanosec of a
@@ -28,6 +28,6 @@ def stamp_ns_of(header: Any, meaning: str = "capture") -> int:
 
 
 def header_fields(stamp_ns: int, frame_id: str) -> dict[str, Any]:
-    """The fields of a std_msgs/Header."""
+    """Return the fields of a std_msgs/Header."""
     seconds, nanosec = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
     return {"stamp": {"sec": seconds, "nanosec": nanosec}, "frame_id": frame_id}

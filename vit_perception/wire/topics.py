@@ -18,7 +18,7 @@ from vit_perception.wire.stamps import header_fields
 from vit_perception.wire.tensors import TensorFields, encode_labels, encode_mask, encode_tensor
 
 Fields = dict[str, Any]
-# dense: last, while somebody subscribes. view: made for people by a thread of their own.
+# dense: last, while somebody subscribes. view: images for people, made by a separate thread.
 When = Literal["frame", "dense", "view", "configure", "layout"]
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
@@ -41,16 +41,14 @@ class Outgoing:
 class OutputTopic:
     """One row of the table."""
 
-    # Below the node's name; {} stands for a camera or another source.
-    name: str
-    type: str
-    what: str
-    # The message's fields for a frame and a source's name; None where it has none in this frame.
-    # A row without it is sent on another occasion than a frame.
+    name: str  # below the node's name; {} stands for a camera or another source
+    type: str  # such as sensor_msgs/msg/Image
+    what: str  # what a message holds, for the docs
+    # The message's fields for a frame and a source's name; None if this frame has none.
+    # A row without it is not sent with frames.
     encode: Callable[[Outgoing, str], Fields | None] | None = None
     when: When = "frame"
-    # Which of `embed`'s features writes it; empty: it is always written.
-    feature: str = ""
+    feature: str = ""  # the feature of `embed` that writes it; empty: it is always written
 
     @property
     def latched(self) -> bool:
@@ -59,10 +57,10 @@ class OutputTopic:
 
 
 class SentTopic(NamedTuple):
-    """A topic of one layout: its row in the table, and the camera or source it is of."""
+    """A topic of one layout."""
 
-    row: OutputTopic
-    source: str
+    row: OutputTopic  # of the table
+    source: str  # name of its camera or other source; empty if it has none
 
     @property
     def name(self) -> str:
@@ -71,7 +69,7 @@ class SentTopic(NamedTuple):
 
 
 def image_fields(header: Fields, image: TensorFields) -> Fields:
-    """The fields of a sensor_msgs/Image."""
+    """Return the fields of a sensor_msgs/Image."""
     return {"header": header, **image._asdict()}
 
 
@@ -80,7 +78,7 @@ def _header(outgoing: Outgoing) -> Fields:
 
 
 def camera_header(camera: CameraResult) -> Fields:
-    """The header of a camera's image: every message of the camera has it."""
+    """Return the header of a camera's image: every message of the camera has it."""
     return header_fields(camera.image.stamp_ns, camera.image.frame_id)
 
 
@@ -149,7 +147,7 @@ def _sample(outgoing: Outgoing, name: str) -> Fields | None:
 
 
 def sample_numbers(source: LayoutSource, message: Any) -> np.ndarray:
-    """The numbers of ``source`` in a message of its topic, (count,) float64: what _sample sent.
+    """Return the numbers of ``source`` in a message of its topic, (count,) float64.
 
     Raises:
         InvalidValue: a field has another count of numbers than the layout says.
@@ -227,7 +225,7 @@ LAYOUT = OutputTopic("layout", TEXT_TYPE, "JSON: how to read all others", when="
 
 
 def sample_topic(kind: str, type_name: str) -> OutputTopic:
-    """The row of a kind of source that is measured apart from the images."""
+    """Return the row of a kind of source that is not a camera."""
     return OutputTopic(
         f"{{}}/{kind}_at_image", type_name, f"the {kind} used, at the image's stamp", _sample
     )
@@ -238,13 +236,13 @@ STATE = sample_topic("state", STATE_TYPE)
 
 
 def topics_of(layout: Layout) -> list[SentTopic]:
-    """Every topic of a node with this layout, in the order in which one frame is sent."""
+    """Return every topic of a node with this layout, in the order in which a frame is sent."""
     sent: list[SentTopic] = []
     for camera in layout.cameras:
         rows = (*CAMERA, CLASSIFICATION) if camera.labels else CAMERA
         sent += [SentTopic(row, camera.name) for row in rows]
     sent += [SentTopic(sample_topic(s.kind, s.type), s.name) for s in layout.samples]
-    # DDS keeps no order between topics; the tokens come last for who reads one topic alone.
+    # Topics can arrive in any order; the tokens are sent last, when everything else is on its way.
     sent += [SentTopic(row, "") for row in (EMBEDDING, TOKEN_MASK, TOKENS)]
     later = list(VIEWS)
     if layout.dense:
@@ -254,7 +252,7 @@ def topics_of(layout: Layout) -> list[SentTopic]:
 
 
 def latched_fields(row: OutputTopic, layout: Layout, layout_topic: str) -> Fields:
-    """The fields of a latched message; ``layout_topic`` is the full name of ``~/layout``."""
+    """Return the fields of a latched message; ``layout_topic`` is the full name of ``~/layout``."""
     if row is LAYOUT:
         return {"data": layout.to_json()}
     return {

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from test.log_lines import LogLines
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import (
     PROVEN,
@@ -24,8 +25,8 @@ needs_rtx = pytest.mark.skipif(
 
 @needs_rtx
 def test_one_engine_a_target_to_be_proven_there_and_found_the_second_time(loaded):
-    log = []
-    first = build_ahead(RTX, loaded, 1, targets=("8.6", "8.9"), log=log.append)
+    log = LogLines()
+    first = build_ahead(RTX, loaded, 1, targets=("8.6", "8.9"), log=log)
     assert [result.cached for result in first] == [False, False]
     assert {result.parity for result in first} == {TO_BE_PROVEN} and {
         result.figures for result in first
@@ -37,7 +38,7 @@ def test_one_engine_a_target_to_be_proven_there_and_found_the_second_time(loaded
         "float16 for compute capability 8.9"
     )
     told = len(log)
-    again = build_ahead(RTX, loaded, 1, targets=("8.9", "8.9"), log=log.append)
+    again = build_ahead(RTX, loaded, 1, targets=("8.9", "8.9"), log=log)
     assert again == (replace(first[1], cached=True),) and len(log) == told
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from test.conftest import ROOT
+from test.log_lines import LogLines
 from test.waiting import PROGRAM_S, wait_until
 from vit_perception.engines.building.child import _listen, call_in_child
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.log import SILENT, SilentLog
 
 
-def call(function, *arguments, log=None, progress=lambda what, fraction: None):
-    return call_in_child(
-        function, *arguments, doing="testing", log=log or (lambda text: None), progress=progress
-    )
+def call(function, *arguments, log=SILENT):
+    return call_in_child(function, *arguments, doing="testing", log=log)
 
 
 def lives(pid):
@@ -37,25 +37,26 @@ def lives(pid):
 # -- what children do ------------------------------------------------------------------------------
 
 
-def tell(first, second, log, progress):
-    log(
+def tell(first, second, log):
+    log.info(
         f"{first} {second} {os.getpid()} torch:{'torch' in sys.modules} "
         f"rclpy:{'rclpy' in sys.modules}"
     )
-    progress("half of it", 0.5)
+    log.warning("careful")
+    log.progress("half of it", 0.5, "half")
     print("printed, not told")
 
 
-def take(count, log, progress):
+def take(count, log):
     held = bytearray(count)
     held[::4096] = b"1" * len(held[::4096])
 
 
-def tell_score(log, progress):
-    log(Path("/proc/self/oom_score_adj").read_text().strip())
+def tell_score(log):
+    log.info(Path("/proc/self/oom_score_adj").read_text().strip())
 
 
-def fail(kind, log, progress):
+def fail(kind, log):
     raise {
         "engine": EngineError("no engine"),
         "value": InvalidValue("no value"),
@@ -67,8 +68,8 @@ def fail(kind, log, progress):
     }[kind]
 
 
-def die(how, log, progress):
-    log("begun")
+def die(how, log):
+    log.info("begun")
     if how == "bad_alloc":
         print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
         os.abort()
@@ -78,8 +79,8 @@ def die(how, log, progress):
     os.kill(os.getpid(), getattr(signal, how))
 
 
-def stay(log, progress):
-    log(str(os.getpid()))
+def stay(log):
+    log.info(str(os.getpid()))
     time.sleep(PROGRAM_S)
 
 
@@ -87,26 +88,24 @@ def stay(log, progress):
 
 
 def test_what_it_says_reaches_the_thread_that_waits_and_it_imports_no_torch():
-    heard = []
-    thread = threading.Thread(
-        target=lambda: call(
-            tell,
-            "a",
-            2,
-            log=lambda text: heard.append((text, threading.current_thread())),
-            progress=lambda *report: heard.append((report, threading.current_thread())),
-        )
-    )
+    class Watched(LogLines):
+        def append(self, text):
+            super().append(text)
+            threads.add(threading.current_thread())
+
+    heard, threads = Watched(), set()
+    thread = threading.Thread(target=lambda: call(tell, "a", 2, log=heard))
     thread.start()
     thread.join(PROGRAM_S)
-    (text, first), (report, second) = heard
+    text, warning, half = heard
     words = text.split()
     assert (
         words[:2] == ["a", "2"]
         and int(words[2]) != os.getpid()
         and words[3:] == ["torch:False", "rclpy:False"]
     )
-    assert report == ("half of it", 0.5) and first is second is thread
+    assert heard.warnings == [warning] == ["careful"] and half == "half"
+    assert heard.steps == [("half of it", 0.5)] and threads == {thread}
 
 
 def test_the_most_memory_that_it_took_is_its_own():
@@ -163,18 +162,15 @@ def test_one_that_crashes_is_told_with_its_last_words(how, words):
 
 
 def test_one_that_is_killed_while_it_speaks_is_heard_up_to_there():
-    heard = []
-    said = b'["log", "whole", 7]\n["progress", ["a", 0.5], 9]\n["log", "half of wh'
-    assert _listen(io.BytesIO(said), heard.append, lambda *report: heard.append(report)) == (
-        None,
-        9,
-    )
-    assert heard == ["whole", ("a", 0.5)]
+    heard = LogLines()
+    said = b'["info", "whole", 7]\n["progress", ["a", 0.5, ""], 9]\n["info", "half of wh'
+    assert _listen(io.BytesIO(said), heard) == (None, 9)
+    assert heard == ["whole"] and heard.steps == [("a", 0.5)]
 
 
 def test_where_memory_runs_out_it_goes_before_the_robot():
-    heard = []
-    call(tell_score, log=heard.append)
+    heard = LogLines()
+    call(tell_score, log=heard)
     assert heard == ["1000"]
 
 
@@ -197,19 +193,21 @@ def test_a_listener_that_raises_ends_it_at_once():
     """So a node that is shut down does not wait for the next percent of a build."""
     heard = []
 
-    def stop(text):
-        heard.append(int(text))
-        raise ValueError("shut down")
+    class Stop(SilentLog):
+        def info(self, text):
+            heard.append(int(text))
+            raise ValueError("shut down")
 
     with pytest.raises(ValueError, match="shut down"):
-        call(stay, log=stop)
+        call(stay, log=Stop())
     assert not lives(heard[0])
 
 
 PARENT = """
 import sys
 from test.engines.building.test_child import call, stay
-call(stay, log=lambda pid: print(pid, flush=True))
+from vit_perception.files.log import PrintedLog
+call(stay, log=PrintedLog())
 """
 
 

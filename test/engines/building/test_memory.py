@@ -7,6 +7,7 @@ import json
 import pytest
 
 from test.conftest import ROOT
+from test.log_lines import LogLines
 from vit_perception.engines.building import memory
 from vit_perception.engines.building.memory import (
     FreeMemory,
@@ -17,7 +18,8 @@ from vit_perception.engines.building.memory import (
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import cached_engine
 
 MIB = 1 << 20
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
@@ -153,10 +155,10 @@ def test_this_machine_has_some():
 
 @pytest.fixture
 def source_of(source, tmp_path):
-    lines = []
+    lines = LogLines()
 
     def make(**options):
-        return EngineSource(source.graph, 2, lines.append, tmp_path / "cache", **options)
+        return EngineSource(source.graph, 2, lines, tmp_path / "cache", **options)
 
     make.lines = lines
     return make

@@ -1,6 +1,8 @@
 """Progress of a build: one number from nested phases, told seldom, whatever the listener does."""
 
+from test.log_lines import LogLines
 from vit_perception.engines.building.progress import BuildProgress
+from vit_perception.files.log import SilentLog
 
 
 class Clock:
@@ -11,8 +13,8 @@ class Clock:
 
 
 def make(log=None):
-    clock, lines = Clock(), []
-    return BuildProgress("building", log or lines.append, period_s=2.0, clock=clock), clock, lines
+    clock, lines = Clock(), LogLines()
+    return BuildProgress("building", log or lines, period_s=2.0, clock=clock), clock, lines
 
 
 def test_nested_phases_are_one_fraction():
@@ -53,17 +55,14 @@ def test_it_tells_at_most_once_a_period_with_percent_time_and_phase():
     ]
 
 
-def test_a_bar_hears_of_each_percent_once_and_of_the_end():
-    heard = []
-    progress = BuildProgress(
-        "building", lambda text: None, bar=lambda what, fraction: heard.append((what, fraction))
-    )
+def test_the_log_hears_each_percent_once_and_the_end():
+    progress, _, lines = make()
     progress.start("outer", None, 1000)
     for step in range(995):
         progress.step("outer", step)
     progress.finish("outer")
-    assert {what for what, _ in heard} == {"building"}
-    assert [int(100 * fraction) for _, fraction in heard] == list(range(101))
+    assert {what for what, _ in lines.steps} == {"building"}
+    assert [int(100 * fraction) for _, fraction in lines.steps] == list(range(101))
 
 
 def test_odd_reports_do_no_harm():
@@ -76,10 +75,11 @@ def test_odd_reports_do_no_harm():
 
 
 def test_a_listener_that_raises_does_not_reach_the_builder_and_stops_it():
-    def fail(text):
-        raise ValueError("closed")
+    class Closed(SilentLog):
+        def progress(self, what, fraction, text=""):
+            raise ValueError("closed")
 
-    progress, clock, _ = make(fail)
+    progress, clock, _ = make(Closed())
     clock.now_s = 3.0
     progress.start("outer", None, 1)
     assert str(progress.stopped_by) == "closed"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from test.engines.cache.test_engine_file import CONTENT, KEY, file  # noqa: F401 - a fixture
+from test.log_lines import LogLines
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines.cache import engine_file
 from vit_perception.engines.cache.engine_file import EngineFile, recipe, write_engine_file
@@ -17,9 +18,9 @@ from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import open_engine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt import build as tensorrt_build
 from vit_perception.engines.tensorrt.api import Gpu
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine, engine_key
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME, cached_engine, engine_key
 
 GPU = Gpu("NVIDIA Some", "8.9", 128, 24)
 needs_rtx = pytest.mark.skipif(
@@ -139,11 +140,11 @@ def test_the_node_opens_the_file_in_place_of_a_build(carried, loaded, monkeypatc
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
-    lines = []
+    lines = LogLines()
     with pytest.raises(
         EngineError, match="tensorrt_rtx float16: .*cannot load the engine: .*cudaError"
     ):
-        open_engine(EngineSettings(file=str(carried)), loaded, 2, log=lines.append)
+        open_engine(EngineSettings(file=str(carried)), loaded, 2, log=lines)
     assert not list(tmp_path.rglob("*")) and not any(
         "export" in line or "building" in line for line in lines
     )
@@ -161,8 +162,8 @@ def test_the_files_form_of_attention_is_the_only_one_that_is_tried(loaded, monke
         None,
     )
     (tmp_path / "key.json").write_text(json.dumps(key))
-    (tmp_path / tensorrt_build.ENGINE_NAME).write_bytes(CONTENT)
-    write_engine_file(tmp_path / "file", tmp_path / tensorrt_build.ENGINE_NAME)
+    (tmp_path / ENGINE_NAME).write_bytes(CONTENT)
+    write_engine_file(tmp_path / "file", tmp_path / ENGINE_NAME)
     monkeypatch.setattr(tensorrt_api, "find_gpu", lambda: (GPU, ""))
     with pytest.raises(
         EngineError, match="run: tensorrt_rtx float16 with attention float32_softmax: "

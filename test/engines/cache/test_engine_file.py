@@ -11,7 +11,7 @@ import pytest
 from vit_perception.engines.cache import engine_file
 from vit_perception.engines.cache.engine_file import EngineFile, check_out, write_engine_file
 from vit_perception.engines.engine import EngineError
-from vit_perception.engines.tensorrt import build as tensorrt_build
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME
 from vit_perception.files.errors import InvalidValue
 
 KEY = {
@@ -221,9 +221,10 @@ def test_one_that_is_missing_is_told(tmp_path):
 
 def test_what_lies_there_is_replaced_only_by_force_and_a_links_target_stays(file, tmp_path):
     with pytest.raises(
-        InvalidValue, match="which is there already; accepted: a new file, or --force"
-    ):
+        InvalidValue, match="which is there already; accepted: a new file"
+    ) as caught:
         check_out(file, False)
+    assert (caught.value.argument, caught.value.hint_argument) == ("out", "force")
     check_out(file, True)
     check_out(tmp_path / "new", False)
     target, link = tmp_path / "target", tmp_path / "link"
@@ -232,7 +233,7 @@ def test_what_lies_there_is_replaced_only_by_force_and_a_links_target_stays(file
     with pytest.raises(InvalidValue, match="link, which is there already"):
         check_out(link, False)
     check_out(link, True)
-    write_engine_file(link, tmp_path / "entry" / tensorrt_build.ENGINE_NAME)
+    write_engine_file(link, tmp_path / "entry" / ENGINE_NAME)
     assert (
         target.read_text() == "mine"
         and not link.is_symlink()

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from test.log_lines import LogLines
 from test.waiting import HANG_S, PROGRAM_S, run_program, wait_until
 from vit_perception.engines.cache.store import (
     CacheError,
@@ -19,6 +20,7 @@ from vit_perception.engines.cache.store import (
     read_checked,
     write_checked,
 )
+from vit_perception.files.log import SILENT
 
 KEY = {"weights": "abc", "batch": 2}
 CONTENT = bytes(range(256)) * 64
@@ -29,6 +31,7 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 from vit_perception.engines.cache.store import cached
+from vit_perception.files.log import PrintedLog
 folder, build_s, record = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
 def build(entry):
     with open(record, "a") as file:
@@ -36,7 +39,7 @@ def build(entry):
     (entry / "model.onnx").write_bytes(bytes(range(256)) * 32)
     time.sleep(build_s)
     (entry / "model.onnx").write_bytes(bytes(range(256)) * 64)
-entry = cached({"weights": "abc", "batch": 2}, build, lambda text: print(text, flush=True), folder)
+entry = cached({"weights": "abc", "batch": 2}, build, PrintedLog(), folder).path
 assert (entry / "model.onnx").stat().st_size == 256 * 64
 print("done")
 """
@@ -55,27 +58,28 @@ class Builder:
 
     def __init__(self):
         self.builds = 0
-        self.log: list[str] = []
+        self.log = LogLines()
 
     def __call__(self, folder):
         self.builds += 1
         (folder / "model.onnx").write_bytes(CONTENT)
 
     def get(self, folder):
-        return cached(KEY, self, self.log.append, folder) / "model.onnx"
+        return cached(KEY, self, self.log, folder).path / "model.onnx"
 
 
 def test_a_second_request_reuses_the_entry(tmp_path):
     builder = Builder()
-    first, second = builder.get(tmp_path), builder.get(tmp_path)
-    assert first == second and first.read_bytes() == CONTENT
+    first, second = (cached(KEY, builder, builder.log, tmp_path) for _ in range(2))
+    assert (first.was_cached, second.was_cached) == (False, True)
+    assert first.path == second.path and (first.path / "model.onnx").read_bytes() == CONTENT
     assert builder.builds == 1 and builder.log == []
 
 
 def test_another_key_is_another_entry(tmp_path):
     builder = Builder()
     builder.get(tmp_path)
-    cached({**KEY, "batch": 3}, builder, builder.log.append, tmp_path)
+    cached({**KEY, "batch": 3}, builder, builder.log, tmp_path)
     assert builder.builds == 2
     assert digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
 
@@ -102,7 +106,12 @@ def test_a_damaged_entry_is_built_again_with_a_warning(tmp_path, harm):
     harm(builder.get(tmp_path))
     assert builder.get(tmp_path).read_bytes() == CONTENT
     assert builder.builds == 2
-    assert len(builder.log) == 1 and "damaged" in builder.log[0] and str(tmp_path) in builder.log[0]
+    assert (
+        builder.log.warnings == builder.log
+        and len(builder.log) == 1
+        and "damaged" in builder.log[0]
+        and str(tmp_path) in builder.log[0]
+    )
 
 
 def test_entries_without_checksums_or_of_another_key_are_built_again(tmp_path):
@@ -152,7 +161,7 @@ def test_a_build_that_raises_leaves_nothing(tmp_path):
         raise ValueError("no such operator")
 
     with pytest.raises(ValueError, match="no such operator"):
-        cached(KEY, fail, print, tmp_path)
+        cached(KEY, fail, SILENT, tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -160,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "cache"
     with pytest.raises(CacheError, match=f"{folder}.*XDG_CACHE_HOME"):
-        cached(KEY, Builder(), print, folder)
+        cached(KEY, Builder(), SILENT, folder)
 
 
 def test_a_full_disk_is_an_error_that_names_the_folder_and_leaves_nothing(tmp_path):
@@ -169,9 +178,10 @@ def test_a_full_disk_is_an_error_that_names_the_folder_and_leaves_nothing(tmp_pa
 import resource
 from pathlib import Path
 from vit_perception.engines.cache.store import CacheError, cached
+from vit_perception.files.log import SILENT
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    cached({{"a": 1}}, lambda folder: (folder / "x").write_bytes(bytes(10000)), print, Path({str(tmp_path)!r}))
+    cached({{"a": 1}}, lambda folder: (folder / "x").write_bytes(bytes(10000)), SILENT, Path({str(tmp_path)!r}))
 except CacheError as error:
     print(error)
 """  # noqa: E501
@@ -191,20 +201,20 @@ def test_the_folder_follows_the_xdg_rule(monkeypatch, tmp_path):
 def test_an_entry_that_is_discarded_is_built_again(tmp_path):
     builder = Builder()
     entry = builder.get(tmp_path).parent
-    discard(entry, "the runtime refuses it", builder.log.append)
+    discard(entry, "the runtime refuses it", builder.log)
     assert (
         not entry.exists()
         and "cannot be used (the runtime refuses it); building it again" in builder.log[0]
     )
-    discard(entry, "twice", builder.log.append)
+    discard(entry, "twice", builder.log)
     assert builder.get(tmp_path).read_bytes() == CONTENT and builder.builds == 2
 
 
 def test_a_checked_file_is_read_back_and_a_damaged_or_missing_one_is_not(tmp_path):
-    path, log = tmp_path / "folder" / "kernels", []
-    assert read_checked(path, log.append) == b"" and log == []
-    write_checked(path, CONTENT, log.append)
-    assert read_checked(path, log.append) == CONTENT and log == []
+    path, log = tmp_path / "folder" / "kernels", LogLines()
+    assert read_checked(path, log) == b"" and log == []
+    write_checked(path, CONTENT, log)
+    assert read_checked(path, log) == CONTENT and log == []
     assert [p.name for p in path.parent.iterdir()] == ["kernels"]
     stored = path.read_bytes()
     for harmed in (
@@ -214,16 +224,16 @@ def test_a_checked_file_is_read_back_and_a_damaged_or_missing_one_is_not(tmp_pat
         stored[:100] + bytes([stored[100] ^ 1]) + stored[101:],
     ):
         path.write_bytes(harmed)
-        assert read_checked(path, log.append) == b""
-    assert len(log) == 4 and all("damaged" in line and str(path) in line for line in log)
+        assert read_checked(path, log) == b""
+    assert len(log.warnings) == 4 and all("damaged" in line and str(path) in line for line in log)
 
 
 def test_a_checked_file_that_cannot_be_written_or_read_is_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
-    log = []
-    write_checked(tmp_path / "file" / "kernels", CONTENT, log.append)
-    assert read_checked(tmp_path / "file" / "kernels", log.append) == b""
-    assert read_checked(tmp_path, log.append) == b""
+    log = LogLines()
+    write_checked(tmp_path / "file" / "kernels", CONTENT, log)
+    assert read_checked(tmp_path / "file" / "kernels", log) == b""
+    assert read_checked(tmp_path, log) == b""
     assert (
         "cannot be written" in log[0] and "cannot be read" in log[1] and "cannot be read" in log[2]
     )

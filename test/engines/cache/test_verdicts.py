@@ -9,15 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from test.engines.rows import row
 from test.engines.test_select import BrokenEngine, NoisyTorchEngine
+from test.log_lines import LogLines
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.cache.verdicts import MOST_BYTES, MOST_VERDICTS, Verdicts
 from vit_perception.engines.engine import BackendStatus, EngineError, EngineSpec, ParityError
 from vit_perception.engines.reference import graph_of
-from vit_perception.engines.select import Candidate, open_engine, specs_to_try
+from vit_perception.engines.select import open_engine, specs_to_try
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.files.log import SILENT
 
 OPENED = []
 STATUS = BackendStatus("wrong", True, "1.0", "a device", ("float32",))
@@ -70,22 +74,22 @@ class ManyPrecisions(TorchEngine):
 
 
 def candidate(kind):
-    return Candidate("wrong", "openvino", __name__, kind, ("cpu",))
+    return row("wrong", "openvino", f"{__name__}:{kind}")
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """A cache of its own for each test, and only a wrong engine before torch."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(select, "CANDIDATES", (candidate("WrongEngine"), select.CANDIDATES[-1]))
+    monkeypatch.setattr(select, "BACKENDS", (candidate("WrongEngine"), select.BACKENDS[-1]))
     OPENED.clear()
     return tmp_path / "vit_perception" / "engines" / "verdicts.json"
 
 
 def start(loaded, settings=EngineSettings(precision="float32"), batch=1):
     """One start; what ``auto`` tried before what runs, and the log."""
-    lines = []
-    opened = open_engine(settings, loaded, batch, log=lines.append)
+    lines = LogLines()
+    opened = open_engine(settings, loaded, batch, log=lines)
     opened.engine.close()
     return opened.tried, lines
 
@@ -128,7 +132,7 @@ def test_a_named_precision_is_refused_with_the_same_words_when_it_is_remembered(
 def test_what_may_be_otherwise_the_next_time_is_not_remembered(
     loaded, alone, monkeypatch, kind, message
 ):
-    monkeypatch.setattr(select, "CANDIDATES", (candidate(kind), select.CANDIDATES[-1]))
+    monkeypatch.setattr(select, "BACKENDS", (candidate(kind), select.BACKENDS[-1]))
     for _ in range(2):
         ((_, why_not),) = start(loaded)[0]
         assert message in why_not
@@ -162,16 +166,16 @@ def changes(loaded):
 def test_a_verdict_holds_for_nothing_but_what_it_was_made_on(loaded):
     cases = changes(loaded)
     source, pictures, min_cosine, status, spec = cases["nothing"]
-    Verdicts(source, pictures, min_cosine, print).remember(
+    Verdicts(source, pictures, min_cosine, SILENT).remember(
         "wrong", status, spec, ParityError("figures")
     )
     recalled = {
-        name: Verdicts(*case[:3], print).recall("wrong", *case[3:]) for name, case in cases.items()
+        name: Verdicts(*case[:3], SILENT).recall("wrong", *case[3:]) for name, case in cases.items()
     }
     assert recalled.pop("nothing").startswith("figures. So it was on '2")
     assert recalled == dict.fromkeys(recalled, "")
     assert (
-        Verdicts(source, pictures, min_cosine, print).recall("another candidate", status, spec)
+        Verdicts(source, pictures, min_cosine, SILENT).recall("another candidate", status, spec)
         == ""
     )
 
@@ -187,11 +191,11 @@ def test_an_int8_verdict_goes_with_its_calibration_images(loaded):
         )
         for value in (1, 2)
     ]
-    Verdicts(sources[0], pictures, 0.0, print).remember(
+    Verdicts(sources[0], pictures, 0.0, SILENT).remember(
         "openvino", STATUS, spec, ParityError("figures")
     )
     assert [
-        bool(Verdicts(s, pictures, 0.0, print).recall("openvino", STATUS, spec)) for s in sources
+        bool(Verdicts(s, pictures, 0.0, SILENT).recall("openvino", STATUS, spec)) for s in sources
     ] == [True, False]
 
 
@@ -215,7 +219,7 @@ def test_a_damaged_file_is_a_warning_and_everything_is_tried(loaded, alone, cont
     _, lines = start(loaded)
     assert len(OPENED) == 2
     assert any(
-        line.startswith(f"WARNING: {alone} is damaged") and len(line) < 1000 for line in lines
+        line.startswith(f"{alone} is damaged") and len(line) < 1000 for line in lines.warnings
     )
     assert len(json.loads(alone.read_text())) == 1  # whole again
 
@@ -240,7 +244,7 @@ def test_a_link_in_its_place_is_not_followed(loaded, alone, tmp_path):
 def test_the_file_stays_small_and_the_oldest_verdicts_go(loaded, alone):
     source, pictures, *_ = changes(loaded)["nothing"]
     for batch in range(1, MOST_VERDICTS + 6):
-        verdicts = Verdicts(source, pictures, 0.0, print)
+        verdicts = Verdicts(source, pictures, 0.0, SILENT)
         verdicts.remember("wrong", STATUS, replace(SPEC, batch=batch), ParityError("x" * 5000))
     assert alone.stat().st_size < MOST_BYTES and alone.stat().st_mode & 0o777 == 0o600
     kept = [verdict["key"]["batch"] for verdict in json.loads(alone.read_text())]
@@ -271,9 +275,9 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_alone(loaded, monkeypatc
 
 def test_auto_tries_bfloat16_before_float32_and_the_quick_form_of_each_first(loaded, monkeypatch):
     """Regression: auto went from float16 to float32, and built every form of it at each start."""
-    monkeypatch.setattr(select, "CANDIDATES", (candidate("ManyPrecisions"),))
+    monkeypatch.setattr(select, "BACKENDS", (candidate("ManyPrecisions"),))
     for _ in range(2):
-        opened = open_engine(EngineSettings(), loaded, 1, log=lambda text: None)
+        opened = open_engine(EngineSettings(), loaded, 1, log=SILENT)
         opened.engine.close()
         assert opened.engine.precision == "float32" and len(opened.tried) == 4
     assert OPENED == [
@@ -296,10 +300,8 @@ def test_a_real_engine_that_misses_a_bound_is_remembered_for_that_bound_alone(
 ):
     """OpenVINO's own rounding against a bound that only the reference itself reaches."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    openvino = Candidate(
-        "openvino", "openvino", "vit_perception.engines.openvino_engine", "OpenvinoEngine"
-    )
-    monkeypatch.setattr(select, "CANDIDATES", (openvino,))
+    openvino = next(backend for backend in BACKENDS if backend.name == "openvino")
+    monkeypatch.setattr(select, "BACKENDS", (openvino,))
     strict = EngineSettings("openvino", "float32", min_cosine=1.0)
     with pytest.raises(EngineError, match="is below 1 ") as first:
         open_engine(strict, loaded, 1)

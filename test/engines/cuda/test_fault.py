@@ -12,13 +12,16 @@ import sys
 import pytest
 import torch
 
+from test.engines.rows import row
+from test.log_lines import LogLines
 from test.waiting import run_program
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines import select
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.engines.cuda.fault import EXIT_STATUS, STICKY, GpuLost, code_in, lost
 from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
-from vit_perception.engines.select import Candidate, open_engine
+from vit_perception.engines.select import open_engine
 from vit_perception.engines.torch_engine import TorchEngine
 
 TORCH_TAIL = (
@@ -244,16 +247,10 @@ def candidates(monkeypatch):
         monkeypatch.setattr(kind, "closed", False)
         monkeypatch.setattr(
             select,
-            "CANDIDATES",
+            "BACKENDS",
             (
-                Candidate("broken", "tensorrt", __name__, kind.__name__, (text,)),
-                Candidate(
-                    "torch on the CPU",
-                    "torch",
-                    "vit_perception.engines.torch_engine",
-                    "TorchEngine",
-                    ("cpu",),
-                ),
+                row("broken", "tensorrt", f"{__name__}:{kind.__name__}", text),
+                BACKENDS[-1],
             ),
         )
 
@@ -265,9 +262,9 @@ def test_auto_takes_no_other_engine_after_a_lost_gpu_and_frees_nothing_on_it(
     loaded, candidates, kind
 ):
     candidates(kind, REAL["torch"][1])
-    said = []
+    said = LogLines()
     with pytest.raises(GpuLost, match="CUDA error 700"):
-        open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=said.append)
+        open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=said)
     assert not kind.closed and not any("torch on the CPU" in text for text in said)
 
 

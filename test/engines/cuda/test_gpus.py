@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from vit_perception.cli import doctor
+from vit_perception.config.backends import BACKENDS
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines import select
+from vit_perception.engines.available import make_engine
 from vit_perception.engines.cuda import gpus
 from vit_perception.engines.cuda.gpus import (
     Gpu,
@@ -23,8 +25,9 @@ from vit_perception.engines.cuda.gpus import (
 )
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine, providers
-from vit_perception.engines.select import CANDIDATES, open_engine, open_verified
+from vit_perception.engines.select import open_engine
 from vit_perception.engines.torch_engine import TorchEngine
+from vit_perception.engines.verified import open_verified
 
 ORIN = Gpu("Orin", "8.7", 16, 61, 4096, True)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -73,8 +76,8 @@ def test_an_index_beyond_the_gpus_that_there_are_is_refused(
 
 
 def test_every_candidate_gets_the_index():
-    assert {candidate.make(3).gpu_index for candidate in CANDIDATES} == {3}
-    assert {candidate.make().gpu_index for candidate in CANDIDATES} == {0}
+    assert {make_engine(row, 3).gpu_index for row in BACKENDS} == {3}
+    assert {make_engine(row).gpu_index for row in BACKENDS} == {0}
 
 
 def test_onnxruntime_is_given_the_index_on_a_gpu_and_nothing_on_the_cpu():
@@ -142,7 +145,7 @@ def test_on_the_last_gpu_every_thread_runs_there_and_the_current_one_stays(sourc
     last, current = torch.cuda.device_count() - 1, torch.cuda.current_device()
     engine = TorchEngine("cuda")
     engine.gpu_index = last
-    engine, report = open_verified(engine, source, EngineSpec(2, (64, 64), "float16"), pictures)
+    engine, report, _ = open_verified(engine, source, EngineSpec(2, (64, 64), "float16"), pictures)
     assert report.finite and torch.cuda.current_device() == current
     assert (
         engine.device == named(list_gpus()[last], last)

@@ -15,23 +15,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from test.log_lines import LogLines
+from vit_perception.config.backends import ENGINE_FILE_BACKENDS
 from vit_perception.engines.cache.store import digest_of
 from vit_perception.engines.cuda import gpus
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.engines.select import open_verified
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import (
     api as tensorrt_api,
 )
 from vit_perception.engines.tensorrt import (
-    build as tensorrt_build,
-)
-from vit_perception.engines.tensorrt import (
     engine as tensorrt_engine,
 )
 from vit_perception.engines.tensorrt.api import Gpu
-from vit_perception.engines.tensorrt.build import BuildOptions, engine_key
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import engine_key, kernels_file
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
+from vit_perception.engines.tensorrt.load import EngineFileRefused, load_engine
+from vit_perception.engines.verified import open_verified
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
 GPU = Gpu("NVIDIA Some", "8.9", 128, 24)
@@ -89,8 +90,7 @@ def test_an_rtx_engine_is_found_by_every_gpu_of_its_compute_capability(source):
     ]
     assert keys[0] == keys[1] == keys[2]
     files = {
-        tensorrt_build.kernels_file({"batch": 2}, gpu, source.folder)
-        for gpu in (GPU, replace(GPU, name="Other"))
+        kernels_file({"batch": 2}, gpu, source.folder) for gpu in (GPU, replace(GPU, name="Other"))
     }
     assert len(files) == 2  # but what is compiled at run time is each GPU's own
 
@@ -220,12 +220,12 @@ def test_one_logger_a_process_that_hands_over_each_error_once():
         logger.log(severity, text)
     assert logger.take_errors() == "first; second"
     assert logger.take_errors() == "it gave no reason"
-    lines = []
+    lines = LogLines()
     for severity, text in ((2, "slow\n"), (3, "only information"), (2, "slow")):
         logger.log(severity, text)
     for _ in range(2):
-        tensorrt_api.report_warnings(api, lines.append)
-    assert lines == ["WARNING: Api 10.3.0: slow"]  # regression: warnings were dropped
+        tensorrt_api.report_warnings(api, lines)
+    assert lines.warnings == lines == ["Api 10.3.0: slow"]  # regression: warnings were dropped
 
 
 @pytest.mark.parametrize(
@@ -316,13 +316,13 @@ def test_only_what_is_said_of_the_file_is_the_files_fault(said, refused):
     logger_type = type("ILogger", (), {"Severity": severities, "__init__": lambda self: None})
     api = type("Api", (), {"ILogger": logger_type, "Runtime": Runtime, "__version__": "10.3.0"})
     with pytest.raises(EngineError, match="cannot load the engine: ") as caught:
-        tensorrt_engine.load_engine(api, b"plan")
-    assert isinstance(caught.value, tensorrt_engine.EngineFileRefused) == refused
+        load_engine(api, b"plan")
+    assert isinstance(caught.value, EngineFileRefused) == refused
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("flavour", list(tensorrt_api.MODULES))
+@pytest.mark.parametrize("flavour", ENGINE_FILE_BACKENDS)
 def test_on_a_gpu_it_passes_the_gate_from_any_thread_and_again_from_the_cache(
     source, pictures, flavour, precision
 ):
@@ -332,7 +332,7 @@ def test_on_a_gpu_it_passes_the_gate_from_any_thread_and_again_from_the_cache(
     spec = EngineSpec(2, (64, 64), precision)
     outputs = []
     for _ in range(2):
-        engine, report = open_verified(TensorrtEngine(flavour), source, spec, pictures)
+        engine, report, _ = open_verified(TensorrtEngine(flavour), source, spec, pictures)
         assert engine.precision == precision and report.finite
         first = engine.infer(pictures[:2]).cls_token.copy()
         other = engine.infer(pictures[2:]).cls_token.copy()

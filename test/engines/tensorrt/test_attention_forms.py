@@ -14,6 +14,7 @@ from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
 from vit_perception.engines.tensorrt.engine import ATTENTION_FORMS, TensorrtEngine, attention_forms
+from vit_perception.files.log import SILENT
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -40,7 +41,7 @@ def sums_of_fused_attention(source, precision, form):
     source is in the file.
     """
     content = build_engine(
-        source.onnx_file(precision, form), BuildOptions("tensorrt_rtx", ("8.9",)), lambda text: None
+        source.onnx_file(precision, form).path, BuildOptions("tensorrt_rtx", ("8.9",)), SILENT
     )
     found = re.findall(rb"initialize\(DATA_TYPE_\w+, DATA_TYPE_\w+, DATA_TYPE_(\w+),", content)
     return {kind.decode() for kind in found}

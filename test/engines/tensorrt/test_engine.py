@@ -9,6 +9,7 @@ from dataclasses import replace
 import onnx
 import pytest
 
+from test.log_lines import LogLines
 from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import (
@@ -22,8 +23,11 @@ from vit_perception.engines.tensorrt import (
 )
 from vit_perception.engines.tensorrt.api import Gpu
 from vit_perception.engines.tensorrt.buffers import TensorFacts, buffer_table
-from vit_perception.engines.tensorrt.build import BuildOptions, build_engine, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
+from vit_perception.engines.tensorrt.cached import cached_engine
 from vit_perception.engines.tensorrt.engine import TensorrtEngine
+from vit_perception.engines.tensorrt.load import load_engine
+from vit_perception.files.log import SILENT
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
 GPU = Gpu("NVIDIA Some", "8.9", 128, 24)
@@ -47,28 +51,24 @@ def rtx_source(source, folder):
     """The tiny model, its ONNX files and engines in a folder of this module; ``lines`` is its
     log.
     """
-    lines = []
-    made = EngineSource(source.graph, 2, lines.append, folder)
+    lines = LogLines()
+    made = EngineSource(source.graph, 2, lines, folder)
     object.__setattr__(made, "lines", lines)
     return made
 
 
 @pytest.fixture(scope="module")
 def file(rtx_source):
-    return rtx_source.onnx_file("float16")
-
-
-def ignore(text):
-    pass
+    return rtx_source.onnx_file("float16").path
 
 
 @needs_rtx
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("target", ["8.6", "8.9"])
 def test_an_engine_is_built_for_a_gpu_that_is_not_here(rtx_source, precision, target):
-    lines = []
+    lines = LogLines()
     content = build_engine(
-        rtx_source.onnx_file(precision), BuildOptions("tensorrt_rtx", (target,)), lines.append
+        rtx_source.onnx_file(precision).path, BuildOptions("tensorrt_rtx", (target,)), lines
     )
     assert len(content) > 100_000  # the weights alone are that much
     assert re.search(rf"compute capability {target}: done in [\d.]+ s, [\d.]+ MB", lines[-1])
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_parse_names_the_node(file, tmp_path):
     with pytest.raises(
         EngineError, match=r"cannot parse .*unknown.onnx: node blocks.1.softmax \(Sofdmax\): .+"
     ):
-        build_engine(path, ADA, ignore)
+        build_engine(path, ADA, SILENT)
 
 
 @needs_rtx
@@ -150,14 +150,14 @@ def test_a_file_that_does_not_parse_names_the_node(file, tmp_path):
 def test_a_file_that_is_no_onnx_is_refused(tmp_path, content):
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(EngineError, match="tensorrt_rtx 1.* finds no model in .*model.onnx: .+"):
-        build_engine(tmp_path / "model.onnx", ADA, ignore)
+        build_engine(tmp_path / "model.onnx", ADA, SILENT)
 
 
 @needs_rtx
 def test_a_file_without_its_weights_is_refused(file, tmp_path):
     (tmp_path / "model.onnx").write_bytes(file.read_bytes())
     with pytest.raises(EngineError, match="cannot parse .*model.onnx"):
-        build_engine(tmp_path / "model.onnx", ADA, ignore)
+        build_engine(tmp_path / "model.onnx", ADA, SILENT)
 
 
 @needs_rtx
@@ -166,36 +166,37 @@ def test_a_target_that_rtx_lacks_is_refused_with_what_it_has(file):
         EngineError,
         match=r"compute capability 9.0 is not a target of .*accepted: 7.5, 8.0, 8.6, 8.9",
     ):
-        build_engine(file, BuildOptions("tensorrt_rtx", ("9.0",)), ignore)
+        build_engine(file, BuildOptions("tensorrt_rtx", ("9.0",)), SILENT)
 
 
 @needs_rtx
 def test_a_target_that_cannot_run_the_precision_fails_with_the_compilers_words(rtx_source):
     with pytest.raises(EngineError, match="compute capability 7.5 fails: .*sm75"):
         build_engine(
-            rtx_source.onnx_file("bfloat16"), BuildOptions("tensorrt_rtx", ("7.5",)), ignore
+            rtx_source.onnx_file("bfloat16").path, BuildOptions("tensorrt_rtx", ("7.5",)), SILENT
         )
 
 
 @needs_rtx
 def test_an_open_batch_builds_with_a_profile_and_only_with_one(source, file, folder):
-    dynamic = EngineSource(source.graph, None, folder=folder).onnx_file("float16")
-    assert len(build_engine(dynamic, replace(ADA, batches=(1, 3, 8)), ignore)) > 100_000
+    dynamic = EngineSource(source.graph, None, folder=folder).onnx_file("float16").path
+    assert len(build_engine(dynamic, replace(ADA, batches=(1, 3, 8)), SILENT)) > 100_000
     with pytest.raises(EngineError, match=r"input is \(-1, 3, 64, 64\) and batches are None"):
-        build_engine(dynamic, ADA, ignore)
+        build_engine(dynamic, ADA, SILENT)
     with pytest.raises(EngineError, match=r"input is \(2, 3, 64, 64\) and batches are \(1, 3, 8\)"):
-        build_engine(file, replace(ADA, batches=(1, 3, 8)), ignore)
+        build_engine(file, replace(ADA, batches=(1, 3, 8)), SILENT)
 
 
 @needs_rtx
 def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
-    reports, bars, real = [], [], tensorrt_build.BuildProgress
+    reports, real = LogLines(), tensorrt_build.BuildProgress
     monkeypatch.setattr(
         tensorrt_build,
         "BuildProgress",
-        lambda what, log, bar: real(what, log, period_s=0.0, bar=bar),
+        lambda what, log: real(what, log, period_s=0.0),
     )
-    build_engine(file, ADA, reports.append, lambda what, fraction: bars.append(fraction))
+    build_engine(file, ADA, reports)
+    bars = [fraction for _, fraction in reports.steps]
     percents = [
         int(match[1]) for match in (re.search(r": (\d+)% after", line) for line in reports) if match
     ]
@@ -208,13 +209,14 @@ def test_the_real_progress_monitor_reports_the_build(file, monkeypatch):
 def test_a_listener_that_raises_ends_the_build(file):
     """Regression: a node that was shut down built to the end, for minutes."""
 
-    def stop(what, fraction):
-        if fraction > 0.1:
-            raise RuntimeError("the node was shut down")
+    class Stop(LogLines):
+        def progress(self, what, fraction, text=""):
+            if fraction > 0.1:
+                raise RuntimeError("the node was shut down")
 
-    lines = []
+    lines = Stop()
     with pytest.raises(RuntimeError, match="the node was shut down"):
-        build_engine(file, ADA, lines.append, stop)
+        build_engine(file, ADA, lines)
     assert not any("done in" in line for line in lines)
 
 
@@ -246,7 +248,7 @@ def test_the_buffers_of_a_parsed_network(file):
 def test_without_a_gpu_an_engine_does_not_load_and_the_runtime_says_why(rtx_source):
     path, _ = cached_engine(rtx_source, "float16", "half", ADA, None)
     with pytest.raises(EngineError, match="cannot load the engine: .*cudaError"):
-        tensorrt_engine.load_engine(tensorrt_api.load_api("tensorrt_rtx"), path.read_bytes())
+        load_engine(tensorrt_api.load_api("tensorrt_rtx"), path.read_bytes())
 
 
 @needs_rtx
@@ -280,7 +282,7 @@ def test_an_engine_stays_where_the_runtime_fails_for_another_reason(rtx_source, 
 def test_threads_of_one_process_may_build_at_once(file):
     sizes = []
     threads = [
-        threading.Thread(target=lambda: sizes.append(len(build_engine(file, ADA, ignore))))
+        threading.Thread(target=lambda: sizes.append(len(build_engine(file, ADA, SILENT))))
         for _ in range(2)
     ]
     for thread in threads:

@@ -21,6 +21,7 @@ from vit_perception.engines.reference import graph_of
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
+from vit_perception.files.log import SILENT
 from vit_perception.model.variants import VARIANTS
 from vit_perception.model.vision_transformer import VisionTransformer
 
@@ -68,7 +69,7 @@ def build_log(monkeypatch):
 
     def build(onnx_path):
         said.clear()
-        build_engine(onnx_path, ADA, lambda text: None)
+        build_engine(onnx_path, ADA, SILENT)
         return "\n".join(said)
 
     return build
@@ -97,6 +98,6 @@ def fused_and_alone(log):
 def test_attention_is_one_kernel_a_block_or_none(
     source_with, build_log, heads, precision, attention, expected
 ):
-    log = build_log(source_with(heads).onnx_file(precision, attention))
+    log = build_log(source_with(heads).onnx_file(precision, attention).path)
     assert fused_and_alone(log) == expected
     assert log.count("part of self-attention pattern") == 3 * BLOCKS

@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
 from test.conftest import ROOT
 from test.engines.building.test_child import lives
+from test.log_lines import LogLines
 from test.waiting import PROGRAM_S, wait_until
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt import build as tensorrt_build
-from vit_perception.engines.tensorrt.build import BuildOptions, cached_engine
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME, cached_engine
+from vit_perception.files.log import SILENT, SilentLog
 
 ADA = BuildOptions("tensorrt_rtx", ("8.9",))
 needs_rtx = pytest.mark.skipif(
@@ -28,14 +30,12 @@ needs_rtx = pytest.mark.skipif(
 )
 
 
-def ignore(text):
-    pass
-
-
 @pytest.fixture(scope="module")
 def file(source, tmp_path_factory):
-    return EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines")).onnx_file(
-        "float16"
+    return (
+        EngineSource(source.graph, 2, folder=tmp_path_factory.mktemp("engines"))
+        .onnx_file("float16")
+        .path
     )
 
 
@@ -46,22 +46,25 @@ import sys, time
 from pathlib import Path
 from test.engines.tensorrt.test_processes import stuck_build, tiny_source
 from vit_perception.engines.tensorrt import build as tensorrt_build
+from vit_perception.engines.tensorrt.cached import cached_engine
+from vit_perception.files.log import PrintedLog
 folder, how = Path(sys.argv[1]), sys.argv[2]
-def tell(text):
-    print(text, flush=True)
-    if ": done in " in text:
-        time.sleep(float(how))
+class Tell(PrintedLog):
+    def info(self, text):
+        super().info(text)
+        if ": done in " in text:
+            time.sleep(float(how))
 if how == "stuck":
     tensorrt_build._build = stuck_build
-print(tensorrt_build.cached_engine(tiny_source(folder, tell), "float16", "half",
+print(cached_engine(tiny_source(folder, Tell()), "float16", "half",
                                    tensorrt_build.BuildOptions("tensorrt_rtx", ("8.9",)), None)[1], flush=True)
 """  # noqa: E501
 
 
-def stuck_build(onnx_path, options, path, device, log, bar):
+def stuck_build(onnx_path, options, path, device, log):
     """In the child: half an engine is written, and nothing more comes."""
     path.write_bytes(b"half an engine")
-    log(f"stuck {os.getpid()}")
+    log.info(f"stuck {os.getpid()}")
     time.sleep(PROGRAM_S)
 
 
@@ -107,11 +110,7 @@ def fresh(file, tmp_path):
 
 
 def engines_in(folder):
-    return [
-        path
-        for path in folder.glob("*/" + tensorrt_build.ENGINE_NAME)
-        if path.parent.suffix != ".unfinished"
-    ]
+    return [path for path in folder.glob("*/" + ENGINE_NAME) if path.parent.suffix != ".unfinished"]
 
 
 @needs_rtx
@@ -130,7 +129,7 @@ def test_a_builder_that_is_killed_leaves_no_entry_and_no_process_and_the_next_on
         sent == signal.SIGKILL
     )  # which the next one clears away
     wait_until(lambda: not lives(child), "the end of what it had started")
-    assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
+    assert cached_engine(tiny_source(fresh, SILENT), "float16", "half", ADA, None)[1] is False
     assert len(engines_in(fresh)) == 1 and not list(fresh.glob("*.unfinished"))
 
 
@@ -140,9 +139,10 @@ def test_a_build_that_linux_kills_is_told_and_leaves_no_entry_and_the_next_one_b
 ):
     """As where memory runs out: the child alone is killed, and this process goes on."""
 
-    def kill(text):
-        if text.startswith("stuck "):
-            os.kill(int(text.split()[1]), signal.SIGKILL)
+    class Kill(SilentLog):
+        def info(self, text):
+            if text.startswith("stuck "):
+                os.kill(int(text.split()[1]), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
         patch.setattr(tensorrt_build, "_build", stuck_build)
@@ -151,9 +151,9 @@ def test_a_build_that_linux_kills_is_told_and_leaves_no_entry_and_the_next_one_b
             match="building the tensorrt_rtx engine was ended by SIGKILL, .* had taken up "
             r"to \d\.\d\d GiB .*engine.file",
         ):
-            cached_engine(tiny_source(fresh, kill), "float16", "half", ADA, None)
+            cached_engine(tiny_source(fresh, Kill()), "float16", "half", ADA, None)
     assert not list(fresh.glob("*.unfinished")) and engines_in(fresh) == []
-    assert cached_engine(tiny_source(fresh, ignore), "float16", "half", ADA, None)[1] is False
+    assert cached_engine(tiny_source(fresh, SILENT), "float16", "half", ADA, None)[1] is False
 
 
 @needs_rtx
@@ -168,15 +168,11 @@ def test_two_builders_at_once_build_once(fresh):
 
 @needs_rtx
 def test_a_build_says_how_far_it_is_and_what_it_took_through_its_process(fresh):
-    lines, reports = [], []
-    source = replace(
-        tiny_source(fresh, lines.append),
-        progress=lambda what, fraction: reports.append((what, fraction)),
-    )
-    cached_engine(source, "float16", "half", ADA, None)
-    fractions = [fraction for _, fraction in reports]
+    lines = LogLines()
+    cached_engine(tiny_source(fresh, lines), "float16", "half", ADA, None)
+    fractions = [fraction for _, fraction in lines.steps]
     assert len(fractions) > 3 and fractions == sorted(fractions) and fractions[-1] == 1.0
-    assert {what for what, _ in reports} == {lines[-2].partition(": done in ")[0]}
+    assert {what for what, _ in lines.steps} == {lines[-2].partition(": done in ")[0]}
     assert re.fullmatch(
         r"building the tensorrt_rtx engine in float16: done, in up to 0\.\d\d GiB of memory",
         lines[-1],

@@ -1,6 +1,4 @@
-"""The number columns of a LeRobot data set: which go along with the features, and one row's values
-of them.
-"""
+"""Number columns of a LeRobot data set: which are kept with the features, and their values."""
 
 import math
 from typing import Any
@@ -28,18 +26,16 @@ _NUMBERS = (
     "uint64",
     "bool",
 )
-_ARROW_NAMES = {
-    "halffloat": "float16",
-    "float": "float32",
-    "double": "float64",
-}  # where it differs from NumPy's
+# Of the types whose names differ from NumPy's.
+_ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 # Columns that every shard has; those of a camera begin with its name and a dot.
 _TAKEN = ("source", "episode", "layout", "recorded_ns", "stamp_ns", "mask", "tokens", "embedding")
 
 
 class NumberColumns:
-    """The columns of ``info`` that hold numbers. ``left_out`` says why each of the others does not
-    go along.
+    """The columns of ``info`` that hold numbers.
+
+    ``left_out`` says why each of the others is not kept.
     """
 
     def __init__(self, info: LeRobotInfo, schema: Any, cameras: list[str]):
@@ -70,7 +66,7 @@ class NumberColumns:
                 or numbers + count > MOST_NUMBERS
             ):
                 why = (
-                    f"a row has {shown(count)} numbers, beside {numbers} of others; up to "
+                    f"a row has {shown(count)} numbers, besides {numbers} of others; up to "
                     f"{MOST_NUMBERS} go along"
                 )
             elif key in _TAKEN or any(key.startswith(f"{camera}.") for camera in cameras):
@@ -87,8 +83,10 @@ class NumberColumns:
         return list(self._shapes)
 
     def of(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The values of one row. Raises BadInput where one is missing, or of another shape than
-        info.json says.
+        """Return the values of one row.
+
+        Raises:
+            BadInput: A value is missing, or has another shape than info.json says.
         """
         values = {}
         for key, shape in self._shapes.items():
@@ -110,15 +108,17 @@ class NumberColumns:
 
 
 def _can_hold(declared: np.dtype, stored: np.dtype) -> bool:
-    """Whether ``declared`` is a kind of number that ``stored`` may become; each value of whole
-    numbers is compared.
+    """Whether a number of kind ``stored`` may become ``declared``.
+
+    Each value of whole numbers is compared later.
     """
     return np.can_cast(stored, declared, "same_kind") or {stored.kind, declared.kind} == {"i", "u"}
 
 
 def _numpy_of(kind: Any) -> np.dtype | None:
-    """The NumPy type of an Arrow type; None for what is no number. Not through pyarrow, which may
-    ask pandas for it.
+    """Return the NumPy type of an Arrow type; None if it is no number.
+
+    pyarrow is not asked: it may ask pandas.
     """
     name = _ARROW_NAMES.get(str(kind), str(kind))
     return np.dtype(name) if name in _NUMBERS else None

@@ -1,18 +1,17 @@
 """LeRobot data sets on disk, versions 2.0, 2.1 and 3.0, read with pyarrow; videos with PyAV.
 
 Layout as written by https://github.com/huggingface/lerobot: ``meta/info.json`` names the features,
-``data/`` has a row a frame in Parquet. Images are encoded files in a column (``bytes``, or a
+``data/`` has one row per frame in Parquet. Images are encoded files in a column (``bytes``, or a
 ``path``), or frames of ``videos/``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vit_perception.datasets.embed_sources import (
     SourceResult,
-    compressed_picture,
     encode_images,
     files_identity,
 )
@@ -32,8 +31,9 @@ from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import IrregularFile, read_bounded
 from vit_perception.image.picture import MAX_PICTURE_BYTES
+from vit_perception.image.picture_files import EncodedPicture
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, RgbImage
 
 __all__ = ["VERSIONS", "LeRobotCamera", "LeRobotSource", "is_lerobot"]
 _MOST_TIME_NS = ((1 << 31) - 2) * NANOSECONDS_PER_SECOND
@@ -42,28 +42,32 @@ _GREY_16_BIT = b"\x10\x00"
 
 @dataclass(frozen=True)
 class LeRobotCamera:
-    """One image feature: its key in the data set, the name that its topics would have, and whether
-    it is a video.
-    """
+    """One image feature."""
 
+    # In the data set.
     key: str
+    # In topics and columns.
     name: str
+    # Else it is a column of encoded images.
     is_video: bool
 
 
 class LeRobotSource:
-    """Every frame of every episode, in the order of the data files. Raises InvalidValue for what
-    cannot be read.
+    """Every frame of every episode, in the order of the data files.
 
-    An episode is a run of rows of one ``episode_index``. A frame whose row, picture or video cannot
-    be read is dropped and counted. Depth is no colour: such features, and columns that hold no
-    numbers, are left out by name.
+    An episode is a run of rows of one ``episode_index``. A frame whose row, image or video cannot
+    be read is dropped and counted. Depth features and columns without numbers are left out by name.
+
+    Raises:
+        InvalidValue: The data set cannot be read, or has no colour images.
     """
 
     def __init__(self, root: Path):
-        import pyarrow.parquet  # noqa: F401 - the missing package is told before anything starts
+        import pyarrow.parquet  # noqa: F401 - a missing package is reported before anything starts
 
-        self._root, self._info, self._files = root, read_info(root), SetFiles(root)
+        self._root = root
+        self._info = read_info(root)
+        self._files = SetFiles(root)
         self._data = self._files.matching("data/chunk-*/*.parquet")
         images = [key for key, feature in self._info.features.items() if feature.is_image]
         if not images or not self._data:
@@ -90,7 +94,7 @@ class LeRobotSource:
             LeRobotCamera(key, names[key], self._info.features[key].dtype == "video")
             for key in colour
         )
-        # Numbers go along: actions and states are what a policy is trained on.
+        # Numbers are kept: a policy is trained on actions and states.
         self._columns = NumberColumns(self._info, schema, list(names.values()))
         self._left_out |= {key: ("column", why) for key, why in self._columns.left_out.items()}
 
@@ -112,21 +116,30 @@ class LeRobotSource:
         cameras = [c for c in self.cameras if c.name in wanted]
         keys = [c.key for c in cameras if c.is_video]
         videos = VideoFrames(self._files, self._info, keys) if keys else None
-        skips, episode = SkippedMessages(), None
+        skips = SkippedMessages()
+        episode = None
         for key, (kind, why) in self._left_out.items() if first == 0 else ():
             skips.add(key, kind, why)
         try:
             # The row before the first one says whether that begins an episode.
             for index, row in self._rows(max(0, first - 1), cameras):
-                new_episode, episode = row["episode_index"] != episode, row["episode_index"]
+                new_episode = row["episode_index"] != episode
+                episode = row["episode_index"]
                 if index < first:
                     continue
-                stamp_ns, result, extras = 0, None, {}
+                stamp_ns = 0
+                result = None
+                extras = {}
                 try:
                     stamp_ns = self._stamp_ns(row)
                     extras = self._columns.of(row)
-                    messages = {
-                        c.name: videos.image(c.key, episode, row.get("timestamp"), stamp_ns)
+                    images = {
+                        c.name: videos.image(
+                            key=c.key,
+                            episode=episode,
+                            time_s=row.get("timestamp"),
+                            stamp_ns=stamp_ns,
+                        )
                         if c.is_video
                         else self._picture(c, row[c.key], stamp_ns)
                         for c in cameras
@@ -135,17 +148,31 @@ class LeRobotSource:
                     result = Dropped(error.reason, f"{self._root.name} frame {index}: {error}")
                 if result is None:
                     result = encode_images(
-                        pipeline, messages, f"{self._root.name} frame {index}", skips
+                        pipeline=pipeline,
+                        images=images,
+                        name=f"{self._root.name} frame {index}",
+                        skips=skips,
                     )
-                yield SourceResult(index, stamp_ns, result, new_episode, extras, skips)
+                yield SourceResult(
+                    index=index,
+                    recorded_ns=stamp_ns,
+                    result=result,
+                    new_episode=new_episode,
+                    extras=extras,
+                    skips=skips,
+                )
                 skips = SkippedMessages()
         finally:
             if videos is not None:
                 videos.close()
 
     def _stamp_ns(self, row: dict[str, Any]) -> int:
-        """Time starts anew with each episode, and a stamp of 0 is none. ``timestamp`` is this in
-        float32.
+        """Return the stamp of a row: 1 s plus the time in its episode, since 0 is no stamp.
+
+        ``timestamp`` is the time in the episode in float32.
+
+        Raises:
+            BadInput: ``column`` or ``stamp``.
         """
         for name in ("episode_index", "frame_index"):
             if not isinstance(row[name], int) or row[name] < 0:
@@ -190,14 +217,18 @@ class LeRobotSource:
                         index += len(batch)
                 begin += file.rows
 
-    def _picture(self, camera: LeRobotCamera, cell: Any, stamp_ns: int) -> Any:
+    def _picture(self, camera: LeRobotCamera, cell: Any, stamp_ns: int) -> Callable[[], RgbImage]:
         data = self._picture_bytes(cell)
         if _is_grey_16_bit(data):
             raise BadInput("depth", f"camera {camera.name}: a PNG of 16-bit grey; accepted: colour")
-        return compressed_picture(stamp_ns, camera.name, data, "")
+        return EncodedPicture(data=data, format="", stamp_ns=stamp_ns, frame_id=camera.name).decoded
 
     def _picture_bytes(self, cell: Any) -> bytes:
-        """The encoded picture of a cell. Raises BadInput where it has none that can be read."""
+        """Return the encoded image of a cell.
+
+        Raises:
+            BadInput: There is none that can be read.
+        """
         data, path = (
             (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         )
@@ -213,9 +244,7 @@ class LeRobotSource:
             raise BadInput("file", str(error)) from error
 
     def _depth_seen(self, key: str, schema: Any) -> str:
-        """Why the first frame of an image feature is depth; "" where it is colour, or cannot be
-        looked at.
-        """
+        """Return why the first frame of a feature is depth; "" if it is colour or unreadable."""
         try:
             names = [key] if self._info.features[key].dtype == "image" else []
             with BoundedParquet(self._data[0]) as file:
@@ -239,15 +268,14 @@ class LeRobotSource:
 
 
 def _is_grey_16_bit(data: bytes) -> bool:
-    """Whether a PNG's header says 16 bits of grey: bit depth and colour type stand behind width and
-    height.
-    """
+    """Whether a PNG's header says 16-bit grey: bit depth and colour type follow the size."""
     return data[:4] == b"\x89PNG" and data[24:26] == _GREY_16_BIT
 
 
 def _value(cell: Any) -> Any:
-    """A cell of Arrow as Python has it; of one that holds more than a row may, only how much that
-    is.
+    """Return a cell of Arrow as a Python value.
+
+    Of a cell with more than a row may hold, only its size is returned, as text.
     """
     import pyarrow as pa
 
@@ -263,9 +291,8 @@ def _value(cell: Any) -> Any:
         if size > MAX_PICTURE_BYTES:
             return f"{size} bytes"
         if isinstance(cell, pa.StringScalar | pa.LargeStringScalar):
-            return (
-                cell.as_buffer().to_pybytes().decode("utf-8", "replace")
-            )  # pyarrow raises where it is none
+            # pyarrow itself would raise for bytes that are not UTF-8.
+            return cell.as_buffer().to_pybytes().decode("utf-8", "replace")
     values = getattr(cell, "values", None)
     while values is not None:
         if len(values) > MOST_NUMBERS:

@@ -1,4 +1,4 @@
-"""Files of a LeRobot data set: each lies inside the set, whatever its cells and templates say."""
+"""Files of a LeRobot data set: each is inside the set, whatever its cells and templates say."""
 
 import re
 from pathlib import Path
@@ -9,15 +9,15 @@ from vit_perception.files.regular_files import check_regular
 
 FIELDS = ("video_key", "chunk_index", "file_index", "episode_index", "episode_chunk")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")(?::0?(\d{1,2})d)?\}")
-_MOST_TEMPLATE, _MOST_DIGITS = 500, 20
+_MOST_TEMPLATE = 500
+_MOST_DIGITS = 20
 
 
 def filled(template: str, fields: dict[str, Any]) -> str:
-    """``template`` with its fields, as ``{video_key}`` or ``{chunk_index:03d}``; nothing else that
-    Python formats.
+    """Fill ``template``, with fields such as ``{video_key}`` or ``{chunk_index:03d}``.
 
-    Raises InvalidValue for another field, a format of another form, or a width of more than 20
-    digits.
+    Raises:
+        InvalidValue: Another field or format, or a width of more than 20 digits.
     """
 
     def value_of(match: re.Match) -> str:
@@ -54,8 +54,11 @@ class SetFiles:
             self._allowed.append(real.parent.parent / "blobs")
 
     def inside(self, relative: str | Path) -> Path:
-        """The path of a regular file of the set. Raises InvalidValue for one outside or irregular,
-        OSError for none.
+        """Return the path of a regular file of the set.
+
+        Raises:
+            InvalidValue: It is outside of the set, or irregular.
+            OSError: There is no such file.
         """
         if "\0" in str(relative):
             raise InvalidValue(
@@ -76,8 +79,10 @@ class SetFiles:
         return real
 
     def matching(self, pattern: str) -> list[Path]:
-        """The set's files of this pattern, sorted, as paths below its root. Raises InvalidValue as
-        :meth:`inside`.
+        """Return the set's files of this pattern, sorted, as paths below its root.
+
+        Raises:
+            InvalidValue: As :meth:`inside`.
         """
         found = sorted(self.root.glob(pattern))
         for path in found:

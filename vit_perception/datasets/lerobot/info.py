@@ -1,4 +1,4 @@
-"""What ``meta/info.json`` of a LeRobot data set says, checked before anything is read by it."""
+"""The fields of a LeRobot data set's ``meta/info.json``, checked before anything else is read."""
 
 import json
 import math
@@ -13,13 +13,11 @@ from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import read_bounded
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
-MOST_INFO_BYTES, MOST_FEATURES, MOST_CAMERAS, MOST_NUMBERS, MOST_NAME = (
-    4 << 20,
-    4096,
-    64,
-    1 << 16,
-    200,
-)
+MOST_INFO_BYTES = 4 << 20
+MOST_FEATURES = 4096
+MOST_CAMERAS = 64
+MOST_NUMBERS = 1 << 16
+MOST_NAME = 200
 _FPS = (1e-3, 1e5)
 _MOST_COUNT = 1 << 53
 _DEPTH_KEYS = ("is_depth_map", "video.is_depth_map")
@@ -28,12 +26,13 @@ _PREFIX_WORDS = ("observation", "observations", "images", "image")
 
 @dataclass(frozen=True)
 class Feature:
-    """One column or camera: dtype as LeRobot names it, shape of one row, and why it is depth (""
-    where it is not).
-    """
+    """One column or camera."""
 
+    # As LeRobot names it.
     dtype: str
+    # Of one row.
     shape: tuple[int, ...]
+    # Why it is depth; "" if it is not.
     depth: str
 
     @property
@@ -43,30 +42,34 @@ class Feature:
 
 @dataclass(frozen=True)
 class LeRobotInfo:
-    """The fields of info.json that are used; every one is of the type and within the bounds that it
-    says.
-    """
+    """The fields of info.json that are used. Each has been checked for type and bounds."""
 
+    # One of VERSIONS, for example ``v3.0``.
     version: str
+    # Frames per second of every episode.
     fps: float
+    # Of all episodes.
     total_frames: int
+    # Episodes per folder of data and videos.
     chunks_size: int
+    # The template of a video's path; "" without videos.
     video_path: str
+    # By key.
     features: dict[str, Feature]
 
 
 def is_lerobot(path: Path) -> bool:
-    """Whether ``path`` is the root of a LeRobot data set, also of one that is then refused by
-    name.
-    """
+    """Whether ``path`` is the root of a LeRobot data set, also of a version that is refused."""
     return any(
         (path / name).exists() for name in ("meta/info.json", "meta_data/info.json")
     ) or bool(_lance(path))
 
 
 def read_info(root: Path) -> LeRobotInfo:
-    """The checked content of ``root/meta/info.json``. Raises InvalidValue naming the field that
-    cannot be used.
+    """Read and check ``root/meta/info.json``.
+
+    Raises:
+        InvalidValue: A field cannot be used; the message names it.
     """
     if lance := _lance(root):
         raise InvalidValue(
@@ -107,22 +110,21 @@ def read_info(root: Path) -> LeRobotInfo:
     if video_path is not None and not isinstance(video_path, str):
         raise InvalidValue(f"{path}: video_path is {shown(video_path)}; accepted: a text, or null")
     return LeRobotInfo(
-        version,
-        float(fps),
-        _count(path, info, "total_frames", 0),
-        _count(path, info, "chunks_size", 1),
-        video_path or "",
-        _features(path, info.get("features")),
+        version=version,
+        fps=float(fps),
+        total_frames=_count(path, info, "total_frames", 0),
+        chunks_size=_count(path, info, "chunks_size", 1),
+        video_path=video_path or "",
+        features=_features(path, info.get("features")),
     )
 
 
 def camera_names(keys: Sequence[str]) -> dict[str, str]:
-    """A name for each image feature: its last word, and as many before it as it takes to tell it
-    from the others.
+    """Return a name for each image feature: its last word, with earlier ones until it is unique.
 
-    ``observation.images.wrist`` is the camera ``wrist``. What ROS takes in no name becomes ``_``; a
-    name that does not begin with a letter gets ``camera_`` before it; what is then still the same
-    gets ``_2``, ``_3``.
+    ``observation.images.wrist`` is the camera ``wrist``. Characters that ROS does not accept become
+    ``_``. A name that does not begin with a letter gets ``camera_`` in front. Equal names get
+    ``_2``, ``_3``.
     """
     words = {
         key: [
@@ -148,7 +150,8 @@ def camera_names(keys: Sequence[str]) -> dict[str, str]:
             length[key] += 1
     used: set[str] = set()
     for key in keys:
-        base, count = names[key], 1
+        base = names[key]
+        count = 1
         while names[key] in used:
             count += 1
             names[key] = f"{base}_{count}"
@@ -179,8 +182,7 @@ def _features(path: Path, features: Any) -> dict[str, Feature]:
         ):
             raise InvalidValue(
                 f"{path}: the feature {shown(key)} is {shown(feature)}; accepted: a name of at "
-                "most "
-                f"{MOST_NAME} characters, with a dtype and a shape of whole numbers"
+                f"most {MOST_NAME} characters, with a dtype and a shape of whole numbers"
             )
         made[key] = Feature(feature["dtype"][:MOST_NAME], tuple(shape), _depth_of(feature))
     if sum(feature.is_image for feature in made.values()) > MOST_CAMERAS:
@@ -203,8 +205,9 @@ def _depth_of(feature: dict[str, Any]) -> str:
 
 
 def is_depth_format(pixel_format: str) -> bool:
-    """Whether FFmpeg's name of a pixel format means one channel of more than 8 bits, which no
-    colour camera has.
+    """Whether FFmpeg's name of a pixel format means one channel of more than 8 bits.
+
+    No colour camera has that.
     """
     return re.match(r"gray(f|9|1\d|32)", pixel_format) is not None
 
@@ -228,8 +231,8 @@ def _count(path: Path, info: dict[str, Any], name: str, least: int) -> int:
 
 
 def _lance(root: Path) -> str:
-    """The first Lance folder of a data set, relative to ``root``; "" where there is none."""
+    """Return the first Lance folder of a data set, relative to ``root``; "" if there is none."""
     for pattern in ("*.lance", "data/*.lance", "data/*/*.lance"):
-        for found in root.glob(pattern):
-            return str(found.relative_to(root))
+        for folder in root.glob(pattern):
+            return str(folder.relative_to(root))
     return ""

@@ -1,24 +1,21 @@
-"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV (optional: ``pip
-install av``).
+"""Frames of a LeRobot data set's videos by time, decoded in order with PyAV.
+
+Optional: ``pip install av``.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from vit_perception.datasets.embed_sources import header_of
 from vit_perception.datasets.lerobot.files import SetFiles, filled
 from vit_perception.datasets.lerobot.info import LeRobotInfo, is_depth_format
 from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import open_regular
 from vit_perception.image.picture import MAX_COMPRESSED_PX
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import BadInput, RgbImage
 
 # FFmpeg would take a playlist for a video, and open whatever it names: the container is known from
 # the file's own first bytes, the file is opened by us, and there is no protocol by which FFmpeg
@@ -34,13 +31,15 @@ MOST_SKIPPED_FRAMES = 20_000
 
 @dataclass
 class _Open:
-    """One video being read: ``ahead`` is the frame that was decoded and not yet asked for."""
+    """One video being read."""
 
     episode: int
     file: BinaryIO
     container: Any
     frames: Iterator[Any]
+    # Where the episode begins in the file.
     offset_s: float
+    # The frame that was decoded and not asked for yet.
     ahead: Any = None
 
     def close(self) -> None:
@@ -49,9 +48,7 @@ class _Open:
 
 
 class VideoFrames:
-    """The videos of one data set. Asked for in the order of recording, each frame is decoded
-    once.
-    """
+    """The videos of one data set. Each frame is decoded once if frames are asked for in order."""
 
     def __init__(self, files: SetFiles, info: LeRobotInfo, keys: list[str]):
         try:
@@ -62,20 +59,23 @@ class VideoFrames:
             ) from error
         if not info.video_path:
             raise InvalidValue(
-                f"{files.root} has video features and no video_path; accepted: a template of their "
-                "path"
+                f"{files.root} has video features and no video_path; accepted: a template of "
+                "their path"
             )
-        self._av, self._files, self._info = av, files, info
+        self._av = av
+        self._files = files
+        self._info = info
         self._tolerance_s = 0.5 / info.fps
         self._open: dict[str, _Open] = {}
         self._failed: dict[str, tuple[int, BadInput]] = {}
         self._episodes = _v3_episodes(files, keys) if info.version == "v3.0" else None
 
-    def image(self, key: str, episode: int, time_s: float | None, stamp_ns: int) -> SimpleNamespace:
-        """The frame of video ``key`` at ``time_s`` of ``episode``, with the fields of an Image.
+    def image(self, key: str, episode: int, time_s: float | None, stamp_ns: int) -> RgbImage:
+        """Return the frame of video ``key`` at ``time_s`` of ``episode``.
 
-        Raises BadInput where there is no such frame or it cannot be decoded; the next one can be
-        asked for.
+        Raises:
+            BadInput: There is no such frame, or it cannot be decoded; the next one may be asked
+                for.
         """
         if not isinstance(time_s, int | float) or not math.isfinite(time_s):
             raise BadInput(
@@ -94,16 +94,21 @@ class VideoFrames:
                 raise BadInput(
                     "depth", f"{key} has pixels of {frame.format.name}; accepted: colour"
                 )
-            return _message(frame.to_ndarray(format="rgb24"), stamp_ns, key.rsplit(".", 1)[-1])
+            pixels = frame.to_ndarray(format="rgb24")
+            return RgbImage(pixels, stamp_ns, key.rsplit(".", 1)[-1])
         except (self._av.FFmpegError, OSError, InvalidValue, ValueError, MemoryError) as error:
             reason = error.reason if isinstance(error, BadInput) else "file"
             bad = BadInput(reason, f"{key}: {error}")
             if key not in self._open or self._open[key].episode != episode:
-                self._failed[key] = (episode, bad)  # not opened again for each of its frames
+                self._failed[key] = (episode, bad)  # not opened again for each frame
             raise bad from error
 
     def pixel_format(self, key: str, episode: int) -> str:
-        """FFmpeg's name of the pixels of a video. Raises BadInput where it cannot be opened."""
+        """Return FFmpeg's name of a video's pixels.
+
+        Raises:
+            BadInput: The video cannot be opened.
+        """
         try:
             return (
                 self._start(key, episode, 0.0).container.streams.video[0].codec_context.format.name
@@ -140,9 +145,8 @@ class VideoFrames:
             container = self._av.open(file, format=_container(file, path), options=_CLOSED)
             stream = next(iter(container.streams.video), None)
             codec = stream.codec_context if stream is not None else None
-            if codec is None or codec.name not in _decoders(
-                CODECS
-            ):  # none too where FFmpeg does not know it
+            # There is no codec if FFmpeg does not know it.
+            if codec is None or codec.name not in _decoders(CODECS):
                 raise BadInput(
                     "file",
                     f"{path.name} holds {codec.name if codec else 'no video that is known'}; "
@@ -155,7 +159,7 @@ class VideoFrames:
                     f"{path.name} has frames of {codec.height} x {codec.width} px; accepted: "
                     f"{MAX_COMPRESSED_PX} px in all",
                 )
-            # To the key frame at or before; what lies between is decoded and passed over.
+            # To the key frame at or before; frames in between are decoded and ignored.
             at = (offset_s + time_s) / stream.time_base if stream.time_base else 0
             if at > 0:
                 container.seek(min(round(at), 1 << 60), stream=stream, backward=True)
@@ -164,12 +168,19 @@ class VideoFrames:
             raise
         self._failed.pop(key, None)
         self._open[key] = _Open(
-            episode, file, container, self._decoded(container, stream), offset_s
+            episode=episode,
+            file=file,
+            container=container,
+            frames=self._decoded(container, stream),
+            offset_s=offset_s,
         )
         return self._open[key]
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Every whole frame: behind a packet that does not decode, from the next key frame on."""
+        """Yield every complete frame.
+
+        After a packet that cannot be decoded, frames continue at the next key frame.
+        """
         whole = True
         packets = container.demux(stream)
         while True:
@@ -190,7 +201,7 @@ class VideoFrames:
                     yield frame
 
     def _place(self, key: str, episode: int) -> tuple[Path, float]:
-        """The file that shows ``episode``, and where in it the episode begins, in s."""
+        """Return the file that holds ``episode``, and where the episode begins in it, in s."""
         if self._episodes is None:
             fields = {
                 "video_key": key,
@@ -218,16 +229,14 @@ class VideoFrames:
         return self._files.inside(filled(self._info.video_path, fields)), float(values[2])
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all videos."""
         for opened in self._open.values():
             opened.close()
         self._open = {}
 
 
 def _decoders(codecs: tuple[str, ...]) -> set[str]:
-    """The names of the decoders of these codecs: AV1 and VP9 are decoded by libraries of other
-    names.
-    """
+    """Return the names of these codecs' decoders: AV1 and VP9 have decoders of other names."""
     return {*codecs, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}
 
 
@@ -244,7 +253,7 @@ def _container(file: BinaryIO, path: Path) -> str:
 
 
 def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
-    """Where each episode lies in its videos; without the statistics that are stored beside."""
+    """Read where each episode is in its videos, without the statistics stored with it."""
     wanted = {
         "episode_index",
         *(
@@ -268,16 +277,3 @@ def _v3_episodes(files: SetFiles, keys: list[str]) -> dict[int, dict[str, Any]]:
             for batch in file.batches(names):
                 episodes |= {row["episode_index"]: row for row in batch.to_pylist()}
     return episodes
-
-
-def _message(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> SimpleNamespace:
-    height, width = pixels.shape[:2]
-    return SimpleNamespace(
-        header=header_of(stamp_ns, frame_id),
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=np.ascontiguousarray(pixels).reshape(-1),
-    )

@@ -1,3 +1,1 @@
-"""Building an engine: progress that a user can see, a bound on memory, and a child process that
-may fail.
-"""
+"""Building an engine: visible progress, a bound on memory, and a child process that may fail."""

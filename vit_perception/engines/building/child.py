@@ -1,10 +1,9 @@
-"""Exports and builds in a process of their own: when it ends, all the memory that they took is free
-again.
+"""Exports and builds in a process of their own: when it ends, all memory that they took is free.
 
-The process is a new one (never a fork: the node has threads, and perhaps CUDA, which no fork
-survives). It is told what to do through a pipe, and answers through another, a line of JSON for
-each thing that it has to say. It never outlives the thread that waits for it: that thread kills it
-where it is interrupted, and Linux does where the parent dies.
+The process is new, never a fork: the node has threads, and perhaps CUDA, which a fork does not
+survive. It gets its orders through one pipe and answers through another, one line of JSON for each
+thing that it says. It never outlives the thread that waits for it. That thread kills it when it is
+interrupted, and Linux kills it when the parent dies.
 """
 
 import ctypes
@@ -25,13 +24,13 @@ from vit_perception.engines.building.memory import HELP, free_memory, gib
 from vit_perception.engines.cuda.fault import elsewhere
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.errors import InvalidValue, UserError, printable, traced
+from vit_perception.files.log import Log
 from vit_perception.files.process_group import OWN_GROUP
 
-# The parent's search path in place of one that begins with the current folder, before anything is
-# looked for there.
+# The parent's search path replaces one that begins with the current folder, before any import.
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; from vit_perception.engines.building.child import "
-    "_main; "
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from vit_perception.engines.building.child import _main; "
     "_main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _PR_SET_PDEATHSIG = 1
@@ -42,36 +41,37 @@ def call_in_child(
     function: Callable[..., None],
     *arguments: Any,
     doing: str,
-    log: Callable[[str], None],
-    progress: Callable[[str, float], None] = lambda what, fraction: None,
+    log: Log,
 ) -> int:
-    """Call ``function(*arguments, log, progress)`` in a process of its own; the most memory that
-    this took, in bytes.
+    """Call ``function(*arguments, log)`` in a process of its own; return the most memory it took.
 
-    ``function`` belongs to a module and its arguments can be pickled; what it tells its ``log`` and
-    ``progress`` reaches those given here, in this thread. What they raise, or Ctrl-C here, ends the
-    process at once and passes through. ``doing`` names the work in messages. Errors for the user
-    that ``function`` raises are raised here (EngineError, InvalidValue, OSError with its number),
-    others as RuntimeError, behind the child's traceback. Raises EngineError where the process dies:
-    with the signal, the memory that it had and what would help.
+    The memory is in bytes. ``function`` belongs to a module, and its arguments can be pickled. What
+    its ``log`` hears reaches the ``log`` given here, in this thread. An error that this raises, or
+    Ctrl-C here, ends the process at once and passes through. ``doing`` names the work in messages.
+
+    Raises:
+        EngineError: ``function`` raised it; or the process died. Then the message has the signal,
+            the memory that the process had, and what would help.
+        InvalidValue: ``function`` raised an error for the user.
+        OSError: ``function`` raised it; the number is the same.
+        RuntimeError: ``function`` raised anything else. Its cause has the child's traceback.
     """
     if not sys.executable:
         raise EngineError(
             f"{doing}: this program is no Python that can be started again (sys.executable is "
-            "empty); "
-            "build with vit-perception build"
+            "empty); build with vit-perception build"
         )
     with ExitStack() as stack:
         try:
             printed = stack.enter_context(tempfile.TemporaryFile())
             process, answers = _start(printed)
-        except OSError as error:  # of which the cache would say that it cannot be written
+        except OSError as error:  # the cache would report that it cannot be written
             raise EngineError(f"{doing}: no process can be started for it: {error}") from error
         stack.enter_context(answers)
         try:
-            with suppress(BrokenPipeError), process.stdin as orders:  # where it died at its start
+            with suppress(BrokenPipeError), process.stdin as orders:  # if it died at its start
                 orders.write(pickle.dumps((function, arguments)))
-            error, peak_bytes = _listen(answers, log, progress)
+            error, peak_bytes = _listen(answers, log)
             status = process.wait()
         finally:
             if process.poll() is None:
@@ -87,7 +87,7 @@ def call_in_child(
 
 
 def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
-    """(the child, which waits for its orders; what it will answer)."""
+    """Start the child, which waits for its orders; return it and the pipe of its answers."""
     reading, writing = os.pipe()
     answers = os.fdopen(reading, "rb")
     try:
@@ -113,28 +113,30 @@ def _start(printed: BinaryIO) -> tuple[subprocess.Popen, BinaryIO]:
         os.close(writing)
 
 
-def _listen(
-    answers: BinaryIO, log: Callable[[str], None], progress: Callable[[str, float], None]
-) -> tuple[Exception | None, int]:
-    """Pass on what the child says until it ends: (the error that it ended with or None, the most
-    memory it had).
+def _listen(answers: BinaryIO, log: Log) -> tuple[Exception | None, int]:
+    """Pass on what the child says until it ends.
+
+    Return the error that it ended with, or None, and the most memory that it had, in bytes.
     """
-    error, peak_bytes = None, 0
+    error = None
+    peak_bytes = 0
     for line in answers:
         if not line.endswith(b"\n"):  # it was killed while it spoke
             break
         kind, content, peak_bytes = json.loads(line)
-        if kind == "log":
-            log(content)
+        if kind == "info":
+            log.info(content)
+        elif kind == "warning":
+            log.warning(content)
         elif kind == "progress":
-            progress(*content)
+            log.progress(*content)
         elif kind == "error":
             error = _error_of(*content)
     return error, peak_bytes
 
 
 def _error_of(kind: str, text: str, number: int | None) -> Exception:
-    """An error of the child's, as it is raised in the parent."""
+    """Make the error that the parent raises for an error of the child."""
     if kind == "user":
         return EngineError(text)
     if kind == "value":
@@ -147,7 +149,7 @@ def _error_of(kind: str, text: str, number: int | None) -> Exception:
 
 
 class _InTheChild(Exception):
-    """Shows the child's traceback where the parent's is printed."""
+    """Shows the traceback of the child when that of the parent is printed."""
 
 
 def _why_it_died(status: int, peak_bytes: int, printed: str) -> str:
@@ -178,15 +180,13 @@ def _end_of(printed: BinaryIO) -> str:
 
 
 def _main(answers: int, parent: int) -> None:
-    """Do what comes through standard input. The process ends here."""
+    """Carry out the orders from standard input. The process ends here."""
     os.set_inheritable(answers, False)
-    # Whatever ends the parent (SIGKILL too) ends this process; it may have been ended before this
-    # was asked for.
+    # Whatever ends the parent, SIGKILL too, ends this process. It may have ended before this call.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    # Where memory runs out, this process has to go before the node and whatever else the robot
-    # needs.
+    # If memory runs out, Linux ends this process before the node and what else the robot needs.
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("1000")
     from vit_perception.files import telemetry
@@ -201,16 +201,28 @@ def _main(answers: int, parent: int) -> None:
 
     try:
         function, arguments = pickle.load(sys.stdin.buffer)
-        function(
-            *arguments,
-            lambda text: say("log", text),
-            lambda what, fraction: say("progress", (what, fraction)),
-        )
+        function(*arguments, _ParentsLog(say))
         say("end", None)
     except Exception as error:  # whatever it is, the parent raises it
         say("error", _for_the_parent(error))
-    # Without the libraries' own ends, which have nothing left to do: what was written is written.
+    # Skip the libraries' own clean-up: everything is written.
     os._exit(0)
+
+
+class _ParentsLog:
+    """The log of the child: everything goes through the pipe."""
+
+    def __init__(self, say: Callable[[str, Any], None]):
+        self._say = say
+
+    def info(self, text: str) -> None:
+        self._say("info", text)
+
+    def warning(self, text: str) -> None:
+        self._say("warning", text)
+
+    def progress(self, what: str, fraction: float, text: str = "") -> None:
+        self._say("progress", (what, fraction, text))
 
 
 def _for_the_parent(error: Exception) -> tuple[str, str, int | None]:
@@ -232,8 +244,9 @@ def _for_the_parent(error: Exception) -> tuple[str, str, int | None]:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had at once; getrusage would count what the parent had
-    at the start.
+    """Return the most memory that this process had at once.
+
+    getrusage would also count what the parent had at the start.
     """
     with open("/proc/self/status", encoding="ascii") as status:
         return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM")), 0)

@@ -1,7 +1,7 @@
-"""How much memory an export and a build take, as measured, and how much there is: better refused
-than killed.
+"""How much memory an export and a build take, and how much is free: to refuse is better than to
+be killed.
 
-``benchmarks/build_memory.py`` measures; docs/engines.md has the table.
+``benchmarks/build_memory.py`` measures it, and docs/engines.md has the table.
 """
 
 import re
@@ -16,9 +16,10 @@ from vit_perception.engines.engine import EngineError
 if TYPE_CHECKING:
     from torch import nn
 
-# Python with its libraries, and what each byte of weights costs: TensorRT-RTX 1.7 and torch 2.13
-# with ViT-S, B and L take up to this, and at least 80 % of it.
-_EXPORT_BASE_BYTES, _BUILD_BASE_BYTES = 400 << 20, 350 << 20
+# Python with its libraries, and the cost of each byte of weights. TensorRT-RTX 1.7 and torch 2.13
+# take 80 to 100 % of this with ViT-S, B and L.
+_EXPORT_BASE_BYTES = 400 << 20
+_BUILD_BASE_BYTES = 350 << 20
 _EXPORT_FACTORS = {
     "float32": 1.1,
     "float16": 2.0,
@@ -34,23 +35,24 @@ HELP = (
 
 
 def gib(count: int) -> str:
-    """``count`` bytes for people."""
+    """Return ``count`` bytes as text, in GiB."""
     return f"{count / (1 << 30):.2f} GiB"
 
 
 def weights_of(graph: "nn.Module") -> int:
-    """The number of the graph's weights: parameters, and buffers that go into the file as well."""
+    """Count the graph's weights: parameters, and buffers, which are in the file as well."""
     return sum(tensor.numel() for tensor in (*graph.parameters(), *graph.buffers()))
 
 
 def export_bytes(weights: int, precision: str) -> int:
-    """The most that the process of an export takes, for a graph of ``weights`` numbers."""
+    """Return the most that the process of an export takes, for a graph of ``weights`` weights."""
     return _EXPORT_BASE_BYTES + round(weights * 4 * _EXPORT_FACTORS[precision])
 
 
 def build_bytes(weights: int, precision: str, workspace_bytes: int = 0) -> int:
-    """The most that the process of a build takes; ``workspace_bytes`` more where it may take those
-    of the host, too.
+    """Return the most that the process of a build takes.
+
+    ``workspace_bytes`` is added if the build's workspace may be in the host's memory, too.
     """
     return (
         _BUILD_BASE_BYTES
@@ -61,12 +63,13 @@ def build_bytes(weights: int, precision: str, workspace_bytes: int = 0) -> int:
 
 @dataclass(frozen=True)
 class FreeMemory:
-    """``available_bytes`` without swapping, and ``swap_bytes`` more with it; ``limit`` names what
-    says so.
-    """
+    """Memory that is free."""
 
+    # Without swapping.
     available_bytes: int
+    # More, with swapping.
     swap_bytes: int
+    # The file or the control group that these figures come from.
     limit: str
 
     @property
@@ -80,25 +83,30 @@ class FreeMemory:
         )
 
 
+class NotEnoughMemory(EngineError):
+    """Less memory is free than an export or a build takes."""
+
+
 def check(doing: str, needed_bytes: int) -> None:
-    """Raise EngineError, with the figures and what would help, where less than ``needed_bytes`` is
-    free.
+    """Check that ``needed_bytes`` of memory are free.
+
+    Raises:
+        NotEnoughMemory: Less is free; the message has the figures and what would help.
     """
     free = free_memory()
     if free.total_bytes < needed_bytes:
-        raise EngineError(
+        raise NotEnoughMemory(
             f"{doing} takes up to {gib(needed_bytes)} of memory, and {free}: {HELP}; "
-            "engine.check_memory: false (build --no-memory-check) tries all the same"
+            "engine.check_memory: false tries nevertheless"
         )
 
 
 def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> FreeMemory:
-    """What this process and its children may still take: the least of what the machine and its
-    control groups leave.
+    """Return what this process and its children may still take.
 
-    ``MemAvailable`` and ``SwapFree`` of Linux; of each group (version 1 and 2) with a limit what is
-    left of it, pages of files that nobody uses counted in. Where nothing can be read there is no
-    bound.
+    It is the least of what the machine (``MemAvailable`` and ``SwapFree``) and each control group
+    with a limit (version 1 and 2) leave. Unused pages of files count as free. If nothing can be
+    read, there is no bound.
     """
     meminfo = dict(re.findall(r"^(\w+): +(\d+) kB$", _text(proc / "meminfo"), re.MULTILINE))
     available = int(meminfo["MemAvailable"]) << 10 if "MemAvailable" in meminfo else _UNBOUND
@@ -117,9 +125,9 @@ def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """The group's folder and those above it, whose limits hold as well.
+    """Yield the group's folder and those above it, whose limits hold as well.
 
-    In a container ``path`` may be the host's, of which only ``root`` is to be seen: what is not
+    In a container ``path`` may be the host's, and only ``root`` is visible. A folder that is not
     there has no limit.
     """
     folder = root / path.lstrip("/")
@@ -155,7 +163,7 @@ def _file_pages(folder: Path, name: str) -> int:
 
 
 def _number(path: Path, otherwise: int = _UNBOUND) -> int:
-    """What a file of a control group says; ``otherwise`` for "max" and where there is none."""
+    """Read the value of a control group's file; ``otherwise`` for "max" or a missing file."""
     text = _text(path).strip()
     return min(int(text), _UNBOUND) if text.isdecimal() else otherwise
 

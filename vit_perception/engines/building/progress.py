@@ -1,11 +1,11 @@
-"""How far a build is: TensorRT's nested phases as one percentage, for a progress bar and for the
-log.
-"""
+"""How far a build is: TensorRT's nested phases as one percentage."""
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from vit_perception.files.log import Log
 
 
 @dataclass
@@ -16,49 +16,47 @@ class _Phase:
 
 
 class BuildProgress:
-    """Takes what TensorRT's progress monitor reports; calls ``log`` at most once in ``period_s``,
-    ``bar`` each percent.
+    """Turn what TensorRT's progress monitor reports into progress of ``what`` for ``log``.
 
-    ``bar`` gets ``what`` and the fraction that is done, 0 to 1.
+    ``log`` gets each percent, and a sentence at most once in ``period_s``.
 
-    A phase is a number of steps, and a step may be phases of its own; the percentage is that of the
-    outermost phase, counts the unfinished ones inside it, and never falls. Thread-safe: the builder
-    calls from threads of its own. ``stopped_by`` is what the listener raised: the builder, which is
-    C++, may not see it, but should stop.
+    A phase is a number of steps, and a step may contain phases. The percentage is that of the
+    outermost phase; it counts unfinished phases inside it, and never falls. The class is
+    thread-safe, because the builder calls it from its own threads. ``stopped_by`` is what ``log``
+    raised: an exception may not pass through the builder, which is C++, but the build should stop.
     """
 
     def __init__(
         self,
         what: str,
-        log: Callable[[str], None],
+        log: Log,
         period_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
-        bar: Callable[[str, float], None] = lambda what, fraction: None,
     ):
         self._what = what
         self._log = log
-        self._bar = bar
         self._percent = -1
         self.stopped_by: Exception | None = None
         self._period_s = period_s
         self._clock = clock
-        self._started_s = self._told_s = clock()
+        self._started_s = clock()
+        self._sentence_s = self._started_s
         self._phases: dict[str, _Phase] = {}
         self._fraction = 0.0
         self._lock = threading.Lock()
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """``phase`` begins, inside ``parent`` where it has one; it will take ``steps`` steps."""
+        """``phase`` begins, inside ``parent`` if it has one, and will take ``steps`` steps."""
         with self._lock:
             self._phases[phase] = _Phase(parent, max(steps, 1))
-        self._tell(phase)
+        self._report(phase)
 
     def step(self, phase: str, step: int) -> None:
         """Step number ``step``, counted from 0, of ``phase`` is done."""
         with self._lock:
             if phase in self._phases:
                 self._phases[phase].done = min(step + 1, self._phases[phase].steps)
-        self._tell(phase)
+        self._report(phase)
 
     def finish(self, phase: str) -> None:
         """``phase`` is over, whether all its steps were reported or not."""
@@ -66,11 +64,11 @@ class BuildProgress:
             ended = self._phases.pop(phase, None)
             if ended is not None and ended.parent is None:
                 self._fraction = 1.0
-        self._move_bar()
+        self._report()
 
     @property
     def fraction(self) -> float:
-        """0 to 1."""
+        """The part of the build that is done, 0 to 1."""
         with self._lock:
             roots = [
                 self._share(name) for name, phase in self._phases.items() if phase.parent is None
@@ -87,29 +85,21 @@ class BuildProgress:
         )
         return min((phase.done + inner) / phase.steps, 1.0)
 
-    def _move_bar(self) -> None:
+    def _report(self, phase: str = "") -> None:
+        """Tell ``log`` of a new percent; in a sentence if the last one is a period old."""
         fraction = self.fraction
-        with self._lock:
-            if int(100 * fraction) == self._percent:
-                return
-            self._percent = int(100 * fraction)
-        self._safely(self._bar, self._what, fraction)
-
-    def _tell(self, phase: str) -> None:
-        self._move_bar()
         now_s = self._clock()
         with self._lock:
-            if now_s - self._told_s < self._period_s:
+            moved = int(100 * fraction) != self._percent
+            due = bool(phase) and now_s - self._sentence_s >= self._period_s
+            if self.stopped_by is not None or not (moved or due):
                 return
-            self._told_s = now_s
-        self._safely(
-            self._log,
-            f"{self._what}: {self.fraction:.0%} after {now_s - self._started_s:.0f} s ({phase})",
-        )
-
-    def _safely(self, tell: Callable[..., None], *arguments) -> None:
+            self._percent = int(100 * fraction)
+            if due:
+                self._sentence_s = now_s
+        elapsed_s = now_s - self._started_s
+        text = f"{self._what}: {fraction:.0%} after {elapsed_s:.0f} s ({phase})" if due else ""
         try:
-            if self.stopped_by is None:
-                tell(*arguments)
-        except Exception as error:  # an exception may not pass through the builder, which is C++
+            self._log.progress(self._what, fraction, text)
+        except Exception as error:
             self.stopped_by = error

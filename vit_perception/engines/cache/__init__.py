@@ -1,3 +1,1 @@
-"""Engine files that were built once: stored, found again, checked, and explained when they do
-not fit.
-"""
+"""Files of engines: stored, found again, checked, and explained if they do not fit."""

@@ -1,10 +1,9 @@
-"""An engine as one file, to be carried to a robot: ``vit-perception build --out`` writes it,
-``engine.file`` opens it.
+"""An engine as one file: ``vit-perception build --out`` writes it, ``engine.file`` opens it.
 
-Three parts: a line that names the format; a line of JSON (the cache's key, and the digest and
-length of what follows) behind its own digest; the engine as the runtime serialised it. The digests
-tell damage from health, not friend from foe: an engine runs code, so the file is read only where
-nobody but this user and root can have put it.
+The file has three parts: a line that names the format; a line with a digest and JSON (the cache's
+key, and the digest and length of the engine); the engine as the runtime serialised it. The digests
+find damage, not attackers. An engine runs code, so the file is read only if nobody except this user
+and root can have written it.
 """
 
 import hashlib
@@ -17,40 +16,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from vit_perception.config.settings import ENGINE_FILE_BACKENDS, EngineSettings
+from vit_perception.config.backends import ENGINE_FILE_BACKENDS
+from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.cache.key_difference import difference_text
 from vit_perception.engines.engine import EngineError
-from vit_perception.engines.tensorrt.build import ENGINE_NAME
+from vit_perception.engines.tensorrt.cached import ENGINE_NAME
 from vit_perception.files.atomic import REPLACEABLE, file_sha256, kind_of, write_whole
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.private_cache import Untrusted, opened_outside
 
 _FORMAT = b"vit_perception engine, format 1\n"
-_MOST_HEADER_BYTES = (
-    1 << 20
-)  # a key is about 1 kB, and its parts lie one in another at most three deep
+# A key is about 1 kB, and its parts are nested at most three deep.
+_MOST_HEADER_BYTES = 1 << 20
 _MOST_PARTS = 200
 _MADE = "vit-perception build --out made"
-# Only this user may write it whatever the umask, or nobody could open it; others may read it, to
-# copy it.
+# Only this user may write it, whatever the umask is: otherwise it would be refused. Others may copy
+# it.
 _MODE = 0o644
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """The file at ``path``, of which the header was read: its cache ``key``, and what the engine
-    behind it must be.
-    """
+    """The header of an engine file."""
 
     path: Path
+    # The engine's key in the cache of the machine that built it.
     key: Mapping
+    # Length and digest of the engine that follows.
     engine_bytes: int
     engine_sha256: str
 
     @classmethod
     def opened(cls, path: str | Path) -> "EngineFile":
-        """Read the header. Raises EngineError: missing, damaged, no such file, or somebody else may
-        have written it.
+        """Read the header of the file at ``path``.
+
+        Raises:
+            EngineError: The file is missing, damaged or not an engine file, or somebody else may
+                have written it.
         """
         path = Path(path)
         with _reading(path) as file:
@@ -100,8 +102,10 @@ class EngineFile:
         return self.key["attention"]
 
     def narrowed(self, settings: EngineSettings) -> EngineSettings:
-        """``settings`` with this file's runtime and precision for ``auto``; EngineError where they
-        ask for others.
+        """Return ``settings`` with this file's runtime and precision in place of ``auto``.
+
+        Raises:
+            EngineError: The settings ask for another runtime or precision.
         """
         if self.flavour not in ENGINE_FILE_BACKENDS:
             raise EngineError(
@@ -121,16 +125,16 @@ class EngineFile:
         return replace(settings, backend=self.flavour, precision=self.precision)
 
     def content_for(self, key: Mapping) -> bytes:
-        """The serialised engine, where it is what ``key`` (of this machine and model) asks for.
+        """Return the serialised engine, if its key is ``key``, this machine's and model's.
 
-        Raises EngineError naming the parts that differ and how the right file is made, or the
-        damage.
+        Raises:
+            EngineError: The keys differ (the message has the parts, and how to make the right
+                file), or the file is damaged.
         """
         if differs := difference_text(key, self.key):
             raise EngineError(
                 f"engine.file {self.path} is another machine's or model's: {differs}; accepted: "
-                "one that "
-                f"this makes{_where(key)}: {recipe(key)}"
+                f"one that this makes{_where(key)}: {recipe(key)}"
             )
         with _reading(self.path) as file:
             if self._read(self.path, file) != self:
@@ -142,8 +146,10 @@ class EngineFile:
 
 
 def write_engine_file(path: Path, engine: Path) -> None:
-    """Make the file ``path`` of ``engine``, an engine's file in the cache. A link at ``path`` is
-    replaced. OSError.
+    """Write the engine file ``path`` for ``engine``, a file in the cache. A link is replaced.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     key = json.loads((engine.parent / "key.json").read_text())
     header = json.dumps(
@@ -166,28 +172,32 @@ def check_out(path: Path, force: bool) -> None:
     InvalidValue.
     """
     if not path.parent.is_dir():
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that exists")
+        raise InvalidValue(f" is {path}; accepted: a file in a folder that exists", argument="out")
     if not os.access(path.parent, os.W_OK):
-        raise InvalidValue(f"--out is {path}; accepted: a file in a folder that you may write")
+        raise InvalidValue(
+            f" is {path}; accepted: a file in a folder that you may write", argument="out"
+        )
     kind = kind_of(path)
     if kind not in REPLACEABLE:
         raise InvalidValue(
-            f"--out is {path}, {kind}; accepted: a file, new or (with --force) to be replaced"
+            f" is {path}, {kind}; accepted: a file, new or to be replaced", argument="out"
         )
     if kind and not force:
         raise InvalidValue(
-            f"--out is {path}, which is there already; accepted: a new file, or --force to replace "
-            "it"
+            f" is {path}, which is there already; accepted: a new file",
+            argument="out",
+            hint=" replaces it",
+            hint_argument="force",
         )
 
 
 def is_carried(engine: Path | None) -> bool:
-    """Whether an engine in the cache is one that such a file can be made of."""
+    """Whether an engine file can be made of an engine in the cache."""
     return engine is not None and engine.name == ENGINE_NAME
 
 
 def recipe(key: Mapping) -> str:
-    """The command that makes the engine file for ``key``, this machine's."""
+    """Return the command that makes the engine file for ``key``, this machine's."""
     options = [
         f"--backend {key['runtime'].partition(' ')[0]}",
         f"--precision {key['precision']}",
@@ -204,7 +214,7 @@ def recipe(key: Mapping) -> str:
 
 
 def _where(key: Mapping) -> str:
-    """Where the command has to run, behind "this makes"."""
+    """Say where the command has to run; the text follows "this makes"."""
     return f" with {key['runtime']}" + ("" if key.get("targets") else " on this kind of machine")
 
 
@@ -216,8 +226,10 @@ def _damaged(path: Path, how: str) -> EngineError:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading, where nobody else can have written it; what is wrong with it as
-    EngineError.
+    """Open the file for reading.
+
+    Raises:
+        EngineError: It cannot be read, or somebody else may have written it.
     """
     with ExitStack() as opening:
         try:
@@ -227,7 +239,6 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise EngineError(
                 f"engine.file {path} cannot be read: {error.strerror or error}; accepted: a file "
-                "that "
-                f"{_MADE}"
+                f"that {_MADE}"
             ) from error
         yield file

@@ -1,6 +1,4 @@
-"""In what two keys of the cache differ, for people: an engine that does not fit says which part of
-its key is wrong.
-"""
+"""How two keys of the cache differ, for people: which part of an engine's key does not fit."""
 
 from collections.abc import Mapping
 
@@ -11,15 +9,14 @@ _MISSING = "missing"
 
 
 def differing_parts(ours: Mapping, theirs: Mapping) -> tuple[str, ...]:
-    """The names of the parts in which two keys differ, those of nested parts with dots: ``("batch",
-    "gpu.name")``.
+    """Return the names of the parts in which two keys differ, such as ``("batch", "gpu.name")``.
 
-    Keys are as JSON has them: lists and tuples of the same values are equal. Ours come first, in
-    their order.
+    As in JSON, a list equals a tuple of the same values. The order is that of our key.
     """
     names = []
     for name in dict.fromkeys((*ours, *theirs)):
-        here, there = ours.get(name, _MISSING), theirs.get(name, _MISSING)
+        here = ours.get(name, _MISSING)
+        there = theirs.get(name, _MISSING)
         if isinstance(here, Mapping) and isinstance(there, Mapping):
             names += [f"{name}.{inner}" for inner in differing_parts(here, there)]
         elif _plain(here) != _plain(there):
@@ -28,10 +25,9 @@ def differing_parts(ours: Mapping, theirs: Mapping) -> tuple[str, ...]:
 
 
 def difference_text(ours: Mapping, theirs: Mapping) -> str:
-    """What ``theirs`` has in each part that differs, and what ``ours``; ``""`` where the keys are
-    equal.
+    """Say what both keys have in each part that differs; "" if the keys are equal.
 
-    ``theirs`` may be a stranger's: the text is of bounded length.
+    ``theirs`` may come from a stranger, so the text has a bounded length.
     """
     names = differing_parts(ours, theirs)
     texts = [
@@ -43,7 +39,7 @@ def difference_text(ours: Mapping, theirs: Mapping) -> str:
 
 
 def _plain(value: object) -> object:
-    """``value`` with lists for tuples, at every depth."""
+    """Return ``value`` with lists instead of tuples, at every depth."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -52,7 +48,7 @@ def _plain(value: object) -> object:
 
 
 def _value(key: Mapping, name: str) -> str:
-    """The part of ``key`` that the dotted ``name`` names, in a few words."""
+    """Return the part of ``key`` with the dotted ``name``, as a short text."""
     found: object = key
     for step in name.split("."):
         if not isinstance(found, Mapping) or step not in found:

@@ -1,9 +1,7 @@
-"""Why no entry of the cache fits: what is another in its key than in that of the nearest entry
-there.
+"""Why no entry of the cache fits: how its key differs from that of the nearest entry.
 
-An engine that was there yesterday and is built for minutes today has to be explained. What lies in
-the cache is read within bounds, and by the cache's rules of trust; whatever cannot be read explains
-nothing, and harms nothing.
+If an engine was cached yesterday and is built for minutes today, the user should know why. Entries
+are read within bounds and by the cache's rules of trust. One that cannot be read is left out.
 """
 
 import json
@@ -16,16 +14,15 @@ from vit_perception.files.private_cache import Untrusted, opened_file, opened_fo
 
 _MOST_ENTRIES = 500
 _MOST_BYTES = 1 << 16
-# Several engines of an encoder lie side by side for these: no change that wants an explanation.
+# An encoder usually has several engines that differ in these. This needs no explanation.
 _ASKED = ("kind", "weights_sha256", "config", "precision", "attention")
 
 
 def what_changed(key: dict, folder: Path) -> str:
-    """A sentence that names what is another in ``key`` than in the nearest entry of ``folder`` for
-    the same encoder.
+    """Say how ``key`` differs from the nearest entry of ``folder`` for the same encoder.
 
-    Entries of another kind, encoder, precision or form of attention do not count. ``""`` where
-    there is none.
+    Entries of another kind, encoder, precision or form of attention do not count. The text is "" if
+    there is no entry.
     """
     nearest: tuple[int, str, str] | None = None
     for entry in _entries(folder):
@@ -36,7 +33,7 @@ def what_changed(key: dict, folder: Path) -> str:
                 continue
             if nearest is None or (len(parts), entry) < nearest[:2]:
                 nearest = len(parts), entry, difference_text(key, other)
-        except RecursionError:  # lists in lists: no key of ours
+        except RecursionError:  # deeply nested lists, so not a key of ours
             continue
     if nearest is None:
         return ""
@@ -45,7 +42,7 @@ def what_changed(key: dict, folder: Path) -> str:
 
 
 def _entries(folder: Path) -> list[str]:
-    """The names of some entries of the cache."""
+    """Return the names of entries of the cache, at most ``_MOST_ENTRIES``."""
     try:
         with os.scandir(folder) as found:
             return [
@@ -58,7 +55,7 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _key_of(entry: Path) -> dict:
-    """The key that an entry was built for; empty where it cannot be read or trusted."""
+    """Return the key that an entry was built for; {} if it cannot be read or trusted."""
     try:
         with opened_folder(entry) as folder, opened_file("key.json", folder, entry) as file:
             content = file.read(_MOST_BYTES + 1)

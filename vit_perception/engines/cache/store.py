@@ -1,13 +1,12 @@
-"""A cache of exported and compiled files that survives crashes, full disks and two builders at
-once.
+"""A cache of exported and compiled files that survives crashes, full disks and parallel builders.
 
 An entry is a folder named by the digest of its key. It holds what the builder wrote, ``key.json``
 (for people) and ``sha256.json`` (name -> digest of every other file). It is filled under another
-name, synced and renamed in one step, so an entry is complete or absent; a folder rather than a
-file, because an ONNX model above 2 GB is two files (protobuf's limit) that have to appear together.
+name, synced and renamed in one step, so an entry is complete or absent. It is a folder because an
+ONNX model above 2 GB is two files (protobuf's limit), which have to appear together.
 
-The digests tell damage from health, not friend from foe: who may write here is
-:mod:`vit_perception.files.private_cache`'s to check, before anything is read.
+The digests find damage, not attackers. :mod:`vit_perception.files.private_cache` checks who may
+write here, before anything is read.
 """
 
 import hashlib
@@ -19,10 +18,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 from vit_perception.engines.engine import EngineError
 from vit_perception.files.atomic import open_plain, put_in_place, sha256_of, sync, write_whole
 from vit_perception.files.locks import locked
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -37,8 +38,15 @@ _CHECKSUMS = "sha256.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
+class Cached(NamedTuple):
+    """A folder or file of the cache."""
+
+    path: Path
+    was_cached: bool  # it was there, or another process built it meanwhile
+
+
 class CacheError(EngineError):
-    """The cache folder cannot be used; the message names it, the cause and the cure."""
+    """The cache folder cannot be used. The message has the folder, the cause and a remedy."""
 
 
 def cache_folder() -> Path:
@@ -47,31 +55,31 @@ def cache_folder() -> Path:
 
 
 def digest_of(key: dict) -> str:
-    """The entry's name for ``key``, a dictionary that JSON can write; its order does not matter."""
+    """Return the entry's name for ``key``, a dictionary for JSON. Its order does not matter."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cached(
-    key: dict, build: Callable[[Path], None], log: Callable[[str], None], folder: Path | None = None
-) -> Path:
-    """The entry's folder for ``key``; ``build`` fills it (it is given an empty folder) when it is
-    not there.
+    key: dict, build: Callable[[Path], None], log: Log, folder: Path | None = None
+) -> Cached:
+    """Return the entry's folder for ``key``. If it is missing, ``build`` fills an empty folder.
 
-    Whoever comes second while one process builds waits and uses its result. A damaged entry is
-    reported through ``log`` and built again. Raises CacheError when the folder cannot be written
-    (permissions, a full disk), or when somebody else may have written what lies there, which then
-    stays as it is; what ``build`` raises otherwise passes through, and leaves nothing behind.
+    While one process builds an entry, others wait and use its result. A damaged entry is reported
+    to ``log`` and built again. Other errors of ``build`` pass through, and leave nothing behind.
+
+    Raises:
+        CacheError: The folder cannot be written (permissions, a full disk), or somebody else may
+            have written what is there. Then it stays as it is.
     """
     folder = folder or cache_folder()
     entry = folder / digest_of(key)
     try:
-        # Without the lock first: a complete entry never changes, and a cache baked into a read-only
-        # image works.
+        # First without the lock: a complete entry never changes, and a cache may be read-only.
         if present(key, folder):
-            return entry
+            return Cached(entry, was_cached=True)
         make_folder(folder)
         with _locked(entry, log):
-            _build_if_needed(entry, key, build, log)
+            was_cached = not _build_if_needed(entry, key, build, log)
     except Untrusted as error:
         raise CacheError(f"the engine cache is not used: {error}") from error
     except OSError as error:
@@ -79,25 +87,28 @@ def cached(
             f"cannot write the engine cache {folder}: {error}; make room or point XDG_CACHE_HOME "
             "to a writable folder"
         ) from error
-    return entry
+    return Cached(entry, was_cached)
 
 
 def present(key: dict, folder: Path | None = None) -> Path | None:
-    """The entry's folder for ``key`` where it is there and whole. Waits for nobody, builds nothing.
+    """Return the entry's folder for ``key`` if it is there and complete, else None.
 
-    Raises Untrusted where somebody else may have written what lies there.
+    It waits for no other process and builds nothing.
+
+    Raises:
+        Untrusted: Somebody else may have written what is there.
     """
     entry = (folder or cache_folder()) / digest_of(key)
     return entry if os.path.lexists(entry) and not _damage(entry, key) else None
 
 
-def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
-    """Remove an entry that is complete, but of no use to the runtime that asks (``why`` goes to
-    ``log``).
+def discard(entry: Path, why: str, log: Log) -> None:
+    """Remove a complete entry that the runtime cannot use, and report ``why`` to ``log``.
 
-    Raises CacheError when the folder cannot be written.
+    Raises:
+        CacheError: The folder cannot be written.
     """
-    log(f"WARNING: {entry} cannot be used ({why}); building it again")
+    log.warning(f"{entry} cannot be used ({why}); building it again")
     try:
         make_folder(entry.parent)
         with _locked(entry, log):
@@ -107,9 +118,10 @@ def discard(entry: Path, why: str, log: Callable[[str], None]) -> None:
         raise CacheError(f"cannot remove {entry} from the engine cache: {error}") from error
 
 
-def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
-    """The content that :func:`write_checked` wrote, ``b""`` when it is not there or (said in
-    ``log``) is damaged.
+def read_checked(path: Path, log: Log) -> bytes:
+    """Return the content that :func:`write_checked` wrote; b"" if there is none.
+
+    If it cannot be read or is damaged, ``log`` gets a warning.
     """
     try:
         with (
@@ -120,18 +132,20 @@ def read_checked(path: Path, log: Callable[[str], None]) -> bytes:
     except FileNotFoundError:
         return b""
     except (Untrusted, OSError) as error:
-        log(f"WARNING: {path} cannot be read ({error}); going on without it")
+        log.warning(f"{path} cannot be read ({error}); going on without it")
         return b""
-    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    digest = stored[:_DIGEST_BYTES]
+    content = stored[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
-        log(f"WARNING: {path} is damaged; going on without it")
+        log.warning(f"{path} is damaged; going on without it")
         return b""
     return content
 
 
-def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> None:
-    """Replace ``path`` in one step by ``content`` behind its digest. What speeds a start up may
-    fail: ``log`` hears.
+def write_checked(path: Path, content: bytes, log: Log) -> None:
+    """Replace ``path`` in one step by the digest of ``content`` and ``content``.
+
+    The file only makes a start faster, so a failure is reported to ``log`` and is no error.
     """
     try:
         make_folder(path.parent)
@@ -141,29 +155,25 @@ def write_checked(path: Path, content: bytes, log: Callable[[str], None]) -> Non
             FILE_MODE,
         )
     except (Untrusted, OSError) as error:
-        log(
-            f"WARNING: {path} cannot be written ({error}); the next start takes as long as this one"
-        )
+        log.warning(f"{path} cannot be written ({error}); the next start takes as long as this one")
 
 
-def _locked(entry: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
+def _locked(entry: Path, log: Log) -> AbstractContextManager[None]:
     return locked(
         entry.with_suffix(".lock"),
-        lambda: log(f"another process is building {entry.name}; waiting for it"),
+        lambda: log.info(f"another process is building {entry.name}; waiting for it"),
     )
 
 
-def _build_if_needed(
-    entry: Path, key: dict, build: Callable[[Path], None], log: Callable[[str], None]
-) -> None:
-    """The part under the lock."""
+def _build_if_needed(entry: Path, key: dict, build: Callable[[Path], None], log: Log) -> bool:
+    """The part under the lock: build the entry if it is missing; whether that was so."""
     if entry.is_dir():
         damage = _damage(entry, key)
         if not damage:
-            return
-        log(f"WARNING: {entry} is damaged ({damage}); building it again")
+            return False
+        log.warning(f"{entry} is damaged ({damage}); building it again")
         shutil.rmtree(entry)
-    # The lock is ours, so unfinished folders of this entry were left by builders that died.
+    # We hold the lock, so unfinished folders of this entry are from builders that died.
     for left in entry.parent.iterdir():
         if re.fullmatch(rf"{entry.name}(\.\w+)?\.unfinished", left.name):
             shutil.rmtree(left, ignore_errors=True)
@@ -178,13 +188,14 @@ def _build_if_needed(
         _seal(unfinished / _CHECKSUMS)
         sync(unfinished)
         put_in_place(unfinished, entry)
+        return True
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
 def _seal(path: Path) -> str:
-    """Have a finished file on the disk, for this user alone whatever the umask; its digest."""
+    """Sync a finished file, for this user alone whatever the umask is; return its digest."""
     with open(open_plain(path), "rb") as file:
         os.fchmod(file.fileno(), FILE_MODE)
         os.fsync(file.fileno())
@@ -192,10 +203,10 @@ def _seal(path: Path) -> str:
 
 
 def _damage(entry: Path, key: dict) -> str:
-    """What is wrong with an entry, or '' when it is ``key``'s and every file has the digest it was
-    built with.
+    """Say what is wrong with an entry; "" if it is ``key``'s and every file has its digest.
 
-    Raises Untrusted where somebody else may have written any of it.
+    Raises:
+        Untrusted: Somebody else may have written any of it.
     """
     try:
         with opened_folder(entry) as folder:

@@ -1,16 +1,14 @@
-"""Which engines did not pass the parity gate on this machine, so that no start builds them again to
-hear the same.
+"""Which engines the parity gate refused on this machine, so that later starts do not build them.
 
-One small JSON file beside the cached engines, for people to read and to remove: what it says is
-tried again when the file is gone, or when anything that the verdict depended on is another. Only
-the gate's verdicts are kept. What may be otherwise the next time (memory that does not suffice, a
-driver that fails) is never written here.
+This is one small JSON file next to the cached engines, which people may read and remove. An engine
+is tried again if the file is gone, or if anything that the verdict depends on has changed. Only
+verdicts of the gate are kept. What may differ at the next start, such as too little memory or a
+failing driver, is never written here.
 """
 
 import datetime
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from vit_perception.engines.source import EngineSource, digest_of_images
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import printable, shown
 from vit_perception.files.locks import locked
+from vit_perception.files.log import Log
 from vit_perception.files.private_cache import (
     FILE_MODE,
     Untrusted,
@@ -43,11 +42,10 @@ _WRITERS = ("torch", "onnx", "onnxscript")
 
 
 class Verdicts:
-    """The verdicts on engines for ``source``, judged on ``images`` (n, 3, H, W) with the setting
-    ``min_cosine``.
+    """The verdicts on engines for ``source``, judged on ``images`` (n, 3, H, W) and ``min_cosine``.
 
-    ``path`` is their file. The key of a verdict costs a pass over the weights, and is made when it
-    is first needed.
+    ``path`` is their file. The key of a verdict costs one pass over the weights, when it is first
+    needed.
     """
 
     def __init__(
@@ -55,17 +53,19 @@ class Verdicts:
         source: EngineSource,
         images: "np.ndarray",
         min_cosine: float,
-        log: Callable[[str], None],
+        log: Log,
     ):
         self.path = (source.folder or cache_folder()) / FILE_NAME
-        self._source, self._images, self._min_cosine, self._log = source, images, min_cosine, log
+        self._source = source
+        self._images = images
+        self._min_cosine = min_cosine
+        self._log = log
         self._known = self._read()
 
     def recall(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> str:
-        """Why ``spec`` on ``candidate`` need not be tried: what the gate said of it, and how to
-        have it tried again.
+        """Return why the gate refused ``spec`` on ``candidate`` before; "" if it did not.
 
-        ``""`` where the gate has not refused this very engine before.
+        The text also says how to have it tried again.
         """
         if not any(verdict["candidate"] == candidate for verdict in self._known):
             return ""
@@ -74,17 +74,15 @@ class Verdicts:
             if verdict["key"] == key:
                 return (
                     f"{printable(verdict['why'], _MOST_SAID)}. So it was on "
-                    f"{shown(verdict['when'], 40)}, and it "
-                    f"is not tried again; remove {self.path} to have it tried"
+                    f"{shown(verdict['when'], 40)}, and it is not tried again; remove "
+                    f"{self.path} to have it tried"
                 )
         return ""
 
     def remember(
         self, candidate: str, status: BackendStatus, spec: EngineSpec, error: ParityError
     ) -> None:
-        """Keep what the gate said. Where it cannot be kept, ``log`` hears why, and the next start
-        tries again.
-        """
+        """Keep what the gate said. If that fails, ``log`` gets a warning."""
         key = self._key(candidate, status, spec)
         verdict = {
             "candidate": candidate,
@@ -105,14 +103,13 @@ class Verdicts:
                     self.path, lambda file: file.write_text(content, encoding="utf-8"), FILE_MODE
                 )
         except (Untrusted, OSError) as failure:
-            self._log(
-                f"WARNING: {self.path} cannot be written ({failure}); the next start tries "
-                f"{candidate} {spec} "
-                "again"
+            self._log.warning(
+                f"{self.path} cannot be written ({failure}); the next start tries "
+                f"{candidate} {spec} again"
             )
 
     def _key(self, candidate: str, status: BackendStatus, spec: EngineSpec) -> dict:
-        """All that the gate's figures and their limits depend on."""
+        """Return all that the gate's figures and their limits depend on."""
         from vit_perception.engines.parity_gate import ParityLimits
 
         calibration = {}
@@ -137,12 +134,11 @@ class Verdicts:
         }
 
     def _read(self) -> list[dict]:
-        """What the file holds, the oldest first; nothing where it is damaged, or somebody else may
-        have written it.
+        """Return what the file holds, the oldest first.
+
+        It is [] if the file is damaged, or if somebody else may have written it.
         """
-        if not os.path.lexists(
-            self.path
-        ):  # whoever uses no cache hears nothing of what is wrong with it
+        if not os.path.lexists(self.path):  # say nothing about a cache that is not used
             return []
         try:
             with (
@@ -153,7 +149,7 @@ class Verdicts:
         except FileNotFoundError:
             return []
         except (Untrusted, OSError) as error:
-            self._log(f"WARNING: {self.path} cannot be read ({error}); going on without it")
+            self._log.warning(f"{self.path} cannot be read ({error}); going on without it")
             return []
         fault = f"longer than {MOST_BYTES} bytes" if len(content) > MOST_BYTES else ""
         verdicts: object = None
@@ -165,7 +161,7 @@ class Verdicts:
         if not fault and not _well_formed(verdicts):
             fault = "no list of verdicts"
         if fault:
-            self._log(f"WARNING: {self.path} is damaged ({fault}); going on without it")
+            self._log.warning(f"{self.path} is damaged ({fault}); going on without it")
             return []
         return verdicts[-MOST_VERDICTS:]
 

@@ -1,6 +1,4 @@
-"""One frame of a torch module on an NVIDIA GPU: upload, run, download, in memory that is allocated
-once.
-"""
+"""One frame of a torch module on an NVIDIA GPU: upload, run and download, in memory made once."""
 
 from typing import TYPE_CHECKING
 
@@ -13,18 +11,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# cuBLAS and cuDNN choose kernels and allocate workspaces, which may not happen in a recording
+# In these runs cuBLAS and cuDNN choose kernels and allocate memory, which a recording forbids.
 _WARM_UP_RUNS = 3
 
 
 class CudaFrame:
-    """``graph``, recorded on a stream of its own for one input shape, with the buffers that it
-    reads and writes.
+    """``graph`` recorded for one input shape on a stream of its own, with its buffers.
 
-    A frame is one copy into pinned memory, an upload, the replay and the downloads, all queued, and
-    one wait; nothing is allocated. The order (warm up on a side stream, record, replay) is that of
-    torch's notes on CUDA graphs. ``note`` says why the frame cannot be recorded; then each frame
-    launches its kernels one by one, which is slower.
+    A frame copies into pinned memory, queues upload, replay and downloads, and waits once. Nothing
+    is allocated. The order (warm up on a side stream, record, replay) is that of torch's notes on
+    CUDA graphs. If the frame cannot be recorded, ``note`` says why, and each frame launches its
+    kernels one by one, which is slower.
     """
 
     def __init__(self, graph: "nn.Module", shape: tuple[int, ...], device: "torch.device"):
@@ -45,14 +42,15 @@ class CudaFrame:
         recorded, why_not = cuda_graph.record(self._compute, self._stream)
         self.note = f"runs without a CUDA graph ({why_not})" if why_not else ""
         if recorded is None:
-            self._stream = torch.cuda.Stream(device)  # a stream whose recording failed is of no use
+            # The stream of a failed recording cannot be used again.
+            self._stream = torch.cuda.Stream(device)
             with torch.cuda.stream(self._stream):
                 self._compute()
         self._launch = self._compute if recorded is None else recorded.replay
         self._results = [
             torch.empty(o.shape, dtype=o.dtype, pin_memory=True) for o in self._outputs
         ]
-        # Views of pinned memory: arrays that callers keep also keep the memory.
+        # Views of pinned memory: an array that a caller keeps also keeps the memory.
         self._output = EncoderOutput(
             **{
                 name: result.numpy()
@@ -62,11 +60,11 @@ class CudaFrame:
 
     def _compute(self) -> None:
         with self._torch.no_grad():
-            # Downloading a view of other strides would allocate at each frame.
+            # Downloading a view with other strides would allocate memory for each frame.
             self._outputs = [output.contiguous() for output in self._graph(self._images)]
 
     def run(self, images: np.ndarray) -> EncoderOutput:
-        """One frame; the arrays given back are the same ones each time."""
+        """Run one frame. It returns the same arrays each time."""
         np.copyto(self._pinned_array, images)
         with self._torch.cuda.stream(self._stream):
             self._images.copy_(self._pinned, non_blocking=True)

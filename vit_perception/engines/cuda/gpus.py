@@ -1,7 +1,7 @@
-"""The NVIDIA GPUs of this machine: which there are, and which one a thread uses.
+"""The NVIDIA GPUs of this machine, and which of them a thread uses.
 
-The CUDA driver is asked first, which costs little and says precisely what is wrong; torch, which
-holds the buffers, is imported where there is a device.
+The CUDA driver is asked first: this costs little, and it says precisely what is wrong. torch, which
+holds the buffers, is only imported if there is a device.
 """
 
 import ctypes
@@ -16,25 +16,27 @@ _DRIVER = "libcuda.so.1"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as torch describes it; ``multiprocessors`` are those that are active, ``memory_gib`` is
-    rounded.
-    """
+    """A GPU as torch describes it."""
 
     name: str
+    # For example "8.7".
     compute_capability: str
+    # Those that are active: a Jetson's power mode switches some off.
     multiprocessors: int
+    # Rounded.
     memory_gib: int
     l2_cache_kib: int = 0
+    # Whether it shares the host's memory.
     integrated: bool = False
 
     @property
     def traits(self) -> dict:
         """What an engine that was tuned for this GPU depends on, for JSON.
 
-        TensorRT refuses an engine of another compute capability, and warns where L2 cache,
-        multiprocessors or being integrated differ ("Compatibility Checks" of its guide, which also
-        names shared memory and texture alignment, the same for a compute capability, and the bus
-        width). Not the memory: what does not fit is refused when it is loaded.
+        TensorRT refuses an engine of another compute capability. It warns if L2 cache,
+        multiprocessors or ``integrated`` differ ("Compatibility Checks" of its guide, which also
+        names bus width, and shared memory and texture alignment, which the compute capability
+        fixes). Memory is left out: an engine that does not fit is refused when it is loaded.
         """
         return {
             "name": self.name,
@@ -47,13 +49,12 @@ class Gpu:
     def __str__(self) -> str:
         return (
             f"{self.name}, compute capability {self.compute_capability}, {self.multiprocessors} "
-            "multiprocessors, "
-            f"{self.memory_gib} GiB"
+            f"multiprocessors, {self.memory_gib} GiB"
         )
 
 
 def find_gpu() -> tuple[Gpu | None, str]:
-    """The current GPU of this thread, or None and why there is none."""
+    """Return the current GPU of this thread, or None and why there is none."""
     torch, fault = _torch_with_cuda()
     if torch is None:
         return None, fault
@@ -64,7 +65,7 @@ def find_gpu() -> tuple[Gpu | None, str]:
 
 
 def _torch_with_cuda() -> tuple[ModuleType | None, str]:
-    """torch, where it can use a GPU; else None and why not."""
+    """Return torch if it can use a GPU; else None and why not."""
     fault = driver_fault()
     if fault:
         return None, fault
@@ -74,10 +75,7 @@ def _torch_with_cuda() -> tuple[ModuleType | None, str]:
         if error.name != "torch":  # something that torch itself imports
             return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
         return None, "torch, which holds the buffers on the GPU, is not installed"
-    except (
-        ImportError,
-        OSError,
-    ) as error:  # a library of CUDA that is not where torch looks, such as libcudss
+    except (ImportError, OSError) as error:  # a library of CUDA that torch does not find
         return None, f"torch, which holds the buffers on the GPU, does not load: {error}"
     if torch.version.cuda is None:
         return (
@@ -93,20 +91,20 @@ def _torch_with_cuda() -> tuple[ModuleType | None, str]:
 
 
 def described(torch: ModuleType, index: int) -> Gpu:
-    """The GPU of that index, as ``torch`` knows it."""
+    """Return the GPU of that index, as ``torch`` describes it."""
     found = torch.cuda.get_device_properties(index)
     return Gpu(
-        found.name,
-        f"{found.major}.{found.minor}",
-        found.multi_processor_count,
-        round(found.total_memory / 2**30),
-        found.L2_cache_size // 1024,
-        bool(found.is_integrated),
+        name=found.name,
+        compute_capability=f"{found.major}.{found.minor}",
+        multiprocessors=found.multi_processor_count,
+        memory_gib=round(found.total_memory / 2**30),
+        l2_cache_kib=found.L2_cache_size // 1024,
+        integrated=bool(found.is_integrated),
     )
 
 
 def list_gpus() -> tuple[Gpu, ...]:
-    """Every GPU that torch can use, by index; none where it can use none."""
+    """Return every GPU that torch can use, by index."""
     torch, _ = _torch_with_cuda()
     if torch is None:
         return ()
@@ -114,10 +112,12 @@ def list_gpus() -> tuple[Gpu, ...]:
 
 
 def on_gpu(index: int) -> AbstractContextManager:
-    """Make GPU ``index`` the current one of this thread: for torch, and for what else uses CUDA in
-    it.
+    """Make GPU ``index`` the current one of this thread, for torch and other users of CUDA.
 
-    Does nothing where torch can use no GPU. Raises EngineError where there is no GPU of that index.
+    It does nothing if torch can use no GPU.
+
+    Raises:
+        EngineError: There is no GPU of that index.
     """
     torch, _ = _torch_with_cuda()
     if torch is None:
@@ -128,14 +128,12 @@ def on_gpu(index: int) -> AbstractContextManager:
 
 
 def named(gpu: Gpu, index: int) -> str:
-    """The GPU's name for people, with its index where that is not the first."""
+    """Return the GPU's name for people, with its index unless it is the first."""
     return f"{gpu.name} (GPU {index})" if index else gpu.name
 
 
 def accepted_indices(count: int) -> str:
-    """What the setting ``engine.device`` may be where there are ``count`` GPUs; 0 also where there
-    is none.
-    """
+    """Say what ``engine.device`` may be with ``count`` GPUs; 0 is accepted without a GPU, too."""
     there = {0: "there is no GPU here", 1: "there is one GPU here"}.get(
         count, f"there are {count} GPUs here"
     )
@@ -143,19 +141,17 @@ def accepted_indices(count: int) -> str:
 
 
 def driver_fault() -> str:
-    """``""`` when NVIDIA's driver has a device, else what it says."""
+    """Return "" if NVIDIA's driver has a device, else what it says."""
     return _driver_devices()[1]
 
 
 def gpu_count() -> int:
-    """How many GPUs NVIDIA's driver has for this process. Loads neither torch nor a GPU's
-    context.
-    """
+    """Count the GPUs that NVIDIA's driver has for this process, without torch or a GPU context."""
     return _driver_devices()[0]
 
 
 def _driver_devices() -> tuple[int, str]:
-    """(number of devices, ``""``), or 0 and what is wrong."""
+    """Return the number of devices and "", or 0 and what is wrong."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:

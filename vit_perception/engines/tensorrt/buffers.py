@@ -1,8 +1,7 @@
-"""Which tensors a compiled engine has, checked, and where each lies in one block of memory. Plain
-Python.
+"""The tensors of a compiled engine, checked, and their places in one block of memory.
 
-All outputs share one block on the GPU and one, laid out alike, on the host: a frame is one copy up,
-one run, one copy down.
+All outputs share one block on the GPU, and one with the same layout on the host. So a frame is one
+upload, one run and one download.
 """
 
 import math
@@ -13,31 +12,31 @@ from vit_perception.engines.engine import EngineError, EngineSpec
 from vit_perception.wire.records import EncoderOutput
 
 INPUT_NAME = "images"
-# At least what TensorRT asks of an address it is given.
+# TensorRT asks for no more than this of an address.
 ALIGNMENT_BYTES = 256
 _ITEM_BYTES = {"uint8": 1, "float32": 4}
-# TensorRT's names of the types that the exported graph may have at its ends.
+# TensorRT's names of the types that inputs and outputs of the exported graph may have.
 _TYPES = {"UINT8": "uint8", "FLOAT": "float32"}
 
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """What the runtime says of one input or output; ``type`` is its name of the type, e.g.
-    ``FLOAT``.
-    """
+    """What the runtime says about one input or output."""
 
     name: str
     is_input: bool
+    # The runtime's name, for example "FLOAT".
     type: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An output of ``shape`` (float32) at ``offset`` bytes into the block."""
+    """The place of one float32 output."""
 
     name: str
     shape: tuple[int, ...]
+    # Into the block, in bytes.
     offset: int
 
     @property
@@ -47,20 +46,22 @@ class Slot:
 
 @dataclass(frozen=True)
 class BufferTable:
-    """``input_shape`` (B, 3, H, W) uint8; ``outputs`` in the engine's order; ``size_bytes`` of
-    their block.
-    """
+    """The buffers of an engine."""
 
+    # (B, 3, H, W), uint8
     input_shape: tuple[int, int, int, int]
+    # In the engine's order.
     outputs: tuple[Slot, ...]
+    # Of the block of outputs.
     size_bytes: int
 
 
 def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTable:
     """Lay out the buffers of an engine for ``spec``.
 
-    Raises EngineError where the tensors are not those of the encoder graph: an engine of something
-    else, or one built for another batch or size.
+    Raises:
+        EngineError: The tensors are not the encoder graph's, or the engine was built for another
+            batch or size.
     """
     tensors = tuple(tensors)
     expected = (spec.batch, 3, *spec.network_size_px)
@@ -74,10 +75,10 @@ def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTabl
     if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
         raise EngineError(
             f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where "
-            "there "
-            "is a head, block_tokens with a dense one"
+            "there is a head, block_tokens with a dense one"
         )
-    slots, end = [], 0
+    slots = []
+    end = 0
     for name, tensor in outputs.items():
         if (
             _TYPES.get(tensor.type) != "float32"

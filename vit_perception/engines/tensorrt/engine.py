@@ -1,38 +1,41 @@
-"""TensorRT and TensorRT-RTX as engines: built once into the cache, then replayed as one CUDA graph
-a frame.
+"""TensorRT and TensorRT-RTX as engines: built once into the cache, one CUDA graph replay a frame.
 
-What needs no GPU (parsing, building, the cache, the layout of the buffers, what is said when
-something is missing) is tested on every run. What does (loading an engine, running, capturing) has
-not been run by the authors on a GPU of a supported compute capability; the parity gate stands
-between it and any output.
+Parsing, building, the cache, the layout of buffers and error messages need no GPU, and are always
+tested. Loading, running and capturing have not been run on a GPU of a supported compute capability
+yet. The parity gate guards every output.
 """
 
 import contextlib
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from vit_perception.engines.cache.engine_file import EngineFile, recipe
-from vit_perception.engines.cache.store import discard, read_checked, write_checked
+from vit_perception.engines.cache.store import read_checked, write_checked
 from vit_perception.engines.cuda.device import CudaDevice
-from vit_perception.engines.cuda.gpus import named, on_gpu
-from vit_perception.engines.engine import BackendStatus, Engine, EngineError, EngineSpec
+from vit_perception.engines.cuda.gpus import Gpu, named, on_gpu
+from vit_perception.engines.engine import (
+    BackendStatus,
+    Engine,
+    EngineError,
+    EngineSpec,
+    why_not_installed,
+)
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.tensorrt import api as tensorrt_api
-from vit_perception.engines.tensorrt import build as tensorrt_build
-from vit_perception.engines.tensorrt.buffers import (
-    INPUT_NAME,
-    BufferTable,
-    TensorFacts,
-    buffer_table,
+from vit_perception.engines.tensorrt.buffers import INPUT_NAME, BufferTable, buffer_table
+from vit_perception.engines.tensorrt.build import BuildOptions
+from vit_perception.engines.tensorrt.cached import (
+    cached_engine,
+    engine_key,
+    kernels_file,
+    timing_cache_file,
 )
+from vit_perception.engines.tensorrt.load import load_cached, load_carried, tensor_facts
 from vit_perception.wire.records import EncoderOutput
 
-# Fused attention in half precision is the fastest and, on some versions, silently wrong
+# Fused attention in half precision is the fastest. On some versions it is silently wrong
 # (NVIDIA/TensorRT#4723, #4837).
 ATTENTION_FORMS = ("half", "float32_softmax", "float32")
 
@@ -40,14 +43,13 @@ ATTENTION_FORMS = ("half", "float32_softmax", "float32")
 class TensorrtEngine(Engine):
     """``flavour`` is ``tensorrt`` (Jetson, data centre) or ``tensorrt_rtx`` (desktop RTX).
 
-    A frame is a copy into pinned memory, one replay (upload, network, download) and one wait;
-    nothing is allocated. The first start of TensorRT builds for minutes; that of RTX builds for
-    seconds and compiles its kernels, which are kept beside the engine.
+    A frame is a copy into pinned memory, one replay (upload, network, download) and one wait.
+    Nothing is allocated. The first start of TensorRT builds for minutes. That of RTX builds for
+    seconds and compiles its kernels, which are kept next to the engine.
     """
 
-    make_device: Callable[[], CudaDevice] = (
-        CudaDevice  # a test without a GPU puts the CPU's memory in its place
-    )
+    # Replaced by tests without a GPU.
+    make_device: Callable[[], CudaDevice] = CudaDevice
 
     def __init__(self, flavour: str):
         super().__init__()
@@ -62,91 +64,100 @@ class TensorrtEngine(Engine):
     def status(self) -> BackendStatus:
         try:
             if not tensorrt_api.module_name(self.name):
-                return BackendStatus(self.name, False, why_not=tensorrt_api.missing_text(self.name))
+                return self.missing(why_not_installed(self.name))
             api = tensorrt_api.load_api(self.name)
             with on_gpu(self.gpu_index):
                 gpu, why_not = tensorrt_api.find_gpu()
         except EngineError as error:
-            return BackendStatus(self.name, False, why_not=str(error))
+            return self.missing(str(error))
         version = api.__version__
         if gpu is None:
             if targets := tensorrt_api.targets_of(api):
                 why_not += (
                     f" (engines for other machines can be built here, for {', '.join(targets)})"
                 )
-            return BackendStatus(self.name, False, version, why_not=why_not)
+            return self.missing(why_not, version)
         why_not = tensorrt_api.why_not_a_target(self.name, api, gpu)
         return BackendStatus(
-            self.name,
-            not why_not,
-            version,
-            named(gpu, self.gpu_index),
-            tensorrt_api.precisions_of(gpu.compute_capability),
-            why_not,
-            str(gpu),
+            name=self.name,
+            found=not why_not,
+            version=version,
+            device=named(gpu, self.gpu_index),
+            precisions=tensorrt_api.precisions_of(gpu.compute_capability),
+            why_not=why_not,
+            hardware=str(gpu),
         )
 
     def attempts(self, spec: EngineSpec) -> tuple[EngineSpec, ...]:
-        """In half precision each form of attention that makes a difference; in float32 there is
-        one.
-        """
+        """Return each form of attention that makes a difference; in float32 there is one."""
         forms = attention_forms(
             self.name, tensorrt_api.load_api(self.name).__version__, spec.precision
         )
         return tuple(replace(spec, attention=form) for form in forms)
 
-    def _open(self, source: EngineSource, spec: EngineSpec) -> None:
+    def _open(self, source: EngineSource, spec: EngineSpec) -> bool | None:
         # TensorRT builds, loads and runs on the GPU that is current in the thread.
         with on_gpu(self.gpu_index):
-            self._open_here(source, spec)
+            return self._open_here(source, spec)
 
-    def _open_here(self, source: EngineSource, spec: EngineSpec) -> None:
+    def _open_here(self, source: EngineSource, spec: EngineSpec) -> bool | None:
         api = tensorrt_api.load_api(self.name)
         gpu, why_not = tensorrt_api.find_gpu()
         if gpu is None:
             raise EngineError(f"{self.name}: {why_not}")
         options = options_for(self.name, api.__version__, gpu, source)
-        key = tensorrt_build.engine_key(
-            source, spec.precision, spec.attention, options, api.__version__, gpu
+        key = engine_key(
+            source,
+            precision=spec.precision,
+            attention=spec.attention,
+            options=options,
+            version=api.__version__,
+            gpu=gpu,
         )
         get = partial(
-            tensorrt_build.cached_engine, source, spec.precision, spec.attention, options, gpu
+            cached_engine,
+            source,
+            precision=spec.precision,
+            attention=spec.attention,
+            options=options,
+            gpu=gpu,
         )
-        self._loaded, self.file = (
+        self._loaded, self.file, was_cached = (
             load_carried(api, source.carried, key)
             if source.carried
             else load_cached(api, get, source.log)
         )
         # The network is strongly typed, so it runs in what was exported.
         self.precision = spec.precision
-        kernels = tensorrt_build.kernels_file(key, gpu, source.folder)
+        kernels = kernels_file(key, gpu, source.folder)
         stored = read_checked(kernels, source.log) if self.name == "tensorrt_rtx" else b""
         if self.name == "tensorrt_rtx" and not stored:
-            source.log(
+            source.log.info(
                 f"{self.name} compiles its kernels for {gpu.name}, once; this takes some seconds"
             )
         self._context, self._kernels, self._runtime_config = tensorrt_api.make_context(
-            api, self.name, self._loaded[1], stored, source.log
+            api, self.name, self._loaded.engine, stored, source.log
         )
         if self._context is None:
             raise EngineError(
                 f"{self.name} makes no execution context: "
                 f"{tensorrt_api.logger_of(api).take_errors()}"
             )
-        self._allocate(api, buffer_table(tensor_facts(self._loaded[1]), spec))
+        self._allocate(api, buffer_table(tensor_facts(self._loaded.engine), spec))
         self._warm_up_and_capture(api, source)
         tensorrt_api.report_warnings(api, source.log)
         if self._kernels is not None:
             compiled = self._kernels.serialize()
             if compiled is None:
-                source.log(
-                    f"WARNING: {self.name} does not give its kernels away; each start compiles them"
+                source.log.warning(
+                    f"{self.name} does not give its kernels away; each start compiles them"
                 )
             elif bytes(compiled) != stored:
                 write_checked(kernels, bytes(compiled), source.log)
+        return was_cached
 
     def _allocate(self, api, table: BufferTable) -> None:
-        """Pinned host memory and GPU memory; the context is told the addresses once."""
+        """Allocate pinned host memory and GPU memory, and give the context their addresses."""
         self._device = self.make_device()
         host_images, host_outputs = (
             self._device.host_block(shape) for shape in (table.input_shape, table.size_bytes)
@@ -154,7 +165,7 @@ class TensorrtEngine(Engine):
         images, outputs = (
             self._device.block(shape) for shape in (table.input_shape, table.size_bytes)
         )
-        scratch = self._device.block(max(self._loaded[1].device_memory_size_v2, 1))
+        scratch = self._device.block(max(self._loaded.engine.device_memory_size_v2, 1))
         self._context.set_device_memory(scratch.data_ptr(), scratch.numel())
         self._device.synchronize()  # the zeros are written on another stream
         self._stream = self._device.new_stream()
@@ -179,7 +190,7 @@ class TensorrtEngine(Engine):
         )
 
     def _enqueue(self, api) -> None:
-        """Upload, network and download on the stream, which has to be current."""
+        """Queue upload, network and download on the stream, which has to be current."""
         host_images, images, outputs, host_outputs, _ = self._buffers
         images.copy_(host_images, non_blocking=True)
         if not self._context.execute_async_v3(self._stream.cuda_stream):
@@ -189,17 +200,17 @@ class TensorrtEngine(Engine):
         host_outputs.copy_(outputs, non_blocking=True)
 
     def _warm_up_and_capture(self, api, source: EngineSource) -> None:
-        """Run twice, so that whatever is made lazily is there, then record the frame as a CUDA
-        graph.
+        """Run twice, so that nothing is made lazily later; then record the frame as a CUDA graph.
 
-        What cannot be recorded is enqueued each time: slower, never refused.
+        A frame that cannot be recorded is enqueued each time. This is slower, but no error.
         """
         with self._device.on(self._stream):
             for _ in range(2):
                 self._enqueue(api)
             self._stream.synchronize()
         capturable = getattr(self._context, "is_stream_capturable", None)
-        replay, why_not = None, "the runtime says so"
+        replay = None
+        why_not = "the runtime says so"
         if capturable is None or capturable(self._stream.cuda_stream):
             logger = tensorrt_api.logger_of(api)
             logger.take_errors()
@@ -207,23 +218,22 @@ class TensorrtEngine(Engine):
             if replay is None:
                 if said := logger.take_errors(without=""):
                     why_not = f"{said}; {why_not}"
-                self._stream = (
-                    self._device.new_stream()
-                )  # a stream whose recording failed is of no use
+                # The stream of a failed recording cannot be used again.
+                self._stream = self._device.new_stream()
         if replay is not None:
             self._replay = replay
             return
         self.note = (
             f"runs without a CUDA graph ({why_not}); each frame is enqueued, which costs more of "
-            "the host's "
-            "time"
+            "the host's time"
         )
-        source.log(f"WARNING: {self.name} {self.note}")
+        source.log.warning(f"{self.name} {self.note}")
         self._replay = partial(self._enqueue, api)
 
     def _run(self, images: np.ndarray) -> EncoderOutput:
         np.copyto(self._images, images)
-        with self._device.on(self._stream):  # of this thread, which need not be the one that opened
+        # The current stream is this thread's, which need not be the one that opened.
+        with self._device.on(self._stream):
             self._replay()
         self._stream.synchronize()
         return self._output
@@ -238,7 +248,7 @@ class TensorrtEngine(Engine):
 
     def _free(self) -> None:
         if self._stream is not None:
-            # After a fault on the GPU every call fails, and what went wrong has been said.
+            # After a fault on the GPU every call fails. The fault itself was reported before.
             with contextlib.suppress(RuntimeError):
                 self._stream.synchronize()
         # The graph before the context, the context before the engine, the engine before the
@@ -253,107 +263,19 @@ class TensorrtEngine(Engine):
 
 
 def attention_forms(flavour: str, version: str, precision: str) -> tuple[str, ...]:
-    """The forms of attention to try in ``precision``, the fastest first."""
+    """Return the forms of attention to try in ``precision``, the fastest first."""
     if precision == "float32":
         return ("half",)
     repeated = tensorrt_api.repeated_forms(flavour, version, precision)
     return tuple(form for form in ATTENTION_FORMS if form not in repeated)
 
 
-def options_for(
-    flavour: str, version: str, gpu: tensorrt_api.Gpu, source: EngineSource
-) -> tensorrt_build.BuildOptions:
-    """How an engine for this machine's GPU is built; for RTX as when built ahead for its compute
-    capability.
+def options_for(flavour: str, version: str, gpu: Gpu, source: EngineSource) -> BuildOptions:
+    """Return how an engine for this machine's GPU is built.
+
+    For RTX it is the engine that is built ahead for the GPU's compute capability.
     """
     if flavour == "tensorrt_rtx":
-        return tensorrt_build.BuildOptions(flavour, (gpu.compute_capability,))
-    timings = tensorrt_build.timing_cache_file(version, gpu, source.folder)
-    return tensorrt_build.BuildOptions(flavour, timing_cache=timings)
-
-
-# What TensorRT 10 and 11 and TensorRT-RTX 1 say of a file that is damaged, of another version or
-# for another GPU. Anything else (memory that does not suffice, a driver that fails) says nothing
-# against the file.
-_FILE_REFUSED = re.compile(
-    r"Serialization assertion|(Version|Magic) tag does not match|plan file is (not "
-    r"compatible|generated)"
-    r"|newer plan file|hardware-compatible engine|rebuild",
-    re.IGNORECASE,
-)
-
-
-class EngineFileRefused(EngineError):
-    """The runtime works, and refuses this engine's file: damaged, of another version, or built for
-    another GPU.
-    """
-
-
-def load_engine(api, content: bytes) -> tuple:
-    """(runtime, engine), the runtime kept with what it made.
-
-    Raises EngineFileRefused where the file itself is at fault, EngineError otherwise, with what the
-    runtime says.
-    """
-    logger = tensorrt_api.logger_of(api)
-    logger.take_errors()
-    try:
-        runtime = api.Runtime(logger)
-    except TypeError as error:  # pybind11's answer to a null pointer
-        raise EngineError(
-            f"{api.__name__} {api.__version__} does not start: {logger.take_errors()}"
-        ) from error
-    engine = runtime.deserialize_cuda_engine(content)
-    if engine is None:
-        said = logger.take_errors()
-        kind = EngineFileRefused if _FILE_REFUSED.search(said) else EngineError
-        raise kind(f"{api.__name__} {api.__version__} cannot load the engine: {said}")
-    return runtime, engine
-
-
-def load_cached(
-    api, get: Callable[[], tuple[Path, bool]], log: Callable[[str], None]
-) -> tuple[tuple, Path]:
-    """(what ``load_engine`` gives, the file) of the engine that ``get`` finds in the cache or
-    builds.
-
-    One that was there and that the runtime refuses is removed, and the next is asked for. Raises
-    EngineError.
-    """
-    while True:
-        path, was_cached = get()
-        try:
-            return load_engine(api, path.read_bytes()), path
-        except EngineFileRefused as error:
-            if not was_cached:
-                raise
-            discard(path.parent, str(error), log)
-
-
-def load_carried(api, carried: EngineFile, key: dict) -> tuple[tuple, Path]:
-    """(what ``load_engine`` gives, the file) of an engine built elsewhere that is ``key``'s. Raises
-    EngineError.
-    """
-    try:
-        return load_engine(
-            api, carried.content_for(tensorrt_build.served_by(key, carried.key))
-        ), carried.path
-    except EngineFileRefused as error:
-        raise EngineError(
-            f"engine.file {carried.path}: {error}; accepted: one that this makes here: "
-            f"{recipe(key)}"
-        ) from error
-
-
-def tensor_facts(engine) -> tuple[TensorFacts, ...]:
-    """What ``engine`` says of its inputs and outputs."""
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    return tuple(
-        TensorFacts(
-            name,
-            engine.get_tensor_mode(name).name == "INPUT",
-            engine.get_tensor_dtype(name).name,
-            tuple(engine.get_tensor_shape(name)),
-        )
-        for name in names
-    )
+        return BuildOptions(flavour, (gpu.compute_capability,))
+    timings = timing_cache_file(version, gpu, source.folder)
+    return BuildOptions(flavour, timing_cache=timings)

@@ -110,8 +110,7 @@ class BagPlayer:
         except (InvalidTopicNameException, ValueError) as error:  # ValueError: NUL, lone surrogates
             raise BagError(
                 f"it is no name of a topic in ROS ({str(error).splitlines()[0][:200]}); accepted: "
-                "--remap "
-                "to another one"
+                "a remap to another one"
             ) from error
         if wrong:
             self.replaced.append(f"{topic}: {wrong}")

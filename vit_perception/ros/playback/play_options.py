@@ -57,8 +57,7 @@ class PlayOptions:
         for topic, name in self.remaps:
             if self.topics and topic not in self.topics:
                 raise InvalidValue(
-                    f" is '{topic}:={name}', and --topics leaves {topic} out; accepted: one "
-                    "of "
+                    f" is '{topic}:={name}', and {topic} is not played; accepted: one of "
                     f"{', '.join(self.topics)}",
                     argument="remap",
                 )

@@ -1,8 +1,8 @@
-"""One picture through a model, with a hook at every step: the shapes that really occur, and where
-each head looks.
+"""One image's way through a model: the shape after each step, and what each head attends to.
 
-Equation numbers are those of Dosovitskiy et al. 2021 (arXiv:2010.11929), section 3.1 and appendix
-A.
+Shapes and weights are recorded by hooks while the model runs, so nothing is said that was not
+measured. Equation numbers are those of Dosovitskiy et al. 2021 (arXiv:2010.11929), section 3.1 and
+appendix A.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,46 +25,57 @@ from vit_perception.viewing.measures import mean_attention_distance_px
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the way through the model: the shape that was measured there, and what it is."""
+    """One step of the way through the model."""
 
+    # As people call it, for example ``patches``.
     name: str
+    # As measured there.
     shape: tuple[int, ...]
+    # One line that says what the step is.
     what: str
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
-    """What was seen of one image.
+class ModelTrace:
+    """What was recorded of one image."""
 
-    ``attention`` (heads, P) is that of the chosen block, asked by ``asked_by``: ``CLS token``,
-    ``probe`` (attention pooling) or ``all patches`` (their mean, for a model that pools by mean or
-    max). A row sums to less than 1 where other tokens than patches are attended to. ``distance_px``
-    (depth, heads) is the mean attention distance.
-    """
-
+    # In the order of the computation.
     steps: tuple[Step, ...]
+    # What the model returned.
     output: ViTOutput
+    # (heads, P) float32: attention of the chosen block to the patches. A row sums to less than 1
+    # if other tokens are attended to as well.
     attention: np.ndarray
+    # Whose query it is: ``CLS token``, ``probe`` (attention pooling), or ``all patches``: their
+    # mean, for a model that pools by mean or maximum.
     asked_by: str
+    # (depth, heads) float32: mean attention distance in network pixels.
     distance_px: np.ndarray
+    # (rows, columns) of patches.
     grid: tuple[int, int]
+    # The index of the chosen block, from 0.
     block: int
 
 
-def look_inside(
+def trace_model(
     model: VisionTransformer, images: Tensor, block: int = -1, dense: DenseHeadSpec | None = None
-) -> Inside:
-    """Run ``model``, and ``dense`` on it, on ``images`` (1, 3, H, W), normalised.
+) -> ModelTrace:
+    """Run ``model``, and ``dense`` on it, on ``images`` (1, 3, H, W) float32, normalised.
 
-    ``block`` is as in the model's ``forward``. Raises ValueError for one that it does not have.
+    ``block`` counts as in the model's ``forward``: -1 is the last one. Every block is run,
+    whichever is chosen.
+
+    Raises:
+        InvalidValue: The model has no such block.
     """
-    config, grid = model.config, model.config.grid_of(*images.shape[2:])
+    config = model.config
+    grid = model.config.grid_of(*images.shape[2:])
     if not -config.depth <= block < config.depth:
         raise InvalidValue(f"block is {block}; accepted: {-config.depth} to {config.depth - 1}")
     chosen = range(config.depth)[block]
-    seen = _Seen(model, grid, chosen)
-    # The last block is kept so that all blocks are run, whichever is looked at.
-    with torch.inference_mode(), seen.watching():
+    recorder = _Recorder(model, grid, chosen)
+    # The last block is kept so that all blocks are run, whichever is chosen.
+    with torch.inference_mode(), recorder.watching():
         output = model(images, chosen, keep=(-1,))
     with torch.inference_mode():
         patches = functional.unfold(
@@ -82,7 +93,7 @@ def look_inside(
             "resized by the model card, (x / 255 − mean) / std",
         ),
         Step("patches", tuple(patches.shape), "cut out, each flattened to 3 · patch²"),
-        *seen.steps,
+        *recorder.steps,
         *_steps_of_output(model, output),
     ]
     if dense is not None:
@@ -94,19 +105,22 @@ def look_inside(
             )
         )
     if config.cls_token:
-        attention, asked_by = output.cls_attention[0], "CLS token"
+        attention = output.cls_attention[0]
+        asked_by = "CLS token"
     elif config.pooling in ATTENTION_POOLINGS:
-        attention, asked_by = output.cls_attention[0], "probe"
+        attention = output.cls_attention[0]
+        asked_by = "probe"
     else:
-        attention, asked_by = seen.asked_by_patches, "all patches"
-    return Inside(
-        tuple(dict.fromkeys(steps)),
-        output,
-        attention.float().numpy(),
-        asked_by,
-        np.stack(seen.distance_px),
-        grid,
-        chosen,
+        attention = recorder.asked_by_patches
+        asked_by = "all patches"
+    return ModelTrace(
+        steps=tuple(dict.fromkeys(steps)),
+        output=output,
+        attention=attention.float().numpy(),
+        asked_by=asked_by,
+        distance_px=np.stack(recorder.distance_px),
+        grid=grid,
+        block=chosen,
     )
 
 
@@ -132,20 +146,23 @@ def _steps_of_output(model: VisionTransformer, output: ViTOutput) -> Iterator[St
         yield Step("logits", tuple(output.logits.shape), what)
 
 
-class _Seen:
-    """The hooks, and what they have seen."""
+class _Recorder:
+    """The hooks on a model, and what they have recorded."""
 
     def __init__(self, model: VisionTransformer, grid: tuple[int, int], chosen: int):
-        self.model, self.grid, self.chosen = model, grid, chosen
+        self.model = model
+        self.grid = grid
+        self.chosen = chosen
         self.steps: list[Step] = []
         self.distance_px: list[np.ndarray] = []
         self.asked_by_patches: Tensor | None = None
-        self._follower = _Follower()
+        self._follower = _TokenFollower()
         self._block_shapes: list[tuple[int, ...]] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        model, block = self.model, self.model.blocks[self.chosen]
+        model = self.model
+        block = self.model.blocks[self.chosen]
         with ExitStack() as stack:
 
             def watch(module: nn.Module, hook: Callable[..., None]) -> None:
@@ -189,7 +206,8 @@ class _Seen:
         self._follower.follow(tokens)
 
     def _ready(self, module: nn.Module, args: tuple, tokens: Tensor) -> None:
-        config, follower = self.model.config, self._follower
+        config = self.model.config
+        follower = self._follower
         changes = []
         if config.prefix_tokens:
             changes.append(
@@ -233,17 +251,16 @@ class _Seen:
         # One row for all blocks: none changes the shape, which is what lets them be stacked.
         self._block_shapes.append(tuple(result[0].shape))
         if index == len(self.model.blocks) - 1:
-            shapes, last = set(self._block_shapes), len(self.model.blocks) - 1
+            shapes = set(self._block_shapes)
+            last = len(self.model.blocks) - 1
             what = f"{last + 1} × attention and MLP, each added (eq. 2, 3)"
             self.steps.extend(
                 Step(f"blocks 0 – {last}" if last else "block 0", shape, what) for shape in shapes
             )
 
 
-class _Follower(TorchFunctionMode):
-    """Follows the patch tokens through what the model does to them outside of any module: ``cat``
-    and ``+``.
-    """
+class _TokenFollower(TorchFunctionMode):
+    """Follows the patch tokens through ``cat`` and ``+``, which are not in any module."""
 
     def __init__(self):
         super().__init__()
@@ -251,10 +268,11 @@ class _Follower(TorchFunctionMode):
         self._shapes: list[tuple[int, ...]] = []
 
     def follow(self, tokens: Tensor) -> None:
-        self._parts, self._shapes = [tokens], []
+        self._parts = [tokens]
+        self._shapes = []
 
     def stop(self) -> list[tuple[int, ...]]:
-        """The shapes that the tokens had on the way, in order."""
+        """Return the shapes that the tokens had on the way, in order."""
         self._parts = []
         return self._shapes
 

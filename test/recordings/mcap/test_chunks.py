@@ -7,8 +7,8 @@ import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from vit_perception.recordings import mcap_chunks
-from vit_perception.recordings.mcap_chunks import Chunk, ChunkIndex
+from vit_perception.recordings.mcap import chunks
+from vit_perception.recordings.mcap.chunk_index import Chunk, ChunkIndex
 from vit_perception.recordings.reader import BagReader
 
 TEXT = "std_msgs/msg/String"
@@ -77,7 +77,7 @@ def test_chunks_without_message_indices_are_read(tmp_path):
 def test_only_chunks_that_overlap_are_open_at_once(tmp_path, monkeypatch):
     open_now, most = set(), 0
 
-    class Counted(mcap_chunks._OpenChunk):
+    class Counted(chunks._OpenChunk):
         def __iter__(self):
             nonlocal most
             open_now.add(id(self))
@@ -85,7 +85,7 @@ def test_only_chunks_that_overlap_are_open_at_once(tmp_path, monkeypatch):
             yield from super().__iter__()
             open_now.discard(id(self))
 
-    monkeypatch.setattr(mcap_chunks, "_OpenChunk", Counted)
+    monkeypatch.setattr(chunks, "_OpenChunk", Counted)
     path = written(tmp_path / "bag", [[10 * k, 10 * k + 15] for k in range(50)])
     assert len(read(path, ("/a", "/b"))) == 100 and most == 2 and not open_now
 

@@ -5,7 +5,7 @@ import torch
 
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
-from vit_perception.viewing.model_inside import look_inside
+from vit_perception.viewing.model_trace import trace_model
 
 SIZES = {
     "width": 32,
@@ -51,8 +51,8 @@ def model_of(**changes):
     return model
 
 
-def shapes_of(inside):
-    return {step.name: step.shape for step in inside.steps}
+def shapes_of(trace):
+    return {step.name: step.shape for step in trace.steps}
 
 
 def common(tokens):
@@ -112,12 +112,12 @@ OWN = {
 def test_every_step_has_the_shape_that_is_worked_out_by_hand(kind):
     changes, asked_by, tokens = KINDS[kind]
     model, images = model_of(**changes), torch.randn(1, 3, 48, 24)
-    inside = look_inside(model, images, 1)
-    assert shapes_of(inside) == common(tokens) | OWN[kind]
-    assert inside.asked_by == asked_by and inside.grid == (6, 3) and inside.block == 1
-    assert inside.attention.shape == (4, 18) and inside.distance_px.shape == (3, 4)
+    trace = trace_model(model, images, 1)
+    assert shapes_of(trace) == common(tokens) | OWN[kind]
+    assert trace.asked_by == asked_by and trace.grid == (6, 3) and trace.block == 1
+    assert trace.attention.shape == (4, 18) and trace.distance_px.shape == (3, 4)
     expected = model(images, 1)
-    assert torch.equal(inside.output.patch_tokens, expected.patch_tokens)
+    assert torch.equal(trace.output.patch_tokens, expected.patch_tokens)
     # What was watched through has left nothing behind.
     assert all(not module._forward_hooks for module in model.modules())
 
@@ -125,20 +125,20 @@ def test_every_step_has_the_shape_that_is_worked_out_by_hand(kind):
 @pytest.mark.parametrize("kind", ["plain", "rope"])
 def test_all_weights_have_the_models_own_cls_row(kind):
     model, images = model_of(**KINDS[kind][0]), torch.randn(1, 3, 48, 24)
-    seen = []
+    recorder = []
     model.blocks[1].attention.register_forward_hook(
-        lambda module, args, out: seen.append(module.weights(*args[::2]))
+        lambda module, args, out: recorder.append(module.weights(*args[::2]))
     )
     row = model(images, 1).cls_attention
-    assert torch.allclose(seen[0].sum(dim=-1), torch.ones(1, 4, len(seen[0][0, 0])))
-    assert torch.allclose(seen[0][:, :, 0, model.first_patch :], row, atol=1e-6)
-    assert torch.equal(torch.from_numpy(look_inside(model, images, 1).attention), row[0])
+    assert torch.allclose(recorder[0].sum(dim=-1), torch.ones(1, 4, len(recorder[0][0, 0])))
+    assert torch.allclose(recorder[0][:, :, 0, model.first_patch :], row, atol=1e-6)
+    assert torch.equal(torch.from_numpy(trace_model(model, images, 1).attention), row[0])
 
 
 def test_without_cls_and_probe_the_mean_of_all_queries_is_shown():
-    inside = look_inside(model_of(**KINDS["mean"][0]), torch.randn(1, 3, 48, 24), 0)
+    trace = trace_model(model_of(**KINDS["mean"][0]), torch.randn(1, 3, 48, 24), 0)
     # Without other tokens every query's weights are on patches; 1 / P each would tell nothing.
-    assert inside.attention.sum(axis=1) == pytest.approx(1.0) and inside.attention.std() > 1e-3
+    assert trace.attention.sum(axis=1) == pytest.approx(1.0) and trace.attention.std() > 1e-3
 
 
 def test_a_dense_head_is_a_step_too():
@@ -148,13 +148,13 @@ def test_a_dense_head_is_a_step_too():
             return tokens[0][:, 1:, 0].unflatten(1, grid)
 
     dense = DenseHeadSpec("depth", (0, 2), Head(), quantity="depth")
-    inside = look_inside(model_of(), torch.randn(1, 3, 48, 24), dense=dense)
+    trace = trace_model(model_of(), torch.randn(1, 3, 48, 24), dense=dense)
     assert (
-        inside.steps[-1].shape == (1, 6, 3) and inside.steps[-1].what == "dense head on blocks 0, 2"
+        trace.steps[-1].shape == (1, 6, 3) and trace.steps[-1].what == "dense head on blocks 0, 2"
     )
 
 
 def test_another_block_is_refused():
     for block in (3, -4):
         with pytest.raises(ValueError, match=f"block is {block}; accepted: -3 to 2"):
-            look_inside(model_of(), torch.randn(1, 3, 32, 32), block)
+            trace_model(model_of(), torch.randn(1, 3, 32, 32), block)

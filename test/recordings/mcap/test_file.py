@@ -8,9 +8,9 @@ import lz4.frame
 import pytest
 from rosbags.rosbag2.reader import zstd
 
-from test.recordings import mcap_parts as m
+from test.recordings.mcap import parts as m
 from vit_perception.files.errors import InvalidValue
-from vit_perception.recordings import mcap_chunks
+from vit_perception.recordings.mcap import chunks
 from vit_perception.recordings.reader import BagError, BagReader, Undecodable
 
 TEXT, S = "std_msgs/msg/String", 1_700_000_000_000_000_000
@@ -148,7 +148,7 @@ def test_chunks_that_unpack_to_much_more_than_the_file_has_are_refused(tmp_path)
 
 
 def test_chunks_that_all_overlap_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(mcap_chunks, "MOST_OPEN_BYTES", 1 << 20)
+    monkeypatch.setattr(chunks, "MOST_OPEN_BYTES", 1 << 20)
     chunk = m.chunk_of([(1, S, bytes(100_000)), (1, S + 100, bytes(100_000))])
     index = b"".join(
         m.index(S, S + 100, BEGIN + k * len(chunk), len(chunk), len(chunk) - 49, len(chunk) - 49)

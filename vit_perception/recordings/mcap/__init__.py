@@ -1,0 +1,1 @@
+"""MCAP files, read with bounds on memory and time (https://mcap.dev/spec)."""
