@@ -1,5 +1,5 @@
-"""Small CLIP and SigLIP models of transformers with random weights and a tokenizer of letters,
-saved as folders.
+"""Small CLIP, SigLIP and TIPS models of transformers with random weights, and a tokenizer of
+letters, saved as folders.
 """
 
 import json
@@ -12,6 +12,8 @@ from transformers import (
     SiglipConfig,
     SiglipModel,
     SiglipTextConfig,
+    Tipsv2Config,
+    Tipsv2Model,
 )
 
 from test.checkpoints.huggingface.models import randomised
@@ -89,5 +91,15 @@ def siglip_folder(folder: Path) -> SiglipModel:
     made = tokenizer()
     text = SiglipTextConfig(**text_sizes(made), projection_size=32)
     model = randomised(SiglipModel, SiglipConfig(vision_config=VISION, text_config=text.to_dict()))
+    write(model, made, folder, SIGLIP_PREPROCESSOR)
+    return model
+
+
+def tips_folder(folder: Path) -> Tipsv2Model:
+    """A whole TIPS v2; returns it."""
+    made = tokenizer()
+    vision = {name: value for name, value in VISION.items() if name != "intermediate_size"}
+    config = Tipsv2Config(vision_config=vision, text_config=text_sizes(made))
+    model = randomised(Tipsv2Model, config)
     write(model, made, folder, SIGLIP_PREPROCESSOR)
     return model

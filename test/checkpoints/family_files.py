@@ -17,8 +17,17 @@ from test.checkpoints.dense.dense_models import (
     save,
 )
 from test.checkpoints.google import test_npz
-from test.checkpoints.huggingface import models, test_clip, test_siglip
+from test.checkpoints.huggingface import (
+    models,
+    test_clip,
+    test_radio,
+    test_siglip,
+    test_siglip2,
+    test_theia,
+    test_tipsv2,
+)
 from test.checkpoints.keras import test_keras_vit
+from test.checkpoints.language_models import test_internvl, test_qwen
 from test.checkpoints.meta import test_dinov2, test_dinov3
 from test.checkpoints.meta.tensors import WIDTH, backbone
 from test.checkpoints.policies.policy_folders import write_openvla, write_pi0, write_smolvla
@@ -40,8 +49,10 @@ def write_native(folder: Path) -> None:
     models.save_file(VisionTransformer(config).state_dict(), folder / "model.safetensors")
 
 
-def of_transformers(kind: type, config) -> Write:
-    return lambda folder: models.saved(models.randomised(kind, config), folder)
+def of_transformers(kind: type, config, preprocessor=models.STRETCH) -> Write:
+    return lambda folder: models.saved(
+        models.randomised(kind, config), folder, preprocessor=preprocessor
+    )
 
 
 def of_torch(name: str, tensors: Callable[[], dict]) -> Write:
@@ -103,6 +114,13 @@ WRITERS: dict[str, Write] = {
     ),
     "clip": of_transformers(*test_clip.CASES["whole"]),
     "siglip": of_transformers(*test_siglip.CASES["whole"]),
+    "siglip2": of_transformers(*test_siglip2.CASES["whole"], test_siglip2.PUBLISHED),
+    "radio": lambda folder: test_radio.saved(test_radio.model(), folder),
+    "tipsv2": of_transformers(*test_tipsv2.CASES["whole"], test_tipsv2.PUBLISHED),
+    "theia": lambda folder: test_theia.saved(test_theia.model(), folder),
+    "internvl": of_transformers(*test_internvl.CASES["whole"], test_internvl.PUBLISHED),
+    "qwen2_5_vl": of_transformers(*test_qwen.CASES["2.5"], test_qwen.PUBLISHED),
+    "qwen3_vl": of_transformers(*test_qwen.CASES["3"], test_qwen.PUBLISHED),
     "dpt": write_dpt,
     "depth_anything": write_depth_anything,
     "depth_anything_v1": of_torch("depth_anything_vits14.pth", depth_anything_tensors),

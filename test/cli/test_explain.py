@@ -173,7 +173,7 @@ def test_what_is_wrong_is_one_line(tiny_checkpoint, tmp_path, capsys):
         ((tmp_path / "text.png", *out), "text.png: "),
         ((PICTURE, *out, "--block", "2"), "block is 2; accepted: -2 to 1"),
         ((PICTURE, *out, "--block", "-3", "--labels", "cup"), "block is -3"),
-        ((PICTURE, *out, "--labels", "cup"), "only clip and siglip checkpoints know texts"),
+        ((PICTURE, *out, "--labels", "cup"), "only clip, siglip, tipsv2 checkpoints know texts"),
         ((PICTURE, *out, "--checkpoint", "/no/model"), "/no/model"),
         ((PICTURE, *out, "--head-grid", "0"), "--head-grid is 0"),
         ((PICTURE, *out, "--top-k", "0"), "--top-k is 0"),

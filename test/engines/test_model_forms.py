@@ -1,5 +1,5 @@
-"""Engines open, and agree, with models that have no CLS token, turn their patches, or end in two
-heads.
+"""Engines open, and agree, with models that have no CLS token, turn their patches, attend in
+windows, norm otherwise, pool otherwise, or end in two heads.
 """
 
 from dataclasses import replace
@@ -17,6 +17,26 @@ FORMS = {
     "attention pooling": {"cls_token": False, "pooling": "map"},
     "mean pooling": {"cls_token": False, "pooling": "mean", "register_tokens": 0},
     "rope": {"rope_theta": 100.0, "position_embedding": "none"},
+    "attention pooling of all tokens": {
+        "pooling": "map_all",
+        "pooling_heads": 2,
+        "rope_theta": 100.0,
+        "rope_places": "indices",
+        "rope_grid": (4, 4),
+        "head": "linear",
+        "classes": 5,
+    },
+    "RMSNorm": {"norm": "rms", "qk_norm": True, "final_norm": False},
+    "windows": {
+        "cls_token": False,
+        "register_tokens": 0,
+        "pooling": "mean",
+        "window_patches": 3,
+        "full_blocks": (1,),
+        "rope_theta": 100.0,
+        "rope_places": "indices",
+    },
+    "CLS set": {"pooling": "cls_set", "cls_set": 2, "head": "linear", "classes": 5},
     "distilled": {"distillation_token": True, "head": "distilled", "classes": 7},
 }
 
@@ -36,7 +56,7 @@ def test_it_opens_and_passes_the_gate(loaded, pictures, form, backend):
         assert output.cls_attention.shape == (2, 4, 64)
         assert (output.cls_attention.sum(axis=2) < 1 + 1e-4).all()
         assert opened.report.min_cosine > 0.9999
-        if form == "mean pooling":
+        if form in ("mean pooling", "windows"):
             assert abs(output.cls_attention - 1 / 64).max() < 1e-6
     finally:
         opened.engine.close()

@@ -57,3 +57,9 @@ def test_all_of_them_differ():
     for index, one in enumerate(results):
         assert all((one - other).abs().max() > 1e-3 for other in results[:index])
         assert one.dtype == torch.float32
+
+
+def test_cut_is_the_top_left_part_of_the_resized_square():
+    square = resize_grid(learned(), (8, 8), "bilinear")
+    assert torch.equal(resize_grid(learned(), (3, 8), "bilinear_cut"), square[:, :, :3])
+    assert torch.equal(resize_grid(learned(), (8, 5), "bilinear_cut"), square[:, :, :, :5])

@@ -251,7 +251,7 @@ def test_the_hidden_width_of_a_head_may_differ():
     [
         (
             {"cls_token": False},
-            "pooling of the model is 'cls'; accepted: mean, max or map for a model without a CLS",
+            "pooling of the model is 'cls'; accepted: mean, max, map or map_all for a model",
         ),
         (
             {"cls_token": False, "pooling": "mean", "distillation_token": True},
@@ -266,6 +266,10 @@ def test_the_hidden_width_of_a_head_may_differ():
             "norm_pooled of the model is True; accepted: False with the pooling map",
         ),
         ({"pooling": "map", "activation": "swiglu"}, "pooling of the model is 'map'"),
+        ({"pooling_heads": 2}, "pooling_heads of the model is 2; accepted: 0 with the pooling cls"),
+        ({"pooling": "map_all", "pooling_heads": 3}, "pooling_heads of the model is 3"),
+        ({"rope_places": "pixels"}, "rope_places of the model is 'pixels'"),
+        ({"rope_grid": (4, 4)}, "rope_grid of the model is .4, 4.; accepted: None, or"),
         (
             {"head_hidden_width": 9},
             "head_hidden_width of the model is 9; accepted: .*linear_tanh_linear",
@@ -300,7 +304,7 @@ def test_an_image_that_is_no_multiple_of_the_patch_is_refused():
         ("heads", 5, "divisor of the width 32"),
         ("image_size_px", (60, 64), "multiples of the patch size 8"),
         ("activation", "relu", "gelu, quick_gelu, gelu_tanh, swiglu"),
-        ("pooling", "median", "cls, mean, max, map, cls_mean"),
+        ("pooling", "median", "cls, mean, max, map, map_all, cls_mean"),
         ("head", "mlp", "none, linear"),
         ("classes", 3, "0 without a head"),
         ("depth", 0, "at least 1"),

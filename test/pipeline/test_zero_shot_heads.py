@@ -167,7 +167,7 @@ def test_cameras_with_labels_or_a_head_of_their_own(tmp_path):
 def test_checkpoints_and_blocks_without_texts_are_refused(tmp_path, tiny_checkpoint):
     with pytest.raises(
         BadSetting,
-        match="'zero_shot.labels' is .*'cup'.*of the family dinov2; only clip and siglip",
+        match="'zero_shot.labels' is .*'cup'.*of the family dinov2; only clip, siglip, tipsv2",
     ):
         Pipeline.open(settings(tiny_checkpoint))
     clip_folder(tmp_path / "model")

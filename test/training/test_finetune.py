@@ -1,5 +1,6 @@
 """Fine-tuning on scikit-learn's handwritten digits (8 x 8 px), in process."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -17,11 +18,16 @@ from vit_perception.config.settings import (
     EngineSettings,
     ModelSettings,
 )
+from vit_perception.model.variants import VARIANTS
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.training.finetune import FineTuning, run
 from vit_perception.training.pictures import check_all, read_folder
 from vit_perception.training.recipe import Recipe
-from vit_perception.training.start import start_from_checkpoint, start_from_variant
+from vit_perception.training.start import (
+    classifier_config,
+    start_from_checkpoint,
+    start_from_variant,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = {"epochs": 3, "learning_rate": 3e-3, "layer_decay": 1.0, "flip": True, "colour": 0.2}
@@ -271,3 +277,12 @@ def _always(index):
             return SimpleNamespace(logits=logits)
 
     return Model()
+
+
+def test_a_classifier_on_another_pooling_leaves_the_checkpoints_own_behind():
+    config = dataclasses.replace(VARIANTS["test"], pooling="map", pooling_heads=2)
+    assert classifier_config(config, 3, None).pooling_heads == 2
+    assert classifier_config(config, 3, "mean").pooling_heads == 0
+    summary = dataclasses.replace(VARIANTS["test"], pooling="cls_set", cls_set=2)
+    assert classifier_config(summary, 3, None).pooled_width == 2 * config.width
+    assert classifier_config(summary, 3, "cls_mean").cls_set == 0

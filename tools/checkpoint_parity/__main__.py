@@ -15,7 +15,18 @@ from tools.checkpoint_parity.report import read_json, table, write_into, write_j
 from tools.checkpoint_parity.rows import LARGEST_DIFFERENCE, LARGEST_PIXEL_DIFFERENCE, Row
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("google", "huggingface", "timm", "meta", "clip", "keras", "dense", "policies")
+GROUPS = (
+    "google",
+    "huggingface",
+    "timm",
+    "meta",
+    "clip",
+    "keras",
+    "dense",
+    "policies",
+    "towers",
+    "language_models",
+)
 DOCUMENT, RESULTS = ROOT / "docs/checkpoints.md", ROOT / "benchmarks/results/checkpoint_parity.json"
 
 

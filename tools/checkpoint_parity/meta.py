@@ -108,6 +108,13 @@ def rows() -> list[Row]:
             {},
             _of_dinov3,
         ),
+        _row(
+            "meta_dinov3",
+            "dinov3_vith16plus_pretrain_lvd1689m-7c1da9a5.pth",
+            "vit_huge_plus_patch16_dinov3_qkvb",
+            {"depth": 2},
+            _of_dinov3,
+        ),
     ]
 
 

@@ -30,10 +30,18 @@ MODELS = (
     ("vit_giant_patch14_dinov2", {"img_size": 224, "depth": 2}, None),
     ("vit_small_patch16_dinov3", {}, (160, 256)),
     ("vit_small_plus_patch16_dinov3_qkvb", {"global_pool": "token"}, (160, 256)),
+    ("vit_huge_plus_patch16_dinov3_qkvb", {"depth": 2}, (160, 256)),
+    ("vit_7b_patch16_dinov3", {"depth": 1}, (160, 256)),
     ("vit_base_patch32_clip_224", {}, None),
     ("vit_base_patch32_clip_quickgelu_224", {}, (160, 256)),
     ("vit_base_patch16_siglip_224", {}, (160, 256)),
     ("vit_so400m_patch16_siglip_gap_256", {"depth": 4}, None),
+    ("vit_pe_core_tiny_patch16_384", {}, (256, 320)),
+    ("vit_pe_core_base_patch16_224", {}, (160, 256)),
+    ("vit_pe_core_gigantic_patch14_448", {"depth": 2}, None),
+    ("vit_pe_lang_large_patch14_448", {"depth": 4}, None),
+    ("vit_pe_spatial_small_patch16_512", {}, (160, 256)),
+    ("vit_pe_spatial_gigantic_patch14_448", {"depth": 2}, None),
 )
 
 
@@ -47,7 +55,8 @@ def _row(architecture: str, arguments: dict, other_size_px: tuple[int, int] | No
     if other_size_px and "dinov3" not in architecture:
         arguments = {**arguments, "dynamic_img_size": True}
     made = randomise(timm.create_model(architecture, **arguments))
-    if "clip_quickgelu" in architecture:
+    is_projected = "clip_quickgelu" in architecture or "vit_pe_core" in architecture
+    if is_projected:
         with torch.no_grad():
             made.head.bias.zero_()  # as in the released files, where the head is CLIP's projection
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +68,7 @@ def _row(architecture: str, arguments: dict, other_size_px: tuple[int, int] | No
         transform = create_transform(**resolve_data_config({}, model=model))
         origin = Origin(
             f"timm {timm.__version__}",
-            lambda images: _run(model, images, architecture),
+            lambda images: _run(model, images, architecture, is_projected),
             lambda picture: transform(picture).numpy(),
             load_s,
         )
@@ -75,7 +84,9 @@ def _row(architecture: str, arguments: dict, other_size_px: tuple[int, int] | No
 
 
 @torch.inference_mode()
-def _run(model: torch.nn.Module, images: np.ndarray, architecture: str) -> dict[str, np.ndarray]:
+def _run(
+    model: torch.nn.Module, images: np.ndarray, architecture: str, is_projected: bool
+) -> dict[str, np.ndarray]:
     tokens = model.forward_features(torch.from_numpy(images))
     outputs = {"patch_tokens": tokens[:, model.num_prefix_tokens :]}
     if getattr(model, "cls_token", None) is not None:
@@ -85,7 +96,5 @@ def _run(model: torch.nn.Module, images: np.ndarray, architecture: str) -> dict[
     ):  # there it is the mean of two tokens, each of which has a head
         outputs["pooled"] = model.forward_head(tokens, pre_logits=True)
     if model.num_classes:
-        outputs["projected" if "clip_quickgelu" in architecture else "logits"] = model.forward_head(
-            tokens
-        )
+        outputs["projected" if is_projected else "logits"] = model.forward_head(tokens)
     return {name: value.numpy() for name, value in outputs.items()}

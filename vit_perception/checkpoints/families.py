@@ -18,9 +18,15 @@ from vit_perception.checkpoints.huggingface.deit import FAMILY as DEIT
 from vit_perception.checkpoints.huggingface.dinov2 import FAMILY as DINOV2
 from vit_perception.checkpoints.huggingface.dinov2_registers import FAMILY as DINOV2_REGISTERS
 from vit_perception.checkpoints.huggingface.dinov3 import FAMILY as DINOV3
+from vit_perception.checkpoints.huggingface.radio import FAMILY as RADIO
 from vit_perception.checkpoints.huggingface.siglip import FAMILY as SIGLIP
+from vit_perception.checkpoints.huggingface.siglip2 import FAMILY as SIGLIP2
+from vit_perception.checkpoints.huggingface.theia import FAMILY as THEIA
+from vit_perception.checkpoints.huggingface.tipsv2 import FAMILY as TIPSV2
 from vit_perception.checkpoints.huggingface.vit import FAMILY as VIT
 from vit_perception.checkpoints.keras.keras_vit import FAMILY as KERAS_VIT
+from vit_perception.checkpoints.language_models.internvl import FAMILY as INTERNVL
+from vit_perception.checkpoints.language_models.qwen import FAMILIES as QWEN
 from vit_perception.checkpoints.meta.deit import FAMILY as META_DEIT
 from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
 from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
@@ -51,6 +57,12 @@ FAMILIES: tuple[Family, ...] = (
     DINOV3,
     CLIP,
     SIGLIP,
+    SIGLIP2,
+    RADIO,
+    TIPSV2,
+    THEIA,
+    INTERNVL,
+    *QWEN,
     DPT,
     DEPTH_ANYTHING,
     *DEPTH_ANYTHING_FILES,

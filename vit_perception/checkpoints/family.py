@@ -64,6 +64,8 @@ class LoadPlan:
     scores: str = "softmax"
     # The first that fits is removed from a tensor's name.
     prefixes: tuple[str, ...] = ()
+    # Names of tensors that each target takes whole; its converter cuts its part out.
+    shared: tuple[str, ...] = ()
     # Names, or patterns with ``*``, of tensors that no output needs.
     unused: tuple[str, ...] = ()
     # By the model's name: changes a tensor's layout after it is renamed.
@@ -134,7 +136,8 @@ def translate(tensors: Mapping[str, Tensor], plan: LoadPlan, source: str) -> Tra
             continue
         targets = plan.key_map[bare]
         tensor = tensors[name]
-        parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)
+        is_whole = bare in plan.shared or len(targets) == 1
+        parts = (tensor,) * len(targets) if is_whole else tensor.chunk(len(targets))
         for target, part in zip(targets, parts):
             if target in translated:
                 raise CheckpointError(

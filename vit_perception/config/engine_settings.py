@@ -78,14 +78,14 @@ class ModelSettings(Section):
 
 @dataclass(frozen=True)
 class ZeroShotSettings(Section):
-    """Classes by their names, for CLIP and SigLIP. Each label in each template is one prompt."""
+    """Classes by their names, for CLIP, SigLIP, TIPS. Each label in each template is one prompt."""
 
     PREFIX: ClassVar[str] = "zero_shot."
 
     labels: tuple[str, ...] = param(
         (),
-        "Names of classes, for CLIP and SigLIP checkpoints (docs/zero_shot.md). [] or no key is "
-        "none.",
+        "Names of classes, for CLIP, SigLIP and TIPS checkpoints (docs/zero_shot.md). [] or no key "
+        "is none.",
         fixed=ENCODED,
     )
     templates: tuple[str, ...] = param(

@@ -102,7 +102,7 @@ def _fixed(
     if model.position_embedding is not None:
         positions = model.positions_for(grid).detach().clone()
         fixed.position_embedding = nn.Parameter(positions, requires_grad=False)
-    fixed.fix_rotation(grid)
+    fixed.fix_grid(grid)
     fixed.config = replace(model.config, image_size_px=tuple(network_size_px))
     fold_normalisation(fixed.patch_embedding, mean, std)
     return fixed

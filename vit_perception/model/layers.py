@@ -1,7 +1,8 @@
 """The layers of a Vision Transformer. Shapes: B images, N tokens, D channels, P patches.
 
 Sources: Dosovitskiy et al. 2021 (arXiv:2010.11929) for the patch embedding and the pre-norm block;
-Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU.
+Touvron et al. 2021 (arXiv:2103.17239) for LayerScale; Shazeer 2020 (arXiv:2002.05202) for SwiGLU;
+Zhang and Sennrich 2019 (arXiv:1910.07467) for RMSNorm.
 """
 
 from collections.abc import Iterator
@@ -45,6 +46,26 @@ class PatchEmbedding(nn.Module):
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
 
+class RmsNorm(nn.Module):
+    """x / sqrt(mean of x² + eps) · weight over the channels, in float32 until the weight."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        wide = tokens.float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(tokens.dtype)
+
+
+def norm_of(config: ViTConfig) -> nn.Module:
+    """Make the norm of the config's kind and width."""
+    kind = RmsNorm if config.norm == "rms" else nn.LayerNorm
+    return kind(config.width, eps=config.norm_eps)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) to (B, N, D).
 
@@ -53,7 +74,7 @@ class Attention(nn.Module):
     switches it.
     """
 
-    def __init__(self, width: int, heads: int, qkv_bias: bool):
+    def __init__(self, width: int, heads: int, qkv_bias: bool, qk_norm_eps: float | None = None):
         super().__init__()
         self.heads = heads
         self.scale = (width // heads) ** -0.5
@@ -62,20 +83,27 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, width, bias=qkv_bias)
         self.value = nn.Linear(width, width, bias=qkv_bias)
         self.output = nn.Linear(width, width)
+        has_norm = qk_norm_eps is not None
+        self.query_norm = RmsNorm(width, qk_norm_eps) if has_norm else nn.Identity()
+        self.key_norm = RmsNorm(width, qk_norm_eps) if has_norm else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+        self,
+        tokens: Tensor,
+        with_cls_row: bool = False,
+        rotation: Rotation | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N)."""
-        parts = (self.query, self.key, self.value)
-        query, key, value = (self._split_heads(part(tokens)) for part in parts)
-        if rotation is not None:
-            query = rotate(query, rotation)
-            key = rotate(key, rotation)
+        """Attend; ``with_cls_row`` also gives the first query's weights (B, heads, N).
+
+        ``mask`` (N, N) is added to the scores of queries and keys.
+        """
+        query, key = self._query_and_key(tokens, rotation)
+        value = self._split_heads(self.value(tokens))
         if self.kind == "fused":
-            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:
-            mixed = self._weights(query, key) @ value
+            mixed = self._weights(query, key, mask) @ value
         mixed = mixed.to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, N, D)
         cls_row = None
         if with_cls_row:
@@ -96,25 +124,31 @@ class Attention(nn.Module):
         mixed = (weights @ value).to(tokens.dtype).transpose(1, 2).flatten(2)  # (B, n, D)
         return self.output(mixed), weights.to(tokens.dtype)
 
-    def weights(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def weights(
+        self, tokens: Tensor, rotation: Rotation | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Compute all attention (B, heads, N, N) of ``tokens`` (B, N, D), for viewers.
 
         It is all in memory at once.
         """
-        query = self._split_heads(self.query(tokens))
-        key = self._split_heads(self.key(tokens))
-        if rotation is not None:
-            query = rotate(query, rotation)
-            key = rotate(key, rotation)
-        return self._weights(query, key)
+        return self._weights(*self._query_and_key(tokens, rotation), mask)
+
+    def _query_and_key(self, tokens: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
+        query = self._split_heads(self.query_norm(self.query(tokens)))
+        key = self._split_heads(self.key_norm(self.key(tokens)))
+        if rotation is None:
+            return query, key
+        return rotate(query, rotation), rotate(key, rotation)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         # Only this form casts: a cast in the graph can keep a compiler from fusing.
         widened = x.float() if self.kind == "float32" else x
         return widened.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
         scores = (query * self.scale) @ key.transpose(2, 3)  # (B, heads, queries, N)
+        if mask is not None:
+            scores = scores + mask
         if self.kind == "float32_softmax":
             return torch.softmax(scores.float(), dim=-1).to(scores.dtype)
         return torch.softmax(scores, dim=-1)
@@ -182,10 +216,11 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         width = config.width
-        self.norm_attention = nn.LayerNorm(width, eps=config.norm_eps)
-        self.attention = Attention(width, config.heads, config.qkv_bias)
+        self.norm_attention = norm_of(config)
+        qk_norm_eps = config.norm_eps if config.qk_norm else None
+        self.attention = Attention(width, config.heads, config.qkv_bias, qk_norm_eps)
         self.scale_attention = LayerScale(width) if config.layer_scale else nn.Identity()
-        self.norm_mlp = nn.LayerNorm(width, eps=config.norm_eps)
+        self.norm_mlp = norm_of(config)
         if config.activation == "swiglu":
             self.mlp = SwiGlu(width, config.mlp_width)
         else:
@@ -193,9 +228,14 @@ class Block(nn.Module):
         self.scale_mlp = LayerScale(width) if config.layer_scale else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, with_cls_row: bool = False, rotation: Rotation | None = None
+        self,
+        tokens: Tensor,
+        with_cls_row: bool = False,
+        rotation: Rotation | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Give the new tokens, and ``with_cls_row`` the CLS query's attention (B, heads, N)."""
-        attended, cls_row = self.attention(self.norm_attention(tokens), with_cls_row, rotation)
+        normed = self.norm_attention(tokens)
+        attended, cls_row = self.attention(normed, with_cls_row, rotation, mask)
         tokens = tokens + self.scale_attention(attended)
         return tokens + self.scale_mlp(self.mlp(self.norm_mlp(tokens))), cls_row

@@ -1,9 +1,9 @@
-"""Axial rotary position embedding of patch tokens, as DINOv3 has it (Siméoni et al. 2025,
-arXiv:2508.10104).
+"""Axial rotary position embedding of patch tokens.
 
-Rotary embedding: Su et al. 2021 (arXiv:2104.09864). A patch's centre lies at (y, x), each from -1
-to 1 over the image whatever the grid; a quarter of a head's channels turns by y, a quarter by x,
-and channel i turns together with channel i + d/2.
+Rotary embedding: Su et al. 2021 (arXiv:2104.09864). A patch lies at (y, x). A quarter of a head's
+channels turns by y, a quarter by x, and channel i turns together with channel i + d/2. Places are
+centres, from -1 to 1 over the image whatever the grid, as DINOv3 has them (Siméoni et al. 2025,
+arXiv:2508.10104), or rows and columns (Perception Encoder, arXiv:2504.13181).
 """
 
 import math
@@ -22,23 +22,40 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-def rotation_of(grid: tuple[int, int], first_patch: int, head_width: int, theta: float) -> Rotation:
-    """The rotation, float32, of ``first_patch`` tokens that do not turn and of ``grid`` (rows,
-    columns) patches.
+def places_of(
+    grid: tuple[int, int],
+    kind: str = "centres",
+    first_index: int = 0,
+    spread: tuple[int, int] | None = None,
+) -> Tensor:
+    """Give the places (P, 2), float64, y then x, of ``grid`` (rows, columns) patches.
+
+    ``kind`` is one of ``ROPE_PLACES``. Indices start at ``first_index``, and are scaled as if the
+    grid were ``spread`` (rows, columns).
+    """
+    axes = []
+    for count, wanted in zip(grid, spread or grid):
+        index = torch.arange(count, dtype=torch.float64)
+        if kind == "centres":
+            axes.append(2 * math.pi * ((index + 0.5) / count * 2 - 1))
+        else:
+            axes.append((index + first_index) / count * wanted)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1)
+
+
+def rotation_of(places: Tensor, first_patch: int, head_width: int, theta: float) -> Rotation:
+    """The rotation, float32, of ``first_patch`` tokens that do not turn and of the patches at
+    ``places`` (P, 2).
 
     ``head_width`` is d, a multiple of 4. Angles are computed in float64 and rounded once; a model
     in half precision casts the tables, not the angles.
     """
-    centres = [(torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 - 1 for count in grid]
-    places = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, 1)  # (P, 2)
-    periods = theta ** (
-        torch.arange(head_width // 4, dtype=torch.float64) * 4 / head_width
-    )  # (d / 4,)
-    angles = (2 * math.pi * places[:, :, None] / periods).flatten(1)  # (P, d / 2)
-    angles = torch.cat(
-        [torch.zeros(first_patch, head_width // 2, dtype=torch.float64), angles]
-    )  # (N, d / 2)
-    cos, sin = torch.cos(angles), torch.sin(angles)
+    powers = torch.arange(head_width // 4, dtype=torch.float64) * 4 / head_width
+    angles = (places[:, :, None] / theta**powers).flatten(1)  # (P, d / 2)
+    still = torch.zeros(first_patch, head_width // 2, dtype=torch.float64)
+    angles = torch.cat([still, angles])  # (N, d / 2)
+    cos = torch.cos(angles)
+    sin = torch.sin(angles)
     return Rotation(torch.cat([cos, cos], dim=1).float(), torch.cat([-sin, sin], dim=1).float())
 
 

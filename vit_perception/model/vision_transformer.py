@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.model.attention_pooling import AttentionPooling
-from vit_perception.model.layers import Block, PatchEmbedding
+from vit_perception.model.layers import Block, PatchEmbedding, norm_of
 from vit_perception.model.positions import resize_grid
-from vit_perception.model.rope import Rotation, rotation_of
-from vit_perception.model.vit_config import ViTConfig
+from vit_perception.model.rope import Rotation, places_of, rotation_of
+from vit_perception.model.vit_config import ATTENTION_POOLINGS, ViTConfig
+from vit_perception.model.windows import window_mask
 
 __all__ = ["ViTConfig", "ViTOutput", "VisionTransformer"]
 
@@ -31,7 +32,7 @@ class ViTOutput(NamedTuple):
     # only, so a row sums to less than 1. Without a CLS token: how the pooling weighs the patches,
     # the probe's attention for ``map``, 1 / P each for ``mean`` and ``max``.
     cls_attention: Tensor
-    # (B, D), or (B, 2 D) for ``cls_mean``.
+    # (B, D), or (B, 2 D) for ``cls_mean``, (B, K D) for a ``cls_set`` of K.
     pooled: Tensor
     # (B, classes); None without a head.
     logits: Tensor | None
@@ -73,19 +74,20 @@ class VisionTransformer(nn.Module):
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
         # CLIP norms the tokens once before the blocks.
-        self.norm_before = make_norm(config, config.norm_before_blocks)
+        self.norm_before = norm_of(config) if config.norm_before_blocks else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = make_norm(config, config.final_norm)
-        # SigLIP pools with a learned query.
-        self.attention_pooling = AttentionPooling(config) if config.pooling == "map" else None
+        self.norm = norm_of(config) if config.final_norm else nn.Identity()
+        # SigLIP and the Perception Encoder pool with a learned query.
+        is_probed = config.pooling in ATTENTION_POOLINGS
+        self.attention_pooling = AttentionPooling(config) if is_probed else None
         self.head = make_head(config)
         # DeiT's second classifier, on the distillation token.
         self.head_distillation = None
         if config.head == "distilled":
             self.head_distillation = nn.Linear(width, config.classes)
-        # Set by :meth:`fix_rotation`.
-        self.register_buffer("rotation_cos", None, persistent=False)
-        self.register_buffer("rotation_sin", None, persistent=False)
+        # Set by :meth:`fix_grid`.
+        for name in ("rotation_cos", "rotation_sin", "windows"):
+            self.register_buffer(name, None, persistent=False)
 
     def forward(
         self, images: Tensor, block: int = -1, keep: Sequence[int] = (), norm_kept: bool = False
@@ -105,9 +107,9 @@ class VisionTransformer(nn.Module):
         kept = [self._index_of(index) for index in keep]
         last = config.depth - 1 if self.head is not None else chosen
         tokens = self.embed(images)
-        rotation = self.rotation_for(config.grid_of(*images.shape[2:]))
+        grid = config.grid_of(*images.shape[2:])
         attention_of = chosen if config.cls_token else None
-        run = self.run_blocks(tokens, rotation, {chosen, last, *kept}, attention_of)
+        run = self.run_blocks(tokens, grid, {chosen, last, *kept}, attention_of)
         normed = self.normed(run.tokens[chosen])
         pooled, attention = self.pool(normed)
         patch_tokens = normed[:, self.first_patch :]
@@ -142,25 +144,30 @@ class VisionTransformer(nn.Module):
         ``blocks`` count as in :meth:`forward`.
         """
         wanted = [self._index_of(block) for block in blocks]
-        rotation = self.rotation_for(self.config.grid_of(*images.shape[2:]))
-        run = self.run_blocks(self.embed(images), rotation, wanted)
+        grid = self.config.grid_of(*images.shape[2:])
+        run = self.run_blocks(self.embed(images), grid, wanted)
         return self._normed_if([run.tokens[index] for index in wanted], norm)
 
     def run_blocks(
         self,
         tokens: Tensor,
-        rotation: Rotation | None,
+        grid: tuple[int, int],
         wanted: Collection[int],
         attention_of: int | None = None,
     ) -> BlocksRun:
         """Run the blocks up to the last one in ``wanted``, and give the tokens of those.
 
-        ``attention_of`` is the block whose CLS row of attention is given, too.
+        ``grid`` is (rows, columns) of patches. ``attention_of`` is the block whose CLS row of
+        attention is given, too.
         """
+        rotation = self.rotation_for(grid)
+        windows = self.windows_for(grid)
         kept: dict[int, Tensor] = {}
         cls_row = None
         for index, block in enumerate(self.blocks[: max(wanted, default=-1) + 1]):
-            tokens, row = block(tokens, with_cls_row=index == attention_of, rotation=rotation)
+            # Qwen2.5-VL: attention stays in windows but for a few blocks.
+            mask = None if index in self.config.full_blocks else windows
+            tokens, row = block(tokens, index == attention_of, rotation, mask)
             if index in wanted:
                 kept[index] = tokens
             if row is not None:
@@ -190,7 +197,7 @@ class VisionTransformer(nn.Module):
         tokens = self.patch_embedding(images)  # (B, P, D)
         if parts:
             tokens = torch.cat([*parts, tokens], dim=1)  # (B, prefix + P, D)
-        # Without learned positions, the blocks rotate queries and keys instead (DINOv3).
+        # The blocks rotate queries and keys instead (DINOv3), or as well (Perception Encoder).
         if self.position_embedding is not None:
             tokens = tokens + self.positions_for(self.config.grid_of(*images.shape[2:]))
         # Registers have no positions.
@@ -221,27 +228,41 @@ class VisionTransformer(nn.Module):
         if self.rotation_cos is not None:
             return Rotation(self.rotation_cos, self.rotation_sin)
         weight = self.patch_embedding.projection.weight
-        tables = rotation_of(grid, self.first_patch, config.head_width, config.rope_theta)
+        places = places_of(grid, config.rope_places, int(config.cls_token), config.rope_grid)
+        tables = rotation_of(places, self.first_patch, config.head_width, config.rope_theta)
         return Rotation(*(table.to(weight.device, weight.dtype) for table in tables))
 
-    def fix_rotation(self, grid: tuple[int, int]) -> None:
-        """Compute the rotary positions for ``grid`` and keep them: only this grid runs then."""
+    def windows_for(self, grid: tuple[int, int]) -> Tensor | None:
+        """Give the mask (P, P) that keeps attention in windows; None for a model without."""
+        side = self.config.window_patches
+        if not side or self.windows is not None:
+            return self.windows
+        return window_mask(grid, side, self.patch_embedding.projection.weight)
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """Compute what depends on ``grid`` in the blocks, and keep it: only this grid runs then."""
         self.rotation_cos, self.rotation_sin = self.rotation_for(grid) or (None, None)
+        self.windows = self.windows_for(grid)
 
     def normed(self, tokens: Tensor) -> Tensor:
         """Apply the final norm, unless it comes after pooling."""
         return tokens if self.config.norm_pooled else self.norm(tokens)
 
     def pool(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Pool tokens (B, N, D) of :meth:`normed` to what the head sees: (B, D), or (B, 2 D).
+        """Pool tokens (B, N, D) of :meth:`normed` to what the head sees: (B, ``pooled_width``).
 
-        Also gives how the pooling weighs the patches, (B, heads, P); None for ``cls`` and
-        ``cls_mean``.
+        Also gives how the pooling weighs the patches, (B, heads, P); None for ``cls``,
+        ``cls_mean`` and ``cls_set``.
         """
         pooling = self.config.pooling
         patches = tokens[:, self.first_patch :]
         if pooling == "map":
             return self.attention_pooling(patches)
+        if pooling == "map_all":
+            pooled, weights = self.attention_pooling(tokens)
+            return pooled, weights[:, :, self.first_patch :]
+        if pooling == "cls_set":
+            return tokens[:, : self.config.cls_set].flatten(1), None
         if pooling == "cls":
             pooled = tokens[:, 0]
         elif pooling == "max":
@@ -262,11 +283,6 @@ class VisionTransformer(nn.Module):
         if self.head_distillation is None:
             return logits
         return (logits + self.head_distillation(tokens[:, 1])) / 2
-
-
-def make_norm(config: ViTConfig, present: bool) -> nn.Module:
-    """Make a LayerNorm of the config's width, or what takes its place."""
-    return nn.LayerNorm(config.width, eps=config.norm_eps) if present else nn.Identity()
 
 
 def make_head(config: ViTConfig) -> nn.Module | None:

@@ -76,7 +76,7 @@ def _accepted_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> str | None
     if card.family not in TOKENIZER_FILES:
         return (
             f"none with {card.name}, which is of the family {card.family}; only "
-            f"{' and '.join(TOKENIZER_FILES)} checkpoints know texts"
+            f"{', '.join(TOKENIZER_FILES)} checkpoints know texts"
         )
     if loaded.model.config.head != "none":
         return (

@@ -167,7 +167,12 @@ def classifier_config(config: ViTConfig, classes: int, pooling: str | None) -> V
         pooling = "cls_mean" if undecided else config.pooling
     if pooling not in POOLINGS:
         raise InvalidValue(f" is {pooling!r}; accepted: {', '.join(POOLINGS)}", argument="feature")
-    return replace(config, pooling=pooling, head="linear", head_hidden_width=0, classes=classes)
+    changes: dict[str, int | str] = {"pooling": pooling, "head": "linear", "classes": classes}
+    changes["head_hidden_width"] = 0
+    if pooling != config.pooling:
+        # What belongs to the checkpoint's own pooling goes with it.
+        changes |= {"cls_set": 0, "pooling_heads": 0, "pooling_mlp_width": 0}
+    return replace(config, **changes)
 
 
 def fresh(config: ViTConfig, seed: int) -> VisionTransformer:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_perception.model.rope import rotation_of
 from vit_perception.model.vision_transformer import VisionTransformer
 
 
@@ -37,13 +36,9 @@ def position_similarity(
         return PositionSimilarity(_cosines(vectors), config.grid, "learned")
     if config.rope_theta is None:
         return None
-    rotation = rotation_of(
-        grid=grid, first_patch=0, head_width=config.head_width, theta=config.rope_theta
-    )
+    tables = torch.cat(model.rotation_for(grid), dim=1)[config.first_patch :].float()
     # cos a cos b + sin a sin b = cos(a − b), and every (cos, sin) has the length 1.
-    return PositionSimilarity(
-        _cosines(torch.cat([rotation.cos, rotation.sin], dim=1)), grid, "rotary"
-    )
+    return PositionSimilarity(_cosines(tables), grid, "rotary")
 
 
 def _cosines(vectors: Tensor) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.model.vision_transformer import VisionTransformer, ViTOutput
+from vit_perception.model.vit_config import ATTENTION_POOLINGS
 from vit_perception.viewing.measures import mean_attention_distance_px
 
 
@@ -106,7 +107,7 @@ def trace_model(
     if config.cls_token:
         attention = output.cls_attention[0]
         asked_by = "CLS token"
-    elif config.pooling == "map":
+    elif config.pooling in ATTENTION_POOLINGS:
         attention = output.cls_attention[0]
         asked_by = "probe"
     else:
@@ -132,7 +133,9 @@ def _steps_of_output(model: VisionTransformer, output: ViTOutput) -> Iterator[St
         what = {
             "cls": "the CLS token",
             "cls_mean": "CLS and mean patch token, side by side",
+            "cls_set": "CLS tokens, side by side",
             "map": "what the probe brought back",
+            "map_all": "what the probe brought back",
         }.get(config.pooling, f"{config.pooling} of the patch tokens")
         yield Step("pooled", tuple(output.pooled.shape), what)
     if output.logits is not None:
@@ -227,10 +230,9 @@ class _Recorder:
             self._add("RoPE", rotation.cos, "turns queries and keys by place, in every block")
 
     def _attended(self, index: int, module: nn.Module, args: tuple, result: Any) -> None:
-        tokens = args[0]
-        rotation = args[2]
-        weights = module.weights(tokens, rotation)[0]
-        first = self.model.first_patch  # (heads, N, N)
+        tokens, _, rotation, mask = args
+        weights = module.weights(tokens, rotation, mask)[0]  # (heads, N, N)
+        first = self.model.first_patch
         among_patches = weights[:, first:, first:]
         self.distance_px.append(
             mean_attention_distance_px(among_patches, self.grid, self.model.config.patch_size_px)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from test.text_models import clip_folder, siglip_folder, tokenizer
+from test.text_models import clip_folder, siglip_folder, tips_folder, tokenizer
 from vit_perception.checkpoints.clip.text_tower import encode_texts, tokenizer_paths
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import open_checkpoint
@@ -21,6 +21,7 @@ PROMPTS = [
 FAMILIES = {
     "clip": (clip_folder, {"padding": True}),
     "siglip": (siglip_folder, {"padding": "max_length", "max_length": 40}),
+    "tipsv2": (tips_folder, {"padding": "max_length", "max_length": 40}),
 }
 
 
@@ -34,7 +35,8 @@ def test_vectors_are_those_of_transformers(family, tmp_path):
     ).pooler_output
     assert np.abs(texts.vectors - expected.numpy()).max() <= 1e-4
     assert np.abs(texts.vectors[0] - texts.vectors[1]).max() > 0.1  # other words, another vector
-    assert texts.scale == pytest.approx(theirs.logit_scale.exp().item(), rel=1e-6)
+    scale = 1 / theirs.temperature if family == "tipsv2" else theirs.logit_scale.exp()
+    assert texts.scale == pytest.approx(scale.item(), rel=1e-6)
     assert texts.bias == (pytest.approx(theirs.logit_bias.item()) if family == "siglip" else 0.0)
 
 

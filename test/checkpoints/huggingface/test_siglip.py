@@ -9,8 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    Siglip2Config,
-    Siglip2Model,
     SiglipConfig,
     SiglipForImageClassification,
     SiglipModel,
@@ -185,16 +183,3 @@ def test_config_json_of_the_hub_names_little(tmp_path):
         load_checkpoint(str(tmp_path))
     assert "patch_embedding.projection.weight (768, 3, 16, 16)" in str(error.value)
     assert "position_embedding (1, 196, 768)" in str(error.value)
-
-
-def test_naflex_is_refused_by_name(tmp_path):
-    vision = {key: value for key, value in WITH_MLP.items() if key != "image_size"}
-    model = randomised(
-        Siglip2Model, Siglip2Config(vision_config={**vision, "num_patches": 16}, text_config=TEXT)
-    )
-    with pytest.raises(
-        CheckpointError,
-        match=r"config.json is 'siglip2': a NaFlex model .*accepted: SigLIP 2 of one "
-        r"size \(model_type siglip\), e.g. google/siglip2-base-patch16-256",
-    ):
-        load_checkpoint(saved(model, tmp_path))

@@ -285,7 +285,6 @@ UNREAD = (
     "vit_base_patch16_rope_reg1_gap_256",
     "vit_small_patch16_rope_mixed_224",
     "vit_small_patch16_rope_ape_224",
-    "vit_pe_core_tiny_patch16_384",
     "vit_base_patch16_rpn_224",
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vit_perception.checkpoints.clip import tips_text
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles, is_there
 from vit_perception.checkpoints.load_strict import load_strict
@@ -24,8 +25,15 @@ from vit_perception.files.regular_files import IrregularFile, check_itself
 TOKENIZER_FILES = {
     "clip": (("tokenizer.json",), ("vocab.json", "merges.txt")),
     "siglip": (("tokenizer.json",), ("spiece.model",)),
+    "tipsv2": (("tokenizer.json",), ("tokenizer.model",)),
 }
 _PREFIX, _BATCH = "text_model.", 64
+# Classes of transformers: the tower's config, and the tower.
+_CLASSES = {
+    "clip": ("CLIPTextConfig", "CLIPTextModel"),
+    "siglip": ("SiglipTextConfig", "SiglipTextModel"),
+    "tipsv2": ("Tipsv2TextConfig", "Tipsv2TextModel"),
+}
 # What a tower is made of. Others name kernels, or classes of a repository's own.
 _TEXT_FIELDS = (
     "vocab_size",
@@ -41,6 +49,8 @@ _TEXT_FIELDS = (
     "pad_token_id",
     "bos_token_id",
     "eos_token_id",
+    "scale_sqrt_depth",
+    "pooling_epsilon",
 )
 # That of the largest vocabularies takes 40 MB.
 _MOST_TOKENIZER_BYTES = 256 << 20
@@ -57,12 +67,14 @@ class TextVectors:
 
 
 def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) -> TextVectors:
-    """Encode ``prompts`` by the text tower of a ``clip`` or ``siglip`` checkpoint.
+    """Encode ``prompts`` by the text tower of a ``clip``, ``siglip`` or ``tipsv2`` checkpoint.
 
     Raises:
         CheckpointError: The tower, the tokenizer or the package transformers is missing, or a
             prompt is longer than the tower can read.
     """
+    if family == "tipsv2":
+        files = tips_text.renamed(files)
     _check_files(files, family)
     telemetry.off()
     try:
@@ -73,10 +85,13 @@ def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) ->
             "vectors: pip install transformers"
         ) from error
     transformers.logging.set_verbosity_error()
-    kind = {
-        "clip": (transformers.CLIPConfig, transformers.CLIPTextModel),
-        "siglip": (transformers.SiglipConfig, transformers.SiglipTextModel),
-    }[family]
+    names = _CLASSES[family]
+    if not all(hasattr(transformers, name) for name in names):
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no {' and no '.join(names)}, which "
+            f"zero_shot.labels need with a {family} checkpoint; accepted: a newer one"
+        )
+    kind = tuple(getattr(transformers, name) for name in names)
     config, shapes = _config_and_shapes(files, family, *kind)
     # Version 4 of transformers has the prefix in its modules, too.
     prefix = "" if next(iter(shapes)).startswith(_PREFIX) else _PREFIX
@@ -105,7 +120,7 @@ def _config_and_shapes(
     CheckpointError.
     """
     try:
-        config = config_class(text_config=_text_fields(files.config)).text_config
+        config = config_class(**_text_fields(files.config))
         _check_sizes(files, family, config)
         with torch.device("meta"):
             return config, {
@@ -159,7 +174,7 @@ def _is_usable(path: Path) -> bool:
 
 def _check_files(files: CheckpointFiles, family: str) -> None:
     whole = ["text_model.embeddings.token_embedding.weight", "logit_scale"]
-    whole += ["text_projection.weight"] if family == "clip" else ["logit_bias"]
+    whole += {"clip": ["text_projection.weight"], "siglip": ["logit_bias"]}.get(family, [])
     missing = [name for name in whole if name not in files.tensors]
     if missing:
         raise CheckpointError(
@@ -234,7 +249,7 @@ def _tokens(files: CheckpointFiles, family: str, prompts: Sequence[str], longest
         )
     padding = (
         {"padding": "max_length", "max_length": longest}
-        if family == "siglip"
+        if family in ("siglip", "tipsv2")
         else {"padding": True}
     )
     return tokenizer(list(prompts), return_tensors="pt", **padding)

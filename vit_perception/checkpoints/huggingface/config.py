@@ -55,6 +55,18 @@ def number_of(
     return given
 
 
+def whole_number_of(fields: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    """Read an integer from ``low`` to ``high``.
+
+    Raises:
+        ValueError: The field is something else.
+    """
+    given = fields.get(name, default)
+    if type(given) is not int or not low <= given <= high:
+        raise InvalidValue(f"{name} is {given!r:.80}; accepted: an integer from {low} to {high}")
+    return given
+
+
 def numbers_of(fields: Mapping[str, Any], name: str, count: int) -> tuple[float, ...]:
     """Read a list of ``count`` finite numbers.
 

@@ -41,6 +41,10 @@ class HuggingFace:
     head_weights: str = "classifier.weight"
     # Fields of ViTConfig that differ with a classifier.
     with_head: Mapping[str, Any] = field(default_factory=dict)
+    # Turns the fields of a processor of the family's own into those of a known one.
+    processor_fields: Callable[[Mapping[str, Any], ViTConfig], Mapping[str, Any]] = field(
+        default=lambda fields, config: fields
+    )
     # Of the resize, if the preprocessing does not name one.
     interpolation: str = "bicubic"
     scores: str = "softmax"
@@ -85,7 +89,11 @@ class HuggingFace:
         return LoadPlan(
             config=config,
             key_map=self.key_map(config),
-            preprocessing=preprocessing_of(files.folder, self.interpolation),
+            preprocessing=preprocessing_of(
+                files.folder,
+                self.interpolation,
+                as_known=lambda fields: self.processor_fields(fields, config),
+            ),
             labels=labels,
             scores=scores,
             prefixes=self.prefixes,

@@ -6,7 +6,7 @@ refused. Processors of other kinds are refused.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,11 @@ _PROCESSORS = {
     "ViT": _STRETCH,
     "DeiT": _Defaults(is_square=True, crops=True),
     "Siglip": _STRETCH,
+    "Siglip2": _STRETCH,
+    "Tipsv2": _STRETCH,
     "Blip": _STRETCH,
+    "GotOcr2": _STRETCH,
+    "Qwen2VL": _STRETCH,
     "DPT": _STRETCH,
     "DINOv3ViT": _STRETCH,
     "Beit": _STRETCH,
@@ -81,10 +85,16 @@ _OTHER_FIELDS = (
 )
 
 
-def preprocessing_of(folder: Path, interpolation: str, dense: bool = False) -> Preprocessing:
+def preprocessing_of(
+    folder: Path,
+    interpolation: str,
+    dense: bool = False,
+    as_known: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda fields: fields,
+) -> Preprocessing:
     """Read preprocessor_config.json; without ``resample``, take ``interpolation``.
 
     With ``dense`` the caller obeys the fields of DPT's processor: padding, multiples and aspect.
+    ``as_known`` turns the fields of a processor of one family alone into those of ``Siglip``'s.
 
     Raises:
         CheckpointError: The file is missing or cannot be obeyed. A guess would give features that
@@ -98,6 +108,7 @@ def preprocessing_of(folder: Path, interpolation: str, dense: bool = False) -> P
     else:
         fields = read_json(path, _HOLDS)
     try:
+        fields = as_known(fields)
         rule = _resize_rule(fields, interpolation, _defaults_of(fields))
         if not dense:
             _check_aspect(fields, rule.network_size_px)

@@ -3,8 +3,8 @@
 
 Files of the complete model, of SiglipVisionModel and of SiglipForImageClassification are read. The
 text tower is known and unused. The image embedding is the attention pooling's output, so there is
-no projection. A classifier sees the mean patch token instead. SigLIP 2's NaFlex models have a
-``model_type`` of their own.
+no projection. A classifier sees the mean patch token instead. SigLIP 2's NaFlex models are a family
+of their own, ``siglip2``.
 """
 
 from collections.abc import Mapping

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
+from vit_perception.checkpoints.timm.perception_encoder import accepted_arguments, is_pe
 from vit_perception.files.errors import InvalidValue
 
 # Of training, of memory, or of sizes that an engine's input never has.
@@ -55,6 +56,8 @@ _OBEYED = {
     "rope_temperature",
     "img_size",
 }
+# Of the Perception Encoder; in other models they are refused.
+_OBEYED_OF_PE = {"ref_feat_shape", "attn_pool_num_heads", "attn_pool_mlp_ratio"}
 # The only values that compute what is computed here.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "qk_norm": (False, None),
@@ -103,19 +106,23 @@ def arguments_of(description: Mapping[str, Any], files: CheckpointFiles) -> dict
             f"model_args is {arguments!r:.80}; accepted: an object of timm's arguments"
         )
     told = _told_by_tensors(files)
+    obeyed = _OBEYED
+    if is_pe(description["architecture"]):
+        told |= accepted_arguments(files)
+        obeyed = _OBEYED | _OBEYED_OF_PE
     for name, value in arguments.items():
         if name in told:
             accepted: tuple[Any, ...] = told[name]
+        elif name in _WITHOUT_EFFECT or name in obeyed:
+            continue
         elif name in _OF_DINOV3 and "pos_embed" in files.tensors:
             accepted = (True, None) if name == "use_abs_pos_emb" else (False, None, "", "cat")
         elif name in _ONLY:
             accepted = _ONLY[name]
-        elif name in _WITHOUT_EFFECT or name in _OBEYED:
-            continue
         else:
             raise InvalidValue(
                 f"model_args has {name[:80]!r}, which is not known here; accepted: "
-                f"{', '.join(sorted({*_WITHOUT_EFFECT, *_OBEYED, *_ONLY, *told}))}"
+                f"{', '.join(sorted({*_WITHOUT_EFFECT, *obeyed, *_ONLY, *told}))}"
             )
         if not any(type(value) is type(other) and value == other for other in accepted):
             raise InvalidValue(
@@ -143,7 +150,7 @@ def activation_of(arguments: Mapping[str, Any], default: str, is_swiglu: bool) -
 
 
 def norm_eps_of(
-    arguments: Mapping[str, Any], architecture: str, has_norm_before: bool, is_dinov3: bool
+    arguments: Mapping[str, Any], architecture: str, has_norm_before: bool, has_rope: bool
 ) -> float:
     """Find the norms' epsilon, by ``norm_layer`` or the architecture.
 
@@ -155,7 +162,7 @@ def norm_eps_of(
         if given != "layernorm":
             raise InvalidValue(f"norm_layer of model_args is {given!r:.80}; accepted: layernorm")
         return 1e-6
-    if is_dinov3:
+    if has_rope:
         return 1e-5
     is_clip = architecture.startswith("vit_") and "_clip_" in architecture
     return 1e-5 if is_clip or (has_norm_before and not architecture) else 1e-6

@@ -41,6 +41,7 @@ _PUBLISHED = {
     "dinov2": _Published(IMAGENET_MEAN, IMAGENET_STD, 1.0),
     "dinov3": _Published(IMAGENET_MEAN, IMAGENET_STD, 1.0),
     "deit": _Published(IMAGENET_MEAN, IMAGENET_STD, 0.9),
+    "vit_pe_": _Published(HALF, HALF, 1.0),
     "vit_": _Published(HALF, HALF, 0.9),
 }
 # Activations other than GELU are in no file. They belong to the architecture.
@@ -55,7 +56,6 @@ _READ = ("vit_", "deit_", "deit3_", "flexivit_", "eva_")
 # Part of an architecture's name -> what it computes and no tensor shows.
 _UNREAD = {
     "_rope": "rotary positions next to or instead of the learned ones",
-    "vit_pe_": "the Perception Encoder's rotary positions next to the learned ones",
     "sapiens2": "rotary positions and fewer keys than queries",
     "_rpn": "norms after its attention and its MLP instead of before them",
 }
@@ -71,7 +71,7 @@ def refuse_unread(architecture: str, source: str) -> None:
     if computed:
         raise CheckpointError(
             f"{source}: the architecture {architecture} has {computed}, with the same tensors as a "
-            "model without; accepted: vit_* but for *_rope*, vit_pe_*, *_sapiens2 and *_rpn*"
+            "model without; accepted: vit_* but for *_rope*, *_sapiens2 and *_rpn*"
         )
     if architecture and not architecture.startswith(_READ):
         raise CheckpointError(

@@ -25,6 +25,7 @@ from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, Check
 from vit_perception.checkpoints.files.labels_file import labels_for
 from vit_perception.checkpoints.huggingface.config import number_of
 from vit_perception.checkpoints.timm import config as timm_config
+from vit_perception.checkpoints.timm import perception_encoder
 from vit_perception.checkpoints.timm.arguments import (
     activation_of,
     arguments_of,
@@ -40,7 +41,7 @@ _POOLINGS = {"token": "cls", "avg": "mean", "max": "max", "map": "map"}
 # By the width, if a head is not 64 channels wide. DINOv3's differ.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
 _HEADS_DINOV3 = {4096: 32}
-_HEADS_BY_NAME = {"giantopt": 16, "vit_base_patch16_gap_": 16}
+_HEADS_BY_NAME = {"giantopt": 16, "vit_base_patch16_gap_": 16, "_gigantic_patch14_448": 16}
 # Widths of the spaces that CLIP models share with texts: a head of that many outputs and no bias is
 # a projection.
 _CLIP_SPACES = (384, 512, 640, 768, 1024, 1280)
@@ -91,7 +92,8 @@ def _read(files: CheckpointFiles, description: Mapping[str, Any]) -> LoadPlan:
         labels=labels,
         prefixes=("module.", "model."),
         unused=unused,
-        converters=converters_of(files, config),
+        converters=converters_of(files, config)
+        | (perception_encoder.rotary_converters(config) if config.rope_places == "indices" else {}),
         zeros=zeros_of(files, config),
         license=str(timm_config.pretrained_of(description).get("license") or ""),
     )
@@ -117,7 +119,12 @@ def config_of(files: CheckpointFiles, description: Mapping[str, Any]) -> ViTConf
         )
     is_swiglu, mlp_width = mlp_shape(files)
     activation = timm_config.activation_of(architecture)
-    theta = number_of(arguments, "rope_temperature", 100.0, 1, 1e12) if is_dinov3 else None
+    is_pe = perception_encoder.is_pe(architecture)
+    rotary: dict[str, Any] = {"final_norm": final_norm_of(arguments)}
+    if is_dinov3:
+        rotary["rope_theta"] = float(number_of(arguments, "rope_temperature", 100.0, 1, 1e12))
+    elif is_pe:
+        rotary = perception_encoder.config_fields(files, architecture, arguments)
     return ViTConfig(
         width=width,
         depth=files.count("blocks."),
@@ -129,15 +136,14 @@ def config_of(files: CheckpointFiles, description: Mapping[str, Any]) -> ViTConf
         qkv_bias=has_qkv_bias(files),
         layer_scale=files.has("blocks.0.ls1.gamma") or files.has("blocks.0.gamma_1"),
         norm_before_blocks=is_clip,
-        norm_eps=norm_eps_of(arguments, architecture, is_clip, is_dinov3),
-        final_norm=final_norm_of(arguments),
+        norm_eps=norm_eps_of(arguments, architecture, is_clip, is_dinov3 or is_pe),
         cls_token="cls_token" in held,
         register_tokens=_registers(files),
         distillation_token="dist_token" in held,
         position_embedding="none" if is_dinov3 else "learned",
         position_interpolation="bicubic_antialias",
-        rope_theta=None if theta is None else float(theta),
         norm_pooled="fc_norm.weight" in held,
+        **rotary,
         **pooling_and_head(files, description, arguments),
     )
 
@@ -162,8 +168,9 @@ def pooling_and_head(
         ValueError: The pooling is not supported.
     """
     # DINOv3 has a CLS token and no positions; timm averages its patches.
+    is_pe = perception_encoder.is_pe(description["architecture"])
     has_cls = files.has("cls_token", "pos_embed") and "fc_norm.weight" not in files.tensors
-    default = "token" if has_cls else "avg"
+    default = "token" if has_cls and not is_pe else "avg"
     if "attn_pool.latent" in files.tensors:
         default = "map"
     given = arguments.get("global_pool")
@@ -172,10 +179,11 @@ def pooling_and_head(
         given = description.get("global_pool") or published or default
     if not isinstance(given, str) or given not in _POOLINGS:
         raise InvalidValue(f"global_pool is {given!r}; accepted: {', '.join(_POOLINGS)}")
+    pooling = "map_all" if is_pe and given == "map" else _POOLINGS[given]
     if "head.weight" not in files.tensors:
-        return {"pooling": _POOLINGS[given]}
+        return {"pooling": pooling}
     return {
-        "pooling": _POOLINGS[given],
+        "pooling": pooling,
         "head": "distilled" if "head_dist.weight" in files.tensors else "linear",
         "classes": files.shape("head.weight")[0],
     }
@@ -200,9 +208,9 @@ def has_qkv_bias(files: CheckpointFiles) -> bool:
 
 
 def is_projection(files: CheckpointFiles, architecture: str) -> bool:
-    """Tell whether the head is CLIP's projection, to which timm gives a bias of zeros."""
+    """Tell whether the head is CLIP's or PE's projection, to which timm gives a bias of zeros."""
     return (
-        "_clip_" in architecture
+        ("_clip_" in architecture or perception_encoder.is_core(architecture))
         and "head.bias" in files.tensors
         and files.shape("head.weight")[0] in _CLIP_SPACES
         and not files.tensors["head.bias"].any()
