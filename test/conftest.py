@@ -37,6 +37,7 @@ LONGEST = (
     "ros/test_end_to_end.py",
     "fuzz/test_malformed_messages.py",
     "ros/test_faults.py",
+    "ros/health/test_situations.py",
     "engines/test_every_engine.py",
 )
 

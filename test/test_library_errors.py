@@ -17,6 +17,7 @@ WITH_OPTIONS = {
     "checkpoints/demo/conversion.py": "the front matter of a README",
     "checkpoints/demo/weights.py": "pip",
     "checkpoints/huggingface/config.py": "the front matter of a README",
+    "ros/health/first_words.py": "the node's own help, and ROS",
     "training/checkpoint_writer.py": "the front matter of a README",
 }
 MODULES = sorted(

@@ -126,7 +126,8 @@ def test_what_breaks_is_a_warning_and_what_is_missing_is_not(loaded, monkeypatch
     opened = open_engine(EngineSettings(precision="float32"), loaded, 1, log=lines)
     opened.engine.close()
     missing, broken = (
-        next(line for line in lines if name in line) for name in ("missing", "broken")
+        next(line for line in lines if f"{name} " in line and "not used" in line)
+        for name in ("missing", "broken")
     )
     assert (
         missing.startswith("missing is not used")
@@ -158,6 +159,18 @@ def test_auto_goes_past_a_missing_and_a_failing_backend_and_says_why(loaded, can
     assert (missing, noisy) == ("missing", "noisy float32")
     assert "not installed" in no_package and "CLS cosine 0." in figures
     assert any("noisy float32 is not used" in line for line in log)
+
+
+def test_runtimes_that_are_not_here_are_one_line(loaded, candidates):
+    others = [row(name, "openvino", f"{__name__}:MissingEngine", argument=None) for name in "ab"]
+    candidates(MISSING, *others, TORCH_CPU)
+    log = LogLines()
+    opened = open_engine(EngineSettings(precision="float32"), loaded, batch=1, log=log)
+    why = "Python package somewhere is not installed"
+    assert f"not used: missing ({why}); a ({why}); b ({why})" in log
+    assert len(opened.tried) == 3 and sum("not used" in line for line in log) == 1
+    assert sum("CLS cosine" in line for line in log) == 1
+    opened.engine.close()
 
 
 def test_a_named_backend_that_is_missing_is_an_error_with_the_reason(loaded, candidates):

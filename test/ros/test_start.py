@@ -66,6 +66,20 @@ def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(
     assert "Traceback" not in node.tail()
 
 
+def test_a_configure_that_takes_long_says_every_few_seconds_what_it_is_at(
+    tmp_path, hanging_checkpoint
+):
+    node = Child.module(
+        "vit_perception.ros.start",
+        *("--ros-args", "-p", "autostart:=true", "-p", "camera_names:=[wrist]"),
+        *("-p", f"model.checkpoint:={hanging_checkpoint}"),
+        log=tmp_path / "node.log",
+    )
+    wait_for_words(node, f"loading checkpoint {hanging_checkpoint}: 5 s so far")
+    wait_for_words(node, f"loading checkpoint {hanging_checkpoint}: 10 s so far")
+    assert node.stop(timeout_s=HANG_S) == 0, node.tail()
+
+
 def test_arguments_that_ros_cannot_read_end_it_with_an_error(tmp_path):
     """Regression: it ended with 0, as if it had been told to."""
     node = Child.module(

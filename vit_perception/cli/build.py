@@ -5,6 +5,7 @@ not here. The first configure on such a GPU checks that features agree with the 
 the engine is also one file. Copy it to a robot and set the parameter engine.file to its path.
 """
 
+import contextlib
 from argparse import ArgumentParser, Namespace
 
 from rich.progress import (
@@ -26,6 +27,8 @@ from vit_perception.engines.building.memory import NotEnoughMemory
 from vit_perception.engines.cache.engine_file import check_out, is_carried, write_engine_file
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.heartbeat import Heartbeat
+from vit_perception.files.log import Log
 
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -95,8 +98,8 @@ def run(args: Namespace) -> int:
                 f"--out is one engine, and there are {len(targets)} targets "
                 f"({', '.join(targets)}); accepted: one --target"
             )
-    with BuildBars() as bars:
-        bars.step(f"loading {args.checkpoint}")
+    with BuildBars() as bars, bars.alive() as log:
+        log.info(f"loading {args.checkpoint}")
         loaded = load_checkpoint(args.checkpoint, args.family)
         if args.dense and loaded.dense is None:
             raise CheckpointError(
@@ -112,7 +115,7 @@ def run(args: Namespace) -> int:
                 size_px=tuple(args.size) if args.size else None,
                 targets=targets,
                 dense=args.dense,
-                log=bars,
+                log=log,
             )
         except NotEnoughMemory as error:
             error.hint = "--no-memory-check builds nevertheless"
@@ -124,7 +127,7 @@ def run(args: Namespace) -> int:
             False: "built",
             None: "opened, which needs nothing built",
         }[result.cached]
-        print(f"{result.what}: {done}{kept}; parity {result.parity} {result.figures}".rstrip())
+        print(f"{result.what}: {done}{kept}; parity {result.parity}")
     if args.out is not None:
         if not is_carried(results[0].path):
             raise InvalidValue(
@@ -160,6 +163,10 @@ class BuildBars(Progress):
     def __exit__(self, *raised) -> None:
         self.update(self._step, visible=False)
         super().__exit__(*raised)
+
+    def alive(self) -> contextlib.AbstractContextManager[Log]:
+        """Itself on a terminal, where the bar moves; elsewhere a log that is never long silent."""
+        return contextlib.nullcontext(self) if self.console.is_terminal else Heartbeat(self)
 
     def step(self, text: str) -> None:
         """Show what is being done now."""

@@ -35,6 +35,7 @@ from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
+from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 
@@ -107,7 +108,8 @@ def run(args: Namespace) -> int:
             + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)
         )
     )
-    pipeline = Pipeline.open(settings, PrintedLog())
+    with Heartbeat(PrintedLog()) as log:
+        pipeline = Pipeline.open(settings, log)
     try:
         manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
     except OSError as error:

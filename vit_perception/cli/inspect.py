@@ -23,6 +23,7 @@ from vit_perception.config.offline_settings import settings_of_recording
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.kind import check_recording
@@ -71,7 +72,8 @@ def run(args: Namespace) -> int:
     if args.format != "rrd":
         require_charts()
     with BagReader(args.bag) as bag:
-        pipeline = Pipeline.open(with_overrides(settings, args), PrintedLog())
+        with Heartbeat(PrintedLog()) as log:
+            pipeline = Pipeline.open(with_overrides(settings, args), log)
         try:
             args.out.mkdir(parents=True, exist_ok=True)
             rrd = args.out / f"{args.bag.stem}.rrd"

@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "fit": "make a classifier from labelled pictures or a bag: a head, or the whole model",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",
+    "status": "one screen about a running node: state, inputs, drops, outputs",
 }
 
 

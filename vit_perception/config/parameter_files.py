@@ -116,6 +116,11 @@ class ParameterFile:
         return found[0] if found else DEFAULT_NODE
 
     @property
+    def names(self) -> list[str]:
+        """The names of nodes that the file has parameters of; they may hold ``*``."""
+        return [_absolute(section) for section in self._sections]
+
+    @property
     def is_of_one(self) -> bool:
         """Whether the file has only one section."""
         return len(self._sections) == 1

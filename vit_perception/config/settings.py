@@ -44,6 +44,7 @@ __all__ = [
     "EncoderSettings",
     "EngineSettings",
     "FusionSettings",
+    "LogSettings",
     "ModelSettings",
     "OutputSettings",
     "PoseSettings",
@@ -176,6 +177,24 @@ class OutputSettings(Section):
 
 
 @dataclass(frozen=True)
+class LogSettings(Section):
+    """What the node says while all is well."""
+
+    # Time between two lines, in s; 0 is never.
+    status_s: float = param(
+        60.0,
+        "Time between two lines in the log about rate, age, drops and held poses, in s. The first "
+        "frame has a line too. 0 is off.",
+        name="log_status_s",
+        unit="s",
+        bounds=(0.0, 86400.0),
+    )
+
+    def __post_init__(self) -> None:
+        self.check_parameters()
+
+
+@dataclass(frozen=True)
 class EncoderSettings(Section):
     """Everything that the pipeline and the node are configured with."""
 
@@ -193,6 +212,7 @@ class EncoderSettings(Section):
     fusion: FusionSettings = field(default_factory=FusionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     states: tuple[StateSettings, ...] = ()
     state_policy: str = param(
         "mask",

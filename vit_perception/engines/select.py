@@ -147,6 +147,7 @@ class _Search:
         self._source = source
         self._images = images
         self._log = log
+        self._absent: list[Tried] = []  # not here, and not told yet
         self._verdicts = Verdicts(source, images, settings.min_cosine, log)
 
     def opened_from(self, backend: Backend) -> OpenedEngine | None:
@@ -156,8 +157,10 @@ class _Search:
         if not status.found:
             if (gone := cuda_fault.lost(EngineError(status.why_not), ask=lambda: 0)) is not None:
                 raise gone
-            self._pass_over(backend.label, status.why_not)
+            self.tried.append(Tried(backend.label, status.why_not))
+            self._absent.append(self.tried[-1])
             return None
+        self._tell_absent()
         broken: set[str] = set()  # precisions
         for spec in self._specs(engine, status):
             if spec.precision in broken:
@@ -166,6 +169,7 @@ class _Search:
             if why_not := self._refused_before(backend, status, spec):
                 self._pass_over(label, why_not)
                 continue
+            self._log.info(f"opening {label}")
             try:
                 opened = open_verified(
                     engine, self._source, spec, self._images, self._settings.min_cosine
@@ -214,6 +218,15 @@ class _Search:
         self.tried.append(Tried(label, why_not))
         say = self._log.warning if warn else self._log.info
         say(f"{label} is not used: {why_not}")
+
+    def _tell_absent(self) -> None:
+        """Say in one line which runtimes are not here: without a GPU that is three of them."""
+        if len(self._absent) == 1:
+            self._log.info(f"{self._absent[0].label} is not used: {self._absent[0].why_not}")
+        elif self._absent:
+            listed = "; ".join(f"{label} ({why_not})" for label, why_not in self._absent)
+            self._log.info(f"not used: {listed}")
+        self._absent = []
 
     def _tell_int8_speed(self, int8: Engine, backend: Backend, spec: EngineSpec) -> None:
         """Say whether ``int8`` is faster than the runtime's fastest other precision."""

@@ -1,6 +1,7 @@
 """What an engine is opened from: the encoder graph, its key in the cache, and its ONNX files."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,7 +108,8 @@ class EngineSource:
                 f"exporting the model to ONNX in {precision} for batch "
                 f"{self.batch or 'of any size'}"
             )
-            self.log.info(f"{doing}, once; this takes some seconds")
+            self.log.info(f"{doing}, once")
+            started_s = time.monotonic()
             if apart:
                 if self.check_memory:
                     memory.check(
@@ -127,6 +129,7 @@ class EngineSource:
             from vit_perception.engines.onnx_export import export_onnx
 
             export_onnx(self.graph, self.batch, folder / ONNX_NAME, precision, attention)
+            self.log.info(f"{doing}: done in {time.monotonic() - started_s:.1f} s")
 
         entry = self.cached(self.key(precision, attention), export)
         return Cached(entry.path / ONNX_NAME, entry.was_cached)

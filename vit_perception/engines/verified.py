@@ -42,6 +42,8 @@ def open_verified(
     from vit_perception.engines.parity_gate import ParityLimits, measure, run_batches
 
     was_cached = engine.open(source, spec)
+    compared = f"{engine.name} {spec} with the float32 model on {len(images)} pictures"
+    source.log.info(f"comparing {compared}")
     try:
         outputs = run_batches(engine.infer, images, spec.batch)
         report = measure(outputs, source.reference(images))

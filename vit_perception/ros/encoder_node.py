@@ -9,16 +9,20 @@ thread makes pictures while somebody looks.
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import OperationFailed, told, traced
+from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.ros.gpu_loss import GpuLoss
+from vit_perception.ros.health.first_words import FirstWords
+from vit_perception.ros.health.health import Health
 from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
@@ -36,7 +40,8 @@ STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 class EncoderNode(LifecycleNode):
     """Images and poses in; tokens, embeddings and classifications out. Wiring only."""
 
-    def __init__(self, **node_arguments):
+    def __init__(self, parameter_files: Sequence[Path] = (), **node_arguments):
+        """``parameter_files`` are those that ROS was given, for what is said of them."""
         super().__init__("vit_encoder", **node_arguments)
         self._changed = threading.Condition()
         self._worker = EncoderWorker(
@@ -51,8 +56,9 @@ class EncoderNode(LifecycleNode):
         self._sync: CameraSync | None = None
         self._samples: SampleInputs | None = None
         self._inputs: Inputs | None = None
+        self._health: Health | None = None
         self._timer = None
-        self._started_ns, self._failure = 0, ""
+        self._failure = ""
         self._reporter = Reporter(self)
         self._gpu = GpuLoss(
             self, self._reporter, self._changed, lambda: self._stop_receiving("the end", ENDING_S)
@@ -64,8 +70,11 @@ class EncoderNode(LifecycleNode):
                 parameters, self._pipeline, self._change
             )
         )
+        self._first_words = FirstWords(self, parameter_files)
         if self._settings_source.value("autostart"):
             self._autostart = self.create_timer(0.0, self._start_once, clock=STEADY)
+        else:
+            self._first_words.waiting("unconfigured")
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
@@ -92,11 +101,11 @@ class EncoderNode(LifecycleNode):
         except Exception as error:
             self._gpu.failed("configure", error, self._sync)
             self._free("configure")
+            self._first_words.failed("configure")
             return TransitionCallbackReturn.FAILURE
         engine = self._pipeline.engine
         self.get_logger().info(
-            f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}, "
-            f"{self._pipeline.opened.report}"
+            f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}"
         )
         # Not the ROS clock: with use_sim_time and no /clock it stands still, and the books with it.
         self._timer = self.create_timer(1.0, self._report, clock=STEADY)
@@ -119,11 +128,19 @@ class EncoderNode(LifecycleNode):
             if self._failure:
                 self._reopen()
             settings = self._pipeline.settings
-            self._started_ns = time.monotonic_ns()
+            started_ns = time.monotonic_ns()
             self._sync = CameraSync(
-                [c.name for c in settings.cameras], *sync_of(settings), self._started_ns
+                [c.name for c in settings.cameras], *sync_of(settings), started_ns
             )
             self._samples = SampleInputs(sampled(self._pipeline.sources), self._changed)
+            self._health = Health(
+                self,
+                self._reporter,
+                changed=self._changed,
+                sync=self._sync,
+                samples=self._samples,
+                started_ns=started_ns,
+            )
             self._inputs = Inputs(
                 self, self._changed, self._sync, self._samples, self._reporter.warn
             )
@@ -131,6 +148,7 @@ class EncoderNode(LifecycleNode):
         except Exception as error:
             self._gpu.failed("activate", error, self._sync)
             self._stop_receiving("activate")
+            self._first_words.failed("activate")
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._samples)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
@@ -183,7 +201,8 @@ class EncoderNode(LifecycleNode):
     def _open(self, settings: EncoderSettings) -> Pipeline:
         self._gpu.check()
         log = ConfigureLog(self._reporter, at=lambda text: self._worker.at(f"open ({text})"))
-        return self._worker.open(lambda: Pipeline.open(settings, log))
+        with Heartbeat(log) as alive:
+            return self._worker.open(lambda: Pipeline.open(settings, alive))
 
     def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
         """False, and said, where the worker does not come back; it may be tried again."""
@@ -212,7 +231,7 @@ class EncoderNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         pipeline, self._pipeline = self._pipeline, None
-        self._outputs = self._timer = self._sync = self._samples = None
+        self._outputs = self._timer = self._sync = self._samples = self._health = None
         self._failure = ""
         try:
             self._close_engine(pipeline)
@@ -272,14 +291,12 @@ class EncoderNode(LifecycleNode):
         state = NodeState(
             pipeline=self._pipeline,
             worker=self._worker,
-            sync=self._sync,
-            samples=self._samples,
-            started_ns=self._started_ns,
+            health=self._health,
             active=bool(self._inputs),
             failure=self._failure,
             gpu_lost=self._gpu.message,
         )
-        report(state, self._changed, self._reporter)
+        report(state, self._reporter)
 
     # -- parameters --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
@@ -11,8 +11,6 @@ from rclpy.lifecycle import LifecycleNode
 
 from vit_perception.files.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
-from vit_perception.ros.publishers import why_nothing_comes
-from vit_perception.tokens.source import TokenSource
 
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen
@@ -50,9 +48,9 @@ class Reporter:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._warned_s: dict[str, float] = {}
 
-    def warn(self, topic: str, text: str, about: str = "message") -> None:
+    def warn(self, topic: str, text: str, about: str = "message") -> bool:
         """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a
-        second.
+        second. Return whether it was said.
         """
         now_s, key = time.monotonic(), f"{about} {topic}"
         if (
@@ -63,6 +61,8 @@ class Reporter:
                 self._warned_s.clear()
             self._warned_s[key] = now_s
             self._node.get_logger().warning(printable(f"{topic}: {text}"))
+            return True
+        return False
 
     def failed(self, transition: str, error: Exception) -> None:
         """rclpy would swallow it. What the user can mend is said in one line, anything else with
@@ -92,27 +92,6 @@ class Reporter:
         else:
             logger.info(text)
         self.publish(diagnostics.engine_status(self.label, None, text, diagnostics.WARN))
-
-    def warn_of(
-        self, sources: Sequence[TokenSource], reports: Sequence[diagnostics.SourceReport]
-    ) -> None:
-        """Say in the log too what is wrong with a source; ``reports`` are in their order.
-
-        Where nothing comes, log and status also get what the ROS graph says of the topic.
-        """
-        for source, report in zip(sources, reports):
-            found = report.status
-            if found.level == diagnostics.OK:
-                continue
-            if source.topic is None:
-                settings = source.settings
-                topic = f"TF from {settings.base_frame} to {settings.ee_frame}"
-            else:
-                topic = source.topic
-                if report.nothing_comes:
-                    why = why_nothing_comes(self._node, source, report.received, report.age_s)
-                    found.message = f"{found.message}; {why}"
-            self.warn(topic, found.message, about="status")
 
     def publish(self, *statuses: DiagnosticStatus) -> None:
         """Send ``/diagnostics``, stamped with the node's clock."""

@@ -18,6 +18,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from vit_perception.files.heartbeat import Heartbeat
+from vit_perception.files.log import PrintedLog
+from vit_perception.ros.health import first_words
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,12 +35,22 @@ def main(args: list[str] | None = None) -> int:
     """Import the node (torch: seconds), make it and let it run until it is told to end."""
     for sent in SIGNALS:
         signal.signal(sent, lambda *_: os._exit(0))
-    import rclpy
+    given = sys.argv[1:] if args is None else args
+    if first_words.wants_help(given):
+        print(first_words.HELP, end="")
+        return 0
+    files = first_words.parameter_files(given)
+    if missing := first_words.missing_file(files):
+        print(missing, file=sys.stderr)
+        return 1
+    print(first_words.STARTING, flush=True)
+    with Heartbeat(PrintedLog(), what=first_words.LOADING):
+        import rclpy
 
-    from vit_perception.files import telemetry
+        from vit_perception.files import telemetry
 
-    telemetry.off()
-    from vit_perception.ros.encoder_node import EncoderNode
+        telemetry.off()
+        from vit_perception.ros.encoder_node import EncoderNode
 
     node, begun, status = None, False, 0
 
@@ -54,15 +68,18 @@ def main(args: list[str] | None = None) -> int:
         threading.Thread(
             target=_watch, args=(lambda: (node, status),), name="end", daemon=True
         ).start()
-        node = EncoderNode()
+        node = EncoderNode(parameter_files=files)
         _spin(node)
     except KeyboardInterrupt:
         pass
-    except Exception:
+    except Exception as error:
         # A signal while the node is being made takes DDS away from under it.
         if rclpy.ok() or not begun:
             status = 1
-            raise
+            if begun:
+                raise
+            # The arguments that ROS cannot read: the first line says it, the others repeat it.
+            print(f"encoder_node: {str(error).splitlines()[0]}", file=sys.stderr)
     finally:
         _end(node)
     return status

@@ -1,7 +1,5 @@
 """What ``/diagnostics`` says of a configured node, once a second."""
 
-import threading
-import time
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -9,10 +7,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.worker import EncoderWorker
 from vit_perception.ros import diagnostics
+from vit_perception.ros.health.health import Health
 from vit_perception.ros.reporter import Reporter
-from vit_perception.streams.camera_sync import CameraSync
-from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.source import sampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +17,8 @@ class NodeState:
 
     pipeline: Pipeline | None
     worker: EncoderWorker
-    # Since the latest activate; None before the first one.
-    sync: CameraSync | None
-    samples: SampleInputs | None
-    # When that was: monotonic, ns.
-    started_ns: int
+    # Of its inputs, since the latest activate; None before the first one.
+    health: Health | None
     # Whether it subscribes.
     active: bool
     # What has gone wrong, "" where nothing has: the engine raised; the GPU is lost.
@@ -43,25 +36,16 @@ class NodeState:
         return "running" if self.active else "ready", diagnostics.OK
 
 
-def report(state: NodeState, changed: threading.Condition, reporter: Reporter) -> None:
-    """Publish ``state``, and log what is wrong with a source. ``changed`` is the lock around what
-    was received.
-    """
+def report(state: NodeState, reporter: Reporter) -> None:
+    """Publish ``state``, and log what there is to say of its inputs."""
     name = reporter.label
     statuses: list[DiagnosticStatus] = [
         diagnostics.engine_status(name, state.pipeline, *state.engine()),
         diagnostics.process_status(name),
     ]
-    if state.sync is not None:
-        sources = state.pipeline.sources
-        with changed:
-            now_ns = time.monotonic_ns()
-            reports = diagnostics.camera_statuses(
-                name, state.sync, now_ns, state.worker.camera_latencies, state.started_ns
-            )
-            reports += diagnostics.sample_statuses(name, sampled(sources), state.samples, now_ns)
-        if state.active:
-            reporter.warn_of(sources, reports)
-        statuses += [found.status for found in reports]
+    if state.health is not None and state.pipeline is not None:
+        statuses += state.health.look(
+            state.pipeline, state.worker.camera_latencies, receives=state.active
+        )
         statuses += [diagnostics.latency_status(name, state.worker.latencies)]
     reporter.publish(*statuses)

@@ -267,6 +267,23 @@ class CameraSync:
             if other != camera and own_ns and recent_ns and not self.is_silent(other, now_ns)
         }
 
+    @property
+    def slop_ns(self) -> int:
+        """The largest difference of stamps within one group."""
+        return self._slop_ns
+
+    def waited_for(self, camera: str, now_ns: int) -> dict[str, int]:
+        """The silent cameras without which no image of ``camera`` is encoded, and their silence in
+        ns. Under the policy ``mask`` there are none.
+        """
+        if self._policy != "wait":
+            return {}
+        return {
+            other: self.age_ns(other, now_ns)
+            for other in self.cameras
+            if other != camera and self.is_silent(other, now_ns)
+        }
+
     def is_silent(self, camera: str, now_ns: int) -> bool:
         """Whether nothing came from ``camera`` for ``silent_after_ns``."""
         return self.age_ns(camera, now_ns) > self._silent_after_ns

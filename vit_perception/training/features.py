@@ -19,6 +19,7 @@ from vit_perception.datasets.labelled import LabelledPicture
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.reference import encoder_digest
 from vit_perception.files.errors import InvalidValue, OperationFailed
+from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import SILENT, Log
 from vit_perception.heads.classification import features_of
 from vit_perception.pipeline.pipeline import Pipeline
@@ -156,7 +157,8 @@ class FeatureSource:
 
     def _opened(self) -> Pipeline:
         if self._pipeline is None:
-            self._pipeline = Pipeline.open(self._settings, self._log, self._loaded)
+            with Heartbeat(self._log) as log:
+                self._pipeline = Pipeline.open(self._settings, log, self._loaded)
             self._loaded = None
         return self._pipeline
 

@@ -1,0 +1,73 @@
+"""What one activation of the node says: situations of its inputs, and the sign of life."""
+
+import threading
+import time
+from collections.abc import Mapping
+
+from rclpy.lifecycle import LifecycleNode
+
+from vit_perception.pipeline.latencies import StageLatencies
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.ros import diagnostics
+from vit_perception.ros.health.input_watch import InputWatch
+from vit_perception.ros.health.judge import Judge
+from vit_perception.ros.health.sign_of_life import SignOfLife
+from vit_perception.ros.reporter import Reporter
+from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.tokens.source import sampled
+
+
+class Health:
+    """Looks at inputs and counters once a second, from activate to deactivate.
+
+    ``changed`` is the lock around ``sync`` and ``samples``. The executor's thread calls it.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        reporter: Reporter,
+        *,
+        changed: threading.Condition,
+        sync: CameraSync,
+        samples: SampleInputs,
+        started_ns: int,
+    ):
+        self._node = node
+        self._reporter = reporter
+        self._changed = changed
+        self._sync = sync
+        self._samples = samples
+        self._judge = Judge(started_ns)
+        self._life = SignOfLife(started_ns)
+        self._watch = InputWatch(
+            node, lambda topic, text: reporter.warn(topic, text, about="status"), started_ns
+        )
+
+    def look(
+        self, pipeline: Pipeline, latencies: Mapping[str, StageLatencies], receives: bool
+    ) -> list[diagnostics.DiagnosticStatus]:
+        """Return a status of each input, and say in the log what there is to say.
+
+        ``latencies`` are those of each camera. Without ``receives`` the log hears nothing.
+        """
+        label = self._reporter.label
+        with self._changed:
+            now_ns = time.monotonic_ns()
+            reports = diagnostics.camera_statuses(label, self._sync, now_ns, latencies, self._judge)
+            reports += diagnostics.sample_statuses(
+                label, sampled(pipeline.sources), self._samples, now_ns, self._judge
+            )
+            line = self._life.line(
+                now_ns,
+                pipeline.settings.log.status_s,
+                sync=self._sync,
+                samples=self._samples,
+                latencies=latencies,
+            )
+        if receives:
+            self._watch.tell(pipeline.sources, reports)
+            if line:
+                self._node.get_logger().info(line)
+        return [report.status for report in reports]
