@@ -34,7 +34,7 @@ from vit_perception.training.pictures import read_bag
 
 CAMERAS = ("agentview", "wrist")
 CONFIGURE_S = 180.0
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 WRITTEN = (
     "heads",
     "outputs",

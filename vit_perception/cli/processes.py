@@ -71,7 +71,7 @@ class Child:
         """Return the last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def stop(self, timeout_s: float = 10.0, sent: int = signal.SIGINT) -> int:
+    def stop(self, timeout_s: float = 60.0, sent: int = signal.SIGINT) -> int:
         """Ask it to end, kill it after ``timeout_s``, and return its exit status."""
         if self.returncode is None:
             self._process.send_signal(sent)
