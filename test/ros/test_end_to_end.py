@@ -20,8 +20,8 @@ from rclpy.executors import SingleThreadedExecutor
 from test.conftest import DEMO_BAG, ROOT
 from test.recordings.lossless import heard_whole, lossless
 from test.waiting import HANG_S, PROGRAM_S, status_of, wait_until
-from vit_perception.cli.demo import wait_for_layout
-from vit_perception.cli.demo_report import DemoRun
+from vit_perception.cli.live_demo.report import DemoRun
+from vit_perception.cli.live_demo.watch import wait_for_layout
 from vit_perception.cli.processes import Child
 from vit_perception.config.settings import (
     CameraSettings,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vit_perception.cli.demo_report import (
+from vit_perception.cli.live_demo.report import (
     DemoRun,
     SentLog,
     accuracy_of,

@@ -1,0 +1,1 @@
+"""The demo at work: node and player as processes, what came out, and the report of it."""
