@@ -53,8 +53,8 @@ TORCH_FREE = {
     "files.yaml_files",
 }
 MOST_FILES = 15
-# The aim is 300: six modules are still longer.
-MOST_LINES = 400
+# The aim is 300: four modules are a little longer.
+MOST_LINES = 315
 # The torch engine runs the model itself; the others' graph is made of it, and held against it, in
 # these.
 MAY_TOUCH_THE_MODEL = {
