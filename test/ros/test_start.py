@@ -5,7 +5,6 @@ launch sends it when the bag's player fails at once, and insists with SIGTERM af
 """
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -65,20 +64,6 @@ def test_ctrl_c_during_configure_ends_at_once_with_0_and_no_traceback(
         time.sleep(0.02)
     assert node.stop(timeout_s=HANG_S, sent=sent[0]) == 0, node.tail()
     assert "Traceback" not in node.tail()
-
-
-def test_a_configure_that_takes_long_says_every_few_seconds_what_it_is_at(
-    tmp_path, hanging_checkpoint
-):
-    node = Child.module(
-        "vit_perception.ros.start",
-        *("--ros-args", "-p", "autostart:=true", "-p", "camera_names:=[wrist]"),
-        *("-p", f"model.checkpoint:={hanging_checkpoint}"),
-        log=tmp_path / "node.log",
-    )
-    beat = re.compile(rf"loading checkpoint {re.escape(str(hanging_checkpoint))}: \d+ s so far")
-    wait_until(lambda: len(beat.findall(node.log.read_text())) > 1, "two beats", node.tail)
-    assert node.stop(timeout_s=HANG_S) == 0, node.tail()
 
 
 def test_arguments_that_ros_cannot_read_end_it_with_an_error(tmp_path):

@@ -1,5 +1,8 @@
 """What a person reads who starts the node by hand: never nothing."""
 
+import re
+from functools import partial
+
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -7,6 +10,8 @@ from lifecycle_msgs.srv import ChangeState
 from test.ros.conftest import Rig
 from test.waiting import run_program, status_of, wait_for_words
 from vit_perception.cli.processes import Child
+from vit_perception.files.heartbeat import Heartbeat
+from vit_perception.ros import encoder_node
 from vit_perception.ros.health import first_words
 
 START = "vit_perception.ros.start"
@@ -74,6 +79,16 @@ def test_a_file_that_ros_cannot_read_is_no_traceback(tmp_path):
     assert status_of(node) == 1
     log = node.log.read_text()
     assert "Traceback" not in log and f"{file}" in log.splitlines()[-1]
+
+
+def test_a_configure_says_what_it_is_at_with_the_time_so_far(rig, capfd, monkeypatch):
+    """The node's own beats, which come every 5 s, at a period that any configure outlasts."""
+    monkeypatch.setattr(encoder_node, "Heartbeat", partial(Heartbeat, period_s=0.001))
+    robot: Rig = rig()
+    assert robot.node.trigger_configure().name == "SUCCESS"
+    log = capfd.readouterr().err
+    assert re.search(r"loading checkpoint \S+: \d+ s so far", log)
+    assert log.count("CLS cosine") == 1  # the gate's figures come once
 
 
 def test_after_configure_failed_it_says_that_it_stays_and_how_to_try_again(rig, capfd):
