@@ -115,7 +115,7 @@ def test_an_engine_is_also_written_as_one_file_and_not_over_another(
     assert (opened.key["targets"], opened.key["batch"], opened.precision) == (["8.9"], 1, "float16")
     before = out.stat().st_ino
     assert main(arguments) == 1
-    assert "which is there already; accepted: a new file, or --force" in capsys.readouterr().err
+    assert "hint: --force replaces it" in capsys.readouterr().err
     assert out.stat().st_ino == before
     assert main([*arguments, "--force"]) == 0
     assert out.stat().st_ino != before and EngineFile.opened(out) == opened
