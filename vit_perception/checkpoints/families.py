@@ -43,9 +43,6 @@ from vit_perception.files.errors import nearest
 # The first that recognises a checkpoint reads it.
 FAMILIES: tuple[Family, ...] = (
     NATIVE,
-    PI0,
-    SMOLVLA,
-    OPENVLA,
     # By their names, and before transformers' by config.json: a folder may hold both forms of one
     # model.
     OPENAI_CLIP,
@@ -65,6 +62,9 @@ FAMILIES: tuple[Family, ...] = (
     *QWEN,
     DPT,
     DEPTH_ANYTHING,
+    PI0,
+    SMOLVLA,
+    OPENVLA,
     *DEPTH_ANYTHING_FILES,
     DPT_FILE,
     GOOGLE_NPZ,

@@ -2,11 +2,10 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,16 +14,7 @@ from torch import Tensor
 from vit_perception.checkpoints.demo.weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.families import AUTO, family_of, named_family
-from vit_perception.checkpoints.family import (
-    CONNECTOR,
-    DENSE,
-    PROJECTION,
-    SECOND,
-    STATE,
-    Family,
-    LoadPlan,
-    translate,
-)
+from vit_perception.checkpoints.family import PROJECTION, Family, LoadPlan, translate
 from vit_perception.checkpoints.files.checkpoint_files import (
     CheckpointFiles,
     is_there,
@@ -38,13 +28,14 @@ from vit_perception.checkpoints.load_strict import (
     sha256_in_background,
     tensors_sha256,
 )
+from vit_perception.checkpoints.plan_parts import policy_parts, split_tensors
 from vit_perception.config.checks import home_path
 from vit_perception.files import telemetry
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.classification import kind_of
-from vit_perception.heads.connectors import Connector, make_connector
+from vit_perception.heads.connectors import Connector
 from vit_perception.heads.dense import DenseHeadSpec
-from vit_perception.heads.policy_state import StateProjection, make_state_projection
+from vit_perception.heads.policy_state import StateProjection
 from vit_perception.model.model_card import ModelCard
 from vit_perception.model.second_encoder import SecondEncoder
 from vit_perception.model.vision_transformer import VisionTransformer
@@ -173,7 +164,7 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
     source = str(files.path)
     plan = _plan_of(family, files)
     translation = translate(files.tensors, plan, source)
-    parts = _split_tensors(translation.tensors, plan)
+    parts = split_tensors(translation.tensors, plan)
     if parts.projection is None and plan.requires_projection:
         names = [name for name, targets in plan.key_map.items() if PROJECTION in targets]
         raise CheckpointError(
@@ -182,22 +173,10 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
             "that says so"
         )
     model = build_strict(plan.config, parts.encoder, source, translation.unexpected)
-    connector = make_connector(plan.connector) if plan.connector else None
-    if connector is not None:
-        load_strict(connector, parts.connector, f"{source} (connector)")
-        connector.eval().requires_grad_(False)
-    state = None
-    if plan.state is not None:
-        state = make_state_projection(plan.state)
-        load_strict(state, parts.state, f"{source} (state projection)")
-        state.eval().requires_grad_(False)
     if plan.dense is not None:
         load_strict(plan.dense.module, parts.dense, f"{source} (dense head)")
         plan.dense.module.eval().requires_grad_(False)
-    second = None
-    if plan.second is not None:
-        model_2 = build_strict(plan.second.config, parts.second, f"{source} (second encoder)")
-        second = SecondEncoder(model_2, plan.second.mean, plan.second.std)
+    of_policy = policy_parts(plan, parts, source)
     if translation.unused:
         _log.info("%s: known, unused: %s", source, ", ".join(translation.unused))
     return LoadedModel(
@@ -206,9 +185,9 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
         unused=translation.unused,
         projection=_projection(parts.projection, plan.config.width, source),
         dense=plan.dense,
-        connector=connector,
-        state=state,
-        second=second,
+        connector=of_policy.connector,
+        state=of_policy.state,
+        second=of_policy.second,
         files=files,
     )
 
@@ -258,37 +237,6 @@ def _digest_of(files: CheckpointFiles, plan: LoadPlan) -> Callable[[], str]:
         return partial(files_sha256, files.weights_files)
     read = [name for name in files.tensors if name.startswith(plan.scope)]
     return tensors_sha256(files.tensors, read)
-
-
-class _Parts(NamedTuple):
-    encoder: dict[str, Tensor]
-    projection: Tensor | None
-    # Each by its own names: dense head, connector, state projection, second encoder.
-    dense: dict[str, Tensor]
-    connector: dict[str, Tensor]
-    state: dict[str, Tensor]
-    second: dict[str, Tensor]
-
-
-def _split_tensors(tensors: Mapping[str, Tensor], plan: LoadPlan) -> _Parts:
-    encoder = {name: tensor for name, tensor in tensors.items() if name != PROJECTION}
-    of = {}
-    for prefix, present in (
-        (DENSE, plan.dense is not None),
-        (CONNECTOR, plan.connector is not None),
-        (STATE, plan.state is not None),
-        (SECOND, plan.second is not None),
-    ):
-        names = [name for name in encoder if present and name.startswith(prefix)]
-        of[prefix] = {name.removeprefix(prefix): encoder.pop(name) for name in names}
-    return _Parts(
-        encoder=encoder,
-        projection=tensors.get(PROJECTION),
-        dense=of[DENSE],
-        connector=of[CONNECTOR],
-        state=of[STATE],
-        second=of[SECOND],
-    )
 
 
 def _projection(tensor: Tensor | None, width: int, source: str) -> np.ndarray | None:

@@ -70,8 +70,8 @@ class ModelCard:
     labels: tuple[str, ...] = ()
     # Makes scores of logits: one of SCORES.
     scores: str = "softmax"
-    # Digest of the weights file. A large file takes longer to digest than to load, so a loader
-    # gives a function that waits for it.
+    # Digest of the weights file; of a policy, of the tensors that are read. A large file takes
+    # longer to digest than to load, so a loader gives a function that waits for it.
     weights_sha256: str = _LazyText()
 
     def __post_init__(self):

@@ -16,6 +16,7 @@ TENSORS = {"model.backbone.conv1.weight": torch.zeros(4, 3, 7, 7)}
         ("act", "a ResNet, .*accepted: another encoder here.*docs/policies.md"),
         ("diffusion", "a ResNet"),
         ("xvla", "DaViT"),
+        ("multi_task_dit", "accepted: its CLIP tower alone .*save_pretrained"),
         ("somebodys_own", "its vision tower is not read here; accepted: "),
     ],
 )

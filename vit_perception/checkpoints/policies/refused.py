@@ -25,6 +25,10 @@ REFUSED = {
     "tdmpc": f"its image encoder is a small convolutional network; {_TRAIN}",
     "sac": f"its image encoder is a convolutional network; {_TRAIN}",
     "xvla": _DAVIT,
+    "multi_task_dit": "each camera's images are normalised by the statistics of the policy's data "
+    "set and cut without a resize, which is not made here; accepted: its CLIP tower alone "
+    "(policy.observation_encoder.vision_encoder.model.save_pretrained(folder)), with a "
+    "preprocessor_config.json that says the size, mean and std",
 }
 
 
