@@ -228,7 +228,9 @@ class VisionTransformer(nn.Module):
         if self.rotation_cos is not None:
             return Rotation(self.rotation_cos, self.rotation_sin)
         weight = self.patch_embedding.projection.weight
-        places = places_of(grid, config.rope_places, int(config.cls_token), config.rope_grid)
+        first = int(config.cls_token)
+        spread = config.rope_grid
+        places = places_of(grid, config.rope_places, first_index=first, spread=spread)
         tables = rotation_of(places, self.first_patch, config.head_width, config.rope_theta)
         return Rotation(*(table.to(weight.device, weight.dtype) for table in tables))
 

@@ -207,4 +207,10 @@ def _preprocessing_of(files: CheckpointFiles) -> Preprocessing:
     return Preprocessing(rule, *(tuple(values.tolist()) for values in joined))
 
 
-FAMILY = Family("radio", recognises, read, SIGNATURE_KEYS, "radio")
+FAMILY = Family(
+    name="radio",
+    recognises=recognises,
+    read=read,
+    signature_keys=SIGNATURE_KEYS,
+    model_type="radio",
+)

@@ -79,4 +79,10 @@ def read(files: CheckpointFiles) -> LoadPlan:
     )
 
 
-FAMILY = Family("theia", recognises, read, SIGNATURE_KEYS, "theia")
+FAMILY = Family(
+    name="theia",
+    recognises=recognises,
+    read=read,
+    signature_keys=SIGNATURE_KEYS,
+    model_type="theia",
+)

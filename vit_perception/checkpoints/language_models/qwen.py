@@ -247,7 +247,11 @@ class _Qwen:
     def family(self) -> Family:
         """Make the entry of the table of families."""
         return Family(
-            self.model_type, self.recognises, self.read, self.signature_keys, self.model_type
+            name=self.model_type,
+            recognises=self.recognises,
+            read=self.read,
+            signature_keys=self.signature_keys,
+            model_type=self.model_type,
         )
 
 
