@@ -1,6 +1,8 @@
 # Every target does the set-up that it needs: a fresh clone needs Python 3.11 or 3.12, a C++ compiler, and pip.
 PYTHON ?= python3
-VENV := .venv
+# The ROS release whose wheels are installed, kilted or jazzy; each has an environment of its own.
+ROS ?= kilted
+VENV := .venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := --disable-pip-version-check install --quiet
 PIP := $(RUN) -m pip $(PIP_OPTIONS)
@@ -15,7 +17,7 @@ setup: $(VENV)/.ready ## set up .venv (the other targets do it by themselves)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 # The longest files run first (test/conftest.py); xdist's own order starts files of one test last.
-test: lint ## lint, then all tests (PYTEST_ARGS="-k words" for some)
+test: lint ## lint, then all tests (PYTEST_ARGS="-k words" for some; ROS=jazzy for that release)
 	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 core-test: $(VENV)/.ready-test ## the tests that need no ROS, with ROS hidden
 	$(RUN) -m pytest -n 3 --dist loadfile -p test.without_ros $(PYTEST_ARGS)
@@ -51,14 +53,14 @@ lock: ## resolve requirements/*.txt into requirements/*.lock
 	.venv-lock/bin/python -m pip $(PIP_OPTIONS) --require-hashes -r requirements/lock.txt
 	.venv-lock/bin/python tools/lock.py
 clean: ## remove environments, logs and outputs
-	rm -rf $(VENV) .venv-parity .venv-lock .mypy_cache .ruff_cache .ros_log demo_output build install log *.egg-info
+	rm -rf .venv .venv-jazzy .venv-parity .venv-lock .mypy_cache .ruff_cache .ros_log demo_output build install log *.egg-info
 
-$(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock torch-cpu.lock torch.lock torch-cuda.lock) setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
+$(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock ros-$(ROS).lock torch-cpu.lock torch.lock torch-cuda.lock) setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'
 	@echo "Setting up $(VENV): torch, ROS 2 wheels, OpenVINO (about 2 GB, a few minutes) ..."
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(LOCKED) -r requirements/build.lock
-	$(PIP) $(LOCKED) -r requirements/runtime.lock
+	$(PIP) $(LOCKED) -r requirements/runtime.lock -r requirements/ros-$(ROS).lock
 # torch's build for the CPU where pip has been told of a place that has it; PyPI has the one for CUDA, and its libraries.
 	$(PIP) $(LOCKED) --no-deps -r requirements/torch-cpu.lock 2> $(VENV)/torch-cpu.log || \
 		$(PIP) $(LOCKED) --no-deps -r requirements/torch.lock -r requirements/torch-cuda.lock

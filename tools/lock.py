@@ -3,6 +3,7 @@ its files.
 
     make lock
 
+Each ROS release has a lock of its own (ros-*.lock); all other packages are the same for each.
 Directly needed packages are pinned in requirements/*.txt by hand. All others are resolved anew, to
 the newest that fit, for Linux on x86-64 with CPython 3.11 and 3.12; python310.txt for 3.10. A lock
 lists the wheels for these alone, and the source of what has no wheel. It names neither a registry
@@ -27,6 +28,7 @@ ENVIRONMENT = (
 )
 PYTHONS = (11, 12)  # of CPython 3
 ONE_PYTHON = re.compile(r"python_full_version == '(3\.1[12])\.\*'")
+ROS_RELEASES = ("kilted", "jazzy")
 # What only torch's CUDA build needs; its CPU build does without.
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 # torch's own builds without CUDA, as its makers publish them. PyPI has none; a mirror or a folder
@@ -47,7 +49,16 @@ Locked = dict[Package, list[str]]  # the digests of the files
 
 def main() -> int:
     build = resolve(["build.txt"])
-    runtime = resolve(["build.txt", "runtime.txt"])
+    runtime = resolve(["build.txt", "runtime.txt", f"ros-{ROS_RELEASES[0]}.txt"])
+    every, ros = without_ros(runtime)
+    write(f"ros-{ROS_RELEASES[0]}", [f"ros-{ROS_RELEASES[0]}.txt"], ros)
+    for release in ROS_RELEASES[1:]:
+        given = resolve(["build.txt", "runtime.txt", f"ros-{release}.txt"], like=every)
+        others, ros = without_ros(given)
+        if more := without(others, every):
+            raise SystemExit(f"ROS {release} also needs {sorted(more)}: name it in runtime.txt")
+        write(f"ros-{release}", [f"ros-{release}.txt"], ros)
+    runtime = every
     test = resolve(["build.txt", "runtime.txt", "test.txt"], like=runtime)
     torch = {package: digests for package, digests in runtime.items() if package[0] == "torch"}
     cpu = {("torch", f"{version}+cpu", ""): list(CPU_BUILDS[version]) for _, version, _ in torch}
@@ -66,6 +77,14 @@ def main() -> int:
     write("parity", ["parity.txt"], resolve(["parity.txt"], "--no-deps"))
     write("python310", ["python310.txt"], resolve(["python310.txt"], pythons=(10,)))
     return 0
+
+
+def without_ros(packages: Locked) -> tuple[Locked, Locked]:
+    """(all others, the wheels of ROS)."""
+    ros = {
+        package: digests for package, digests in packages.items() if package[0].startswith("ros-")
+    }
+    return without(packages, ros), ros
 
 
 def resolve(

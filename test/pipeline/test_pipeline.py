@@ -187,7 +187,7 @@ def test_a_defect_of_the_decoding_is_no_bad_input_and_keeps_its_traceback(
     def raise_it(message):
         raise error
 
-    monkeypatch.setitem(pipeline._decode, "b", raise_it)
+    monkeypatch.setitem(pipeline._prepare.decoders, "b", raise_it)
     prepared = pipeline.prepare({"a": image_message(STAMP_NS), "b": image_message(STAMP_NS)})
     assert list(prepared.images) == ["a"] and prepared.refused["b"].reason == reason
     said = str(prepared.refused["b"])

@@ -8,13 +8,15 @@ imports.
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from test.conftest import ROOT
 from test.waiting import PROGRAM_S
 
-ENVIRONMENT = ROOT / ".venv/python310"
+ENVIRONMENT = Path(sys.prefix) / "python310"
 PYTHON = ENVIRONMENT / "bin/python"
 # Of the files that need neither torch nor ROS, those that take seconds.
 FILES = (

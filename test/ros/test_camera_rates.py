@@ -5,13 +5,18 @@ no longer than the slop.
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from test.waiting import wait_until
+from vit_perception.config.settings import CameraSettings, EncoderSettings
+from vit_perception.pipeline.frame_state import Received
+from vit_perception.pipeline.prepare import Prepared
 from vit_perception.pipeline.worker import EncoderWorker
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.wire.records import BadInput
 
 MS = 1_000_000
 START_NS = 10_000_000_000
@@ -123,41 +128,43 @@ def test_an_image_that_does_not_come_is_waited_for_as_long_as_the_slop_and_the_w
     assert sync.accounts["b"].dropped == {"superseded": 2}
 
 
+def image(camera, stamp_ms):
+    """What :meth:`CameraSync.add` takes of an image that comes now."""
+    stamp_ns, now_ns = START_NS + stamp_ms * MS, time.monotonic_ns()
+    return camera, stamp_ns, Received(f"{camera}{stamp_ms}", stamp_ns, now_ns), now_ns
+
+
 def test_the_worker_wakes_when_the_wait_is_over():
     changed, taken = threading.Condition(), []
 
-    class Loop(EncoderWorker):
-        """The worker's own loop, whose frames are only noted."""
-
-        def _encode(self, pipeline, sync, poses, group):
-            taken.append((time.monotonic_ns(), group))
-            for camera in group:
-                sync.finish(camera)
-
-    class Settings:
-        class output:
-            max_rate_hz = 0.0
-
     class Opened:
-        settings = Settings
+        """A pipeline that notes the messages of a group, and refuses them."""
 
-    worker = Loop(
+        settings = EncoderSettings((CameraSettings("a", "/a"), CameraSettings("b", "/b")))
+
+        def prepare(self, messages, batch):
+            taken.append((time.monotonic_ns(), messages))
+            refused = {camera: BadInput("noted", "") for camera in messages}
+            return Prepared({}, refused, np.zeros(0, np.uint8))
+
+    worker = EncoderWorker(
         changed,
         lambda result: None,
-        lambda camera, text: None,
+        lambda cameras, text: None,
         lambda error: taken.append((0, error)),
     )
     sync, slop_ns = CameraSync(["a", "b"], 20 * MS, "wait", 10**12, time.monotonic_ns()), 20 * MS
     with changed:
         for stamp_ms in (60, 75, 90):
-            sync.add("b", START_NS + stamp_ms * MS, f"b{stamp_ms}", time.monotonic_ns())
-    worker.start(Opened, sync, SampleInputs([], changed))
+            sync.add(*image("b", stamp_ms))
+    worker.start(Opened(), sync, SampleInputs([], changed))
     with changed:
-        arrived_ns = time.monotonic_ns()
-        sync.add("a", START_NS + 100 * MS, "a100", arrived_ns)
+        camera, stamp_ns, received, arrived_ns = image("a", 100)
+        sync.add(camera, stamp_ns, received, arrived_ns)
         changed.notify_all()
     wait_until(lambda: taken, "the wake-up")
     worker.stop()
     worker.shutdown()
     assert [group for _, group in taken] == [{"a": "a100", "b": "b90"}]
     assert taken[0][0] - arrived_ns >= slop_ns
+    assert sync.accounts["a"].dropped == {"noted": 1} and not sync.accounts["a"].in_flight

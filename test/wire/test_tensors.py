@@ -1,5 +1,6 @@
 import hashlib
 import json
+import tracemalloc
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -67,6 +68,20 @@ def test_the_bytes_are_little_endian_row_major_float32():
     assert encode_tensor(np.array([[1.0], [2.0]])).data.tobytes() == bytes.fromhex(
         "0000803f00000040"
     )
+
+
+def test_encoding_copies_once():
+    """What a frame's tokens take on their way out is their own size, once."""
+    tokens = np.ones((257, 384), np.float32)
+    encode_tensor(tokens)
+    tracemalloc.start()
+    try:
+        fields = encode_tensor(tokens[1:])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(fields.data) == tokens[1:].nbytes
+    assert peak_bytes < 1.2 * tokens.nbytes
 
 
 def test_decoding_does_not_copy():

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vit_perception.cli.paths import user_path
+from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.config.parameter_files import DEFAULT_NODE
-from vit_perception.config.settings import BACKENDS, PRECISIONS, CameraSettings, EncoderSettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
@@ -45,12 +46,12 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backend",
-        choices=BACKENDS,
+        choices=("auto", *BACKEND_NAMES),
         help="the engine (default: as in --params, else auto: the first that opens)",
     )
     parser.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=("auto", *PRECISIONS),
         help="the engine's numbers (default: as in --params, else auto)",
     )
 

@@ -11,6 +11,7 @@ from vit_perception.files.atomic import fresh_file
 from vit_perception.files.process_group import OWN_GROUP
 
 PACKAGE = Path(__file__).resolve().parent.parent
+# Kilted and later read the first, Humble and Jazzy the second; wheels do not say which they are.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -30,10 +31,8 @@ def use_large_data_profile() -> None:
     The user's own profile is kept. Call it before ``rclpy.init``.
     """
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        # Humble and Jazzy read the second name; Kilted, of which the wheels are, the first.
-        os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")]] = str(
-            share_folder() / "config/fastdds_large_data.xml"
-        )
+        profile = str(share_folder() / "config/fastdds_large_data.xml")
+        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
 
 
 class Child:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
-from vit_perception.pipeline.pipeline import Pipeline, Prepared
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, Undecodable
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S

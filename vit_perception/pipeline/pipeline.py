@@ -6,36 +6,29 @@ this object.
     encoded = pipeline.encode(prepared)                  # ONE batched encoder run
     result = pipeline.assemble(prepared, encoded, samples)   # heads, tokens, fusion
 
-The three steps are separable, so that a node can overlap them on a GPU. They are called from one
-thread.
+Each step may be called from a thread of its own, so that those of successive frames overlap
+(:mod:`vit_perception.pipeline.frames`); no step is called from two threads at once.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.select import OpenedEngine, open_engine
-from vit_perception.files.errors import InvalidValue, told
+from vit_perception.files.errors import InvalidValue
 from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.heads.classification import scores_of, top_classes
-from vit_perception.image.decode import (
-    DECODER_ERRORS,
-    check_decoded,
-    decode_compressed,
-    decode_image,
-)
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
+from vit_perception.pipeline.prepare import Preparation, Prepared
 from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.streams.sample_history import how_far
 from vit_perception.tokens.kinds import sources_of
@@ -51,27 +44,6 @@ from vit_perception.wire.records import (
     SampleAtImage,
     TokenSequence,
 )
-
-
-@dataclass
-class Prepared:
-    """One group of images, decoded and resized into the engine's batch.
-
-    ``images`` holds the cameras that are present; ``refused`` the ones whose message could not be
-    used. ``batch`` is (cameras, 3, H, W) uint8; the rows of absent cameras are zero. ``stage_ms``
-    sums up all cameras, ``camera_ms`` has ``decode`` and ``preprocess`` of each.
-    """
-
-    images: dict[str, RgbImage]
-    refused: dict[str, BadInput]
-    batch: np.ndarray
-    stage_ms: dict[str, float] = field(default_factory=dict)
-    camera_ms: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    @property
-    def first(self) -> RgbImage:
-        """The image of the first camera present: the group carries its stamp and frame."""
-        return next(iter(self.images.values()))
 
 
 class Pipeline:
@@ -96,14 +68,7 @@ class Pipeline:
         )
         self.dense = parts.dense
         self._preprocess = Preprocessor(self.card.rule)
-        self._decode = {
-            c.name: decode_compressed if c.transport == "compressed" else decode_image
-            for c in settings.cameras
-        }
-        self.camera_in_hand = ""  # for who watches :meth:`prepare` from another thread
-        self._batch = torch.zeros(
-            (len(settings.cameras), 3, *self.card.rule.network_size_px), dtype=torch.uint8
-        )
+        self._prepare = Preparation(settings.cameras, self._preprocess)
 
     @classmethod
     def open(
@@ -159,7 +124,12 @@ class Pipeline:
 
     # -- prepare -----------------------------------------------------------------------------------
 
-    def prepare(self, messages: Mapping[str, Any]) -> Prepared:
+    @property
+    def camera_in_hand(self) -> str:
+        """Whose image :meth:`prepare` is at, for who watches it from another thread."""
+        return self._prepare.camera_in_hand
+
+    def prepare(self, messages: Mapping[str, Any], batch: int = 0) -> Prepared:
         """Decode and resize one message a camera; cameras that are absent from ``messages`` get
         zero rows.
 
@@ -167,46 +137,10 @@ class Pipeline:
         arguments that decodes one: pictures and videos need not be dressed up as messages.
 
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
-        which the code fails, with the reason ``error`` and the traceback. The batch is the
-        pipeline's own buffer and holds until the next call.
+        which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
+        pipeline's own buffer that is written, which holds until it is prepared again.
         """
-        prepared = Prepared({}, {}, self._batch.numpy(), {"decode": 0.0, "preprocess": 0.0})
-        for row, camera in enumerate(self.settings.cameras):
-            if camera.name in messages:
-                self.camera_in_hand = camera.name
-                try:
-                    self._prepare_one(camera.name, messages[camera.name], row, prepared)
-                    continue
-                except BadInput as error:
-                    prepared.refused[camera.name] = error
-                except (
-                    Exception
-                ) as error:  # a defect at one camera's picture is not the others' trouble
-                    prepared.refused[camera.name] = BadInput("error", told(error))
-            self._batch[row].zero_()
-        return prepared
-
-    def _prepare_one(self, camera: str, message: Any, row: int, prepared: Prepared) -> None:
-        started = time.perf_counter()
-        try:
-            if isinstance(message, RgbImage):
-                image = check_decoded(message)
-            else:
-                image = message() if callable(message) else self._decode[camera](message)
-        except BadInput:
-            raise
-        except DECODER_ERRORS as error:
-            raise BadInput("decode", f"{type(error).__name__}: {error}") from error
-        decoded = time.perf_counter()
-        self._preprocess(image, out=self._batch[row])
-        prepared.images[camera] = image
-        spent = {
-            "decode": 1e3 * (decoded - started),
-            "preprocess": 1e3 * (time.perf_counter() - decoded),
-        }
-        prepared.camera_ms[camera] = spent
-        for stage, value in spent.items():
-            prepared.stage_ms[stage] += value
+        return self._prepare(messages, batch)
 
     # -- encode ------------------------------------------------------------------------------------
 

@@ -1,51 +1,47 @@
-"""The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees. Wiring
-only.
+"""The lifecycle node: configure loads and verifies, activate subscribes, cleanup frees.
 
-Two threads: the executor's receives (:mod:`vit_perception.ros.inputs`) and never waits for
-inference; the worker's opens and runs the engine (:mod:`vit_perception.pipeline.worker`). One
-condition guards what they share: the images that wait, the pose histories, and the books. A third
+The executor's thread receives (:mod:`vit_perception.ros.inputs`) and never waits for inference. The
+worker's opens and runs the engine (:mod:`vit_perception.pipeline.worker`), with one before it that
+prepares images and one after it that publishes (:mod:`vit_perception.pipeline.frames`). One
+condition guards what they share: the images that wait, the pose histories, and the books. A last
 thread makes pictures while somebody looks.
 """
 
 import threading
 import time
+from collections.abc import Collection
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 
-from vit_perception.config.settings import BadSetting, EncoderSettings
-from vit_perception.files.errors import OperationFailed, hint_line, nearest, told, traced
+from vit_perception.config.settings import EncoderSettings
+from vit_perception.files.errors import OperationFailed, told, traced
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
-from vit_perception.ros import diagnostics
-from vit_perception.ros.gpu_loss import REASON, GpuLoss
+from vit_perception.ros.gpu_loss import GpuLoss
 from vit_perception.ros.inputs import Inputs
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
-from vit_perception.ros.qos import PREFIX, unused_overrides
+from vit_perception.ros.qos import warn_of_unused_overrides
 from vit_perception.ros.reporter import ConfigureLog, Reporter
+from vit_perception.ros.status import NodeState, report
 from vit_perception.ros.tf_poses import tf2_module
-from vit_perception.streams.camera_sync import CameraSync, sync_of
+from vit_perception.streams.camera_sync import DEACTIVATED, GPU_LOST, CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.tokens.source import sampled
-from vit_perception.wire.records import FrameResult
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class EncoderNode(LifecycleNode):
-    """Images and poses in; tokens, embeddings and classifications out. Topics: README, wire format:
-    docs.
-    """
+    """Images and poses in; tokens, embeddings and classifications out. Wiring only."""
 
     def __init__(self, **node_arguments):
         super().__init__("vit_encoder", **node_arguments)
         self._changed = threading.Condition()
         self._worker = EncoderWorker(
             self._changed,
-            self._publish,
+            lambda result: self._outputs.publish(result),
             self._warn_image,
             self._on_worker_failed,
             wanted=self.context.ok,
@@ -63,7 +59,11 @@ class EncoderNode(LifecycleNode):
         )
         self._failed = self.create_guard_condition(self._deactivate_after_failure)
         self._settings_source = NodeParameters(self)
-        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.add_on_set_parameters_callback(
+            lambda parameters: self._settings_source.answer(
+                parameters, self._pipeline, self._change
+            )
+        )
         if self._settings_source.value("autostart"):
             self._autostart = self.create_timer(0.0, self._start_once, clock=STEADY)
 
@@ -84,11 +84,7 @@ class EncoderNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         try:
             settings = self._settings_source.read()
-            for name in self._settings_source.unknown():
-                self.get_logger().warning(
-                    f"parameter '{name}' is not one of this node's and does nothing"
-                    + hint_line(nearest(name, self._settings_source.known()))
-                )
+            self._settings_source.warn_of_unknown()
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)
@@ -103,7 +99,7 @@ class EncoderNode(LifecycleNode):
             f"{self._pipeline.opened.report}"
         )
         # Not the ROS clock: with use_sim_time and no /clock it stands still, and the books with it.
-        self._timer = self.create_timer(1.0, self._on_diagnostics_timer, clock=STEADY)
+        self._timer = self.create_timer(1.0, self._report, clock=STEADY)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -114,10 +110,8 @@ class EncoderNode(LifecycleNode):
         try:
             self._worker.check_idle()
             if self._pipeline is None:
-                raise OperationFailed(
-                    "the engine is closed, and the cleanup did not end; accepted: cleanup, "
-                    "configure"
-                )
+                why = "the engine is closed, and the cleanup did not end"
+                raise OperationFailed(f"{why}; accepted: cleanup, configure")
         except OperationFailed as error:
             self._reporter.failed("activate", error)
             return TransitionCallbackReturn.FAILURE
@@ -140,24 +134,18 @@ class EncoderNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._worker.start(self._pipeline, self._sync, self._samples)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
-        for name in unused_overrides(self):
-            self.get_logger().warning(
-                f"parameter '{name}' belongs to no topic of this node, and does nothing"
-            )
+        warn_of_unused_overrides(self)
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop encoding and unsubscribe; what still waits is dropped and counted.
 
-        FAILURE where the worker does not come back in time: nothing is received any more;
-        deactivate again later.
+        FAILURE where the worker does not come back in time: deactivate again later.
         """
         return self._done(self._stop_receiving("deactivate"))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the engine and take the topics down. FAILURE where the worker does not come back in
-        time.
-        """
+        """Free engine and topics. FAILURE where the worker does not come back in time."""
         return self._done(self._free("cleanup"))
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -179,16 +167,13 @@ class EncoderNode(LifecycleNode):
 
     @property
     def exit_status(self) -> int:
-        """0, or what the process has to end with: it can use the GPU no more, and the context is
-        shut down.
-        """
+        """0, or what the process has to end with because it can use the GPU no more."""
         return self._gpu.exit_status
 
     def close(self) -> bool:
         """Stop, free, and end the worker's thread: once, before the node is destroyed.
 
-        False where the worker does not come back, from an engine that hangs or is still being
-        built, for example.
+        False where the worker does not come back: an engine hangs or is still being built.
         """
         if self._worker.opening or not self._free("the end"):
             return False
@@ -201,9 +186,7 @@ class EncoderNode(LifecycleNode):
         return self._worker.open(lambda: Pipeline.open(settings, log))
 
     def _stop_receiving(self, transition: str, limit_s: float | None = None) -> bool:
-        """False, said with what it is at, where the worker does not come back; then it may be tried
-        again.
-        """
+        """False, and said, where the worker does not come back; it may be tried again."""
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
@@ -216,14 +199,12 @@ class EncoderNode(LifecycleNode):
             self._outputs.pause()
         if self._sync is not None:
             with self._changed:
-                self._sync.clear(REASON if self.exit_status else "deactivated")
-            self._on_diagnostics_timer()
+                self._sync.clear(GPU_LOST if self.exit_status else DEACTIVATED)
+            self._report()
         return True
 
     def _free(self, transition: str, limit_s: float | None = None) -> bool:
-        """Undo configure and activate, however far they came. False as :meth:`_stop_receiving` says
-        it.
-        """
+        """Undo configure and activate, however far they came. False as _stop_receiving's."""
         if not self._stop_receiving(transition, limit_s):
             return False
         if self._timer is not None:
@@ -269,9 +250,7 @@ class EncoderNode(LifecycleNode):
             self.trigger_deactivate()
 
     def _reopen(self) -> None:
-        """A new pipeline in place of the one whose engine failed, with the settings as they are
-        now.
-        """
+        """Replace the pipeline whose engine failed, with the settings as they are now."""
         old = self._pipeline
         self.get_logger().info(f"opening the engine anew, after: {self._failure}")
         self._close_engine(old)
@@ -285,61 +264,27 @@ class EncoderNode(LifecycleNode):
 
     # -- sending and saying ------------------------------------------------------------------------
 
-    def _publish(self, result: FrameResult) -> None:
-        self._outputs.publish(result)
-
-    def _warn_image(self, cameras: str, text: str) -> None:
-        topics = [c.topic for c in self._pipeline.settings.cameras if c.name in cameras.split(", ")]
+    def _warn_image(self, cameras: Collection[str], text: str) -> None:
+        topics = [c.topic for c in self._pipeline.settings.cameras if c.name in cameras]
         self._reporter.warn(", ".join(topics), text)
 
-    def _on_diagnostics_timer(self) -> None:
-        name = self._reporter.label
-        if self.exit_status:
-            engine = (self._gpu.message, diagnostics.ERROR)
-        elif self._failure:
-            engine = (f"failed, activate opens it anew: {self._failure}", diagnostics.ERROR)
-        elif not self._inputs and self._worker.busy:
-            engine = (f"stuck: {self._worker.doing}", diagnostics.ERROR)
-        else:
-            engine = ("running" if self._inputs else "ready", diagnostics.OK)
-        statuses = [
-            diagnostics.engine_status(name, self._pipeline, *engine),
-            diagnostics.process_status(name),
-        ]
-        if self._sync is not None:
-            with self._changed:
-                now_ns = time.monotonic_ns()
-                reports = diagnostics.camera_statuses(
-                    name, self._sync, now_ns, self._worker.camera_latencies, self._started_ns
-                )
-                reports += diagnostics.sample_statuses(
-                    name, sampled(self._pipeline.sources), self._samples, now_ns
-                )
-            if self._inputs:
-                self._reporter.warn_of(self._pipeline.sources, reports)
-            statuses += [report.status for report in reports]
-            statuses += [diagnostics.latency_status(name, self._worker.latencies)]
-        self._reporter.publish(*statuses)
+    def _report(self) -> None:
+        state = NodeState(
+            pipeline=self._pipeline,
+            worker=self._worker,
+            sync=self._sync,
+            samples=self._samples,
+            started_ns=self._started_ns,
+            active=bool(self._inputs),
+            failure=self._failure,
+            gpu_lost=self._gpu.message,
+        )
+        report(state, self._changed, self._reporter)
 
     # -- parameters --------------------------------------------------------------------------------
 
-    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Before configure anything may be set. Then policies and outputs may, and the rest is
-        refused with why.
-        """
-        own = {
-            p.name: p.value for p in parameters if not p.name.startswith((PREFIX, "use_sim_time"))
-        }
-        if own and self._pipeline is not None:
-            try:
-                settings = self._settings_source.changed(own)
-                self._pipeline.parts.check_labels(settings)
-            except BadSetting as error:
-                return SetParametersResult(successful=False, reason=str(error))
-            self._worker.change(lambda: self._apply(settings))
-        for name in own:
-            self._settings_source.was_set(name)
-        return SetParametersResult(successful=True)
+    def _change(self, settings: EncoderSettings) -> None:
+        self._worker.change(lambda: self._apply(settings))
 
     def _apply(self, settings: EncoderSettings) -> None:
         """Between two frames: the next one is made by ``settings`` in everything."""

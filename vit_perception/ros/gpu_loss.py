@@ -11,9 +11,7 @@ from vit_perception.engines.cuda.fault import EXIT_STATUS, GpuLost, lost
 from vit_perception.files.errors import printable
 from vit_perception.ros import diagnostics
 from vit_perception.ros.reporter import Reporter
-from vit_perception.streams.camera_sync import CameraSync
-
-REASON = "gpu_lost"  # of the images that waited then
+from vit_perception.streams.camera_sync import GPU_LOST, CameraSync
 
 
 class GpuLoss:
@@ -56,7 +54,7 @@ class GpuLoss:
         books = ["none was received"]
         if sync is not None:
             with self._changed:
-                sync.clear(REASON)
+                sync.clear(GPU_LOST)
                 books = [books_of(camera, sync) for camera in sync.accounts]
         self._node.get_logger().fatal(
             printable(f"{self.message}, to be started again. Images: {'; '.join(books)}")

@@ -10,7 +10,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from vit_perception.config.settings import PoseSettings
-from vit_perception.pipeline.worker import Received
+from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
@@ -111,7 +111,12 @@ class Inputs:
         transport_ms = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e6
         known = 0.0 <= transport_ms <= LONGEST_TRANSPORT_MS
         with self._changed:
-            received = Received(message, arrived_ns, transport_ms if known else None)
+            received = Received(
+                message=message,
+                stamp_ns=stamp_ns,
+                arrived_ns=arrived_ns,
+                receive_ms=transport_ms if known else None,
+            )
             jumped = self._sync.add(camera.name, stamp_ns, received, arrived_ns)
             if jumped:
                 self._samples.forget_after(stamp_ns)

@@ -1,6 +1,6 @@
 """The node's output topics: one publisher each, and one frame's results as messages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -27,14 +27,16 @@ FEATURE_VIEW, ATTENTION_VIEW = topics.VIEWS
 class Outputs:
     """Publishers of everything below the node's name, for one configured pipeline.
 
-    ``failed`` is given a camera's name and the traceback where one of its views could not be made.
+    ``failed`` is given the cameras' names and the traceback where a view could not be made.
     """
 
-    def __init__(self, node: Node, pipeline: Pipeline, failed: Callable[[str, str], None]):
+    def __init__(
+        self, node: Node, pipeline: Pipeline, failed: Callable[[Collection[str], str], None]
+    ):
         self._node = node
         self._pipeline = pipeline
         self._views = ViewThread(
-            lambda text: failed(", ".join(self._pca), f"a view could not be made: {text}")
+            lambda text: failed(self._pca, f"a view could not be made: {text}")
         )
         self._images: dict[str, RgbImage] = {}  # of each camera, one of its size and frame
         self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}

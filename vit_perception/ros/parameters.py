@@ -1,9 +1,14 @@
 """The node's parameters, declared to ROS, and read into settings at configure and later."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -18,7 +23,9 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from vit_perception.config.parameter import Parameter
 from vit_perception.config.reading import common_parameters, read_names, read_settings
 from vit_perception.config.settings import BadSetting, EncoderSettings
-from vit_perception.ros.qos import check_overrides
+from vit_perception.files.errors import hint_line, nearest
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.ros.qos import PREFIX, check_overrides
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
@@ -156,16 +163,38 @@ class NodeParameters:
         finally:
             self._wanted = {}
 
-    def known(self) -> list[str]:
-        """The names of all parameters that :meth:`read` uses."""
-        return sorted(self._used)
+    def answer(
+        self,
+        parameters: list[RosParameter],
+        pipeline: Pipeline | None,
+        change: Callable[[EncoderSettings], None],
+    ) -> SetParametersResult:
+        """Accept or refuse ``parameters``, and hand new settings to ``change``.
 
-    def unknown(self) -> list[str]:
-        """Parameters that were given and that nothing reads: misspelt ones, or another node's in a
-        shared file.
+        Before configure, where there is no ``pipeline``, anything may be set. Then policies and
+        outputs may, and the rest is refused with why.
         """
-        return [
-            name
-            for name in self._node._parameter_overrides
-            if not self._node.has_parameter(name) and not name.startswith("qos_overrides.")
-        ]
+        own = {
+            p.name: p.value for p in parameters if not p.name.startswith((PREFIX, "use_sim_time"))
+        }
+        if own and pipeline is not None:
+            try:
+                settings = self.changed(own)
+                pipeline.parts.check_labels(settings)
+            except BadSetting as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            change(settings)
+        for name in own:
+            self.was_set(name)
+        return SetParametersResult(successful=True)
+
+    def warn_of_unknown(self) -> None:
+        """Log parameters that were given and that nothing reads: misspelt ones, or another node's
+        in a shared file.
+        """
+        for name in self._node._parameter_overrides:
+            if not self._node.has_parameter(name) and not name.startswith(PREFIX):
+                self._node.get_logger().warning(
+                    f"parameter '{name}' is not one of this node's and does nothing"
+                    + hint_line(nearest(name, sorted(self._used)))
+                )

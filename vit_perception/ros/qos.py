@@ -58,11 +58,15 @@ def _accepted(policy: str, value: Any) -> str:
     return ""
 
 
-def unused_overrides(node: Node) -> list[str]:
-    """Overrides that were given and that no topic has taken: another topic's name, or another
-    policy.
+def warn_of_unused_overrides(node: Node) -> None:
+    """Log the overrides that were given and that no topic has taken: another topic's name, or
+    another policy.
     """
-    return [name for name in _given(node) if not node.has_parameter(name)]
+    for name in _given(node):
+        if not node.has_parameter(name):
+            node.get_logger().warning(
+                f"parameter '{name}' belongs to no topic of this node, and does nothing"
+            )
 
 
 def _given(node: Node) -> dict[str, Any]:

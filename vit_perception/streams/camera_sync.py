@@ -28,6 +28,10 @@ MAX_PENDING = 10
 # matter.
 PERIOD_STAMPS = 8
 FEWEST_STAMPS = 3
+LONGEST_IDLE_S = 0.05  # how late the silence of a camera may be noticed
+# Why images are dropped that wait when the node stops.
+DEACTIVATED = "deactivated"
+GPU_LOST = "gpu_lost"
 
 
 class SyncRule(NamedTuple):
@@ -217,11 +221,14 @@ class CameraSync:
         period_ns = median_low(later - earlier for earlier, later in itertools.pairwise(recent_ns))
         return abs(stamp_ns + period_ns - latest_ns) < latest_ns - stamp_ns
 
-    def finish(self, camera: str, dropped_because: str = "") -> None:
-        """Count one in-flight image as published, or as dropped for the reason given."""
+    def finish(self, camera: str, dropped_because: str = "", stamp_ns: int | None = None) -> None:
+        """Count one in-flight image as published, or as dropped for the reason given: the image of
+        ``stamp_ns``, or the oldest one.
+        """
         account = self.accounts[camera]
+        flying_ns = self._flying_ns[camera]
         account.in_flight -= 1
-        self._flying_ns[camera].popleft()
+        flying_ns.remove(flying_ns[0] if stamp_ns is None else stamp_ns)
         if dropped_because:
             account.dropped[dropped_because] += 1
         else:
@@ -263,6 +270,16 @@ class CameraSync:
     def is_silent(self, camera: str, now_ns: int) -> bool:
         """Whether nothing came from ``camera`` for ``silent_after_ns``."""
         return self.age_ns(camera, now_ns) > self._silent_after_ns
+
+    def idle_s(self, now_ns: int) -> float | None:
+        """After how many seconds without a message :meth:`take` may give a group: with a silent or
+        slow camera, time completes one. None: never.
+        """
+        if len(self.cameras) == 1:
+            return None
+        if self.deferred_until_ns is None:
+            return LONGEST_IDLE_S
+        return min(LONGEST_IDLE_S, max(0.0, (self.deferred_until_ns - now_ns) / 1e9))
 
     def age_ns(self, camera: str, now_ns: int) -> int:
         """Return the time since the last usable image of ``camera``, or since the start."""

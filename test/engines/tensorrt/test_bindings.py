@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ from test.waiting import PROGRAM_S
 from vit_perception.engines.tensorrt import api as tensorrt_api
 
 VERSIONS = ("10.3.0", "10.13.3.9", "11.4.0.106")  # JetPack 6, JetPack 7, pip
-FOLDER = ROOT / ".venv" / "tensorrt_bindings"
+FOLDER = Path(sys.prefix) / "tensorrt_bindings"
 SOURCES = [
     ROOT / "vit_perception/engines/tensorrt" / f"{name}.py" for name in ("api", "build", "engine")
 ]
@@ -165,10 +166,7 @@ def documentation_of(names, version, libraries):
     """
     bindings = FOLDER / version
     if not bindings.is_dir():
-        pytest.skip(
-            f"tensorrt bindings {version} are not in {FOLDER.relative_to(ROOT)}: make "
-            ".venv/.ready-test"
-        )
+        pytest.skip(f"tensorrt bindings {version} are not in {FOLDER}; `make test` puts them there")
     major = version.partition(".")[0]
     stubs = ",".join(str(libraries[major] / f"{library}.{major}") for library in LIBRARIES)
     done = subprocess.run(

@@ -1,0 +1,104 @@
+"""The first step of the flow: one message a camera becomes the engine's uint8 batch."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from vit_perception.config.settings import CameraSettings
+from vit_perception.files.errors import told
+from vit_perception.image.decode import (
+    DECODER_ERRORS,
+    check_decoded,
+    decode_compressed,
+    decode_image,
+)
+from vit_perception.image.preprocess import Preprocessor
+from vit_perception.wire.records import BadInput, RgbImage
+
+# One is filled while the engine reads the other.
+BATCHES = 2
+
+
+@dataclass
+class Prepared:
+    """One group of images, decoded and resized into a batch."""
+
+    # The cameras that are present, in the order of the settings.
+    images: dict[str, RgbImage]
+    # The cameras whose message could not be used, and why.
+    refused: dict[str, BadInput]
+    # (cameras, 3, H, W) uint8 RGB; the rows of absent cameras are zero.
+    batch: np.ndarray
+    # Milliseconds by stage, of all cameras together.
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    # Milliseconds of "decode" and "preprocess", by camera.
+    camera_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> RgbImage:
+        """The image of the first camera present: the group carries its stamp and frame."""
+        return next(iter(self.images.values()))
+
+
+class Preparation:
+    """Decodes and resizes, each camera into its own rows of one of BATCHES batches.
+
+    One thread at a time may call it. ``camera_in_hand`` may be read from any: the name of the
+    camera that it is at.
+    """
+
+    def __init__(self, cameras: tuple[CameraSettings, ...], preprocess: Preprocessor):
+        self.camera_in_hand = ""
+        self.decoders = {
+            c.name: decode_compressed if c.transport == "compressed" else decode_image
+            for c in cameras
+        }
+        self._preprocess = preprocess
+        shape = (len(cameras), 3, *preprocess.rule.network_size_px)
+        self._batches = [torch.zeros(shape, dtype=torch.uint8) for _ in range(BATCHES)]
+
+    def __call__(self, messages: Mapping[str, Any], batch: int) -> Prepared:
+        """See :meth:`vit_perception.pipeline.pipeline.Pipeline.prepare`."""
+        rows = self._batches[batch]
+        prepared = Prepared({}, {}, rows.numpy(), {"decode": 0.0, "preprocess": 0.0})
+        for camera, row in zip(self.decoders, rows, strict=True):
+            if camera in messages:
+                self.camera_in_hand = camera
+                try:
+                    self._prepare_one(camera, messages[camera], row, prepared)
+                    continue
+                except BadInput as error:
+                    prepared.refused[camera] = error
+                except Exception as error:
+                    # A defect at one camera's picture must not cost the others theirs.
+                    prepared.refused[camera] = BadInput("error", told(error))
+            row.zero_()
+        return prepared
+
+    def _prepare_one(
+        self, camera: str, message: Any, row: torch.Tensor, prepared: Prepared
+    ) -> None:
+        started = time.perf_counter()
+        try:
+            if isinstance(message, RgbImage):
+                image = check_decoded(message)
+            else:
+                image = message() if callable(message) else self.decoders[camera](message)
+        except BadInput:
+            raise
+        except DECODER_ERRORS as error:
+            raise BadInput("decode", f"{type(error).__name__}: {error}") from error
+        decoded = time.perf_counter()
+        self._preprocess(image, out=row)
+        prepared.images[camera] = image
+        spent = {
+            "decode": 1e3 * (decoded - started),
+            "preprocess": 1e3 * (time.perf_counter() - decoded),
+        }
+        prepared.camera_ms[camera] = spent
+        for stage, value in spent.items():
+            prepared.stage_ms[stage] += value
