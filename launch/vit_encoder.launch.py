@@ -23,7 +23,11 @@ def set_dds_profile(context):
         return []
     profile = os.path.join(SHARE, "config", "fastdds_large_data.xml")
     # Humble and Jazzy read the second name, Kilted and later the first.
-    return [SetEnvironmentVariable(variable, profile) for variable in PROFILE_VARIABLES]
+    return [
+        SetEnvironmentVariable(
+            PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "jazzy")], profile
+        )
+    ]
 
 
 def seconds(context, name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_perception.cli.processes import PROFILE_VARIABLES
+from vit_perception.cli.processes import use_large_data_profile
 from vit_perception.files import telemetry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,8 +76,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _DOMAIN = claim_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_LOG_DIR", str(ROOT / ".ros_log"))
-for variable in PROFILE_VARIABLES:
-    os.environ.setdefault(variable, str(ROOT / "config/fastdds_large_data.xml"))
+use_large_data_profile()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.waiting import PROGRAM_S, run_program
 from vit_perception.cli.doctor import installed_version, profile
 from vit_perception.cli.main import main
+from vit_perception.cli.processes import PROFILE_VARIABLES
 from vit_perception.config.backends import BACKENDS
 from vit_perception.heads.classification import load_head
 
@@ -44,7 +45,8 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
         r"^simplejpeg +(\d|not installed: JPEGs that are damaged inside)", done.stdout, re.MULTILINE
     )
     assert f"\nDDS profile  {profile()}\n" in done.stdout
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     assert "not set: images above 0.5 MB" in profile()
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/no/profile.xml")
     assert "does not exist" in profile()

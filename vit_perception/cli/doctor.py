@@ -5,6 +5,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
+from vit_perception.cli.processes import PROFILE_VARIABLES
 from vit_perception.engines.available import available_backends
 from vit_perception.engines.cuda.gpus import Gpu, list_gpus
 from vit_perception.engines.engine import BackendStatus
@@ -15,7 +16,6 @@ WANTED = {
     "cv_bridge": "only encodings outside the usual ones need it",
     "simplejpeg": "JPEGs that are damaged inside pass as whole",
 }
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vit_perception.files.atomic import fresh_file
 from vit_perception.files.process_group import OWN_GROUP
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Kilted and later read the first, Humble and Jazzy the second; wheels do not say which they are.
+# Fast DDS 3 (Kilted and later) reads the first, Fast DDS 2 (Humble, Jazzy) the second alone; Kilted
+# warns of the second.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -31,8 +33,19 @@ def use_large_data_profile() -> None:
     The user's own profile is kept. Call it before ``rclpy.init``.
     """
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        profile = str(share_folder() / "config/fastdds_large_data.xml")
-        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
+        os.environ[profile_variable()] = str(share_folder() / "config/fastdds_large_data.xml")
+
+
+def profile_variable() -> str:
+    """Return the environment variable that the installed Fast DDS reads."""
+    if release := os.environ.get("ROS_DISTRO"):
+        return PROFILE_VARIABLES[release in ("humble", "jazzy")]
+    # Wheels set no ROS_DISTRO. Fast DDS 2 has another name there.
+    try:
+        version("ros-fastrtps")
+    except PackageNotFoundError:
+        return PROFILE_VARIABLES[0]
+    return PROFILE_VARIABLES[1]
 
 
 class Child:

@@ -32,6 +32,8 @@ class HuggingFace:
     # Every key alias that files use.
     key_map: Callable[[ViTConfig], KeyMap]
     signature_keys: tuple[str, ...]
+    # Whether the names of the tensors tell the family without a config.json.
+    known_by_names: bool = True
     # Names or patterns of tensors that no output needs.
     unused: tuple[str, ...] = ()
     # What the classifier sees, and its kind.
@@ -70,7 +72,7 @@ class HuggingFace:
         """
         if files.config is not None:
             return files.config.get("model_type") in (self.model_type, *self.other_types)
-        return any(
+        return self.known_by_names and any(
             files.has(*(f"{prefix}{key}" for key in self.signature_keys))
             for prefix in ("", *self.prefixes)
         )

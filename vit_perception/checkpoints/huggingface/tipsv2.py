@@ -112,6 +112,7 @@ FAMILY = HuggingFace(
         "blocks.0.ls1.gamma",
         "norm.weight",
     ),
+    known_by_names=False,  # they are those of DINOv2's own files
     config_fields=config_fields,
     key_map=key_map,
     # For pre-training; and the text tower.
