@@ -41,6 +41,8 @@ def value_in(settings, name: str):
     elif groups:
         (group,) = groups
         held = getattr(settings, group)
+    if name == "log_status_s":
+        return settings.log.status_s
     return getattr(held if groups else settings.output, last)
 
 

@@ -191,8 +191,8 @@ def test_live_decoder_reads_it_from_the_bag_that_embed_wrote(reached):
     decoder, observations = LiveDecoder("/vit_encoder", expected), []
     name, kind = reached.example.name, reached.kind
     with BagReader(reached.folder / "mcap") as bag:
-        assert bag.topics[f"/vit_encoder/{name}/{kind.kind}_at_image"] == kind.type
-        for topic, _, message in bag.messages(bag.topics):
+        assert bag.type_of(f"/vit_encoder/{name}/{kind.kind}_at_image") == kind.type
+        for topic, _, message in bag.messages(list(bag.topics)):
             observations.append(decoder.add(topic, message))
     there, missing = filter(None, observations)
     np.testing.assert_allclose(there.samples[kind.group][name], reached.example.numbers)

@@ -107,9 +107,14 @@ def _seen(graph: EncoderGraph, see) -> Iterator[None]:
         )
     for attention in attentions:
 
-        def weights(query: Tensor, key: Tensor, attention: Attention = attention) -> Tensor:
+        def weights(
+            query: Tensor,
+            key: Tensor,
+            mask: Tensor | None = None,
+            attention: Attention = attention,
+        ) -> Tensor:
             see("attention_logit", (query * attention.scale) @ key.transpose(2, 3))
-            return type(attention)._weights(attention, query, key)
+            return type(attention)._weights(attention, query, key, mask)
 
         attention._weights = weights
     try:
