@@ -92,8 +92,8 @@ def test_embed_holds_no_more_behind_more_frames(pipeline, tmp_path, plugin, kind
     finally:
         tracemalloc.stop()
     grown = held[LATE] - held[EARLY]
-    # A shard's line in the journal stays: 2.5 kB for 20 frames here, for 1,000 by default. The chunk
-    # that is being read, a quarter of a megabyte, is now and then some kilobytes larger.
+    # A shard's line in the journal stays: 2.5 kB for 20 frames here, for 1,000 by default. A chunk
+    # that is read, a quarter of a megabyte, is now and then some kilobytes larger.
     shards = (LATE - EARLY) // SHARD_FRAMES
     assert manifest["frames"] == LATE + 10 and grown < 5000 * shards + 64_000, (
         f"{held} bytes: {grown / shards:.0f} a shard"
