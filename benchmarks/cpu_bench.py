@@ -16,25 +16,30 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import rclpy
 import torch
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
+
+from benchmarks import one_block_bench
+from benchmarks.listening import (
+    Listener,
+    Topics,
+    engine_ms,
+    median_age_ms,
+    p99_age_ms,
+    rate_of,
+)
 from vit_perception.checkpoints.demo.weights import demo_weights_folder
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.processes import Child, use_large_data_profile
 from vit_perception.config.settings import CameraSettings, EncoderSettings
 from vit_perception.files.atomic import write_whole
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.wire.stamps import stamp_ns_of
 
-HERE = Path(__file__).resolve().parent
+HERE = ROOT / "benchmarks"
 LOW_HZ, HIGH_HZ = 5.0, 30.0
-WARM_S, SILENT_S, LEAST_FRAMES = 2.0, 120.0, 3
 PARAMETERS = [
     "-p",
     "autostart:=true",
@@ -44,25 +49,6 @@ PARAMETERS = [
     "cameras.camera.topic:=/bench/image",
 ]
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class Ears(Node):
-    """Notes when each token message came and how old its image was."""
-
-    def __init__(self):
-        super().__init__("benchmark_ears")
-        self.heard: dict[str, list[tuple[float, float]]] = {
-            "/vit_encoder/tokens": [],
-            "/naive/tokens": [],
-        }
-        for topic in self.heard:
-            self.create_subscription(
-                Image, topic, lambda m, t=topic: self._hear(t, m), QoSProfile(depth=10)
-            )
-
-    def _hear(self, topic: str, message: Image) -> None:
-        age_ms = (time.time_ns() - stamp_ns_of(message.header)) / 1e6
-        self.heard[topic].append((time.monotonic(), age_ms))
 
 
 def matrix_products_ms(config, grid: tuple[int, int], precision: str, runs: int = 30) -> float:
@@ -100,75 +86,13 @@ def matrix_products_ms(config, grid: tuple[int, int], precision: str, runs: int 
     return statistics.median(times)
 
 
-def engine_ms(pipeline: Pipeline, runs: int = 40) -> float:
-    """Median time of the engine alone on a ready batch."""
-    batch = np.random.default_rng(0).integers(
-        0, 256, (1, 3, *pipeline.card.rule.network_size_px), np.uint8
-    )
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        pipeline.engine.infer(batch)
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times)
-
-
-def offer(
-    executor, ears: Ears, names: tuple[str, str], rate_hz: float, enough, logs: Path
-) -> list[tuple[float, float]]:
-    """Show images until ``enough`` of what was heard; all that was: (time s, age ms). ``names``:
-    images, tokens.
-
-    Raises RuntimeError where nothing comes for two minutes.
-    """
-    image_topic, token_topic = names
-    heard = ears.heard[token_topic]
-    heard.clear()
-    camera = Child(
-        [sys.executable, str(HERE / "camera.py"), image_topic, str(rate_hz)], logs / "camera.log"
-    )
-    try:
-        news_s, count = time.monotonic(), 0
-        while not enough(heard):
-            executor.spin_once(timeout_sec=0.1)
-            if len(heard) > count:
-                news_s, count = time.monotonic(), len(heard)
-            if camera.returncode is not None or time.monotonic() > news_s + SILENT_S:
-                raise RuntimeError(
-                    f"nothing came on {token_topic} in {SILENT_S:g} s; the camera said:\n"
-                    f"{camera.tail()}"
-                )
-    finally:
-        camera.stop()
-    return list(heard)
-
-
-def steady(heard: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Without the first ``WARM_S``."""
-    return [h for h in heard if h[0] >= heard[0][0] + WARM_S]
-
-
-def lasted(heard: list[tuple[float, float]], seconds: float) -> bool:
-    """Whether ``seconds`` and the warm-up have passed, and a slow machine has given some frames in
-    that time too.
-    """
-    return (
-        bool(heard) and heard[-1][0] >= heard[0][0] + seconds and len(steady(heard)) >= LEAST_FRAMES
-    )
-
-
-def rate_of(heard: list[tuple[float, float]]) -> float:
-    """Messages a second."""
-    return (len(heard) - 1) / (heard[-1][0] - heard[0][0])
-
-
 def rss_kib(pid: int) -> int:
     """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
-def memory_growth_percent(executor, ears: Ears, pid: int, count: int, logs: Path) -> float:
+def memory_growth_percent(listener: Listener, pid: int, count: int) -> float:
     """Growth of the node's resident memory over ``count`` published frames, after a tenth as many
     to warm up.
     """
@@ -180,11 +104,12 @@ def memory_growth_percent(executor, ears: Ears, pid: int, count: int, logs: Path
             before_kib = rss_kib(pid)
         return len(frames) >= count + warm
 
-    offer(executor, ears, OURS, HIGH_HZ, enough, logs)
+    listener.offer(OURS, HIGH_HZ, enough)
     return 100 * (rss_kib(pid) / before_kib - 1)
 
 
-OURS, NAIVE = ("/bench/image", "/vit_encoder/tokens"), ("/naive/image", "/naive/tokens")
+OURS = Topics("/bench/image", "/vit_encoder/tokens")
+NAIVE = Topics("/naive/image", "/naive/tokens")
 
 
 def parse() -> argparse.Namespace:
@@ -226,9 +151,7 @@ def measure(args: argparse.Namespace, logs: Path) -> dict:
         logs / "naive.log",
     )
     rclpy.init()
-    ears = Ears()
-    executor = SingleThreadedExecutor()
-    executor.add_node(ears)
+    listener = Listener([OURS, NAIVE, one_block_bench.TOPICS], logs)
     runs: dict[str, list[float]] = {
         key: []
         for key in (
@@ -245,39 +168,37 @@ def measure(args: argparse.Namespace, logs: Path) -> dict:
         )
     }
 
-    def ages_at(names: tuple[str, str], rate_hz: float) -> list[tuple[float, float]]:
-        return steady(
-            offer(executor, ears, names, rate_hz, lambda heard: lasted(heard, args.seconds), logs)
-        )
-
-    for names in (OURS, NAIVE):  # both warm, and no import still running
-        offer(executor, ears, names, LOW_HZ, bool, logs)
+    for topics in (OURS, NAIVE):  # both warm, and no import still running
+        listener.offer(topics, LOW_HZ, bool)
     for round_number in range(args.rounds):
         print(f"round {round_number + 1} of {args.rounds}", flush=True)
         runs["engine_ms"].append(engine_ms(pipeline))
         runs["floor_ms"].append(
             matrix_products_ms(config, pipeline.grid, pipeline.engine.precision)
         )
-        ages = [age for _, age in ages_at(OURS, LOW_HZ)]
-        runs["end_to_end_ms"].append(statistics.median(ages))
-        runs["end_to_end_p99_ms"].append(float(np.percentile(ages, 99)))
+        heard = listener.steady(OURS, LOW_HZ, args.seconds)
+        runs["end_to_end_ms"].append(median_age_ms(heard))
+        runs["end_to_end_p99_ms"].append(p99_age_ms(heard))
         runs["engine_ms"].append(engine_ms(pipeline))
-        heard = ages_at(OURS, HIGH_HZ)
+        heard = listener.steady(OURS, HIGH_HZ, args.seconds)
         runs["node_hz"].append(rate_of(heard))
-        runs["overload_age_ms"].append(statistics.median(age for _, age in heard))
-        runs["overload_age_p99_ms"].append(float(np.percentile([age for _, age in heard], 99)))
+        runs["overload_age_ms"].append(median_age_ms(heard))
+        runs["overload_age_p99_ms"].append(p99_age_ms(heard))
         runs["engine_ms"].append(engine_ms(pipeline))
-        runs["naive_end_to_end_ms"].append(
-            statistics.median(age for _, age in ages_at(NAIVE, LOW_HZ))
-        )
-        heard = ages_at(NAIVE, HIGH_HZ)
+        heard = listener.steady(NAIVE, LOW_HZ, args.seconds)
+        runs["naive_end_to_end_ms"].append(median_age_ms(heard))
+        heard = listener.steady(NAIVE, HIGH_HZ, args.seconds)
         runs["naive_hz"].append(rate_of(heard))
-        runs["naive_overload_age_ms"].append(statistics.median(age for _, age in heard[-10:]))
+        runs["naive_overload_age_ms"].append(median_age_ms(heard[-10:]))
     print(f"memory over {args.memory_frames} frames", flush=True)
-    growth = memory_growth_percent(executor, ears, node.pid, args.memory_frames, logs)
+    growth = memory_growth_percent(listener, node.pid, args.memory_frames)
     report = summarise(runs, pipeline, growth)
     node.stop()
     naive.stop()
+    print("one block", flush=True)
+    report |= one_block_bench.measure(
+        listener, rounds=args.rounds, seconds=args.seconds, folder=logs
+    )
     rclpy.try_shutdown()
     return report
 
@@ -301,7 +222,7 @@ def summarise(runs: dict[str, list[float]], pipeline: Pipeline, growth: float) -
         "date": datetime.date.today().isoformat(),
         "command": "make bench",
         "cores": os.cpu_count(),
-        "processor": processor(),
+        "processor": one_block_bench.processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "model": pipeline.card.name,
@@ -310,15 +231,6 @@ def summarise(runs: dict[str, list[float]], pipeline: Pipeline, growth: float) -
         **{key: round(value, 4 if "cosine" in key else 3) for key, value in figures.items()},
         "rounds": {key: [round(v, 2) for v in values] for key, values in runs.items()},
     }
-
-
-def processor() -> str:
-    """Its name, as Linux tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(
-        (line.split(": ", 1)[1] for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
 
 
 if __name__ == "__main__":

@@ -41,3 +41,12 @@ def test_every_figure_is_measured(tmp_path):
     assert figures["node_hz_per_naive_hz"] == pytest.approx(
         figures["node_hz"] / figures["naive_hz"], rel=0.01
     )
+    one_block = figures["one_block"]
+    assert one_block.keys() == committed["one_block"].keys()
+    assert all(value > 0 for values in one_block["rounds"].values() for value in values)
+    assert figures["overlap_hz_ratio"] == pytest.approx(
+        one_block["node_hz"] * one_block["engine_ms"] / 1e3, rel=0.01
+    )
+    assert figures["node_own_ms"] == pytest.approx(
+        one_block["end_to_end_ms"] - one_block["engine_ms"], abs=0.01
+    )
