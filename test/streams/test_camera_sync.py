@@ -51,6 +51,17 @@ def test_a_bag_that_loops_starts_again():
     assert sync.accounts["a"].dropped == {"time_jump": 1} and balanced(sync, "a")
 
 
+def test_the_oldest_stamp_in_flight_is_found_after_a_jump_back():
+    """Regression: it was the first one taken, and samples of the other were forgotten."""
+    sync = sync_of("a")
+    for stamp_ms in (5000, 100):
+        sync.add("a", stamp_ms * MS, stamp_ms, 0)
+        assert sync.take(0) == {"a": stamp_ms}
+    assert sync.oldest_ns() == 100 * MS
+    sync.finish("a", stamp_ns=100 * MS)
+    assert sync.oldest_ns() == 5000 * MS
+
+
 def test_cameras_are_grouped_within_the_slop():
     sync = sync_of("a", "b")
     sync.add("a", 100 * MS, "a100", 0)

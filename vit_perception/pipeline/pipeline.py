@@ -258,8 +258,9 @@ class Pipeline:
         """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see
         :class:`DenseMap`.
 
-        It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. Valid
-        until the next :meth:`encode`; ``dense.enabled`` has to be true.
+        It takes longer than all the rest on a CPU, so it is not part of :meth:`assemble`. It reads
+        the encoder's output: call it before :meth:`encode` is called again, or on a copy.
+        ``dense.enabled`` has to be true.
         """
         if self.dense is None or camera.block_tokens is None:
             raise InvalidValue("dense.enabled is false; accepted: true, for depth or segmentation")

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -60,8 +62,7 @@ class Inputs:
             elif source.topic is None:
                 through_tf.append(source.settings)
             else:
-                take = partial(self._on_samples, source.name, source.topic)
-                self._listen(kind, source.topic, take, sample_qos())
+                self._listen_to_samples(kind, source.name, source.topic)
         if through_tf:
             self._tf = TfPoses(
                 self._node,
@@ -71,17 +72,24 @@ class Inputs:
                 self._warn,
             )
 
-    def _listen(self, kind: type, topic: str, take: Callable, qos) -> None:
-        """Give ``take`` each message and its subscription."""
+    def _listen(self, kind: type, topic: str, take: Callable, qos) -> Subscription:
         override = QoSOverridingOptions.with_default_policies()
-        subscription: Subscription = self._node.create_subscription(
-            kind,
-            topic,
-            lambda message: take(message, subscription),
-            qos,
-            qos_overriding_options=override,
+        subscription = self._node.create_subscription(
+            kind, topic, take, qos, qos_overriding_options=override
         )
         self._subscriptions.append(subscription)
+        return subscription
+
+    def _listen_to_samples(self, kind: type, name: str, topic: str) -> None:
+        # Empty until the subscription is made, which may be after its first message.
+        own: list[Subscription] = []
+
+        def take(message) -> None:
+            self._on_sample(name, topic, message)
+            for subscription in own:
+                self._take_waiting(name, topic, subscription)
+
+        own.append(self._listen(kind, topic, take, sample_qos()))
 
     @property
     def topics(self) -> list[str]:
@@ -98,7 +106,7 @@ class Inputs:
             self._tf.destroy()
             self._tf = None
 
-    def _on_image(self, camera: TokenSource, message, subscription: Subscription) -> None:
+    def _on_image(self, camera: TokenSource, message) -> None:
         arrived_ns = time.monotonic_ns()
         try:
             stamp_ns = stamp_ns_of(message.header)
@@ -124,10 +132,11 @@ class Inputs:
         if jumped and self._tf is not None:
             self._tf.forget_after(stamp_ns)
 
-    def _on_samples(self, name: str, topic: str, message, subscription: Subscription) -> None:
-        """Take ``message`` and those that wait behind it."""
-        self._on_sample(name, topic, message)
-        with subscription.handle:
+    def _take_waiting(self, name: str, topic: str, subscription: Subscription) -> None:
+        """Take the samples that wait behind the one that rclpy gave."""
+        # Another thread may have deactivated the node: then nothing is there to be taken.
+        # The public place of this class differs between releases of ROS.
+        with suppress(rclpy_implementation.InvalidHandle), subscription.handle:
             for _ in range(MOST_IN_A_TURN - 1):
                 taken = subscription.handle.take_message(subscription.msg_type, False)
                 if taken is None:

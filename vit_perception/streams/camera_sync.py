@@ -248,7 +248,8 @@ class CameraSync:
     def oldest_ns(self) -> int | None:
         """Return the oldest stamp of images that wait or are in flight; None if there are none."""
         stamps_ns = [each[0].stamp_ns for each in self._waiting.values() if each]
-        stamps_ns += [each[0] for each in self._flying_ns.values() if each]
+        # In the order in which they were taken: a time jump makes that another one.
+        stamps_ns += [min(each) for each in self._flying_ns.values() if each]
         return min(stamps_ns, default=None)
 
     def pending(self, camera: str) -> int:
