@@ -150,6 +150,18 @@ def test_auto_opens_the_first_that_there_is_and_logs_the_figures(loaded):
     opened.engine.close()
 
 
+@pytest.mark.parametrize("threads, leaves_a_core", [(0, False), (1, True), (3, True), (4, False)])
+def test_an_engine_on_the_cpu_leaves_a_core_if_it_has_fewer_threads(
+    loaded, monkeypatch, threads, leaves_a_core
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    opened = open_engine(EngineSettings("torch", "float32", threads=threads), loaded, 1)
+    opened.engine.close()
+    assert opened.leaves_a_core == leaves_a_core
+    on_gpu = replace(opened.backend, device="gpu")
+    assert replace(opened, backend=on_gpu).leaves_a_core
+
+
 def test_auto_goes_past_a_missing_and_a_failing_backend_and_says_why(loaded, candidates):
     candidates(MISSING, NOISY, TORCH_CPU)
     log = LogLines()

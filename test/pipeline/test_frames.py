@@ -68,7 +68,7 @@ class Gate:
 class Running:
     """A loop on a thread of its own, and what it said."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline, overlap=True):
         self.published, self.warned, self.failures = [], [], []
         self.changed = threading.Condition()
         self.sync = CameraSync(["a"], *sync_of(pipeline.settings), 0)
@@ -82,6 +82,7 @@ class Running:
             samples=SampleInputs([], self.changed),
             changed=self.changed,
             changes=self.changes,
+            overlap=overlap,
             calls=FrameCalls(
                 publish=lambda result: self.publish(result),
                 warn=lambda cameras, text: self.warned.append((list(cameras), text)),
@@ -173,6 +174,26 @@ def test_three_frames_are_on_their_way_at_once_and_none_is_mixed_with_another(
         np.testing.assert_array_equal(tokens, right)
         np.testing.assert_array_equal(cls_token, right[0])
     assert running.balanced() and not running.warned and not running.failures
+
+
+def test_an_engine_on_all_cores_has_them_for_itself(pipeline, monkeypatch):
+    """Regression: the next image was prepared while the engine ran, and was older for nothing."""
+    running = Running(pipeline, overlap=False)
+    try:
+        prepare = hold(monkeypatch, pipeline, "prepare")
+        prepare.open_for_good()
+        publish = hold(monkeypatch, running, "publish")
+        running.show(0)
+        running.until(lambda: publish.arrived == 1, "the publication")
+        for k in (1, 2):
+            running.show(k)
+        assert running.account.in_flight == 1 and prepare.arrived == 1
+        publish.open_for_good()
+        running.until(lambda: running.account.published == 2, "the newest image")
+        assert [stamp_ns for stamp_ns, *_ in running.published] == [STAMP_NS, STAMP_NS + 2 * MS]
+        assert running.balanced()
+    finally:
+        running.end()
 
 
 def test_while_frames_wait_the_newest_image_wins(pipeline, running, monkeypatch):

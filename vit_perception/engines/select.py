@@ -5,6 +5,7 @@ EngineError says why not. With ``auto`` the reason for each earlier candidate is
 returned.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -52,8 +53,16 @@ class OpenedEngine:
     # The candidates before it, in order.
     tried: tuple[Tried, ...]
     spec: EngineSpec
+    # Of the table: the runtime and its kind of device.
+    backend: Backend
     # Whether every file that it needs was in the cache; None for an engine that needs none.
     was_cached: bool | None = None
+
+    @property
+    def leaves_a_core(self) -> bool:
+        """Whether a CPU core of this process is free while the engine runs."""
+        cores = len(os.sched_getaffinity(0))
+        return self.backend.device == "gpu" or 0 < self.spec.threads < cores
 
 
 def open_engine(
@@ -190,7 +199,12 @@ class _Search:
                 if spec.precision == "int8":
                     self._tell_int8_speed(engine, backend, spec)
                 return OpenedEngine(
-                    engine, opened.report, tuple(self.tried), spec, opened.was_cached
+                    engine=engine,
+                    report=opened.report,
+                    tried=tuple(self.tried),
+                    spec=spec,
+                    backend=backend,
+                    was_cached=opened.was_cached,
                 )
         return None
 
