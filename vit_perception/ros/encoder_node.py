@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import OperationFailed, told, traced
@@ -23,12 +23,13 @@ from vit_perception.pipeline.worker import ENDING_S, EncoderWorker, WorkerStuck
 from vit_perception.ros.gpu_loss import GpuLoss
 from vit_perception.ros.health.first_words import FirstWords
 from vit_perception.ros.health.health import Health
+from vit_perception.ros.health.report import NodeState, report
 from vit_perception.ros.inputs import Inputs
+from vit_perception.ros.lifecycle_node import ReleasedLifecycleNode
 from vit_perception.ros.outputs import Outputs
 from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.qos import warn_of_unused_overrides
 from vit_perception.ros.reporter import ConfigureLog, Reporter
-from vit_perception.ros.status import NodeState, report
 from vit_perception.ros.tf_poses import tf2_module
 from vit_perception.streams.camera_sync import DEACTIVATED, GPU_LOST, CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
@@ -37,7 +38,7 @@ from vit_perception.tokens.source import sampled
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
-class EncoderNode(LifecycleNode):
+class EncoderNode(ReleasedLifecycleNode):
     """Images and poses in; tokens, embeddings and classifications out. Wiring only."""
 
     def __init__(self, parameter_files: Sequence[Path] = (), **node_arguments):
