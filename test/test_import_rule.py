@@ -3,6 +3,7 @@ interpreter.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,11 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+@functools.cache  # several tests read every file, and parsing is what they take their time for
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def type_checking_only(tree: ast.AST) -> set[int]:
     return {
         id(n)
@@ -82,11 +88,12 @@ def type_checking_only(tree: ast.AST) -> set[int]:
     }
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """Every module that ``path`` imports, wherever in the file, but for the sake of type checkers
     alone.
     """
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     skipped = type_checking_only(tree)
     names = set()
     for node in ast.walk(tree):
@@ -97,12 +104,12 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names.add(node.module)
-    return names
+    return frozenset(names)
 
 
 def imported_modules(path: Path) -> set[str]:
     """As ``imported``, with ``from package import module`` as the module."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     skipped = type_checking_only(tree)
     names = set(imported(path))
     for node in ast.walk(tree):
