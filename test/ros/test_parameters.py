@@ -60,7 +60,7 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert (left.topic, left.transport, right.topic, right.transport) == (
         "/l",
         "compressed",
-        "right/image",
+        "/right/image",  # its default, by the full name
         "raw",
     )
     assert (settings.poses[0].frame_id, settings.poses[0].wait_s, settings.pose_policy) == (
@@ -82,7 +82,7 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert (left.labels, right.labels, settings.state_policy) == (("a", "b"), (), "require")
     (body,) = settings.states
     assert (body.topic, body.joints, body.fields) == (
-        "joint_states",
+        "/joint_states",
         ("elbow", "gripper"),
         ("velocity",),
     )

@@ -90,8 +90,12 @@ class NodeParameters:
             return []
 
     def _value_of(self, parameter: Parameter) -> Any:
-        """Return the value as the settings hold it: a list as a tuple, and [''] as ()."""
+        """Return the value as the settings hold it: a list as a tuple, [''] as (), and a topic by
+        its full name, which a reader of the log can look for.
+        """
         value = self.value(parameter.name)
+        if value and parameter.name.endswith(".topic"):
+            return expand_topic_name(value, self._node.get_name(), self._node.get_namespace())
         if parameter.kind is not tuple:
             return value
         return tuple(value) if list(value) != [""] else ()
