@@ -3,6 +3,32 @@ from glob import glob
 from setuptools import find_packages, setup
 
 package_name = "vit_perception"
+DEMO = ["data/demo", *glob("data/demo/*/")]
+
+# What each part needs beside numpy. test/test_wheel.py holds the names against
+# requirements/runtime.txt, where each has its reason.
+EXTRAS = {
+    # A checkpoint and pictures in, tokens out. On aarch64 JetPack's own torch and OpenCV are used,
+    # and TensorRT instead of OpenVINO.
+    "encoder": [
+        "torch>=2.4; platform_machine != 'aarch64'",
+        "openvino>=2025.0; platform_machine != 'aarch64'",
+        "opencv-python-headless>=4.5; platform_machine != 'aarch64'",
+        "simplejpeg>=1.8",
+        "pillow>=10.3",
+        "safetensors>=0.4",
+        "huggingface_hub>=0.25",
+        "onnx>=1.17",
+        "onnxscript>=0.5",
+        "PyYAML>=5.4",
+        "rich>=13",
+    ],
+    # To read and write recordings.
+    "bags": ["rosbags==0.11.9", "apsw>=3.46", "lz4>=4", "backports.zstd>=1", "PyYAML>=5.4"],
+    # To fit heads and fine-tune on one's own pictures.
+    "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
+}
+EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
 
 setup(
     name=package_name,
@@ -14,11 +40,13 @@ setup(
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", glob("launch/*.launch.py")),
         (f"share/{package_name}/config", glob("config/*")),
+        *((f"share/{package_name}/{folder}", glob(f"{folder}/*.*")) for folder in DEMO),
         (f"share/{package_name}/examples", glob("examples/*.py")),
         (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),
     ],
     python_requires=">=3.10",
-    install_requires=["setuptools"],
+    install_requires=["setuptools", "numpy>=1.21"],
+    extras_require=EXTRAS,
     zip_safe=False,  # the parity pictures are read as files
     maintainer="vit_perception maintainers",
     maintainer_email="maintainers@example.org",

@@ -18,7 +18,7 @@ from vit_perception.cli import fit
 from vit_perception.cli.live_demo.report import failures, summarise, write_sheet
 from vit_perception.cli.live_demo.watch import PARAMETERS, watch
 from vit_perception.cli.paths import user_path
-from vit_perception.cli.processes import PACKAGE, share_folder
+from vit_perception.cli.processes import share_folder
 from vit_perception.config.parameter_files import ParameterFile
 from vit_perception.files.atomic import is_half_made, write_whole
 from vit_perception.files.errors import InvalidValue
@@ -41,7 +41,7 @@ WRITTEN = (
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    data = PACKAGE.parent / "data/demo"
+    data = share_folder() / "data/demo"
     for option, default, what in (
         ("--train-bag", data / "pick_place_train", "recording to fit on"),
         ("--bag", data / "pick_place_demo", "recording to replay"),

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vit_perception.files.atomic import fresh_file
+from vit_perception.files.errors import OperationFailed
 from vit_perception.files.process_group import OWN_GROUP
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -18,13 +19,22 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 
 def share_folder() -> Path:
-    """Return the folder of config/ and launch/: the checkout, or the installed share folder."""
+    """Return the folder of config/, launch/ and data/: the checkout, or the installed share folder.
+
+    Raises:
+        OperationFailed: The package was installed without them.
+    """
     if (PACKAGE.parent / "config").is_dir():
         return PACKAGE.parent
-    # Only an installed package is in the ament index, and only an install needs it.
-    from ament_index_python.packages import get_package_share_directory
-
-    return Path(get_package_share_directory("vit_perception"))
+    # A wheel in an environment, a colcon workspace and /opt/ros have share/ at another height above
+    # the package each, and only the last two have an ament index.
+    for prefix in PACKAGE.parents:
+        if (folder := prefix / "share/vit_perception").is_dir():
+            return folder
+    raise OperationFailed(
+        f"there is no share/vit_perception above {PACKAGE}: config/, launch/ and the demo's "
+        "recordings were not installed; install a wheel, or build with colcon"
+    )
 
 
 def use_large_data_profile() -> None:

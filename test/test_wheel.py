@@ -1,0 +1,132 @@
+"""A wheel of the package works outside the checkout, and its base needs numpy alone."""
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from test.conftest import ROOT
+from test.waiting import run_program
+
+PARTS = ("vit_perception", "launch", "config", "data", "examples", "resource")
+FILES = ("setup.py", "setup.cfg", "package.xml", "pyproject.toml")
+# In requirements/runtime.txt for another reason than to be imported by the package.
+NOT_IMPORTED = {"catkin_pkg", "cmake", "ninja"}
+# Data sets for training in torch.
+NEED_TORCH = ("vit_perception.policy.dataset",)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in PARTS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--no-build-isolation", "--wheel-dir", out, source)
+    (made,) = out.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def prefix(wheel, tmp_path_factory) -> Path:
+    """Where the wheel is installed, alone."""
+    folder = tmp_path_factory.mktemp("prefix")
+    pip("install", "--no-warn-script-location", "--prefix", folder, wheel)
+    return folder
+
+
+def pip(command: str, *arguments) -> None:
+    always = ("--no-deps", "--no-index", "--quiet")
+    done = run_program(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", command, *always, *arguments]
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def packages_of(prefix: Path) -> Path:
+    return Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(prefix)}))
+
+
+def run_in(prefix: Path, program: str, *more_folders: Path) -> str:
+    """What ``program`` prints with the wheel and ``more_folders`` on its path, and nothing else
+    that is installed.
+    """
+    folders = [str(packages_of(prefix)), *map(str, more_folders)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {folders}\n{program}"],
+        cwd=prefix,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_base_needs_numpy_alone(prefix, tmp_path):
+    """A policy's machine decodes what the node publishes, and reads stored features."""
+    site = Path(np.__file__).parent.parent
+    for name in ("numpy", "numpy.libs"):
+        if (site / name).exists():
+            (tmp_path / name).symlink_to(site / name)
+    program = f"""
+import importlib, pkgutil
+for room in ("wire", "policy"):
+    package = importlib.import_module("vit_perception." + room)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if module.name not in {NEED_TORCH}:
+            importlib.import_module(module.name)
+print(sorted({{m.split(".")[0] for m in sys.modules}} & {{"torch", "cv2", "rclpy", "yaml", "PIL"}}))
+print(package.__file__)
+"""
+    third_party, file = run_in(prefix, program, tmp_path).splitlines()
+    assert third_party == "[]" and Path(file).is_relative_to(prefix)
+
+
+def test_config_launch_and_the_demo_are_found_from_an_installed_wheel(prefix):
+    program = """
+from vit_perception.cli.processes import share_folder
+from vit_perception.recordings.reader import BagReader
+print(share_folder())
+with BagReader(share_folder() / "data/demo/pick_place_demo") as bag:
+    print(bag.count("/ee_pose"))
+"""
+    site = Path(np.__file__).parent.parent
+    folder, poses = run_in(prefix, program, site).splitlines()
+    share = prefix / "share/vit_perception"
+    assert Path(folder) == share and int(poses) > 0
+    assert (share / "config/demo.yaml").is_file()
+    assert (share / "launch/vit_encoder.launch.py").is_file()
+    assert (share / "data/demo/pick_place_train").is_dir()
+    assert list(packages_of(prefix).glob("vit_perception/engines/parity_pictures/*.jpg"))
+
+
+def test_its_extras_are_what_the_runtime_pins(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(archive.read(name).decode())
+        (entries,) = [n for n in archive.namelist() if n.endswith("/entry_points.txt")]
+        assert {"encoder_node", "vit-perception"} <= set(
+            re.findall(r"^(\S+) =", archive.read(entries).decode(), re.M)
+        )
+    requires = metadata.get_all("Requires-Dist")
+    base = {canonical(r) for r in requires if "extra ==" not in r}
+    extras = {canonical(r) for r in requires if re.search(r"""extra == ["']all["']""", r)}
+    pinned = {
+        canonical(line)
+        for line in (ROOT / "requirements/runtime.txt").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    }
+    assert base == {"setuptools", "numpy"}
+    assert extras | {"numpy"} == pinned - {canonical(n) for n in NOT_IMPORTED}
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
