@@ -25,6 +25,8 @@ EXTRAS = {
     ],
     # To read and write recordings.
     "bags": ["rosbags==0.11.9", "apsw>=3.46", "lz4>=4", "backports.zstd>=1", "PyYAML>=5.4"],
+    # To write and read features as Parquet, and read LeRobot data sets.
+    "features": ["pyarrow>=15"],
     # To fit heads and fine-tune on one's own pictures.
     "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
 }

@@ -1,5 +1,6 @@
 """Features of recordings as files: every image group of every source, exactly once."""
 
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -51,6 +52,15 @@ class EmbedOptions:
         if self.file_format not in FORMATS:
             raise InvalidValue(
                 f" is {self.file_format!r}; accepted: {', '.join(FORMATS)}", argument="format"
+            )
+        needs = FORMATS[self.file_format].needs
+        if needs and importlib.util.find_spec(needs) is None:
+            others = [name for name, made in FORMATS.items() if made.needs != needs]
+            raise InvalidValue(
+                f" is {self.file_format!r}, which needs the Python package {needs}, and that is "
+                f"not installed; accepted without it: {', '.join(others)}",
+                argument="format",
+                hint=f"pip install {needs}",
             )
         accepted = FORMATS[self.file_format].features
         unknown = sorted(set(self.features) - set(accepted))

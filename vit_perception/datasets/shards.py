@@ -202,6 +202,8 @@ class FileFormat:
     new_shard: Callable[[ShardPlace], Shard]
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
+    # The Python package that writes it, if that is one of those which a user may be without.
+    needs: str = ""
 
 
 FORMATS = {
@@ -209,6 +211,7 @@ FORMATS = {
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_parquet),
+        needs="pyarrow",
     ),
     "safetensors": FileFormat(
         features=FEATURES,
