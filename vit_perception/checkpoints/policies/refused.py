@@ -13,6 +13,8 @@ _TRAIN = (
 )
 _RESNET = f"its image encoder is a ResNet, whose features are no tokens of patches; {_TRAIN}"
 _DAVIT = f"its tower is Florence-2's DaViT, of convolutions and windows; {_TRAIN}"
+# RDT's config.json has no ``type``.
+_RDT = ("img_token_dim", "img_cond_len", "state_token_dim")
 _FEATURES = (
     "accepted: the policies of docs/policies.md, or the tower alone in a family of "
     "docs/checkpoints.md"
@@ -25,10 +27,9 @@ REFUSED = {
     "tdmpc": f"its image encoder is a small convolutional network; {_TRAIN}",
     "sac": f"its image encoder is a convolutional network; {_TRAIN}",
     "xvla": _DAVIT,
-    "multi_task_dit": "each camera's images are normalised by the statistics of the policy's data "
-    "set and cut without a resize, which is not made here; accepted: its CLIP tower alone "
-    "(policy.observation_encoder.vision_encoder.model.save_pretrained(folder)), with a "
-    "preprocessor_config.json that says the size, mean and std",
+    "groot": "its images are resized twice around a cut, which is not made here; accepted: its "
+    "Qwen3-VL tower with the merger alone (the backbone's visual.save_pretrained(folder)), with "
+    "the preprocessor_config.json of its backbone, as a qwen3_vl checkpoint",
 }
 
 
@@ -42,6 +43,12 @@ def refusal(files: CheckpointFiles) -> str:
             "model.merge_and_unload().save_pretrained(folder))"
         )
     kind = policy_type(files)
+    if files.config is not None and all(name in files.config for name in _RDT):
+        return (
+            f"{config_path(files)} is of RDT, whose file holds no image encoder: it takes the last "
+            "block's tokens of a stock SigLIP, of pictures padded to a square; accepted: that "
+            "tower, model.checkpoint: hf://google/siglip-so400m-patch14-384"
+        )
     if not kind:
         return ""
     why = REFUSED.get(kind, f"its vision tower is not read here; {_FEATURES}")
