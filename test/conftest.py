@@ -39,6 +39,7 @@ LONGEST = (
     "ros/test_faults.py",
     "ros/health/test_situations.py",
     "engines/test_every_engine.py",
+    "engines/test_connectors.py",
 )
 
 

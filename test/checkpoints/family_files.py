@@ -30,6 +30,7 @@ from test.checkpoints.keras import test_keras_vit
 from test.checkpoints.language_models import test_internvl, test_qwen
 from test.checkpoints.meta import test_dinov2, test_dinov3
 from test.checkpoints.meta.tensors import WIDTH, backbone
+from test.checkpoints.policies import test_evo1, test_multi_task_dit
 from test.checkpoints.policies.policy_folders import write_openvla, write_pi0, write_smolvla
 from test.checkpoints.timm import test_vit
 from vit_perception.checkpoints import native
@@ -97,6 +98,8 @@ WRITERS: dict[str, Write] = {
     "pi0": write_pi0,
     "smolvla": write_smolvla,
     "openvla": write_openvla,
+    "multi_task_dit": test_multi_task_dit.write_policy,
+    "evo1": test_evo1.write_policy,
     "openai_clip": of_torch(
         "ViT-tiny.pt", lambda: {**openai_names(whole_model()), **test_openai.NUMBERS}
     ),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from test.checkpoints.family_files import WRITERS
 from test.checkpoints.policies.policy_folders import (
     PI0,
     pi0_tensors,
@@ -20,6 +21,16 @@ from vit_perception.engines.reference import encoder_digest, graph_of
 
 def extracted(policy, out) -> None:
     assert main(["extract", str(policy), "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("family", ["evo1", "qwen2_5_vl", "qwen3_vl"])
+def test_a_connector_with_a_norm_comes_back(family, tmp_path):
+    WRITERS[family](tmp_path / "model")
+    extracted(tmp_path / "model", tmp_path / "encoder")
+    theirs = load_checkpoint(str(tmp_path / "model"))
+    ours = load_checkpoint(str(tmp_path / "encoder"))
+    assert ours.connector.spec == theirs.connector.spec
+    assert encoder_digest(ours) == encoder_digest(theirs)
 
 
 @pytest.mark.parametrize("kind", ["smolvla", "pi0 in bfloat16"])

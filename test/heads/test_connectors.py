@@ -59,6 +59,10 @@ def test_several_layers_have_gelu_between_them():
         ({"scale": 0.0}, "scale"),
         ({"scale": float("nan")}, "scale"),
         ({"bias": 1}, "bias"),
+        ({"norm": "batch"}, "norm"),
+        ({"norm_place": "picture"}, "norm_place"),
+        ({"norm_eps": 0}, "norm_eps"),
+        ({"left_out": (-1,)}, "left_out"),
     ],
 )
 def test_wrong_fields_are_named(fields, message):
@@ -73,3 +77,20 @@ def test_grids_and_towers_that_do_not_fit():
     with pytest.raises(InvalidValue, match=r"tower gives 16 \(2 x 2 patches of 4\)"):
         spec.check_tower(4)
     assert all(parameter.is_meta for parameter in make_connector(spec).parameters())
+
+
+@pytest.mark.parametrize("place, width", [("patch", 6), ("square", 24)])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_norm_is_of_each_patch_or_of_the_square(norm, place, width):
+    spec = ConnectorSpec(
+        widths=(24, 5), shuffle=2, norm=norm, norm_place=place, norm_eps=1e-3, left_out=[3]
+    )
+    connector = Connector(spec)
+    torch.nn.init.normal_(connector.norm.weight)
+    patches = torch.randn(1, 4, 6)  # one square
+    kind = torch.nn.LayerNorm if norm == "layer" else torch.nn.RMSNorm
+    wanted = kind(width, eps=1e-3)
+    wanted.load_state_dict(connector.norm.state_dict())
+    normed = wanted(patches.reshape(1, -1, width)).flatten(1)
+    assert torch.allclose(connector(patches, (2, 2))[:, 0], connector.layers[0](normed), atol=1e-5)
+    assert ConnectorSpec(**spec.as_json()) == spec

@@ -8,6 +8,8 @@ import onnx.reference
 import pytest
 import torch
 
+from test.checkpoints.huggingface.models import randomised, saved
+from test.checkpoints.language_models import test_qwen
 from test.checkpoints.policies.policy_folders import (
     SMOLVLA,
     TOKEN_WIDTH,
@@ -32,6 +34,7 @@ from vit_perception.engines.onnx_export import export_onnx
 from vit_perception.engines.parity_gate import ParityLimits, measure
 from vit_perception.engines.reference import encoder_digest, graph_of, reference_outputs
 from vit_perception.image.decode import decode_image
+from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.layout import Layout
 
@@ -101,6 +104,27 @@ def test_none_gives_the_encoders_own_tokens(folder):
     assert layout.connector is None and "connector" not in layout.to_json()
     assert result.cameras["a"].patch_tokens.shape == (64, WIDTH)
     pipeline.close()
+
+
+def test_merged_tokens_of_a_fixed_grid_and_what_is_left_out(tmp_path):
+    theirs = randomised(*test_qwen.CASES["3"])
+    folder = saved(theirs, tmp_path, preprocessor=test_qwen.PUBLISHED)
+    pipeline = open_pipeline(folder, network_size="48x80")
+    layout = pipeline.layout()
+    message = image_message(STAMP_NS)
+    result = result_of(pipeline, {"a": message})
+    assert (layout.width, layout.group("a/patch").grid) == (16, (3, 5))
+    assert layout.connector.left_out == (0, 1)
+    assert layout.cameras[0].patch_size_px == 2 * test_qwen.SIDE
+    rule = pipeline.card.rule
+    pixels = Preprocessor(rule)(decode_image(message))[None].float() / 127.5 - 1
+    patches, grid = test_qwen.given(pixels)
+    with torch.inference_mode():
+        wanted = theirs(patches, grid_thw=grid).pooler_output.numpy()
+    assert np.abs(layout.split(result.sequence.tokens)["a/patch"] - wanted).max() <= 1e-4
+    pipeline.close()
+    with pytest.raises(BadSetting, match="accepted: multiples of 16, the side of the square"):
+        open_pipeline(folder, network_size="48x72")
 
 
 @pytest.mark.parametrize(

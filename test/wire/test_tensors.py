@@ -7,7 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vit_perception.wire.layout import Layout, LayoutCamera, LayoutDense, LayoutGroup, LayoutState
+from vit_perception.wire.layout import (
+    Layout,
+    LayoutCamera,
+    LayoutConnector,
+    LayoutDense,
+    LayoutGroup,
+    LayoutState,
+)
 from vit_perception.wire.records import TokenGroup, TokenSequence
 from vit_perception.wire.tensors import (
     decode_tensor,
@@ -203,6 +210,18 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
     del before["states"][0]["continuous"]
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
     assert LAYOUT.layout_id == digest
+
+
+def test_blocks_left_out_of_a_connector_are_optional():
+    """A connector without any has the keys that it had before there were any."""
+    plain = replace(LAYOUT, connector=LayoutConnector((32, 8), shuffle=2))
+    keys = json.loads(plain.to_json())["connector"]
+    assert set(keys) == {"widths", "shuffle", "scale", "joined"}
+    named = replace(LAYOUT, connector=LayoutConnector((32, 8), shuffle=2, left_out=(5, 11)))
+    for layout in (plain, named):
+        assert Layout.from_json(layout.to_json()) == layout
+    assert json.loads(named.to_json())["connector"]["left_out"] == [5, 11]
+    assert named.layout_id != plain.layout_id
 
 
 @pytest.mark.parametrize(

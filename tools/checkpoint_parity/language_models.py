@@ -1,6 +1,7 @@
 """Image towers of vision-language models of transformers: InternViT, Qwen2.5-VL, Qwen3-VL.
 
-Weights are random; depth is cut as the rows say.
+Weights are random; depth is cut as the rows say. Where a model has a merger or a projector, tokens
+are those behind it.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from tools.checkpoint_parity.rows import Row
 from tools.checkpoint_parity.tower import HALF, Tower, prepare_fixed, prepare_plain, row_of
 
 torchvision_ops.declare()
-from transformers import InternVLVisionConfig, InternVLVisionModel
+from transformers import InternVLConfig, InternVLModel, InternVLVisionConfig, InternVLVisionModel
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
@@ -29,8 +30,14 @@ def run_internvl(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"cls_token": tokens[:, 0], "patch_tokens": tokens[:, 1:]}
 
 
+def run_internvl_whole(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The tokens that enter the language model."""
+    found = model.get_image_features(images, vision_feature_layer=-1)
+    return {"patch_tokens": found.pooler_output}
+
+
 def run_qwen(model: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """One picture after the other: patches of two frames in merged order; tokens row by row."""
+    """One picture after the other: patches of two frames in merged order; merged tokens."""
     return {"patch_tokens": torch.stack([_qwen_tokens(model, image) for image in images])}
 
 
@@ -41,15 +48,8 @@ def _qwen_tokens(model: Any, image: torch.Tensor) -> torch.Tensor:
     frames = patches[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1)
     index = torch.arange(rows * columns).reshape(rows // 2, 2, columns // 2, 2)
     merged = index.permute(0, 2, 1, 3).flatten()
-    order = merged
-    window = getattr(model.config, "window_size", 0) // 2 // side
-    if window:
-        blocks = merged.reshape(rows // 2, columns // 2, 4)
-        parts = [part for row in blocks.split(window) for part in row.split(window, dim=1)]
-        order = torch.cat([part.flatten() for part in parts])
-    held = model(frames[merged], grid_thw=torch.tensor([[1, rows, columns]])).last_hidden_state
-    tokens = torch.empty_like(held)
-    tokens[order] = held
+    found = model(frames[merged], grid_thw=torch.tensor([[1, rows, columns]]))
+    tokens: torch.Tensor = found.pooler_output
     return tokens
 
 
@@ -80,7 +80,19 @@ QWEN_3 = {
     "resample": 3,
     **HALF,
 }
-QWEN_NOTE = "tokens before the merger; pixels by the processor's resize to one size"
+QWEN_NOTE = "tokens behind the merger; pixels by the processor's resize to one size"
+INTERNVL_1B = InternVLConfig(
+    vision_config={"num_hidden_layers": 6, "attention_bias": True},
+    text_config={
+        "model_type": "qwen2",
+        "hidden_size": 896,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "vocab_size": 20,
+    },
+)
 TOWERS = (
     Tower(
         family="internvl",
@@ -110,8 +122,19 @@ TOWERS = (
         other_size_px=(224, 224),
     ),
     Tower(
+        family="internvl",
+        what="InternVL3 1B, 6 of its tower's 24 blocks",
+        kind=InternVLModel,
+        config=INTERNVL_1B,
+        preprocessor=GOT_OCR,
+        run=run_internvl_whole,
+        prepare=prepare_plain,
+        other_size_px=(224, 224),
+        note="tokens behind the projector; the language model is small",
+    ),
+    Tower(
         family="qwen2_5_vl",
-        what="image tower, 4 of its 32 blocks",
+        what="image tower with merger, 4 of its 32 blocks",
         kind=Qwen2_5_VisionTransformerPretrainedModel,
         config=Qwen2_5_VLVisionConfig(hidden_size=1280, depth=4, fullatt_block_indexes=[2]),
         preprocessor=QWEN_2_5,
@@ -122,9 +145,26 @@ TOWERS = (
     ),
     Tower(
         family="qwen3_vl",
-        what="image tower, 4 of its 27 blocks",
+        what="image tower with merger, 4 of its 27 blocks",
         kind=Qwen3VLVisionModel,
         config=Qwen3VLVisionConfig(depth=4, deepstack_visual_indexes=[1]),
+        preprocessor=QWEN_3,
+        run=run_qwen,
+        prepare=lambda processor, picture: prepare_fixed(processor, picture, (480, 640)),
+        other_size_px=(256, 320),
+        note=QWEN_NOTE + "; deep-stack outputs left out",
+    ),
+    Tower(
+        family="qwen3_vl",
+        what="GR00T N1.7's tower with merger, 4 of its 24 blocks",
+        kind=Qwen3VLVisionModel,
+        config=Qwen3VLVisionConfig(
+            hidden_size=1024,
+            intermediate_size=4096,
+            out_hidden_size=2048,
+            depth=4,
+            deepstack_visual_indexes=[1],
+        ),
         preprocessor=QWEN_3,
         run=run_qwen,
         prepare=lambda processor, picture: prepare_fixed(processor, picture, (480, 640)),

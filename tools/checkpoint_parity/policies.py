@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from tools.checkpoint_parity import torchvision_ops
+from tools.checkpoint_parity.language_models import INTERNVL_1B, run_internvl_whole
 from tools.checkpoint_parity.rows import (
     Origin,
     Row,
@@ -28,6 +30,7 @@ from tools.checkpoint_parity.rows import (
     rgb_image,
     timed,
 )
+from vit_perception.checkpoints.defaults import IMAGENET_MEAN, IMAGENET_STD
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.reference import graph_of, reference_outputs
 from vit_perception.image.preprocess import Preprocessor
@@ -35,9 +38,11 @@ from vit_perception.image.preprocess import Preprocessor
 torchvision_ops.declare()
 import transformers
 
-from test.checkpoints.policies import policy_folders
+from test.checkpoints.policies import policy_folders, test_evo1, test_multi_task_dit
 from test.checkpoints.policies.policy_images import (
+    prepared_by_evo1,
     prepared_by_lerobot,
+    prepared_by_multi_task_dit,
     prepared_by_openpi,
     prepared_by_smolvla,
 )
@@ -74,6 +79,13 @@ class _Policy:
     prepare: _Prepare
     side_px: int
     note: str = _NOTE
+    # Of R, G, B, for pixels from 0 to 1.
+    mean: tuple[float, ...] = (0.5,) * 3
+    std: tuple[float, ...] = (0.5,) * 3
+    # Whether the tokens that are compared begin with the CLS token.
+    takes_cls: bool = False
+    # In place of those of the state, which ``policy_folders.write`` writes.
+    statistics: dict[str, torch.Tensor] | None = None
 
 
 def rows() -> list[Row]:
@@ -110,7 +122,51 @@ def rows() -> list[Row]:
         side_px=512,
     )
     found.append(_row(policy, lambda x: _smolvla(smolvla, x)))
+    found += [evo1_row(), multi_task_dit_row()]
     return [*found, _openvla()] if find_spec("timm") else found
+
+
+def evo1_row() -> Row:
+    """evo1: InternVL3 1B inside the policy's file."""
+    model = randomise(transformers.InternVLModel(INTERNVL_1B))
+    tensors = {f"{test_evo1.PREFIX}{n}": tensor for n, tensor in model.state_dict().items()}
+    policy = _Policy(
+        family="evo1",
+        what="InternViT 300M at 448 px, 6 of its 24 blocks",
+        config=policy_folders.lerobot_config("evo1", image_resolution=[448, 448]),
+        tensors=tensors,
+        prepare=prepared_by_evo1,
+        side_px=448,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    return _row(policy, lambda x: run_internvl_whole(model, x)["patch_tokens"])
+
+
+def multi_task_dit_row() -> Row:
+    """multi_task_dit: OpenAI's CLIP B/16, whose tokens are those before its final norm."""
+    vision = transformers.CLIPVisionConfig(patch_size=16)
+    model = randomise(transformers.CLIPVisionModel(vision))
+    numbers = {"mean": torch.tensor(IMAGENET_MEAN), "std": torch.tensor(IMAGENET_STD)}
+    resize = {"image_resize_shape": [256, 256], "image_crop_shape": [224, 224]}
+    policy = _Policy(
+        family="multi_task_dit",
+        what="CLIP B/16 at 224 px",
+        config=policy_folders.lerobot_config("multi_task_dit", **resize)
+        | {"normalization_mapping": {"VISUAL": "MEAN_STD"}},
+        tensors={
+            f"{test_multi_task_dit.TOWER}{n}": tensor for n, tensor in model.state_dict().items()
+        },
+        prepare=lambda pixels, side: prepared_by_multi_task_dit(pixels, [256, 256], [side, side]),
+        side_px=224,
+        note="tokens before the final norm; pixels against the policy's rule written out, with a "
+        "resize to 256 px",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        takes_cls=True,
+        statistics={f"observation.images.top.{n}": tensor for n, tensor in numbers.items()},
+    )
+    return _row(policy, lambda x: model(x).last_hidden_state)
 
 
 def _openvla() -> Row:
@@ -176,14 +232,21 @@ def _stretched(picture: Image.Image) -> np.ndarray:
 def _row(policy: _Policy, run: Callable[[torch.Tensor], torch.Tensor]) -> Row:
     def run_numpy(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            return {"patch_tokens": run(torch.from_numpy(images)).numpy()}
+            tokens = run(torch.from_numpy(images)).numpy()
+        if not policy.takes_cls:
+            return {"patch_tokens": tokens}
+        return {"cls_token": tokens[:, 0], "patch_tokens": tokens[:, 1:]}
 
     def prepare(picture: Image.Image) -> np.ndarray:
-        return policy.prepare(np.asarray(picture), policy.side_px).numpy() / 127.5 - 1
+        pixels = policy.prepare(np.asarray(picture), policy.side_px).numpy() / 255
+        mean, std = (np.array(v)[:, None, None] for v in (policy.mean, policy.std))
+        return (pixels - mean) / std
 
     name = f"transformers {transformers.__version__}"
     with tempfile.TemporaryDirectory() as folder:
         policy_folders.write(Path(folder), policy.config, policy.tensors)
+        if policy.statistics is not None:
+            save_file(policy.statistics, Path(folder) / policy_folders.NORMALIZER)
         return compare(
             family=policy.family,
             what=policy.what,

@@ -63,6 +63,12 @@ PARTS: dict[str, tuple[Step, ...]] = {
             "weights:run",
             240,
         ),
+        _step(
+            "connector",
+            "a tower with each form of a policy's connector in one engine passes the gate",
+            "connector:run",
+            240,
+        ),
         _step("marked", "the tests that are marked gpu", "marked:run", 300, needs=("pytest",)),
     ),
     "faults": (

@@ -25,6 +25,8 @@ _TOWERS = {
     "pi0": "PaliGemma, under the Gemma terms of use (https://ai.google.dev/gemma/terms)",
     "smolvla": "SmolVLM2, under Apache-2.0",
     "openvla": "DINOv2 and SigLIP, under Apache-2.0",
+    "evo1": "InternVL3, under MIT",
+    "multi_task_dit": "OpenAI's CLIP, under MIT",
 }
 
 

@@ -32,6 +32,8 @@ from vit_perception.checkpoints.meta.dino import FAMILY as META_DINO
 from vit_perception.checkpoints.meta.dinov2 import FAMILY as META_DINOV2
 from vit_perception.checkpoints.meta.dinov3 import FAMILY as META_DINOV3
 from vit_perception.checkpoints.native import FAMILY as NATIVE
+from vit_perception.checkpoints.policies.evo1 import FAMILY as EVO1
+from vit_perception.checkpoints.policies.multi_task_dit import FAMILY as MULTI_TASK_DIT
 from vit_perception.checkpoints.policies.openvla import FAMILY as OPENVLA
 from vit_perception.checkpoints.policies.pi0 import FAMILY as PI0
 from vit_perception.checkpoints.policies.refused import refusal
@@ -65,6 +67,8 @@ FAMILIES: tuple[Family, ...] = (
     PI0,
     SMOLVLA,
     OPENVLA,
+    MULTI_TASK_DIT,
+    EVO1,
     *DEPTH_ANYTHING_FILES,
     DPT_FILE,
     GOOGLE_NPZ,

@@ -1,8 +1,10 @@
 """Connectors: what a policy puts between its vision tower and its language model.
 
-Three forms are one: the patches of a square are laid side by side (pixel shuffle), then linear
+All forms are one: the patches of a square are laid side by side (pixel shuffle), then linear
 layers with GELU between them. One layer without a shuffle is PaliGemma's projector (π0), one with a
-shuffle is SmolVLM's (SmolVLA), three layers are Prismatic's (OpenVLA).
+shuffle is SmolVLM's (SmolVLA), three layers are Prismatic's (OpenVLA). With a norm in front, of
+each patch or of the square, two layers are the merger of Qwen2.5-VL and Qwen3-VL, and InternVL's
+projector. In a square, patches are row by row in all of them.
 """
 
 from dataclasses import dataclass
@@ -13,11 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vit_perception.files.errors import InvalidValue
+from vit_perception.model.layers import RmsNorm
 
+# In front of the first layer: of each patch, or of the patches of a square side by side.
+NORMS = ("none", "layer", "rms")
+NORM_PLACES = ("patch", "square")
 # About ten times the largest published ones. A file may claim any number.
 _MOST_WIDTH = 1_000_000
 _MOST_LAYERS = 8
 _MOST_SHUFFLE = 16
+_MOST_BLOCKS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,17 @@ class ConnectorSpec:
     bias: bool = True
     # Factor on the tokens that come out, as the policy's own code has it.
     scale: float = 1.0
+    # In front of the first layer: its kind, what it is over, and what it adds to the variance.
+    norm: str = "none"
+    norm_place: str = "patch"
+    norm_eps: float = 1e-6
+    # Blocks of the tower whose outputs the language model takes besides, and which are not given
+    # (Qwen3-VL's deep-stack).
+    left_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        is_number = isinstance(self.scale, (int, float)) and not isinstance(self.scale, bool)
+        object.__setattr__(self, "left_out", tuple(self.left_out))
         for name, holds, accepted in (
             (
                 "widths",
@@ -54,7 +68,20 @@ class ConnectorSpec:
                 f"an integer from 1 to {_MOST_SHUFFLE}",
             ),
             ("bias", isinstance(self.bias, bool), "true or false"),
-            ("scale", is_number and 0 < self.scale < 1e6, "a number above 0"),
+            ("scale", _is_number(self.scale) and 0 < self.scale < 1e6, "a number above 0"),
+            ("norm", self.norm in NORMS, ", ".join(NORMS)),
+            ("norm_place", self.norm_place in NORM_PLACES, ", ".join(NORM_PLACES)),
+            (
+                "norm_eps",
+                _is_number(self.norm_eps) and 0 < self.norm_eps < 1,
+                "a number between 0 and 1",
+            ),
+            (
+                "left_out",
+                len(self.left_out) <= _MOST_BLOCKS
+                and all(type(i) is int and 0 <= i < _MOST_BLOCKS for i in self.left_out),
+                f"indices of blocks, 0 to {_MOST_BLOCKS - 1}",
+            ),
         ):
             if not holds:
                 raise InvalidValue(
@@ -95,13 +122,21 @@ class ConnectorSpec:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """The fields by name, for JSON."""
-        return {
+        """The fields by name, for JSON.
+
+        Those of the norm and ``left_out`` are absent where there is none: digests of connectors
+        without them stay what they are.
+        """
+        fields: dict[str, Any] = {
             "widths": list(self.widths),
             "shuffle": self.shuffle,
             "bias": self.bias,
             "scale": self.scale,
         }
+        if self.norm != "none":
+            names = ("norm", "norm_place", "norm_eps")
+            fields |= {name: getattr(self, name) for name in names}
+        return fields | ({"left_out": list(self.left_out)} if self.left_out else {})
 
 
 class Connected(NamedTuple):
@@ -121,6 +156,7 @@ class Connector(nn.Module):
     def __init__(self, spec: ConnectorSpec):
         super().__init__()
         self.spec = spec
+        self.norm = _norm_of(spec)
         self.layers = nn.ModuleList(
             nn.Linear(taken, given, bias=spec.bias)
             for taken, given in zip(spec.widths, spec.widths[1:])
@@ -132,7 +168,10 @@ class Connector(nn.Module):
         Raises:
             ValueError: As :meth:`ConnectorSpec.grid_of`.
         """
-        tokens = self._squares(patch_tokens, grid).flatten(3).flatten(1, 2)  # (B, T, shuffle² D)
+        is_first = self.spec.norm_place == "patch"
+        patches = self.norm(patch_tokens) if is_first else patch_tokens
+        tokens = self._squares(patches, grid).flatten(3).flatten(1, 2)  # (B, T, shuffle² D)
+        tokens = tokens if is_first else self.norm(tokens)
         for index, layer in enumerate(self.layers):
             tokens = layer(functional.gelu(tokens) if index else tokens)
         return tokens if self.spec.scale == 1 else tokens * self.spec.scale
@@ -153,6 +192,17 @@ class Connector(nn.Module):
         side = self.spec.shuffle
         picture = patches.reshape(-1, rows, side, columns, side, patches.shape[2])
         return picture.permute(0, 1, 3, 2, 4, 5).flatten(3, 4)
+
+
+def _norm_of(spec: ConnectorSpec) -> nn.Module:
+    if spec.norm == "none":
+        return nn.Identity()
+    width = spec.widths[0] // (spec.shuffle**2 if spec.norm_place == "patch" else 1)
+    return (RmsNorm if spec.norm == "rms" else nn.LayerNorm)(width, eps=spec.norm_eps)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def make_connector(spec: ConnectorSpec) -> Connector:

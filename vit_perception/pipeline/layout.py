@@ -78,7 +78,11 @@ def layout_connector(parts: Parts) -> LayoutConnector | None:
     if spec is None:
         return None
     return LayoutConnector(
-        widths=spec.widths, shuffle=spec.shuffle, scale=spec.scale, joined=parts.joined
+        widths=spec.widths,
+        shuffle=spec.shuffle,
+        scale=spec.scale,
+        joined=parts.joined,
+        left_out=spec.left_out,
     )
 
 

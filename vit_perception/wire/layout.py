@@ -83,6 +83,9 @@ class LayoutConnector:
     scale: float = 1.0
     # Channels of each of several encoders whose tokens stand side by side; empty for one.
     joined: tuple[int, ...] = ()
+    # Blocks of the encoder whose outputs the policy's language model takes besides, and which are
+    # not sent (deep-stack). Not in the JSON if there are none.
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,9 @@ class Layout:
             {name: value for name, value in state.items() if name != "continuous" or value}
             for state in given["states"]
         ]
+        connector = given.get("connector")
+        if connector and not connector["left_out"]:
+            del connector["left_out"]
         return given | {"states": states}
 
     @classmethod

@@ -100,8 +100,63 @@ def test_parity(case, tmp_path):
         tokens = tokens_of(case, theirs, images)
         assert tokens.std(dim=1).mean() > 0.1
         assert largest_difference(loaded.model(images).patch_tokens, tokens) <= LIMIT
-    left_out = ("merger.", "deepstack_merger_list.")
-    assert loaded.unused and all(name.startswith(left_out) for name in loaded.unused)
+    assert bool(loaded.unused) == (case == "3")
+    assert all(name.startswith("deepstack_merger_list.") for name in loaded.unused)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_merged_tokens_are_the_language_models(case, tmp_path):
+    """Row by row of squares, also where windows do not divide the grid."""
+    theirs = randomised(*CASES[case])
+    loaded = load_checkpoint(saved(theirs, tmp_path, preprocessor=PUBLISHED))
+    for size in ((64, 64), (48, 80), (32, 112)):
+        images = torch.randn(1, 3, *size)
+        patches, grid = given(images)
+        merged = theirs(patches, grid_thw=grid).pooler_output[None]
+        tokens = loaded.model(images).patch_tokens
+        ours = loaded.connector(tokens, tuple(side // SIDE for side in size))
+        assert merged.std(dim=1).mean() > 0.05
+        assert largest_difference(ours, merged) <= LIMIT
+    assert loaded.connector.spec.as_json() == {
+        "widths": [128, 128, 16],
+        "shuffle": 2,
+        "bias": True,
+        "scale": 1.0,
+        "norm": "rms" if case == "2.5" else "layer",
+        "norm_place": "patch",
+        "norm_eps": 1e-6,
+        **({"left_out": [0, 1]} if case == "3" else {}),
+    }
+
+
+def test_a_tower_without_its_merger(tmp_path):
+    """Alone it has no connector; a whole model is refused, and so is half a merger."""
+    folder = saved(randomised(*CASES["3"]), tmp_path, preprocessor=PUBLISHED)
+    weights = tmp_path / "model.safetensors"
+    held = load_file(weights)
+    without = {name: tensor for name, tensor in held.items() if not name.startswith("merger.")}
+    save_file(without, weights)
+    assert load_checkpoint(folder).connector is None
+    vision = json.loads((tmp_path / "config.json").read_text())
+    whole = {"model_type": "qwen3_vl", "vision_config": vision}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    with pytest.raises(
+        CheckpointError, match=r"no merger\.\*, the connector .*accepted: the complete"
+    ):
+        load_checkpoint(folder)
+    save_file({**without, "merger.norm.weight": held["merger.norm.weight"]}, weights)
+    with pytest.raises(CheckpointError, match=r"no merger.linear_fc2.weight, a part of the merger"):
+        load_checkpoint(folder)
+    save_file({n: t for n, t in held.items() if n != "merger.norm.bias"}, weights)
+    with pytest.raises(CheckpointError, match=r"(?s)connector.*1 missing.*norm.bias"):
+        load_checkpoint(folder)
+
+
+def test_an_adapter_beside_the_model_is_refused(tmp_path):
+    folder = saved(randomised(*CASES["3"]), tmp_path, preprocessor=PUBLISHED)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"LoRA adapter \(adapter_config.json\).*merge"):
+        load_checkpoint(folder)
 
 
 def test_windows_matter_and_are_kept_for_one_grid(tmp_path):
@@ -171,6 +226,11 @@ def test_pixels_are_their_processors(bounds, tmp_path):
         ("3", "config.json", {"num_position_embeddings": 35}, "num_position_embeddings is 35"),
         ("3", "config.json", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type axial"),
         ("3", "config.json", {"in_channels": 1}, "in_channels is 1"),
+        ("3", "config.json", {"deepstack_visual_indexes": [3]}, "indices of blocks, 0 to 2"),
+        ("3", "config.json", {"deepstack_visual_indexes": 3}, "deepstack_visual_indexes is 3"),
+        ("3", "config.json", {"out_hidden_size": 24}, "mis-shaped"),
+        ("2.5", "config.json", {"spatial_merge_size": "2"}, "spatial_merge_size is '2'"),
+        ("3", "preprocessor_config.json", {"merge_size": 1}, "merge_size is 1; accepted: 2"),
         ("3", "config.json", {"quantization_config": {"bits": 4}}, "quantization_config is"),
         ("3", "preprocessor_config.json", {"patch_size": 16}, "patch_size is 16; accepted: 8"),
         ("3", "preprocessor_config.json", {"max_pixels": "9"}, "max_pixels is '9'"),

@@ -42,3 +42,26 @@ def _resized(pixels: np.ndarray, side_px: int) -> torch.Tensor:
 def _size_of(pixels: np.ndarray, side_px: int) -> tuple[int, int]:
     ratio = max(side / side_px for side in pixels.shape[:2])
     return int(pixels.shape[0] / ratio), int(pixels.shape[1] / ratio)
+
+
+def prepared_by_multi_task_dit(
+    pixels: np.ndarray, resize: list[int] | None, crop: list[int] | None
+) -> torch.Tensor:
+    """multi_task_dit in LeRobot: floats, antialiased, then the centre; (3, rows, columns)."""
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float()
+    if resize is not None:
+        image = functional.interpolate(
+            image, tuple(resize), mode="bilinear", align_corners=False, antialias=True
+        )
+    height, width = image.shape[2:]
+    if crop is None or crop[0] > height or crop[1] > width:
+        return image[0]
+    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
+    return image[0, :, top : top + crop[0], left : left + crop[1]]
+
+
+def prepared_by_evo1(pixels: np.ndarray, side_px: int) -> torch.Tensor:
+    """evo1 in LeRobot: bytes, torch's antialiased bicubic, stretched."""
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+    size = (side_px, side_px)
+    return functional.interpolate(image, size, mode="bicubic", antialias=True)[0].float()

@@ -36,7 +36,7 @@ def test_all_that_was_promised_is_planned():
     assert planned == {
         *(
             ("tests", f"{name}:run", "")
-            for name in ("graph", "outputs", "threads", "cycles", "weights", "marked")
+            for name in ("graph", "outputs", "threads", "cycles", "weights", "connector", "marked")
         ),
         *(("faults", "faults:sticky", case) for case in ("assert", "address", "trap", "auto")),
         *(

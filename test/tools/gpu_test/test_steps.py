@@ -15,6 +15,7 @@ from tools.gpu_test.machine import STAND_IN
 from tools.gpu_test.note import LeftOut
 from tools.gpu_test.steps import (
     capture,
+    connector,
     cycles,
     graph,
     marked,
@@ -36,6 +37,14 @@ def checked(note, step, *arguments):
     note.end(lambda: step(*arguments))
     assert note.result["status"] == "passed", note.result
     return [check["what"] for check in note.result["checks"]]
+
+
+def test_towers_with_connectors_go_through_on_the_cpu(machine, note):
+    found = checked(note, connector.run, machine, note)
+    forms = connector.specs_of(32)
+    assert len(found) == 2 * len(forms) * len(machine.runtimes[0].precisions())
+    for form in forms:
+        assert any(f"float32: {form}: tokens are" in what for what in found)
 
 
 @pytest.mark.parametrize("step", [graph, outputs, threads, memory])

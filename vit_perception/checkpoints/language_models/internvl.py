@@ -1,25 +1,32 @@
 """InternViT (arXiv:2312.14238), the image tower of InternVL: 300M and 6B.
 
 Files of transformers (model_type ``internvl``, ``internvl_vision``) and of OpenGVLab
-(``intern_vit_6b``, ``internvl_chat``) are read. Projector and language model are known and unused,
-so tokens are those of the last block, before pixel shuffle and projector. A picture is one tile.
+(``intern_vit_6b``, ``internvl_chat``) are read. Tokens are those of the last block; in a whole
+model pixel shuffle and projector stand behind them, as the connector. The language model is known
+and unused. A picture is one tile.
 Sources: transformers, models/internvl; https://github.com/OpenGVLab/InternVL, modeling_intern_vit.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from vit_perception.checkpoints.family import KeyMap, linear_and_norm_names
+from vit_perception.checkpoints.errors import CheckpointError
+from vit_perception.checkpoints.family import CONNECTOR, KeyMap, LoadPlan, linear_and_norm_names
+from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
 from vit_perception.checkpoints.huggingface.clip import vision_fields
 from vit_perception.checkpoints.huggingface.config import (
     activation_of,
     eps_of,
     flag_of,
+    number_of,
     side_px,
     size_px,
 )
 from vit_perception.checkpoints.huggingface.family import HuggingFace
+from vit_perception.checkpoints.policies.policy_files import refuse_unmerged, require
 from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.connectors import ConnectorSpec
 from vit_perception.model.vit_config import ViTConfig
 
 # transformers leaves its own defaults out of config.json.
@@ -57,6 +64,16 @@ _BLOCK_LAYERS_OPENGVLAB = {
 }
 _QUERY_KEY_VALUE = ("query", "key", "value")
 _OPENGVLAB = ("intern_vit_6b", "internvl_chat")
+# The projector's norm and both linear layers: transformers' names, and OpenGVLab's.
+PROJECTOR = "multi_modal_projector."
+_PROJECTORS = {
+    PROJECTOR: ("layer_norm", "linear_1", "linear_2"),
+    f"model.{PROJECTOR}": ("layer_norm", "linear_1", "linear_2"),
+    "mlp1.": ("0", "1", "3"),
+}
+# torch's own, which neither code changes.
+PROJECTOR_EPS = 1e-5
+_RATIO = 0.5
 
 
 def config_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +149,89 @@ def key_map(config: ViTConfig) -> KeyMap:
     return {**names, **linear_and_norm_names(layers)}
 
 
-FAMILY = HuggingFace(
+def projector_names(prefix: str, theirs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Map the projector's names, which begin with ``prefix``, to the connector's."""
+    ours = ("norm", "layers.0", "layers.1")
+    return linear_and_norm_names(
+        {f"{prefix}{name}": (f"{CONNECTOR}{target}",) for name, target in zip(theirs, ours)}
+    )
+
+
+def connector_of(files: CheckpointFiles, matrices: tuple[str, str], width: int) -> ConnectorSpec:
+    """Read the connector's shape from its two ``matrices``, behind a tower of ``width`` channels.
+
+    Raises:
+        CheckpointError: One is missing.
+        ValueError: They are no connector of this tower.
+    """
+    for name in matrices:
+        require(files, name, "the projector behind the image tower")
+    taken = files.shape(matrices[0])[1]
+    spec = ConnectorSpec(
+        widths=(taken, files.shape(matrices[0])[0], files.shape(matrices[1])[0]),
+        shuffle=max(1, round((taken / width) ** 0.5)),
+        norm="layer",
+        norm_place="square",
+        norm_eps=PROJECTOR_EPS,
+    )
+    spec.check_tower(width)
+    return spec
+
+
+def read(files: CheckpointFiles) -> LoadPlan:
+    """Plan the tower, and of a whole model the projector.
+
+    Raises:
+        CheckpointError: As of :class:`HuggingFace`; or a whole model has an adapter, no projector,
+            or another way from the tower to it.
+    """
+    refuse_unmerged(files)
+    plan = BASE.read(files)
+    fields = files.config or {}
+    held = [
+        prefix for prefix in _PROJECTORS if any(name.startswith(prefix) for name in files.tensors)
+    ]
+    if not held and "vision_config" not in fields:
+        return plan
+    if len(held) != 1:
+        raise CheckpointError(
+            f"{files.path} has {', '.join(held) or 'no ' + ' or '.join(_PROJECTORS)}: the "
+            "connector between image tower and language model; accepted: the complete model, with "
+            "one"
+        )
+    theirs = _PROJECTORS[held[0]]
+    try:
+        ratio = _check_way(fields)
+        matrices = (f"{held[0]}{theirs[1]}.weight", f"{held[0]}{theirs[2]}.weight")
+        connector = connector_of(files, matrices, plan.config.width)
+        if connector.shuffle * ratio != 1:
+            raise InvalidValue(
+                f"downsample_ratio is {ratio} and {matrices[0]} takes squares of "
+                f"{connector.shuffle} patches; accepted: the projector of this ratio"
+            )
+        connector.grid_of(plan.config.grid_of(*plan.preprocessing.rule.network_size_px))
+    except InvalidValue as error:
+        raise CheckpointError(f"{files.path}: {error}") from error
+    return replace(
+        plan,
+        connector=connector,
+        key_map={**plan.key_map, **projector_names(held[0], theirs)},
+    )
+
+
+def _check_way(fields: Mapping[str, Any]) -> float:
+    """Refuse what changes the way from the tower to the projector; give ``downsample_ratio``."""
+    for name, accepted in (
+        ("projector_hidden_act", "gelu"),
+        ("vision_feature_select_strategy", "default"),
+        ("ps_version", "v2"),
+    ):
+        if fields.get(name, accepted) != accepted:
+            raise InvalidValue(f"{name} is {fields[name]!r:.80}; accepted: {accepted}")
+    return number_of(fields, "downsample_ratio", _RATIO, 1 / 16, 1.0)
+
+
+BASE = HuggingFace(
     model_type="internvl",
     other_types=("internvl_vision", *_OPENGVLAB),
     prefixes=("model.vision_tower.", "vision_tower.", "vision_model."),
@@ -151,10 +250,8 @@ FAMILY = HuggingFace(
         "embeddings.mask_token",
         "language_model.*",
         "model.language_model.*",
-        "multi_modal_projector.*",
-        "model.multi_modal_projector.*",
-        "mlp1.*",
         "lm_head.*",
     ),
     interpolation="bicubic",
-).family()
+)
+FAMILY = replace(BASE.family(), read=read)

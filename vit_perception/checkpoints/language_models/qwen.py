@@ -1,10 +1,10 @@
 """The image towers of Qwen2.5-VL (arXiv:2502.13923) and Qwen3-VL at a fixed grid: folders of
 transformers' ``qwen2_5_vl`` and ``qwen3_vl``, whole or the tower alone.
 
-Tokens are those of the last block, row-major, before the merger, which is known and unused, as are
-the language model and Qwen3-VL's deep-stack mergers (features of earlier blocks, which its language
-model adds to its own layers). A still picture is taken for all frames that a patch of the tower
-covers, so the frames' weights are summed.
+Tokens are those of the last block, row-major; behind them stands the merger, as the connector. The
+language model is known and unused, and so are Qwen3-VL's deep-stack mergers (features of earlier
+blocks, which its language model adds to its own layers): the connector names these blocks. A still
+picture is taken for all frames that a patch of the tower covers, so the frames' weights are summed.
 
 The models take each picture at a grid of its own. Here every picture is stretched to the size that
 the model's processor gives one of 480 x 640 px, or to ``model.network_size``. Sources:
@@ -35,13 +35,19 @@ from vit_perception.checkpoints.huggingface.config import (
     whole_number_of,
 )
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
+from vit_perception.checkpoints.language_models.qwen_merger import (
+    MERGER_OF_2_5,
+    MERGER_OF_3,
+    Merger,
+)
+from vit_perception.checkpoints.policies.policy_files import refuse_unmerged
 from vit_perception.files.errors import InvalidValue
 from vit_perception.model.vit_config import ViTConfig
 
 # What most cameras give, (height, width).
 _CAMERA_PX = (480, 640)
 _PREFIXES = ("model.visual.", "visual.")
-_UNUSED = ("merger.*", "deepstack_merger_list.*", "model.*", "language_model.*", "lm_head.*")
+_UNUSED = ("deepstack_merger_list.*", "model.*", "language_model.*", "lm_head.*")
 _ATTENTION = {
     "attn.qkv": ("attention.query", "attention.key", "attention.value"),
     "attn.proj": ("attention.output",),
@@ -137,15 +143,16 @@ def fields_of_3(vision: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def processor_fields(fields: Mapping[str, Any], patch: int) -> dict[str, Any]:
+def processor_fields(fields: Mapping[str, Any], patch: int, merge: int) -> dict[str, Any]:
     """Turn bounds on the number of pixels into the size of a picture of 480 x 640 px.
 
     Raises:
-        ValueError: A field is wrong, or the patches are not the model's.
+        ValueError: A field is wrong, or patches or squares of patches are not the model's.
     """
-    if whole_number_of(fields, "patch_size", patch, 1, 1024) != patch:
-        raise InvalidValue(f"patch_size is {fields['patch_size']}; accepted: {patch}, the model's")
-    factor = patch * whole_number_of(fields, "merge_size", 2, 1, 64)
+    for name, own in (("patch_size", patch), ("merge_size", merge)):
+        if whole_number_of(fields, name, own, 1, 1024) != own:
+            raise InvalidValue(f"{name} is {fields[name]}; accepted: {own}, the model's")
+    factor = patch * merge
     size = fields.get("size") or {}
     bounds = {
         "min_pixels": size.get("shortest_edge", 56 * 56),
@@ -187,6 +194,7 @@ class _Qwen:
     model_type: str
     config_fields: Callable[[Mapping[str, Any]], dict[str, Any]]
     signature_keys: tuple[str, ...]
+    merger: Merger
 
     def recognises(self, files: CheckpointFiles) -> bool:
         """Tell by ``model_type``; without a config.json by the names."""
@@ -202,8 +210,10 @@ class _Qwen:
         """Plan the model.
 
         Raises:
-            CheckpointError: A file is missing, or a field is wrong.
+            CheckpointError: A file is missing, a field is wrong, or a whole model has an adapter
+                or no merger.
         """
+        refuse_unmerged(files)
         path = files.folder / CONFIG_FILE
         if files.config is None:
             raise CheckpointError(
@@ -217,6 +227,8 @@ class _Qwen:
                     {name: fields[name] for name in fields if name not in _FIELDS_OF_ROPE}
                 )
             config = ViTConfig(**self.config_fields(vision))
+            merge = whole_number_of(vision, "spatial_merge_size", 2, 1, 16)
+            connector = self.merger.read(files, config, merge, vision)
         except KeyError as error:
             raise CheckpointError(
                 f"{path} has no {error.args[0]!r}; accepted: all sizes of a {self.model_type} model"
@@ -226,13 +238,16 @@ class _Qwen:
         zeros = {}
         if config.norm == "rms":
             zeros["patch_embedding.projection.bias"] = (config.width,)
+        names = dict(key_map(config))
+        if connector is not None:
+            names |= self.merger.names()
         return LoadPlan(
             config=config,
-            key_map=key_map(config),
+            key_map=names,
             preprocessing=preprocessing_of(
                 files.folder,
                 "bicubic",
-                as_known=lambda fields: processor_fields(fields, config.patch_size_px),
+                as_known=lambda fields: processor_fields(fields, config.patch_size_px, merge),
             ),
             prefixes=_PREFIXES,
             unused=_UNUSED,
@@ -242,6 +257,7 @@ class _Qwen:
             },
             zeros=zeros,
             license=license_of(files.folder),
+            connector=connector,
         )
 
     def family(self) -> Family:
@@ -264,6 +280,6 @@ _SHARED_KEYS = (
 _KEYS_OF_2_5 = (*_SHARED_KEYS, "blocks.0.mlp.gate_proj.weight")
 _KEYS_OF_3 = (*_SHARED_KEYS, "blocks.0.mlp.linear_fc1.weight", "pos_embed.weight")
 FAMILIES = (
-    _Qwen("qwen2_5_vl", fields_of_2_5, _KEYS_OF_2_5).family(),
-    _Qwen("qwen3_vl", fields_of_3, _KEYS_OF_3).family(),
+    _Qwen("qwen2_5_vl", fields_of_2_5, _KEYS_OF_2_5, MERGER_OF_2_5).family(),
+    _Qwen("qwen3_vl", fields_of_3, _KEYS_OF_3, MERGER_OF_3).family(),
 )

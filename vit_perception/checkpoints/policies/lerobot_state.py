@@ -23,7 +23,7 @@ from vit_perception.heads.policy_state import NORMALISATIONS, StateSpec
 
 PROCESSOR_FILE = "policy_preprocessor.json"
 FEATURE = "observation.state"
-_BUFFERS = "normalize_inputs.buffer_observation_state."
+_BUFFERS = "normalize_inputs.buffer_"
 
 
 def state_of(
@@ -78,7 +78,7 @@ def _statistics(
     names = NORMALISATIONS[kind]
     if not names:
         return (), ()
-    tensors, prefix, source = _statistics_tensors(files)
+    tensors, prefix, source = statistics_tensors(files, FEATURE)
     found = []
     for name in names:
         tensor = tensors.get(f"{prefix}{name}")
@@ -92,27 +92,46 @@ def _statistics(
     return found[0], found[1]
 
 
-def _statistics_tensors(files: CheckpointFiles) -> tuple[Mapping[str, Tensor], str, Path]:
-    """Open what holds the statistics: the tensors, what their names begin with, and the file."""
+def statistics_tensors(
+    files: CheckpointFiles, feature: str
+) -> tuple[Mapping[str, Tensor], str, Path]:
+    """Open what holds the statistics of ``feature``.
+
+    Gives the tensors, what their names begin with, and the file.
+
+    Raises:
+        CheckpointError: policy_preprocessor.json names no such file, or it is missing.
+    """
     processor = optional_json(files.folder / PROCESSOR_FILE, "the steps before the policy")
     if processor is None:
-        return files.tensors, _BUFFERS, files.path
-    steps: Any = processor.get("steps")
-    named = [
-        step.get("state_file")
-        for step in (steps if isinstance(steps, list) else [])
-        if isinstance(step, Mapping) and step.get("registry_name") == "normalizer_processor"
-    ]
-    name = named[0] if len(named) == 1 else None
-    if not isinstance(name, str) or Path(name).name != name or "\0" in name:
-        raise CheckpointError(
-            f"{files.folder / PROCESSOR_FILE} names {named!r:.80} as the file of statistics; "
-            "accepted: one step normalizer_processor with a state_file beside it"
-        )
+        return files.tensors, f"{_BUFFERS}{feature.replace('.', '_')}.", files.path
+    name = normalizer_step(files.folder, processor)["state_file"]
     path = files.folder / name
     if not is_there(path):
         raise CheckpointError(
             f"{files.folder}: no file {name}, which {PROCESSOR_FILE} names; accepted: all files of "
             "the policy"
         )
-    return read_safetensors(path).tensors, f"{FEATURE}.", path
+    return read_safetensors(path).tensors, f"{feature}.", path
+
+
+def normalizer_step(folder: Path, processor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the step that normalises, whose ``state_file`` is a name in ``folder``.
+
+    Raises:
+        CheckpointError: There is none, or several, or its file is elsewhere.
+    """
+    steps: Any = processor.get("steps")
+    found = [
+        step
+        for step in (steps if isinstance(steps, list) else [])
+        if isinstance(step, Mapping) and step.get("registry_name") == "normalizer_processor"
+    ]
+    named = [step.get("state_file") for step in found]
+    name = named[0] if len(named) == 1 else None
+    if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        raise CheckpointError(
+            f"{folder / PROCESSOR_FILE} names {named!r:.80} as the file of statistics; "
+            "accepted: one step normalizer_processor with a state_file beside it"
+        )
+    return found[0]
