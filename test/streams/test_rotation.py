@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from vit_perception.streams.rotation import roll_pitch_yaw, rotation_6d, rotation_matrix, slerp
+from vit_perception.streams.rotation import (
+    roll_pitch_yaw,
+    rotation_6d,
+    rotation_matrix,
+    rotation_vector,
+    slerp,
+)
 
 HALF = np.sqrt(0.5)
 IDENTITY = np.array([0.0, 0, 0, 1])
@@ -141,3 +147,13 @@ def quaternion_of(matrix: np.ndarray) -> np.ndarray:
     )
     angle = np.arctan2(skew @ axis / 2, (np.trace(matrix) - 1) / 2)
     return np.r_[np.sin(angle / 2) * axis, np.cos(angle / 2)]
+
+
+@pytest.mark.parametrize("degrees", [0, 1e-9, 1e-3, 40, 179.999, 180])
+@pytest.mark.parametrize("axis", [[1, 0, 0], [1, -2, 0.5]])
+def test_a_rotation_vector_is_the_axis_times_the_angle_whatever_the_sign(degrees, axis):
+    wanted = np.radians(degrees) * np.array(axis) / np.linalg.norm(axis)
+    quaternion = about(axis, degrees)
+    np.testing.assert_allclose(rotation_vector(quaternion), wanted, rtol=1e-9, atol=1e-15)
+    if degrees < 180:  # there both directions of the axis are the same rotation
+        np.testing.assert_allclose(rotation_vector(-quaternion), wanted, rtol=1e-9, atol=1e-15)

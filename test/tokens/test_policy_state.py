@@ -48,7 +48,7 @@ from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LiveDecoder, ObservationWindow
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
-from vit_perception.streams.rotation import rotation_matrix
+from vit_perception.streams.rotation import rotation_matrix, rotation_vector
 from vit_perception.tokens.components import parts_of
 from vit_perception.tokens.kinds import sources_of
 from vit_perception.tokens.policy_state import check_parts
@@ -192,6 +192,7 @@ def test_every_form_of_a_part():
         ("arm.position", pose, [1, 2, 3]),
         ("arm.quaternion", pose, pose.quaternion_xyzw),
         ("arm.rotation6d", pose, [*matrix[:, 0], *matrix[:, 1]]),
+        ("arm.rotation_vector", pose, rotation_vector(pose.quaternion_xyzw)),
         ("arm.rpy_deg", pose, np.degrees([roll, pitch, yaw])),
         ("body", body, [0.1, 0.2]),
         ("body.position", body, [0.1, 0.2]),
@@ -214,8 +215,8 @@ def test_every_form_of_a_part():
         # The deviation of the fourth number is 1.05.
         (("arm.position", "arm.quaternion"), "arm.quaternion.qx is at most 1, and the mean_std "
          "of that number are .* and 1.05"),
-        (("arm",), "arm.position, arm.quaternion, arm.rotation6d, arm.rpy, arm.rpy_deg in the "
-         "place of 'arm'"),
+        (("arm",), "arm.position, arm.quaternion, arm.rotation6d, arm.rotation_vector, "
+         "arm.rpy, arm.rpy_deg in the place of 'arm'"),
         (("arm.pose",), "in the place of 'arm.pose'"),
         (("gripper.velocity",), "gripper.position, gripper, gripper.position_deg in the place"),
         (("wrist.position",), "parts of arm, gripper; 'wrist.position' is of none of them"),

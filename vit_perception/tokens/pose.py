@@ -8,7 +8,12 @@ import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.streams.pose_history import PoseHistory, pose_of
-from vit_perception.streams.rotation import ROLL_PITCH_YAW, roll_pitch_yaw, rotation_6d
+from vit_perception.streams.rotation import (
+    ROLL_PITCH_YAW,
+    roll_pitch_yaw,
+    rotation_6d,
+    rotation_vector,
+)
 from vit_perception.tokens.components import Component
 from vit_perception.tokens.source import CheckpointTokens, SampledSource, register
 from vit_perception.tokens.tokenizer import Tokenizer, make_tokenizer, pose_numbers
@@ -28,6 +33,12 @@ POSE_COMPONENTS = {
         "1",
         lambda pose: rotation_6d(pose.quaternion_xyzw),
         largest=1.0,
+    ),
+    "rotation_vector": Component(
+        ("rx", "ry", "rz"),
+        "rad",
+        lambda pose: rotation_vector(pose.quaternion_xyzw),
+        largest=math.pi,
     ),
     "rpy": Component(
         ROLL_PITCH_YAW, "rad", lambda pose: roll_pitch_yaw(pose.quaternion_xyzw), largest=math.pi
