@@ -16,6 +16,7 @@ from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
     EngineSettings,
+    PolicySettings,
     PoseSettings,
     StateSettings,
 )
@@ -48,6 +49,7 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
         "require",
         states=(StateSettings("hand", "joint_states", ("a",)),),
         state_policy="require",
+        policy=PolicySettings(("arm.position", "hand")),
     )
     made = images_only(
         given, (CameraSettings("wrist", "key", "compressed"), CameraSettings("new", "other"))
@@ -56,7 +58,7 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
         CameraSettings("wrist", "key", "compressed", labels=("a", "b")),
         CameraSettings("new", "other"),
     )
-    assert not made.poses and not made.states
+    assert not made.poses and not made.states and not made.policy.state
 
     params = {
         "camera_names": ["wrist"],

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from vit_perception.streams.rotation import rotation_6d, rotation_matrix, slerp
+from vit_perception.streams.rotation import (
+    roll_pitch_yaw,
+    rotation_6d,
+    rotation_matrix,
+    rotation_vector,
+    slerp,
+)
 
 HALF = np.sqrt(0.5)
 IDENTITY = np.array([0.0, 0, 0, 1])
@@ -97,3 +103,57 @@ def test_slerp_of_nearly_equal_rotations_stays_finite(scale):
     for sign in (1, -1):
         middle = slerp(IDENTITY, sign * end, 0.5)
         np.testing.assert_allclose(middle, IDENTITY + (end - IDENTITY) / 2, atol=1e-14)
+
+
+def turned(roll_pitch_yaw_rad: np.ndarray) -> np.ndarray:
+    """The matrix of turns about the fixed axes x, then y, then z."""
+    axes = np.eye(3)
+    matrix = np.eye(3)
+    for axis, angle in zip(axes, roll_pitch_yaw_rad):
+        matrix = rotation_matrix(about(axis, np.degrees(angle))) @ matrix
+    return matrix
+
+
+def test_roll_pitch_yaw_are_turns_about_fixed_axes():
+    for axis in np.eye(3):
+        found = roll_pitch_yaw(about(list(axis), np.degrees(0.4)))
+        np.testing.assert_allclose(found, 0.4 * axis, atol=1e-12)
+    for quaternion in random_quaternions(200):
+        found = roll_pitch_yaw(quaternion)
+        assert abs(found[1]) <= np.pi / 2 and (np.abs(found) <= np.pi).all()
+        np.testing.assert_allclose(turned(found), rotation_matrix(quaternion), atol=1e-12)
+
+
+@pytest.mark.parametrize("pitch_deg", [90, -90])
+@pytest.mark.parametrize("roll_deg", [-120, 0, 30])
+def test_at_a_quarter_turn_of_pitch_yaw_is_zero_and_the_rotation_is_kept(pitch_deg, roll_deg):
+    wanted = turned(np.radians([roll_deg, pitch_deg, 50]))
+    about_y = about([0, 1, 0], pitch_deg)
+    for quaternion in (about_y, -about_y):
+        found = roll_pitch_yaw(quaternion)
+        np.testing.assert_allclose(turned(found), rotation_matrix(quaternion), atol=1e-6)
+    given = quaternion_of(wanted)
+    found = roll_pitch_yaw(given)
+    assert found[2] == 0
+    np.testing.assert_allclose(turned(found), wanted, atol=1e-6)
+
+
+def quaternion_of(matrix: np.ndarray) -> np.ndarray:
+    """The eigenvector of the turn: the axis; the angle by sine and cosine."""
+    values, vectors = np.linalg.eig(matrix)
+    axis = np.real(vectors[:, np.argmin(np.abs(values - 1))])
+    skew = np.array(
+        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
+    )
+    angle = np.arctan2(skew @ axis / 2, (np.trace(matrix) - 1) / 2)
+    return np.r_[np.sin(angle / 2) * axis, np.cos(angle / 2)]
+
+
+@pytest.mark.parametrize("degrees", [0, 1e-9, 1e-3, 40, 179.999, 180])
+@pytest.mark.parametrize("axis", [[1, 0, 0], [1, -2, 0.5]])
+def test_a_rotation_vector_is_the_axis_times_the_angle_whatever_the_sign(degrees, axis):
+    wanted = np.radians(degrees) * np.array(axis) / np.linalg.norm(axis)
+    quaternion = about(axis, degrees)
+    np.testing.assert_allclose(rotation_vector(quaternion), wanted, rtol=1e-9, atol=1e-15)
+    if degrees < 180:  # there both directions of the axis are the same rotation
+        np.testing.assert_allclose(rotation_vector(-quaternion), wanted, rtol=1e-9, atol=1e-15)

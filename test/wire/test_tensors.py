@@ -58,6 +58,9 @@ LAYOUT = Layout(
 )
 
 
+APART = {"name": "a/b", "kind": "b", "source": "a", "rows": 1, "width": 5}
+
+
 def message(fields, **changes):
     return SimpleNamespace(**(fields._asdict() | changes))
 
@@ -205,7 +208,7 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
     before = {
         name: value
         for name, value in asdict(LAYOUT).items()
-        if name not in ("dense", "connector", "sources", "min_cosine")
+        if name not in ("dense", "connector", "sources", "min_cosine", "apart", "policy_state")
     }
     del before["states"][0]["continuous"]
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
@@ -252,6 +255,10 @@ def test_blocks_left_out_of_a_connector_are_optional():
             },
             "as many",
         ),
+        ({"apart": [APART | {"width": 0}]}, "accepted: rows and width from 1"),
+        ({"apart": [APART | {"kind": "a/b"}]}, "accepted: rows and width from 1, and a kind of"),
+        ({"apart": [APART, APART]}, "accepted: kinds that differ"),
+        ({"policy_state": {"parts": []}}, "layout.policy_state lacks numbers, units"),
     ],
 )
 def test_a_layout_that_contradicts_itself_is_refused_by_key_and_value(change, said):

@@ -10,7 +10,7 @@ from test.wire.test_tensors import LAYOUT
 from vit_perception.tokens import kinds
 from vit_perception.tokens.source import SampledSource, registered
 from vit_perception.wire import topics
-from vit_perception.wire.layout import LayoutDense
+from vit_perception.wire.layout import LayoutApart, LayoutDense
 from vit_perception.wire.records import (
     CameraResult,
     ClassScore,
@@ -41,7 +41,9 @@ def documented() -> str:
         for kind in registered()
         if issubclass(kind, SampledSource) and kind.__module__.startswith(kinds.tokens.__name__)
     ]
-    frame = [topics.EMBEDDING, topics.TOKEN_MASK, topics.TOKENS]
+    # The only tokens apart, by now.
+    apart = replace(topics.APART, name="policy_state")
+    frame = [apart, topics.EMBEDDING, topics.TOKEN_MASK, topics.TOKENS]
     later = [*topics.VIEWS, topics.DEPTH, topics.SEGMENTATION, topics.SEGMENTATION_INFO]
     rows = [
         *((row, "camera") for row in camera),
@@ -59,6 +61,11 @@ def test_the_documentation_has_the_table():
     text = (ROOT / "docs/wire_format.md").read_text()
     found = re.search(r"<!-- topics:.*?-->\n(.*?)\n?<!-- end of topics -->", text, re.DOTALL)
     assert found is not None and found[1] == documented()
+
+
+STATE_TOKEN = np.arange(1, 6, dtype=np.float32)[None]
+# What a layout has where the policy's state token is wider than the others.
+APART = LayoutApart("policy/policy_state", "policy_state", "policy", 1, 5)
 
 
 def result(pose: Pose | None) -> FrameResult:
@@ -83,6 +90,7 @@ def result(pose: Pose | None) -> FrameResult:
         },
         sequence=TokenSequence.of([TokenGroup("cls", "wrist", tokens)]),
         embedding=np.ones(6, np.float32),
+        apart=(TokenGroup("policy_state", "policy", STATE_TOKEN, apart=True),),
     )
 
 
@@ -121,6 +129,14 @@ def test_a_frame_is_sent_camera_by_camera_then_samples_then_tokens():
 def test_what_is_missing_is_not_sent():
     found = sent(replace(result(None), cameras={}))
     assert list(found) == ["body/state_at_image", "embedding", "token_mask", "tokens"]
+
+
+def test_tokens_of_another_width_have_a_topic_of_their_own():
+    found = sent(result(POSE), replace(LAYOUT, apart=(APART,)))
+    assert list(found)[-4:] == ["policy_state", "embedding", "token_mask", "tokens"]
+    rows = TensorFields(**{k: v for k, v in found["policy_state"].items() if k != "header"})
+    np.testing.assert_array_equal(decode_tensor(rows), STATE_TOKEN)
+    assert found["policy_state"]["header"] == found["tokens"]["header"]
 
 
 def test_dense_rows_are_there_where_the_layout_says_so():

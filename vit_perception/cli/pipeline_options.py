@@ -8,7 +8,7 @@ from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.config.parameter_files import DEFAULT_NODE
-from vit_perception.config.settings import CameraSettings, EncoderSettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings, PolicySettings
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
@@ -115,7 +115,7 @@ def images_only(
 ) -> EncoderSettings:
     """Return settings for sources that have neither poses nor states.
 
-    A given camera keeps everything but the source of its images.
+    A policy's state is made of these. A given camera keeps everything but the source of its images.
     """
     if given is None:
         return EncoderSettings(cameras)
@@ -124,6 +124,7 @@ def images_only(
         given,
         poses=(),
         states=(),
+        policy=PolicySettings(),
         cameras=tuple(
             replace(named.get(c.name, c), topic=c.topic, transport=c.transport) for c in cameras
         ),

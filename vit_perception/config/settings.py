@@ -25,6 +25,7 @@ from vit_perception.config.source_settings import (
     STATE_FIELDS,
     TRANSPORTS,
     CameraSettings,
+    PolicySettings,
     PoseSettings,
     StateSettings,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "OutputSettings",
+    "PolicySettings",
     "PoseSettings",
     "StateSettings",
     "SyncSettings",
@@ -60,6 +62,9 @@ SYNC_POLICIES = ("wait", "mask")
 FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
 OUTPUT_DTYPES = ("float32", "float16")
+
+# The name of the source that makes the policy's state token.
+POLICY = "policy"
 
 LOWEST_RATE_HZ = 0.01  # one frame in 100 s; the waiting time of a smaller rate overflows a timer
 
@@ -222,6 +227,7 @@ class EncoderSettings(Section):
     )
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     # The settings of further named groups, by the group's prefix.
     extra: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -237,6 +243,12 @@ class EncoderSettings(Section):
                     group.names_parameter,
                     repeated,
                     "names that differ from each other, cameras, arms and states together",
+                )
+            if self.policy.state and POLICY in names:
+                raise BadSetting(
+                    group.names_parameter,
+                    [POLICY],
+                    f"another name than {POLICY}, which is that of the token of policy.state",
                 )
         if self.fusion.state_tokenizer != "fourier":
             for state in self.states:

@@ -1,4 +1,4 @@
-"""Settings of cameras, poses of arms, and joint states."""
+"""Settings of cameras, poses of arms, joint states, and the state of a policy."""
 
 from dataclasses import MISSING, dataclass
 from typing import ClassVar
@@ -191,6 +191,24 @@ class StateSettings(Section):
             raise BadSetting(
                 f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS)
             )
+        self.check_parameters()
+
+
+@dataclass(frozen=True)
+class PolicySettings(Section):
+    """What the policy in the checkpoint is given besides images."""
+
+    PREFIX: ClassVar[str] = "policy."
+
+    state: tuple[str, ...] = param(
+        (),
+        "Parts of poses and joint states that make the policy's state, in the order of its "
+        "training, such as arm.position, arm.rotation6d, gripper (docs/policies.md). [] or no key "
+        "is none.",
+        fixed=TOKENS,
+    )
+
+    def __post_init__(self) -> None:
         self.check_parameters()
 
 

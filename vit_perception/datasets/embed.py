@@ -120,6 +120,11 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
+    # The statistics of the state are in no other digest.
+    given = pipeline.layout().policy_state
+    of_policy = {"policy_state_sha256": given.sha256} if given else {}
+    if given is None:
+        del settings["policy"]
     return {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,
@@ -135,6 +140,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "encoder_sha256": pipeline.encoder_sha256,
         "runtime": engine.runtime,
         "precision": engine.precision,
+        **of_policy,
     }
 
 

@@ -63,6 +63,7 @@ class FrameColumns:
         columns: Columns = {"stamp_ns": np.int64(result.stamp_ns), "mask": result.sequence.mask}
         if "tokens" in self._features:
             columns["tokens"] = as_sent(result.sequence.tokens, self._dtype)
+            columns |= {g.kind: as_sent(g.tokens, self._dtype) for g in result.apart}
         if "embedding" in self._features:
             columns["embedding"] = as_sent(result.embedding[None], self._dtype)[0]
         for name in self._cameras:

@@ -13,7 +13,7 @@ from vit_perception.recordings.reader import BagReader, Undecodable
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
-from vit_perception.tokens.source import sampled
+from vit_perception.tokens.source import listening, sampled
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -153,7 +153,7 @@ class _Replay:
         self._types: dict[str, str] = {}
         for camera in settings.cameras:
             self._cameras.setdefault(camera.topic, []).append(camera.name)
-        for source in pipeline.sources:
+        for source in listening(pipeline.sources):
             if source.topic is None:
                 raise BadSetting(
                     f"{source.group}.{source.name}.source",

@@ -42,6 +42,8 @@ class StateSpec:
     # Its two statistics, one number each; empty for ``identity``.
     first: tuple[float, ...] = ()
     second: tuple[float, ...] = ()
+    # What the policy calls its numbers; empty where its files do not say.
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "first", tuple(map(float, self.first)))
@@ -54,6 +56,7 @@ class StateSpec:
             ("normalisation", self.normalisation in NORMALISATIONS, ", ".join(NORMALISATIONS)),
             ("first", _are_numbers(self.first, statistics), f"{statistics} finite numbers"),
             ("second", _are_numbers(self.second, statistics), f"{statistics} finite numbers"),
+            ("names", _are_names(self.names, self.count), f"{self.count} names, or none"),
         ):
             if not holds:
                 raise InvalidValue(
@@ -63,7 +66,8 @@ class StateSpec:
 
     def as_json(self) -> dict[str, Any]:
         """The fields by name, for JSON."""
-        return asdict(self)
+        # Without names that are not there: earlier versions of the package do not know the field.
+        return {name: value for name, value in asdict(self).items() if name != "names" or value}
 
     def normalised(self, numbers: np.ndarray) -> np.ndarray:
         """Normalise the numbers of one state, (count,), as the policy was trained; float32.
@@ -118,6 +122,13 @@ def make_state_projection(spec: StateSpec) -> StateProjection:
 
 def _is_count(value: object, most: int) -> bool:
     return type(value) is int and 0 < value <= most
+
+
+def _are_names(values: object, count: int) -> bool:
+    return isinstance(values, tuple) and (
+        not values
+        or (len(values) == count and all(isinstance(value, str) and value for value in values))
+    )
 
 
 def _are_numbers(values: tuple[float, ...], count: int) -> bool:

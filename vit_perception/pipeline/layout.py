@@ -9,10 +9,11 @@ from vit_perception.config.settings import EncoderSettings
 from vit_perception.heads.classification import distinct_names
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.parts import Parts
-from vit_perception.tokens.kinds import sampled_by_kind, sources_of
-from vit_perception.tokens.source import TokenSource
+from vit_perception.tokens.kinds import sources_by_kind, sources_of
+from vit_perception.tokens.source import TokenRows, TokenSource
 from vit_perception.wire.layout import (
     Layout,
+    LayoutApart,
     LayoutCamera,
     LayoutConnector,
     LayoutDense,
@@ -21,22 +22,47 @@ from vit_perception.wire.layout import (
 from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence
 
 
-def layout_groups(sources: Sequence[TokenSource], grid: tuple[int, int]) -> tuple[LayoutGroup, ...]:
+def rows_of(
+    parts: Parts, sources: Sequence[TokenSource], apart: bool = False
+) -> list[tuple[TokenSource, TokenRows]]:
+    """Every group of rows that ``sources`` contribute: those in the sequence, or those apart."""
+    return [
+        (source, rows)
+        for source in sources
+        for rows in source.token_rows(parts.grid, parts.tokenizers)
+        if (rows.width_apart is not None) == apart
+    ]
+
+
+def layout_groups(parts: Parts, sources: Sequence[TokenSource]) -> tuple[LayoutGroup, ...]:
     """Every group of the sequence in its order, one after another."""
     groups: list[LayoutGroup] = []
-    for source in sources:
-        for rows in source.token_rows(grid):
-            start = groups[-1].stop if groups else 0
-            group = LayoutGroup(
-                name=f"{source.name}/{rows.kind}",
-                kind=rows.kind,
-                source=source.name,
-                start=start,
-                stop=start + rows.count,
-                grid=rows.grid,
-            )
-            groups.append(group)
+    for source, rows in rows_of(parts, sources):
+        start = groups[-1].stop if groups else 0
+        group = LayoutGroup(
+            name=f"{source.name}/{rows.kind}",
+            kind=rows.kind,
+            source=source.name,
+            start=start,
+            stop=start + rows.count,
+            grid=rows.grid,
+        )
+        groups.append(group)
     return tuple(groups)
+
+
+def layout_apart(parts: Parts, sources: Sequence[TokenSource]) -> tuple[LayoutApart, ...]:
+    """Every group that has a topic of its own."""
+    return tuple(
+        LayoutApart(
+            name=f"{source.name}/{rows.kind}",
+            kind=rows.kind,
+            source=source.name,
+            rows=rows.count,
+            width=rows.width_apart or 0,
+        )
+        for source, rows in rows_of(parts, sources, apart=True)
+    )
 
 
 def embedding_width(parts: Parts, sources: Sequence[TokenSource]) -> int:
@@ -51,8 +77,7 @@ def embedding_width(parts: Parts, sources: Sequence[TokenSource]) -> int:
             valid=False,
             embedded=rows.embedded,
         )
-        for source in sources
-        for rows in source.token_rows(parts.grid)
+        for source, rows in rows_of(parts, sources)
     ]
     return len(parts.fusion.embedding(TokenSequence.of(empty)))
 
@@ -125,7 +150,8 @@ def layout_of(
     """The layout of the outputs that ``settings`` and ``parts`` give on the engine described."""
     sources = sources_of(settings)
     return Layout(
-        groups=layout_groups(sources, parts.grid),
+        groups=layout_groups(parts, sources),
+        apart=layout_apart(parts, sources),
         cameras=tuple(layout_cameras(settings, parts, preprocess, images)),
         width=parts.width,
         dtype=settings.output.dtype,
@@ -141,14 +167,14 @@ def layout_of(
         embedding_width=embedding_width(parts, sources),
         dense=layout_dense(parts),
         connector=layout_connector(parts),
-        **sample_fields(settings, parts),
+        **source_fields(settings, parts),
     )
 
 
-def sample_fields(settings: EncoderSettings, parts: Parts) -> dict[str, Any]:
-    """What the layout says of the sources that are measured apart from the images."""
+def source_fields(settings: EncoderSettings, parts: Parts) -> dict[str, Any]:
+    """What the layout says of the sources other than cameras."""
     fields: dict[str, Any] = {"sources": ()}
-    for kind, sources in sampled_by_kind(settings):
+    for kind, sources in sources_by_kind(settings):
         found = kind.layout_fields(sources, settings, parts.tokenizers)
         fields["sources"] += found.pop("sources", ())
         fields |= found

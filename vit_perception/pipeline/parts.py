@@ -17,7 +17,8 @@ from vit_perception.heads.classification import Head, load_head
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.tokens.fuse import make_fusion
-from vit_perception.tokens.kinds import sampled_by_kind
+from vit_perception.tokens.kinds import sources_by_kind
+from vit_perception.tokens.source import CheckpointTokens
 from vit_perception.tokens.tokenizer import Tokenizer
 
 
@@ -62,8 +63,9 @@ class Parts:
         self.heads.update(zero_shot)
         self.check_labels(settings)
         self.tokenizers: dict[str, Tokenizer] = {}
-        for kind, sources in sampled_by_kind(settings):
-            self.tokenizers |= kind.tokenizers(sources, settings, self.width)
+        checkpoint = CheckpointTokens(self.card.name, self.width, loaded.state)
+        for kind, sources in sources_by_kind(settings):
+            self.tokenizers |= kind.tokenizers(sources, settings, checkpoint)
         self.fusion = make_fusion(settings.fusion, self.width)
 
     def _checked_head(self, camera: CameraSettings) -> Head:

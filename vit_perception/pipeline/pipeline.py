@@ -165,7 +165,7 @@ class Pipeline:
 
         Raises:
             BadInput: ``<kind>_missing``, such as pose_missing, where the policy of a source's kind
-                is ``require``; ``not_finite`` where the engine went wrong.
+                is ``require``; ``not_finite`` where the engine or a source's token went wrong.
         """
         started = time.perf_counter()
         self._require(samples, prepared.first.stamp_ns)
@@ -183,9 +183,8 @@ class Pipeline:
             grid=self.grid,
             tokenizers=self.parts.tokenizers,
         )
-        sequence = TokenSequence.of(
-            [group for source in self.sources for group in source.token_groups(frame)]
-        )
+        groups = [group for source in self.sources for group in source.token_groups(frame)]
+        sequence = TokenSequence.of([group for group in groups if not group.apart])
         if not np.isfinite(sequence.tokens).all():
             raise BadInput(
                 "not_finite",
@@ -201,6 +200,7 @@ class Pipeline:
             sequence=sequence,
             embedding=embedding,
             stage_ms=prepared.stage_ms,
+            apart=tuple(group for group in groups if group.apart),
         )
 
     def _require(self, samples: Mapping[str, SampleAtImage[Any]], stamp_ns: int) -> None:

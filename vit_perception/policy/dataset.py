@@ -28,6 +28,8 @@ class FeatureDataset(Dataset):
     * ``states``: by name, (history, n) float64, with joints and fields as in ``layouts[0].states``,
     * sources of other kinds in the same way by their group's name, such as ``wrenches``,
     * ``embedding``: (history, L), if it was stored,
+    * tokens of another width by their kind, such as ``policy_state``: (history, T, W), if tokens
+      were stored; zeros if missing,
     * ``layout``: int; ``layouts[item["layout"]]`` says how to read the item,
     * each of ``columns``, with a leading axis of ``history``.
 
@@ -56,6 +58,7 @@ class FeatureDataset(Dataset):
         check_one_meaning(self.files)
         stored = self.files.columns
         self._samples = self.layouts[0].samples if self.layouts else ()
+        self._apart = self.layouts[0].apart if self.layouts else ()
         self.arms = [source.name for source in self._samples if source.group == "poses"]
         self._extra = tuple(columns)
         self._names = (
@@ -63,6 +66,7 @@ class FeatureDataset(Dataset):
             "mask",
             *(n for n in ("tokens", "embedding") if n in stored),
             *(f"{source.name}.{source.kind}" for source in self._samples),
+            *(each.kind for each in self._apart if each.kind in stored),
             *self._extra,
         )
         if unknown := [name for name in self._names if name not in stored and stored]:

@@ -9,29 +9,37 @@ DDS keeps no order between topics, so parts are matched by their header's stamp.
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
+from vit_perception.policy.layout_check import (
+    ENGINE_FIELDS,
+    GEOMETRY_FIELDS,
+    LayoutMismatch,
+    check_layout,
+)
 from vit_perception.wire import topics
-from vit_perception.wire.json_values import differing_fields
-from vit_perception.wire.layout import MEASURED, Layout, LayoutSource
+from vit_perception.wire.layout import Layout, LayoutApart, LayoutSource
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 from vit_perception.wire.stamps import nanoseconds
 from vit_perception.wire.tensors import decode_tensor, mask_of
 
+__all__ = [
+    "ENGINE_FIELDS",
+    "GEOMETRY_FIELDS",
+    "MAX_PENDING",
+    "LayoutMismatch",
+    "LiveDecoder",
+    "Observation",
+    "ObservationWindow",
+    "check_layout",
+]
+
 MAX_PENDING = 10
-# The engines' accuracy check holds features of every runtime and precision close to one reference.
-ENGINE_FIELDS = ("runtime", "precision", "min_cosine")
-# Fields of a camera that are known from its images, and may change with them.
-GEOMETRY_FIELDS = ("source_size_px", "scale", "offset_px", "frame_id")
-
-
-class LayoutMismatch(InvalidValue):
-    """The live features are not those of a policy's training; the message names the differences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,9 @@ class Observation:
     # numbers; NaN if the source was missing.
     samples: dict[str, dict[str, np.ndarray]]
     layout: Layout  # what every array holds
+    # By kind, (T, W) as ``layout.apart`` names them, views of the messages: tokens of another width
+    # than D, zeros if missing.
+    apart: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def poses(self) -> dict[str, np.ndarray]:
@@ -58,50 +69,21 @@ class Observation:
         return self.samples.get("states", {})
 
 
-def check_layout(
-    live: Layout, expected: Sequence[Layout], may_differ: Sequence[str] = ENGINE_FIELDS
-) -> None:
-    """Check that ``live`` is one of ``expected``.
-
-    Fields in ``may_differ`` are not compared, nor is the geometry of a camera without images yet.
-
-    Raises:
-        LayoutMismatch: it is not; the message names the fields that differ from the nearest one.
-    """
-    nearest: list[str] | None = None
-    for layout in expected:
-        if layout.layout_id == live.layout_id:
-            return
-        one = asdict(layout)
-        other = asdict(live)
-        for name in (*may_differ, *MEASURED):
-            one.pop(name, None), other.pop(name, None)
-        for seen, now in zip(one["cameras"], other["cameras"]):
-            for key in GEOMETRY_FIELDS if now["source_size_px"] is None else ():
-                seen.pop(key), now.pop(key)
-        differences = differing_fields(one, other)
-        if not differences:
-            return
-        nearest = differences if nearest is None or len(differences) < len(nearest) else nearest
-    if nearest is not None:
-        raise LayoutMismatch(
-            f"layout {live.layout_id} is not that of the data: {'; '.join(nearest[:6])}"
-        )
-
-
 @dataclass
 class _Parts:
     tokens: np.ndarray | None = None
     embedding: np.ndarray | None = None
     samples: dict[str, np.ndarray] = field(default_factory=dict)  # by source
+    apart: dict[str, np.ndarray] = field(default_factory=dict)  # by kind
 
 
 class LiveDecoder:
     """Makes one observation of messages of several topics, matched by stamp.
 
     ``node`` is the encoder's full name. ``expected`` has the layouts that a policy can use (those
-    of its training data); empty accepts any. ``embedding`` and ``body`` (poses, joint states and
-    other sources) say what to wait for in addition to the tokens.
+    of its training data); empty accepts any. ``embedding`` and ``body`` (poses, joint states,
+    other sources, and tokens of a topic of their own that are made of them) say what to wait for in
+    addition to the tokens.
     """
 
     def __init__(
@@ -136,11 +118,16 @@ class LiveDecoder:
             rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
             wanted |= {f"{self._node}/{row.name}": row.type for row in rows}
             wanted |= {f"{self._node}/{source.topic}": source.type for source in self._samples}
+            wanted |= {f"{self._node}/{each.topic}": topics.APART.type for each in self._apart}
         return wanted
 
     @property
     def _samples(self) -> tuple[LayoutSource, ...]:
         return self.layout.samples if self._body and self.layout else ()
+
+    @property
+    def _apart(self) -> tuple[LayoutApart, ...]:
+        return self.layout.apart if self._body and self.layout else ()
 
     def add(self, topic: str, message: Any) -> Observation | None:
         """Take one message (rclpy, rosbags, CycloneDDS: fields as in ROS).
@@ -182,6 +169,14 @@ class LiveDecoder:
             if len(rows) != 1:
                 raise InvalidValue(f"embedding has {len(rows)} rows; accepted: one")
             parts.embedding = rows[0]
+        elif apart := next((each for each in layout.apart if each.topic == name), None):
+            rows = decode_tensor(message)
+            if rows.shape != (apart.rows, apart.width):
+                raise InvalidValue(
+                    f"{name} is {rows.shape[0]} x {rows.shape[1]}; accepted: {apart.rows} x "
+                    f"{apart.width}, as the layout says"
+                )
+            parts.apart[apart.kind] = rows
         elif name.endswith("_at_image"):
             source = next((s for s in layout.samples if s.topic == name), None)
             if source is None:
@@ -192,7 +187,11 @@ class LiveDecoder:
             parts.samples[source.name] = topics.sample_numbers(source, message)
 
     def _completed(self, layout: Layout, stamp_ns: int, parts: _Parts) -> Observation | None:
-        if parts.tokens is None or (self._embedding and parts.embedding is None):
+        if (
+            parts.tokens is None
+            or (self._embedding and parts.embedding is None)
+            or any(each.kind not in parts.apart for each in self._apart)
+        ):
             self._drop_oldest()
             return None
         mask = mask_of(parts.tokens)
@@ -217,6 +216,7 @@ class LiveDecoder:
             embedding=parts.embedding,
             samples=samples,
             layout=layout,
+            apart=parts.apart,
         )
 
     def _drop_oldest(self) -> None:
@@ -279,6 +279,8 @@ class ObservationWindow:
             window[group] = {
                 name: np.stack([o.samples[group][name] for o in chosen]) for name in sources
             }
+        for kind in observation.apart:
+            window[kind] = np.stack([o.apart[kind] for o in chosen])
         if observation.embedding is not None:
             window["embedding"] = np.stack([o.embedding for o in chosen])
         return window

@@ -19,7 +19,7 @@ from vit_perception.ros.health.judge import Finding, Judge
 from vit_perception.ros.health.situations import RECEIVING, STARTING
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.source import SampledSource
+from vit_perception.tokens.source import DerivedSource, SampledSource
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _COUNTS = ("received", "published", "pending")
@@ -137,6 +137,26 @@ def sample_statuses(
         said = status(f"{node_name}: {source.label} {source.name}", level, finding.says, values)
         reports.append(SourceReport(said, finding, account.arrivals_ns))
     return reports
+
+
+def derived_statuses(
+    node_name: str, sources: Sequence[DerivedSource], inputs: SampleInputs
+) -> list[DiagnosticStatus]:
+    """Whether the latest image's tokens of sources that are made of others were there.
+
+    WARN: one of the others had no sample; its own status says why. Call with the lock held.
+    """
+    statuses = []
+    for source in sources:
+        latest = {name: inputs.accounts[name].latest for name in source.made_of}
+        lacking = [name for name, found in latest.items() if found == "missing"]
+        if lacking:
+            says = f"its token is masked: no sample of {', '.join(lacking)} at the latest image"
+        else:
+            says = "made at the latest image" if all(latest.values()) else "waiting for an image"
+        name = f"{node_name}: {source.label}"
+        statuses.append(status(name, WARN if lacking else OK, says, dict(latest)))
+    return statuses
 
 
 def process_status(node_name: str) -> DiagnosticStatus:

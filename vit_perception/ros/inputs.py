@@ -18,7 +18,7 @@ from vit_perception.ros.qos import image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.source import SampledSource, TokenSource
+from vit_perception.tokens.source import SampledSource, TokenSource, listening
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -55,7 +55,7 @@ class Inputs:
         then.
         """
         through_tf: list[PoseSettings] = []
-        for source in sources:
+        for source in listening(sources):
             kind = class_of(source.message_type)
             if not isinstance(source, SampledSource):
                 self._listen(kind, source.topic, partial(self._on_image, source), image_qos())

@@ -6,6 +6,11 @@ import numpy as np
 
 # Above this cosine sin(angle) loses digits, and the chord equals the arc in float64.
 _PARALLEL_COSINE = 1.0 - 1e-9
+# Below this cosine of the pitch only roll and yaw together are known.
+_GIMBAL_LOCK = 1e-6
+# Below this sine of half the angle, twice the sine is the angle in float64.
+_SMALL_SINE = 1e-9
+ROLL_PITCH_YAW = ("roll", "pitch", "yaw")
 
 
 def slerp(start_xyzw: np.ndarray, end_xyzw: np.ndarray, fraction: float) -> np.ndarray:
@@ -48,3 +53,30 @@ def rotation_6d(quaternion_xyzw: np.ndarray) -> np.ndarray:
     CVPR 2019).
     """
     return rotation_matrix(quaternion_xyzw)[:, :2].T.reshape(6)
+
+
+def roll_pitch_yaw(quaternion_xyzw: np.ndarray) -> np.ndarray:
+    """Return the turns about the parent's x, then y, then z axis, in rad, (3,) float64 (REP 103).
+
+    Roll and yaw are in [-pi, pi], pitch in [-pi/2, pi/2]. At a pitch of a quarter turn only roll
+    and yaw together are known: yaw is 0 there.
+    """
+    matrix = rotation_matrix(quaternion_xyzw)
+    cosine = math.hypot(matrix[0, 0], matrix[1, 0])
+    pitch = math.atan2(-matrix[2, 0], cosine)
+    if cosine < _GIMBAL_LOCK:
+        sign = math.copysign(1.0, pitch)
+        return np.array([math.atan2(sign * matrix[0, 1], matrix[1, 1]), pitch, 0.0])
+    roll = math.atan2(matrix[2, 1], matrix[2, 2])
+    return np.array([roll, pitch, math.atan2(matrix[1, 0], matrix[0, 0])])
+
+
+def rotation_vector(quaternion_xyzw: np.ndarray) -> np.ndarray:
+    """Return the axis times the angle, in rad, (3,) float64. The angle is at most pi: q and -q are
+    the same rotation.
+    """
+    sine = float(np.linalg.norm(quaternion_xyzw[:3]))
+    cosine = float(quaternion_xyzw[3])
+    sign = -1.0 if cosine < 0.0 else 1.0
+    scale = 2.0 if sine < _SMALL_SINE else 2.0 * math.atan2(sine, abs(cosine)) / sine
+    return sign * scale * quaternion_xyzw[:3]

@@ -1,6 +1,9 @@
 """Cameras as token sources: the CLS token, and the patch tokens."""
 
+from collections.abc import Mapping
+
 from vit_perception.tokens.source import FrameInputs, TokenRows, TokenSource, register
+from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.records import TokenGroup
 
 TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -24,7 +27,9 @@ class CameraSource(TokenSource):
         """The parameter that decides on the type."""
         return f"transport {self.settings.transport}"
 
-    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+    def token_rows(
+        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+    ) -> tuple[TokenRows, ...]:
         """Return one CLS token, then the patches row by row."""
         patches = TokenRows("patch", grid[0] * grid[1], grid, embedded=False)
         return (TokenRows("cls", 1), patches)

@@ -8,7 +8,7 @@ import pkgutil
 
 from vit_perception import tokens
 from vit_perception.config.settings import EncoderSettings
-from vit_perception.tokens.source import SampledSource, TokenSource, registered, sampled
+from vit_perception.tokens.source import TokenSource, registered
 
 for _module in pkgutil.iter_modules(tokens.__path__, f"{tokens.__name__}."):
     importlib.import_module(_module.name)
@@ -19,12 +19,8 @@ def sources_of(settings: EncoderSettings) -> tuple[TokenSource, ...]:
     return tuple(source for kind in registered() for source in kind.of(settings))
 
 
-def sampled_by_kind(
+def sources_by_kind(
     settings: EncoderSettings,
-) -> list[tuple[type[SampledSource], tuple[SampledSource, ...]]]:
-    """Return each kind other than cameras, with its sources."""
-    return [
-        (kind, sampled(kind.of(settings)))
-        for kind in registered()
-        if issubclass(kind, SampledSource)
-    ]
+) -> list[tuple[type[TokenSource], list[TokenSource]]]:
+    """Return each kind with its sources, also a kind without any."""
+    return [(kind, kind.of(settings)) for kind in registered()]

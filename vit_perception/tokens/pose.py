@@ -1,5 +1,6 @@
 """End effectors' poses as token sources."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,13 +8,48 @@ import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.streams.pose_history import PoseHistory, pose_of
-from vit_perception.tokens.source import SampledSource, register
+from vit_perception.streams.rotation import (
+    ROLL_PITCH_YAW,
+    roll_pitch_yaw,
+    rotation_6d,
+    rotation_vector,
+)
+from vit_perception.tokens.components import Component
+from vit_perception.tokens.source import CheckpointTokens, SampledSource, register
 from vit_perception.tokens.tokenizer import Tokenizer, make_tokenizer, pose_numbers
 from vit_perception.wire.layout import POSE_FIELDS, POSE_TYPE
 from vit_perception.wire.records import Pose
 
 # The tokenizer that all arms share; the layout names it even without arms.
 SHARED = ""
+# What policy.state may name of a pose.
+POSE_COMPONENTS = {
+    "position": Component(("x", "y", "z"), "m", lambda pose: pose.position_m),
+    "quaternion": Component(
+        ("qx", "qy", "qz", "qw"), "1", lambda pose: pose.quaternion_xyzw, largest=1.0
+    ),
+    "rotation6d": Component(
+        tuple(f"r{row}{column}" for column in "12" for row in "123"),
+        "1",
+        lambda pose: rotation_6d(pose.quaternion_xyzw),
+        largest=1.0,
+    ),
+    "rotation_vector": Component(
+        ("rx", "ry", "rz"),
+        "rad",
+        lambda pose: rotation_vector(pose.quaternion_xyzw),
+        largest=math.pi,
+    ),
+    "rpy": Component(
+        ROLL_PITCH_YAW, "rad", lambda pose: roll_pitch_yaw(pose.quaternion_xyzw), largest=math.pi
+    ),
+    "rpy_deg": Component(
+        ROLL_PITCH_YAW,
+        "deg",
+        lambda pose: np.degrees(roll_pitch_yaw(pose.quaternion_xyzw)),
+        largest=180.0,
+    ),
+}
 
 
 @register
@@ -46,13 +82,20 @@ class PoseSource(SampledSource):
         """Return position, and the rotation's first two columns, (9,)."""
         return pose_numbers(value)
 
+    def components(self) -> Mapping[str, Component]:
+        """Return the position, and the rotation in several forms."""
+        return POSE_COMPONENTS
+
     @classmethod
     def tokenizers(
-        cls, sources: Sequence[SampledSource], settings: EncoderSettings, width: int
+        cls,
+        sources: Sequence[SampledSource],
+        settings: EncoderSettings,
+        checkpoint: CheckpointTokens,
     ) -> dict[str, Tokenizer]:
         """Return one tokenizer for all arms."""
         fusion = settings.fusion
-        shared = make_tokenizer(fusion.tokenizer, width, fusion.tokenizer_weights)
+        shared = make_tokenizer(fusion.tokenizer, checkpoint.width, fusion.tokenizer_weights)
         return dict.fromkeys([SHARED, *(source.name for source in sources)], shared)
 
     @classmethod

@@ -14,8 +14,10 @@ import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import InvalidValue
+from vit_perception.heads.policy_state import StateProjection
 from vit_perception.streams.sample_history import LinearHistory
 from vit_perception.streams.source_streams import History
+from vit_perception.tokens.components import Component
 from vit_perception.tokens.tokenizer import Tokenizer, fourier_tokenizer
 from vit_perception.wire.layout import LayoutSource
 from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
@@ -29,6 +31,17 @@ class TokenRows:
     count: int  # number of rows
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # part of the concatenated ~/embedding
+    # The tokens' width where it is not the encoder's: they are sent apart, as ~/<kind>.
+    width_apart: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointTokens:
+    """What the checkpoint says of tokens."""
+
+    name: str  # of the checkpoint
+    width: int  # of a token in the sequence
+    state: StateProjection | None = None  # of a policy, where it has one
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +90,33 @@ class TokenSource(ABC):
         """Return the sources of this kind that ``settings`` name."""
         return [cls(each) for each in settings.group(cls.group)]
 
+    @classmethod
+    def tokenizers(
+        cls,
+        sources: "Sequence[Any]",
+        settings: EncoderSettings,
+        checkpoint: CheckpointTokens,
+    ) -> dict[str, Tokenizer]:
+        """Return the tokenizer of each of ``sources``, all of this kind, by name.
+
+        By default there is none.
+        """
+        return {}
+
+    @classmethod
+    def layout_fields(
+        cls,
+        sources: "Sequence[Any]",
+        settings: EncoderSettings,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> dict[str, Any]:
+        """Return the fields of ``Layout`` that describe ``sources``, all of this kind."""
+        return {}
+
     @abstractmethod
-    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+    def token_rows(
+        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+    ) -> tuple[TokenRows, ...]:
         """Return the groups that it contributes, for patches on ``grid`` (rows, columns)."""
 
     @abstractmethod
@@ -137,13 +175,24 @@ class SampledSource(TokenSource):
         numbers: np.ndarray = value.numbers
         return numbers
 
+    def components(self) -> Mapping[str, Component]:
+        """Return the parts of its value that ``policy.state`` may name, by name.
+
+        The one called ``""`` is meant where the source alone is named.
+        """
+        return {}
+
     @classmethod
     def tokenizers(
-        cls, sources: "Sequence[SampledSource]", settings: EncoderSettings, width: int
+        cls,
+        sources: "Sequence[SampledSource]",
+        settings: EncoderSettings,
+        checkpoint: CheckpointTokens,
     ) -> dict[str, Tokenizer]:
-        """Return the tokenizer of each of ``sources``, all of this kind, by name."""
+        """Return the tokenizer of each of ``sources``: by default one without weights."""
+        count = len(cls.fields)
         return {
-            source.name: fourier_tokenizer(width, len(cls.fields), f"{cls.group}.{source.name}")
+            source.name: fourier_tokenizer(checkpoint.width, count, f"{cls.group}.{source.name}")
             for source in sources
         }
 
@@ -170,7 +219,9 @@ class SampledSource(TokenSource):
             )
         }
 
-    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+    def token_rows(
+        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+    ) -> tuple[TokenRows, ...]:
         """Return one row."""
         return (TokenRows(self.kind, 1),)
 
@@ -182,6 +233,23 @@ class SampledSource(TokenSource):
         if value is not None:
             rows = tokenizer.encode(self.token_numbers(value))
         return [TokenGroup(self.kind, self.name, rows, value is not None)]
+
+
+class DerivedSource(TokenSource):
+    """A source that listens to nothing: its tokens are made of the samples of other sources."""
+
+    # The names of these.
+    made_of: tuple[str, ...] = ()
+
+    @property
+    def topic(self) -> None:
+        """None: no message is its own."""
+        return None
+
+    @property
+    def message_type(self) -> str:
+        """Empty: no message is its own."""
+        return ""
 
 
 _KINDS: list[type[TokenSource]] = []
@@ -213,3 +281,13 @@ def registered() -> tuple[type[TokenSource], ...]:
 def sampled(sources: Sequence[TokenSource]) -> tuple[SampledSource, ...]:
     """Return those of ``sources`` that are not cameras."""
     return tuple(source for source in sources if isinstance(source, SampledSource))
+
+
+def derived(sources: Sequence[TokenSource]) -> tuple[DerivedSource, ...]:
+    """Return those of ``sources`` that are made of others."""
+    return tuple(source for source in sources if isinstance(source, DerivedSource))
+
+
+def listening(sources: Sequence[TokenSource]) -> tuple[TokenSource, ...]:
+    """Return those of ``sources`` that have messages of their own."""
+    return tuple(source for source in sources if not isinstance(source, DerivedSource))

@@ -5,6 +5,7 @@ Parameters: ``wrench_names``, and for each name ``wrenches.<name>.topic``, ``.fr
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import numpy as np
 from vit_perception.config.checks import check_name
 from vit_perception.config.named_groups import NamedGroup, register_group
 from vit_perception.config.parameter import TOKENS, TOPICS, Section, param, require
+from vit_perception.tokens.components import Component
 from vit_perception.tokens.source import SampledSource, register
 from vit_perception.wire.records import BadInput, Sample, expected_frame
 from vit_perception.wire.stamps import stamp_ns_of
@@ -96,6 +98,13 @@ class WrenchSource(SampledSource):
                 f"force and torque are {numbers}; accepted: up to {MAX_MAGNITUDE:g} N or N·m",
             )
         return Sample(np.array(numbers), stamp_ns, frame_id)
+
+    def components(self) -> Mapping[str, Component]:
+        """Return force and torque."""
+        return {
+            "force": Component(("fx", "fy", "fz"), "N", lambda wrench: wrench.numbers[:3]),
+            "torque": Component(("tx", "ty", "tz"), "N·m", lambda wrench: wrench.numbers[3:]),
+        }
 
     def token_numbers(self, value: Sample) -> np.ndarray:
         """Return force in units of 10 N and torque in N·m, (6,)."""

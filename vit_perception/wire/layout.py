@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +12,37 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.json_values import parsed
+from vit_perception.wire.layout_sources import (
+    POSE_FIELDS,
+    POSE_TYPE,
+    STATE_TYPE,
+    LayoutApart,
+    LayoutPolicyState,
+    LayoutSource,
+    LayoutState,
+)
 from vit_perception.wire.records import BadInput
 from vit_perception.wire.tensors import ENCODINGS
 
+__all__ = [
+    "MEASURED",
+    "POSE_FIELDS",
+    "POSE_TYPE",
+    "SCHEMA_VERSION",
+    "STATE_TYPE",
+    "Layout",
+    "LayoutApart",
+    "LayoutCamera",
+    "LayoutConnector",
+    "LayoutDense",
+    "LayoutGroup",
+    "LayoutPolicyState",
+    "LayoutSource",
+    "LayoutState",
+]
+
 SCHEMA_VERSION = 1
+_TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -88,55 +116,10 @@ class LayoutConnector:
     left_out: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class LayoutState:
-    """The numbers of a state token: field after field, each in the order of the joints."""
-
-    name: str
-    joints: tuple[str, ...]
-    fields: tuple[str, ...]  # position, velocity, or both
-    tokenizer_sha256: str = ""  # of its weights; empty if it has none
-    # Joints whose position is in (-pi, pi]. Not in the JSON if there are none.
-    continuous: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LayoutSource:
-    """A source whose value at the image's stamp is sent as ``~/<name>/<kind>_at_image``."""
-
-    name: str
-    kind: str  # of its token group, its topic and its column, such as pose
-    group: str  # its kind's name among parameters and in items of a data set, such as poses
-    type: str  # of its topic, such as geometry_msgs/msg/PoseStamped
-    # Places of its numbers in the message, in order: paths such as pose.position.x.
-    fields: tuple[str, ...]
-    # A name for each number of a field, sent as the message's ``name``. Empty: a field is one
-    # number.
-    names: tuple[str, ...] = ()
-    tokenizer: str = "fourier"
-    tokenizer_sha256: str = ""  # of its weights; empty if it has none
-
-    @property
-    def topic(self) -> str:
-        """Its topic below the node's name."""
-        return f"{self.name}/{self.kind}_at_image"
-
-    @property
-    def count(self) -> int:
-        """The number of its numbers."""
-        return len(self.fields) * max(1, len(self.names))
-
-
-POSE_TYPE = "geometry_msgs/msg/PoseStamped"
-POSE_FIELDS = (
-    *(f"pose.position.{axis}" for axis in "xyz"),
-    *(f"pose.orientation.{axis}" for axis in "xyzw"),
-)
-STATE_TYPE = "sensor_msgs/msg/JointState"
-
 # Fields that are measured when the engine opens: they differ a little each time, and change no
 # meaning.
 MEASURED = ("min_cosine",)
+_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state")
 
 
 @dataclass(frozen=True)
@@ -168,6 +151,10 @@ class Layout:
     sources: tuple[LayoutSource, ...] = ()
     # What a policy puts after its encoder. None, and not in the JSON, without one.
     connector: LayoutConnector | None = None
+    # Groups that are not in ~/tokens. Not in the JSON if there are none.
+    apart: tuple[LayoutApart, ...] = ()
+    # None, and not in the JSON, without policy.state.
+    policy_state: LayoutPolicyState | None = None
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
@@ -226,7 +213,7 @@ class Layout:
         given = {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("dense", "sources", "connector") or value
+            if name not in _LEFT_OUT_IF_EMPTY or value
         }
         states = [
             {name: value for name, value in state.items() if name != "continuous" or value}
@@ -261,7 +248,9 @@ class Layout:
         return layout
 
     def _check(self) -> None:
-        """Check that the groups cover rows 0 to N, and that each grid has its group's size."""
+        """Check that the groups cover rows 0 to N, that each grid has its group's size, and that
+        those apart can be topics.
+        """
         if self.dtype not in ENCODINGS:
             raise BadInput(
                 "layout", f"layout.dtype is {self.dtype!r}; accepted: {', '.join(ENCODINGS)}"
@@ -279,6 +268,18 @@ class Layout:
                     "and a grid of as many patches as rows",
                 )
             row = group.stop
+        for each in self.apart:
+            if not each.rows or not each.width or not _TOPIC.fullmatch(each.kind):
+                raise BadInput(
+                    "layout",
+                    f"layout.apart: {each} cannot be; accepted: rows and width from 1, and a kind "
+                    "of letters, digits and underscores",
+                )
+        if len({each.kind for each in self.apart}) < len(self.apart):
+            raise BadInput(
+                "layout",
+                f"layout.apart: {[a.kind for a in self.apart]}; accepted: kinds that differ",
+            )
         if len({group.name for group in self.groups}) < len(self.groups):
             raise BadInput(
                 "layout",

@@ -151,6 +151,7 @@ class TokenGroup:
     valid: bool = True  # False: the source was missing, and the rows count as zero
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # False: the concatenated embedding leaves them out
+    apart: bool = False  # True: of another width than the encoder's, and not in the sequence
 
     @property
     def name(self) -> str:
@@ -206,6 +207,7 @@ class FrameResult:
     sequence: TokenSequence
     embedding: np.ndarray  # (L,) float32
     stage_ms: dict[str, float] = field(default_factory=dict)  # time of each stage
+    apart: tuple[TokenGroup, ...] = ()  # those that are not in the sequence; zeros if missing
 
     @property
     def poses(self) -> dict[str, SampleAtImage[Pose]]:

@@ -41,7 +41,8 @@ class Outgoing:
 class OutputTopic:
     """One row of the table."""
 
-    name: str  # below the node's name; {} stands for a camera or another source
+    # Below the node's name; {} stands for a camera or another source, in APART for a kind.
+    name: str
     type: str  # such as sensor_msgs/msg/Image
     what: str  # what a message holds, for the docs
     # The message's fields for a frame and a source's name; None if this frame has none.
@@ -60,7 +61,8 @@ class SentTopic(NamedTuple):
     """A topic of one layout."""
 
     row: OutputTopic  # of the table
-    source: str  # name of its camera or other source; empty if it has none
+    # Name of its camera or other source; of APART the kind of the tokens; empty if it has none.
+    source: str
 
     @property
     def name(self) -> str:
@@ -122,6 +124,11 @@ def _tokens(outgoing: Outgoing, _: str) -> Fields:
 
 def _token_mask(outgoing: Outgoing, _: str) -> Fields:
     return image_fields(_header(outgoing), encode_mask(outgoing.result.sequence.mask))
+
+
+def _apart(outgoing: Outgoing, kind: str) -> Fields:
+    group = next(group for group in outgoing.result.apart if group.kind == kind)
+    return image_fields(_header(outgoing), encode_tensor(group.tokens, outgoing.layout.dtype))
 
 
 def _embedding(outgoing: Outgoing, _: str) -> Fields:
@@ -190,6 +197,14 @@ TOKENS = OutputTopic(
     _tokens,
     feature="tokens",
 )
+APART = OutputTopic(
+    "{}",
+    IMAGE_TYPE,
+    "T × W: tokens of another width than D, such as the policy's state for its action expert; "
+    "zeros if missing; the layout's `apart` names them",
+    _apart,
+    feature="tokens",
+)
 TOKEN_MASK = OutputTopic("token_mask", IMAGE_TYPE, "1 × N mono8: 255 valid, 0 missing", _token_mask)
 EMBEDDING = OutputTopic("embedding", IMAGE_TYPE, "1 × L", _embedding, feature="embedding")
 VIEWS = (
@@ -242,6 +257,7 @@ def topics_of(layout: Layout) -> list[SentTopic]:
         rows = (*CAMERA, CLASSIFICATION) if camera.labels else CAMERA
         sent += [SentTopic(row, camera.name) for row in rows]
     sent += [SentTopic(sample_topic(s.kind, s.type), s.name) for s in layout.samples]
+    sent += [SentTopic(APART, each.kind) for each in layout.apart]
     # Topics can arrive in any order; the tokens are sent last, when everything else is on its way.
     sent += [SentTopic(row, "") for row in (EMBEDDING, TOKEN_MASK, TOKENS)]
     later = list(VIEWS)

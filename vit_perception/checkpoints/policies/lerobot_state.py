@@ -67,9 +67,21 @@ def state_of(
             normalisation=kind,
             first=first,
             second=second,
+            names=_names(feature.get("names")),
         )
     except InvalidValue as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _names(given: Any) -> tuple[Any, ...]:
+    """Give the names of the numbers: a list, or, as in a data set's info.json, an object with one
+    list. LeRobot's own policies leave them out.
+    """
+    if isinstance(given, Mapping) and len(given) == 1:
+        given = next(iter(given.values()))
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list) else (given,)
 
 
 def _statistics(

@@ -15,7 +15,7 @@ from vit_perception.ros.health.sign_of_life import SignOfLife
 from vit_perception.ros.reporter import Reporter
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.source import sampled
+from vit_perception.tokens.source import derived, listening, sampled
 
 
 class Health:
@@ -59,6 +59,7 @@ class Health:
             reports += diagnostics.sample_statuses(
                 label, sampled(pipeline.sources), self._samples, now_ns, self._judge
             )
+            made = diagnostics.derived_statuses(label, derived(pipeline.sources), self._samples)
             line = self._life.line(
                 now_ns,
                 pipeline.settings.log.status_s,
@@ -67,7 +68,7 @@ class Health:
                 latencies=latencies,
             )
         if receives:
-            self._watch.tell(pipeline.sources, reports)
+            self._watch.tell(listening(pipeline.sources), reports)
             if line:
                 self._node.get_logger().info(line)
-        return [report.status for report in reports]
+        return [*(report.status for report in reports), *made]

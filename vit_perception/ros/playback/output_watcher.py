@@ -40,6 +40,8 @@ class WatchedFrame:
     attention: dict[str, np.ndarray] = field(default_factory=dict)  # by camera, (H, W, 3)
     # The messages of all other sources, by the group's and the source's name.
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Tokens that have a topic of their own, by kind, (T, W).
+    apart: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def poses(self) -> dict[str, PoseStamped]:
@@ -128,6 +130,10 @@ class OutputWatcher(Node):
                 source.topic,
                 lambda m, t, source=source: self._on_sample(source, m),
             )
+        for apart in layout.apart:
+            self._subscribe(
+                Image, apart.topic, lambda m, t, kind=apart.kind: self._on_apart(kind, m)
+            )
         self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:
@@ -145,6 +151,9 @@ class OutputWatcher(Node):
         frame.received_ns = wall_ns
         if self._keep_tokens:
             frame.tokens = decode_tensor(message)
+
+    def _on_apart(self, kind: str, message: Image) -> None:
+        self._frame(message).apart[kind] = decode_tensor(message)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         if any(s.name.startswith(f"{self._encoder.strip('/')}: ") for s in message.status):
