@@ -26,6 +26,7 @@ GROUPS = (
     "policies",
     "towers",
     "language_models",
+    "lerobot_policies",
 )
 DOCUMENT, RESULTS = ROOT / "docs/checkpoints.md", ROOT / "benchmarks/results/checkpoint_parity.json"
 

@@ -19,6 +19,7 @@ from vit_perception.checkpoints.files.checkpoint_files import (
     CheckpointFiles,
     is_there,
     open_files,
+    unneeded_shards,
     weights_in,
 )
 from vit_perception.checkpoints.load_strict import (
@@ -45,7 +46,8 @@ ACCEPTED = (
     "hf://owner/name[@revision], or demo"
 )
 # Only files that cannot run code; the last two are tokenizers'.
-_FETCHED = ["*.safetensors", "*.json", "README.md", "merges.txt", "spiece.model"]
+_DESCRIBING = ["*.json", "README.md", "merges.txt", "spiece.model"]
+_FETCHED = ["*.safetensors", *_DESCRIBING]
 _HUB = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _log = logging.getLogger(__name__)
 # (repository, revision as asked for) -> the folder of the commit that it was at first.
@@ -124,6 +126,8 @@ def open_checkpoint(checkpoint: str) -> CheckpointFiles:
 def download(repo: str, revision: str | None) -> Path:
     """Download a hub repository's safetensors, JSON files, README and tokenizer to the hub's cache.
 
+    Of a robot policy in several shards, those without any part of its encoder are left out.
+
     Returns the folder of one commit, named by it. A process resolves a branch once, so that
     everything that it reads of a checkpoint is of the same commit.
 
@@ -146,12 +150,31 @@ def _fetched(repo: str, revision: str | None) -> Path:
             "a folder that holds the checkpoint"
         ) from error
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FETCHED))
+        described = Path(snapshot_download(repo, revision=revision, allow_patterns=_DESCRIBING))
+        unneeded = sorted(unneeded_shards(described))
+        if unneeded:
+            _log.info("hf://%s: not needed, not fetched: %s", repo, ", ".join(unneeded))
+        # By its commit: what described it is of the same one.
+        return Path(
+            snapshot_download(
+                repo,
+                revision=described.name,
+                allow_patterns=_FETCHED,
+                ignore_patterns=[_literally(name) for name in unneeded],
+            )
+        )
+    except CheckpointError:  # an index or a config.json that cannot be used
+        raise
     except Exception as error:  # the hub's client raises its own classes, httpx's and OSError
         raise CheckpointError(
             f"hf://{repo} cannot be fetched: {first_line(error)}; accepted: a repository that this "
             "machine can reach or has in its cache, a folder that holds the checkpoint, or demo"
         ) from error
+
+
+def _literally(name: str) -> str:
+    """Write a file's name as a pattern that matches nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:

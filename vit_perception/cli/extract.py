@@ -31,6 +31,7 @@ def run(args: Namespace) -> int:
     encoder_mb = weights.stat().st_size / 1e6
     print(
         f"{args.out}: the encoder of {loaded.card.name} ({loaded.card.family}), "
-        f"{encoder_mb:.1f} MB of the policy's {policy_mb:.1f} MB; model.checkpoint: {args.out}"
+        f"{encoder_mb:.1f} MB of {policy_mb:.1f} MB in the policy's files here; "
+        f"model.checkpoint: {args.out}"
     )
     return 0

@@ -255,3 +255,18 @@ def write_openvla(folder: Path, images: dict = OPENVLA_IMAGES, **fields) -> Path
     write(folder, {**OPENVLA, **fields}, openvla_tensors())
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     return folder
+
+
+def openvla_tokens(images: Tensor) -> Tensor:
+    """What :func:`write_openvla`'s policy makes of (B, 3, 32, 32) uint8: towers, joined channels,
+    projector. The towers are our own, which ``make parity`` holds against timm's.
+    """
+    patches = []
+    for index, config in enumerate((DINO, SIGLIP)):
+        mean, std = (
+            torch.tensor(OPENVLA_IMAGES[name][index])[:, None, None] for name in ("means", "stds")
+        )
+        tower = random_tower(config)
+        tokens = tower.intermediate((images / 255 - mean) / std, [config.depth - 2])[0]
+        patches.append(tokens[:, config.first_patch :])
+    return projector(192, TOKEN_WIDTH)(torch.cat(patches, dim=2))

@@ -9,14 +9,11 @@ import torch
 
 from test.checkpoints.huggingface.models import LIMIT, largest_difference
 from test.checkpoints.policies.policy_folders import (
-    DINO,
     OPENVLA,
     OPENVLA_IMAGES,
-    SIGLIP,
     TOKEN_WIDTH,
     openvla_tensors,
-    projector,
-    random_tower,
+    openvla_tokens,
     write,
     write_openvla,
 )
@@ -34,19 +31,6 @@ from vit_perception.engines.reference import encoder_digest, graph_of
 from vit_perception.pipeline.pipeline import Pipeline
 
 
-def tokens_of(images: torch.Tensor) -> torch.Tensor:
-    """The policy's own tokens of (B, 3, 32, 32) uint8: towers, joined channels, projector."""
-    patches = []
-    for index, config in enumerate((DINO, SIGLIP)):
-        mean, std = (
-            torch.tensor(OPENVLA_IMAGES[name][index])[:, None, None] for name in ("means", "stds")
-        )
-        tower = random_tower(config)
-        tokens = tower.intermediate((images / 255 - mean) / std, [config.depth - 2])[0]
-        patches.append(tokens[:, config.first_patch :])
-    return projector(192, TOKEN_WIDTH)(torch.cat(patches, dim=2))
-
-
 @pytest.fixture
 def images() -> torch.Tensor:
     torch.manual_seed(0)
@@ -59,7 +43,7 @@ def test_tokens_are_the_policys_own(tmp_path, images):
     assert loaded.card.rule.fit == "stretch"
     with torch.inference_mode():
         cls_token, tokens, attention = graph_of(loaded)(images)
-        wanted = tokens_of(images)
+        wanted = openvla_tokens(images)
     assert wanted.std() > 0.05
     assert largest_difference(tokens, wanted) <= LIMIT
     assert largest_difference(cls_token, wanted.mean(dim=1)) <= LIMIT
@@ -89,7 +73,7 @@ def test_one_engine_holds_both(backend, tmp_path):
     batch = pipeline.prepare({"a": image_message(7)})
     result = pipeline.assemble(batch, pipeline.encode(batch), {})
     with torch.inference_mode():
-        wanted = tokens_of(torch.from_numpy(batch.batch))[0].numpy()
+        wanted = openvla_tokens(torch.from_numpy(batch.batch))[0].numpy()
     layout = pipeline.layout()
     found = layout.split(result.sequence.tokens)["a/patch"]
     np.testing.assert_allclose(found, wanted, atol=LIMIT)

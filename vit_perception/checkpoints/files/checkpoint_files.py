@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -14,6 +14,7 @@ from torch import Tensor
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.files.contents import Contents, LazyTensors, shape_of
 from vit_perception.checkpoints.files.formats import SUFFIXES, read_contents
+from vit_perception.checkpoints.files.left_out import no_tensor, shards_left_out
 from vit_perception.files.regular_files import IrregularFile, check_regular, read_text_bounded
 from vit_perception.files.safetensors_header import MOST_TENSORS
 
@@ -92,12 +93,13 @@ def open_files(path: Path, name: str, source: str) -> CheckpointFiles:
     Raises:
         CheckpointError: A file cannot be used.
     """
+    folder = path.parent
+    config = optional_json(folder / CONFIG_FILE, "the model's sizes")
     if path.name.endswith(_INDEX):
-        weights_files, contents = _open_shards(path)
+        weights_files, contents = _open_shards(path, config)
     else:
         weights_files = (path,)
         contents = read_contents(path)
-    folder = path.parent
     return CheckpointFiles(
         path=path,
         name=name,
@@ -105,7 +107,7 @@ def open_files(path: Path, name: str, source: str) -> CheckpointFiles:
         tensors=contents.tensors,
         weights_files=weights_files,
         metadata=contents.metadata,
-        config=optional_json(folder / CONFIG_FILE, "the model's sizes"),
+        config=config,
         preprocessor=optional_json(folder / PREPROCESSOR_FILE, "the model's preprocessing"),
     )
 
@@ -179,9 +181,26 @@ def optional_json(path: Path, holds: str) -> dict[str, Any] | None:
     return read_json(path, holds) if is_there(path) else None
 
 
-def _open_shards(index: Path) -> tuple[tuple[Path, ...], Contents]:
+def unneeded_shards(folder: Path) -> frozenset[str]:
+    """Name the shards of a policy's folder that hold no part of its encoder, by config.json and the
+    index; none without an index.
+
+    Raises:
+        CheckpointError: One of the two cannot be read.
+    """
+    for name in WEIGHTS_FILES:
+        if name.endswith(_INDEX) and is_there(folder / name):
+            config = optional_json(folder / CONFIG_FILE, "the model's sizes")
+            return shards_left_out(config, _weight_map(folder / name))
+    return frozenset()
+
+
+def _open_shards(
+    index: Path, config: Mapping[str, Any] | None
+) -> tuple[tuple[Path, ...], Contents]:
     """Open a checkpoint in several files, by its index's ``weight_map``: tensor -> file."""
     shard_of = _weight_map(index)
+    unneeded = shards_left_out(config, shard_of)
     shards: dict[str, Mapping[str, Tensor]] = {}
     for shard in sorted(set(shard_of.values())):
         path = index.parent / shard
@@ -191,13 +210,18 @@ def _open_shards(index: Path) -> tuple[tuple[Path, ...], Contents]:
                 "beside it"
             )
         if not is_there(path):
+            if shard in unneeded:
+                continue
             raise CheckpointError(
                 f"{index.parent}: no file {shard}, which {index.name} names; accepted: all shards"
             )
         shards[shard] = read_contents(path).tensors
-    readers = {}
+    readers: dict[str, Callable[[], Tensor]] = {}
     shapes = {}
     for name, shard in shard_of.items():
+        if shard not in shards:  # its names are known all the same: an adapter's among them
+            readers[name] = partial(no_tensor, shard)
+            continue
         if name not in shards[shard]:
             raise CheckpointError(
                 f"{index.parent / shard} has no tensor {name}, which {index.name} places there"
