@@ -55,7 +55,7 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
     assert f"\nDDS profile  {profile()}\n" in done.stdout
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    assert "not set: best-effort images above 0.5 MB" in profile()
+    assert "not set: half or more of best-effort images above 0.5 MB" in profile()
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/no/profile.xml")
     assert "does not exist" in profile()
 

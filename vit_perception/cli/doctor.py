@@ -120,7 +120,7 @@ def profile() -> str:
     for variable in PROFILE_VARIABLES:
         if path := os.environ.get(variable):
             return f"{variable}={path}" + ("" if os.path.isfile(path) else ", which does not exist")
-    return "not set: best-effort images above 0.5 MB from another process are mostly lost"
+    return "not set: half or more of best-effort images above 0.5 MB from another process are lost"
 
 
 def images(
