@@ -4,8 +4,9 @@ PYTHON ?= python3
 ROS ?= kilted
 VENV := .venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
 RUN := $(VENV)/bin/python
-PIP_OPTIONS := --disable-pip-version-check install --quiet
-PIP := $(RUN) -m pip $(PIP_OPTIONS)
+# What takes long says every 5 s what it is doing.
+ALIVE := tools/alive.py
+PIP := $(RUN) $(ALIVE) pip install
 # Every file that is installed has a digest in requirements/*.lock. What comes as source is built with what is there.
 LOCKED := --require-hashes --no-build-isolation
 # Logs of ROS go into the project's folder, so that no writable home is needed.
@@ -49,8 +50,8 @@ gpu-test: ## the engines on this GPU: PART="tests faults bench", or some of them
 	$(PYTHON) -m tools.gpu_test $(PART) $(GPU_TEST_ARGS)
 # For Linux on x86-64: the newest version of every package that requirements/*.txt do not pin.
 lock: ## resolve requirements/*.txt into requirements/*.lock
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip $(PIP_OPTIONS) --require-hashes -r requirements/lock.txt
+	$(PYTHON) $(ALIVE) "making .venv-lock" $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(ALIVE) pip install --require-hashes -r requirements/lock.txt
 	.venv-lock/bin/python tools/lock.py
 clean: ## remove environments, logs and outputs
 	rm -rf .venv .venv-jazzy .venv-parity .venv-lock .mypy_cache .ruff_cache .ros_log demo_output build install log *.egg-info
@@ -58,13 +59,13 @@ clean: ## remove environments, logs and outputs
 $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock ros-$(ROS).lock torch-cpu.lock torch.lock torch-cuda.lock) setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'
 	@echo "Setting up $(VENV): torch, ROS 2 wheels, OpenVINO (about 2 GB, a few minutes) ..."
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	test -x $(RUN) || $(PYTHON) $(ALIVE) "making $(VENV)" $(PYTHON) -m venv $(VENV)
 	$(PIP) $(LOCKED) -r requirements/build.lock
 	$(PIP) $(LOCKED) -r requirements/runtime.lock -r requirements/ros-$(ROS).lock
 # torch's build for the CPU where pip has been told of a place that has it; PyPI has the one for CUDA, and its libraries.
 	$(PIP) $(LOCKED) --no-deps -r requirements/torch-cpu.lock 2> $(VENV)/torch-cpu.log || \
 		$(PIP) $(LOCKED) --no-deps -r requirements/torch.lock -r requirements/torch-cuda.lock
-	$(RUN) tools/build_vision_msgs.py
+	$(RUN) $(ALIVE) "compiling vision_msgs" $(RUN) tools/build_vision_msgs.py
 	$(PIP) --no-deps --no-build-isolation --editable .
 	$(RUN) tools/link_share.py
 	@touch $@
@@ -74,12 +75,12 @@ $(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock requirements/python31
 	$(PIP) $(LOCKED) -r requirements/test.lock
 	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
 		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
-	$(RUN) tools/python310.py $(VENV)/python310
+	$(RUN) $(ALIVE) "making $(VENV)/python310" $(RUN) tools/python310.py $(VENV)/python310
 	@touch $@
 
 .venv-parity/.ready: $(VENV)/.ready-test requirements/parity.lock requirements/parity-frameworks.lock
-	$(RUN) -m venv .venv-parity
+	$(RUN) $(ALIVE) "making .venv-parity" $(RUN) -m venv .venv-parity
 	$(RUN) -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-parity/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
-	.venv-parity/bin/python -m pip $(PIP_OPTIONS) $(LOCKED) -r requirements/parity-frameworks.lock
-	.venv-parity/bin/python -m pip $(PIP_OPTIONS) $(LOCKED) --no-deps -r requirements/parity.lock
+	.venv-parity/bin/python $(ALIVE) pip install $(LOCKED) -r requirements/parity-frameworks.lock
+	.venv-parity/bin/python $(ALIVE) pip install $(LOCKED) --no-deps -r requirements/parity.lock
 	@touch $@

@@ -12,11 +12,13 @@ import pytest
 
 from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.waiting import PROGRAM_S, run_program
-from vit_perception.cli.doctor import installed_version, profile
+from vit_perception.cli.doctor import images, installed_version, profile
 from vit_perception.cli.main import main
 from vit_perception.cli.processes import PROFILE_VARIABLES
 from vit_perception.config.backends import BACKENDS
+from vit_perception.files.errors import OperationFailed
 from vit_perception.heads.classification import load_head
+from vit_perception.ros.health.image_trial import TrialResult
 
 
 def run(*arguments, **environment):
@@ -30,7 +32,13 @@ def run(*arguments, **environment):
 
 
 def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
-    done = run("doctor")
+    done = run("doctor")  # with the profile, as all tests have it
+    assert re.search(
+        r"^images       640×480 bgr8 \(0\.9 MB\), best effort, 30 Hz, from another process: "
+        r"\d+ of 60 arrived, after \d+ ms \(median\)$",
+        done.stdout.replace("WARNING: ", ""),
+        re.MULTILINE,
+    ), done.stdout
     runtimes = (
         done.stdout[done.stdout.index("runtimes, in the order") :].split("\n\n")[0].splitlines()[1:]
     )
@@ -47,7 +55,7 @@ def test_doctor_finds_what_is_here_and_notices_the_missing_profile(monkeypatch):
     assert f"\nDDS profile  {profile()}\n" in done.stdout
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    assert "not set: images above 0.5 MB" in profile()
+    assert "not set: half or more of best-effort images above 0.5 MB" in profile()
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/no/profile.xml")
     assert "does not exist" in profile()
 
@@ -72,6 +80,44 @@ def test_doctor_says_why_a_module_that_is_there_does_not_load(tmp_path, monkeypa
         "",
         "not installed",
     )
+
+
+@pytest.mark.parametrize(
+    "results, said",
+    [
+        ([(60, 8.4)], r"640×480 .*: 60 of 60 arrived, after 8 ms \(median\)"),
+        (
+            [(1, 9.0), (59, 8.0)],
+            r"WARNING: 640×480 .*: 1 of 60 arrived, after 9 ms \(median\)\n +with \w+=/.*/config/"
+            r"fastdds_large_data\.xml, at both ends: 59 of 60 arrived, after 8 ms \(median\)",
+        ),
+        ([(0, float("nan")), (0, float("nan"))], r"WARNING: .*: 0 of 60 arrived\n.*: 0 of 60 .*"),
+        ([None], r"not measured: no process"),
+    ],
+)
+def test_doctor_says_how_many_images_arrive_and_tries_the_profile_if_few_do(
+    monkeypatch, results, said
+):
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    environments = []
+
+    def try_out(trial, environment):
+        environments.append(environment)
+        result = results[len(environments) - 1]
+        if result is None:
+            raise OperationFailed("no process")
+        return TrialResult(sent=60, arrived=result[0], median_ms=result[1], largest_ms=result[1])
+
+    assert re.fullmatch(said, images(try_out))
+    assert environments[0] is None and len(environments) == len(results)
+    if len(results) == 2:
+        assert any(environments[1].get(name) for name in PROFILE_VARIABLES)
+    # A profile of the user's own that loses images is not replaced.
+    monkeypatch.setenv(PROFILE_VARIABLES[0], "/my/profile.xml")
+    environments.clear()
+    images(try_out)
+    assert len(environments) == 1
 
 
 LOSES_THE_GPU = """

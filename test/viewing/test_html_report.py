@@ -2,6 +2,7 @@
 
 import html
 import tracemalloc
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -138,3 +139,16 @@ def test_hostile_labels_go_through_the_layout_as_names_that_print():
         and Layout.from_json(text) == layout
     )
     assert all(name.isprintable() for name in names) and len(set(names)) == len(HOSTILE)
+
+
+def test_the_paths_of_the_sheet_are_those_of_the_charts():
+    data, frame = ReportData(), hostile_frame(["x"])
+    for k in range(3):
+        pose = (np.array([k, 2.0 * k, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]))
+        data.add(replace(frame, time_s=0.5 * k, poses={"arm": pose}))
+    paths = data.paths(["arm", "never seen"])
+    assert list(paths) == ["arm"]
+    assert paths["arm"].times_s.tolist() == [0.0, 0.5, 1.0]
+    assert paths["arm"].positions_m.tolist() == [[0, 0, 3], [1, 2, 3], [2, 4, 3]]
+    shown = replace(frame, poses={"arm": pose}).sheet_row()
+    assert shown.hands["arm"].position_m.tolist() == [2, 4, 3]

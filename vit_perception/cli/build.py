@@ -30,50 +30,90 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import Log
 
+EXAMPLES = """
+vit-perception build
+vit-perception build --backend openvino --precision fp32 --batch 2
+vit-perception build --backend tensorrt_rtx --precision fp16 --target 8.9 --out encoder.engine
+"""
 SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--backend", choices=("auto", *BACKEND_NAMES), default="auto")
-    parser.add_argument(
-        "--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)"
+    model = parser.add_argument_group("model, as in the node's parameters")
+    model.add_argument(
+        "--checkpoint",
+        default="demo",
+        help="the model: a folder, a file, hf://owner/name, or demo "
+        "(DINOv2 ViT-S/14; default: %(default)s)",
     )
-    parser.add_argument(
+    model.add_argument(
+        "--family",
+        default="auto",
+        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
+        "the families (default: %(default)s)",
+    )
+    model.add_argument(
+        "--block",
+        type=int,
+        default=-1,
+        help="transformer block whose tokens are output; -1 is the last (default: %(default)s)",
+    )
+    model.add_argument(
+        "--dense", action="store_true", help="with depth or segmentation, as dense.enabled: true"
+    )
+    model.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="size in px to which images are resized (default: the checkpoint's)",
+    )
+    model.add_argument(
         "--batch", type=int, default=1, help="number of cameras (default: %(default)s)"
     )
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="network size in px")
-    parser.add_argument(
-        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--backend",
+        choices=("auto", *BACKEND_NAMES),
+        default="auto",
+        help="runtime; auto is the first that opens (default: %(default)s)",
     )
-    parser.add_argument(
-        "--family", default="auto", help="as the node's model.family (default: %(default)s)"
+    engine.add_argument(
+        "--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)"
     )
-    parser.add_argument(
-        "--block", type=int, default=-1, help="as the node's model.block (default: %(default)s)"
+    engine.add_argument(
+        "--calibration",
+        default="",
+        metavar="PATH",
+        help="for int8: a rosbag2 folder or a folder of pictures of what the robot sees",
     )
-    parser.add_argument("--dense", action="store_true", help="for a node with dense.enabled")
-    parser.add_argument(
-        "--target", nargs="+", default=[], metavar="CC", help="compute capabilities, e.g. 8.9 12.0"
+    engine.add_argument(
+        "--device",
+        type=int,
+        default=0,
+        help="index of the GPU; `vit-perception doctor` lists them (default: %(default)s)",
     )
-    parser.add_argument(
-        "--calibration", default="", help="for int8: a rosbag2 folder or a folder of pictures"
+    engine.add_argument(
+        "--target",
+        nargs="+",
+        default=[],
+        metavar="CC",
+        help="compute capabilities of GPUs that are not here, for example 8.9 12.0",
     )
-    parser.add_argument(
-        "--device", type=int, default=0, help="as the node's engine.device (default: %(default)s)"
+    engine.add_argument(
+        "--no-memory-check",
+        action="store_true",
+        help="build even if less memory is free than the build takes",
     )
-    parser.add_argument(
+    result = parser.add_argument_group("result")
+    result.add_argument(
         "--out",
         type=user_path,
         metavar="FILE",
-        help="also write the engine as one file, for the "
-        "parameter engine.file of a robot's node (tensorrt, tensorrt_rtx with one --target)",
+        help="also write the engine as one file, for the parameter engine.file of a robot's node "
+        "(tensorrt, tensorrt_rtx with one --target)",
     )
-    parser.add_argument("--force", action="store_true", help="replace the file of --out")
-    parser.add_argument(
-        "--no-memory-check",
-        action="store_true",
-        help="build even where less memory is free than it takes, as engine.check_memory: false",
-    )
+    result.add_argument("--force", action="store_true", help="replace the file of --out")
 
 
 def run(args: Namespace) -> int:

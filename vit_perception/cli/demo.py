@@ -8,6 +8,7 @@ policy node would. Writes summary.json, contact_sheet.png and an MCAP bag of the
 import json
 import re
 import shutil
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from vit_perception.recordings.reader import BagReader
 from vit_perception.training.features import FeatureSource
 from vit_perception.training.pictures import read_bag
 
+EXAMPLES = """
+vit-perception demo
+vit-perception demo --rate 0.5 --out slow_demo
+"""
 CAMERAS = ("agentview", "wrist")
 WRITTEN = (
     "heads",
@@ -48,7 +53,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("--params", share_folder() / "config/demo.yaml", "parameters of the node"),
     ):
         parser.add_argument(
-            option, type=user_path, default=default, help=f"{what} (default: %(default)s)"
+            option,
+            type=user_path,
+            default=default,
+            metavar="PATH",
+            help=f"{what} (default: %(default)s)",
         )
     parser.add_argument(
         "--out",
@@ -86,7 +95,24 @@ def run(args: Namespace) -> int:
     )
     for failure in (failed := failures(summary)):
         print(f"FAILED: {failure}")
-    return 1 if failed else 0
+    if failed:
+        return 1
+    print(f"\n{next_steps(args.out)}")
+    return 0
+
+
+def next_steps(out: Path) -> str:
+    """Return what to do after the demo, as commands of the program that runs it."""
+    program = sys.argv[0] if Path(sys.argv[0]).name == "vit-perception" else "vit-perception"
+    node = str(Path(program).with_name("encoder_node")) if "/" in program else "encoder_node"
+    return f"""What to do next:
+  the picture                      open {out / "contact_sheet.png"}; its legend is below it
+  what a bag of yours would show   {program} inspect BAG --out look
+  its features as files            {program} embed BAG --out features      (docs/bags.md)
+  the node on your own cameras     copy config/one_camera_one_arm.yaml, set its topics, then
+                                   {node} --ros-args --params-file YOURS.yaml -p autostart:=true
+  is it working?                   {program} status
+  a policy on its tokens           docs/policy_node.md"""
 
 
 def check(args: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Features of recordings as files: bags, folders of images or a LeRobot data set.
+"""Write features of recordings to files: of bags, a folder of images, or a LeRobot data set.
 
 Features equal those that the node would publish, bit for bit with the same engine. An interrupted
 run continues when it is started again with the same arguments. No frame is lost or written twice.
@@ -40,6 +40,11 @@ from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
 
 MEBIBYTE = 1 << 20
+EXAMPLES = """
+vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out features
+vit-perception embed pictures/cup --features cls --out picture_features
+vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
+"""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,34 +63,41 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="folder to write: a new one, or that of an interrupted run, which continues",
     )
     parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="parquet",
-        help="parquet and safetensors have a row "
-        "a frame, mcap is a bag with the node's own topics (default: %(default)s)",
+        "--period-s",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="time between two pictures of a folder, which have no stamps (default: %(default)s)",
     )
-    parser.add_argument(
+    add_pipeline_arguments(parser)
+    files = parser.add_argument_group("what is written")
+    files.add_argument(
         "--features",
         nargs="+",
         choices=(*FEATURES, DENSE),
         default=[],
-        help="what to write, behind SOURCE (default: tokens embedding cls; for mcap all)",
+        help="what to write; give it after SOURCE (default: tokens embedding cls; for mcap all)",
     )
-    add_pipeline_arguments(parser)
-    parser.add_argument(
-        "--shard-mb", type=float, default=64.0, help="size of a file, in MiB (default: %(default)s)"
+    files.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="parquet",
+        help="parquet and safetensors have one row per frame; mcap is a bag with the node's own "
+        "topics (default: %(default)s)",
     )
-    parser.add_argument(
+    files.add_argument(
+        "--shard-mb",
+        type=float,
+        default=64.0,
+        metavar="MIB",
+        help="size of a file in MiB (default: %(default)s)",
+    )
+    files.add_argument(
         "--shard-frames",
         type=int,
         default=1000,
-        help="most frames of a file (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--period-s",
-        type=float,
-        default=0.1,
-        help="between two pictures, which have no time of their own (default: %(default)s)",
+        metavar="N",
+        help="maximum number of frames in a file (default: %(default)s)",
     )
 
 

@@ -35,6 +35,11 @@ from vit_perception.viewing.measures import position_similarity
 from vit_perception.viewing.model_trace import ModelTrace, trace_model
 from vit_perception.wire.records import BadInput, ClassScore, RgbImage
 
+EXAMPLES = """
+vit-perception explain picture.jpg
+vit-perception explain picture.jpg --block 5 --out block_5.png
+vit-perception explain picture.jpg --head heads/wrist --top-k 3
+"""
 NO_CLASSES = "no classes: the model has no classifier; see --head and --labels"
 
 
@@ -42,39 +47,54 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "image", type=user_path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}"
     )
-    parser.add_argument(
-        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--checkpoint",
+        default="demo",
+        help="the model: a folder, a file, hf://owner/name, or demo "
+        "(DINOv2 ViT-S/14; default: %(default)s)",
     )
-    parser.add_argument(
-        "--family", default="auto", help="as the node's model.family (default: %(default)s)"
+    model.add_argument(
+        "--family",
+        default="auto",
+        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
+        "the families (default: %(default)s)",
     )
-    classes = parser.add_mutually_exclusive_group()
+    named = parser.add_argument_group("classes")
+    named.add_argument(
+        "--top-k", type=int, default=5, help="number of classes shown (default: %(default)s)"
+    )
+    classes = named.add_mutually_exclusive_group()
     classes.add_argument(
         "--head",
         type=user_path,
-        help="top classes of a head that `vit-perception fit` made: its folder",
+        metavar="FOLDER",
+        help="of a head that `vit-perception fit` made",
     )
     classes.add_argument(
         "--labels",
         nargs="+",
         default=[],
         metavar="LABEL",
-        help="top classes by their names, zero-shot (CLIP, SigLIP)",
+        help="names of classes, without any training (CLIP, SigLIP)",
     )
-    parser.add_argument(
-        "--block", type=int, default=-1, help="whose tokens and heads are drawn (default: the last)"
+    figure = parser.add_argument_group("result")
+    figure.add_argument(
+        "--block",
+        type=int,
+        default=-1,
+        help="block whose tokens and heads are drawn (default: the last)",
     )
-    parser.add_argument(
-        "--head-grid", type=int, metavar="COLUMNS", help="heads in a row (default: up to 8)"
+    figure.add_argument(
+        "--head-grid", type=int, metavar="COLUMNS", help="heads in one row (default: up to 8)"
     )
-    parser.add_argument("--top-k", type=int, default=5, help="classes shown (default: %(default)s)")
-    parser.add_argument(
+    figure.add_argument(
         "--out",
         type=user_path,
         metavar="FILE.png",
         help="the figure (default: <image>_explained.png here)",
     )
-    parser.add_argument(
+    figure.add_argument(
         "--json", action="store_true", help="print everything measured as JSON instead of the table"
     )
 

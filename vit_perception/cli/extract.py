@@ -1,7 +1,7 @@
 """Write the encoder that a policy carries as a checkpoint of its own.
 
 Vision tower, connector, state projection and preprocessing become a folder for model.checkpoint, so
-that a robot needs a tenth of the policy's file. Its tokens are equal to the bit.
+that a robot needs a tenth of the policy's file. Its tokens are equal, bit for bit.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -10,16 +10,25 @@ from vit_perception.checkpoints.extract import write_extract
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
 
+EXAMPLES = """
+vit-perception extract /models/my_smolvla --out models/encoder
+"""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "policy", help="as the node's model.checkpoint: a folder, a file, or hf://owner/name"
+        "policy",
+        metavar="POLICY",
+        help="the policy's checkpoint: a folder, a file, or hf://owner/name",
     )
     parser.add_argument(
         "--out", type=user_path, required=True, metavar="FOLDER", help="a new or an empty folder"
     )
     parser.add_argument(
-        "--family", default="auto", help="as the node's model.family (default: %(default)s)"
+        "--family",
+        default="auto",
+        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
+        "the families (default: %(default)s)",
     )
 
 

@@ -25,6 +25,11 @@ from vit_perception.training.probe import fit_probe, require_head_folder, save_p
 from vit_perception.training.recipe import Recipe, check_value, declared_of
 from vit_perception.viewing.fit_report import picture_progress, print_evaluations, print_unreadable
 
+EXAMPLES = """
+vit-perception fit --bag data/demo/pick_place_train --topic /wrist/image/compressed --out head
+vit-perception fit --images pictures --test-images more_pictures --out heads/mine
+vit-perception fit --images pictures --method finetune --epochs 5 --out models/mine
+"""
 PROBE_ONLY = ("backend", "network_size", "no_cache")
 FINETUNE_ONLY = (
     "variant",
@@ -37,58 +42,100 @@ FINETUNE_ONLY = (
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
+    learn = parser.add_argument_group("what is learned from")
+    source = learn.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images",
         type=user_path,
-        help="folder with a subfolder of JPEG, PNG, BMP or WebP files a class",
+        metavar="FOLDER",
+        help="one subfolder per class, with JPEG, PNG, BMP or WebP files",
     )
     source.add_argument(
         "--bag", type=user_path, help="rosbag2 folder with an image topic and a label topic"
     )
-    parser.add_argument("--topic", help="image topic of the bag")
-    parser.add_argument(
-        "--labels", default="/task_stage", help="its std_msgs/String topic (default: %(default)s)"
+    learn.add_argument("--topic", help="image topic of the bag")
+    learn.add_argument(
+        "--labels",
+        default="/task_stage",
+        metavar="TOPIC",
+        help="std_msgs/String topic of the bag (default: %(default)s)",
     )
-    parser.add_argument("--every", type=int, default=1, help="take every n-th image of the bag")
-    parser.add_argument("--test-bag", type=user_path, help="a bag that is only tested on")
-    parser.add_argument("--test-images", type=user_path, help="a folder that is only tested on")
-    _add_recipe_option(parser, Recipe.__dataclass_fields__["held_out"], Recipe.held_out)
-    parser.add_argument(
-        "--out", type=user_path, required=True, help="folder to write: a head, or a checkpoint"
+    learn.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take every n-th image of the bag (default: %(default)s)",
     )
-    parser.add_argument("--method", choices=(*METHODS, "finetune"), default="logistic")
-    parser.add_argument(
+    test = parser.add_argument_group("what is tested on")
+    _add_recipe_option(test, Recipe.__dataclass_fields__["held_out"], Recipe.held_out)
+    test.add_argument("--test-bag", type=user_path, metavar="BAG", help="a bag for testing only")
+    test.add_argument(
+        "--test-images", type=user_path, metavar="FOLDER", help="a folder for testing only"
+    )
+    result = parser.add_argument_group("method and result")
+    result.add_argument(
+        "--method",
+        choices=(*METHODS, "finetune"),
+        default="logistic",
+        help="logistic and nearest_mean fit a head; finetune trains the complete model "
+        "(default: %(default)s)",
+    )
+    result.add_argument(
+        "--out",
+        type=user_path,
+        required=True,
+        metavar="FOLDER",
+        help="to write: a head, or with finetune a checkpoint",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--checkpoint",
+        help="the model: a folder, a file, hf://owner/name, or demo (DINOv2 ViT-S/14; default: "
+        "demo)",
+    )
+    model.add_argument(
+        "--family",
+        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists the "
+        "families (default: auto)",
+    )
+    model.add_argument(
         "--feature",
         choices=FEATURES,
-        help="what the classifier sees (default: cls_mean; finetune: as "
-        "the checkpoint's own classifier, else cls_mean)",
+        help="which tokens the classifier sees (default: cls_mean; finetune: as the checkpoint's "
+        "own classifier, else cls_mean)",
     )
-    parser.add_argument("--checkpoint", help="as the node's model.checkpoint (default: demo)")
-    parser.add_argument("--family", help="as the node's model.family (default: auto)")
-    probe = parser.add_argument_group("logistic, nearest_mean")
-    probe.add_argument("--backend", help="as the node's engine.backend (default: auto)")
+    probe = parser.add_argument_group("only with --method logistic or nearest_mean")
+    probe.add_argument("--backend", help="runtime, as engine.backend (default: auto)")
     probe.add_argument(
         "--network-size",
         metavar="HxW",
-        help="as the node's model.network_size (default: the checkpoint's)",
+        help="size in px to which images are resized (default: the checkpoint's)",
     )
     probe.add_argument(
-        "--no-cache", action="store_true", help="neither read nor write the cache of features"
+        "--no-cache",
+        action="store_true",
+        help="neither read nor write the features that earlier runs have cached",
     )
-    _add_finetune_arguments(parser.add_argument_group("finetune"))
+    _add_finetune_arguments(parser)
 
 
-def _add_finetune_arguments(group: _ActionsContainer) -> None:
+def _add_finetune_arguments(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("only with --method finetune: start and machine")
     group.add_argument(
-        "--variant", help="start from random weights of this size instead of a checkpoint"
+        "--variant",
+        metavar="SIZE",
+        help="start from random weights of this size, for example S/16, instead of a checkpoint",
     )
-    group.add_argument("--image-size", type=int, help="with --variant: side of its input in pixels")
-    group.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    group.add_argument("--device", help="cpu, cuda or cuda:<n> (default: cuda where there is one)")
     group.add_argument(
-        "--threads", type=int, help="of the CPU (default: all, for a tiny model one)"
+        "--image-size", type=int, metavar="PX", help="with --variant: side of its input in px"
     )
+    group.add_argument("--resume", action="store_true", help="continue the run in --out")
+    group.add_argument("--device", help="cpu, cuda or cuda:<n> (default: cuda if there is one)")
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: all; one for a tiny model)"
+    )
+    group = parser.add_argument_group("only with --method finetune: training")
     for each in fields(Recipe):
         if each.name != "held_out":
             _add_recipe_option(group, each)
@@ -107,6 +154,7 @@ def _add_recipe_option(group: _ActionsContainer, each: Field, default: Any = Non
         option,
         type=each.type,
         choices=declared.choices or None,
+        metavar=None if declared.choices else "N" if each.type is int else "X",
         default=default,
         help=f"{declared.description} (default: {each.default}{with_variant})",
     )

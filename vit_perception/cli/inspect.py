@@ -34,6 +34,10 @@ from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
 from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
 
 FORMATS = ("auto", "rrd", "html", "both")
+EXAMPLES = """
+vit-perception inspect data/demo/pick_place_demo --params config/demo.yaml --out look
+vit-perception inspect data/demo/pick_place_demo --out look --format html
+"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,15 +48,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=user_path,
         required=True,
-        help="folder for report.html, contact_sheet.png, "
-        "<bag>.rrd; those that are there are replaced",
+        metavar="FOLDER",
+        help="for report.html, contact_sheet.png and <bag>.rrd; such files are replaced",
     )
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="auto",
         help="html, rrd for the Rerun viewer, or both "
-        "(default: auto, both where rerun-sdk is installed, else html)",
+        "(default: auto, which is both if rerun-sdk is installed, else html)",
     )
     add_pipeline_arguments(parser)
 
@@ -93,7 +97,12 @@ def run(args: Namespace) -> int:
             pipeline.close()
     written = [rrd] if with_rrd else []
     if args.format != "rrd":
-        sheet = draw_sheet(rows, args.bag.name)
+        sheet = draw_sheet(
+            rows,
+            f"{args.bag.name}: {facts['model']} on {facts['engine']}",
+            time_is="time since the first frame",
+            paths=data.paths(p.name for p in settings.poses),
+        )
         write_whole(args.out / "contact_sheet.png", lambda file: sheet.save(file, "PNG"))
         write_report(
             path=args.out / "report.html", title=args.bag.name, facts=facts, data=data, sheet=sheet

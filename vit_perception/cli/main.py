@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import sys
+import textwrap
 
+from vit_perception import __version__
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.files import telemetry
 from vit_perception.files.errors import UserError, printable
@@ -15,7 +17,7 @@ SUBCOMMANDS = {
     "embed": "features of bags, pictures or a LeRobot data set as files",
     "explain": "show what a model does with one picture: a figure, and the shape at each step",
     "extract": "write the encoder that a policy carries as a checkpoint of its own",
-    "fit": "make a classifier from labelled pictures or a bag: a head, or the whole model",
+    "fit": "make a classifier from labelled pictures or a bag: a head, or the complete model",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",
     "status": "one screen about a running node: state, inputs, drops, outputs",
@@ -35,18 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="vit-perception", description=__doc__.splitlines()[0])
-    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
-    for name, summary in SUBCOMMANDS.items():
-        # Only what is asked for is imported: torch alone takes seconds.
-        if name in given[:1]:
-            module = importlib.import_module(f"vit_perception.cli.{name}")
-            subparser = subparsers.add_parser(name, help=summary, description=module.__doc__)
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-        else:
-            subparsers.add_parser(name, help=summary)
-    parsed = parser.parse_args(given)
+    parsed = parser_of(given[:1]).parse_args(given)
     try:
         return cuda_fault.run_program(
             lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}"
@@ -66,6 +57,45 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)
         return 130
+
+
+def parser_of(asked: list[str]) -> argparse.ArgumentParser:
+    """Return the parser; of the subcommands, only those in ``asked`` have their options."""
+    parser = argparse.ArgumentParser(
+        prog="vit-perception",
+        description="Perception with Vision Transformers for ROS 2.",
+        epilog="vit-perception SUBCOMMAND --help shows the options, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"vit-perception {__version__}")
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name, summary in SUBCOMMANDS.items():
+        if name not in asked:
+            subparsers.add_parser(name, help=summary)
+            continue
+        # Only what is asked for is imported: torch alone takes seconds.
+        module = importlib.import_module(f"vit_perception.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            epilog=f"examples:\n{textwrap.indent(module.EXAMPLES.strip(), '  ')}",
+            formatter_class=HelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps the paragraphs of a description, and the lines of examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(
+            super(HelpFormatter, self)._fill_text(p, width, indent) for p in paragraphs
+        )
 
 
 if __name__ == "__main__":

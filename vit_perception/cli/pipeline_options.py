@@ -27,32 +27,34 @@ SOURCES = (
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """Add the options that settings, model and engine are made of."""
-    parser.add_argument(
+    """Add the options that settings, model and engine are made of, as a group."""
+    group = parser.add_argument_group("settings, model and engine")
+    group.add_argument(
         "--params",
         type=user_path,
+        metavar="FILE",
         help="the node's parameter file (default: every image and pose topic)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--node",
         default="",
-        help="the node's full name: whose part of --params is read, and below "
-        "which an mcap's topics stand (default: the one that --params is for, else /vit_encoder)",
+        help="full name of the node whose parameters are read from --params; topics of an mcap "
+        "are below it (default: the node that the file is for, else /vit_encoder)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--checkpoint",
         help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
         "--params, else demo)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--backend",
         choices=("auto", *BACKEND_NAMES),
-        help="the engine (default: as in --params, else auto: the first that opens)",
+        help="runtime (default: as in --params, else auto: the first that opens)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--precision",
         choices=("auto", *PRECISIONS),
-        help="the engine's numbers (default: as in --params, else auto)",
+        help="of the engine's numbers (default: as in --params, else auto)",
     )
 
 

@@ -12,35 +12,49 @@ from vit_perception.files.errors import printable
 SHOW_EVERY = 20
 MOST_LINES = 20
 LONGEST_LINE = 500
+EXAMPLES = """
+vit-perception replay data/demo/pick_place_demo
+vit-perception replay data/demo/pick_place_demo --topics /ee_pose --clock --loop
+vit-perception replay data/demo/pick_place_demo --remap /ee_pose:=/arm/pose --rate 2 --duration 3
+"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it"
+    what = parser.add_argument_group("what is published")
+    what.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    what.add_argument(
+        "--topics", nargs="+", default=[], metavar="TOPIC", help="only these (default: all)"
     )
-    parser.add_argument("--topics", nargs="+", default=[], help="only these (default: all)")
-    parser.add_argument(
+    what.add_argument(
         "--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under other names"
     )
-    parser.add_argument(
+    what.add_argument(
+        "--qos",
+        choices=("recorded", "reliable"),
+        default="recorded",
+        help="recorded: that of the bag, if it has one; reliable: matches every subscriber "
+        "(default: %(default)s)",
+    )
+    when = parser.add_argument_group("when")
+    when.add_argument(
         "--rate", type=float, default=1.0, help="times the recorded speed (default: %(default)s)"
     )
-    parser.add_argument(
+    when.add_argument(
         "--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at"
     )
-    parser.add_argument(
+    when.add_argument(
         "--duration", type=float, default=0.0, metavar="S", help="seconds of the bag (default: all)"
     )
-    parser.add_argument(
+    when.add_argument(
         "--loop",
         type=int,
         nargs="?",
         const=0,
         default=1,
         metavar="N",
-        help="play N times; 0 or without a number until Ctrl-C",
+        help="play N times; without a number, or with 0, until Ctrl-C",
     )
-    parser.add_argument(
+    when.add_argument(
         "--clock",
         type=float,
         nargs="?",
@@ -49,21 +63,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="HZ",
         help="publish the bag's time on /clock (without a number at 40 Hz)",
     )
-    parser.add_argument(
-        "--qos",
-        choices=("recorded", "reliable"),
-        default="recorded",
-        help="as the bag says where it does, or reliable, which every subscriber matches",
-    )
-    parser.add_argument(
+    when.add_argument(
         "--wait-s",
         type=float,
         default=0.0,
-        help="wait this long, before playing, for a subscriber on "
-        "each topic (default: 0, no waiting); it is an error if one has none by then",
+        metavar="S",
+        help="before playing, wait up to this time for a subscriber on each topic; it is an error "
+        "if one has none by then (default: 0, no waiting)",
     )
     parser.add_argument(
-        "--log", type=user_path, help="write a JSON line a message: topic, stamp_ns, sent_ns"
+        "--log",
+        type=user_path,
+        metavar="FILE",
+        help="write one JSON line per message: topic, stamp_ns, sent_ns",
     )
 
 

@@ -1,7 +1,6 @@
-"""Show one screen about a running node: state, engine, inputs, drops, outputs. It needs no `ros2`.
+"""Show one screen about a running node: state, engine, inputs, drops, outputs.
 
-vit-perception status                   # the encoder that is there
-vit-perception status /robot/encoder --watch
+It needs no `ros2` command.
 """
 
 import sys
@@ -11,6 +10,10 @@ from argparse import ArgumentParser, Namespace
 from vit_perception.files.errors import InvalidValue
 
 PERIOD_S = 1.0
+EXAMPLES = """
+vit-perception status
+vit-perception status /vit_encoder --watch
+"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

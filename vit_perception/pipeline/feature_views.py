@@ -2,6 +2,8 @@
 numpy and OpenCV.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vit_perception.image.opencv import cv2
@@ -39,6 +41,19 @@ class PcaView:
         large: np.ndarray = cv2.resize(small, size_px[::-1], interpolation=cv2.INTER_CUBIC)
         return large
 
+    @classmethod
+    def learned_from(cls, frames: Sequence[np.ndarray]) -> "PcaView":
+        """Return a view whose colours mean the same in all ``frames``, each (P, D).
+
+        The colours span what occurs in all of them. Nothing more is learned afterwards.
+        """
+        view = cls(frames=len(frames))
+        for tokens in frames:
+            view._learn(tokens.astype(np.float64))
+        colours = np.concatenate([(tokens - view._mean) @ view._axes for tokens in frames])
+        view._low, view._high = np.percentile(colours, (2, 98), axis=0)
+        return view
+
     def _learn(self, tokens: np.ndarray) -> None:
         self._frames_left -= 1
         self._count += len(tokens)
@@ -55,6 +70,12 @@ class PcaView:
         self._low, self._high = np.percentile(colours, (2, 98), axis=0)
 
 
+def attention_colours(levels: np.ndarray) -> np.ndarray:
+    """Return the colours (H, W, 3) uint8 RGB of attention ``levels`` (H, W) uint8."""
+    heat: np.ndarray = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return heat
+
+
 def attention_view(cls_attention: np.ndarray, grid: tuple[int, int], rgb: np.ndarray) -> np.ndarray:
     """The CLS query's attention, mean of the heads, as a heat map over the image.
 
@@ -68,5 +89,5 @@ def attention_view(cls_attention: np.ndarray, grid: tuple[int, int], rgb: np.nda
     large = cv2.resize(
         np.rint(255 * unit).astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC
     )
-    heat = cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)[..., ::-1]
+    heat = attention_colours(large)
     return cv2.addWeighted(np.ascontiguousarray(rgb), 0.45, np.ascontiguousarray(heat), 0.75, 0.0)

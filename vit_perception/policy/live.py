@@ -4,7 +4,7 @@
     for topic in decoder.topics: ...            # subscribe, and pass each message on:
     observation = decoder.add(topic, message)   # an Observation, or None while parts are missing
 
-DDS keeps no order between topics, so parts are matched by their header's stamp.
+Topics can arrive in any order, so parts are matched by the stamp of their header.
 """
 
 from collections import OrderedDict, deque

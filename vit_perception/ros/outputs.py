@@ -91,7 +91,7 @@ class Outputs:
         self._publishers = {}
 
     def publish(self, result: FrameResult) -> None:
-        """Send one frame. Subscribers match topics by stamp: DDS keeps no order between topics."""
+        """Send one frame. Topics can arrive in any order; subscribers match them by stamp."""
         self._update_layout(result)
         dense = self._pipeline.dense_values if self._pipeline.dense is not None else None
         outgoing = Outgoing(result, self.layout, dense)

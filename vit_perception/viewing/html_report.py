@@ -5,6 +5,7 @@ import html
 import io
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.viewing.inspect_frames import InspectedFrame
+from vit_perception.viewing.pose_map import ArmPath
 
 # Okabe and Ito's palette: colour-blind people can tell the colours apart, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -102,13 +104,27 @@ class ReportData:
                 self._add(f"{camera}: classification", "score", label, frame.time_s, score)
         for arm, (position_m, _) in frame.poses.items():
             for axis, value in zip("xyz", position_m):
-                self._add(f"{arm}: position at the image", "m", axis, frame.time_s, value)
+                self._add(_position_title(arm), "m", axis, frame.time_s, value)
         for name, numbers in frame.states.items():
             for k, number in enumerate(numbers):
                 self._add(f"{name}: joints at the image", "", str(k), frame.time_s, number)
         for stage, value in frame.latency_ms.items():
             title = "latency" if stage != "record" else "recorded after the stamp"
             self._add(title, "ms", stage, frame.time_s, value)
+
+    def paths(self, arms: Iterable[str]) -> dict[str, ArmPath]:
+        """Return the path of each of ``arms`` that had a pose, thinned out as in the charts."""
+        lines = {arm: self.curves[_position_title(arm)].lines for arm in arms if self._knows(arm)}
+        return {
+            arm: ArmPath(
+                times_s=np.array(of_axis["x"].times_s),
+                positions_m=np.stack([of_axis[axis].values for axis in "xyz"], axis=1),
+            )
+            for arm, of_axis in lines.items()
+        }
+
+    def _knows(self, arm: str) -> bool:
+        return _position_title(arm) in self.curves
 
     def drop(self, dropped: Dropped) -> None:
         """Count what gave no frame."""
@@ -118,6 +134,10 @@ class ReportData:
     def _add(self, title: str, unit: str, name: str, time_s: float, value: float) -> None:
         curves = self.curves.setdefault(title, Curves(title=title, unit=unit))
         curves.add(name, time_s, float(value))
+
+
+def _position_title(arm: str) -> str:
+    return f"{arm}: position at the image"
 
 
 def write_report(

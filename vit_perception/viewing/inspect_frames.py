@@ -10,6 +10,7 @@ from vit_perception.pipeline.feature_views import attention_view
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow
+from vit_perception.viewing.pose_map import HandPose
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
@@ -50,6 +51,10 @@ class InspectedFrame:
             predicted=best,
             score=sums.get(best, 0.0),
             panels=tuple(self.panels.values()),
+            hands={
+                name: HandPose(position_m=position_m, quaternion_xyzw=quaternion_xyzw)
+                for name, (position_m, quaternion_xyzw) in self.poses.items()
+            },
         )
 
 

@@ -13,6 +13,9 @@ from vit_perception.cli.live_demo.report import (
     accuracy_of,
     best_class,
     failures,
+    hand_of,
+    paths_of,
+    sheet_title,
     summarise,
 )
 from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow, draw_sheet
@@ -104,3 +107,26 @@ def test_the_sheet_shows_each_camera_thrice():
         assert 3.9 < cells < 4.3  # two cameras in two rows
     with pytest.raises(ValueError, match="at least one"):
         draw_sheet([], "t")
+
+
+def test_the_sheet_of_the_demo_has_its_source_and_the_path_of_each_arm(tmp_path):
+    def pose(x):
+        position = SimpleNamespace(x=x, y=0.5, z=1.0)
+        orientation = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+        return SimpleNamespace(pose=SimpleNamespace(position=position, orientation=orientation))
+
+    frames = {
+        3_000_000_000: SimpleNamespace(poses={"arm": pose(0.3)}),
+        1_000_000_000: SimpleNamespace(poses={"arm": pose(0.1), "other": pose(9.0)}),
+        2_000_000_000: SimpleNamespace(poses={}),
+    }
+    layout = SimpleNamespace(model="m", runtime="r 1", precision="p")
+    demo = DemoRun(tmp_path / "my_bag", None, [], 500_000_000, 1.0, {}, frames, layout)
+    assert sheet_title(demo) == "What the robot sees: my_bag, m on r 1, p"
+    paths = paths_of(demo)
+    assert list(paths) == ["arm", "other"]
+    assert paths["arm"].times_s.tolist() == [0.5, 2.5]
+    assert paths["arm"].positions_m.tolist() == [[0.1, 0.5, 1.0], [0.3, 0.5, 1.0]]
+    hand = hand_of(pose(0.3))
+    assert hand.position_m.tolist() == [0.3, 0.5, 1.0]
+    assert hand.quaternion_xyzw.tolist() == [0.0, 0.0, 0.0, 1.0]

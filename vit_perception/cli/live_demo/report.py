@@ -12,6 +12,7 @@ from vit_perception.image.decode import decode_compressed
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow, draw_sheet
+from vit_perception.viewing.pose_map import ArmPath, HandPose
 from vit_perception.wire.stamps import stamp_ns_of
 
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -221,16 +222,50 @@ def write_sheet(demo: DemoRun, preprocess: Preprocessor, path: Path) -> None:
             (s - demo.start_ns) / 1e9,
             demo.stages[s],
             *best_class(demo.frames[s].classes),
-            tuple(
+            panels=tuple(
                 panel(demo=demo, preprocess=preprocess, images=images, camera=c, stamp_ns=s)
                 for c in cameras
             ),
+            hands={name: hand_of(pose) for name, pose in demo.frames[s].poses.items()},
         )
         for s in chosen
     ]
-    runs = f"{demo.layout.model} on {demo.layout.runtime}, {demo.layout.precision}"
-    sheet = draw_sheet(rows, f"What the robot sees: {runs}")
+    sheet = draw_sheet(
+        rows, sheet_title(demo), time_is="time in the recording", paths=paths_of(demo)
+    )
     write_whole(path, lambda file: sheet.save(file, "PNG"))
+
+
+def sheet_title(demo: DemoRun) -> str:
+    """Return what was replayed, through which model, on which engine."""
+    layout = demo.layout
+    return (
+        f"What the robot sees: {demo.bag_path.name}, {layout.model} on {layout.runtime}, "
+        f"{layout.precision}"
+    )
+
+
+def hand_of(message) -> HandPose:
+    """Return a ``geometry_msgs/PoseStamped`` as arrays."""
+    position = message.pose.position
+    rotation = message.pose.orientation
+    return HandPose(
+        position_m=np.array([position.x, position.y, position.z]),
+        quaternion_xyzw=np.array([rotation.x, rotation.y, rotation.z, rotation.w]),
+    )
+
+
+def paths_of(demo: DemoRun) -> dict[str, ArmPath]:
+    """Return the path of each arm, by the poses that the node used."""
+    seen: dict[str, list[tuple[float, np.ndarray]]] = {}
+    for stamp_ns, frame in sorted(demo.frames.items()):
+        for name, pose in frame.poses.items():
+            time_s = (stamp_ns - demo.start_ns) / 1e9
+            seen.setdefault(name, []).append((time_s, hand_of(pose).position_m))
+    return {
+        name: ArmPath(np.array([t for t, _ in row]), np.stack([p for _, p in row]))
+        for name, row in seen.items()
+    }
 
 
 def images_at(demo: DemoRun, stamps_ns: set[int]) -> dict[tuple[str, int], np.ndarray]:
