@@ -14,6 +14,7 @@ import pytest
 
 from test.conftest import ROOT
 from test.waiting import run_program
+from vit_perception.cli.main import main
 
 PARTS = ("vit_perception", "launch", "config", "data", "examples", "resource")
 FILES = ("setup.py", "setup.cfg", "package.xml", "pyproject.toml")
@@ -70,12 +71,17 @@ def run_in(prefix: Path, program: str, *more_folders: Path) -> str:
     return done.stdout.strip()
 
 
+def only(names: list[str], folder: Path) -> None:
+    """Links to some of what is installed here, in ``folder``."""
+    site = Path(np.__file__).parent.parent
+    for name in names:
+        if (site / name).exists():  # some builds of numpy have their libraries elsewhere
+            (folder / name).symlink_to(site / name)
+
+
 def test_the_base_needs_numpy_alone(prefix, tmp_path):
     """A policy's machine decodes what the node publishes, and reads stored features."""
-    site = Path(np.__file__).parent.parent
-    for name in ("numpy", "numpy.libs"):
-        if (site / name).exists():
-            (tmp_path / name).symlink_to(site / name)
+    only(["numpy", "numpy.libs"], tmp_path)
     program = f"""
 import importlib, pkgutil
 for room in ("wire", "policy"):
@@ -88,6 +94,29 @@ print(package.__file__)
 """
     third_party, file = run_in(prefix, program, tmp_path).splitlines()
     assert third_party == "[]" and Path(file).is_relative_to(prefix)
+
+
+def test_a_subcommand_without_its_packages_says_in_a_line_where_they_come_from(prefix, tmp_path):
+    """Regression: a traceback, and no word of the extras."""
+    only(["numpy", "numpy.libs"], tmp_path)
+    program = """
+import contextlib, io
+from vit_perception.cli.main import main
+with contextlib.redirect_stderr(io.StringIO()) as said:
+    assert main(["embed", "bag", "--out", "features"]) == 1
+print(said.getvalue().strip())
+"""
+    said = run_in(prefix, program, tmp_path)
+    assert said.startswith("vit-perception embed: No module named ")
+    assert "vit_perception[all]" in said and len(said.splitlines()) == 1
+
+
+def test_without_ros_it_says_that_ros_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    monkeypatch.delitem(sys.modules, "vit_perception.cli.status", raising=False)
+    monkeypatch.delitem(sys.modules, "vit_perception.ros.health.status_watch", raising=False)
+    assert main(["status"]) == 1
+    assert "it comes with ROS 2: source its setup.bash" in capsys.readouterr().err
 
 
 def test_config_launch_and_the_demo_are_found_from_an_installed_wheel(prefix):

@@ -10,6 +10,7 @@ from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.files import telemetry
 from vit_perception.files.errors import UserError, printable
 
+ROS_PACKAGES = ("rclpy", "rcl_interfaces", "ament_index_python", "rosidl_runtime_py", "tf2_ros")
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
@@ -37,26 +38,31 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = parser_of(given[:1]).parse_args(given)
+    # Options before the subcommand end the program; else it is the first word.
+    program = " ".join(["vit-perception", *(name for name in given[:1] if name in SUBCOMMANDS)])
     try:
-        return cuda_fault.run_program(
-            lambda: parsed.run(parsed), f"vit-perception {parsed.subcommand}"
-        )
+        parsed = parser_of(given[:1]).parse_args(given)
+        return cuda_fault.run_program(lambda: parsed.run(parsed), program)
     except (UserError, OSError) as error:
         text = error.for_command_line() if isinstance(error, UserError) else printable(str(error))
-        print(f"vit-perception {parsed.subcommand}: {text}", file=sys.stderr)
+        print(f"{program}: {text}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "vit_perception").startswith("vit_perception"):
             raise  # a defect of ours, which pip does not mend
-        print(
-            f"vit-perception {parsed.subcommand}: {printable(str(error))}; install it with pip",
-            file=sys.stderr,
-        )
+        print(f"{program}: {printable(str(error))}; {_where_from(error.name)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"vit-perception {parsed.subcommand}: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return 130
+
+
+def _where_from(module: str) -> str:
+    """How to get the Python package that holds ``module``."""
+    package = module.partition(".")[0]
+    if package in ROS_PACKAGES or package.endswith("_msgs"):
+        return "it comes with ROS 2: source its setup.bash"
+    return "install it with pip: all that the subcommands need is in 'vit_perception[all]'"
 
 
 def parser_of(asked: list[str]) -> argparse.ArgumentParser:
