@@ -17,6 +17,7 @@ from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
 from vit_perception.datasets.output_messages import OutputMessages
+from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
@@ -46,6 +47,8 @@ class EmbedOptions:
     shard_frames: int = 1000
     # The node's full name, below which the topics of a bag are.
     node: str = DEFAULT_NODE
+    # What bags have beside images and tokens; their sources read the same ones.
+    columns: tuple[RecordedColumn, ...] = ()
 
     def __post_init__(self):
         if self.file_format not in FORMATS:
@@ -110,7 +113,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
-    return {
+    if not settings["columns"]:
+        del settings["columns"]
+    run = {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,
         "file_format": options.file_format,
@@ -126,6 +131,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "runtime": engine.runtime,
         "precision": engine.precision,
     }
+    if options.columns:
+        run["columns"] = [column.described() for column in options.columns]
+    return run
 
 
 class _Run:
@@ -155,7 +163,9 @@ class _Run:
             for layout in entry.layouts
         }
         self._columns = FrameColumns(pipeline, options.chosen)
-        self._messages = OutputMessages(options.node, options.chosen)
+        self._messages = OutputMessages(
+            options.node, options.chosen, [column.settings.name for column in options.columns]
+        )
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
