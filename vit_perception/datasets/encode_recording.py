@@ -124,7 +124,7 @@ def replay_from(
 class _Replay:
     """One pass over a bag: what waits between reading and encoding."""
 
-    def __init__(self, pipeline: Pipeline, columns: Sequence[RecordedColumn]):
+    def __init__(self, pipeline: Pipeline, columns: Sequence[RecordedColumn] = ()):
         settings = pipeline.settings
         self._columns = ColumnStreams(columns)
         self._pipeline = pipeline
