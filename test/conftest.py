@@ -25,6 +25,7 @@ SAFE_DOMAINS = range(
 # starve each other.
 LONGEST = (
     "examples/test_policies_live.py",
+    "test_docs_in_order.py",
     "cli/test_build.py",
     "files/test_telemetry.py",
     "datasets/test_embed.py",

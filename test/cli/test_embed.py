@@ -279,3 +279,24 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(
         assert main(given) == 130
     assert "are kept; run the same command again to continue" in capsys.readouterr().err
     assert main(given) == 0 and "3 frames in 3 files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "column, said",
+    [
+        ("a=/nope", "--column a: {bag} has no topic /nope that is read; accepted: /agentview"),
+        ("a=/task_stage", "--column a: /task_stage of {bag} (std_msgs/msg/String): it holds more"),
+        ("nothing", "parameter 'columns' is 'nothing'; accepted: NAME=TOPIC[:FIELD]"),
+    ],
+)
+def test_a_column_that_is_none_is_one_line(tmp_path, column, said, capsys):
+    out = str(tmp_path / "out")
+    assert main(["embed", str(DEMO_BAG), "--out", out, "--column", column]) == 1
+    assert capsys.readouterr().err.startswith("vit-perception embed: " + said.format(bag=DEMO_BAG))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_have_no_topics(pictures, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["embed", str(pictures), "--out", out, "--column", "a=/b"]) == 1
+    assert "is no bag; accepted: bags, whose topics become columns" in capsys.readouterr().err

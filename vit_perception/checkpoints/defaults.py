@@ -5,11 +5,18 @@ import logging
 from vit_perception.checkpoints.family import Preprocessing
 from vit_perception.checkpoints.files.checkpoint_files import PREPROCESSOR_FILE, CheckpointFiles
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
+from vit_perception.checkpoints.pixel_statistics import HALF, IMAGENET_MEAN, IMAGENET_STD
 from vit_perception.image.patch_geometry import ResizeRule
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-HALF = (0.5, 0.5, 0.5)
+__all__ = [
+    "HALF",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "centre_crop",
+    "own_or_published",
+    "stretch_half",
+]
+
 _TAKEN = (
     "%s says nothing of its preprocessing; taken: %s: %s to %d x %d px%s, %s, mean %s, std %s. "
     "If it was trained otherwise, put a %s beside it"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vit_perception.checkpoints.by_hand import MARK, is_by_hand
 from vit_perception.checkpoints.demo.weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.families import AUTO, family_of, named_family
@@ -239,7 +240,8 @@ def _card(files: CheckpointFiles, family: Family, plan: LoadPlan) -> ModelCard:
                 f"accepted: up to {_MOST_PATCHES}"
             )
         return ModelCard(
-            name=files.name.encode("utf-8", "replace").decode(),
+            name=files.name.encode("utf-8", "replace").decode()
+            + (MARK if is_by_hand(files.preprocessor or {}) else ""),
             family=family.name,
             license=plan.license,
             source=files.source,

@@ -79,6 +79,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="what to write; give it after SOURCE (default: tokens embedding cls; for mcap all)",
     )
     files.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        dest="columns",
+        metavar="NAME=TOPIC[:FIELD][@hold|@linear[:SECONDS]]",
+        help="numbers of any topic of the bags at each image's stamp, such as "
+        "action=/arm/command:position@linear; may be given several times, and with --params also "
+        "as its parameter columns (default: @hold)",
+    )
+    files.add_argument(
         "--format",
         choices=FORMATS,
         default="parquet",
@@ -111,8 +121,8 @@ def run(args: Namespace) -> int:
         shard_frames=args.shard_frames,
     )
     check_out(args.out)
-    settings, sources, node = what_to_read(args)
-    options = replace(options, node=node)
+    settings, sources, node, columns = what_to_read(args, tuple(args.columns))
+    options = replace(options, node=node, columns=columns)
     print(
         printable(
             f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
@@ -120,6 +130,8 @@ def run(args: Namespace) -> int:
             + "".join(f"; joints {s.name} ({s.topic})" for s in settings.states)
         )
     )
+    for column in columns:
+        print(printable(column.line()))
     with Heartbeat(PrintedLog()) as log:
         pipeline = Pipeline.open(settings, log)
     try:

@@ -3,15 +3,18 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
+from vit_perception.config.column_settings import column_settings
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import CameraSettings, EncoderSettings, PolicySettings
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
+from vit_perception.datasets.recorded_columns import RecordedColumn, recorded_columns
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.recordings.kind import (
     BAG_SUFFIXES,
@@ -69,11 +72,24 @@ def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
     )
 
 
-def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
-    """Return settings, sources by what the paths are, and the node's name.
+class ToRead(NamedTuple):
+    """What the options choose."""
+
+    settings: EncoderSettings
+    sources: list[Source]
+    # The node's full name.
+    node: str
+    # Those that the bags are read with.
+    columns: tuple[RecordedColumn, ...] = ()
+
+
+def what_to_read(args: Namespace, columns: tuple[str, ...]) -> ToRead:
+    """Return settings, sources by what the paths are, the node's name, and the columns.
+
+    ``columns`` come after those of the parameter file.
 
     Raises:
-        InvalidValue: A path cannot be read; the message names it.
+        InvalidValue: A path cannot be read, or a column is not in the bags; the message names it.
     """
     first = args.sources[0]
     for path in args.sources:
@@ -84,7 +100,16 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
         for path in args.sources:
             check_recording(path)
         settings = with_overrides(given or settings_of_recording(first), args)
-        return settings, [BagSource(path, settings.cameras[0].topic) for path in args.sources], node
+        settings = replace(settings, columns=(*settings.columns, *columns))
+        found = recorded_columns(args.sources, column_settings(settings.columns))
+        image_topic = settings.cameras[0].topic
+        sources: list[Source] = [BagSource(path, image_topic, found) for path in args.sources]
+        return ToRead(settings, sources, node, found)
+    if columns or (given and given.columns):
+        raise InvalidValue(
+            f" is given, and {first} is no bag; accepted: bags, whose topics become columns",
+            argument="column",
+        )
     check_no_loose_bag(first)
     if len(args.sources) > 1:
         raise InvalidValue(
@@ -97,14 +122,15 @@ def what_to_read(args: Namespace) -> tuple[EncoderSettings, list[Source], str]:
             CameraSettings(c.name, c.key, "raw" if c.is_video else "compressed")
             for c in source.cameras
         )
-        return with_overrides(images_only(given, cameras), args), [source], node
+        return ToRead(with_overrides(images_only(given, cameras), args), [source], node)
     if not first.is_dir():
         raise InvalidValue(f"{first} is nothing that can be read; accepted: {SOURCES}")
     if not any(first.iterdir()):
         raise InvalidValue(f"{first} is an empty folder; accepted: {SOURCES}")
     camera = given.cameras[0].name if given else "camera"
     settings = images_only(given, (CameraSettings(camera, "pictures", "compressed"),))
-    return with_overrides(settings, args), [PicturesSource(first, camera, args.period_s)], node
+    source = PicturesSource(first, camera, args.period_s)
+    return ToRead(with_overrides(settings, args), [source], node)
 
 
 def is_bag(path: Path) -> bool:

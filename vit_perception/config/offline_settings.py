@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vit_perception.config.column_settings import column_settings
 from vit_perception.config.named_groups import registered_groups
 from vit_perception.config.parameter import Parameter
 from vit_perception.config.parameter_files import ACCEPTED, ParameterFile, expanded_topic
@@ -158,7 +159,11 @@ def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
         )
         for group in registered_groups()
     }
-    return replace(settings, **group_arguments(groups))
+    columns = tuple(
+        column._replace(topic=expanded_topic(column.topic, node)).text
+        for column in column_settings(settings.columns)
+    )
+    return replace(settings, columns=columns, **group_arguments(groups))
 
 
 # Parameters that every node has, and that say nothing about what comes out.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vit_perception.config.checks import BadSetting, check_name
+from vit_perception.config.column_settings import column_settings
 from vit_perception.config.engine_settings import (
     DenseSettings,
     EngineSettings,
@@ -19,7 +20,7 @@ from vit_perception.config.engine_settings import (
     ZeroShotSettings,
 )
 from vit_perception.config.named_groups import registered_groups
-from vit_perception.config.parameter import TOKENS, Section, param, require
+from vit_perception.config.parameter import ONCE, TOKENS, Section, param, require
 from vit_perception.config.source_settings import (
     POSE_SOURCES,
     STATE_FIELDS,
@@ -228,6 +229,12 @@ class EncoderSettings(Section):
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    columns: tuple[str, ...] = param(
+        (),
+        "Numbers of other topics that recordings are embedded with, each NAME=TOPIC[:FIELD]"
+        "[@hold or @linear[:SECONDS]] (docs/bags.md). The node itself does not read them.",
+        fixed=ONCE,
+    )
     # The settings of further named groups, by the group's prefix.
     extra: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -250,6 +257,7 @@ class EncoderSettings(Section):
                     [POLICY],
                     f"another name than {POLICY}, which is that of the token of policy.state",
                 )
+        column_settings(self.columns, names)
         if self.fusion.state_tokenizer != "fourier":
             for state in self.states:
                 require(

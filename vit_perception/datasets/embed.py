@@ -18,6 +18,7 @@ from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
 from vit_perception.datasets.output_messages import OutputMessages
+from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
@@ -47,6 +48,8 @@ class EmbedOptions:
     shard_frames: int = 1000
     # The node's full name, below which the topics of a bag are.
     node: str = DEFAULT_NODE
+    # What bags have beside images and tokens; their sources read the same ones.
+    columns: tuple[RecordedColumn, ...] = ()
 
     def __post_init__(self):
         if self.file_format not in FORMATS:
@@ -125,7 +128,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     of_policy = {"policy_state_sha256": given.sha256} if given else {}
     if given is None:
         del settings["policy"]
-    return {
+    if not settings["columns"]:
+        del settings["columns"]
+    run = {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,
         "file_format": options.file_format,
@@ -142,6 +147,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "precision": engine.precision,
         **of_policy,
     }
+    if options.columns:
+        run["columns"] = [column.described() for column in options.columns]
+    return run
 
 
 class _Run:
@@ -171,7 +179,9 @@ class _Run:
             for layout in entry.layouts
         }
         self._columns = FrameColumns(pipeline, options.chosen)
-        self._messages = OutputMessages(options.node, options.chosen)
+        self._messages = OutputMessages(
+            options.node, options.chosen, [column.settings.name for column in options.columns]
+        )
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)

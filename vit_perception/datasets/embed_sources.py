@@ -1,12 +1,13 @@
 """What `embed` reads: bags, folders of images, LeRobot data sets, each in a fixed order."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, refusal, replay_from
+from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, pictures_below, read_picture
@@ -72,10 +73,11 @@ def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
 
 
 class BagSource:
-    """A rosbag2 recording, read by the topics in the pipeline's settings."""
+    """A rosbag2 recording, read by the topics in the pipeline's settings, and by ``columns``."""
 
-    def __init__(self, path: Path, image_topic: str):
+    def __init__(self, path: Path, image_topic: str, columns: Sequence[RecordedColumn] = ()):
         self._path = path
+        self._columns = columns
         self._image_topic = image_topic
 
     def identity(self) -> dict[str, Any]:
@@ -94,9 +96,13 @@ class BagSource:
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
         with BagReader(self._path) as bag:
-            for replayed in replay_from(pipeline, bag, first):
+            for replayed in replay_from(pipeline, bag, first, self._columns):
                 yield SourceResult(
-                    replayed.index, replayed.recorded_ns, replayed.result, skips=replayed.skips
+                    replayed.index,
+                    replayed.recorded_ns,
+                    replayed.result,
+                    extras=dict(replayed.columns),
+                    skips=replayed.skips,
                 )
 
 

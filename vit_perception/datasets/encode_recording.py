@@ -2,14 +2,16 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
+from vit_perception.datasets.accounts import Dropped, SkippedMessages
+from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import Prepared
-from vit_perception.recordings.reader import BagReader, Undecodable
+from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
@@ -49,46 +51,6 @@ class _Group:
         return sum(len(message.data) for message in self.messages.values())
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """An image (or a group of them) of the bag that gave no frame, and why."""
-
-    # The short key under which it is counted.
-    reason: str
-    # One line for people.
-    text: str
-
-
-@dataclass
-class SkippedMessages:
-    """What was left out in addition to dropped frames.
-
-    These are samples that cannot be used, and images whose camera is masked in a frame.
-    """
-
-    # How many messages, by topic and reason.
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    # The text of the first one, by topic and reason.
-    texts: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def add(self, topic: str, reason: str, text: str, count: int = 1) -> None:
-        """Count ``count`` more messages of ``topic``, of which the first has ``text``."""
-        self.counts[topic, reason] = self.counts.get((topic, reason), 0) + count
-        self.texts.setdefault((topic, reason), text)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a topic and reason, with the count and the first one's text."""
-        return [
-            {"topic": topic, "reason": reason, "count": count, "first": self.texts[topic, reason]}
-            for (topic, reason), count in self.counts.items()
-        ]
-
-    def update(self, other: "SkippedMessages") -> None:
-        """Add what was skipped later."""
-        for (topic, reason), count in other.counts.items():
-            self.add(topic, reason, other.texts[topic, reason], count)
-
-
 @dataclass(frozen=True, eq=False)
 class Replayed:
     """One result of a bag."""
@@ -101,6 +63,8 @@ class Replayed:
     result: FrameResult | Dropped | None
     # Messages skipped since the earlier result.
     skips: SkippedMessages = field(default_factory=SkippedMessages)
+    # The numbers of its columns, by name.
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
@@ -126,19 +90,33 @@ def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped
             yield replayed.result
 
 
-def replay_from(pipeline: Pipeline, bag: BagReader, first: int = 0) -> Iterator[Replayed]:
-    """Replay as :func:`replay`, with the place of each result.
+def replay_from(
+    pipeline: Pipeline,
+    bag: BagReader,
+    first: int = 0,
+    columns: Sequence[RecordedColumn] = (),
+) -> Iterator[Replayed]:
+    """Replay as :func:`replay`, with the place of each result, and with ``columns``.
 
     Results before ``first`` are read and not encoded.
     """
-    pass_over_bag = _Replay(pipeline)
+    pass_over_bag = _Replay(pipeline, columns)
     index = 0
     recorded_ns = 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
         skips = pass_over_bag.take_skips()
         if index > first:
             result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
-            yield Replayed(index=index - 1, recorded_ns=recorded_ns, result=result, skips=skips)
+            values: Mapping[str, Any] = {}
+            if isinstance(result, FrameResult):
+                values = pass_over_bag.columns_at(result.stamp_ns, skips)
+            yield Replayed(
+                index=index - 1,
+                recorded_ns=recorded_ns,
+                result=result,
+                skips=skips,
+                columns=values,
+            )
     if (skips := pass_over_bag.take_skips()).counts:
         yield Replayed(index=index, recorded_ns=recorded_ns, result=None, skips=skips)
 
@@ -146,8 +124,9 @@ def replay_from(pipeline: Pipeline, bag: BagReader, first: int = 0) -> Iterator[
 class _Replay:
     """One pass over a bag: what waits between reading and encoding."""
 
-    def __init__(self, pipeline: Pipeline):
+    def __init__(self, pipeline: Pipeline, columns: Sequence[RecordedColumn] = ()):
         settings = pipeline.settings
+        self._columns = ColumnStreams(columns)
         self._pipeline = pipeline
         self._cameras: dict[str, list[str]] = {}
         self._types: dict[str, str] = {}
@@ -173,6 +152,10 @@ class _Replay:
         self._ready_bytes = 0
         self._skips = SkippedMessages()
 
+    def columns_at(self, stamp_ns: int, skips: SkippedMessages) -> Mapping[str, Any]:
+        """Return the numbers of the columns at an image; those without any are in ``skips``."""
+        return self._columns.at(stamp_ns, lambda topic, text: skips.add(topic, "no_value", text))
+
     def take_skips(self) -> SkippedMessages:
         """Return what was skipped since the earlier call."""
         skips = self._skips
@@ -190,7 +173,9 @@ class _Replay:
             self._skips.add(
                 entry.topic, "foreign", f"{entry.topic}: {entry.why}", max(1, entry.count)
             )
-        for topic, recorded_ns, message in bag.messages(self._types, tell=self._types):
+        for topic, recorded_ns, message in bag.messages(
+            self._types, tell={**self._types, **self._columns.types}, stored=self._columns.types
+        ):
             if isinstance(message, Undecodable):
                 if topic in self._cameras:
                     yield recorded_ns, Dropped("undecodable", message.text)
@@ -198,13 +183,16 @@ class _Replay:
                     self._skips.add(topic, "undecodable", message.text)
                 continue
             try:
-                if topic in self._samples.by_topic:
+                if isinstance(message, StoredBytes):
+                    self._columns.add(topic, recorded_ns, message)
+                elif topic in self._samples.by_topic:
                     self._samples.add(topic, message)
                 else:
                     stamp_ns = stamp_ns_of(message.header)
                     if stamp_ns < newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
                         yield from self._finish(recorded_ns)
                         self._samples.forget_after(stamp_ns)
+                        self._columns.forget_after(stamp_ns, JUMP_BACK_NS)
                         newest_ns.clear()
                     newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
                     for camera in self._cameras[topic]:
@@ -212,7 +200,7 @@ class _Replay:
                             self._groups.add(camera, stamp_ns, (recorded_ns, message)), recorded_ns
                         )
             except BadInput as error:
-                if topic in self._cameras:
+                if topic in self._cameras and not isinstance(message, StoredBytes):
                     yield recorded_ns, Dropped(error.reason, f"{topic}: {error}")
                 else:
                     self._skips.add(
@@ -259,12 +247,15 @@ class _Replay:
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         yield from self._dropped(recorded_ns)
         while self._ready and (
-            self._samples.covers(self._ready[0].latest_ns)
+            self._covers(self._ready[0].latest_ns)
             or recorded_ns > self._ready[0].decided_ns + LATEST_SAMPLE_NS
             or self._ready_bytes > MOST_READY_BYTES
             or len(self._ready) > MOST_READY
         ):
             yield self._next()
+
+    def _covers(self, stamp_ns: int) -> bool:
+        return self._samples.covers(stamp_ns) and self._columns.covers(stamp_ns)
 
     def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
         """Encode one group with the samples that are known now."""

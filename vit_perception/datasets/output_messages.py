@@ -1,7 +1,7 @@
 """One frame as the messages that the node publishes: same topics, types and bytes, no ROS."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,12 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.definitions import typestore
 from vit_perception.wire import topics
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.stamps import header_fields
+from vit_perception.wire.tensors import encode_numbers
 from vit_perception.wire.topics import Fields, Outgoing, SentTopic
 
+IMAGE = "sensor_msgs/msg/Image"
+TIME = "builtin_interfaces/msg/Time"
 _FOREVER = QosTime(2147483647, 4294967295)
 _NODE_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 
@@ -69,10 +73,14 @@ class OutputMessage(NamedTuple):
 
 
 class OutputMessages:
-    """Messages below the name ``node``; ``features`` as in :mod:`embed_columns`."""
+    """Messages below the name ``node``; ``features`` as in :mod:`embed_columns`.
 
-    def __init__(self, node: str, features: tuple[str, ...]):
+    ``columns`` are the names of what :mod:`recorded_columns` adds to each frame.
+    """
+
+    def __init__(self, node: str, features: tuple[str, ...], columns: Sequence[str] = ()):
         check_node_name(node)
+        self._columns = columns
         self._node = node.rstrip("/")
         self._features = ("", *features)
 
@@ -89,6 +97,31 @@ class OutputMessages:
             fields = topic.row.encode(outgoing, topic.source) if topic.row.encode else None
             if fields is not None:
                 yield self._message(topic, fields)
+
+    def of_columns(
+        self, stamp_ns: int, frame_id: str, values: Mapping[str, Any]
+    ) -> Iterator[OutputMessage]:
+        """Yield two messages for each column that has a value in the row ``values``.
+
+        ``~/columns/<name>`` has the numbers, as a 1 × n Image of 64FC1 with the image's stamp, and
+        ``~/columns/<name>/stamp`` the stamp of the sample, as a Time.
+        """
+        for name in self._columns:
+            if not values[f"{name}.mask"]:
+                continue
+            topic = f"{self._node}/columns/{name}"
+            numbers = {
+                "header": header_fields(stamp_ns, frame_id),
+                **encode_numbers(values[name])._asdict(),
+            }
+            stamp = header_fields(int(values[f"{name}.stamp_ns"]), "")["stamp"]
+            for suffix, kind, fields in (("", IMAGE, numbers), ("/stamp", TIME, stamp)):
+                yield OutputMessage(
+                    topic=topic + suffix,
+                    type_name=kind,
+                    data=cdr_of(kind, fields),
+                    latched=False,
+                )
 
     def _topics(self, layout: Layout) -> list[SentTopic]:
         return [topic for topic in topics.topics_of(layout) if topic.row.feature in self._features]

@@ -157,6 +157,8 @@ class BagShard:
         if layout.layout_id != self._layout_id:
             self._layout_id = layout.layout_id
             messages = [*self._messages.of_layout(layout), *messages]
+        stamp_ns, frame_id = result.stamp_ns, result.frame_id
+        messages += self._messages.of_columns(stamp_ns, frame_id, extras)
         for message in messages:
             if message.latched:
                 self._latched.add(message.topic)

@@ -1,5 +1,6 @@
 """`embed`'s output as a torch data set: windows over time, for any number of workers."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ class FeatureDataset(Dataset):
     * tokens of another width by their kind, such as ``policy_state``: (history, T, W), if tokens
       were stored; zeros if missing,
     * ``layout``: int; ``layouts[item["layout"]]`` says how to read the item,
-    * each of ``columns``, with a leading axis of ``history``.
+    * each of ``columns``, with a leading axis of ``history``,
+    * ``chunks``: by column, (length, ...) float64: the column at the window's last frame and at the
+      ones after it, ``chunk_stride`` frames apart. Zeros where ``chunk_masks`` is False,
+    * ``chunk_masks``: by column, (length,) bool: False from the end of the episode on, and where
+      the column has no value.
+
+    ``chunks`` gives the length of each, for example ``{"action": 16}``: the actions that a policy
+    learns to predict. A chunk ends where a window would: it never goes on in another episode.
 
     Frames of a window are ``stride`` frames apart, oldest first. A window never spans two episodes,
     two layouts, a step back in time, or a gap of more than ``max_gap_s`` between successive frames.
@@ -50,6 +58,8 @@ class FeatureDataset(Dataset):
         stride: int = 1,
         max_gap_s: float = MAX_GAP_S,
         columns: tuple[str, ...] = (),
+        chunks: Mapping[str, int] | None = None,
+        chunk_stride: int = 1,
     ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self.files = FeatureFiles(folder)
@@ -69,34 +79,65 @@ class FeatureDataset(Dataset):
             *(each.kind for each in self._apart if each.kind in stored),
             *self._extra,
         )
-        if unknown := [name for name in self._names if name not in stored and stored]:
-            raise InvalidValue(
-                f" has {', '.join(unknown)}; there are: {', '.join(stored)}",
-                argument="columns",
-                hint=nearest(unknown[0], stored),
-            )
-        self._ends = self._complete_windows(max_gap_ns)
+        self._chunks = checked_chunks(dict(chunks or {}), chunk_stride)
+        self._chunk_stride = chunk_stride
+        self._require("columns", self._names)
+        self._require("chunks", tuple(self._chunks))
+        self._begins = self._beginnings(max_gap_ns)
+        self._ends = self._complete_windows()
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
         """How to read the tokens; a ``LiveDecoder`` takes them as ``expected``."""
         return self.files.layouts
 
-    def _complete_windows(self, max_gap_ns: int) -> np.ndarray:
-        """Return the rows that have (history - 1) * stride rows before them without a break."""
+    def _require(self, argument: str, names: tuple[str, ...]) -> None:
+        stored = self.files.columns
+        if unknown := [name for name in names if name not in stored and stored]:
+            raise InvalidValue(
+                f" has {', '.join(unknown)}; there are: {', '.join(stored)}",
+                argument=argument,
+                hint=nearest(unknown[0], stored),
+            )
+
+    def _beginnings(self, max_gap_ns: int) -> np.ndarray:
+        """Return the rows at which something begins that is not a continuation, in order."""
         stamps_ns = self.files.stamp_ns
-        rows = np.arange(len(stamps_ns))
-        if not len(rows):
-            return rows
+        if not len(stamps_ns):
+            return np.zeros(0, np.int64)
         continues = follows(
             step_ns=np.diff(stamps_ns),
             same_episode=np.diff(self.files.episode) == 0,
             same_layout=np.diff(self.files.layout_index) == 0,
             max_gap_ns=max_gap_ns,
         )
-        begins = np.concatenate([[0], np.flatnonzero(~continues) + 1])
-        since = rows - begins[np.searchsorted(begins, rows, side="right") - 1]
+        return np.concatenate([[0], np.flatnonzero(~continues) + 1])
+
+    def _complete_windows(self) -> np.ndarray:
+        """Return the rows that have (history - 1) * stride rows before them without a break."""
+        rows = np.arange(len(self.files.stamp_ns))
+        if not len(rows):
+            return rows
+        since = rows - self._begins[np.searchsorted(self._begins, rows, side="right") - 1]
         return rows[since >= (self.history - 1) * self.stride]
+
+    def _chunk(self, name: str, length: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``length`` values of a column from ``row`` on, and which of them are values."""
+        after = np.searchsorted(self._begins, row, side="right")
+        end = int(self._begins[after]) if after < len(self._begins) else len(self.files)
+        masked = f"{name}.mask"
+        names = (name, masked) if masked in self.files.columns else (name,)
+        rows = range(row, end, self._chunk_stride)[:length]
+        parts = [self.files.row(each, names) for each in rows]
+        values = np.stack([np.asarray(part[name], np.float64) for part in parts])
+        there = np.isfinite(values).reshape(len(parts), -1).all(axis=1)
+        if masked in names:
+            there &= np.array([bool(part[masked]) for part in parts])
+        chunk = np.zeros((length, *values.shape[1:]))
+        chunk[: len(parts)][there] = values[there]
+        mask = np.zeros(length, bool)
+        mask[: len(parts)] = there
+        return torch.from_numpy(chunk), torch.from_numpy(mask)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -114,7 +155,25 @@ class FeatureDataset(Dataset):
         for source in self._samples:
             numbers = stacked.pop(f"{source.name}.{source.kind}")
             item.setdefault(source.group, {})[source.name] = numbers
+        if self._chunks:
+            chunks = {name: self._chunk(name, n, end) for name, n in self._chunks.items()}
+            item["chunks"] = {name: values for name, (values, _) in chunks.items()}
+            item["chunk_masks"] = {name: mask for name, (_, mask) in chunks.items()}
         return item | stacked | {"layout": int(self.files.layout_index[end])}
+
+
+def checked_chunks(chunks: dict[str, int], stride: int) -> dict[str, int]:
+    """Return ``chunks`` after a check of their lengths and of ``stride``.
+
+    Raises:
+        InvalidValue: one of them is below 1.
+    """
+    if stride < 1:
+        raise InvalidValue(f" is {stride}; accepted: 1 or more", argument="chunk_stride")
+    for name, length in chunks.items():
+        if length < 1:
+            raise InvalidValue(f" of {name} is {length}; accepted: 1 or more", argument="chunks")
+    return chunks
 
 
 def check_one_meaning(files: FeatureFiles) -> None:

@@ -121,9 +121,9 @@ def difference(channel: Channel) -> str:
         )
     if len(text) > MOST_DEFINITION_BYTES:
         return f"the bag's definition of {name} has more than {MOST_DEFINITION_BYTES} characters"
-    if encoding not in _PARSERS:
+    if encoding not in PARSERS:
         return f"the bag's definition of {name} is written in {shown(encoding)!r}"
-    recorded = _PARSERS[encoding](text, name)
+    recorded = PARSERS[encoding](text, name)
     if name not in recorded:
         return f"the bag's definition of {name} does not define it"
     found = _difference(name, recorded, store)
@@ -160,7 +160,7 @@ def _difference(name: str, recorded: dict[str, Fields], store: Typestore) -> str
         if name in seen:
             continue
         seen.add(name)
-        ours = [Field(field, _described(kind)) for field, kind in store.fielddefs[name][1]]
+        ours = [Field(field, described(kind)) for field, kind in store.fielddefs[name][1]]
         theirs = recorded.get(name)
         # A message without fields has one in ROS, which definitions do not write.
         if theirs is not None and not (
@@ -180,13 +180,14 @@ def _said(field: Field | None) -> str:
     return f"`{shown(field.kind)} {shown(field.name)}`" if field else "nothing"
 
 
-def _described(kind: tuple) -> str:
+def described(kind: tuple) -> str:
+    """Return a kind of rosbags as the text that :class:`Field` has."""
     if kind[0] == Nodetype.BASE:
         return _SAME.get(kind[1][0], kind[1][0])
     if kind[0] == Nodetype.NAME:
         return kind[1]
     inner, size = kind[1]
-    return _described(inner) + (f"[{size}]" if kind[0] == Nodetype.ARRAY else "[]")
+    return described(inner) + (f"[{size}]" if kind[0] == Nodetype.ARRAY else "[]")
 
 
 def _of_msg(text: str, name: str) -> dict[str, Fields]:
@@ -282,4 +283,4 @@ def _idl_field(words: list[str], scopes: list[str], typedefs: dict[str, str]) ->
     return Field(name, typedefs.get(plain, plain) + size)
 
 
-_PARSERS = {"ros2msg": _of_msg, "ros2idl": _of_idl, "omgidl": _of_idl}
+PARSERS = {"ros2msg": _of_msg, "ros2idl": _of_idl, "omgidl": _of_idl}

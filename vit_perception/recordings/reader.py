@@ -14,6 +14,7 @@ from vit_perception.recordings.kind import ACCEPTED, BagError, check_recording, 
 from vit_perception.recordings.one_pass import FoundMessage, OnePass
 from vit_perception.recordings.recorded_qos import RecordedQos, recorded_profiles
 from vit_perception.recordings.storage import (
+    Channel,
     LeftOut,
     Unreadable,
     accepted_instead,
@@ -47,7 +48,14 @@ class RecordedMessage(NamedTuple):
 
     topic: str
     stamp_ns: int  # time of recording
-    message: Any  # fields as in ROS; or an Undecodable
+    message: Any  # fields as in ROS; or an Undecodable, or StoredBytes
+
+
+class StoredBytes(NamedTuple):
+    """A message as its bytes, and where its type is defined."""
+
+    channel: Channel
+    data: bytes  # CDR
 
 
 class Shortfall(NamedTuple):
@@ -161,6 +169,10 @@ class BagReader:
         """
         return difference(self._topics.channel_of(topic))
 
+    def channel_of(self, topic: str) -> Channel:
+        """Return the first channel of ``topic`` with its type; it has the recorded definition."""
+        return self._topics.channel_of(topic)
+
     def what_there_is(self) -> str:
         """Return the topics, and those that are left out with the reason, for an error."""
         return self._topics.listed()
@@ -191,10 +203,26 @@ class BagReader:
         if start_ns is None and stop_ns is None:
             self._warn_of_shortfall()
 
+    def stored(self, topics: Collection[str]) -> Iterator[StoredBytes]:
+        """Yield messages of ``topics`` as bytes; those without bytes are left out, unannounced.
+
+        Raises:
+            BagError: the bag is damaged.
+        """
+        for found in self._read({topic: self.type_of(topic) for topic in topics}, None, None):
+            if not isinstance(found.data, Unreadable):
+                yield StoredBytes(found.channel, found.data)
+
     def messages(
-        self, topics: Collection[str] | Mapping[str, str], tell: Collection[str] = ()
+        self,
+        topics: Collection[str] | Mapping[str, str],
+        tell: Collection[str] = (),
+        stored: Mapping[str, str] | None = None,
     ) -> Iterator[RecordedMessage]:
         """Yield messages of ``topics`` in the order of recording.
+
+        ``stored`` has topics with their types whose messages come as :class:`StoredBytes`; those of
+        a topic that is in both come twice.
 
         As a mapping, ``topics`` names the type that each must have. A message whose bytes are not
         of its type is counted in ``undecodable``. For topics in ``tell`` an :class:`Undecodable`
@@ -203,9 +231,10 @@ class BagReader:
         Raises:
             BagError: the bag is damaged, or a topic has only other types.
         """
-        wanted = topics
+        as_bytes = stored or {}
         if not isinstance(topics, Mapping):
-            wanted = {topic: self.type_of(topic) for topic in topics}
+            topics = {topic: self.type_of(topic) for topic in topics}
+        wanted = {**as_bytes, **topics}
         for topic, kind in wanted.items():
             types = self.types_of(topic)
             if kind not in types:
@@ -216,6 +245,11 @@ class BagReader:
         reasons: dict[int, str] = {}
         for found in self._read(wanted, None, None):
             channel = found.channel
+            if channel.topic in as_bytes and not isinstance(found.data, Unreadable):
+                message = StoredBytes(channel, found.data)
+                yield RecordedMessage(channel.topic, found.stamp_ns, message)
+                if channel.topic not in topics:
+                    continue
             if id(channel) not in reasons:
                 reasons[id(channel)] = why_not_readable(channel)
             if why := reasons[id(channel)]:

@@ -25,6 +25,7 @@ from vit_perception.recordings.storage import (
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 _ROW_BYTES = 4096  # of a row, in addition to its message
+MOST_DESCRIBED_BYTES = 64 << 20  # of all definitions of types that ROS does not have
 _STEPS = 20_000  # of SQLite's machine between two checks for Ctrl-C
 _TABLES = {
     "topics": {"id", "name", "type", "serialization_format"},
@@ -147,18 +148,27 @@ class SqliteFile:
         return summary
 
     def _definitions(self, types: set[str]) -> dict[str, Definition]:
-        """Return the first definition of each of ``types`` that this package reads."""
-        wanted = sorted(types & typestore().fielddefs.keys())
+        """Return the first definition of each of ``types``, those that ROS has first.
+
+        Those of other types count as not recorded where they would take more than
+        ``MOST_DESCRIBED_BYTES`` in all.
+        """
         found: dict[str, Definition] = {}
-        if not wanted or not self._columns["message_definitions"]:
+        if not self._columns["message_definitions"]:
             return found
-        for type_name, encoding, text in self._connection.execute(
-            "SELECT topic_type, CAST(encoding AS BLOB), "
-            "substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM message_definitions "
-            f"WHERE topic_type IN ({', '.join('?' * len(wanted))})",
-            (MOST_DEFINITION_BYTES + 1, *wanted),
-        ):
-            found.setdefault(type_name, Definition(type_name, _text(encoding), _text(text)))
+        left_bytes = MOST_DESCRIBED_BYTES
+        of_ros = types & typestore().fielddefs.keys()
+        for wanted in (sorted(of_ros), sorted(types - of_ros)):
+            for type_name, encoding, text in self._connection.execute(
+                "SELECT topic_type, CAST(encoding AS BLOB), "
+                "substr(CAST(encoded_message_definition AS BLOB), 1, ?) FROM message_definitions "
+                f"WHERE topic_type IN ({', '.join('?' * len(wanted))})",
+                (MOST_DEFINITION_BYTES + 1, *wanted),
+            ):
+                left_bytes -= len(text or b"") if type_name not in of_ros else 0
+                if left_bytes < 0:
+                    break
+                found.setdefault(type_name, Definition(type_name, _text(encoding), _text(text)))
         return found
 
     def _rows(self, query: str, values: tuple) -> list[tuple]:

@@ -18,6 +18,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "mono8": np.dtype("u1"),
     "mono16": np.dtype("<u2"),
 }
+# Numbers of recordings are written so, and are no tokens: ``decode_tensor`` does not take them.
+_WRITTEN = {**_DTYPES, "64FC1": np.dtype("<f8")}
 # The Image encoding of each dtype that tokens may have.
 ENCODINGS = {"float32": "32FC1", "float16": "16FC1"}
 
@@ -58,6 +60,11 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
         ) from error
 
 
+def encode_numbers(numbers: np.ndarray) -> TensorFields:
+    """Return the fields for ``numbers`` (n,) of a recording: a 1 × n image of 64FC1."""
+    return _image_fields(numbers[None], "64FC1", channels=1)
+
+
 def encode_mask(mask: np.ndarray) -> TensorFields:
     """Return the fields for a token mask (N,) bool: a 1 × N mono8 image, 255 valid, 0 missing."""
     return _image_fields(np.where(mask, 255, 0)[None], "mono8", channels=1)
@@ -87,7 +94,7 @@ def _image_fields(rows: np.ndarray, encoding: str, channels: int) -> TensorField
     """Return the fields for ``rows`` (H, W · channels). Contiguous rows of the encoding's dtype are
     copied once; others are converted first.
     """
-    dtype = _DTYPES.get(encoding, np.dtype("u1"))
+    dtype = _WRITTEN.get(encoding, np.dtype("u1"))
     height, width = rows.shape
     data = array.array("B")
     # Half the time of an array of zeros that is then written over.

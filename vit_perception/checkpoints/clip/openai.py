@@ -20,10 +20,11 @@ from vit_perception.checkpoints.family import (
     linear_and_norm_names,
 )
 from vit_perception.checkpoints.files.checkpoint_files import CheckpointFiles
+from vit_perception.checkpoints.pixel_statistics import CLIP_MEAN, CLIP_STD
 from vit_perception.model.vit_config import ViTConfig
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = CLIP_MEAN
+STD = CLIP_STD
 SIGNATURE_KEYS = (
     "visual.class_embedding",
     "visual.positional_embedding",

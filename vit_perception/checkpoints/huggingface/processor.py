@@ -90,11 +90,13 @@ def preprocessing_of(
     interpolation: str,
     dense: bool = False,
     as_known: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda fields: fields,
+    hint: str = "",
 ) -> Preprocessing:
     """Read preprocessor_config.json; without ``resample``, take ``interpolation``.
 
     With ``dense`` the caller obeys the fields of DPT's processor: padding, multiples and aspect.
     ``as_known`` turns the fields of a processor of one family alone into those of ``Siglip``'s.
+    ``hint`` follows the error for a folder without the file.
 
     Raises:
         CheckpointError: The file is missing or cannot be obeyed. A guess would give features that
@@ -105,6 +107,10 @@ def preprocessing_of(
         # transformers 5 writes what image and text processor share a folder with into one file.
         path = folder / PROCESSOR_FILE
         fields = read_json(path, "the fields of an image processor").get("image_processor") or {}
+    elif not is_there(path):
+        raise CheckpointError(
+            f"{folder}: no file {path.name}; accepted: one with {_HOLDS}", hint=hint
+        )
     else:
         fields = read_json(path, _HOLDS)
     try:

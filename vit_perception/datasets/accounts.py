@@ -1,0 +1,44 @@
+"""What is counted of a recording beside its frames: dropped images, omitted messages."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An image (or a group of them) of the bag that gave no frame, and why."""
+
+    # The short key under which it is counted.
+    reason: str
+    # One line for people.
+    text: str
+
+
+@dataclass
+class SkippedMessages:
+    """What was left out in addition to dropped frames.
+
+    These are samples that cannot be used, and images whose camera is masked in a frame.
+    """
+
+    # How many messages, by topic and reason.
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    # The text of the first one, by topic and reason.
+    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, topic: str, reason: str, text: str, count: int = 1) -> None:
+        """Count ``count`` more messages of ``topic``, of which the first has ``text``."""
+        self.counts[topic, reason] = self.counts.get((topic, reason), 0) + count
+        self.texts.setdefault((topic, reason), text)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a topic and reason, with the count and the first one's text."""
+        return [
+            {"topic": topic, "reason": reason, "count": count, "first": self.texts[topic, reason]}
+            for (topic, reason), count in self.counts.items()
+        ]
+
+    def update(self, other: "SkippedMessages") -> None:
+        """Add what was skipped later."""
+        for (topic, reason), count in other.counts.items():
+            self.add(topic, reason, other.texts[topic, reason], count)

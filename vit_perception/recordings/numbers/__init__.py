@@ -1,0 +1,1 @@
+"""Numbers taken out of recorded messages of any type, by the definitions that the bag records."""
