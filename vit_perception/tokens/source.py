@@ -22,24 +22,36 @@ from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
 
 
 @dataclass(frozen=True)
+class EncoderGrid:
+    """What a source has to know of an encoder."""
+
+    grid: tuple[int, int]  # (rows, columns) of the patches
+    name: str = ""  # in the names of groups; empty if there is only one encoder
+
+
+@dataclass(frozen=True)
 class TokenRows:
-    """One group of rows that a source contributes; its name is ``<source>/<kind>``."""
+    """One group of rows that a source contributes.
+
+    Its name is ``<source>/<kind>``, or ``<source>/<encoder>/<kind>``.
+    """
 
     kind: str
     count: int  # number of rows
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # part of the concatenated ~/embedding
+    encoder: str = ""  # the name of its encoder, of several; else empty
 
 
 @dataclass(frozen=True, eq=False)
 class FrameInputs:
     """What the tokens of one frame are made of."""
 
-    output: EncoderOutput
+    output: EncoderOutput  # ``each`` has that of every encoder
     rows: Mapping[str, int]  # batch row of each camera
     present: frozenset[str]  # cameras with an image
     samples: Mapping[str, SampleAtImage[Any]]  # of every other source
-    grid: tuple[int, int]  # (rows, columns) of the patches
+    encoders: Sequence[EncoderGrid]  # in the order of ``output.each``
     tokenizers: Mapping[str, Tokenizer]  # of every other source
 
 
@@ -78,8 +90,8 @@ class TokenSource(ABC):
         return [cls(each) for each in settings.group(cls.group)]
 
     @abstractmethod
-    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
-        """Return the groups that it contributes, for patches on ``grid`` (rows, columns)."""
+    def token_rows(self, encoders: Sequence[EncoderGrid]) -> tuple[TokenRows, ...]:
+        """Return the groups that it contributes, where ``encoders`` see the images."""
 
     @abstractmethod
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
@@ -170,7 +182,7 @@ class SampledSource(TokenSource):
             )
         }
 
-    def token_rows(self, grid: tuple[int, int]) -> tuple[TokenRows, ...]:
+    def token_rows(self, encoders: Sequence[EncoderGrid]) -> tuple[TokenRows, ...]:
         """Return one row."""
         return (TokenRows(self.kind, 1),)
 
