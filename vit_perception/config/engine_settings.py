@@ -42,7 +42,7 @@ class ModelSettings(Section):
     )
     family: str = param(
         "auto",
-        "Family of checkpoints. auto detects it; set the name if detection fails.",
+        "Family of model.checkpoint. auto detects it; set the name if detection fails.",
         fixed=ENGINE,
     )
     network_size: str = param(
