@@ -130,6 +130,36 @@ def tiny_classifier(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_second(tmp_path_factory) -> Path:
+    """A random ViT classifier as wide as the tiny DINOv2, on 48 x 48 px (a grid of 3 x 3 patches of
+    16 px), with another mean and deviation and three labels.
+    """
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("second") / "tiny vit"
+    labels = dict(enumerate(["cup", "can", "robot"]))
+    config = ViTConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=48,
+        patch_size=16,
+        id2label=labels,
+        label2id={v: k for k, v in labels.items()},
+        num_labels=3,
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    write_preprocessing(folder, 48)
+    path = folder / "preprocessor_config.json"
+    own = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    return folder
+
+
 def write_preprocessing(folder: Path, side_px: int) -> None:
     """The preprocessor_config.json of a processor that resizes and crops to a square."""
     (folder / "preprocessor_config.json").write_text(

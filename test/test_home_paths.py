@@ -59,6 +59,13 @@ def test_every_path_of_the_settings_may_begin_with_the_home_folder(home):
     ]
 
 
+def test_every_path_of_a_list_may_begin_with_the_home_folder(home):
+    made = ModelSettings("demo", more_checkpoints=("~/p", "hf://owner/name"))
+    assert made.more_checkpoints == (f"{home}/p", "hf://owner/name")
+    with pytest.raises(BadSetting, match=r"'model.more_checkpoints' is '~no.such.user/x'"):
+        ModelSettings("demo", more_checkpoints=("~no.such.user/x",))
+
+
 def test_other_paths_stay_as_they_are():
     for path in ("demo", "hf://owner/name", "/a/~/b", "a~b", "./~x", ""):
         assert home_path(path) == path

@@ -16,6 +16,7 @@ from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
     EngineSettings,
+    ModelSettings,
     PolicySettings,
     PoseSettings,
     StateSettings,
@@ -101,6 +102,19 @@ def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_fil
     assert engine() == robot.engine
     assert engine(backend="openvino") == EngineSettings("openvino")
     assert engine(precision="float32") == EngineSettings("tensorrt", "float32")
+
+
+def test_a_checkpoint_that_the_command_line_names_is_the_only_one():
+    robot = EncoderSettings(
+        (CameraSettings("a", "/a"),), model=ModelSettings("one", more_checkpoints=("two",))
+    )
+
+    def model(checkpoint):
+        given = Namespace(backend="", precision="", checkpoint=checkpoint)
+        return with_overrides(robot, given).model
+
+    assert model("") == robot.model
+    assert model("three") == ModelSettings("three")
 
 
 def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):

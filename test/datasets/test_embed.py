@@ -21,7 +21,7 @@ from vit_perception.config.settings import (
     ModelSettings,
     PoseSettings,
 )
-from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed import EmbedOptions, embed, run_of
 from vit_perception.datasets.embed_columns import COLUMNS_VERSION
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource
 from vit_perception.datasets.encode_recording import replay
@@ -451,3 +451,21 @@ def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_pa
     ] + [(40, 60)] * 4
     with pytest.raises(ValueError, match="holds no pictures"):
         PicturesSource(tmp_path / "out", "camera")
+
+
+def test_a_run_depends_on_every_encoder(tiny_checkpoint, tiny_second):
+    """A run with another second encoder is another run; one without has no new keys."""
+    settings = settings_of(tiny_checkpoint)
+    more = replace(settings.model, more_checkpoints=(str(tiny_second),))
+    runs = []
+    for each in (settings, replace(settings, model=more)):
+        opened = Pipeline.open(each)
+        runs.append(run_of(opened, [], EmbedOptions("mcap")))
+        digests = [encoder.encoder_sha256 for encoder in opened.parts.encoders]
+        opened.close()
+    alone, both = runs
+    assert "more_encoders" not in alone and "more_checkpoints" not in alone["settings"]["model"]
+    assert both["settings"]["model"]["more_checkpoints"] == (str(tiny_second),)
+    (second,) = both["more_encoders"]
+    assert second["model"] == "tiny vit" and len(second["weights_sha256"]) == 64
+    assert [both["encoder_sha256"], second["encoder_sha256"]] == digests

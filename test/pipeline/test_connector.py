@@ -167,3 +167,23 @@ def test_exported_with_an_open_batch(graph, tmp_path):
         wanted = graph(torch.from_numpy(images))
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_beside_another_encoder_the_width_behind_the_connector_counts(tmp_path, tiny_checkpoint):
+    """The policy's tower is 128 wide, its tokens are 64, as those of the tiny DINOv2."""
+    folder = write(tmp_path / "policy", SMOLVLA, smolvla_tensors(smolvlm(width=64)))
+    both = open_pipeline(tiny_checkpoint, more_checkpoints=(str(folder),))
+    alone = open_pipeline(folder)
+    message = image_message(STAMP_NS)
+    layout = both.layout()
+    tokens = layout.split(result_of(both, {"a": message}).sequence.tokens)
+    wanted = result_of(alone, {"a": message}).cameras["a"].patch_tokens
+    assert layout.connector is None and layout.width == 64
+    first, policy = layout.encoders
+    assert first.connector is None and policy.connector.widths == (4 * 4 * 128, 64)
+    assert (policy.grid, policy.patch_size_px) == ((2, 2), 32)
+    np.testing.assert_allclose(tokens[f"a/{policy.name}/patch"], wanted, atol=1e-5)
+    assert Layout.from_json(layout.to_json()) == layout
+    both.close(), alone.close()
+    with pytest.raises(BadSetting, match="64 .* 128 .*model.connector: auto"):
+        open_pipeline(tiny_checkpoint, more_checkpoints=(str(folder),), connector="none")

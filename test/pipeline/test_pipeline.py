@@ -264,7 +264,7 @@ def test_what_is_wrong_besides_the_engine_is_found_before_an_engine_is_opened(
     """A TensorRT build takes minutes; a wrong path must not wait for it."""
     opened = []
     monkeypatch.setattr(
-        "vit_perception.pipeline.pipeline.open_engine", lambda *a, **k: opened.append(a)
+        "vit_perception.pipeline.encoders.open_engine", lambda *a, **k: opened.append(a)
     )
     defaults = {
         "cameras": (CameraSettings("a", "/a"),),

@@ -138,6 +138,22 @@ def test_switched_off_it_is_not_there_and_costs_nothing(depth):
     on.close(), off.close()
 
 
+def test_the_dense_head_is_that_of_the_first_of_several_checkpoints(depth, tiny_second):
+    _, folder = depth
+    both = open_pipeline(folder, more_checkpoints=(str(tiny_second),), cameras=("a",))
+    alone = open_pipeline(folder, cameras=("a",))
+    values = [
+        pipeline.dense_values(run(pipeline, {"a": image_message(STAMP_NS, 1)}).cameras["a"])
+        for pipeline in (both, alone)
+    ]
+    assert values[0].std() > 0
+    np.testing.assert_allclose(*values, atol=1e-5)
+    assert [encoder.model for encoder in both.layout().encoders][1:] == ["tiny vit"]
+    both.close(), alone.close()
+    with pytest.raises(BadSetting, match="dense.enabled"):
+        open_pipeline(tiny_second, more_checkpoints=(str(folder),))
+
+
 def test_a_checkpoint_without_a_dense_head_is_refused(tiny_checkpoint):
     with pytest.raises(
         BadSetting, match="'dense.enabled' is True; accepted: false with .*no dense head; DPT and"

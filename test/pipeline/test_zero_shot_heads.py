@@ -2,6 +2,8 @@
 logits.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -224,3 +226,22 @@ def test_original_files_say_which_checkpoint_has_the_texts(tmp_path):
 def test_bad_settings(make, message):
     with pytest.raises(BadSetting, match=message):
         make()
+
+
+def test_of_several_checkpoints_the_first_that_knows_texts_gives_the_scores(
+    tmp_path, tiny_classifier
+):
+    """The first is a classifier that knows none: labels by text win over its head."""
+    clip_folder(tmp_path / "clip")
+    both = replace(
+        settings(tiny_classifier),
+        model=ModelSettings(str(tiny_classifier), more_checkpoints=(str(tmp_path / "clip"),)),
+    )
+    classes = []
+    for each in (both, settings(tmp_path / "clip")):
+        pipeline = Pipeline.open(each)
+        classes.append(encoded(pipeline, image_message(STAMP_NS))[1].cameras["a"].classes)
+        assert pipeline.layout().cameras[0].labels == LABELS
+        pipeline.close()
+    assert [c.class_id for c in classes[0]] == [c.class_id for c in classes[1]]
+    assert [c.score for c in classes[0]] == pytest.approx([c.score for c in classes[1]], abs=1e-5)

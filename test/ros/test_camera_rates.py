@@ -4,7 +4,6 @@ no longer than the slop.
 
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,7 +141,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
         """A pipeline that notes the messages of a group, and refuses them."""
 
         settings = EncoderSettings((CameraSettings("a", "/a"), CameraSettings("b", "/b")))
-        opened = SimpleNamespace(leaves_a_core=True)
+        leaves_a_core = True
 
         def prepare(self, messages, batch):
             taken.append((time.monotonic_ns(), messages))

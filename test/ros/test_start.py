@@ -30,8 +30,8 @@ def test_a_signal_during_the_imports_ends_with_0_and_no_traceback(tmp_path, afte
 # The node with a checkpoint that never ends to load, as from a network share that has gone.
 HANGING_NODE = """
 import sys, time
-from vit_perception.pipeline import pipeline
-pipeline.load_checkpoint = lambda *_: time.sleep(1e6)
+from vit_perception.pipeline import encoders
+encoders.load_checkpoint = lambda *_: time.sleep(1e6)
 from vit_perception.ros.start import main
 sys.exit(main())
 """

@@ -23,7 +23,7 @@ from vit_perception.ros import start
 STAMP_NS = 5_000_000_000
 PROGRAM = """
 import ctypes
-from vit_perception.pipeline import pipeline, prepare
+from vit_perception.pipeline import encoders, pipeline, prepare
 from vit_perception.image import decode
 from vit_perception.ros import start
 
@@ -37,7 +37,7 @@ raise SystemExit(start.main())
 STAGES = {
     "decode": ("prepare.decode_image", "prepare of camera wrist"),
     "infer": ("pipeline.Pipeline.encode", "encode"),
-    "build": ("pipeline.open_engine", "open (loading checkpoint"),
+    "build": ("encoders.open_engine", "open (loading checkpoint"),
     "close": ("pipeline.Pipeline.close", "closing the engine"),
 }
 

@@ -160,8 +160,11 @@ def facts_of(pipeline: Pipeline, bag: BagReader, data: ReportData) -> dict[str, 
         "frames": str(data.frames),
         "dropped": dropped,
         "other messages left out": left_out,
-        "model": pipeline.card.name,
-        "engine": f"{pipeline.engine.runtime}, {pipeline.engine.precision}",
+        "model": ", ".join(encoder.card.name for encoder in pipeline.parts.encoders),
+        "engine": "; ".join(
+            f"{opened.engine.runtime}, {opened.engine.precision}"
+            for opened in pipeline.every_opened
+        ),
         "cameras": ", ".join(f"{c.name} ({c.topic})" for c in pipeline.settings.cameras),
         "arms": ", ".join(f"{p.name} ({p.topic})" for p in pipeline.settings.poses) or "none",
     }

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
@@ -164,7 +164,9 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
     engine = {key: getattr(args, key) for key in ("backend", "precision") if getattr(args, key)}
     if engine:  # the robot's engine file is for its own
         engine["file"] = ""
-    model = {"checkpoint": args.checkpoint} if args.checkpoint else {}
+    model: dict[str, Any] = {}
+    if args.checkpoint:  # that one alone
+        model = {"checkpoint": args.checkpoint, "more_checkpoints": ()}
     return replace(
         settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
     )

@@ -39,14 +39,19 @@ def home_path(path: str) -> str:
 def expand_path(settings: object, field: str, parameter: str) -> None:
     """Expand the path in ``field`` of ``settings``, a frozen dataclass that is being made.
 
+    A field may also hold a tuple of paths.
+
     Raises:
         BadSetting: the path is in the home folder of an unknown user.
     """
-    path = getattr(settings, field)
-    expanded, accepted = _expanded(path)
-    if accepted:
-        raise BadSetting(parameter, path, accepted)
-    object.__setattr__(settings, field, expanded)
+    value = getattr(settings, field)
+    paths = []
+    for path in value if isinstance(value, tuple) else (value,):
+        expanded, accepted = _expanded(path)
+        if accepted:
+            raise BadSetting(parameter, path, accepted)
+        paths.append(expanded)
+    object.__setattr__(settings, field, tuple(paths) if isinstance(value, tuple) else paths[0])
 
 
 def _expanded(path: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, req
 
 CONNECTORS = ("auto", "none")
 MOST_DEVICE = 63  # the highest accepted index of a GPU
+MOST_ENCODERS = 8  # in one node
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
@@ -41,7 +42,7 @@ class ModelSettings(Section):
     )
     family: str = param(
         "auto",
-        "Family of checkpoints. auto detects it; set the name if detection fails.",
+        "Family of model.checkpoint. auto detects it; set the name if detection fails.",
         fixed=ENGINE,
     )
     network_size: str = param(
@@ -57,16 +58,42 @@ class ModelSettings(Section):
         choices=CONNECTORS,
         fixed=ENGINE,
     )
+    more_checkpoints: tuple[str, ...] = param(
+        (),
+        "Further checkpoints, whose encoders see the same images, each with its own "
+        "preprocessing. All need tokens of one width (docs/encoders.md). [] or no key is none.",
+        fixed=ENGINE,
+        is_path=True,
+    )
 
     def __post_init__(self) -> None:
         require("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
         require("model.family", self.family, "auto, or the name of a family of checkpoints")
         self.check_parameters()
+        self._check_more()
         if self.network_size and not _SIZE.match(self.network_size):
             raise BadSetting(
                 "model.network_size",
                 self.network_size,
                 "height and width in px, such as 518x686, or ''",
+            )
+
+    def _check_more(self) -> None:
+        """Check the list of further checkpoints, with paths that are expanded."""
+        more = self.more_checkpoints
+        checkpoints = (self.checkpoint, *more)
+        if len(checkpoints) > MOST_ENCODERS or not all(more):
+            raise BadSetting(
+                "model.more_checkpoints",
+                list(more),
+                f"up to {MOST_ENCODERS - 1} values as of model.checkpoint, none of them empty",
+            )
+        if len(set(checkpoints)) < len(checkpoints):
+            raise BadSetting(
+                "model.more_checkpoints",
+                list(more),
+                f"checkpoints that differ from each other and from model.checkpoint, which is "
+                f"{self.checkpoint}",
             )
 
     @property

@@ -258,6 +258,13 @@ class EncoderSettings(Section):
                     f"another name than {POLICY}, which is that of the token of policy.state",
                 )
         column_settings(self.columns, names)
+        if self.engine.file and self.model.more_checkpoints:
+            raise BadSetting(
+                "engine.file",
+                self.engine.file,
+                "'' with model.more_checkpoints: each encoder has an engine of its own, and a file "
+                "holds one. Build each on the robot, or copy the engine cache",
+            )
         if self.fusion.state_tokenizer != "fourier":
             for state in self.states:
                 require(

@@ -26,7 +26,7 @@ from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.sample_history import JUMP_BACK_NS
-from vit_perception.wire.layout import Layout
+from vit_perception.wire.layout import Layout, without_encoders
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         del settings["policy"]
     if not settings["columns"]:
         del settings["columns"]
+    if not settings["model"]["more_checkpoints"]:
+        del settings["model"]["more_checkpoints"]
     run = {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,
@@ -146,10 +148,26 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "runtime": engine.runtime,
         "precision": engine.precision,
         **of_policy,
+        **_further_encoders(pipeline),
     }
     if options.columns:
         run["columns"] = [column.described() for column in options.columns]
     return run
+
+
+def _further_encoders(pipeline: Pipeline) -> dict[str, Any]:
+    """Return what the features depend on of each encoder but the first; {} if there is one."""
+    further = [
+        {
+            "model": encoder.card.name,
+            "weights_sha256": encoder.card.weights_sha256,
+            "encoder_sha256": encoder.encoder_sha256,
+            "runtime": opened.engine.runtime,
+            "precision": opened.engine.precision,
+        }
+        for encoder, opened in zip(pipeline.parts.encoders[1:], pipeline.every_opened[1:])
+    ]
+    return {"more_encoders": further} if further else {}
 
 
 class _Run:
@@ -227,7 +245,7 @@ class _Run:
         self._tracker.update(result)
         layout_id = self._tracker.layout.layout_id
         if layout_id not in self._layouts:
-            fields = asdict(self._tracker.layout)
+            fields = without_encoders(asdict(self._tracker.layout))
             if not fields["sources"]:
                 del fields["sources"]  # manifests without other sources stay as they were
             entry.layouts.append({"layout_id": layout_id, **fields})

@@ -83,11 +83,13 @@ def copied(output: EncoderOutput, kept: EncoderOutput | None) -> EncoderOutput:
     """``output`` in arrays of its own: those of ``kept``, which has the same shapes, where it is
     given. Takes 0.03 ms for the tokens of a ViT-S.
     """
-    arrays = {f.name: getattr(output, f.name) for f in fields(output)}
+    arrays = {f.name: getattr(output, f.name) for f in fields(output) if f.name != "more"}
     if kept is None:
         made: dict[str, Any] = {k: None if a is None else a.copy() for k, a in arrays.items()}
-        return EncoderOutput(**made)
+        return EncoderOutput(**made, more=tuple(copied(each, None) for each in output.more))
     for name, array in arrays.items():
         if array is not None:
             np.copyto(getattr(kept, name), array)
+    for one, its_own in zip(output.more, kept.more, strict=True):
+        copied(one, its_own)
     return kept

@@ -204,7 +204,7 @@ class FrameLoop:
             output = self._pipeline.encode(frame.prepared)
         except Exception as error:
             frame.drop(frame.prepared.images, "engine_error")
-            failed = f"{self._pipeline.engine.runtime}: {type(error).__name__}: {error}"
+            failed = f"{self._pipeline.engine_in_hand.runtime}: {type(error).__name__}: {error}"
             raise lost(error) or EngineFailed(failed) from error
         # The engine's own arrays hold until its next run only.
         frame.output = copied(output, self._outputs[frame.buffers])

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
+from vit_perception.engines.select import OpenedEngine
 from vit_perception.heads.classification import distinct_names
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.pipeline.encoders import EncoderParts
 from vit_perception.pipeline.parts import Parts
 from vit_perception.tokens.kinds import sources_by_kind, sources_of
 from vit_perception.tokens.source import TokenRows, TokenSource
@@ -15,11 +17,11 @@ from vit_perception.wire.layout import (
     Layout,
     LayoutApart,
     LayoutCamera,
-    LayoutConnector,
     LayoutDense,
     LayoutGroup,
 )
-from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence
+from vit_perception.wire.layout_encoders import LayoutConnector, LayoutEncoder, LayoutView
+from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence, group_name
 
 
 def rows_of(
@@ -29,7 +31,7 @@ def rows_of(
     return [
         (source, rows)
         for source in sources
-        for rows in source.token_rows(parts.grid, parts.tokenizers)
+        for rows in source.token_rows(parts.grids, parts.tokenizers)
         if (rows.width_apart is not None) == apart
     ]
 
@@ -40,12 +42,13 @@ def layout_groups(parts: Parts, sources: Sequence[TokenSource]) -> tuple[LayoutG
     for source, rows in rows_of(parts, sources):
         start = groups[-1].stop if groups else 0
         group = LayoutGroup(
-            name=f"{source.name}/{rows.kind}",
+            name=group_name(source.name, rows.kind, rows.encoder),
             kind=rows.kind,
             source=source.name,
             start=start,
             stop=start + rows.count,
             grid=rows.grid,
+            encoder=rows.encoder,
         )
         groups.append(group)
     return tuple(groups)
@@ -76,6 +79,7 @@ def embedding_width(parts: Parts, sources: Sequence[TokenSource]) -> int:
             tokens=np.zeros((rows.count, parts.width), np.float32),
             valid=False,
             embedded=rows.embedded,
+            encoder=rows.encoder,
         )
         for source, rows in rows_of(parts, sources)
     ]
@@ -97,7 +101,7 @@ def layout_dense(parts: Parts) -> LayoutDense | None:
     )
 
 
-def layout_connector(parts: Parts) -> LayoutConnector | None:
+def layout_connector(parts: Parts | EncoderParts) -> LayoutConnector | None:
     """What stands behind the encoder, where something does."""
     spec = parts.connector
     if spec is None:
@@ -137,36 +141,78 @@ def layout_cameras(
         )
 
 
+def layout_encoders(
+    settings: EncoderSettings,
+    parts: Parts,
+    preprocess: Sequence[Preprocessor],
+    images: Mapping[str, RgbImage],
+    opened: Sequence[OpenedEngine],
+) -> Iterator[LayoutEncoder]:
+    """Every encoder where there are several, with the geometry of the cameras in ``images``."""
+    if len(parts.encoders) == 1:
+        return
+    for encoder, resize, its_engine in zip(parts.encoders, preprocess, opened, strict=True):
+        card = encoder.card
+        plans = {
+            c.name: resize.plan(images[c.name].size) for c in settings.cameras if c.name in images
+        }
+        yield LayoutEncoder(
+            name=encoder.name,
+            model=card.name,
+            weights_sha256=card.weights_sha256,
+            encoder_sha256=encoder.encoder_sha256,
+            block=encoder.block,
+            width=encoder.width,
+            grid=encoder.grid,
+            patch_size_px=encoder.patch_size_px,
+            network_size_px=card.rule.network_size_px,
+            fit=card.rule.fit,
+            interpolation=card.rule.interpolation,
+            mean=card.mean,
+            std=card.std,
+            runtime=its_engine.engine.runtime,
+            precision=its_engine.engine.precision,
+            connector=layout_connector(encoder),
+            views=tuple(
+                LayoutView(camera, plan.scale, plan.offset_px) for camera, plan in plans.items()
+            ),
+        )
+
+
 def layout_of(
     *,
     settings: EncoderSettings,
     parts: Parts,
-    preprocess: Preprocessor,
+    preprocess: Sequence[Preprocessor],
     images: Mapping[str, RgbImage],
-    runtime: str,
-    precision: str,
-    min_cosine: float,
+    opened: Sequence[OpenedEngine],
 ) -> Layout:
-    """The layout of the outputs that ``settings`` and ``parts`` give on the engine described."""
+    """The layout of the outputs that ``settings`` and ``parts`` give on the engines ``opened``.
+
+    ``preprocess`` and ``opened`` are in the order of the encoders.
+    """
     sources = sources_of(settings)
+    engine = opened[0].engine
+    min_cosine = min(each.report.min_cosine for each in opened)
     return Layout(
         groups=layout_groups(parts, sources),
         apart=layout_apart(parts, sources),
-        cameras=tuple(layout_cameras(settings, parts, preprocess, images)),
+        cameras=tuple(layout_cameras(settings, parts, preprocess[0], images)),
         width=parts.width,
         dtype=settings.output.dtype,
         model=parts.card.name,
         weights_sha256=parts.card.weights_sha256,
         encoder_sha256=parts.encoder_sha256,
         block=parts.block,
-        runtime=runtime,
-        precision=precision,
+        runtime=engine.runtime,
+        precision=engine.precision,
         min_cosine=round(min_cosine, 6),
         fusion=parts.fusion.kind,
         fusion_weights_sha256=parts.fusion.weights_sha256,
         embedding_width=embedding_width(parts, sources),
         dense=layout_dense(parts),
         connector=layout_connector(parts),
+        encoders=tuple(layout_encoders(settings, parts, preprocess, images, opened)),
         **source_fields(settings, parts),
     )
 

@@ -1,69 +1,71 @@
-"""What a pipeline is made of besides its engine: heads, tokenizers and fusion, checked against the
-checkpoint.
+"""What a pipeline is made of besides its engines: heads, tokenizers and fusion, checked against the
+checkpoints.
 
 All of it is read before an engine is opened, so that what is wrong is said in seconds, not after
 minutes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
 from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.config.checks import BadSetting
-from vit_perception.config.settings import CameraSettings, EncoderSettings
-from vit_perception.engines.reference import encoder_digest
-from vit_perception.heads.classification import Head, load_head
+from vit_perception.config.settings import CameraSettings, EncoderSettings, OutputSettings
+from vit_perception.files.log import SILENT, Log
+from vit_perception.heads.classification import Head, load_head, scores_of, top_classes
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
+from vit_perception.pipeline.encoders import EncoderParts, encoder_parts
+from vit_perception.pipeline.zero_shot_heads import encoder_of_texts, zero_shot_heads
 from vit_perception.tokens.fuse import make_fusion
 from vit_perception.tokens.kinds import sources_by_kind
 from vit_perception.tokens.source import CheckpointTokens
 from vit_perception.tokens.tokenizer import Tokenizer
+from vit_perception.wire.records import ClassScore, EncoderOutput
 
 
 class Parts:
     """The parts of one pipeline. Raises BadSetting or ValueError with the parameter or file and
     what is accepted.
+
+    ``loaded`` are the checkpoints, in the order of the engines. ``card``, ``width``, ``grid`` and
+    so on are those of the first.
     """
 
-    def __init__(
-        self, settings: EncoderSettings, loaded: LoadedModel, zero_shot: Mapping[str, ZeroShotHead]
-    ):
-        config = loaded.model.config
-        self.card = loaded.card
-        self.width = config.width
-        self.patch_size_px = config.patch_size_px
-        self.grid = config.grid_of(*self.card.rule.network_size_px)
-        self.connector = loaded.connector.spec if loaded.connector else None
-        # Channels of each encoder whose tokens stand side by side; empty for one.
-        self.joined = (config.width, loaded.second.model.config.width) if loaded.second else ()
-        if self.connector is not None:
-            # Tokens are those behind it: fewer, each of a square of patches.
-            self.width = self.connector.width
-            self.patch_size_px *= self.connector.shuffle
-            self.grid = self.connector.grid_of(self.grid)
-        if settings.model.block not in range(-config.depth, config.depth):
-            raise BadSetting(
-                "model.block",
-                settings.model.block,
-                f"a block from {-config.depth} to {config.depth - 1}",
-            )
-        self.block = range(config.depth)[settings.model.block]
-        self.encoder_sha256 = encoder_digest(loaded, self.block)
+    def __init__(self, settings: EncoderSettings, loaded: Sequence[LoadedModel], log: Log = SILENT):
+        self.encoders = encoder_parts(settings, loaded)
+        first = self.encoders[0]
+        self.card = first.card
+        self.width = first.width
+        self.patch_size_px = first.patch_size_px
+        self.grid = first.grid
+        self.connector = first.connector
+        self.joined = first.joined
+        self.block = first.block
+        self.encoder_sha256 = first.encoder_sha256
+        self.grids = tuple(encoder.for_sources for encoder in self.encoders)
+        dense = loaded[0].dense
         self.dense = (
-            DenseMap(loaded.dense, self.grid, settings.engine.device)
-            if settings.dense.enabled and loaded.dense is not None
+            DenseMap(dense, self.grid, settings.engine.device)
+            if settings.dense.enabled and dense is not None
             else None
         )
+        # The encoder with the classifier that is used, and of a camera's own head the encoder.
+        self._classifier = next((k for k, each in enumerate(self.encoders) if each.classifies), 0)
+        self._encoder_of: dict[str, int] = {}
         self.heads: dict[str, Head | ZeroShotHead] = {}
         for camera in settings.cameras:
             if camera.head:
                 self.heads[camera.name] = self._checked_head(camera)
+        of_texts = encoder_of_texts(settings, loaded)
+        zero_shot = zero_shot_heads(settings, loaded[of_texts], log)
         self.heads.update(zero_shot)
+        self._encoder_of.update(dict.fromkeys(zero_shot, of_texts))
         self.check_labels(settings)
         self.tokenizers: dict[str, Tokenizer] = {}
-        checkpoint = CheckpointTokens(self.card.name, self.width, loaded.state)
+        with_state = next((each for each in loaded if each.state is not None), loaded[0])
+        checkpoint = CheckpointTokens(with_state.card.name, self.width, with_state.state)
         for kind, sources in sources_by_kind(settings):
             self.tokenizers |= kind.tokenizers(sources, settings, checkpoint)
         self.fusion = make_fusion(settings.fusion, self.width)
@@ -71,20 +73,33 @@ class Parts:
     def _checked_head(self, camera: CameraSettings) -> Head:
         """Features of another encoder would give scores that look right and mean nothing."""
         head = load_head(camera.head)
-        if head.encoder_sha256 not in ("", self.encoder_sha256):
+        fitting = [
+            index
+            for index, encoder in enumerate(self.encoders)
+            if head.encoder_sha256 in ("", encoder.encoder_sha256)
+        ]
+        if not fitting:
+            listed = " or ".join(
+                f"{encoder.card.name}, block {encoder.block} "
+                f"(encoder {encoder.encoder_sha256[:12]})"
+                for encoder in self.encoders
+            )
             raise BadSetting(
                 f"cameras.{camera.name}.head",
                 camera.head,
-                f"a head fitted on {self.card.name}, block {self.block} "
-                f"(encoder {self.encoder_sha256[:12]}); this one was fitted on "
-                f"{head.encoder_sha256[:12]}",
+                f"a head fitted on {listed}; this one was fitted on {head.encoder_sha256[:12]}",
             )
+        self._encoder_of[camera.name] = fitting[0]
         head.scores(np.zeros(self.width, np.float32), np.zeros((1, self.width), np.float32))
         return head
 
+    def _classifying(self, camera: str) -> EncoderParts:
+        """The encoder whose features the classes of ``camera`` come from."""
+        return self.encoders[self._encoder_of.get(camera, self._classifier)]
+
     def _own_labels(self, camera: str) -> tuple[str, ...]:
         head = self.heads.get(camera)
-        return head.labels if head else self.card.labels
+        return head.labels if head else self._classifying(camera).card.labels
 
     def check_labels(self, settings: EncoderSettings) -> None:
         """Raise BadSetting where a camera's ``labels`` are not one a class."""
@@ -100,10 +115,30 @@ class Parts:
 
     def scores_of(self, camera: str) -> str:
         """What made the scores of ``camera``: ``softmax`` or ``sigmoid``."""
-        return self.heads[camera].kind if camera in self.heads else self.card.scores
+        if camera in self.heads:
+            return self.heads[camera].kind
+        return self._classifying(camera).card.scores
 
     def labels_of(self, camera: CameraSettings) -> tuple[str, ...]:
         """The class labels of ``camera``, in the order of its scores; empty where it is not
         classified.
         """
         return camera.labels or self._own_labels(camera.name)
+
+    def classes(
+        self, camera: CameraSettings, row: int, output: EncoderOutput, settings: OutputSettings
+    ) -> tuple[ClassScore, ...]:
+        """The classes of ``camera``, whose image is ``row`` of ``output``.
+
+        They come from its own head or zero-shot labels where it has them, else from the first
+        checkpoint with a head, else there are none.
+        """
+        taken = output.each[self._encoder_of.get(camera.name, self._classifier)]
+        if camera.name in self.heads:
+            scores = self.heads[camera.name].scores(taken.cls_token[row], taken.patch_tokens[row])
+        elif taken.logits is not None:
+            scores = scores_of(taken.logits[row], self.scores_of(camera.name))
+        else:
+            return ()
+        best = top_classes(scores, self.labels_of(camera), settings.top_k)
+        return tuple(c for c in best if c.score >= settings.min_score)

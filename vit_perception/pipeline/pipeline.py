@@ -3,7 +3,7 @@ this object.
 
     pipeline = Pipeline.open(settings, log=PrintedLog())
     prepared = pipeline.prepare({"wrist": message})      # decode, resize: uint8 batch
-    encoded = pipeline.encode(prepared)                  # ONE batched encoder run
+    encoded = pipeline.encode(prepared)                  # ONE batched run of each encoder
     result = pipeline.assemble(prepared, encoded, samples)   # heads, tokens, fusion
 
 Each step may be called from a thread of its own, so that those of successive frames overlap
@@ -11,25 +11,24 @@ Each step may be called from a thread of its own, so that those of successive fr
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.checkpoints.sources import LoadedModel
 from vit_perception.config.settings import EncoderSettings
-from vit_perception.engines.building.build import fitted_to
-from vit_perception.engines.select import OpenedEngine, open_engine
+from vit_perception.engines.select import OpenedEngine
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
-from vit_perception.heads.classification import scores_of, top_classes
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.prepare import Preparation, Prepared
-from vit_perception.pipeline.zero_shot_heads import zero_shot_heads
 from vit_perception.streams.sample_history import how_far
 from vit_perception.tokens.kinds import sources_of
 from vit_perception.tokens.source import FrameInputs, SampledSource, sampled
@@ -37,7 +36,6 @@ from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,
     CameraResult,
-    ClassScore,
     EncoderOutput,
     FrameResult,
     RgbImage,
@@ -47,14 +45,21 @@ from vit_perception.wire.records import (
 
 
 class Pipeline:
-    """Images and poses in, tokens, embedding and classifications out. Made by :meth:`open`."""
+    """Images and poses in, tokens, embedding and classifications out. Made by :meth:`open`.
 
-    def __init__(self, settings: EncoderSettings, parts: Parts, opened: OpenedEngine):
+    ``every_opened`` has the engines, one for each of ``parts.encoders``. What has no such list
+    (``engine``, ``card``, ``width``, ``grid`` and so on) is that of the first encoder.
+    """
+
+    def __init__(
+        self, settings: EncoderSettings, parts: Parts, every_opened: Sequence[OpenedEngine]
+    ):
         self.settings = settings
         self.sources = sources_of(settings)
         self.parts = parts
-        self.opened = opened
-        self.engine = opened.engine
+        self.every_opened = tuple(every_opened)
+        self.opened = self.every_opened[0]
+        self.engine = self.engine_in_hand = self.opened.engine
         self.card, self.width, self.grid, self.block = (
             parts.card,
             parts.width,
@@ -67,8 +72,9 @@ class Pipeline:
             parts.heads,
         )
         self.dense = parts.dense
-        self._preprocess = Preprocessor(self.card.rule)
-        self._prepare = Preparation(settings.cameras, self._preprocess)
+        self._every_preprocess = [Preprocessor(each.card.rule) for each in parts.encoders]
+        self._preprocess = self._every_preprocess[0]
+        self._prepare = Preparation(settings.cameras, self._every_preprocess)
 
     @classmethod
     def open(
@@ -77,32 +83,24 @@ class Pipeline:
         log: Log = SILENT,
         loaded: LoadedModel | None = None,
     ) -> "Pipeline":
-        """Load the checkpoint, heads, tokenizers and fusion weights, and open an engine that passes
-        the parity gate. ``loaded`` is the checkpoint if it is loaded already.
+        """Load checkpoints, heads, tokenizers and fusion weights, and open for each checkpoint an
+        engine that passes the parity gate. ``loaded`` is ``model.checkpoint`` if it is loaded
+        already.
 
         Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError,
         EngineError or ValueError with the parameter or file, its value, and what would be accepted;
         nothing stays open then.
         """
-        if loaded is None:
-            log.info(f"loading checkpoint {settings.model.checkpoint}")
-            loaded = load_checkpoint(settings.model.checkpoint, settings.model.family)
-        loaded = fitted_to(settings, loaded)
-        parts = Parts(settings, loaded, zero_shot_heads(settings, loaded, log))
-        opened = open_engine(
-            settings.engine,
-            loaded,
-            batch=len(settings.cameras),
-            block=settings.model.block,
-            log=log,
-            dense=settings.dense.enabled,
-        )
+        every_loaded = load_encoders(settings, log, loaded)
+        del loaded
+        parts = Parts(settings, every_loaded, log)
+        opened = open_engines(settings, every_loaded, log)
         try:
             pipeline = cls(settings, parts, opened)
         except BaseException:
-            opened.engine.close()
+            close_engines(opened)
             raise
-        del loaded
+        del every_loaded
         give_back_freed_memory()
         return pipeline
 
@@ -118,8 +116,8 @@ class Pipeline:
         self.sources = sources_of(settings)
 
     def close(self) -> None:
-        """Free the engine. The pipeline cannot be used after it."""
-        self.engine.close()
+        """Free the engines. The pipeline cannot be used after it."""
+        close_engines(self.every_opened)
         give_back_freed_memory()
 
     # -- prepare -----------------------------------------------------------------------------------
@@ -145,11 +143,19 @@ class Pipeline:
     # -- encode ------------------------------------------------------------------------------------
 
     def encode(self, prepared: Prepared) -> EncoderOutput:
-        """Run the encoder once for all cameras. The output holds until the next call."""
+        """Run each encoder once for all cameras. The output holds until the next call."""
         started = time.perf_counter()
-        output = self.engine.infer(prepared.batch)
+        outputs = []
+        for opened, batch in zip(self.every_opened, prepared.each, strict=True):
+            self.engine_in_hand = opened.engine
+            outputs.append(opened.engine.infer(batch))
         prepared.stage_ms["infer"] = 1e3 * (time.perf_counter() - started)
-        return output
+        return replace(outputs[0], more=tuple(outputs[1:])) if outputs[1:] else outputs[0]
+
+    @property
+    def leaves_a_core(self) -> bool:
+        """Whether a CPU core of this process is free while any engine runs."""
+        return all(opened.leaves_a_core for opened in self.every_opened)
 
     # -- assemble ----------------------------------------------------------------------------------
 
@@ -180,15 +186,16 @@ class Pipeline:
             rows=rows,
             present=frozenset(cameras),
             samples=samples,
-            grid=self.grid,
+            encoders=self.parts.grids,
             tokenizers=self.parts.tokenizers,
         )
         groups = [group for source in self.sources for group in source.token_groups(frame)]
         sequence = TokenSequence.of([group for group in groups if not group.apart])
         if not np.isfinite(sequence.tokens).all():
+            runtimes = dict.fromkeys(opened.engine.runtime for opened in self.every_opened)
             raise BadInput(
                 "not_finite",
-                f"{self.engine.runtime} gave NaN or infinity; accepted: finite features",
+                f"{' or '.join(runtimes)} gave NaN or infinity; accepted: finite features",
             )
         embedding = self.parts.fusion.embedding(sequence)
         prepared.stage_ms["assemble"] = 1e3 * (time.perf_counter() - started)
@@ -223,36 +230,15 @@ class Pipeline:
     def _camera_result(
         self, name: str, row: int, prepared: Prepared, output: EncoderOutput
     ) -> CameraResult:
-        cls_token, patch_tokens = output.cls_token[row], output.patch_tokens[row]
         return CameraResult(
             prepared.images[name],
-            cls_token,
-            patch_tokens,
+            output.cls_token[row],
+            output.patch_tokens[row],
             output.cls_attention[row],
             self.grid,
-            self._classes(name, cls_token, patch_tokens, output, row),
+            self.parts.classes(self.settings.cameras[row], row, output, self.settings.output),
             None if output.block_tokens is None else output.block_tokens[row],
         )
-
-    def _classes(
-        self,
-        name: str,
-        cls_token: np.ndarray,
-        patch_tokens: np.ndarray,
-        output: EncoderOutput,
-        row: int,
-    ) -> tuple[ClassScore, ...]:
-        """The camera's own head or zero-shot labels where it has them, else the checkpoint's head,
-        else nothing.
-        """
-        if name in self.heads:
-            scores = self.heads[name].scores(cls_token, patch_tokens)
-        elif output.logits is not None:
-            scores = scores_of(output.logits[row], self.card.scores)
-        else:
-            return ()
-        best = top_classes(scores, self.labels_of(name), self.settings.output.top_k)
-        return tuple(c for c in best if c.score >= self.settings.output.min_score)
 
     def dense_values(self, camera: CameraResult) -> np.ndarray:
         """Depth (H, W) float32, or labels (H, W), of ``camera``'s image, pixel for pixel: see
@@ -284,6 +270,13 @@ class Pipeline:
         """
         return self._preprocess(image).permute(1, 2, 0).contiguous().numpy()
 
+    def what_runs(self) -> str:
+        """Say each model, runtime and precision, for people."""
+        return "; ".join(
+            f"{encoder.card.name} on {opened.engine.runtime} in {opened.engine.precision}"
+            for encoder, opened in zip(self.parts.encoders, self.every_opened, strict=True)
+        )
+
     def layout(self, images: Mapping[str, RgbImage] | None = None) -> Layout:
         """How to read the outputs. ``images`` are those seen so far, by camera: their size gives
         the geometry.
@@ -291,9 +284,7 @@ class Pipeline:
         return layout_of(
             settings=self.settings,
             parts=self.parts,
-            preprocess=self._preprocess,
+            preprocess=self._every_preprocess,
             images=images or {},
-            runtime=self.engine.runtime,
-            precision=self.engine.precision,
-            min_cosine=self.opened.report.min_cosine,
+            opened=self.every_opened,
         )

@@ -1,7 +1,7 @@
 """The first step of the flow: one message a camera becomes the engine's uint8 batch."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from vit_perception.image.decode import (
     decode_compressed,
     decode_image,
 )
+from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.wire.records import BadInput, RgbImage
 
@@ -37,6 +38,13 @@ class Prepared:
     stage_ms: dict[str, float] = field(default_factory=dict)
     # Milliseconds of "decode" and "preprocess", by camera.
     camera_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    # The batch of each further encoder. Encoders with one rule have the same array.
+    more: tuple[np.ndarray, ...] = ()
+
+    @property
+    def each(self) -> tuple[np.ndarray, ...]:
+        """The batch of every encoder, the first one's first."""
+        return (self.batch, *self.more)
 
     @property
     def first(self) -> RgbImage:
@@ -47,40 +55,62 @@ class Prepared:
 class Preparation:
     """Decodes and resizes, each camera into its own rows of one of BATCHES batches.
 
+    ``preprocess`` is that of each encoder. An image is decoded once, and resized once for each rule
+    among them.
+
     One thread at a time may call it. ``camera_in_hand`` may be read from any: the name of the
     camera that it is at.
     """
 
-    def __init__(self, cameras: tuple[CameraSettings, ...], preprocess: Preprocessor):
+    def __init__(self, cameras: tuple[CameraSettings, ...], preprocess: Sequence[Preprocessor]):
         self.camera_in_hand = ""
         self.decoders = {
             c.name: decode_compressed if c.transport == "compressed" else decode_image
             for c in cameras
         }
-        self._preprocess = preprocess
-        shape = (len(cameras), 3, *preprocess.rule.network_size_px)
-        self._batches = [torch.zeros(shape, dtype=torch.uint8) for _ in range(BATCHES)]
+        self._rules = [each.rule for each in preprocess]
+        self._preprocess = {each.rule: each for each in preprocess}
+        self._batches = [
+            {
+                rule: torch.zeros((len(cameras), 3, *rule.network_size_px), dtype=torch.uint8)
+                for rule in self._preprocess
+            }
+            for _ in range(BATCHES)
+        ]
 
     def __call__(self, messages: Mapping[str, Any], batch: int) -> Prepared:
         """See :meth:`vit_perception.pipeline.pipeline.Pipeline.prepare`."""
-        rows = self._batches[batch]
-        prepared = Prepared({}, {}, rows.numpy(), {"decode": 0.0, "preprocess": 0.0})
-        for camera, row in zip(self.decoders, rows, strict=True):
+        tensors = self._batches[batch]
+        batches = tuple(tensors[rule].numpy() for rule in self._rules)
+        prepared = Prepared(
+            images={},
+            refused={},
+            batch=batches[0],
+            stage_ms={"decode": 0.0, "preprocess": 0.0},
+            more=batches[1:],
+        )
+        for index, camera in enumerate(self.decoders):
+            rows = {rule: tensor[index] for rule, tensor in tensors.items()}
             if camera in messages:
                 self.camera_in_hand = camera
                 try:
-                    self._prepare_one(camera, messages[camera], row, prepared)
+                    self._prepare_one(camera, messages[camera], rows, prepared)
                     continue
                 except BadInput as error:
                     prepared.refused[camera] = error
                 except Exception as error:
                     # A defect at one camera's picture must not cost the others theirs.
                     prepared.refused[camera] = BadInput("error", told(error))
-            row.zero_()
+            for row in rows.values():
+                row.zero_()
         return prepared
 
     def _prepare_one(
-        self, camera: str, message: Any, row: torch.Tensor, prepared: Prepared
+        self,
+        camera: str,
+        message: Any,
+        rows: Mapping[ResizeRule, torch.Tensor],
+        prepared: Prepared,
     ) -> None:
         started = time.perf_counter()
         try:
@@ -93,7 +123,8 @@ class Preparation:
         except DECODER_ERRORS as error:
             raise BadInput("decode", f"{type(error).__name__}: {error}") from error
         decoded = time.perf_counter()
-        self._preprocess(image, out=row)
+        for rule, row in rows.items():
+            self._preprocess[rule](image, out=row)
         prepared.images[camera] = image
         spent = {
             "decode": 1e3 * (decoded - started),

@@ -141,7 +141,7 @@ class EncoderWorker:
             samples=samples,
             changed=self._changed,
             changes=self._changes,
-            overlap=pipeline.opened.leaves_a_core,
+            overlap=pipeline.leaves_a_core,
             calls=self._calls,
             latencies=self.latencies,
             camera_latencies=self.camera_latencies,

@@ -6,6 +6,7 @@ second start needs neither the text tower nor transformers.
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -49,6 +50,19 @@ def zero_shot_heads(
         if labels not in heads:
             heads[labels] = _head(loaded, labels, settings.zero_shot.templates, log)
     return {name: heads[labels] for name, labels in wanted.items() if labels}
+
+
+def encoder_of_texts(settings: EncoderSettings, loaded: Sequence[LoadedModel]) -> int:
+    """Return the index of the first checkpoint that knows texts; 0 if none does, or none need.
+
+    What is wrong with the first one is then said by :func:`zero_shot_heads`.
+    """
+    lists = [settings.zero_shot.labels, *(c.zero_shot_labels for c in settings.cameras)]
+    wanted = list(filter(None, lists))
+    for index, each in enumerate(loaded):
+        if all(_accepted_labels(each, labels) is None for labels in wanted):
+            return index
+    return 0
 
 
 def _check(settings: EncoderSettings, loaded: LoadedModel, labels: tuple[str, ...]) -> None:

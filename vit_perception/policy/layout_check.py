@@ -33,11 +33,15 @@ def check_layout(
             return
         one = asdict(layout)
         other = asdict(live)
-        for name in (*may_differ, *MEASURED):
-            one.pop(name, None), other.pop(name, None)
+        for each in (one, other, *one["encoders"], *other["encoders"]):
+            for name in (*may_differ, *MEASURED):
+                each.pop(name, None)
         for seen, now in zip(one["cameras"], other["cameras"]):
             for key in GEOMETRY_FIELDS if now["source_size_px"] is None else ():
                 seen.pop(key), now.pop(key)
+        unseen = {camera.name for camera in live.cameras if camera.source_size_px is None}
+        for encoder in (*one["encoders"], *other["encoders"]):
+            encoder["views"] = [v for v in encoder["views"] if v["camera"] not in unseen]
         differences = differing_fields(one, other)
         if not differences:
             return

@@ -68,6 +68,20 @@ def engine_status(
         if engine.note:
             values["note"] = engine.note
         values |= {f"not_taken.{backend}": why for backend, why in pipeline.opened.tried}
+        further = list(zip(pipeline.parts.encoders, pipeline.every_opened, strict=True))[1:]
+        for encoder, opened in further:
+            its_own = {
+                "runtime": opened.engine.runtime,
+                "precision": opened.engine.precision,
+                "device": opened.engine.device,
+                "model": encoder.card.name,
+                "weights_sha256": encoder.card.weights_sha256,
+                "min_cosine": f"{opened.report.min_cosine:.6f}",
+                "parity": str(opened.report),
+                **({"note": opened.engine.note} if opened.engine.note else {}),
+                **{f"not_taken.{backend}": why for backend, why in opened.tried},
+            }
+            values |= {f"{encoder.name}.{key}": value for key, value in its_own.items()}
     return status(f"{node_name}: engine", level, message, values)
 
 

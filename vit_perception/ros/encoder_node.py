@@ -104,10 +104,7 @@ class EncoderNode(ReleasedLifecycleNode):
             self._free("configure")
             self._first_words.failed("configure")
             return TransitionCallbackReturn.FAILURE
-        engine = self._pipeline.engine
-        self.get_logger().info(
-            f"configured: {self._pipeline.card.name} on {engine.runtime} in {engine.precision}"
-        )
+        self.get_logger().info(f"configured: {self._pipeline.what_runs()}")
         # Not the ROS clock: with use_sim_time and no /clock it stands still, and the books with it.
         self._timer = self.create_timer(1.0, self._report, clock=STEADY)
         return TransitionCallbackReturn.SUCCESS
@@ -277,10 +274,11 @@ class EncoderNode(ReleasedLifecycleNode):
         self._pipeline = self._open(old.settings)
         self._outputs.refresh(self._pipeline)
         self._failure = ""
-        if str(self._pipeline.engine) != str(old.engine):
-            self.get_logger().warning(
-                f"the engine is now {self._pipeline.engine}; before its failure: {old.engine}"
-            )
+        for now, before in zip(self._pipeline.every_opened, old.every_opened, strict=True):
+            if str(now.engine) != str(before.engine):
+                self.get_logger().warning(
+                    f"the engine is now {now.engine}; before its failure: {before.engine}"
+                )
 
     # -- sending and saying ------------------------------------------------------------------------
 

@@ -1,8 +1,14 @@
-"""Cameras as token sources: the CLS token, and the patch tokens."""
+"""Cameras as token sources: the CLS token and the patch tokens, of each encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from vit_perception.tokens.source import FrameInputs, TokenRows, TokenSource, register
+from vit_perception.tokens.source import (
+    EncoderGrid,
+    FrameInputs,
+    TokenRows,
+    TokenSource,
+    register,
+)
 from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.records import TokenGroup
 
@@ -11,7 +17,7 @@ TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/Compress
 
 @register
 class CameraSource(TokenSource):
-    """One camera. Its images are grouped by stamp and batched; the encoder gives its tokens."""
+    """One camera. Its images are grouped by stamp and batched; the encoders give its tokens."""
 
     group = "cameras"
     label = "camera"
@@ -28,19 +34,36 @@ class CameraSource(TokenSource):
         return f"transport {self.settings.transport}"
 
     def token_rows(
-        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+        self, encoders: Sequence[EncoderGrid], tokenizers: Mapping[str, Tokenizer]
     ) -> tuple[TokenRows, ...]:
-        """Return one CLS token, then the patches row by row."""
-        patches = TokenRows("patch", grid[0] * grid[1], grid, embedded=False)
-        return (TokenRows("cls", 1), patches)
+        """Return one CLS token, then the patches row by row, of one encoder after another."""
+        rows: list[TokenRows] = []
+        for encoder in encoders:
+            grid = encoder.grid
+            count = grid[0] * grid[1]
+            rows.append(TokenRows("cls", 1, encoder=encoder.name))
+            rows.append(TokenRows("patch", count, grid, embedded=False, encoder=encoder.name))
+        return tuple(rows)
 
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
-        """Return views of the encoder's output."""
+        """Return views of the encoders' outputs."""
         row = frame.rows[self.name]
         is_present = self.name in frame.present
-        cls_token = frame.output.cls_token[row][None]
-        patches = frame.output.patch_tokens[row]
-        return [
-            TokenGroup("cls", self.name, cls_token, is_present),
-            TokenGroup("patch", self.name, patches, is_present, frame.grid, embedded=False),
-        ]
+        groups: list[TokenGroup] = []
+        for encoder, output in zip(frame.encoders, frame.output.each, strict=True):
+            cls_token = output.cls_token[row][None]
+            patches = output.patch_tokens[row]
+            name = encoder.name
+            groups.append(TokenGroup("cls", self.name, cls_token, is_present, encoder=name))
+            groups.append(
+                TokenGroup(
+                    kind="patch",
+                    source=self.name,
+                    tokens=patches,
+                    valid=is_present,
+                    grid=encoder.grid,
+                    embedded=False,
+                    encoder=name,
+                )
+            )
+        return groups

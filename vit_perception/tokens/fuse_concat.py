@@ -8,6 +8,8 @@ from vit_perception.wire.records import TokenSequence
 class Concat:
     """Concatenates each camera's CLS token, then one token of each other source, in layout order.
 
+    Of several encoders a camera has one CLS token each, one after another.
+
     A missing token is zeros, so the width never changes.
     """
 

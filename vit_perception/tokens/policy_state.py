@@ -19,6 +19,7 @@ from vit_perception.tokens.components import PARAMETER, Part, parts_of
 from vit_perception.tokens.source import (
     CheckpointTokens,
     DerivedSource,
+    EncoderGrid,
     FrameInputs,
     SampledSource,
     TokenRows,
@@ -143,7 +144,7 @@ class PolicyStateSource(DerivedSource):
         return fields
 
     def token_rows(
-        self, grid: tuple[int, int], tokenizers: Mapping[str, Any]
+        self, encoders: Sequence[EncoderGrid], tokenizers: Mapping[str, Any]
     ) -> tuple[TokenRows, ...]:
         """Return one row, apart from the sequence where its width is another."""
         tokenizer = tokenizers[self.name]

@@ -24,13 +24,25 @@ from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
 
 
 @dataclass(frozen=True)
+class EncoderGrid:
+    """What a source has to know of an encoder."""
+
+    grid: tuple[int, int]  # (rows, columns) of the patches
+    name: str = ""  # in the names of groups; empty if there is only one encoder
+
+
+@dataclass(frozen=True)
 class TokenRows:
-    """One group of rows that a source contributes; its name is ``<source>/<kind>``."""
+    """One group of rows that a source contributes.
+
+    Its name is ``<source>/<kind>``, or ``<source>/<encoder>/<kind>``.
+    """
 
     kind: str
     count: int  # number of rows
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # part of the concatenated ~/embedding
+    encoder: str = ""  # the name of its encoder, of several; else empty
     # The tokens' width where it is not the encoder's: they are sent apart, as ~/<kind>.
     width_apart: int | None = None
 
@@ -48,11 +60,11 @@ class CheckpointTokens:
 class FrameInputs:
     """What the tokens of one frame are made of."""
 
-    output: EncoderOutput
+    output: EncoderOutput  # ``each`` has that of every encoder
     rows: Mapping[str, int]  # batch row of each camera
     present: frozenset[str]  # cameras with an image
     samples: Mapping[str, SampleAtImage[Any]]  # of every other source
-    grid: tuple[int, int]  # (rows, columns) of the patches
+    encoders: Sequence[EncoderGrid]  # in the order of ``output.each``
     tokenizers: Mapping[str, Tokenizer]  # of every other source
 
 
@@ -115,9 +127,9 @@ class TokenSource(ABC):
 
     @abstractmethod
     def token_rows(
-        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+        self, encoders: Sequence[EncoderGrid], tokenizers: Mapping[str, Tokenizer]
     ) -> tuple[TokenRows, ...]:
-        """Return the groups that it contributes, for patches on ``grid`` (rows, columns)."""
+        """Return the groups that it contributes, where ``encoders`` see the images."""
 
     @abstractmethod
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
@@ -220,7 +232,7 @@ class SampledSource(TokenSource):
         }
 
     def token_rows(
-        self, grid: tuple[int, int], tokenizers: Mapping[str, Tokenizer]
+        self, encoders: Sequence[EncoderGrid], tokenizers: Mapping[str, Tokenizer]
     ) -> tuple[TokenRows, ...]:
         """Return one row."""
         return (TokenRows(self.kind, 1),)

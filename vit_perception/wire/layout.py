@@ -12,6 +12,7 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.json_values import parsed
+from vit_perception.wire.layout_encoders import LayoutConnector, LayoutEncoder
 from vit_perception.wire.layout_sources import (
     POSE_FIELDS,
     POSE_TYPE,
@@ -49,12 +50,14 @@ _TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 class LayoutGroup:
     """Rows of ``~/tokens`` that belong together."""
 
-    name: str  # <source>/<kind>
+    name: str  # <source>/<kind>; of several encoders <source>/<encoder>/<kind>
     kind: str  # cls, patch, pose, state, ...
     source: str  # the name of the camera or other source
     start: int  # first row
     stop: int  # the row after the last one
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
+    # The name of one of ``encoders``. Not in the JSON if there is only one encoder.
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,23 +102,6 @@ class LayoutDense:
     no_label: int = 0
 
 
-@dataclass(frozen=True)
-class LayoutConnector:
-    """What a policy puts after its encoder. Widths, grids and patch sizes are those after it."""
-
-    # Channels before, between and after its linear layers. The first is ``shuffle`` squared times
-    # the encoder's, or those of the encoders together.
-    widths: tuple[int, ...]
-    shuffle: int = 1  # so many patches of the encoder by so many are one token
-    # The factor on the tokens. Divided by it, they are what the policy's ``embed_image`` gives.
-    scale: float = 1.0
-    # Channels of each of several encoders whose tokens stand side by side; empty for one.
-    joined: tuple[int, ...] = ()
-    # Blocks of the encoder whose outputs the policy's language model takes besides, and which are
-    # not sent (deep-stack). Not in the JSON if there are none.
-    left_out: tuple[int, ...] = ()
-
-
 # Fields that are measured when the engine opens: they differ a little each time, and change no
 # meaning.
 MEASURED = ("min_cosine",)
@@ -155,6 +141,10 @@ class Layout:
     apart: tuple[LayoutApart, ...] = ()
     # None, and not in the JSON, without policy.state.
     policy_state: LayoutPolicyState | None = None
+    # Every encoder of a node with several, the first one too. Not in the JSON if there is one.
+    # ``model``, digests, ``block``, ``runtime``, ``precision``, ``connector`` and the geometry of
+    # the cameras are those of the first.
+    encoders: tuple[LayoutEncoder, ...] = ()
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
@@ -212,7 +202,7 @@ class Layout:
         # Without keys that say nothing: readers that do not know them still read the layout.
         given = {
             name: value
-            for name, value in asdict(self).items()
+            for name, value in without_encoders(asdict(self)).items()
             if name not in _LEFT_OUT_IF_EMPTY or value
         }
         states = [
@@ -280,8 +270,24 @@ class Layout:
                 "layout",
                 f"layout.apart: {[a.kind for a in self.apart]}; accepted: kinds that differ",
             )
+        known = {"", *(encoder.name for encoder in self.encoders)}
+        if len(known) <= len(self.encoders) or not {g.encoder for g in self.groups} <= known:
+            raise BadInput(
+                "layout",
+                f"layout.encoders: {[e.name for e in self.encoders]}; accepted: names that differ, "
+                "among them the encoder of each group",
+            )
         if len({group.name for group in self.groups}) < len(self.groups):
             raise BadInput(
                 "layout",
                 f"layout.groups: {[g.name for g in self.groups]}; accepted: names that differ",
             )
+
+
+def without_encoders(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a layout without the keys that only several encoders have."""
+    if fields["encoders"]:
+        return fields
+    groups = [{k: v for k, v in group.items() if k != "encoder"} for group in fields["groups"]]
+    kept = {name: value for name, value in fields.items() if name != "encoders"}
+    return kept | {"groups": groups}

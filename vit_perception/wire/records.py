@@ -139,6 +139,13 @@ class EncoderOutput:
     logits: np.ndarray | None = None  # (B, K); None if the model has no classification head
     # (B, blocks, N, D): all tokens of the blocks that a dense head takes; None if none is on.
     block_tokens: np.ndarray | None = None
+    # Of the further encoders of ``model.more_checkpoints``, in their order.
+    more: "tuple[EncoderOutput, ...]" = ()
+
+    @property
+    def each(self) -> "tuple[EncoderOutput, ...]":
+        """The output of every encoder, this one first."""
+        return (self, *self.more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +159,17 @@ class TokenGroup:
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # False: the concatenated embedding leaves them out
     apart: bool = False  # True: of another width than the encoder's, and not in the sequence
+    encoder: str = ""  # the name of its encoder, of several; else empty
 
     @property
     def name(self) -> str:
-        """The group's name in the layout, ``<source>/<kind>``."""
-        return f"{self.source}/{self.kind}"
+        """The group's name in the layout: ``<source>/<kind>``, or ``<source>/<encoder>/<kind>``."""
+        return group_name(self.source, self.kind, self.encoder)
+
+
+def group_name(source: str, kind: str, encoder: str = "") -> str:
+    """Return the name of a group in the layout; ``encoder`` is empty if there is only one."""
+    return "/".join(filter(None, (source, encoder, kind)))
 
 
 @dataclass(frozen=True, eq=False)

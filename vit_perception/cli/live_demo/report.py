@@ -284,7 +284,8 @@ def panel(
 ) -> CameraPanel:
     """Return one camera of one frame, from what the node published and the bag's image."""
     frame = demo.frames[stamp_ns]
-    group = demo.layout.group(f"{camera}/patch")
+    # Of several encoders the first, whose attention and classes are beside it.
+    group = next(g for g in demo.layout.groups if (g.source, g.kind) == (camera, "patch"))
     image = images[f"/{camera}/image/compressed", stamp_ns]
     rgb = preprocess(image).permute(1, 2, 0).numpy()
     return CameraPanel(
