@@ -268,9 +268,8 @@ def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(
     (out / "journal.jsonl").write_text("".join(lines[:6]))
     before, opened = pipeline.layout(), pipeline.opened
     try:
-        pipeline.opened = replace(
-            opened, report=replace(opened.report, cls_cosine=opened.report.cls_cosine - 3e-6)
-        )
+        report = replace(opened.report, cls_cosine=opened.report.cls_cosine - 3e-6)
+        pipeline.every_opened = (replace(opened, report=report),)
         assert (
             pipeline.layout().min_cosine != before.min_cosine
             and pipeline.layout().layout_id == before.layout_id
@@ -282,7 +281,7 @@ def test_an_engine_that_is_measured_a_little_differently_goes_on_with_the_run(
             EmbedOptions(kind, shard_frames=16),
         )
     finally:
-        pipeline.opened = opened
+        pipeline.every_opened = (opened,)
     assert contents(out) == expected
     if kind == "parquet":
         assert len(FeatureDataset(out)) == 150
