@@ -210,7 +210,8 @@ def test_live_windows_are_those_of_the_stored_frames(max_gap_s):
         data = FeatureDataset.__new__(FeatureDataset)  # the rule alone: no files
         data.history, data.stride = history, stride
         data.files = Message(stamp_ns=stamps_ns, episode=np.zeros(80, int), layout_index=layouts)
-        ends = data._complete_windows(checked_max_gap_ns(history, stride, max_gap_s))
+        data._begins = data._beginnings(checked_max_gap_ns(history, stride, max_gap_s))
+        ends = data._complete_windows()
         window, live = ObservationWindow(history, stride, max_gap_s), []
         for k, (stamp_ns, layout) in enumerate(zip(stamps_ns, layouts)):
             made = window.add(

@@ -71,7 +71,7 @@ def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTabl
             f"the engine's inputs are {found}; accepted: {INPUT_NAME!r}, uint8, {expected}"
         )
     outputs = {t.name: t for t in tensors if not t.is_input}
-    names = set(EncoderOutput.__dataclass_fields__)
+    names = set(EncoderOutput.__dataclass_fields__) - {"more"}
     if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
         raise EngineError(
             f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where "
