@@ -40,7 +40,8 @@ def wheel(tmp_path_factory) -> Path:
 def prefix(wheel, tmp_path_factory) -> Path:
     """Where the wheel is installed, alone."""
     folder = tmp_path_factory.mktemp("prefix")
-    pip("install", "--no-warn-script-location", "--prefix", folder, wheel)
+    # Without --ignore-installed pip would first remove the package from this environment.
+    pip("install", "--ignore-installed", "--no-warn-script-location", "--prefix", folder, wheel)
     return folder
 
 
@@ -69,6 +70,12 @@ def run_in(prefix: Path, program: str, *more_folders: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def test_this_environment_keeps_its_own_package(prefix):
+    """Regression: pip removed it here before it installed the wheel elsewhere."""
+    done = run_program([sys.executable, "-m", "pip", "show", "--quiet", "vit_perception"])
+    assert done.returncode == 0, done.stderr
 
 
 def only(names: list[str], folder: Path) -> None:

@@ -142,9 +142,7 @@ def look_into(engine: Engine) -> Inside:
 
 def copies(output: EncoderOutput) -> Arrays:
     """The arrays of ``output`` by name, copied: they hold beyond the next frame."""
-    return {
-        name: array.copy() for name, array in vars(output).items() if isinstance(array, np.ndarray)
-    }
+    return {name: array.copy() for name, array in output.arrays.items()}
 
 
 def differences(found: Arrays, expected: Arrays) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vit_perception.image.opencv import cv2
-from vit_perception.wire.records import EncoderOutput, RgbImage
+from vit_perception.wire.records import ENCODER_ARRAYS, EncoderOutput, RgbImage
 
 if TYPE_CHECKING:
     from vit_perception.image.preprocess import Preprocessor
@@ -161,8 +161,7 @@ def measure(engine: EncoderOutput, reference: EncoderOutput) -> ParityReport:
     Raises:
         ValueError: A shape differs.
     """
-    names = ("cls_token", "patch_tokens", "cls_attention", "logits", "block_tokens")
-    pairs = {name: (getattr(engine, name), getattr(reference, name)) for name in names}
+    pairs = {name: (getattr(engine, name), getattr(reference, name)) for name in ENCODER_ARRAYS}
     for name, (ours, theirs) in pairs.items():
         if np.shape(ours) != np.shape(theirs):
             raise ValueError(f"{name} has shape {np.shape(ours)}, the reference {np.shape(theirs)}")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,13 +83,11 @@ def copied(output: EncoderOutput, kept: EncoderOutput | None) -> EncoderOutput:
     """``output`` in arrays of its own: those of ``kept``, which has the same shapes, where it is
     given. Takes 0.03 ms for the tokens of a ViT-S.
     """
-    arrays = {f.name: getattr(output, f.name) for f in fields(output) if f.name != "more"}
     if kept is None:
-        made: dict[str, Any] = {k: None if a is None else a.copy() for k, a in arrays.items()}
+        made = {name: array.copy() for name, array in output.arrays.items()}
         return EncoderOutput(**made, more=tuple(copied(each, None) for each in output.more))
-    for name, array in arrays.items():
-        if array is not None:
-            np.copyto(getattr(kept, name), array)
+    for name, array in output.arrays.items():
+        np.copyto(getattr(kept, name), array)
     for one, its_own in zip(output.more, kept.more, strict=True):
         copied(one, its_own)
     return kept

@@ -8,13 +8,12 @@ token is missing where one of these sources has no sample within its limits of t
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vit_perception.config.checks import BadSetting
 from vit_perception.config.settings import POLICY, EncoderSettings
-from vit_perception.heads.policy_state import StateProjection, StateSpec
 from vit_perception.tokens.components import PARAMETER, Part, parts_of
 from vit_perception.tokens.source import (
     CheckpointTokens,
@@ -32,6 +31,9 @@ from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.layout import LayoutPolicyState
 from vit_perception.wire.records import BadInput, TokenGroup
 
+if TYPE_CHECKING:
+    from vit_perception.heads.policy_state import StateProjection, StateSpec
+
 KIND = "policy_state"
 # Statistics are rounded, and quaternions are of unit length within a tolerance.
 _ROUNDED = 1.001
@@ -42,7 +44,7 @@ class PolicyStateTokenizer:
 
     kind = KIND
 
-    def __init__(self, projection: StateProjection, in_sequence: bool):
+    def __init__(self, projection: "StateProjection", in_sequence: bool):
         spec = self.spec = projection.spec
         self.width = spec.width
         # Whether the token is as wide as those of the encoder.
@@ -182,7 +184,7 @@ class _Named:
         self.state = settings.policy.state
 
 
-def check_parts(parts: Sequence[Part], spec: StateSpec, checkpoint: str) -> None:
+def check_parts(parts: Sequence[Part], spec: "StateSpec", checkpoint: str) -> None:
     """Check count, units and order of the numbers of ``parts`` against what a policy declares.
 
     Raises:
@@ -202,7 +204,7 @@ def check_parts(parts: Sequence[Part], spec: StateSpec, checkpoint: str) -> None
         raise BadSetting(PARAMETER, texts, problem)
 
 
-def _wrong_units(parts: Sequence[Part], spec: StateSpec) -> Iterator[str]:
+def _wrong_units(parts: Sequence[Part], spec: "StateSpec") -> Iterator[str]:
     """Yield what is accepted instead of a number that the policy's statistics rule out.
 
     A mean, a deviation and a quantile of numbers up to L are themselves at most L.
@@ -219,7 +221,7 @@ def _wrong_units(parts: Sequence[Part], spec: StateSpec) -> Iterator[str]:
             )
 
 
-def _wrong_order(parts: Sequence[Part], spec: StateSpec) -> Iterator[str]:
+def _wrong_order(parts: Sequence[Part], spec: "StateSpec") -> Iterator[str]:
     """Yield what is accepted instead of a number that the policy declares at another place.
 
     Names that only one side has say nothing: robots and data sets name joints differently.

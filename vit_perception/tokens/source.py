@@ -8,19 +8,21 @@ of :mod:`vit_perception.tokens.kinds`, and know none of them by name.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.files.errors import InvalidValue
-from vit_perception.heads.policy_state import StateProjection
 from vit_perception.streams.sample_history import LinearHistory
 from vit_perception.streams.source_streams import History
 from vit_perception.tokens.components import Component
 from vit_perception.tokens.tokenizer import Tokenizer, fourier_tokenizer
 from vit_perception.wire.layout import LayoutSource
 from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
+
+if TYPE_CHECKING:  # sources need no torch, as long as nobody has a policy
+    from vit_perception.heads.policy_state import StateProjection
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class CheckpointTokens:
 
     name: str  # of the checkpoint
     width: int  # of a token in the sequence
-    state: StateProjection | None = None  # of a policy, where it has one
+    state: "StateProjection | None" = None  # of a policy, where it has one
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,6 +147,16 @@ class EncoderOutput:
         """The output of every encoder, this one first."""
         return (self, *self.more)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of this encoder by name, not copied, without those that it does not have."""
+        named = {name: getattr(self, name) for name in ENCODER_ARRAYS}
+        return {name: array for name, array in named.items() if array is not None}
+
+
+# What an engine may give: the fields of EncoderOutput that are arrays.
+ENCODER_ARRAYS = ("cls_token", "patch_tokens", "cls_attention", "logits", "block_tokens")
+
 
 @dataclass(frozen=True, eq=False)
 class TokenGroup:

@@ -1,7 +1,5 @@
 """Two inputs in turn: each gets its own outputs, wholly written, and nothing is allocated."""
 
-import numpy as np
-
 from tools.gpu_test.inside import copies, differences, look_into
 from tools.gpu_test.machine import Machine, Runtime
 from tools.gpu_test.note import Note
@@ -31,7 +29,7 @@ def _one(
         for _ in range(rounds):
             for images, outputs in expected:
                 inside.poison()
-                different = differences(vars_of(engine.infer(images)), outputs)
+                different = differences(engine.infer(images).arrays, outputs)
                 wrong, seen = wrong + bool(different), seen or different
         note.check(
             not wrong,
@@ -42,8 +40,3 @@ def _one(
         note.check(
             taken == 0, f"{label}: {2 * rounds} runs allocate nothing", f"{taken} allocations"
         )
-
-
-def vars_of(output) -> dict:
-    """The arrays of an engine's output by name, not copied."""
-    return {name: array for name, array in vars(output).items() if isinstance(array, np.ndarray)}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.wire.records import EncoderOutput
+from vit_perception.wire.records import ENCODER_ARRAYS
 
 INPUT_NAME = "images"
 # TensorRT asks for no more than this of an address.
@@ -71,7 +71,7 @@ def buffer_table(tensors: Iterable[TensorFacts], spec: EngineSpec) -> BufferTabl
             f"the engine's inputs are {found}; accepted: {INPUT_NAME!r}, uint8, {expected}"
         )
     outputs = {t.name: t for t in tensors if not t.is_input}
-    names = set(EncoderOutput.__dataclass_fields__) - {"more"}
+    names = set(ENCODER_ARRAYS)
     if not names - {"logits", "block_tokens"} <= set(outputs) <= names:
         raise EngineError(
             f"the engine's outputs are {sorted(outputs)}; accepted: {sorted(names)}, logits where "
