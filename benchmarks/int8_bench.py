@@ -21,13 +21,13 @@ from vit_perception.files import telemetry
 from vit_perception.files.log import PrintedLog
 
 telemetry.off()
-import openvino
 
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.engine import Engine
-from vit_perception.engines.int8 import int8_model
-from vit_perception.engines.openvino_engine import linear_layer_types
+from vit_perception.engines.openvino.core import core
+from vit_perception.engines.openvino.engine import linear_layer_types
+from vit_perception.engines.openvino.int8 import int8_model
 from vit_perception.engines.parity_gate import parity_batch
 from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import OpenedEngine, open_engine
@@ -63,7 +63,7 @@ def profile_ms(model: Path, images: np.ndarray) -> dict[str, float]:
         "PERF_COUNT": True,
         "PERFORMANCE_HINT": "LATENCY",
     }  # the precision hint's default is the device's best
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = core().compile_model(model, "CPU", options).create_infer_request()
     runs = []
     for _ in range(PROFILED_RUNS):
         request.infer({0: images})

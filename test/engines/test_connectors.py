@@ -16,6 +16,7 @@ from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.building.build import with_network_size
 from vit_perception.engines.encoder_graph import EncoderGraph
 from vit_perception.engines.onnx_export import export_onnx
+from vit_perception.engines.openvino.core import core
 from vit_perception.engines.reference import graph_of, reference_outputs
 from vit_perception.engines.tensorrt import api as tensorrt_api
 from vit_perception.engines.tensorrt.build import BuildOptions, build_engine
@@ -94,9 +95,9 @@ def test_the_file_is_valid_and_onnxruntime_gives_the_tokens(case):
 
 
 def test_openvino_gives_the_tokens(case):
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    pytest.importorskip("openvino", reason="openvino is not installed")
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().compile_model(case.onnx_path, "CPU", options)
+    model = core().compile_model(case.onnx_path, "CPU", options)
     check(case, list(model(case.images).values()))
 
 

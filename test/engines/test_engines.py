@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.engines.openvino_engine import OpenvinoEngine
+from vit_perception.engines.openvino.engine import OpenvinoEngine
 from vit_perception.engines.reference import graph_of
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.torch_engine import TorchEngine, read_cpu

@@ -317,7 +317,8 @@ def test_importing_engines_imports_no_runtime_and_openvino_may_be_missing():
     script = """
 import sys
 sys.modules["openvino"] = None
-from vit_perception.engines import available, cache, engine, openvino_engine, select, source
+from vit_perception.engines import available, cache, engine, select, source
+from vit_perception.engines.openvino import engine as openvino_engine
 from vit_perception.engines import torch_engine
 assert "torch" not in sys.modules, "torch was imported"
 missing = [b for b in available.available_backends() if b.name == "openvino"][0]

@@ -53,9 +53,9 @@ from pathlib import Path
 import numpy as np
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.engines.engine import EngineSpec
-from vit_perception.engines.int8 import int8_model
+from vit_perception.engines.openvino.int8 import int8_model
 from vit_perception.engines.onnxruntime_engine import OnnxruntimeEngine
-from vit_perception.engines.openvino_engine import OpenvinoEngine
+from vit_perception.engines.openvino.engine import OpenvinoEngine
 from vit_perception.engines.source import EngineSource
 from vit_perception.engines.reference import graph_of
 

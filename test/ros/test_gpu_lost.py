@@ -23,7 +23,8 @@ from vit_perception.ros.diagnostics import parse_accounts
 PROGRAM = """
 import ctypes, sys, torch
 from pathlib import Path
-from vit_perception.engines import openvino_engine, torch_engine
+from vit_perception.engines import torch_engine
+from vit_perception.engines.openvino.engine import OpenvinoEngine
 from vit_perception.ros import reporter, start
 
 broken, hang_at_the_end = Path(sys.argv.pop(1)), sys.argv.pop(1) == "hang"
@@ -42,7 +43,7 @@ def break_runs(kind):
     kind._run, kind._close = run_or_fail, lambda engine: hang() if broken.exists() else close(engine)
 
 break_runs(torch_engine.TorchEngine)
-break_runs(openvino_engine.OpenvinoEngine)
+break_runs(OpenvinoEngine)
 if hang_at_the_end:
     reporter.Reporter.wait_until_sent = hang
 raise SystemExit(start.main())

@@ -84,7 +84,11 @@ def int8_advice(fastest: str) -> str:
 
     It is measured in a second, on layers as wide as those of ViT-S.
     """
-    from vit_perception.engines.int8_on_cpu import comparison, kernels_saturate, linear_layer_speed
+    from vit_perception.engines.openvino.int8_on_cpu import (
+        comparison,
+        kernels_saturate,
+        linear_layer_speed,
+    )
 
     try:
         measured = comparison(*linear_layer_speed(), fastest, "a chain of four ViT-S MLPs")

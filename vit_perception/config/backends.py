@@ -78,7 +78,7 @@ BACKENDS = (
         label="openvino",
         name="openvino",
         runtime=("openvino",),
-        engine="vit_perception.engines.openvino_engine:OpenvinoEngine",
+        engine="vit_perception.engines.openvino.engine:OpenvinoEngine",
         device="cpu",
         precisions=("bfloat16", "float16", "float32", "int8"),
     ),

@@ -244,7 +244,7 @@ class _Search:
 
     def _tell_int8_speed(self, int8: Engine, backend: Backend, spec: EngineSpec) -> None:
         """Say whether ``int8`` is faster than the runtime's fastest other precision."""
-        from vit_perception.engines.int8_on_cpu import comparison, interleaved_medians_ms
+        from vit_perception.engines.openvino.int8_on_cpu import comparison, interleaved_medians_ms
 
         # Both run in turns, so the engine that is compared is one of its own.
         other = make_engine(backend)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from vit_perception.engines.int8_on_cpu import (
+from vit_perception.engines.openvino.engine import OpenvinoEngine
+from vit_perception.engines.openvino.int8_on_cpu import (
     comparison,
     interleaved_medians_ms,
     kernels_saturate,
     linear_layer_speed,
 )
-from vit_perception.engines.openvino_engine import OpenvinoEngine
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 needs_int8 = pytest.mark.skipif(

@@ -10,8 +10,9 @@ from test.conftest import TRAIN_BAG
 from test.log_lines import LogLines
 from vit_perception.config.settings import BadSetting, EngineSettings
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.engines.int8 import LEFT_OUT, int8_model, layer_groups
-from vit_perception.engines.openvino_engine import OpenvinoEngine, linear_layer_types
+from vit_perception.engines.openvino.core import core
+from vit_perception.engines.openvino.engine import OpenvinoEngine, linear_layer_types
+from vit_perception.engines.openvino.int8 import LEFT_OUT, int8_model, layer_groups
 from vit_perception.engines.parity_gate import measure, parity_batch, run_batches
 from vit_perception.engines.reference import graph_of
 from vit_perception.engines.select import open_engine
@@ -30,7 +31,7 @@ SETTINGS = EngineSettings("openvino", "int8", calibration=str(TRAIN_BAG))
 
 
 def test_the_layer_groups_are_complete(source):
-    model = openvino.Core().read_model(source.onnx_file().path)
+    model = core().read_model(source.onnx_file().path)
     groups = layer_groups(model)
     products = [
         op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"
@@ -50,7 +51,7 @@ def test_the_head_is_a_group_of_its_own(tiny_classifier, tmp_path):
     from vit_perception.checkpoints.sources import load_checkpoint
 
     source = EngineSource(graph_of(load_checkpoint(str(tiny_classifier))), 1, folder=tmp_path)
-    groups = layer_groups(openvino.Core().read_model(source.onnx_file().path))
+    groups = layer_groups(core().read_model(source.onnx_file().path))
     assert len(groups["classification head"]) == 1 and len(groups["MLP output layers"]) == 2
 
 
@@ -117,8 +118,7 @@ def test_weights_use_half_of_their_range_where_products_overflow(source, tmp_pat
         "an engine made for one kind of CPU would be taken from the cache on the other"
     )
     largest = {
-        saturates: largest_weight(openvino.Core().read_model(file))
-        for saturates, file in made.items()
+        saturates: largest_weight(core().read_model(file)) for saturates, file in made.items()
     }
     assert largest[False] == 127 and largest[True] <= 64, largest
 

@@ -6,8 +6,8 @@ DINOv2 ViT-S/14 passes with nothing left out. A few channels of its activations 
 larger than the others. NNCF's SmoothQuant, which is on for transformers, moves those into the
 weights and ruins them (mean patch cosine 0.35), so it is off.
 
-On CPUs whose int8 kernels saturate (:mod:`vit_perception.engines.int8_on_cpu`) weights use half of
-their range, so that the sum of two products fits. This is NNCF's overflow fix.
+On CPUs whose int8 kernels saturate (:mod:`vit_perception.engines.openvino.int8_on_cpu`) weights use
+half of their range, so that the sum of two products fits. This is NNCF's overflow fix.
 """
 
 import itertools
@@ -22,7 +22,8 @@ import numpy as np
 
 from vit_perception.engines.cache.store import Cached
 from vit_perception.engines.engine import EngineError, EngineSpec
-from vit_perception.engines.int8_on_cpu import kernels_saturate
+from vit_perception.engines.openvino.core import core
+from vit_perception.engines.openvino.int8_on_cpu import kernels_saturate
 from vit_perception.engines.source import EngineSource, digest_of_images
 from vit_perception.files import telemetry
 
@@ -88,7 +89,7 @@ def int8_model(source: EngineSource, spec: EngineSpec, saturates: bool | None = 
         source.log.info(
             f"making the {spec} model from {len(images)} calibration images{note}, once"
         )
-        model = openvino.Core().read_model(source.onnx_file().path)
+        model = core().read_model(source.onnx_file().path)
         quantised = _quantised(model, images, spec, source, saturates)
         openvino.save_model(quantised, folder / _MODEL_NAME, compress_to_fp16=False)
 

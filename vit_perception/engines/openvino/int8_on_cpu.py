@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_perception.engines.openvino.core import DEVICE, core
 from vit_perception.files import telemetry
 
-_DEVICE = "CPU"
 # An error below this is not saturation: two saturated products of 255 x 127 lose half of their sum.
 _EXACT = 0.01
 # ViT-S: 16 x 16 patches and the CLS token, 384 wide, with an MLP four times as wide.
@@ -133,7 +133,7 @@ def _compiled(model: Any, precision: str | None) -> Any:
     options = {"PERFORMANCE_HINT": "LATENCY"}
     if precision:
         options["INFERENCE_PRECISION_HINT"] = precision
-    return _openvino().Core().compile_model(model, _DEVICE, options)
+    return core().compile_model(model, DEVICE, options)
 
 
 def _openvino() -> Any:

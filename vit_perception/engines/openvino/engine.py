@@ -14,11 +14,10 @@ from vit_perception.engines.engine import (
     EngineSpec,
     why_not_installed,
 )
-from vit_perception.engines.int8 import LEFT_OUT, int8_model
+from vit_perception.engines.openvino.core import DEVICE, core
+from vit_perception.engines.openvino.int8 import LEFT_OUT, int8_model
 from vit_perception.engines.source import EngineSource
 from vit_perception.wire.records import EncoderOutput
-
-_DEVICE = "CPU"
 
 
 class _Precision(NamedTuple):
@@ -50,11 +49,8 @@ class OpenvinoEngine(Engine):
             return self.missing(why_not)
         version = metadata.version("openvino")
         try:
-            import openvino
-
-            core = openvino.Core()
-            capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-            device = core.get_property(_DEVICE, "FULL_DEVICE_NAME").strip()
+            capabilities = core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+            device = core().get_property(DEVICE, "FULL_DEVICE_NAME").strip()
         except Exception as error:  # a library that does not load on this CPU or system
             return self.missing(f"openvino {version} does not start: {error}", version)
         precisions = tuple(p.name for p in _PRECISIONS if p.capability in capabilities)
@@ -79,7 +75,6 @@ class OpenvinoEngine(Engine):
     def _open(self, source: EngineSource, spec: EngineSpec) -> bool:
         import openvino
 
-        core = openvino.Core()
         file = int8_model(source, spec) if spec.precision == "int8" else source.onnx_file()
         # The other layers of an int8 model run in the fastest precision of the device.
         precision = self.status().precisions[0] if spec.precision == "int8" else spec.precision
@@ -87,7 +82,7 @@ class OpenvinoEngine(Engine):
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if spec.threads:
             options["INFERENCE_NUM_THREADS"] = spec.threads
-        compiled = core.compile_model(core.read_model(file.path), _DEVICE, options)
+        compiled = core().compile_model(core().read_model(file.path), DEVICE, options)
         self.precision = _precision_of(compiled)
         self._request = compiled.create_infer_request()
         self._images = np.zeros((spec.batch, 3, *spec.network_size_px), np.uint8)
