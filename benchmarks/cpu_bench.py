@@ -151,7 +151,7 @@ def measure(args: argparse.Namespace, logs: Path) -> dict:
         logs / "naive.log",
     )
     rclpy.init()
-    listener = Listener([OURS, NAIVE, one_block_bench.TOPICS], logs)
+    listener = Listener([OURS, NAIVE, one_block_bench.TOPICS, one_block_bench.ECHO], logs)
     runs: dict[str, list[float]] = {
         key: []
         for key in (

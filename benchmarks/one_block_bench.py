@@ -16,15 +16,20 @@ import platform
 import statistics
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import rclpy
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
 
-from benchmarks.listening import Listener, Topics, engine_ms, median_age_ms, rate_of
+from benchmarks.listening import HERE, WARM_S, Listener, Topics, engine_ms, median_age_ms, rate_of
 from vit_perception.cli.processes import Child, use_large_data_profile
 from vit_perception.config.settings import (
     CameraSettings,
@@ -36,6 +41,7 @@ from vit_perception.files.atomic import write_whole
 from vit_perception.pipeline.pipeline import Pipeline
 
 TOPICS = Topics("/one_block/image", "/one_block/tokens")
+ECHO = Topics("/echo/image", "/echo/tokens")
 SIZE_PX = 224
 OVERLOAD = 1.25  # images offered, in the engine's own rate
 CALM = 0.33  # the same, where no image waits for another
@@ -75,6 +81,11 @@ def measure(
 ) -> dict:
     """``overlap_hz_ratio`` and ``node_own_ms``, and in ``one_block`` what they are made of.
 
+    Beside them stands what no node of rclpy can save. ``echo_ms`` is the age of the answers of a
+    node that computes nothing, so how much of ``node_own_ms`` the two messages take.
+    ``engine_beside_echo_hz`` is the rate of the engine while that node gets the images offered to
+    ours and answers them, so how much of the engine's rate the messages leave on these cores.
+
     The engine's figures are this process's own, taken while the node stands idle.
     """
     write_checkpoint(folder / "checkpoint")
@@ -95,21 +106,37 @@ def measure(
         *("--ros-args", "-r", "__node:=one_block", *arguments),
         log=folder / "one_block.log",
     )
+    layout = pipeline.layout()
+    size_bytes = 4 * layout.token_count * layout.width  # float32
+    echo = Child(
+        [sys.executable, str(HERE / "echo_node.py"), ECHO.images, ECHO.tokens, str(size_bytes)],
+        folder / "echo.log",
+    )
     runs: dict[str, list[float]] = {
         "engine_ms": [],
+        "echo_ms": [],
         "end_to_end_ms": [],
         "node_hz": [],
+        "engine_beside_echo_hz": [],
     }
-    listener.offer(TOPICS, 5.0, bool)  # no import is running any more
+    for topics in (TOPICS, ECHO):
+        listener.offer(topics, 5.0, bool)  # no import is running any more
     runs["engine_ms"].append(engine_ms(pipeline, RUNS))
     for _ in range(rounds):
         engine_hz = 1e3 / runs["engine_ms"][-1]
         calm = listener.steady(TOPICS, CALM * engine_hz, seconds)
         runs["end_to_end_ms"].append(median_age_ms(calm))
+        echoes = listener.steady(ECHO, CALM * engine_hz, seconds)
+        runs["echo_ms"].append(median_age_ms(echoes))
         runs["engine_ms"].append(engine_ms(pipeline, RUNS))
         runs["node_hz"].append(rate_of(listener.steady(TOPICS, OVERLOAD * engine_hz, seconds)))
         runs["engine_ms"].append(engine_ms(pipeline, RUNS))
+        with running(pipeline) as begun_s:
+            listener.steady(ECHO, OVERLOAD * engine_hz, seconds)
+        runs["engine_beside_echo_hz"].append(rate_of_runs(begun_s))
+        runs["engine_ms"].append(engine_ms(pipeline, RUNS))
     node.stop()
+    echo.stop()
     pipeline.close()
     medians = {key: statistics.median(values) for key, values in runs.items()}
     engine_hz = 1e3 / medians["engine_ms"]
@@ -130,6 +157,34 @@ def measure(
             "rounds": {key: [round(v, 2) for v in values] for key, values in runs.items()},
         },
     }
+
+
+@contextmanager
+def running(pipeline: Pipeline) -> Iterator[list[float]]:
+    """Run the engine on a thread without a pause; gives when each run began, monotonic, s."""
+    size_px = pipeline.card.rule.network_size_px
+    batch = np.zeros((1, 3, *size_px), np.uint8)
+    begun_s: list[float] = []
+    enough = threading.Event()
+
+    def run() -> None:
+        while not enough.is_set():
+            begun_s.append(time.monotonic())
+            pipeline.engine.infer(batch)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield begun_s
+    finally:
+        enough.set()
+        thread.join()
+
+
+def rate_of_runs(begun_s: list[float]) -> float:
+    """Runs a second, without those of the warm-up."""
+    warm = [at_s for at_s in begun_s if at_s >= begun_s[0] + WARM_S]
+    return (len(warm) - 1) / (warm[-1] - warm[0])
 
 
 def processor() -> str:
@@ -161,7 +216,7 @@ def main() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init()
     with tempfile.TemporaryDirectory(prefix="vit_perception_bench_") as folder:
-        listener = Listener([TOPICS], Path(folder))
+        listener = Listener([TOPICS, ECHO], Path(folder))
         figures = measure(
             listener,
             rounds=args.rounds,
