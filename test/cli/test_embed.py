@@ -25,6 +25,16 @@ from vit_perception.datasets.embed_journal import Journal
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
 
+# What the options of `embed` and `inspect` that choose a model are if none is given.
+NO_OPTIONS = {
+    "backend": "",
+    "precision": "",
+    "checkpoint": "",
+    "mean": [],
+    "std": [],
+    "model_size": [],
+}
+
 
 @pytest.fixture
 def pictures(tmp_path):
@@ -95,9 +105,7 @@ def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_fil
     )
 
     def engine(**given):
-        return with_overrides(
-            robot, Namespace(**{"backend": "", "precision": "", "checkpoint": "", **given})
-        ).engine
+        return with_overrides(robot, Namespace(**{**NO_OPTIONS, **given})).engine
 
     assert engine() == robot.engine
     assert engine(backend="openvino") == EngineSettings("openvino")
@@ -105,16 +113,22 @@ def test_an_engine_that_the_command_line_names_takes_the_place_of_the_robots_fil
 
 
 def test_a_checkpoint_that_the_command_line_names_is_the_only_one():
+    given = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 1.0), "size": (56, 70)}
     robot = EncoderSettings(
-        (CameraSettings("a", "/a"),), model=ModelSettings("one", more_checkpoints=("two",))
+        (CameraSettings("a", "/a"),), model=ModelSettings("one", more_checkpoints=("two",), **given)
     )
 
-    def model(checkpoint):
-        given = Namespace(backend="", precision="", checkpoint=checkpoint)
-        return with_overrides(robot, given).model
+    def model(**options):
+        return with_overrides(robot, Namespace(**{**NO_OPTIONS, **options})).model
 
-    assert model("") == robot.model
-    assert model("three") == ModelSettings("three")
+    assert model() == robot.model
+    # What the file says of the preprocessing is of the file's checkpoint.
+    assert model(checkpoint="three") == ModelSettings("three")
+    own = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "model_size": [28, 28]}
+    assert model(checkpoint="three", **own) == ModelSettings(
+        "three", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), size=(28, 28)
+    )
+    assert model(mean=[0.1, 0.2, 0.3]).by_hand == ((0.1, 0.2, 0.3), (0.25, 0.5, 1.0), (56, 70))
 
 
 def test_no_frame_is_a_status_and_says_why(tiny_checkpoint, tmp_path):

@@ -135,8 +135,9 @@ def test_what_is_fixed_says_why_and_can_be_set_after_cleanup(rig):
     )
     for spec in fixed:
         value = robot.node._settings_source.value(spec.name)
+        entries = [{str: "x", int: 1, float: 0.5}[spec.item]] * (spec.count or 1)
         result = robot.node.set_parameters(
-            [Parameter(spec.name, value=value or (["x"] if value == [] else value))]
+            [Parameter(spec.name, value=value or (entries if value == [] else value))]
         )[0]
         assert (
             not result.successful and spec.fixed in result.reason and "cleanup" in result.reason

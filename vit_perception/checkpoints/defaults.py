@@ -2,6 +2,7 @@
 
 import logging
 
+from vit_perception.checkpoints.by_hand import parameters_hint
 from vit_perception.checkpoints.family import Preprocessing
 from vit_perception.checkpoints.files.checkpoint_files import PREPROCESSOR_FILE, CheckpointFiles
 from vit_perception.checkpoints.huggingface.processor import preprocessing_of
@@ -19,27 +20,32 @@ __all__ = [
 
 _TAKEN = (
     "%s says nothing of its preprocessing; taken: %s: %s to %d x %d px%s, %s, mean %s, std %s. "
-    "If it was trained otherwise, put a %s beside it"
+    "If it was trained otherwise, put a %s beside it%s"
 )
 _log = logging.getLogger(__name__)
 
 
 def own_or_published(files: CheckpointFiles, published: Preprocessing, whose: str) -> Preprocessing:
-    """Read the preprocessor_config.json next to the weights, or take ``published`` with a warning.
+    """Read the preprocessor_config.json next to the weights, or take what is given by hand, or
+    ``published`` with a warning.
 
     A bare file does not say how its images were prepared. Another preparation gives features that
     look right and are wrong, so the warning shows every number.
 
     Raises:
         CheckpointError: The file cannot be used.
+        BadSetting: Only a part is given by hand.
     """
     rule = published.rule
-    if files.preprocessor is not None:
-        return preprocessing_of(files.folder, rule.interpolation)
+    by_hand = files.by_hand
+    if files.preprocessor is not None or (by_hand is not None and by_hand.is_given):
+        return preprocessing_of(files.folder, rule.interpolation, by_hand=by_hand)
     edge = f", shortest edge {rule.resize_shortest_edge_px}" if rule.resize_shortest_edge_px else ""
     size = *rule.network_size_px, edge
     numbers = rule.interpolation, published.mean, published.std
-    _log.warning(_TAKEN, files.path, whose, rule.fit, *size, *numbers, PREPROCESSOR_FILE)
+    cure = parameters_hint(by_hand)
+    otherwise = PREPROCESSOR_FILE, f", or {cure}" if cure else ""
+    _log.warning(_TAKEN, files.path, whose, rule.fit, *size, *numbers, *otherwise)
     return published
 
 

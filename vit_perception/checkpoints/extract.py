@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vit_perception.checkpoints.by_hand import BY_HAND
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import CONNECTOR, SECOND, STATE
 from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, PREPROCESSOR_FILE
@@ -73,8 +74,9 @@ def write_extract(loaded: LoadedModel, folder: Path) -> Path:
         },
     }
     config = config_json(loaded.model.config, card.labels, card.scores, **of_policy)
+    marks = {BY_HAND: True} if card.by_hand else {}
     texts = {
-        PREPROCESSOR_FILE: preprocessor_json(card.rule, card.mean, card.std),
+        PREPROCESSOR_FILE: preprocessor_json(card.rule, card.mean, card.std, **marks),
         README_FILE: _readme(loaded),
         CONFIG_FILE: config,
     }

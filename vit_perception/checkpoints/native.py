@@ -59,9 +59,11 @@ def config_json(
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def preprocessor_json(rule: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    """Write the text of preprocessor_config.json."""
-    content = {"rule": rule.fields(), "image_mean": list(mean), "image_std": list(std)}
+def preprocessor_json(
+    rule: ResizeRule, mean: tuple[float, ...], std: tuple[float, ...], **marks: bool
+) -> str:
+    """Write the text of preprocessor_config.json; ``marks`` are further keys."""
+    content = {"rule": rule.fields(), "image_mean": list(mean), "image_std": list(std), **marks}
     return json.dumps(content, indent=1) + "\n"
 
 

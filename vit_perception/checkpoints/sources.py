@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_perception.checkpoints.by_hand import MARK, is_by_hand
+from vit_perception.checkpoints.by_hand import MARK, GivenByHand, check_agrees, is_by_hand
 from vit_perception.checkpoints.demo.weights import DEMO_NAME, demo_weights_folder
 from vit_perception.checkpoints.errors import CheckpointError, first_line
 from vit_perception.checkpoints.families import AUTO, family_of, named_family
@@ -31,7 +31,8 @@ from vit_perception.checkpoints.load_strict import (
     tensors_sha256,
 )
 from vit_perception.checkpoints.plan_parts import policy_parts, split_tensors
-from vit_perception.config.checks import home_path
+from vit_perception.config.by_hand import NOTHING_GIVEN, ByHand
+from vit_perception.config.checks import BadSetting, home_path
 from vit_perception.files import telemetry
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.classification import kind_of
@@ -80,19 +81,23 @@ class LoadedModel:
     files: CheckpointFiles | None = None
 
 
-def load_checkpoint(checkpoint: str, family: str = AUTO) -> LoadedModel:
+def load_checkpoint(
+    checkpoint: str, family: str = AUTO, by_hand: ByHand | None = NOTHING_GIVEN
+) -> LoadedModel:
     """Load a folder, a weights file, ``hf://owner/name[@revision]`` (needs internet once) or
     ``demo``.
 
     ``family`` ``auto`` recognises it, by config.json and the names of the tensors. The name of one
-    of :data:`vit_perception.checkpoints.families.FAMILIES` skips detection.
+    of :data:`vit_perception.checkpoints.families.FAMILIES` skips detection. ``by_hand`` is the
+    preprocessing that the checkpoint does not say; with None errors do not propose it.
 
     Raises:
         CheckpointError: A file is missing or cannot be used, or its tensors do not all fit.
+        BadSetting: ``by_hand`` lacks a part, or says something else than the checkpoint.
     """
     if family != AUTO:
         named_family(family)  # before anything is downloaded
-    return load_files(open_checkpoint(checkpoint), family)
+    return load_files(replace(open_checkpoint(checkpoint), by_hand=by_hand), family)
 
 
 def open_checkpoint(checkpoint: str) -> CheckpointFiles:
@@ -183,10 +188,13 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
 
     Raises:
         CheckpointError: No family recognises them, or they cannot be used.
+        BadSetting: What is given by hand lacks a part, or says something else than the files.
     """
     family = family_of(files, wanted)
     source = str(files.path)
     plan = _plan_of(family, files)
+    if files.by_hand is not None:
+        check_agrees(files.by_hand, plan.preprocessing, files.source)
     translation = translate(files.tensors, plan, source)
     parts = split_tensors(translation.tensors, plan)
     if parts.projection is None and plan.requires_projection:
@@ -219,7 +227,7 @@ def load_files(files: CheckpointFiles, wanted: str = AUTO) -> LoadedModel:
 def _plan_of(family: Family, files: CheckpointFiles) -> LoadPlan:
     try:
         return family.read(files)
-    except CheckpointError:
+    except (CheckpointError, BadSetting):
         raise
     except KeyError as error:
         raise CheckpointError(
@@ -232,6 +240,7 @@ def _plan_of(family: Family, files: CheckpointFiles) -> LoadPlan:
 
 def _card(files: CheckpointFiles, family: Family, plan: LoadPlan) -> ModelCard:
     rule = plan.preprocessing.rule
+    by_hand = isinstance(plan.preprocessing, GivenByHand) or is_by_hand(files.preprocessor or {})
     try:
         rows, columns = plan.config.grid_of(*rule.network_size_px)
         if rows * columns > _MOST_PATCHES:
@@ -240,8 +249,7 @@ def _card(files: CheckpointFiles, family: Family, plan: LoadPlan) -> ModelCard:
                 f"accepted: up to {_MOST_PATCHES}"
             )
         return ModelCard(
-            name=files.name.encode("utf-8", "replace").decode()
-            + (MARK if is_by_hand(files.preprocessor or {}) else ""),
+            name=files.name.encode("utf-8", "replace").decode() + (MARK if by_hand else ""),
             family=family.name,
             license=plan.license,
             source=files.source,
@@ -250,6 +258,7 @@ def _card(files: CheckpointFiles, family: Family, plan: LoadPlan) -> ModelCard:
             std=plan.preprocessing.std,
             labels=plan.labels,
             scores=kind_of(plan.config.classes, plan.scores),
+            by_hand=by_hand,
             weights_sha256=sha256_in_background(_digest_of(files, plan)),
         )
     except ValueError as error:

@@ -20,6 +20,7 @@ from rich.progress import (
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
+from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
 from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.building.build import TO_BE_PROVEN, build_ahead
@@ -52,6 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
         "the families (default: %(default)s)",
     )
+    add_by_hand_arguments(model)
     model.add_argument(
         "--block",
         type=int,
@@ -125,6 +127,7 @@ def run(args: Namespace) -> int:
         check_memory=not args.no_memory_check,
         device=args.device,
     )
+    by_hand = by_hand_of(args)
     targets = tuple(args.target) or targets_without_a_gpu(args.backend, precision)
     if args.out is not None:
         check_out(args.out, args.force)
@@ -140,7 +143,7 @@ def run(args: Namespace) -> int:
             )
     with BuildBars() as bars, bars.alive() as log:
         log.info(f"loading {args.checkpoint}")
-        loaded = load_checkpoint(args.checkpoint, args.family)
+        loaded = load_checkpoint(args.checkpoint, args.family, by_hand)
         if args.dense and loaded.dense is None:
             raise CheckpointError(
                 f"--dense with {args.checkpoint}, which has no dense head; accepted: a DPT or "

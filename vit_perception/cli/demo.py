@@ -20,6 +20,7 @@ from vit_perception.cli.live_demo.report import failures, summarise, write_sheet
 from vit_perception.cli.live_demo.watch import PARAMETERS, watch
 from vit_perception.cli.paths import user_path
 from vit_perception.cli.processes import share_folder
+from vit_perception.config.by_hand import ByHand
 from vit_perception.config.parameter_files import ParameterFile
 from vit_perception.files.atomic import is_half_made, write_whole
 from vit_perception.files.errors import InvalidValue
@@ -187,7 +188,11 @@ def fit_heads(args: Namespace, parameters: dict) -> Preprocessor:
         print(f"{camera}:")
         train = read_bag(args.train_bag, topic, "/task_stage", every=2)
         with FeatureSource(
-            parameters["model.checkpoint"], family=parameters.get("model.family", "auto")
+            parameters["model.checkpoint"],
+            family=parameters.get("model.family", "auto"),
+            by_hand=ByHand(
+                *(tuple(parameters.get(f"model.{name}") or ()) for name in ("mean", "std", "size"))
+            ),
         ) as source:
             fit.probe(
                 source=source, train=train, tests={}, method="logistic", feature="cls_mean", out=out

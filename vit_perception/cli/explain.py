@@ -14,6 +14,7 @@ import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
 from vit_perception.cli.paths import user_path
+from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -60,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
         "the families (default: %(default)s)",
     )
+    add_by_hand_arguments(model)
     named = parser.add_argument_group("classes")
     named.add_argument(
         "--top-k", type=int, default=5, help="number of classes shown (default: %(default)s)"
@@ -104,7 +106,7 @@ def run(args: Namespace) -> int:
     check(args, out)
     image = decoded_picture(args.image)
     head = load_head(args.head) if args.head else None
-    loaded = load_checkpoint(args.checkpoint, args.family)
+    loaded = load_checkpoint(args.checkpoint, args.family, by_hand_of(args))
     card = loaded.card
     model = loaded.model
     network_rgb = Preprocessor(card.rule)(image)  # (3, H, W) uint8

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from vit_perception.checkpoints.extract import write_extract
 from vit_perception.checkpoints.sources import load_checkpoint
 from vit_perception.cli.paths import user_path
+from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 
 EXAMPLES = """
 vit-perception extract /models/my_smolvla --out models/encoder
@@ -30,10 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
         "the families (default: %(default)s)",
     )
+    add_by_hand_arguments(parser.add_argument_group("preprocessing"))
 
 
 def run(args: Namespace) -> int:
-    loaded = load_checkpoint(args.policy, args.family)
+    loaded = load_checkpoint(args.policy, args.family, by_hand_of(args))
     weights = write_extract(loaded, args.out)
     files = loaded.files.weights_files if loaded.files else ()
     policy_mb = sum(path.stat().st_size for path in files) / 1e6

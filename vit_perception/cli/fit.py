@@ -15,6 +15,7 @@ from typing import Any
 
 from vit_perception.cli import fit_finetune
 from vit_perception.cli.paths import user_path
+from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.files.log import PrintedLog
 from vit_perception.heads.classification import FEATURES
@@ -99,6 +100,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists the "
         "families (default: auto)",
     )
+    add_by_hand_arguments(model)
     model.add_argument(
         "--feature",
         choices=FEATURES,
@@ -174,6 +176,7 @@ def run(args: Namespace) -> int:
         cached=not args.no_cache,
         family=args.family or "auto",
         network_size=args.network_size or "",
+        by_hand=by_hand_of(args),
     ) as source:
         probe(
             source=source,
@@ -209,9 +212,11 @@ def check(args: Namespace) -> None:
         raise InvalidValue(
             f"{', '.join(foreign)} has no meaning with --method {args.method}; accepted: without it"
         )
-    for other in ("checkpoint", "family"):
+    for other in ("checkpoint", "family", "mean", "std", "model_size"):
         if args.variant and getattr(args, other):
-            raise InvalidValue(f"--variant and --{other} are both given; accepted: one of them")
+            raise InvalidValue(
+                f"--variant and --{other.replace('_', '-')} are both given; accepted: one of them"
+            )
     if args.image_size is not None and not args.variant:
         raise InvalidValue("--image-size is given without --variant; a checkpoint has its own size")
 

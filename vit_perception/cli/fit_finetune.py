@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.cli.pipeline_options import by_hand_of
 from vit_perception.files.errors import InvalidValue
 from vit_perception.heads.fit import Evaluation
 from vit_perception.training.curves import CURVES_FILE, METRICS_FILE, draw_curves
@@ -163,6 +164,7 @@ def start_of(args: Namespace, labels: tuple[str, ...], seed: int) -> Start:
         pooling=args.feature,
         seed=seed,
         family=args.family or "auto",
+        by_hand=by_hand_of(args),
     )
 
 

@@ -1,16 +1,24 @@
-"""Options of `embed` and `inspect` that choose recordings, settings, model and engine."""
+"""Options of `embed` and `inspect` that choose recordings, settings, model and engine; and those
+for a checkpoint that does not say how its images are prepared.
+"""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_perception.cli.paths import user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
+from vit_perception.config.by_hand import ByHand
 from vit_perception.config.column_settings import column_settings
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.config.parameter_files import DEFAULT_NODE
-from vit_perception.config.settings import CameraSettings, EncoderSettings, PolicySettings
+from vit_perception.config.settings import (
+    CameraSettings,
+    EncoderSettings,
+    ModelSettings,
+    PolicySettings,
+)
 from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
@@ -49,6 +57,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
         "--params, else demo)",
     )
+    add_by_hand_arguments(group)
     group.add_argument(
         "--backend",
         choices=("auto", *BACKEND_NAMES),
@@ -59,6 +68,42 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         choices=("auto", *PRECISIONS),
         help="of the engine's numbers (default: as in --params, else auto)",
     )
+
+
+def add_by_hand_arguments(group: _ArgumentGroup) -> None:
+    """Add the options for a checkpoint that does not say how its images are prepared."""
+    for name, what in (("mean", "mean"), ("std", "standard deviation")):
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            default=[],
+            metavar=("R", "G", "B"),
+            help=f"{what} of pixels from 0 to 1, for a checkpoint that does not say how its images "
+            f"are prepared (model.{name})",
+        )
+    group.add_argument(
+        "--model-size",
+        type=int,
+        nargs=2,
+        default=[],
+        metavar=("H", "W"),
+        help="size in px that such a checkpoint was trained with (model.size)",
+    )
+
+
+def by_hand_of(args: Namespace) -> ByHand:
+    """Return what the options of :func:`add_by_hand_arguments` give.
+
+    Raises:
+        BadSetting: A number is out of its bounds.
+    """
+    return ModelSettings(**_given_by_hand(args)).by_hand
+
+
+def _given_by_hand(args: Namespace) -> dict[str, Any]:
+    given = {"mean": args.mean, "std": args.std, "size": args.model_size}
+    return {name: tuple(value) for name, value in given.items() if value}
 
 
 def what_is_given(args: Namespace) -> tuple[EncoderSettings | None, str]:
@@ -165,8 +210,10 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
     if engine:  # the robot's engine file is for its own
         engine["file"] = ""
     model: dict[str, Any] = {}
-    if args.checkpoint:  # that one alone
+    if args.checkpoint:  # that one alone: what the file gives of another one is not of this
         model = {"checkpoint": args.checkpoint, "more_checkpoints": ()}
+        model |= {"mean": (), "std": (), "size": ()}
+    model |= _given_by_hand(args)
     return replace(
         settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
     )

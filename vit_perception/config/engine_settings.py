@@ -11,12 +11,14 @@ from vit_perception.config.backends import (
     PROVIDERS,
     runs_on_cpu_only,
 )
+from vit_perception.config.by_hand import ByHand
 from vit_perception.config.checks import BadSetting, check_labels
 from vit_perception.config.parameter import ENCODED, ENGINE, Section, param, require
 
 CONNECTORS = ("auto", "none")
 MOST_DEVICE = 63  # the highest accepted index of a GPU
 MOST_ENCODERS = 8  # in one node
+MOST_SIDE_PX = 99_999  # of an image, as it reaches the network
 
 _SIZE = re.compile(r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$")
 
@@ -66,11 +68,39 @@ class ModelSettings(Section):
         is_path=True,
     )
 
+    mean: tuple[float, ...] = param(
+        (),
+        "Mean of R, G, B for pixels from 0 to 1, for a model.checkpoint that does not say how "
+        "images are prepared (docs/checkpoints.md). What it says itself is never replaced.",
+        bounds=(0.0, 1.0),
+        count=3,
+        fixed=ENGINE,
+    )
+    std: tuple[float, ...] = param(
+        (),
+        "Standard deviation of R, G, B, given together with model.mean; each above 0.",
+        bounds=(0.0, 1.0),
+        count=3,
+        fixed=ENGINE,
+    )
+    size: tuple[int, ...] = param(
+        (),
+        "Height and width in px of the model's images in training, given together with model.mean. "
+        "model.network_size may still name another size.",
+        bounds=(1, MOST_SIDE_PX),
+        count=2,
+        fixed=ENGINE,
+    )
+
     def __post_init__(self) -> None:
         require("model.checkpoint", self.checkpoint, "a folder, a file, hf://owner/name, or demo")
         require("model.family", self.family, "auto, or the name of a family of checkpoints")
         self.check_parameters()
         self._check_more()
+        if self.std and not all(self.std):
+            raise BadSetting(
+                "model.std", list(self.std), "list of 3 floats above 0, up to 1, or []"
+            )
         if self.network_size and not _SIZE.match(self.network_size):
             raise BadSetting(
                 "model.network_size",
@@ -95,6 +125,11 @@ class ModelSettings(Section):
                 f"checkpoints that differ from each other and from model.checkpoint, which is "
                 f"{self.checkpoint}",
             )
+
+    @property
+    def by_hand(self) -> ByHand:
+        """What is given of the preprocessing of ``checkpoint``."""
+        return ByHand(self.mean, self.std, self.size)
 
     @property
     def network_size_px(self) -> tuple[int, int] | None:

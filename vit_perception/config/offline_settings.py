@@ -199,13 +199,11 @@ class _GivenValues:
             return parameter.default
         value = self._given[name]
         is_list = kind is tuple
-        if value is None and is_list:
+        # As in the node: some tools of ROS cannot write an empty list, and write [''].
+        if is_list and value in (None, [""]):
             return ()
         # Not isinstance(): a bool is an int to it.
         has_kind = type(value) is (list if is_list else kind)
-        if not has_kind or (is_list and not all(isinstance(item, str) for item in value)):
+        if not has_kind or (is_list and not all(type(item) is parameter.item for item in value)):
             raise BadSetting(name, value, parameter.kind_accepted())
-        if is_list:
-            # As in the node: some tools of ROS cannot write an empty list, and write [''].
-            return tuple(value) if value != [""] else ()
-        return value
+        return tuple(value) if is_list else value

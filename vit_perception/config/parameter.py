@@ -6,7 +6,7 @@ and the README's table are all made of this declaration.
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from vit_perception.config.checks import BadSetting, expand_path, one_of, within
 
@@ -22,7 +22,11 @@ _KIND_NAMES = {
     int: "int",
     float: "float (15.0, not 15)",
     str: "str",
-    tuple: "list of strings",
+}
+_LIST_NAMES = {
+    str: "list of{} strings",
+    int: "list of{} integers",
+    float: "list of{} floats ([0.0, 0.5], not [0, 0.5])",
 }
 
 
@@ -32,31 +36,51 @@ class Parameter:
 
     # The full name, for example ``cameras.wrist.topic``.
     name: str
-    # The value when none is given; ``kind`` is its type, a tuple for a list of strings.
+    # The value when none is given; ``kind`` is its type, a tuple for a list.
     default: Any
     kind: type
     # What it does, as a full sentence, with its unit.
     description: str
     # The unit of a number, for example ``s``; empty for numbers without one.
     unit: str = ""
-    # The smallest and the largest number; both None without bounds.
+    # The smallest and the largest number, of a list those of each entry; None without bounds.
     low: float | None = None
     high: float | None = None
     # The accepted texts; empty for any text.
     choices: tuple[str, ...] = ()
     # Why it cannot change while the node is configured; empty if it can.
     fixed: str = ""
+    # The type of a list's entries: str, int or float.
+    item: type = str
+    # How many entries a list has if it is not empty; 0 for any number.
+    count: int = 0
 
     def accepted(self) -> str:
         """Return what a value must be, for an error message."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        kind = _KIND_NAMES[self.kind]
-        return kind if self.low is None else f"{kind} from {self.low:g} to {self.high:g}"
+        kind = self.kind_accepted()
+        bounded = kind if self.low is None else f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{bounded}, or []" if self.count else bounded
 
     def kind_accepted(self) -> str:
         """Return the type that a value must have, for an error message."""
-        return _KIND_NAMES[self.kind]
+        if self.kind is not tuple:
+            return _KIND_NAMES[self.kind]
+        return _LIST_NAMES[self.item].format(f" {self.count}" if self.count else "")
+
+    def check_entries(self, values: tuple[Any, ...]) -> None:
+        """Check the number of entries of a list that is not empty, and each one's bounds.
+
+        Raises:
+            BadSetting: there is another number of entries, or one is out of the bounds.
+        """
+        low, high = self.low, self.high
+        is_long = bool(self.count) and len(values) != self.count
+        # NaN fails both comparisons, so it is refused too.
+        is_out = low is not None and high is not None and any(not low <= v <= high for v in values)
+        if values and (is_long or is_out):
+            raise BadSetting(self.name, list(values), self.accepted())
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ class _Declared:
     choices: tuple[str, ...] = ()
     fixed: str = ""
     is_path: bool = False
+    count: int = 0
 
 
 def param(
@@ -84,6 +109,7 @@ def param(
     choices: tuple[str, ...] = (),
     fixed: str = "",
     is_path: bool = False,
+    count: int = 0,
 ) -> Any:
     """Declare a settings field that is a parameter.
 
@@ -91,7 +117,8 @@ def param(
     of the parameter if it is not the section's prefix and the field's name. ``bounds`` are the
     smallest and the largest number; with ``exact_bounds`` False the class checks more itself.
     ``fixed`` says why the parameter cannot change while the node is configured. A path may begin
-    with ``~``.
+    with ``~``. ``count`` is the number of entries of a list that is not empty; ``bounds`` are then
+    those of each entry.
     """
     declared = _Declared(
         description=description,
@@ -102,6 +129,7 @@ def param(
         choices=choices,
         fixed=fixed,
         is_path=is_path,
+        count=count,
     )
     return field(default=default, metadata={"parameter": declared})
 
@@ -123,15 +151,18 @@ class Section:
         """Check every field against its declaration and expand paths.
 
         Raises:
-            BadSetting: a value is none of the choices, out of its bounds, or in the home folder of
-                an unknown user.
+            BadSetting: a value is none of the choices, out of its bounds, of another number of
+                entries, or in the home folder of an unknown user.
         """
         for each, declared in _declarations(type(self)):
             parameter = declared.name or f"{self.prefix}{each.name}"
             value = getattr(self, each.name)
             if declared.choices and not isinstance(value, tuple):
                 one_of(parameter, value, declared.choices)
-            if declared.bounds and declared.exact_bounds:
+            if declared.count:
+                own = dict(parameters_of(type(self), getattr(self, "name", "")))
+                own[each.name].check_entries(value)
+            elif declared.bounds and declared.exact_bounds:
                 within(parameter, value, *declared.bounds, unit=declared.unit)
             if declared.is_path:
                 expand_path(self, each.name, parameter)
@@ -160,6 +191,8 @@ def parameters_of(section: type[Section], name: str = "") -> Iterator[tuple[str,
                 high=high,
                 choices=() if kind is tuple else declared.choices,
                 fixed=declared.fixed,
+                item=get_args(kinds[each.name])[0] if kind is tuple else str,
+                count=declared.count,
             ),
         )
 

@@ -4,7 +4,8 @@ Paths may begin with ``~`` or ``~user``. Relative paths count from the folder in
 was started.
 
 Every error names the parameter as the user wrote it, its value, and what is accepted. Properties of
-a checkpoint (mean, std, input size, interpolation, licence) are in its model card.
+a checkpoint (mean, std, input size, interpolation, licence) are in its model card; parameters say
+only what a checkpoint leaves out, and never something else.
 """
 
 from collections.abc import Mapping

@@ -130,8 +130,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         del settings["policy"]
     if not settings["columns"]:
         del settings["columns"]
-    if not settings["model"]["more_checkpoints"]:
-        del settings["model"]["more_checkpoints"]
+    for name in ("more_checkpoints", "mean", "std", "size"):
+        if not settings["model"][name]:
+            del settings["model"][name]
     run = {
         "columns_version": COLUMNS_VERSION,
         "graph_version": GRAPH_VERSION,

@@ -70,6 +70,9 @@ class ModelCard:
     labels: tuple[str, ...] = ()
     # Makes scores of logits: one of SCORES.
     scores: str = "softmax"
+    # Whether rule, mean and std are given by hand, by a file that says so or by parameters. The
+    # name says it, too.
+    by_hand: bool = False
     # Digest of the weights file; of a policy, of the tensors that are read. A large file takes
     # longer to digest than to load, so a loader gives a function that waits for it.
     weights_sha256: str = _LazyText()

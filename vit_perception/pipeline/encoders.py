@@ -70,8 +70,9 @@ def load_encoders(
 ) -> tuple[LoadedModel, ...]:
     """Load every checkpoint of ``settings``, fitted to them, and without what is not used.
 
-    ``loaded`` is the first checkpoint if it is loaded already. ``model.family`` and the dense head
-    are the first's; size, block and connector are of all.
+    ``loaded`` is the first checkpoint if it is loaded already. ``model.family``, the dense head and
+    what is given of the preprocessing are the first's; ``model.network_size``, block and connector
+    are of all.
 
     Raises:
         CheckpointError: A checkpoint cannot be read.
@@ -80,17 +81,18 @@ def load_encoders(
     model = settings.model
     if loaded is None:
         log.info(f"loading checkpoint {model.checkpoint}")
-        loaded = load_checkpoint(model.checkpoint, model.family)
+        loaded = load_checkpoint(model.checkpoint, model.family, model.by_hand)
     fitted = [fitted_to(settings, loaded)]
     for checkpoint in model.more_checkpoints:
         log.info(f"loading checkpoint {checkpoint}")
-        # As settings of its own, which errors then name.
+        # As settings of its own, which errors then name. Preprocessing is not given by hand here.
+        own = replace(model, checkpoint=checkpoint, more_checkpoints=(), family=AUTO)
         alone = replace(
             settings,
-            model=replace(model, checkpoint=checkpoint, more_checkpoints=(), family=AUTO),
+            model=replace(own, mean=(), std=(), size=()),
             dense=replace(settings.dense, enabled=False),
         )
-        fitted.append(fitted_to(alone, load_checkpoint(checkpoint)))
+        fitted.append(fitted_to(alone, load_checkpoint(checkpoint, by_hand=None)))
     return tuple(fitted)
 
 

@@ -27,6 +27,13 @@ from vit_perception.files.errors import hint_line, nearest
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.ros.qos import PREFIX, check_overrides
 
+# What a list is declared as, by the type of its entries.
+_ARRAYS = {
+    str: RosParameter.Type.STRING_ARRAY,
+    int: RosParameter.Type.INTEGER_ARRAY,
+    float: RosParameter.Type.DOUBLE_ARRAY,
+}
+
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
     """Return what ``ros2 param describe`` shows."""
@@ -38,7 +45,11 @@ def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
     if parameter.choices:
         descriptor.additional_constraints = "one of " + ", ".join(parameter.choices)
     low, high = parameter.low, parameter.high
-    if low is not None and parameter.kind is float:
+    if parameter.kind is tuple:
+        # ROS has ranges for single numbers alone.
+        if parameter.count:
+            descriptor.additional_constraints = parameter.accepted()
+    elif low is not None and parameter.kind is float:
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     elif low is not None:
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
@@ -49,7 +60,7 @@ def declared_default(parameter: Parameter) -> Any:
     """Return what to declare. An empty list has no type in rclpy, so its type is declared."""
     if parameter.kind is not tuple:
         return parameter.default
-    return list(parameter.default) or RosParameter.Type.STRING_ARRAY
+    return list(parameter.default) or _ARRAYS[parameter.item]
 
 
 def check_topic(node: Node, parameter: str, topic: str) -> None:
@@ -113,8 +124,9 @@ class NodeParameters:
                 continue
             default, descriptor = declared_default(parameter), descriptor_of(parameter)
             given = self._node._parameter_overrides.get(name)
-            # An empty list has no type in ROS: it arrives as a parameter without a value.
-            is_empty = parameter.default == () and given is not None and given.value is None
+            # An empty list has no type in ROS: it arrives as a parameter without a value, and from
+            # tools that cannot write one as [''].
+            is_empty = parameter.default == () and given is not None and given.value in (None, [""])
             try:
                 self._node.declare_parameter(name, default, descriptor, ignore_override=is_empty)
             except (InvalidParameterTypeException, InvalidParameterValueException):

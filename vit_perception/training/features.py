@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
+from vit_perception.config.by_hand import NOTHING_GIVEN, ByHand
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -60,8 +61,16 @@ class FeatureSource:
         cached: bool = True,
         family: str = "auto",
         network_size: str = "",
+        by_hand: ByHand = NOTHING_GIVEN,
     ):
-        model = ModelSettings(checkpoint, family=family, network_size=network_size)
+        model = ModelSettings(
+            checkpoint,
+            family=family,
+            network_size=network_size,
+            mean=by_hand.mean,
+            std=by_hand.std,
+            size=by_hand.size_px,
+        )
         self._settings = EncoderSettings(
             (CameraSettings("camera", "files", "compressed"),),
             model=model,
@@ -69,7 +78,7 @@ class FeatureSource:
         )
         self._log = log
         # On the size that a node would have: it is a part of the digest that a head is bound to.
-        loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family))
+        loaded = fitted_to(self._settings, load_checkpoint(checkpoint, family, by_hand))
         self._loaded: LoadedModel | None = loaded
         self._pipeline: Pipeline | None = None
         self.card = loaded.card

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vit_perception.checkpoints.sources import load_checkpoint
+from vit_perception.config.by_hand import NOTHING_GIVEN, ByHand
 from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.model.variants import VARIANTS
@@ -50,19 +51,25 @@ class Start:
 
 
 def start_from_checkpoint(
-    checkpoint: str, labels: tuple[str, ...], pooling: str | None, seed: int, family: str = "auto"
+    checkpoint: str,
+    labels: tuple[str, ...],
+    pooling: str | None,
+    seed: int,
+    family: str = "auto",
+    by_hand: ByHand = NOTHING_GIVEN,
 ) -> Start:
     """Start from the model of a checkpoint.
 
     Its classifier is kept if it has the same labels, else a new one starts at 0. With ``pooling``
     None the new classifier gets what the checkpoint's classifier gets, or ``cls_mean`` if it has
-    none.
+    none. ``by_hand`` is the preprocessing that the checkpoint does not say.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
+        BadSetting: ``by_hand`` lacks a part, or says something else than the checkpoint.
         InvalidValue: The model has no such pooling.
     """
-    loaded = load_checkpoint(checkpoint, family)
+    loaded = load_checkpoint(checkpoint, family, by_hand)
     given = loaded.model.config
     card = loaded.card
     config = classifier_config(given, len(labels), pooling)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from vit_perception.checkpoints.by_hand import parameters_hint
 from vit_perception.checkpoints.dense.names import CAMERA_SIZE_PX, size_keeping_aspect
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Preprocessing
@@ -11,10 +12,15 @@ from vit_perception.checkpoints.files.checkpoint_files import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
     CheckpointFiles,
+    is_there,
 )
 from vit_perception.checkpoints.huggingface import dinov2 as huggingface_dinov2
 from vit_perception.checkpoints.huggingface.config import flag_of, size_px
-from vit_perception.checkpoints.huggingface.processor import check_padding, preprocessing_of
+from vit_perception.checkpoints.huggingface.processor import (
+    PROCESSOR_FILE,
+    check_padding,
+    preprocessing_of,
+)
 from vit_perception.files.errors import InvalidValue
 from vit_perception.model.vit_config import ViTConfig
 
@@ -78,6 +84,12 @@ def dense_preprocessing(files: CheckpointFiles) -> Preprocessing:
     """Read as :func:`preprocessing_of`, with ``keep_aspect_ratio`` and ``ensure_multiple_of`` for a
     camera of 4 : 3.
     """
+    if not any(is_there(files.folder / name) for name in (PREPROCESSOR_FILE, PROCESSOR_FILE)):
+        # Refused, or given by hand: that size is the network's, with no aspect to keep.
+        hint = parameters_hint(files.by_hand)
+        return preprocessing_of(
+            files.folder, "bicubic", dense=True, hint=hint, by_hand=files.by_hand
+        )
     given = preprocessing_of(files.folder, "bicubic", dense=True)
     fields = files.preprocessor or {}
     multiple = fields.get("ensure_multiple_of") or 1

@@ -15,6 +15,7 @@ from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.files.contents import Contents, LazyTensors, shape_of
 from vit_perception.checkpoints.files.formats import SUFFIXES, read_contents
 from vit_perception.checkpoints.files.left_out import no_tensor, shards_left_out
+from vit_perception.config.by_hand import ByHand
 from vit_perception.files.regular_files import IrregularFile, check_regular, read_text_bounded
 from vit_perception.files.safetensors_header import MOST_TENSORS
 
@@ -55,6 +56,8 @@ class CheckpointFiles:
     # The JSON files next to the weights; None for a missing one.
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
+    # What the user gives of the preprocessing; None where that is not possible.
+    by_hand: ByHand | None = None
 
     @property
     def folder(self) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from vit_perception.checkpoints.by_hand import file_hint
+from vit_perception.checkpoints.by_hand import by_hand_hint
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Converter, Family, KeyMap, LoadPlan
 from vit_perception.checkpoints.files.checkpoint_files import CONFIG_FILE, CheckpointFiles
@@ -96,7 +96,10 @@ class HuggingFace:
                 files.folder,
                 self.interpolation,
                 as_known=lambda fields: self.processor_fields(fields, config),
-                hint=file_hint(files.folder, self.model_type, config.image_size_px),
+                hint=by_hand_hint(
+                    files.folder, self.model_type, config.image_size_px, files.by_hand
+                ),
+                by_hand=files.by_hand,
             ),
             labels=labels,
             scores=scores,

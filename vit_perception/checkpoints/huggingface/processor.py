@@ -10,10 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vit_perception.checkpoints.by_hand import (
+    PARAMETER_OF,
+    GivenByHand,
+    lacking_fields,
+)
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import Preprocessing
 from vit_perception.checkpoints.files.checkpoint_files import PREPROCESSOR_FILE, is_there, read_json
 from vit_perception.checkpoints.huggingface.config import flag_of, numbers_of, side_px, size_px
+from vit_perception.config.by_hand import ByHand
+from vit_perception.config.checks import BadSetting
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizeRule
 
@@ -22,6 +29,7 @@ _HOLDS = (
     "size, image_mean and image_std (for crops also do_center_crop and crop_size), as the model's "
     "author published it"
 )
+_SET_LACKING = f"or set the parameters of what it lacks, of {', '.join(PARAMETER_OF.values())}"
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -91,38 +99,56 @@ def preprocessing_of(
     dense: bool = False,
     as_known: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda fields: fields,
     hint: str = "",
+    by_hand: ByHand | None = None,
 ) -> Preprocessing:
     """Read preprocessor_config.json; without ``resample``, take ``interpolation``.
 
     With ``dense`` the caller obeys the fields of DPT's processor: padding, multiples and aspect.
     ``as_known`` turns the fields of a processor of one family alone into those of ``Siglip``'s.
-    ``hint`` follows the error for a folder without the file.
+    ``hint`` follows the error for a folder without the file. ``by_hand`` gives what the file lacks,
+    or all of a missing file; None says that nothing can be given.
 
     Raises:
         CheckpointError: The file is missing or cannot be obeyed. A guess would give features that
             look right and are wrong.
+        BadSetting: ``by_hand`` gives a part of what is lacking.
     """
     path = folder / PREPROCESSOR_FILE
     if not is_there(path) and is_there(folder / PROCESSOR_FILE):
         # transformers 5 writes what image and text processor share a folder with into one file.
         path = folder / PROCESSOR_FILE
         fields = read_json(path, "the fields of an image processor").get("image_processor") or {}
-    elif not is_there(path):
+    elif is_there(path):
+        fields = read_json(path, _HOLDS)
+    elif by_hand is not None and by_hand.is_given:
+        fields, as_known = {}, dict  # what is given is of the known kind
+    else:
         raise CheckpointError(
             f"{folder}: no file {path.name}; accepted: one with {_HOLDS}", hint=hint
         )
-    else:
-        fields = read_json(path, _HOLDS)
+    given: Mapping[str, Any] = {}
+    curable: tuple[str, ...] = ()
     try:
         fields = as_known(fields)
-        rule = _resize_rule(fields, interpolation, _defaults_of(fields))
+        defaults = _defaults_of(fields)
+        if by_hand is not None:
+            # A size alone says nothing of a crop.
+            crops = _flag(fields, "do_center_crop", defaults.crops)
+            curable = tuple(name for name in PARAMETER_OF if name != "size" or not crops)
+            given = lacking_fields(fields, by_hand, path, curable)
+            fields = {**fields, **given}
+        rule = _resize_rule(fields, interpolation, defaults)
         if not dense:
             _check_aspect(fields, rule.network_size_px)
             check_padding(fields, rule.network_size_px)
-        return Preprocessing(rule, *_mean_and_std(fields))
+        return (GivenByHand if given else Preprocessing)(rule, *_mean_and_std(fields))
+    except BadSetting:
+        raise
     except KeyError as error:
+        name = error.args[0]
         raise CheckpointError(
-            f"{path} has no {error.args[0]!r}; accepted: size, image_mean and image_std"
+            f"{path} has no {name!r}; accepted: size, image_mean and image_std",
+            hint=_SET_LACKING if name in curable else "",
         ) from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vit_perception.checkpoints.by_hand import parameters_hint
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.family import (
     Family,
@@ -248,6 +249,8 @@ class _Qwen:
                 files.folder,
                 "bicubic",
                 as_known=lambda fields: processor_fields(fields, config.patch_size_px, merge),
+                hint=parameters_hint(files.by_hand),
+                by_hand=files.by_hand,
             ),
             prefixes=_PREFIXES,
             unused=_UNUSED,
