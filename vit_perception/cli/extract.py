@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 
 from vit_perception.checkpoints.extract import write_extract
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_family_option, user_path
 
 EXAMPLES = """
 vit-perception extract /models/my_smolvla --out models/encoder
@@ -24,12 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=user_path, required=True, metavar="FOLDER", help="a new or an empty folder"
     )
-    parser.add_argument(
-        "--family",
-        default="auto",
-        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
-        "the families (default: %(default)s)",
-    )
+    add_family_option(parser)
 
 
 def run(args: Namespace) -> int:

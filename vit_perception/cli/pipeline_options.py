@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_checkpoint_option, user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
 from vit_perception.config.column_settings import column_settings
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
@@ -44,11 +44,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         help="full name of the node whose parameters are read from --params; topics of an mcap "
         "are below it (default: the node that the file is for, else /vit_encoder)",
     )
-    group.add_argument(
-        "--checkpoint",
-        help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
-        "--params, else demo)",
-    )
+    add_checkpoint_option(group, default=None, meaning="as in --params, else demo")
     group.add_argument(
         "--backend",
         choices=("auto", *BACKEND_NAMES),
