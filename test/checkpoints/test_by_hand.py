@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from test.datasets.test_embed import settings_of
+from test.datasets.embed_runs import settings_of
 from vit_perception.checkpoints.by_hand import MARK, file_hint
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
