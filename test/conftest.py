@@ -108,26 +108,13 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory) -> Path:
     """A random ViT classifier of 2 blocks on 32 x 32 px; two of its five labels have one name."""
-    import torch
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("tiny_vit")
-    labels = dict(enumerate(["cup", "crane", "can", "crane", "robot"]))
-    config = ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        image_size=32,
-        patch_size=16,
-        id2label=labels,
-        label2id={v: k for k, v in labels.items()},
-        num_labels=5,
+    return write_classifier(
+        tmp_path_factory.mktemp("tiny_vit"),
+        seed=1,
+        width=32,
+        side_px=32,
+        labels=("cup", "crane", "can", "crane", "robot"),
     )
-    ViTForImageClassification(config).save_pretrained(folder)
-    write_preprocessing(folder, 32)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -135,28 +122,43 @@ def tiny_second(tmp_path_factory) -> Path:
     """A random ViT classifier as wide as the tiny DINOv2, on 48 x 48 px (a grid of 3 x 3 patches of
     16 px), with another mean and deviation and three labels.
     """
-    import torch
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(3)
-    folder = tmp_path_factory.mktemp("second") / "tiny vit"
-    labels = dict(enumerate(["cup", "can", "robot"]))
-    config = ViTConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        image_size=48,
-        patch_size=16,
-        id2label=labels,
-        label2id={v: k for k, v in labels.items()},
-        num_labels=3,
+    folder = write_classifier(
+        tmp_path_factory.mktemp("second") / "tiny vit",
+        seed=3,
+        width=64,
+        side_px=48,
+        labels=("cup", "can", "robot"),
     )
-    ViTForImageClassification(config).save_pretrained(folder)
-    write_preprocessing(folder, 48)
     path = folder / "preprocessor_config.json"
     own = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    return folder
+
+
+def write_classifier(
+    folder: Path, *, seed: int, width: int, side_px: int, labels: tuple[str, ...]
+) -> Path:
+    """Write a random ViT classifier of 2 blocks with patches of 16 px and heads of 16 channels, as
+    transformers saves it; return its folder.
+    """
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(seed)
+    names = dict(enumerate(labels))
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=width // 16,
+        intermediate_size=2 * width,
+        image_size=side_px,
+        patch_size=16,
+        id2label=names,
+        label2id={label: number for number, label in names.items()},
+        num_labels=len(names),
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    write_preprocessing(folder, side_px)
     return folder
 
 

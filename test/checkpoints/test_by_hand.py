@@ -13,7 +13,7 @@ from test.checkpoints.dense.test_huggingface import dpt_depth
 from test.checkpoints.family_files import WRITERS
 from test.checkpoints.meta.tensors import backbone
 from test.checkpoints.policies.policy_folders import write_smolvla
-from test.datasets.test_embed import settings_of
+from test.datasets.embed_runs import settings_of
 from vit_perception.checkpoints.by_hand import MARK, by_hand_hint
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.extract import write_extract

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from test.cli.test_fit import finetune
+from test.cli.fitting import finetune
 from test.conftest import DEMO_BAG, ROOT
 from vit_perception.cli.demo import WRITTEN, make_room
 from vit_perception.cli.main import main

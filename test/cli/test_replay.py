@@ -1,91 +1,28 @@
 """`vit-perception replay` as a user types it, heard over DDS by a node of its own."""
 
 import itertools
-import json
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import rclpy
 from geometry_msgs.msg import PoseStamped
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.interfaces import QosReliability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
+from test.cli.replay_listener import POSES, STRING, WRIST, listener, play, text_bag  # noqa: F401
 from test.conftest import DEMO_BAG, ROOT
 from test.recordings.formats import OTHER_TOOL
 from test.waiting import HANG_S, PROGRAM_S
 from vit_perception.cli.main import main
-from vit_perception.cli.processes import Child
-from vit_perception.datasets.output_messages import offered_qos
 from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
-from vit_perception.ros.playback.bag_player import PLAY_QOS, recorded_qos
-from vit_perception.ros.playback.replay_qos import is_latched, play_qos
-
-POSES, WRIST = "/ee_pose", "/wrist/image/compressed"
-
-
-@pytest.fixture
-def listener():
-    """Messages by topic as (seconds of wall clock, CDR bytes), from a node of this process."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("listener", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    heard: dict[str, list] = {}
-
-    def listen(topic, kind, qos=QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)):
-        heard[topic] = []
-        return node.create_subscription(
-            kind, topic, lambda data: heard[topic].append((time.monotonic(), data)), qos, raw=True
-        )
-
-    def spin() -> bool:
-        before = sum(map(len, heard.values()))
-        executor.spin_once(timeout_sec=0.02)
-        return sum(map(len, heard.values())) > before
-
-    node.listen, node.heard, node.spin = listen, heard, spin
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
-
-
-def play(listener, tmp_path, *arguments, sent=None, after=0):
-    """Run the player to its end, or to a signal behind ``after`` messages; its exit status and what
-    it said.
-    """
-    child = Child(
-        [sys.executable, "-m", "vit_perception.cli.main", "replay", *map(str, arguments)],
-        tmp_path / "log",
-    )
-    while child.returncode is None:
-        listener.spin()
-        if sent and any(len(heard) >= after for heard in listener.heard.values()):
-            break
-    with ThreadPoolExecutor(1) as other:
-        stopping = other.submit(child.stop, timeout_s=HANG_S, sent=sent or signal.SIGINT)
-        # DDS forgets what a publisher that has gone sent, and nobody took meanwhile.
-        while not stopping.done():
-            listener.spin()
-    status = stopping.result()
-    while any(listener.spin() for _ in range(5)):
-        pass
-    return status, child.log.read_text()
 
 
 def seconds(data):
@@ -204,135 +141,6 @@ def test_a_bag_of_another_tool_is_played(listener, tmp_path):
     assert (
         status == 0 and len(images) == 4 and all(bytes(i.data[:2]) == b"\xff\xd8" for i in images)
     )
-
-
-def test_profiles_are_those_of_the_recording(listener, tmp_path):
-    """A latched topic reaches who comes late; a best-effort one is not offered as reliable."""
-    best_effort = offered_qos(False)._replace(reliability=QosReliability.BEST_EFFORT)
-    with (
-        BagReader(DEMO_BAG) as bag,
-        BagWriter(
-            tmp_path / "bag", lambda t: [offered_qos(True) if t == WRIST else best_effort]
-        ) as out,
-    ):
-        for message in bag.raw([POSES, WRIST], stop_ns=bag.start_ns + 2 * 10**9):
-            if message.topic == POSES or message.stamp_ns < bag.start_ns + 10**7:
-                out.write(message.topic, message.type_name, message.data, message.stamp_ns)
-    with BagReader(tmp_path / "bag") as bag:
-        assert recorded_qos(bag, POSES).reliability == ReliabilityPolicy.BEST_EFFORT
-    with BagReader(DEMO_BAG) as bag:
-        assert recorded_qos(bag, POSES) == PLAY_QOS  # it does not say
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    listener.listen(POSES, PoseStamped)
-    listener.listen(WRIST, CompressedImage, latched)
-    # The one image is sent at once, before anybody can be found.
-    status, _ = play(listener, tmp_path, tmp_path / "bag", "--rate", 0.4)
-    assert status == 0 and len(listener.heard[WRIST]) == 1 and not listener.heard[POSES]
-
-
-STRING = "std_msgs/msg/String"
-
-
-def text_bag(folder, messages, qos=lambda topic: []):
-    """A bag of (topic, seconds, text, type)."""
-    with BagWriter(folder, qos) as out:
-        for topic, at_s, text, *kind in messages:
-            out.write(
-                topic,
-                *kind or [STRING],
-                serialize_message(String(data=text)),
-                round((1000 + at_s) * 1e9),
-            )
-    return folder
-
-
-def texts(listener, topic):
-    return [deserialize_message(data, String).data for _, data in listener.heard[topic]]
-
-
-def test_what_was_latched_before_the_start_is_sent_first_in_each_pass(listener, tmp_path):
-    """Two publishers of static transforms, a layout that changed, a description whose QoS the bag
-    does not say.
-    """
-    messages = [
-        ("/tf_static", 0, "camera"),
-        ("/tf_static", 0.1, "gripper"),
-        ("/layout", 0.1, "first"),
-        ("/robot_description", 0.2, "urdf"),
-        ("/layout", 0.3, "second"),
-        ("/pose", 0.4, "too early"),
-        ("/pose", 1.1, "one"),
-        ("/layout", 1.2, "third"),
-        ("/pose", 1.3, "two"),
-    ]
-    offered = {"/tf_static": 2, "/layout": 1}
-    bag = text_bag(
-        tmp_path / "bag", messages, lambda topic: [offered_qos(True)] * offered.get(topic, 0)
-    )
-    late = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    for topic in ("/tf_static", "/layout", "/robot_description"):
-        listener.listen(topic, String, late)
-    listener.listen("/pose", String)
-    log = tmp_path / "sent.jsonl"
-    status, said = play(
-        listener, tmp_path, bag, "--start", 1, "--loop", 2, "--wait-s", 20, "--log", log
-    )
-    assert status == 0 and "14 messages sent" in said, said
-    assert texts(listener, "/pose") == ["one", "two"] * 2
-    assert texts(listener, "/tf_static") == ["camera", "gripper"] * 2
-    assert (
-        texts(listener, "/layout") == ["second", "third"] * 2
-        and texts(listener, "/robot_description") == ["urdf"] * 2
-    )
-    order = [json.loads(line)["topic"] for line in log.read_text().splitlines()]
-    assert (
-        order[:4] == ["/tf_static", "/tf_static", "/robot_description", "/layout"]
-        and order[4] == "/pose"
-    )
-
-
-@pytest.mark.parametrize("choice", ["recorded", "reliable"])
-def test_without_an_earlier_start_nothing_is_sent_twice(tmp_path, capsys, choice):
-    bag = text_bag(
-        tmp_path / "bag",
-        [("/tf_static", 0, "a"), ("/x", 0.1, "b")],
-        lambda topic: [offered_qos(True)],
-    )
-    assert main(["replay", str(bag), "--qos", choice, "--rate", "10"]) == 0
-    assert "2 messages sent" in capsys.readouterr().out
-
-
-def test_a_latched_topic_is_latched_under_either_choice(tmp_path):
-    bag = text_bag(
-        tmp_path / "bag",
-        [("/a", 0, "a"), ("/ns/tf_static", 0, "b"), ("/c", 0, "c")],
-        lambda topic: [offered_qos(topic == "/a")] if topic != "/ns/tf_static" else [],
-    )
-    with BagReader(bag) as opened:
-        for choice in ("recorded", "reliable"):
-            assert [
-                is_latched(play_qos(opened, topic, choice)[0])
-                for topic in ("/a", "/ns/tf_static", "/c")
-            ] == [True, True, False]
-
-
-def test_profiles_that_no_publisher_has_are_named_and_those_of_reliable_taken(tmp_path, capsys):
-    bag = text_bag(
-        tmp_path / "bag",
-        [("/deep", 0, "a"), ("/negative", 0, "b"), ("/fine", 0.1, "c")],
-        lambda topic: [
-            offered_qos(False)._replace(depth={"/deep": 2**40, "/negative": -5}.get(topic, 1))
-        ],
-    )
-    assert main(["replay", str(bag)]) == 0
-    said = capsys.readouterr()
-    assert "3 messages sent" in said.out and "Traceback" not in said.err
-    for topic, wrong in (
-        ("/deep", "depth is 1099511627776; accepted: 0 to 10000"),
-        ("/negative", "depth is -5"),
-    ):
-        assert f"recorded QoS not used, but that of --qos reliable: {topic}: {wrong}" in said.err
-    assert "/fine" not in said.err
 
 
 def test_types_and_names_that_ros_has_not_are_left_out_by_name(tmp_path, capsys):

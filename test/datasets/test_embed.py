@@ -1,58 +1,23 @@
-"""`embed` over bags and pictures: whole, once, whatever interrupts it."""
+"""`embed` over a bag: whole, once, whatever interrupts it."""
 
 import json
 import shutil
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
-from test.conftest import DEMO_BAG, ROOT
-from test.waiting import PROGRAM_S
-from vit_perception.config.settings import (
-    CameraSettings,
-    EncoderSettings,
-    EngineSettings,
-    ModelSettings,
-    PoseSettings,
-)
-from vit_perception.datasets.embed import EmbedOptions, embed, run_of
+from test.conftest import DEMO_BAG
+from test.datasets.embed_runs import CAMERAS, FORMATS, contents, pipeline, run_killed, settings_of  # noqa: F401
+from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import COLUMNS_VERSION
-from vit_perception.datasets.embed_sources import BagSource, PicturesSource
+from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.datasets.encode_recording import replay
 from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
-
-CAMERAS = tuple(
-    CameraSettings(n, f"/{n}/image/compressed", "compressed") for n in ("agentview", "wrist")
-)
-FORMATS = ("parquet", "safetensors", "mcap")
-
-
-def settings_of(checkpoint, cameras=CAMERAS, arms=(PoseSettings("arm", "/ee_pose", "world"),)):
-    # One thread: on a loaded machine two that wait for each other are many times slower.
-    return EncoderSettings(
-        cameras,
-        arms,
-        model=ModelSettings(str(checkpoint)),
-        engine=EngineSettings("torch", "float32", threads=1),
-    )
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny_classifier):
-    made = Pipeline.open(settings_of(tiny_classifier))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -136,68 +101,6 @@ def test_the_bag_is_one_recording_of_several_files(whole):
         stamps = [stamp.sec * 10**9 + stamp.nanosec for stamp in headers]
         (qos,) = set(map(str, (q.durability for q in bag.qos_of("/vit_encoder/layout"))))
     assert np.all(np.diff(stamps) == 50_000_000) and qos == "transient_local"
-
-
-KILLED = textwrap.dedent("""
-    import fcntl, os, random, resource, signal, sys
-    from pathlib import Path
-    from test.datasets.test_embed import CAMERAS, BagSource, EmbedOptions, Pipeline, embed, settings_of
-
-    checkpoint, out, kind, limit = sys.argv[1:5]
-    random.seed(int(sys.argv[5]))
-    bag = Path(sys.argv[6])
-    FRAME = 4096  # bytes a frame: the pipe holds no more, so that the parent is never far behind
-    def child(told):
-        pipeline = Pipeline.open(settings_of(checkpoint))
-        if int(limit):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-        try:
-            embed(pipeline, [BagSource(bag, CAMERAS[0].topic)], Path(out), EmbedOptions(kind, shard_frames=16),
-                  lambda frames: os.write(told, bytes(FRAME)))
-        except OSError as error:
-            os._exit(error.errno)
-        os._exit(0)
-    kills = 0
-    while True:
-        reading, told = os.pipe()
-        fcntl.fcntl(told, fcntl.F_SETPIPE_SZ, FRAME)
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            child(told)
-        os.close(told)
-        if not int(limit) and kills < 4:
-            # In the middle of whatever it does with one of the next frames.
-            for _ in range(random.randint(0, 35) * FRAME // 512):
-                os.read(reading, 512)
-            os.kill(pid, signal.SIGKILL)
-        while os.read(reading, FRAME):
-            pass
-        os.close(reading)
-        _, status = os.waitpid(pid, 0)
-        if os.WIFEXITED(status):
-            break
-        kills += 1
-    print(kills, os.WEXITSTATUS(status))
-""")  # noqa: E501
-
-
-def run_killed(checkpoint, out, kind, limit=0, seed=0, bag=DEMO_BAG):
-    """(kills, exit status of the last run) of real processes that embed ``bag`` to ``out``."""
-    given = [str(given) for given in (checkpoint, out, kind, limit, seed, bag)]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *given],
-        capture_output=True,
-        text=True,
-        timeout=PROGRAM_S,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return tuple(map(int, done.stdout.split()))
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -384,87 +287,3 @@ def test_a_missing_shard_is_named(pipeline, whole, tmp_path):
             tmp_path / "out",
             EmbedOptions("parquet", shard_frames=16),
         )
-
-
-def test_damaged_images_are_counted_and_two_bags_are_two_episodes(pipeline, tmp_path):
-    for name, length in (("one", 40), ("two", 70)):
-        with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / name) as copy:
-            for k, message in enumerate(bag.raw([c.topic for c in CAMERAS] + ["/ee_pose"])):
-                data = (
-                    message.data[:-40] + bytes(40)
-                    if message.topic == CAMERAS[1].topic and k > 30
-                    else message.data
-                )
-                copy.write(message.topic, message.type_name, data, message.stamp_ns)
-                if k == length:
-                    break
-    manifest = embed(
-        pipeline,
-        [BagSource(tmp_path / n, CAMERAS[0].topic) for n in ("one", "two")],
-        tmp_path / "out",
-        EmbedOptions("safetensors"),
-    )
-    files = FeatureFiles(tmp_path / "out")
-    assert (
-        manifest["dropped"] == {"short_data": 6, "unmatched": 1}
-        and len(files) == manifest["frames"] == 10
-    )
-    assert "camera wrist" in manifest["drop_texts"]["short_data"] and manifest["skipped"] == []
-    assert files.episode.tolist() == [0] * 5 + [1] * 5
-
-
-def test_a_folder_of_pictures_of_several_sizes(pipeline, tiny_checkpoint, tmp_path):
-    rng = np.random.default_rng(0)
-    for name, size in (("b/2.png", (40, 60)), ("a/1.jpg", (30, 50)), ("a/3.png", (40, 60))):
-        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(tmp_path / "pictures" / name), rng.integers(0, 256, (*size, 3), np.uint8))
-    (tmp_path / "pictures/c.png").write_bytes(b"no picture")
-    for name in ("d.bmp", "e.webp", ".hidden.png"):
-        Image.new("RGB", (60, 40), (10, 200, 30)).save(tmp_path / "pictures" / name)
-    (tmp_path / "pictures/f.jpg").write_text(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"
-    )
-    single = Pipeline.open(
-        settings_of(tiny_checkpoint, (CameraSettings("camera", "pictures", "compressed"),), ())
-    )
-    source = PicturesSource(tmp_path / "pictures", "camera")
-    manifest = embed(single, [source], tmp_path / "out", EmbedOptions("parquet"))
-    single.close()
-    files = FeatureFiles(tmp_path / "out")
-    assert manifest["run"]["sources"][0]["names"] == [
-        "a/1.jpg",
-        "a/3.png",
-        "b/2.png",
-        "c.png",
-        "d.bmp",
-        "e.webp",
-        "f.jpg",
-    ]
-    assert files.stamp_ns.tolist() == [k * 10**8 for k in (1, 2, 3, 5, 6)]
-    assert (
-        manifest["dropped"] == {"encoding": 1, "file": 1}
-        and "git lfs pull" in manifest["drop_texts"]["file"]
-    )
-    assert [files.layouts[k].cameras[0].source_size_px for k in files.layout_index] == [
-        (30, 50)
-    ] + [(40, 60)] * 4
-    with pytest.raises(ValueError, match="holds no pictures"):
-        PicturesSource(tmp_path / "out", "camera")
-
-
-def test_a_run_depends_on_every_encoder(tiny_checkpoint, tiny_second):
-    """A run with another second encoder is another run; one without has no new keys."""
-    settings = settings_of(tiny_checkpoint)
-    more = replace(settings.model, more_checkpoints=(str(tiny_second),))
-    runs = []
-    for each in (settings, replace(settings, model=more)):
-        opened = Pipeline.open(each)
-        runs.append(run_of(opened, [], EmbedOptions("mcap")))
-        digests = [encoder.encoder_sha256 for encoder in opened.parts.encoders]
-        opened.close()
-    alone, both = runs
-    assert "more_encoders" not in alone and "more_checkpoints" not in alone["settings"]["model"]
-    assert both["settings"]["model"]["more_checkpoints"] == (str(tiny_second),)
-    (second,) = both["more_encoders"]
-    assert second["model"] == "tiny vit" and len(second["weights_sha256"]) == 64
-    assert [both["encoder_sha256"], second["encoder_sha256"]] == digests

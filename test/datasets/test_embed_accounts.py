@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from test.conftest import DEMO_BAG
-from test.datasets.test_embed import CAMERAS, contents, pipeline, run_killed, settings_of  # noqa: F401
+from test.datasets.embed_runs import CAMERAS, contents, pipeline, run_killed, settings_of  # noqa: F401
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.pipeline.pipeline import Pipeline

@@ -8,7 +8,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from test.datasets.test_embed import settings_of
+from test.datasets.embed_runs import settings_of
 from vit_perception.config.settings import CameraSettings, PoseSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource

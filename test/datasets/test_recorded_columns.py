@@ -7,7 +7,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from test.datasets.test_embed import settings_of
+from test.datasets.embed_runs import settings_of
 from test.datasets.test_embed_memory import ARM, CAMERA
 from vit_perception.config.column_settings import column_settings
 from vit_perception.datasets.embed import EmbedOptions, embed

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from test.datasets.test_embed import settings_of
+from test.datasets.embed_runs import settings_of
 from test.datasets.test_encode_recording import looped
 from vit_perception.config.settings import CameraSettings
 from vit_perception.datasets.embed import EmbedOptions, embed

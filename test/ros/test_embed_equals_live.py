@@ -25,6 +25,18 @@ from vit_perception.recordings.writer import BagWriter
 
 CAMERAS = ("agentview", "wrist")
 FRAMES = 12
+# Of the node that is sent the slice, as `settings_of` has them for `embed`.
+PARAMETERS = {
+    "camera_names": list(CAMERAS),
+    "pose_names": ["arm"],
+    "poses__arm__topic": "/ee_pose",
+    "poses__arm__frame_id": "world",
+    "poses__arm__wait_s": 1.0,
+} | {
+    f"cameras__{camera}__{name}": value
+    for camera in CAMERAS
+    for name, value in (("topic", f"/{camera}/image/compressed"), ("transport", "compressed"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,40 +57,46 @@ def live(rig, slice_of_the_demo):
     """(topic, CDR bytes) of everything that the node publishes for the slice, one image pair at a
     time.
     """
-    parameters = {
-        f"cameras__{c}__{k}": v
-        for c in CAMERAS
-        for k, v in (("topic", f"/{c}/image/compressed"), ("transport", "compressed"))
-    }
-    robot = rig(
-        camera_names=list(CAMERAS),
-        pose_names=["arm"],
-        poses__arm__topic="/ee_pose",
-        poses__arm__frame_id="world",
-        poses__arm__wait_s=1.0,
-        **parameters,
-    )
+    robot = rig(**PARAMETERS)
     heard: list[tuple[str, bytes]] = []
     robot.activate()
-    names = [
+    images = [
         "tokens",
         "token_mask",
         "embedding",
-        "arm/pose_at_image",
         *(f"{c}/{t}" for c in CAMERAS for t in ("cls_token", "patch_features")),
     ]
-    kinds = {"arm/pose_at_image": ("geometry_msgs", "PoseStamped")}
-    for name in names:
-        package, kind = kinds.get(name, ("sensor_msgs", "Image"))
+    names = dict.fromkeys(images, "sensor_msgs/Image")
+    names["arm/pose_at_image"] = "geometry_msgs/PoseStamped"
+    listen(robot, names, heard)
+    send(
+        robot,
+        slice_of_the_demo,
+        lambda: len({data for topic, data in heard if topic.endswith("/tokens")}),
+    )
+    robot.until(lambda: len(heard) >= FRAMES * len(names), what=f"all of {len(names)} topics")
+    return heard, robot.tester.layout
+
+
+def listen(robot, types, heard):
+    """Append (topic, CDR bytes) to ``heard`` for whatever the node publishes on the topics of
+    ``types``, a name below the node's for each type; returns when all are matched.
+    """
+    for name, kind in types.items():
+        package, _, message = kind.partition("/")
         robot.tester.create_subscription(
-            getattr(importlib.import_module(f"{package}.msg"), kind),
+            getattr(importlib.import_module(f"{package}.msg"), message),
             f"/vit_encoder/{name}",
             lambda data, topic=f"/vit_encoder/{name}": heard.append((topic, data)),
             100,
             raw=True,
         )
+    robot.until(
+        lambda: all(robot.tester.count_publishers(f"/vit_encoder/{name}") for name in types),
+        what="topics",
+    )
     publishers = [
-        p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in names
+        p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in types
     ]
     # The watcher of the rig listens to some of them too.
     robot.until(
@@ -89,13 +107,6 @@ def live(rig, slice_of_the_demo):
         what="the subscriptions",
     )
     robot.matched()
-    send(
-        robot,
-        slice_of_the_demo,
-        lambda: len({data for topic, data in heard if topic.endswith("/tokens")}),
-    )
-    robot.until(lambda: len(heard) >= FRAMES * len(names), what=f"all of {len(names)} topics")
-    return heard, robot.tester.layout
 
 
 def send(robot, path, published):

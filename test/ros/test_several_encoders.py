@@ -7,6 +7,7 @@ import numpy as np
 from test.ros.test_embed_equals_live import (
     CAMERAS,
     FRAMES,
+    PARAMETERS,
     send,
     settings_of,
     slice_of_the_demo,
@@ -23,20 +24,7 @@ __all__ = ["slice_of_the_demo"]  # the fixture
 
 
 def test_embed_equals_live(rig, slice_of_the_demo, tiny_checkpoint, tiny_second, tmp_path):
-    cameras = {
-        f"cameras__{camera}__{key}": value
-        for camera in CAMERAS
-        for key, value in (("topic", f"/{camera}/image/compressed"), ("transport", "compressed"))
-    }
-    robot = rig(
-        camera_names=list(CAMERAS),
-        pose_names=["arm"],
-        poses__arm__topic="/ee_pose",
-        poses__arm__frame_id="world",
-        poses__arm__wait_s=1.0,
-        model__more_checkpoints=[str(tiny_second)],
-        **cameras,
-    )
+    robot = rig(**PARAMETERS, model__more_checkpoints=[str(tiny_second)])
     robot.activate()
     frames = robot.tester.frames
     send(robot, slice_of_the_demo, lambda: sum(f.received_ns > 0 for f in frames.values()))

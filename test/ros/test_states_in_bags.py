@@ -3,7 +3,6 @@ byte for byte.
 """
 
 import array
-import importlib
 import re
 
 import numpy as np
@@ -12,6 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from test.ros.conftest import MILLISECOND_NS, image_message
+from test.ros.test_embed_equals_live import listen
 from test.ros.test_states import joints_message
 from vit_perception.config.settings import (
     CameraSettings,
@@ -40,10 +40,10 @@ BODY = StateSettings(
 )
 RADIANS_A_MS = 0.23
 NAMES = {
-    "tokens": "Image",
-    "token_mask": "Image",
-    "embedding": "Image",
-    "body/state_at_image": "JointState",
+    "tokens": "sensor_msgs/Image",
+    "token_mask": "sensor_msgs/Image",
+    "embedding": "sensor_msgs/Image",
+    "body/state_at_image": "sensor_msgs/JointState",
 }
 # The gripper's driver says nothing from here to there; frames 6 to 10 are further than max_skew_s
 # from it.
@@ -127,29 +127,7 @@ def live(rig, bag):
     )
     heard: list[tuple[str, bytes]] = []
     robot.activate()
-    for name, kind in NAMES.items():
-        robot.tester.create_subscription(
-            getattr(importlib.import_module("sensor_msgs.msg"), kind),
-            f"/vit_encoder/{name}",
-            lambda data, name=name: heard.append((f"/vit_encoder/{name}", data)),
-            100,
-            raw=True,
-        )
-    robot.until(
-        lambda: all(robot.tester.count_publishers(f"/vit_encoder/{name}") for name in NAMES),
-        what="topics",
-    )
-    publishers = [
-        p for p in robot.node.publishers if p.topic_name.removeprefix("/vit_encoder/") in NAMES
-    ]
-    robot.until(
-        lambda: all(
-            p.get_subscription_count() >= 1 + (p.topic_name.endswith(("/tokens", "at_image")))
-            for p in publishers
-        ),
-        what="the subscriptions",
-    )
-    robot.matched()
+    listen(robot, NAMES, heard)
     with BagReader(bag) as reader:
         recorded = [
             (

@@ -28,6 +28,29 @@ OPEN_TIMEOUT_S = 300.0
 PACKAGES = ("torch", "openvino", "numpy", "ros-rclpy", "rosbags")
 
 
+def add_robot_options(parser: ArgumentParser) -> None:
+    """Add the options of the node and its sensors, which ``tools.soak.hostile`` takes, too."""
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the node, above those of its file; may be repeated",
+    )
+    parser.add_argument(
+        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slower",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide the sensors' rates by N, where a computer cannot receive them "
+        "(default: %(default)s)",
+    )
+
+
 def parse(arguments: list[str]) -> Namespace:
     parser = ArgumentParser(prog="python -m tools.soak", description=__doc__)
     parser.add_argument(
@@ -43,25 +66,7 @@ def parse(arguments: list[str]) -> Namespace:
         default=ROOT / "config/three_cameras_two_arms.yaml",
         help="parameters of the node (default: %(default)s)",
     )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the node, above the file's; may be repeated",
-    )
-    parser.add_argument(
-        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--slower",
-        type=int,
-        default=1,
-        metavar="N",
-        help="divide the sensors' rates by N, where a computer cannot receive them "
-        "(default: %(default)s)",
-    )
+    add_robot_options(parser)
     parser.add_argument(
         "--faults",
         nargs="+",

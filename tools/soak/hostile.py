@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from tools.soak import hostile_faults, report
-from tools.soak.__main__ import OPEN_TIMEOUT_S, parameters_of, parse, say
+from tools.soak.__main__ import OPEN_TIMEOUT_S, add_robot_options, parameters_of, parse, say
 from tools.soak.hostile_pictures import EXTRA_VARIABLE
 from tools.soak.processes import resident_mb
 from tools.soak.robot import Robot, Unexpected
@@ -38,24 +38,7 @@ def arguments_of(arguments: list[str]) -> Namespace:
     parser.add_argument(
         "--extra", type=Path, help="a folder: each of its files is sent as a compressed image, too"
     )
-    parser.add_argument(
-        "--checkpoint", default="demo", help="as the node's model.checkpoint (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--slower",
-        type=int,
-        default=1,
-        metavar="N",
-        help="divide the sensors' rates by N (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the node; may be repeated",
-    )
+    add_robot_options(parser)
     return parser.parse_args(arguments)
 
 

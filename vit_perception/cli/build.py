@@ -19,7 +19,7 @@ from rich.progress import (
 
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_checkpoint_option, add_family_option, user_path
 from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.config.backends import BACKEND_NAMES, ENGINE_FILE_BACKENDS
 from vit_perception.config.settings import EngineSettings
@@ -41,18 +41,8 @@ SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 def add_arguments(parser: ArgumentParser) -> None:
     model = parser.add_argument_group("model, as in the node's parameters")
-    model.add_argument(
-        "--checkpoint",
-        default="demo",
-        help="the model: a folder, a file, hf://owner/name, or demo "
-        "(DINOv2 ViT-S/14; default: %(default)s)",
-    )
-    model.add_argument(
-        "--family",
-        default="auto",
-        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
-        "the families (default: %(default)s)",
-    )
+    add_checkpoint_option(model)
+    add_family_option(model)
     add_by_hand_arguments(model)
     model.add_argument(
         "--block",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vit_perception.checkpoints.sources import LoadedModel, load_checkpoint
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_checkpoint_option, add_family_option, user_path
 from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.config.settings import (
     CameraSettings,
@@ -49,18 +49,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "image", type=user_path, metavar="IMAGE", help=f"a picture: {', '.join(PICTURE_SUFFIXES)}"
     )
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--checkpoint",
-        default="demo",
-        help="the model: a folder, a file, hf://owner/name, or demo "
-        "(DINOv2 ViT-S/14; default: %(default)s)",
-    )
-    model.add_argument(
-        "--family",
-        default="auto",
-        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
-        "the families (default: %(default)s)",
-    )
+    add_checkpoint_option(model)
+    add_family_option(model)
     add_by_hand_arguments(model)
     named = parser.add_argument_group("classes")
     named.add_argument(

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 
 from vit_perception.checkpoints.extract import write_extract
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_family_option, user_path
 from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 
 EXAMPLES = """
@@ -25,12 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=user_path, required=True, metavar="FOLDER", help="a new or an empty folder"
     )
-    parser.add_argument(
-        "--family",
-        default="auto",
-        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists "
-        "the families (default: %(default)s)",
-    )
+    add_family_option(parser)
     add_by_hand_arguments(parser.add_argument_group("preprocessing"))
 
 

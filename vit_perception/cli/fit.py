@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.cli import fit_finetune
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_checkpoint_option, add_family_option, user_path
 from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.files.log import PrintedLog
@@ -90,16 +90,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="to write: a head, or with finetune a checkpoint",
     )
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--checkpoint",
-        help="the model: a folder, a file, hf://owner/name, or demo (DINOv2 ViT-S/14; default: "
-        "demo)",
-    )
-    model.add_argument(
-        "--family",
-        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists the "
-        "families (default: auto)",
-    )
+    # None where it is not given: --variant takes neither.
+    add_checkpoint_option(model, default=None)
+    add_family_option(model, default=None)
     add_by_hand_arguments(model)
     model.add_argument(
         "--feature",

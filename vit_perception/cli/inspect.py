@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_bag_argument, user_path
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
     drop_lines,
@@ -41,9 +41,7 @@ vit-perception inspect data/demo/pick_place_demo --out look --format html
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it"
-    )
+    add_bag_argument(parser)
     parser.add_argument(
         "--out",
         type=user_path,

@@ -1,6 +1,6 @@
-"""Paths on the command line."""
+"""Paths, recordings and checkpoints on the command line: what several subcommands take."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, _ActionsContainer
 from pathlib import Path
 
 from vit_perception.config.checks import home_path
@@ -19,3 +19,39 @@ def user_path(text: str) -> Path:
         return Path(home_path(text))
     except InvalidValue as error:
         raise ArgumentTypeError(str(error)) from error
+
+
+def add_bag_argument(group: _ActionsContainer) -> None:
+    """Add the positional argument ``bag``, one recording, to a parser or to a group of one."""
+    group.add_argument(
+        "bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it"
+    )
+
+
+def add_checkpoint_option(
+    group: _ActionsContainer, default: str | None = "demo", meaning: str = "demo"
+) -> None:
+    """Add ``--checkpoint`` to a parser or to a group of one.
+
+    ``default`` is its value where it is not given: None tells a subcommand that it was not.
+    ``meaning`` is what the help says of that.
+    """
+    group.add_argument(
+        "--checkpoint",
+        default=default,
+        help="the model: a folder, a file, hf://owner/name, or demo (DINOv2 ViT-S/14; default: "
+        f"{meaning})",
+    )
+
+
+def add_family_option(group: _ActionsContainer, default: str | None = "auto") -> None:
+    """Add ``--family``, the checkpoint's, to a parser or to a group of one.
+
+    ``default`` is its value where it is not given: None tells a subcommand that it was not.
+    """
+    group.add_argument(
+        "--family",
+        default=default,
+        help="where the checkpoint comes from, if detection fails; docs/checkpoints.md lists the "
+        "families (default: auto)",
+    )

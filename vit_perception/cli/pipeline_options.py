@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_checkpoint_option, user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
 from vit_perception.config.by_hand import ByHand
 from vit_perception.config.column_settings import column_settings
@@ -52,12 +52,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         help="full name of the node whose parameters are read from --params; topics of an mcap "
         "are below it (default: the node that the file is for, else /vit_encoder)",
     )
-    group.add_argument(
-        "--checkpoint",
-        help="the model: a folder, a file, hf://owner/name, or demo (default: as in "
-        "--params, else demo)",
-    )
-    add_by_hand_arguments(group)
+    add_checkpoint_option(group, default=None, meaning="as in --params, else demo")
     group.add_argument(
         "--backend",
         choices=("auto", *BACKEND_NAMES),

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import add_bag_argument, user_path
 from vit_perception.files.errors import printable
 
 SHOW_EVERY = 20
@@ -21,7 +21,7 @@ vit-perception replay data/demo/pick_place_demo --remap /ee_pose:=/arm/pose --ra
 
 def add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what is published")
-    what.add_argument("bag", type=user_path, help="rosbag2 folder, or one .mcap or .db3 file of it")
+    add_bag_argument(what)
     what.add_argument(
         "--topics", nargs="+", default=[], metavar="TOPIC", help="only these (default: all)"
     )

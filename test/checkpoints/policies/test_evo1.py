@@ -1,18 +1,21 @@
 """evo1: InternVL's tower, pixel shuffle and projector inside the policy's file."""
 
-import numpy as np
 import pytest
 import torch
 from transformers import InternVLConfig, InternVLModel
 
 from test.checkpoints.huggingface.models import LIMIT, largest_difference, randomised
 from test.checkpoints.language_models.test_internvl import LARGE, TEXT, TOWER, projected
+from test.checkpoints.policies.checks import (
+    check_digest,
+    check_refused,
+    check_unknown_tensor_is_refused,
+    prepared,
+    random_pixels,
+)
 from test.checkpoints.policies.policy_folders import lerobot_config, write
 from test.checkpoints.policies.policy_images import prepared_by_evo1
-from vit_perception.checkpoints.errors import CheckpointError, MisfitError
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.image.preprocess import Preprocessor
-from vit_perception.wire.records import RgbImage
 
 PREFIX = "model.embedder.model."
 SIDE = 32
@@ -51,20 +54,19 @@ def test_tokens_are_the_language_models(config, tmp_path):
 @pytest.mark.parametrize("size_px", [(48, 80), (97, 61), (32, 32)])
 def test_images_are_prepared_as_the_policy_does_it(size_px, tmp_path):
     card = load_checkpoint(str(write_policy(tmp_path))).card
-    pixels = np.random.default_rng(0).integers(0, 256, (*size_px, 3), np.uint8)
-    ours = Preprocessor(card.rule)(RgbImage(pixels, 0, ""))
-    assert (ours.float() - prepared_by_evo1(pixels, SIDE)).abs().max() <= 1
+    pixels = random_pixels(size_px)
+    assert (prepared(card, pixels) - prepared_by_evo1(pixels, SIDE)).abs().max() <= 1
     assert (card.mean, card.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_the_digest_is_that_of_what_is_read(tmp_path):
-    digests = []
-    for name in ("as it is", "model.action_head.x.weight", f"{PREFIX}vision_tower"):
-        tensors = tensors_of(internvl())
-        tensors = {n: t + 0.25 if n.startswith(name) else t for n, t in tensors.items()}
-        folder = write(tmp_path / name.replace(".", "_"), CONFIG, tensors)
-        digests.append(load_checkpoint(str(folder)).card.weights_sha256)
-    assert digests[0] == digests[1] != digests[2]
+    check_digest(
+        tmp_path,
+        CONFIG,
+        lambda: tensors_of(internvl()),
+        rest="model.action_head.x.weight",
+        read=f"{PREFIX}vision_tower",
+    )
 
 
 def without(part):
@@ -108,14 +110,9 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_not_the_policys_is_refused_with_the_cure(case, tmp_path):
     config, tensors, message = WRONG[case]
-    folder = write(tmp_path, config, tensors())
-    with pytest.raises(CheckpointError, match=message) as error:
-        load_checkpoint(str(folder))
-    assert "accepted: " in str(error.value)
+    check_refused(write(tmp_path, config, tensors()), message)
 
 
 def test_an_unknown_tensor_of_the_tower_is_refused(tmp_path):
     folder = write(tmp_path, CONFIG, {**tensors_of(internvl()), f"{LAYER}gate": torch.zeros(2)})
-    with pytest.raises(MisfitError) as error:
-        load_checkpoint(str(folder))
-    assert error.value.unexpected == [f"{LAYER}gate"]
+    check_unknown_tensor_is_refused(folder, f"{LAYER}gate")
