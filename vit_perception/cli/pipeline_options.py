@@ -53,6 +53,7 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         "are below it (default: the node that the file is for, else /vit_encoder)",
     )
     add_checkpoint_option(group, default=None, meaning="as in --params, else demo")
+    add_by_hand_arguments(group)
     group.add_argument(
         "--backend",
         choices=("auto", *BACKEND_NAMES),
