@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vit_perception.checkpoints.errors import CheckpointError, MisfitError, side_by_side
 from vit_perception.files.atomic import file_sha256
+from vit_perception.files.memory import FilePages
 from vit_perception.model.vision_transformer import VisionTransformer, ViTConfig
 
 _LOWEST_PRIORITY = 19
@@ -50,6 +51,9 @@ def load_strict(
     ``source`` names the file in errors. ``unexpected`` are shapes of tensors of the file that no
     name of the model stands for. After an error the model is unchanged.
 
+    Of a file that is mapped, pages that were only cast go back to the system one tensor after
+    another: a file of bfloat16 is never in memory beside its float32 copy.
+
     Raises:
         MisfitError: A name is missing, unexpected or has another shape; they are printed side by
             side.
@@ -67,7 +71,12 @@ def load_strict(
             raise CheckpointError(
                 f"{source}: {name} holds NaN or infinity; accepted: finite weights"
             )
-    weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in tensors.items()}
+    pages = FilePages()
+    weights = {}
+    for name, tensor in tensors.items():
+        weights[name] = tensor.to(torch.float32).contiguous()
+        if tensor.dtype != torch.float32 and tensor.is_contiguous():
+            pages.let_go(tensor.data_ptr(), tensor.nbytes)
     model.load_state_dict(weights, assign=True)
 
 
@@ -118,18 +127,23 @@ def tensors_sha256(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Calla
     """Give what computes the sha256 of the tensors ``names``: of each name, dtype, shape and bytes.
 
     The returned function calls nothing of torch, whose code does not bear the end of the process in
-    another thread.
+    another thread. Pages of a mapped file go back to the system, but for float32's, which a model
+    holds.
     """
-    parts: list[bytes | np.ndarray] = []
+    parts: list[tuple[bytes | np.ndarray, bool]] = []
     for name in sorted(names):
         tensor = tensors[name]
-        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        parts.append(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        parts.append((f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode(), False))
+        content = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        parts.append((content, tensor.dtype != torch.float32))
+    pages = FilePages()  # after the copies, so that none can be taken for pages of a file
 
     def digest() -> str:
         found = hashlib.sha256()
-        for part in parts:
+        for part, is_needed_once in parts:
             found.update(part)
+            if is_needed_once and isinstance(part, np.ndarray):
+                pages.let_go(part.ctypes.data, part.nbytes)
         parts.clear()
         return found.hexdigest()
 

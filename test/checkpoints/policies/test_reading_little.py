@@ -3,67 +3,20 @@
 The files are sparse: they take no more room on the disk than the tower.
 """
 
-import ctypes
 import json
-import mmap
-import os
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from test.checkpoints.policies.policy_folders import PI0, paligemma, pi0_tensors
+from test.checkpoints.policies.sparse_files import GB, bytes_in_memory, write_sparse
 from vit_perception.checkpoints.sources import load_checkpoint
 
-GB = 1 << 30
 SIZES = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
 OURS = ("vision_tower", "multi_modal_projector", "state_proj")
-
-
-def write_sparse(path: Path, tensors: dict[str, Tensor | int]) -> None:
-    """Write a safetensors file; a number stands for so many bytes of holes."""
-    header = {}
-    offset = 0
-    for name, tensor in tensors.items():
-        length = tensor if isinstance(tensor, int) else tensor.numel() * 4
-        shape = [length] if isinstance(tensor, int) else list(tensor.shape)
-        header[name] = {
-            "dtype": "U8" if isinstance(tensor, int) else "F32",
-            "shape": shape,
-            "data_offsets": [offset, offset + length],
-        }
-        offset += length
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        start = file.tell()
-        for name, tensor in tensors.items():
-            file.seek(start + header[name]["data_offsets"][0])
-            if not isinstance(tensor, int):
-                file.write(tensor.contiguous().numpy())
-        file.truncate(start + offset)
-        file.flush()
-        os.fsync(file.fileno())
-        # What was written is forgotten, so that only what is read is in memory.
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def bytes_in_memory(path: Path) -> int:
-    """How much of a file the system holds in memory: what was read of it, and ahead."""
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-    ):
-        view = np.frombuffer(mapped, np.uint8)
-        pages = np.zeros(-(-len(view) // mmap.PAGESIZE), np.uint8)
-        arguments = (view.ctypes.data, len(view), pages.ctypes.data)
-        mincore = ctypes.CDLL(None, use_errno=True).mincore
-        assert mincore(*(ctypes.c_void_p(argument) for argument in arguments)) == 0
-        del view
-    return int((pages & 1).sum()) * mmap.PAGESIZE
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +54,31 @@ def test_of_a_sharded_policy_only_the_tower_is_read(tensors, tmp_path):
         images = torch.randn(1, 3, 64, 64)
         tokens = loaded.connector(loaded.model(images).patch_tokens, (8, 8))
     assert tokens.isfinite().all() and tokens.std() > 0.1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the list of mappings is Linux's")
+def test_a_file_of_bfloat16_does_not_stay_in_memory_beside_its_float32_copy(tensors, tmp_path):
+    halves = {
+        name: t.to(torch.bfloat16)
+        for name, t in tensors.items()
+        if any(part in name for part in OURS)
+    }
+    write_sparse(tmp_path / "model.safetensors", halves)
+    (tmp_path / "config.json").write_text(json.dumps({**PI0, "input_features": {}}))
+    digest = load_checkpoint(str(tmp_path)).card.weights_sha256  # imports what is needed
+    before = file_bytes_in_this_process()
+    loaded = load_checkpoint(str(tmp_path))
+    assert loaded.card.weights_sha256 == digest
+    size = sum(t.nbytes for t in halves.values())
+    assert size > 45e6 and file_bytes_in_this_process() - before < size / 2
+    name = next(name for name in halves if name.endswith("layers.1.mlp.fc2.weight"))
+    weight = loaded.model.state_dict()["blocks.1.mlp.down.weight"]
+    assert torch.equal(weight, halves[name].float())
+    # What is asked for again is still what the file holds.
+    assert torch.equal(loaded.files.tensors[name], halves[name])
+
+
+def file_bytes_in_this_process() -> int:
+    """Pages of mapped files that this process holds."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssFile:\s+(\d+)", status)[1]) << 10
