@@ -203,9 +203,9 @@ class _GivenValues:
             return ()
         # Not isinstance(): a bool is an int to it.
         has_kind = type(value) is (list if is_list else kind)
-        if not has_kind or (is_list and not all(isinstance(item, str) for item in value)):
-            raise BadSetting(name, value, parameter.kind_accepted())
-        if is_list:
+        if is_list and value == [""]:
             # As in the node: some tools of ROS cannot write an empty list, and write [''].
-            return tuple(value) if value != [""] else ()
-        return value
+            return ()
+        if not has_kind or (is_list and not all(type(item) is parameter.items for item in value)):
+            raise BadSetting(name, value, parameter.kind_accepted())
+        return tuple(value) if is_list else value

@@ -6,7 +6,7 @@ and the README's table are all made of this declaration.
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from vit_perception.config.checks import BadSetting, expand_path, one_of, within
 
@@ -22,8 +22,9 @@ _KIND_NAMES = {
     int: "int",
     float: "float (15.0, not 15)",
     str: "str",
-    tuple: "list of strings",
 }
+# By the kind of a list's items.
+_LIST_NAMES = {str: "list of strings", int: "list of integers"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Parameter:
 
     # The full name, for example ``cameras.wrist.topic``.
     name: str
-    # The value when none is given; ``kind`` is its type, a tuple for a list of strings.
+    # The value when none is given; ``kind`` is its type, a tuple for a list.
     default: Any
     kind: type
     # What it does, as a full sentence, with its unit.
@@ -46,17 +47,19 @@ class Parameter:
     choices: tuple[str, ...] = ()
     # Why it cannot change while the node is configured; empty if it can.
     fixed: str = ""
+    # The type of a list's items.
+    items: type = str
 
     def accepted(self) -> str:
         """Return what a value must be, for an error message."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        kind = _KIND_NAMES[self.kind]
+        kind = self.kind_accepted()
         return kind if self.low is None else f"{kind} from {self.low:g} to {self.high:g}"
 
     def kind_accepted(self) -> str:
         """Return the type that a value must have, for an error message."""
-        return _KIND_NAMES[self.kind]
+        return _LIST_NAMES[self.items] if self.kind is tuple else _KIND_NAMES[self.kind]
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def parameters_of(section: type[Section], name: str = "") -> Iterator[tuple[str,
     kinds = get_type_hints(section)
     for each, declared in _declarations(section):
         kind = get_origin(kinds[each.name]) or kinds[each.name]
+        items = get_args(kinds[each.name])[0] if kind is tuple else str
         low, high = declared.bounds or (None, None)
         yield (
             each.name,
@@ -160,6 +164,7 @@ def parameters_of(section: type[Section], name: str = "") -> Iterator[tuple[str,
                 high=high,
                 choices=() if kind is tuple else declared.choices,
                 fixed=declared.fixed,
+                items=items,
             ),
         )
 

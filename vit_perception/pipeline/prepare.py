@@ -68,6 +68,7 @@ class Preparation:
             c.name: decode_compressed if c.transport == "compressed" else decode_image
             for c in cameras
         }
+        self._rois = {c.name: c.region for c in cameras}
         self._rules = [each.rule for each in preprocess]
         self._preprocess = {each.rule: each for each in preprocess}
         self._batches = [
@@ -124,7 +125,7 @@ class Preparation:
             raise BadInput("decode", f"{type(error).__name__}: {error}") from error
         decoded = time.perf_counter()
         for rule, row in rows.items():
-            self._preprocess[rule](image, out=row)
+            self._preprocess[rule](image, out=row, roi=self._rois[camera])
         prepared.images[camera] = image
         spent = {
             "decode": 1e3 * (decoded - started),

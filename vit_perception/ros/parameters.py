@@ -49,7 +49,9 @@ def declared_default(parameter: Parameter) -> Any:
     """Return what to declare. An empty list has no type in rclpy, so its type is declared."""
     if parameter.kind is not tuple:
         return parameter.default
-    return list(parameter.default) or RosParameter.Type.STRING_ARRAY
+    kinds = RosParameter.Type
+    of_items = kinds.INTEGER_ARRAY if parameter.items is int else kinds.STRING_ARRAY
+    return list(parameter.default) or of_items
 
 
 def check_topic(node: Node, parameter: str, topic: str) -> None:
@@ -113,8 +115,10 @@ class NodeParameters:
                 continue
             default, descriptor = declared_default(parameter), descriptor_of(parameter)
             given = self._node._parameter_overrides.get(name)
-            # An empty list has no type in ROS: it arrives as a parameter without a value.
-            is_empty = parameter.default == () and given is not None and given.value is None
+            # An empty list has no type in ROS: it arrives as a parameter without a value, or, from
+            # tools that cannot write one, as [''].
+            none = (None, [""]) if parameter.items is int else (None,)
+            is_empty = parameter.default == () and given is not None and given.value in none
             try:
                 self._node.declare_parameter(name, default, descriptor, ignore_override=is_empty)
             except (InvalidParameterTypeException, InvalidParameterValueException):
