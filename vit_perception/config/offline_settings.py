@@ -154,7 +154,14 @@ def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
     """Return ``settings`` with the topics' full names, as they are for ``node``."""
     groups = {
         group.prefix: tuple(
-            replace(source, topic=expanded_topic(source.topic, node))
+            replace(
+                source,
+                **{
+                    field: expanded_topic(getattr(source, field), node)
+                    for field in ("topic", "camera_info_topic")
+                    if hasattr(source, field)
+                },
+            )
             for source in settings.group(group.prefix)
         )
         for group in registered_groups()

@@ -55,6 +55,16 @@ class CameraSettings(Section):
         "that part (docs/cameras.md). [] or no key is the whole image.",
         fixed=TOKENS,
     )
+    rectify: bool = param(
+        False,
+        "Undistort the images with the camera's CameraInfo, before roi (docs/cameras.md).",
+        fixed=TOKENS,
+    )
+    camera_info_topic: str = param(
+        "",
+        "Topic of the CameraInfo, with rectify. '' is camera_info beside the image topic.",
+        fixed=TOPICS,
+    )
 
     def __post_init__(self) -> None:
         check_name("camera_names", self.name)
@@ -80,9 +90,20 @@ class CameraSettings(Section):
             )
 
     @property
+    def info_topic(self) -> str:
+        """The topic of the CameraInfo."""
+        return self.camera_info_topic or info_topic_of(self.topic)
+
+    @property
     def region(self) -> Roi | None:
         """The part of an image that the network sees; None is all of it."""
         return Roi(*self.roi) if self.roi else None
+
+
+def info_topic_of(image_topic: str) -> str:
+    """Return the topic of the CameraInfo beside ``image_topic``, as image_transport names it."""
+    folder = image_topic.removesuffix("/compressed").rpartition("/")
+    return f"{folder[0]}{folder[1]}camera_info"
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
     for camera in settings["cameras"]:
-        if not camera["roi"]:
-            del camera["roi"]
+        for later in ("roi", "rectify", "camera_info_topic"):
+            if not camera[later]:
+                del camera[later]
     # The statistics of the state are in no other digest.
     given = pipeline.layout().policy_state
     of_policy = {"policy_state_sha256": given.sha256} if given else {}

@@ -124,7 +124,7 @@ def layout_cameras(
     """Every camera's geometry, as far as one of ``images`` has shown it, and labels."""
     rule = parts.card.rule
     for camera in settings.cameras:
-        seen: dict[str, Any] = {"roi": camera.roi or None}
+        seen: dict[str, Any] = {"roi": camera.roi or None, "rectified": camera.rectify}
         image = images.get(camera.name)
         if image is not None:
             plan = preprocess.plan(image.size, camera.region)

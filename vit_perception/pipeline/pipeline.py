@@ -23,6 +23,7 @@ from vit_perception.engines.select import OpenedEngine
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
+from vit_perception.image.camera_info import Calibration
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
@@ -128,9 +129,14 @@ class Pipeline:
         """Whose image :meth:`prepare` is at, for who watches it from another thread."""
         return self._prepare.camera_in_hand
 
-    def prepare(self, messages: Mapping[str, Any], batch: int = 0) -> Prepared:
-        """Decode and resize one message a camera; cameras that are absent from ``messages`` get
-        zero rows.
+    def prepare(
+        self,
+        messages: Mapping[str, Any],
+        batch: int = 0,
+        calibrations: Mapping[str, Calibration | BadInput] | None = None,
+    ) -> Prepared:
+        """Decode, rectify and resize one message a camera; cameras that are absent from
+        ``messages`` get zero rows.
 
         Instead of a message there may be a decoded :class:`RgbImage`, or a function without
         arguments that decodes one: pictures and videos need not be dressed up as messages.
@@ -138,8 +144,10 @@ class Pipeline:
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
         pipeline's own buffer that is written, which holds until it is prepared again.
+        ``calibrations`` has that of each camera with ``rectify``, or why there is none; such a
+        camera is refused without one.
         """
-        return self._prepare(messages, batch)
+        return self._prepare(messages, batch, calibrations or {})
 
     # -- encode ------------------------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ class LayoutCamera:
     # (x, y, width, height), px of the source: the network sees only this part. Source size, scale
     # and offset are those of the whole image. None, and not in the JSON, without one.
     roi: tuple[int, int, int, int] | None = None
+    # Whether the source is the rectified image. Not in the JSON if it is not.
+    rectified: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class LayoutDense:
 # Fields that are measured when the engine opens: they differ a little each time, and change no
 # meaning.
 MEASURED = ("min_cosine",)
+_OF_SOME = ("roi", "rectified")  # fields of a camera
 _LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state")
 
 
@@ -293,7 +296,7 @@ def written_fields(layout: Layout) -> dict[str, Any]:
     """
     fields = asdict(layout)
     fields["cameras"] = [
-        {name: value for name, value in camera.items() if name != "roi" or value}
+        {name: value for name, value in camera.items() if value or name not in _OF_SOME}
         for camera in fields["cameras"]
     ]
     if fields["encoders"]:
