@@ -102,8 +102,9 @@ class CameraSettings(Section):
 
 def info_topic_of(image_topic: str) -> str:
     """Return the topic of the CameraInfo beside ``image_topic``, as image_transport names it."""
-    folder = image_topic.removesuffix("/compressed").rpartition("/")
-    return f"{folder[0]}{folder[1]}camera_info"
+    base = image_topic.removesuffix("/compressed") or image_topic
+    folder, slash, _ = base.rpartition("/")
+    return f"{folder}{slash}camera_info"
 
 
 @dataclass(frozen=True)
