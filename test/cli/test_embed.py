@@ -13,6 +13,7 @@ from test.conftest import DEMO_BAG
 from vit_perception.cli.main import main
 from vit_perception.cli.pipeline_options import images_only, with_overrides
 from vit_perception.config.settings import (
+    BadSetting,
     CameraSettings,
     EncoderSettings,
     EngineSettings,
@@ -70,6 +71,9 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
         CameraSettings("new", "other"),
     )
     assert not made.poses and not made.states and not made.policy.state
+    with pytest.raises(BadSetting, match=r"cameras.far.rectify.*which have no CameraInfo"):
+        rectified = (CameraSettings("far", "/f", rectify=True, roi=(0, 0, 9, 9)),)
+        images_only(EncoderSettings(rectified), (CameraSettings("far", "key"),))
 
     params = {
         "camera_names": ["wrist"],

@@ -31,6 +31,15 @@ STATE = StateSettings("body", "/joint_states", ("elbow",))
             "h264",
             "raw, compressed",
         ),
+        *(
+            (
+                lambda roi=roi: CameraSettings("a", "/a", roi=tuple(roi)),
+                "cameras.a.roi",
+                roi,
+                "[x, y, width, height] in px: x and y from 0, width and height from 1",
+            )
+            for roi in ([0, 0, 10], [-1, 0, 10, 10], [0, 0, 0, 10], [0, 0, 10, 65536])
+        ),
         (lambda: PoseSettings("arm", "/p"), "poses.arm.frame_id", "", "frame"),
         (
             lambda: PoseSettings("arm", "/p", "base", wait_s=2.0),

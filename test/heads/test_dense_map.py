@@ -10,10 +10,11 @@ from torch.nn import functional
 from vit_perception.heads.dense import DenseHeadSpec
 from vit_perception.heads.dense_map import DenseMap, best_class, seen_by_network, to_source
 from vit_perception.image.patch_geometry import ResizeRule, plan_resize
+from vit_perception.wire.records import Roi
 
 
-def plan(fit: str, source_px=(60, 100), **fields):
-    return plan_resize(ResizeRule((40, 40), fit, **fields), source_px)
+def plan(fit: str, source_px=(60, 100), roi=None, **fields):
+    return plan_resize(ResizeRule((40, 40), fit, **fields), source_px, roi)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -39,7 +40,15 @@ def test_the_two_ways_to_resize_agree(mode):
 
 @pytest.mark.parametrize(
     "fit, fields",
-    [("crop", {}), ("crop", {"resize_shortest_edge_px": 50}), ("pad", {}), ("stretch", {})],
+    [
+        ("crop", {}),
+        ("crop", {"resize_shortest_edge_px": 50}),
+        ("pad", {}),
+        ("stretch", {}),
+        ("crop", {"roi": Roi(20, 5, 70, 50)}),
+        ("pad", {"roi": Roi(20, 5, 70, 50)}),
+        ("stretch", {"roi": Roi(20, 5, 70, 50)}),
+    ],
 )
 def test_a_pixel_keeps_its_place(fit, fields):
     """A map that holds its own network coordinates: in the source it has to hold the coordinates
@@ -119,3 +128,12 @@ def test_labels_are_of_the_type_that_holds_them(classes, dtype, no_label):
     found = maps(np.ones((1, 26, 4), np.float32), plan("crop"))
     assert found.dtype == dtype and set(np.unique(found)) == {classes - 1, no_label}
     assert maps.no_label == no_label and (found[:, 20:80] == classes - 1).all()
+
+
+@pytest.mark.parametrize("fit, columns", [("stretch", (20, 90)), ("pad", (20, 90))])
+def test_only_the_region_of_interest_was_seen(fit, columns):
+    """With padding, too, whose places in the source are other pixels of the image."""
+    seen = seen_by_network(plan(fit, roi=Roi(x=20, y=5, width=70, height=50)))
+    wanted = np.zeros((60, 100), bool)
+    wanted[5:55, columns[0] : columns[1]] = True
+    np.testing.assert_array_equal(seen, wanted)

@@ -11,6 +11,7 @@ from vit_perception.image.patch_geometry import (
     ResizeRule,
     plan_resize,
 )
+from vit_perception.wire.records import BadInput, Roi
 
 RULES = {
     "stretch": ResizeRule((224, 224), "stretch"),
@@ -192,3 +193,47 @@ def test_fields_of_older_rules_are_what_they_were():
     assert ResizeRule(**changed.fields()) == changed
     with pytest.raises(ValueError, match="accepted: only fit 'pad'"):
         ResizeRule((224, 224), "stretch", pad_sides="top_left")
+
+
+def test_a_region_of_interest_by_hand():
+    """320 x 240 px at (200, 100) of 640 x 480: the crop's scale is 224 / 240 on both axes, and 37
+    of the 298 columns are cut off on either side.
+    """
+    plan = plan_resize(RULES["crop"], (480, 640), Roi(x=200, y=100, width=320, height=240))
+    assert (plan.resized_size_px, plan.top_left_px) == ((224, 298), (0, -37))
+    assert plan.source_size_px == (480, 640)
+    assert plan.scale == (224 / 240, 298 / 320)
+    np.testing.assert_allclose(plan.offset_px, (-100 * 224 / 240, -37 - 200 * 298 / 320))
+    geometry = PatchGeometry(plan, 14)
+    top, left, bottom, right = geometry.patch_box_in_source(16 * 2 + 3)
+    np.testing.assert_allclose((top, bottom), (100 + 30, 100 + 45))
+    np.testing.assert_allclose(
+        (left, right), (200 + (42 + 37) * 320 / 298, 200 + (56 + 37) * 320 / 298)
+    )
+    assert geometry.patch_at(130.1, 300) == 16 * 2 + 4
+    # The first row is row 100 of the image; 37 / (298 / 320) = 39.7 columns are cut off.
+    assert geometry.patch_at(99.9, 300) is None and geometry.patch_at(100, 300) == 4
+    assert geometry.patch_at(340, 300) is None and geometry.patch_at(339.9, 300) == 16 * 15 + 4
+    assert geometry.patch_at(100, 239.7) is None and geometry.patch_at(100, 239.8) == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_region_has_the_patches_of_an_image_that_ends_at_its_edges(rule):
+    roi = Roi(x=31, y=7, width=97, height=301)
+    whole = PatchGeometry(plan_resize(RULES[rule], (500, 640), roi), 14)
+    alone = PatchGeometry(plan_resize(RULES[rule], (301, 97)), 14)
+    for index in range(0, whole.grid[0] * whole.grid[1], 7):
+        box = np.add(alone.patch_box_in_source(index), (7, 31, 7, 31))
+        np.testing.assert_allclose(whole.patch_box_in_source(index), box, atol=1e-9)
+    for y, x in np.random.default_rng(0).uniform((0, 0), (500, 640), (300, 2)):
+        assert whole.patch_at(y, x) == alone.patch_at(y - 7, x - 31)
+
+
+@pytest.mark.parametrize(
+    "roi", [(0, 0, 641, 480), (0, 0, 640, 481), (540, 0, 101, 10), (0, 479, 1, 2)]
+)
+def test_a_region_outside_the_image_is_refused(roi):
+    with pytest.raises(BadInput, match="the image is 480 x 640 px, and roi .* accepted: a") as bad:
+        plan_resize(RULES["crop"], (480, 640), Roi(*roi))
+    assert bad.value.reason == "roi" and str(list(roi)) in str(bad.value)
+    plan_resize(RULES["crop"], (481, 641), Roi(*roi))

@@ -13,7 +13,7 @@ from test.image.image_messages import image
 from vit_perception.image.decode import decode_image
 from vit_perception.image.patch_geometry import PatchGeometry, ResizeRule
 from vit_perception.image.preprocess import Preprocessor
-from vit_perception.wire.records import BadInput, RgbImage
+from vit_perception.wire.records import BadInput, RgbImage, Roi
 
 SIZES = [(480, 640), (481, 641), (97, 301), (301, 97), (223, 225), (50, 37), (224, 224)]
 
@@ -188,6 +188,30 @@ def test_a_rectangle_drawn_in_the_source_lights_the_patch_of_the_geometry(rule, 
         assert np.delete(brightness, index).max() < 25
         drawn += 1
     assert drawn >= 3
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("form", ["rgb", "bgr", "padded rows", "read-only"])
+def test_a_region_is_what_an_image_of_these_pixels_alone_would_be(fit, form):
+    pixels = picture((90, 140))
+    given = {
+        "rgb": pixels,
+        "bgr": np.ascontiguousarray(pixels[..., ::-1])[..., ::-1],
+        "padded rows": np.concatenate([pixels, pixels], axis=1)[:, :140],
+        "read-only": np.frombuffer(pixels.tobytes(), np.uint8).reshape(pixels.shape),
+    }[form]
+    preprocess = Preprocessor(ResizeRule((56, 56), fit))
+    found = preprocess(rgb(given), roi=Roi(x=30, y=11, width=101, height=47))
+    alone = preprocess(rgb(np.ascontiguousarray(pixels[11:58, 30:131])))
+    assert torch.equal(found, alone) and not torch.equal(found, preprocess(rgb(pixels)))
+
+
+def test_a_region_outside_the_image_leaves_the_row_as_it_was():
+    preprocess = Preprocessor(ResizeRule((28, 28)))
+    out = torch.full((3, 28, 28), 7, dtype=torch.uint8)
+    with pytest.raises(BadInput, match="the image is 48 x 64 px"):
+        preprocess(rgb(picture((48, 64))), out=out, roi=Roi(0, 0, 65, 10))
+    assert (out == 7).all()
 
 
 def test_plans_are_cached_per_size():

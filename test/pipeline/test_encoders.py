@@ -25,11 +25,12 @@ from vit_perception.config.settings import (
     ZeroShotSettings,
 )
 from vit_perception.heads.classification import Head, save_head
+from vit_perception.image.decode import decode_image
 from vit_perception.pipeline.encoders import names_of
 from vit_perception.pipeline.zero_shot_heads import encoder_of_texts
 from vit_perception.policy.live import LayoutMismatch, check_layout
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import BadInput, Roi
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,23 @@ def test_the_layout_says_all_of_each_encoder(pipeline, alone, tiny_second):
         plan = its_own.geometry(image.size).plan
         assert (view.camera, view.scale, view.offset_px) == ("b", plan.scale, plan.offset_px)
     assert layout.encoders[0].views[1].scale != layout.encoders[1].views[1].scale
+
+
+def test_a_region_of_interest_is_in_the_geometry_of_every_encoder(pipeline, alone):
+    roi = Roi(x=10, y=6, width=40, height=30)
+    as_before = pipeline.settings
+    cameras = (as_before.cameras[0], replace(as_before.cameras[1], roi=tuple(roi)))
+    pipeline.apply(replace(as_before, cameras=cameras))
+    try:
+        image = decode_image(MESSAGES["b"])
+        layout = pipeline.layout({"b": image})
+    finally:
+        pipeline.apply(as_before)
+    for encoder, its_own in zip(layout.encoders, alone.values()):
+        (view,) = encoder.views
+        plan = its_own.geometry(image.size, roi).plan
+        assert (view.camera, view.scale, view.offset_px) == ("b", plan.scale, plan.offset_px)
+        assert plan.offset_px != its_own.geometry(image.size).plan.offset_px
 
 
 def test_the_layout_returns_from_json_and_is_checked(pipeline, alone):

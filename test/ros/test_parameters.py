@@ -48,6 +48,8 @@ def test_everything_given_arrives_in_the_settings(make_node):
         views=False,
         cameras__left__labels=["a", "b"],
         cameras__right__labels=[""],
+        cameras__left__roi=[8, 0, 32, 24],
+        cameras__right__roi=[""],
         state_names=["body"],
         states__body__joints=["elbow", "gripper"],
         states__body__fields=["velocity"],
@@ -80,6 +82,8 @@ def test_everything_given_arrives_in_the_settings(make_node):
     assert (settings.output.top_k, settings.output.max_rate_hz) == (2, 12.5)
     assert (settings.output.min_score, settings.output.views) == (0.25, False)
     assert (left.labels, right.labels, settings.state_policy) == (("a", "b"), (), "require")
+    assert (left.roi, right.roi) == ((8, 0, 32, 24), ())
+    assert left.region == (8, 0, 32, 24) and right.region is None
     (body,) = settings.states
     assert (body.topic, body.joints, body.fields) == (
         "/joint_states",

@@ -220,6 +220,7 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
         )
     }
     del before["states"][0]["continuous"]
+    del before["cameras"][0]["roi"], before["cameras"][0]["rectified"]
     for group in before["groups"]:
         del group["encoder"]
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
@@ -297,3 +298,16 @@ def test_continuous_joints_are_in_the_layout_only_where_there_are_some():
     endless = replace(LAYOUT, states=(replace(LAYOUT.states[0], continuous=("elbow",)),))
     assert "continuous" not in LAYOUT.to_json() and endless.layout_id != LAYOUT.layout_id
     assert Layout.from_json(endless.to_json()) == endless
+
+
+def test_a_region_of_interest_is_in_the_layout_only_of_a_camera_that_has_one():
+    """Other cameras have the keys, and the layout the id, that they had before there were any."""
+    assert "roi" not in json.loads(LAYOUT.to_json())["cameras"][0]
+    camera = replace(LAYOUT.cameras[0], roi=(320, 240, 100, 80))
+    layout = replace(LAYOUT, cameras=(*LAYOUT.cameras, replace(camera, name="hand")))
+    written = json.loads(layout.to_json())["cameras"]
+    assert "roi" not in written[0] and written[1]["roi"] == [320, 240, 100, 80]
+    back = Layout.from_json(layout.to_json())
+    assert back == layout and back.layout_id == layout.layout_id
+    moved = replace(layout, cameras=(LAYOUT.cameras[0], replace(camera, roi=(321, 240, 100, 80))))
+    assert len({each.layout_id for each in (LAYOUT, layout, moved)}) == 3

@@ -14,6 +14,7 @@ from vit_perception.config.column_settings import column_settings
 from vit_perception.config.offline_settings import read_parameters, settings_of_recording
 from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import (
+    BadSetting,
     CameraSettings,
     EncoderSettings,
     ModelSettings,
@@ -189,6 +190,13 @@ def images_only(
     if given is None:
         return EncoderSettings(cameras)
     named = {c.name: c for c in given.cameras}
+    for camera in cameras:
+        if named.get(camera.name, camera).rectify:
+            raise BadSetting(
+                f"cameras.{camera.name}.rectify",
+                True,
+                "false for pictures and LeRobot data sets, which have no CameraInfo",
+            )
     return replace(
         given,
         poses=(),

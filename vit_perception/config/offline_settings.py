@@ -154,7 +154,14 @@ def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
     """Return ``settings`` with the topics' full names, as they are for ``node``."""
     groups = {
         group.prefix: tuple(
-            replace(source, topic=expanded_topic(source.topic, node))
+            replace(
+                source,
+                **{
+                    field: expanded_topic(getattr(source, field), node)
+                    for field in ("topic", "camera_info_topic")
+                    if hasattr(source, field)
+                },
+            )
             for source in settings.group(group.prefix)
         )
         for group in registered_groups()
@@ -204,6 +211,9 @@ class _GivenValues:
             return ()
         # Not isinstance(): a bool is an int to it.
         has_kind = type(value) is (list if is_list else kind)
+        if is_list and value == [""]:
+            # As in the node: some tools of ROS cannot write an empty list, and write [''].
+            return ()
         if not has_kind or (is_list and not all(type(item) is parameter.item for item in value)):
             raise BadSetting(name, value, parameter.kind_accepted())
         return tuple(value) if is_list else value

@@ -14,10 +14,12 @@ from vit_perception.config.parameter import (
     param,
     require,
 )
+from vit_perception.wire.records import Roi
 
 TRANSPORTS = ("raw", "compressed")
 POSE_SOURCES = ("topic", "tf")
 STATE_FIELDS = ("position", "velocity")
+LONGEST_EDGE_PX = 65535  # of a region of interest
 
 _WAIT_BOUNDS_S = (0.0, 1.0)
 _SKEW_BOUNDS_S = (0.0, 2.0)
@@ -47,6 +49,22 @@ class CameraSettings(Section):
     labels: tuple[str, ...] = param(
         (), "Names for the classes, one each. [''] takes the names of the head."
     )
+    roi: tuple[int, ...] = param(
+        (),
+        "Region of interest as [x, y, width, height] in px of the image: the network sees only "
+        "that part (docs/cameras.md). [] or no key is the whole image.",
+        fixed=TOKENS,
+    )
+    rectify: bool = param(
+        False,
+        "Undistort the images with the camera's CameraInfo, before roi (docs/cameras.md).",
+        fixed=TOKENS,
+    )
+    camera_info_topic: str = param(
+        "",
+        "Topic of the CameraInfo, with rectify. '' is camera_info beside the image topic.",
+        fixed=TOPICS,
+    )
 
     def __post_init__(self) -> None:
         check_name("camera_names", self.name)
@@ -59,6 +77,34 @@ class CameraSettings(Section):
                 list(self.zero_shot_labels),
                 f"none for a camera with a head ({self.head})",
             )
+        if self.roi and not (
+            len(self.roi) == 4
+            and 0 <= min(self.roi) <= max(self.roi) <= LONGEST_EDGE_PX
+            and min(self.roi[2:]) > 0
+        ):
+            raise BadSetting(
+                f"{self.prefix}roi",
+                list(self.roi),
+                f"[x, y, width, height] in px: x and y from 0, width and height from 1, none "
+                f"above {LONGEST_EDGE_PX}",
+            )
+
+    @property
+    def info_topic(self) -> str:
+        """The topic of the CameraInfo."""
+        return self.camera_info_topic or info_topic_of(self.topic)
+
+    @property
+    def region(self) -> Roi | None:
+        """The part of an image that the network sees; None is all of it."""
+        return Roi(*self.roi) if self.roi else None
+
+
+def info_topic_of(image_topic: str) -> str:
+    """Return the topic of the CameraInfo beside ``image_topic``, as image_transport names it."""
+    base = image_topic.removesuffix("/compressed") or image_topic
+    folder, slash, _ = base.rpartition("/")
+    return f"{folder}{slash}camera_info"
 
 
 @dataclass(frozen=True)

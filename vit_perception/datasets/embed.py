@@ -26,7 +26,7 @@ from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.sample_history import JUMP_BACK_NS
-from vit_perception.wire.layout import Layout, without_encoders
+from vit_perception.wire.layout import Layout, written_fields
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,10 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
+    for camera in settings["cameras"]:
+        for later in ("roi", "rectify", "camera_info_topic"):
+            if not camera[later]:
+                del camera[later]
     # The statistics of the state are in no other digest.
     given = pipeline.layout().policy_state
     of_policy = {"policy_state_sha256": given.sha256} if given else {}
@@ -246,7 +250,7 @@ class _Run:
         self._tracker.update(result)
         layout_id = self._tracker.layout.layout_id
         if layout_id not in self._layouts:
-            fields = without_encoders(asdict(self._tracker.layout))
+            fields = written_fields(self._tracker.layout)
             if not fields["sources"]:
                 del fields["sources"]  # manifests without other sources stay as they were
             entry.layouts.append({"layout_id": layout_id, **fields})

@@ -31,7 +31,8 @@ class DenseMap:
     def __call__(self, block_tokens: np.ndarray, plan: ResizePlan) -> np.ndarray:
         """Turn ``block_tokens`` (blocks, N, D) float32 of one image into (H, W) of its source size.
 
-        Depth is float32, and NaN where the network saw nothing (the border of a crop). Classes are
+        Depth is float32, and NaN where the network saw nothing (the border of a crop, and what is
+        outside the region of interest). Classes are
         uint8, or uint16 above 255 classes, and ``no_label`` there. Resizing is that of
         transformers: depth bicubic, class scores bilinear.
         """
@@ -86,7 +87,8 @@ def to_source(values: Tensor, plan: ResizePlan, mode: str) -> Tensor:
     ``mode`` is ``bilinear`` or ``bicubic``; pixels are aligned by their edges. Beyond the map its
     edge is repeated.
     """
-    if plan.resized_size_px == plan.network_size_px and plan.top_left_px == (0, 0):
+    whole = plan.roi is None
+    if whole and plan.resized_size_px == plan.network_size_px and plan.top_left_px == (0, 0):
         return functional.interpolate(values[None], plan.source_size_px, mode=mode)[0]
     # -1 to 1 from edge to edge of the map, which grid_sample takes in the order x, y.
     y, x = (
@@ -105,6 +107,10 @@ def seen_by_network(plan: ResizePlan) -> np.ndarray:
         (centres >= 0) & (centres <= length)
         for centres, length in zip(_centres(plan), plan.network_size_px)
     )
+    x, y, width, height = plan.region
+    # Beyond the region there may be padding, which the network saw in the place of these pixels.
+    for seen, start, length in ((rows, y, height), (columns, x, width)):
+        seen[:start] = seen[start + length :] = False
     return rows[:, None] & columns[None]
 
 

@@ -10,12 +10,16 @@ transformers do (``get_resize_output_image_size`` and ``center_crop`` of ``image
 the long edge is truncated, the crop starts at ``(resized - network) // 2``. A shift of one pixel
 changes the network's input, so torchvision's ``CenterCrop``, which rounds half to even, is another
 ``crop_rounding``.
+
+A region of interest is cut out of the source before all that. Source pixels are those of the whole
+image all the same: the region's corner is a part of ``offset_px``.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vit_perception.files.errors import InvalidValue
+from vit_perception.wire.records import Roi
 
 FITS = ("stretch", "crop", "pad", "stretch_crop", "stretch_corner")
 CUT_FROM_SQUARE = ("stretch_crop", "stretch_corner")
@@ -119,14 +123,23 @@ class ResizeRule:
 
 @dataclass(frozen=True)
 class ResizePlan:
-    """A rule applied to one source size: resize, then crop or pad to the network's size."""
+    """A rule applied to one source size: cut out the region of interest, resize, then crop or pad
+    to the network's size.
+    """
 
     rule: ResizeRule
-    source_size_px: tuple[int, int]  # (height, width)
+    source_size_px: tuple[int, int]  # (height, width) of the whole image
     resized_size_px: tuple[int, int]  # (height, width)
     # The resized image's corner in the network image (y, x): negative for a crop of the centre,
     # positive for padding, else zero.
     top_left_px: tuple[int, int]
+    roi: Roi | None = None  # the part of the source that is resized; None: all of it
+
+    @property
+    def region(self) -> Roi:
+        """The part of the source that is resized: ``roi``, or the whole image."""
+        height, width = self.source_size_px
+        return self.roi or Roi(0, 0, width, height)
 
     @property
     def network_size_px(self) -> tuple[int, int]:
@@ -136,21 +149,29 @@ class ResizePlan:
     @property
     def scale(self) -> tuple[float, float]:
         """Network pixels per source pixel (y, x)."""
-        return tuple(r / s for r, s in zip(self.resized_size_px, self.source_size_px))
+        height, width = self.resized_size_px
+        return height / self.region.height, width / self.region.width
 
     @property
     def offset_px(self) -> tuple[float, float]:
         """The place of the source's pixel edge 0 in the network image (y, x)."""
-        return float(self.top_left_px[0]), float(self.top_left_px[1])
+        (top, left), (scale_y, scale_x) = self.top_left_px, self.scale
+        return top - self.region.y * scale_y, left - self.region.x * scale_x
 
 
-def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan:
-    """Return the plan of ``rule`` for a source of ``source_size_px`` (height, width).
+def plan_resize(
+    rule: ResizeRule, source_size_px: tuple[int, int], roi: Roi | None = None
+) -> ResizePlan:
+    """Return the plan of ``rule`` for ``roi`` of a source of ``source_size_px`` (height, width).
 
     Raises:
         InvalidValue: a side of the source is zero.
+        BadInput: ``roi``: it is not inside the source.
     """
-    source = _integers("source_size_px", source_size_px, count=2, low=1, high=1 << 30)
+    whole = _integers("source_size_px", source_size_px, count=2, low=1, high=1 << 30)
+    if roi is not None:
+        roi.check_inside(whole)
+    source = whole if roi is None else (roi.height, roi.width)
     height, width = source
     network = rule.network_size_px
     if rule.fit == "stretch":
@@ -184,7 +205,7 @@ def plan_resize(rule: ResizeRule, source_size_px: tuple[int, int]) -> ResizePlan
     if rule.pad_sides == "top_left":
         top_left = (network[0] - resized[0], network[1] - resized[1])
     return ResizePlan(
-        rule=rule, source_size_px=source, resized_size_px=resized, top_left_px=top_left
+        rule=rule, source_size_px=whole, resized_size_px=resized, top_left_px=top_left, roi=roi
     )
 
 
@@ -222,7 +243,8 @@ class PatchGeometry:
     def patch_box_in_source(self, index: int) -> tuple[float, float, float, float]:
         """Return (top, left, bottom, right) of patch ``index`` in source pixels, as edges.
 
-        Not clipped: the box of a patch in the padding is outside the source.
+        Not clipped: the box of a patch in the padding is outside the source, or outside of its
+        region of interest.
 
         Raises:
             IndexError: there is no such patch.
@@ -240,11 +262,11 @@ class PatchGeometry:
     def patch_at(self, source_y: float, source_x: float) -> int | None:
         """Return the patch that saw the source point; None if no patch did.
 
-        The point is outside the source then, or was cropped away.
+        The point is outside the source or its region of interest then, or was cropped away.
         """
-        height, width = self.plan.source_size_px
+        x, y, width, height = self.plan.region
         # Written so that NaN is outside, too.
-        if not (0 <= source_y < height and 0 <= source_x < width):
+        if not (y <= source_y < y + height and x <= source_x < x + width):
             return None
         (scale_y, scale_x), (offset_y, offset_x) = self.plan.scale, self.plan.offset_px
         row = int((source_y * scale_y + offset_y) // self.patch_size_px)

@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.patch_geometry import ResizePlan, ResizeRule, plan_resize
-from vit_perception.wire.records import BadInput, RgbImage
+from vit_perception.wire.records import BadInput, RgbImage, Roi
 
 # A 1 px high strip would be resized to gigabytes, by a rule that keeps the aspect ratio.
 MAX_RESIZED_PX = 1 << 26
@@ -38,30 +38,36 @@ class Preprocessor:
                 "2.13 does lanczos, 2.8 does not"
             ) from error
 
-    def _plan(self, source_size_px: tuple[int, int]) -> ResizePlan:
-        """Return the plan for a source of (height, width) px.
+    def _plan(self, source_size_px: tuple[int, int], roi: Roi | None = None) -> ResizePlan:
+        """Return the plan for ``roi`` of a source of (height, width) px.
 
         Raises:
-            BadInput: ``size``: the resized image would be too large.
+            BadInput: ``size``: the resized image would be too large. ``roi``: it is not inside the
+                source.
         """
-        plan = plan_resize(self.rule, source_size_px)
+        plan = plan_resize(self.rule, source_size_px, roi)
         if plan.resized_size_px[0] * plan.resized_size_px[1] > MAX_RESIZED_PX:
             raise BadInput(
                 "size",
-                f"an image of {source_size_px[0]} x {source_size_px[1]} px would be resized to "
+                f"an image of {plan.region.height} x {plan.region.width} px would be resized to "
                 f"{plan.resized_size_px[0]} x {plan.resized_size_px[1]}; accepted: "
                 f"{MAX_RESIZED_PX} px in all after resizing, i.e. a less extreme aspect ratio",
             )
         return plan
 
-    def __call__(self, image: RgbImage, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self, image: RgbImage, out: torch.Tensor | None = None, roi: Roi | None = None
+    ) -> torch.Tensor:
         """Return ``image`` as (3, H, W) uint8 RGB, contiguous: ``out``, if it is given.
+
+        With ``roi`` only that part of the image is taken, as if the image ended at its edges.
 
         Raises:
             ValueError: ``out`` has another shape or type.
-            BadInput: ``size``: the resized image would be too large.
+            BadInput: ``size``: the resized image would be too large. ``roi``: it is not inside the
+                image.
         """
-        plan = self.plan(image.size)
+        plan = self.plan(image.size) if roi is None else self.plan(image.size, roi)
         height, width = plan.network_size_px
         if out is None:
             out = torch.empty(3, height, width, dtype=torch.uint8)
@@ -72,17 +78,19 @@ class Preprocessor:
                 f"out is {tuple(out.shape)} {out.dtype} on {out.device}; accepted: (3, {height}, "
                 f"{width}) torch.uint8 on the CPU"
             )
-        source, is_bgr = _as_tensor(image.pixels)
+        x, y, cut_width, cut_height = plan.region
+        pixels = image.pixels[y : y + cut_height, x : x + cut_width]
+        source, is_bgr = _as_tensor(pixels)
         resized = _resize(source, plan.resized_size_px, self.rule.interpolation)[0].numpy()
         top, left = plan.top_left_px
         resized = resized[:, max(0, -top) :, max(0, -left) :][:, :height, :width]
         # numpy from here: torch would split these few bytes among threads, and on a busy CPU wait
         # 8 ms for each.
-        pixels = out.numpy()
-        target = pixels[:, max(0, top) :, max(0, left) :]
+        network = out.numpy()
+        target = network[:, max(0, top) :, max(0, left) :]
         target = target[:, : resized.shape[1], : resized.shape[2]]
-        if target.shape != pixels.shape:
-            pixels[:] = np.array(self.rule.pad_value_rgb, np.uint8)[:, None, None]
+        if target.shape != network.shape:
+            network[:] = np.array(self.rule.pad_value_rgb, np.uint8)[:, None, None]
         np.copyto(target, resized[::-1] if is_bgr else resized)
         return out
 

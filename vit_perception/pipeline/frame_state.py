@@ -1,15 +1,19 @@
 """What the frame loop knows of a frame, and of each of its three threads."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vit_perception.files.errors import OperationFailed
+from vit_perception.image.camera_info import Calibration
 from vit_perception.pipeline.prepare import Prepared
-from vit_perception.wire.records import EncoderOutput, FrameResult
+from vit_perception.wire.records import BadInput, EncoderOutput, FrameResult
+
+# Takes the stamp of each camera's image, ns; returns the calibrations for `Pipeline.prepare`.
+CalibrationsAt = Callable[[Mapping[str, int]], Mapping[str, Calibration | BadInput]]
 
 
 class EngineFailed(OperationFailed):

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from vit_perception.engines.cuda.fault import GpuLost, lost
 from vit_perception.files.errors import traced
 from vit_perception.pipeline.frame_state import (
+    CalibrationsAt,
     EngineFailed,
     Frame,
     FrameCalls,
@@ -58,6 +59,7 @@ class FrameLoop:
         calls: FrameCalls,
         latencies: StageLatencies,
         camera_latencies: dict[str, StageLatencies],
+        calibrations_at: CalibrationsAt = lambda stamps_ns: {},
     ):
         self._pipeline = pipeline
         self._sync = sync
@@ -68,6 +70,7 @@ class FrameLoop:
         self._calls = calls
         self._latencies = latencies
         self._camera_latencies = camera_latencies
+        self._calibrations_at = calibrations_at
         self._prepare_step = Step()
         self._run_step = Step()
         self._emit_step = Step()
@@ -166,7 +169,9 @@ class FrameLoop:
         self._prepare_step.at("prepare")
         begun_s = time.monotonic()
         messages = {camera: received.message for camera, received in frame.taken.items()}
-        prepared = frame.prepared = self._pipeline.prepare(messages, frame.buffers)
+        stamps_ns = {camera: received.stamp_ns for camera, received in frame.taken.items()}
+        calibrations = self._calibrations_at(stamps_ns)
+        prepared = frame.prepared = self._pipeline.prepare(messages, frame.buffers, calibrations)
         for camera, error in prepared.refused.items():
             frame.drop([camera], error.reason)
             self._calls.warn([camera], str(error))

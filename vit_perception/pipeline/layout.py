@@ -124,11 +124,11 @@ def layout_cameras(
     """Every camera's geometry, as far as one of ``images`` has shown it, and labels."""
     rule = parts.card.rule
     for camera in settings.cameras:
-        seen: dict[str, Any] = {}
+        seen: dict[str, Any] = {"roi": camera.roi or None, "rectified": camera.rectify}
         image = images.get(camera.name)
         if image is not None:
-            plan = preprocess.plan(image.size)
-            seen = {"source_size_px": image.size, "scale": plan.scale, "offset_px": plan.offset_px}
+            plan = preprocess.plan(image.size, camera.region)
+            seen |= {"source_size_px": image.size, "scale": plan.scale, "offset_px": plan.offset_px}
         yield LayoutCamera(
             name=camera.name,
             frame_id=image.frame_id if image else "",
@@ -154,7 +154,9 @@ def layout_encoders(
     for encoder, resize, its_engine in zip(parts.encoders, preprocess, opened, strict=True):
         card = encoder.card
         plans = {
-            c.name: resize.plan(images[c.name].size) for c in settings.cameras if c.name in images
+            c.name: resize.plan(images[c.name].size, c.region)
+            for c in settings.cameras
+            if c.name in images
         }
         yield LayoutEncoder(
             name=encoder.name,

@@ -23,6 +23,7 @@ from vit_perception.engines.select import OpenedEngine
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.log import SILENT, Log
 from vit_perception.files.memory import give_back_freed_memory
+from vit_perception.image.camera_info import Calibration
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
@@ -39,6 +40,7 @@ from vit_perception.wire.records import (
     EncoderOutput,
     FrameResult,
     RgbImage,
+    Roi,
     SampleAtImage,
     TokenSequence,
 )
@@ -127,9 +129,14 @@ class Pipeline:
         """Whose image :meth:`prepare` is at, for who watches it from another thread."""
         return self._prepare.camera_in_hand
 
-    def prepare(self, messages: Mapping[str, Any], batch: int = 0) -> Prepared:
-        """Decode and resize one message a camera; cameras that are absent from ``messages`` get
-        zero rows.
+    def prepare(
+        self,
+        messages: Mapping[str, Any],
+        batch: int = 0,
+        calibrations: Mapping[str, Calibration | BadInput] | None = None,
+    ) -> Prepared:
+        """Decode, rectify and resize one message a camera; cameras that are absent from
+        ``messages`` get zero rows.
 
         Instead of a message there may be a decoded :class:`RgbImage`, or a function without
         arguments that decodes one: pictures and videos need not be dressed up as messages.
@@ -137,8 +144,10 @@ class Pipeline:
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
         pipeline's own buffer that is written, which holds until it is prepared again.
+        ``calibrations`` has that of each camera with ``rectify``, or why there is none; such a
+        camera is refused without one.
         """
-        return self._prepare(messages, batch)
+        return self._prepare(messages, batch, calibrations or {})
 
     # -- encode ------------------------------------------------------------------------------------
 
@@ -230,14 +239,16 @@ class Pipeline:
     def _camera_result(
         self, name: str, row: int, prepared: Prepared, output: EncoderOutput
     ) -> CameraResult:
+        camera = self.settings.cameras[row]
         return CameraResult(
-            prepared.images[name],
-            output.cls_token[row],
-            output.patch_tokens[row],
-            output.cls_attention[row],
-            self.grid,
-            self.parts.classes(self.settings.cameras[row], row, output, self.settings.output),
-            None if output.block_tokens is None else output.block_tokens[row],
+            image=prepared.images[name],
+            cls_token=output.cls_token[row],
+            patch_tokens=output.patch_tokens[row],
+            cls_attention=output.cls_attention[row],
+            grid=self.grid,
+            classes=self.parts.classes(camera, row, output, self.settings.output),
+            block_tokens=None if output.block_tokens is None else output.block_tokens[row],
+            roi=camera.region,
         )
 
     def dense_values(self, camera: CameraResult) -> np.ndarray:
@@ -250,7 +261,8 @@ class Pipeline:
         """
         if self.dense is None or camera.block_tokens is None:
             raise InvalidValue("dense.enabled is false; accepted: true, for depth or segmentation")
-        return self.dense(camera.block_tokens, self._preprocess.plan(camera.image.size))
+        plan = self._preprocess.plan(camera.image.size, camera.roi)
+        return self.dense(camera.block_tokens, plan)
 
     # -- what the outputs mean ---------------------------------------------------------------------
 
@@ -260,15 +272,20 @@ class Pipeline:
         """
         return self.parts.labels_of(next(c for c in self.settings.cameras if c.name == camera))
 
-    def geometry(self, source_size_px: tuple[int, int]) -> PatchGeometry:
-        """Patch index <-> source pixel for images of ``source_size_px`` (height, width)."""
-        return PatchGeometry(self._preprocess.plan(source_size_px), self.patch_size_px)
+    def geometry(self, source_size_px: tuple[int, int], roi: Roi | None = None) -> PatchGeometry:
+        """Patch index <-> source pixel for images of ``source_size_px`` (height, width), of which
+        the network sees ``roi``.
 
-    def network_view(self, image: RgbImage) -> np.ndarray:
-        """The pixels of ``image`` that the network sees, (H, W, 3) uint8 RGB, for pictures drawn
-        over them.
+        Raises:
+            BadInput: ``roi``: it is not inside the image.
         """
-        return self._preprocess(image).permute(1, 2, 0).contiguous().numpy()
+        return PatchGeometry(self._preprocess.plan(source_size_px, roi), self.patch_size_px)
+
+    def network_view(self, image: RgbImage, roi: Roi | None = None) -> np.ndarray:
+        """The pixels of ``image`` that the network sees, (H, W, 3) uint8 RGB, for pictures drawn
+        over them: those of ``roi``, if it is given.
+        """
+        return self._preprocess(image, roi=roi).permute(1, 2, 0).contiguous().numpy()
 
     def what_runs(self) -> str:
         """Say each model, runtime and precision, for people."""

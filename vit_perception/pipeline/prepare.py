@@ -10,6 +10,7 @@ import torch
 
 from vit_perception.config.settings import CameraSettings
 from vit_perception.files.errors import told
+from vit_perception.image.camera_info import Calibration
 from vit_perception.image.decode import (
     DECODER_ERRORS,
     check_decoded,
@@ -18,6 +19,7 @@ from vit_perception.image.decode import (
 )
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.image.rectify import Rectifier
 from vit_perception.wire.records import BadInput, RgbImage
 
 # One is filled while the engine reads the other.
@@ -68,6 +70,8 @@ class Preparation:
             c.name: decode_compressed if c.transport == "compressed" else decode_image
             for c in cameras
         }
+        self._rectifiers = {c.name: Rectifier() for c in cameras if c.rectify}
+        self._rois = {c.name: c.region for c in cameras}
         self._rules = [each.rule for each in preprocess]
         self._preprocess = {each.rule: each for each in preprocess}
         self._batches = [
@@ -78,7 +82,12 @@ class Preparation:
             for _ in range(BATCHES)
         ]
 
-    def __call__(self, messages: Mapping[str, Any], batch: int) -> Prepared:
+    def __call__(
+        self,
+        messages: Mapping[str, Any],
+        batch: int,
+        calibrations: Mapping[str, Calibration | BadInput],
+    ) -> Prepared:
         """See :meth:`vit_perception.pipeline.pipeline.Pipeline.prepare`."""
         tensors = self._batches[batch]
         batches = tuple(tensors[rule].numpy() for rule in self._rules)
@@ -94,7 +103,8 @@ class Preparation:
             if camera in messages:
                 self.camera_in_hand = camera
                 try:
-                    self._prepare_one(camera, messages[camera], rows, prepared)
+                    calibration = calibrations.get(camera)
+                    self._prepare_one(camera, messages[camera], calibration, rows, prepared)
                     continue
                 except BadInput as error:
                     prepared.refused[camera] = error
@@ -109,6 +119,7 @@ class Preparation:
         self,
         camera: str,
         message: Any,
+        calibration: Calibration | BadInput | None,
         rows: Mapping[ResizeRule, torch.Tensor],
         prepared: Prepared,
     ) -> None:
@@ -123,8 +134,10 @@ class Preparation:
         except DECODER_ERRORS as error:
             raise BadInput("decode", f"{type(error).__name__}: {error}") from error
         decoded = time.perf_counter()
+        if camera in self._rectifiers:
+            image = self._rectified(camera, image, calibration)
         for rule, row in rows.items():
-            self._preprocess[rule](image, out=row)
+            self._preprocess[rule](image, out=row, roi=self._rois[camera])
         prepared.images[camera] = image
         spent = {
             "decode": 1e3 * (decoded - started),
@@ -133,3 +146,15 @@ class Preparation:
         prepared.camera_ms[camera] = spent
         for stage, value in spent.items():
             prepared.stage_ms[stage] += value
+
+    def _rectified(
+        self, camera: str, image: RgbImage, calibration: Calibration | BadInput | None
+    ) -> RgbImage:
+        if calibration is None:
+            raise BadInput(
+                "no_camera_info",
+                f"the image has no CameraInfo; accepted: one, or cameras.{camera}.rectify: false",
+            )
+        if isinstance(calibration, BadInput):
+            raise calibration
+        return self._rectifiers[camera](image, calibration)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from vit_perception.files.errors import OperationFailed
-from vit_perception.pipeline.frame_state import FrameCalls, Step
+from vit_perception.pipeline.frame_state import CalibrationsAt, FrameCalls, Step
 from vit_perception.pipeline.frames import FrameLoop
 from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
@@ -129,7 +129,13 @@ class EncoderWorker:
         self._opens = False
         return job.result()
 
-    def start(self, pipeline: Pipeline, sync: CameraSync, samples: SampleInputs) -> None:
+    def start(
+        self,
+        pipeline: Pipeline,
+        sync: CameraSync,
+        samples: SampleInputs,
+        calibrations_at: CalibrationsAt = lambda stamps_ns: {},
+    ) -> None:
         """Begin to encode what ``sync`` offers. Raises WorkerStuck as :meth:`open` does."""
         self.check_idle()
         self.latencies = StageLatencies()
@@ -145,6 +151,7 @@ class EncoderWorker:
             calls=self._calls,
             latencies=self.latencies,
             camera_latencies=self.camera_latencies,
+            calibrations_at=calibrations_at,
         )
         self._begin("waiting for images", self._run, self._loop)
 

@@ -148,7 +148,8 @@ class EncoderNode(ReleasedLifecycleNode):
             self._stop_receiving("activate")
             self._first_words.failed("activate")
             return TransitionCallbackReturn.FAILURE
-        self._worker.start(self._pipeline, self._sync, self._samples)
+        calibrations_at = self._inputs.calibrations.at
+        self._worker.start(self._pipeline, self._sync, self._samples, calibrations_at)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
         warn_of_unused_overrides(self)
         return TransitionCallbackReturn.SUCCESS

@@ -5,19 +5,25 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from vit_perception.config.settings import PoseSettings
+from vit_perception.config.settings import CameraSettings, PoseSettings
+from vit_perception.config.source_settings import info_topic_of
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import image_qos, sample_qos
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
+from vit_perception.streams.calibrations import CalibrationInputs
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
+from vit_perception.tokens.camera import INFO_TYPE
 from vit_perception.tokens.source import SampledSource, TokenSource, listening
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
@@ -28,10 +34,58 @@ LONGEST_TRANSPORT_MS = 10_000.0
 # against 0.06 ms): with one sample a turn, a busy computer falls behind by the complete queue.
 MOST_IN_A_TURN = 256
 
+# How often it is looked whether a publisher of CameraInfo keeps its messages.
+SEEK_EVERY_S = 0.1
+
+
+class CameraInfoTopic:
+    """Listens to the CameraInfo of ``camera`` by ``listen``, which makes a subscription of a type,
+    topic, callback and QoS; ``take`` gets the camera's name, the topic and each message.
+
+    One subscription cannot get both kinds: one that asks for what is kept does not match a
+    publisher that keeps nothing, and both sides warn of that. So it is made only where a publisher
+    that keeps its messages is found.
+    """
+
+    def __init__(
+        self,
+        camera: CameraSettings,
+        node: Node,
+        listen: Callable[..., Any],
+        take: Callable[[str, str, Any], None],
+    ):
+        self._node = node
+        self._listen = listen
+        # Beside the topic that the images really come from: its name may be remapped.
+        beside = info_topic_of(node.resolve_topic_name(camera.topic))
+        self.topic = camera.camera_info_topic or beside
+        self._take = partial(take, camera.name, self.topic)
+        self._sought_s: float | None = None  # monotonic
+        self._keeps = False
+        listen(class_of(INFO_TYPE), self.topic, self._take, image_qos())
+        self.seek_kept()
+
+    def seek_kept(self) -> None:
+        """Subscribe to what a publisher has kept, if there is one; looks ten times a second."""
+        now_s = time.monotonic()
+        if self._keeps or (self._sought_s and now_s - self._sought_s < SEEK_EVERY_S):
+            return
+        self._sought_s = now_s
+        publishers = self._node.get_publishers_info_by_topic(
+            self._node.resolve_topic_name(self.topic)
+        )
+        self._keeps = any(
+            each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in publishers
+        )
+        if self._keeps:
+            # Without overrides: it would take those of the other subscription, best effort too,
+            # and what is kept goes to reliable subscriptions alone.
+            self._listen(class_of(INFO_TYPE), self.topic, self._take, LATCHED_QOS, False)
+
 
 class Inputs:
-    """Subscriptions that fill ``sync`` and ``samples`` under ``changed``; ``warn`` takes a topic
-    and what is wrong.
+    """Subscriptions that fill ``sync``, ``samples`` and ``calibrations``, its own, under
+    ``changed``; ``warn`` takes a topic and what is wrong.
     """
 
     def __init__(
@@ -46,6 +100,8 @@ class Inputs:
         self._changed = changed
         self._sync = sync
         self._samples = samples
+        self.calibrations = CalibrationInputs((), changed)
+        self._camera_infos: dict[str, CameraInfoTopic] = {}  # by camera
         self._warn = warn
         self._subscriptions: list = []
         self._tf: TfPoses | None = None
@@ -55,10 +111,16 @@ class Inputs:
         then.
         """
         through_tf: list[PoseSettings] = []
+        cameras = [s.settings for s in listening(sources) if not isinstance(s, SampledSource)]
+        self.calibrations = CalibrationInputs(cameras, self._changed)
         for source in listening(sources):
             kind = class_of(source.message_type)
             if not isinstance(source, SampledSource):
                 self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
+                if source.settings.rectify:
+                    self._camera_infos[source.name] = CameraInfoTopic(
+                        source.settings, self._node, self._listen, self._on_camera_info
+                    )
             elif source.topic is None:
                 through_tf.append(source.settings)
             else:
@@ -72,13 +134,21 @@ class Inputs:
                 self._warn,
             )
 
-    def _listen(self, kind: type, topic: str, take: Callable, qos) -> Subscription:
-        override = QoSOverridingOptions.with_default_policies()
+    def _listen(
+        self, kind: type, topic: str, take: Callable, qos, overridable: bool = True
+    ) -> Subscription:
+        override = QoSOverridingOptions.with_default_policies() if overridable else None
         subscription = self._node.create_subscription(
             kind, topic, take, qos, qos_overriding_options=override
         )
         self._subscriptions.append(subscription)
         return subscription
+
+    def _on_camera_info(self, camera: str, topic: str, message) -> None:
+        try:
+            self.calibrations.add(camera, message)
+        except BadInput as error:
+            self._warn(topic, str(error))
 
     def _listen_to_samples(self, kind: type, name: str, topic: str) -> None:
         # Empty until the subscription is made, which may be after its first message.
@@ -102,12 +172,16 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        self._camera_infos = {}
         if self._tf is not None:
             self._tf.destroy()
             self._tf = None
 
     def _on_image(self, camera: TokenSource, message) -> None:
         arrived_ns = time.monotonic_ns()
+        info = self._camera_infos.get(camera.name)
+        if info is not None and not self.calibrations.accounts[camera.name].arrived_ns:
+            info.seek_kept()
         try:
             stamp_ns = stamp_ns_of(message.header)
             check_frame_id(message.header.frame_id)  # before a megabyte of it waits
@@ -128,6 +202,7 @@ class Inputs:
             jumped = self._sync.add(camera.name, stamp_ns, received, arrived_ns)
             if jumped:
                 self._samples.forget_after(stamp_ns)
+                self.calibrations.forget_after(stamp_ns)
             self._changed.notify_all()
         if jumped and self._tf is not None:
             self._tf.forget_after(stamp_ns)

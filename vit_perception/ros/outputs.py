@@ -142,7 +142,7 @@ class Outputs:
         publisher = self._publishers[SentTopic(ATTENTION_VIEW, name)]
         if publisher.get_subscription_count():
             attention = camera.cls_attention.copy()
-            make = partial(self._attention_view, header, camera.image, attention, camera.grid)
+            make = partial(self._attention_view, header, camera, attention)
             views.append((publisher, make))
         return views
 
@@ -154,8 +154,9 @@ class Outputs:
         return message_of(topics.IMAGE_TYPE, topics.image_fields(header, encode_view(picture)))
 
     def _attention_view(
-        self, header: Fields, image: RgbImage, cls_attention: np.ndarray, grid: tuple[int, int]
+        self, header: Fields, camera: CameraResult, cls_attention: np.ndarray
     ) -> Any:
-        seen = self._pipeline.network_view(image)
-        picture = attention_view(cls_attention, grid, seen)
+        # Of ``camera`` itself only the image: the rest is the engine's.
+        seen = self._pipeline.network_view(camera.image, camera.roi)
+        picture = attention_view(cls_attention, camera.grid, seen)
         return message_of(topics.IMAGE_TYPE, topics.image_fields(header, encode_view(picture)))

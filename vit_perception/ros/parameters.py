@@ -33,6 +33,8 @@ _ARRAYS = {
     int: RosParameter.Type.INTEGER_ARRAY,
     float: RosParameter.Type.DOUBLE_ARRAY,
 }
+# The ends of the names of parameters that hold a topic.
+TOPIC_PARAMETERS = (".topic", ".camera_info_topic")
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:
@@ -105,7 +107,7 @@ class NodeParameters:
         its full name, which a reader of the log can look for.
         """
         value = self.value(parameter.name)
-        if value and parameter.name.endswith(".topic"):
+        if value and parameter.name.endswith(TOPIC_PARAMETERS):
             return expand_topic_name(value, self._node.get_name(), self._node.get_namespace())
         if parameter.kind is not tuple:
             return value
@@ -149,7 +151,7 @@ class NodeParameters:
             if name in self._used:
                 raise refused
         for name in self._used:
-            if name.endswith(".topic"):
+            if name.endswith(TOPIC_PARAMETERS):
                 check_topic(self._node, name, self.value(name))
         check_overrides(self._node)
         return read_settings(self._value_of)

@@ -105,7 +105,7 @@ def inspected(
 
 
 def _panel(pipeline: Pipeline, name: str, camera: CameraResult) -> CameraPanel:
-    rgb = pipeline.network_view(camera.image)
+    rgb = pipeline.network_view(camera.image, camera.roi)
     best = max(camera.classes, key=lambda c: c.score, default=None)
     return CameraPanel(
         camera=name,

@@ -38,7 +38,7 @@ def parsed(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else parsed(arguments[0], value, where)
     elif (kind is float and type(value) in (int, float) and abs(value) <= MAX_INTEGER) or (
         (kind is int and type(value) is int and 0 <= value <= MAX_INTEGER)
-        or (kind is str and isinstance(value, str))
+        or (kind in (str, bool) and type(value) is kind)
     ):
         return value
     raise BadInput(

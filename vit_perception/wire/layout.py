@@ -77,6 +77,11 @@ class LayoutCamera:
     offset_px: tuple[float, float] | None = None  # (y, x)
     labels: tuple[str, ...] = ()  # of its classification; empty if it has none
     scores: str = "softmax"  # of its classification: softmax or sigmoid
+    # (x, y, width, height), px of the source: the network sees only this part. Source size, scale
+    # and offset are those of the whole image. None, and not in the JSON, without one.
+    roi: tuple[int, int, int, int] | None = None
+    # Whether the source is the rectified image. Not in the JSON if it is not.
+    rectified: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class LayoutDense:
 # Fields that are measured when the engine opens: they differ a little each time, and change no
 # meaning.
 MEASURED = ("min_cosine",)
+_OF_SOME = ("roi", "rectified")  # fields of a camera
 _LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state")
 
 
@@ -202,7 +208,7 @@ class Layout:
         # Without keys that say nothing: readers that do not know them still read the layout.
         given = {
             name: value
-            for name, value in without_encoders(asdict(self)).items()
+            for name, value in written_fields(self).items()
             if name not in _LEFT_OUT_IF_EMPTY or value
         }
         states = [
@@ -284,8 +290,15 @@ class Layout:
             )
 
 
-def without_encoders(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a layout without the keys that only several encoders have."""
+def written_fields(layout: Layout) -> dict[str, Any]:
+    """Return the fields of ``layout`` without the keys that only some cameras, or several encoders,
+    have.
+    """
+    fields = asdict(layout)
+    fields["cameras"] = [
+        {name: value for name, value in camera.items() if value or name not in _OF_SOME}
+        for camera in fields["cameras"]
+    ]
     if fields["encoders"]:
         return fields
     groups = [{k: v for k, v in group.items() if k != "encoder"} for group in fields["groups"]]

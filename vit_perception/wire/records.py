@@ -5,7 +5,7 @@ positions are in metres; quaternions are in the order x, y, z, w (REP 103).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -56,6 +56,30 @@ def expected_frame(header: Any, expected: str, accept_empty: bool = False) -> st
             f"header.frame_id is {shown(frame_id)}; accepted: {expected!r}{or_none}",
         )
     return frame_id
+
+
+class Roi(NamedTuple):
+    """A region of interest: the part of an image that the network sees, in px of that image."""
+
+    x: int  # columns left of it
+    y: int  # rows above it
+    width: int
+    height: int
+
+    def check_inside(self, size_px: tuple[int, int]) -> None:
+        """Check that the region is inside an image of ``size_px`` (height, width).
+
+        Raises:
+            BadInput: ``roi``.
+        """
+        height, width = size_px
+        if self.x + self.width > width or self.y + self.height > height:
+            raise BadInput(
+                "roi",
+                f"the image is {height} x {width} px, and roi [x, y, width, height] is "
+                f"{list(self)}; accepted: a region inside the image, x + width up to {width} and "
+                f"y + height up to {height}",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +241,7 @@ class CameraResult:
     grid: tuple[int, int]  # (rows, columns) of the patches
     classes: tuple[ClassScore, ...] = ()  # best first; empty without a head
     block_tokens: np.ndarray | None = None  # (blocks, N, D), for the dense head; None if it is off
+    roi: Roi | None = None  # the part of ``image`` that the network saw; None: all of it
 
 
 @dataclass(frozen=True, eq=False)
