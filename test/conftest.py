@@ -39,6 +39,7 @@ LONGEST = (
     "fuzz/test_malformed_messages.py",
     "ros/test_faults.py",
     "ros/health/test_situations.py",
+    "ros/suggest/test_doctor_write.py",
     "engines/test_every_engine.py",
     "engines/test_connectors.py",
 )

@@ -14,7 +14,7 @@ ROS_PACKAGES = ("rclpy", "rcl_interfaces", "ament_index_python", "rosidl_runtime
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
-    "doctor": "say what this machine can run",
+    "doctor": "say what this machine can run; write parameters for the topics that are there",
     "embed": "features of bags, pictures or a LeRobot data set as files",
     "explain": "show what a model does with one picture: a figure, and the shape at each step",
     "extract": "write the encoder that a policy carries as a checkpoint of its own",

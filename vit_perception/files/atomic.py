@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from vit_perception.files.errors import InvalidValue
+
 BLOCK_BYTES = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # An earlier version gave no random part.
@@ -63,6 +65,37 @@ def put_in_place(made: Path, path: Path) -> None:
     """
     made.replace(path)
     sync(path.parent)
+
+
+def check_new_file(path: Path, force: bool, *, argument: str) -> None:
+    """Check that :func:`write_whole` can make the file ``path``, before the work for it is done.
+
+    With ``force`` a file that is there may be replaced. ``argument`` is what the caller calls
+    ``path``.
+
+    Raises:
+        InvalidValue: the folder does not exist or may not be written, or ``path`` is there.
+    """
+    if not path.parent.is_dir():
+        raise InvalidValue(
+            f" is {path}; accepted: a file in a folder that exists", argument=argument
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidValue(
+            f" is {path}; accepted: a file in a folder that you may write", argument=argument
+        )
+    kind = kind_of(path)
+    if kind not in REPLACEABLE:
+        raise InvalidValue(
+            f" is {path}, {kind}; accepted: a file, new or to be replaced", argument=argument
+        )
+    if kind and not force:
+        raise InvalidValue(
+            f" is {path}, which is there already; accepted: a new file",
+            argument=argument,
+            hint=" replaces it",
+            hint_argument="force",
+        )
 
 
 def write_whole(path: Path, write: Callable[[Path], object], mode: int = 0o666) -> None:

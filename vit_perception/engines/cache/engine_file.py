@@ -21,8 +21,8 @@ from vit_perception.config.settings import EngineSettings
 from vit_perception.engines.cache.key_difference import difference_text
 from vit_perception.engines.engine import EngineError
 from vit_perception.engines.tensorrt.cached import ENGINE_NAME
-from vit_perception.files.atomic import REPLACEABLE, file_sha256, kind_of, write_whole
-from vit_perception.files.errors import InvalidValue, shown
+from vit_perception.files.atomic import check_new_file, file_sha256, write_whole
+from vit_perception.files.errors import shown
 from vit_perception.files.private_cache import Untrusted, opened_outside
 
 _FORMAT = b"vit_perception engine, format 1\n"
@@ -171,24 +171,7 @@ def check_out(path: Path, force: bool) -> None:
     """Refuse what :func:`write_engine_file` could not make, before a build of minutes. Raises
     InvalidValue.
     """
-    if not path.parent.is_dir():
-        raise InvalidValue(f" is {path}; accepted: a file in a folder that exists", argument="out")
-    if not os.access(path.parent, os.W_OK):
-        raise InvalidValue(
-            f" is {path}; accepted: a file in a folder that you may write", argument="out"
-        )
-    kind = kind_of(path)
-    if kind not in REPLACEABLE:
-        raise InvalidValue(
-            f" is {path}, {kind}; accepted: a file, new or to be replaced", argument="out"
-        )
-    if kind and not force:
-        raise InvalidValue(
-            f" is {path}, which is there already; accepted: a new file",
-            argument="out",
-            hint=" replaces it",
-            hint_argument="force",
-        )
+    check_new_file(path, force, argument="out")
 
 
 def is_carried(engine: Path | None) -> bool:
