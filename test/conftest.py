@@ -30,6 +30,7 @@ LONGEST = (
     "files/test_telemetry.py",
     "datasets/test_embed.py",
     "benchmarks/test_cpu_bench.py",
+    "benchmarks/test_policy_tower_bench.py",
     "cli/test_cli.py",
     "training/test_finetune.py",
     "soak/test_soak_short.py",
