@@ -3,10 +3,18 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
-from test.checkpoints.policies.policy_folders import STATE_INPUTS, STATISTICS, state_projection
+from test.checkpoints.policies.policy_folders import (
+    STATE_INPUTS,
+    STATISTICS,
+    state_projection,
+    write_pi0,
+    write_smolvla,
+)
+from test.plain_messages import image_message
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -16,6 +24,8 @@ from vit_perception.config.settings import (
     PoseSettings,
     StateSettings,
 )
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.wire.records import Pose, Sample, SampleAtImage
 
 PARTS = ("arm.rpy", "arm.position", "gripper")
 ARM = PoseSettings("arm", "/ee_pose", "base_link", wait_s=1.0)
@@ -25,6 +35,12 @@ FINGER_M = 0.03
 # A turn of 0.6 rad about z.
 QUATERNION_XYZW = (0.0, 0.0, float(np.sin(0.3)), float(np.cos(0.3)))
 NUMBERS = np.array([0.0, 0.0, 0.6, *POSITION_M, FINGER_M])
+STAMP_NS = 7_000_000_000
+POSE = Pose(np.array(POSITION_M), np.array(QUATERNION_XYZW), STAMP_NS, "base_link")
+THERE = {
+    "arm": SampleAtImage(POSE, "interpolated", 0),
+    "gripper": SampleAtImage(Sample(np.array([FINGER_M]), STAMP_NS, ""), "interpolated", 0),
+}
 
 
 def settings_of(
@@ -58,3 +74,24 @@ def token_of(numbers: np.ndarray, width: int, kind: str = "MEAN_STD") -> np.ndar
     padded = functional.pad(wanted, (0, STATE_INPUTS - len(state)))
     token: np.ndarray = state_projection(width)(padded).detach().numpy()
     return token
+
+
+@pytest.fixture(scope="module")
+def smolvla(tmp_path_factory):
+    return write_smolvla(tmp_path_factory.mktemp("smolvla"))
+
+
+@pytest.fixture(scope="module")
+def pi0(tmp_path_factory):
+    return write_pi0(tmp_path_factory.mktemp("pi0"))
+
+
+def result_of(settings: EncoderSettings, samples=THERE):
+    """(frame, layout) of one image."""
+    pipeline = Pipeline.open(settings)
+    try:
+        prepared = pipeline.prepare({"wrist": image_message(STAMP_NS)})
+        result = pipeline.assemble(prepared, pipeline.encode(prepared), samples)
+        return result, pipeline.layout()
+    finally:
+        pipeline.close()

@@ -1,8 +1,5 @@
 """The policy's state token: its value, where it goes, what is masked, and what is refused."""
 
-import re
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -15,79 +12,28 @@ from test.checkpoints.policies.policy_folders import (
     pi0_tensors,
     smolvla_tensors,
     write,
-    write_pi0,
     write_smolvla,
 )
-from test.plain_messages import image_message
 from test.tokens.fusion_weights import cross_attention_tensors, write_cross_attention
-from test.tokens.policy_states import (
+from test.tokens.policy_states import (  # noqa: F401
     FINGER_M,
     NUMBERS,
     PARTS,
     POSITION_M,
-    QUATERNION_XYZW,
+    THERE,
+    pi0,
+    result_of,
     settings_of,
+    smolvla,
     token_of,
 )
 from vit_perception.checkpoints.errors import CheckpointError
 from vit_perception.checkpoints.sources import load_checkpoint
-from vit_perception.config.settings import (
-    BadSetting,
-    EncoderSettings,
-    FusionSettings,
-    PoseSettings,
-    StateSettings,
-)
-from vit_perception.datasets.embed import EmbedOptions, embed, run_of
-from vit_perception.datasets.embed_sources import BagSource
-from vit_perception.datasets.output_messages import cdr_of
-from vit_perception.files.errors import InvalidValue
-from vit_perception.heads.policy_state import StateSpec
+from vit_perception.config.settings import BadSetting, FusionSettings, PoseSettings
+from vit_perception.datasets.embed import EmbedOptions, run_of
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.policy.dataset import FeatureDataset
-from vit_perception.policy.live import LiveDecoder, ObservationWindow
-from vit_perception.recordings.reader import BagReader
-from vit_perception.recordings.writer import BagWriter
-from vit_perception.streams.rotation import rotation_matrix, rotation_vector
-from vit_perception.tokens.components import parts_of
-from vit_perception.tokens.kinds import sources_of
-from vit_perception.tokens.policy_state import check_parts
-from vit_perception.tokens.source import sampled
-from vit_perception.tokens.wrench import WrenchSettings
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.records import MISSING, BadInput, Pose, Sample, SampleAtImage
-from vit_perception.wire.stamps import header_fields
-from vit_perception.wire.tensors import encode_tensor, encode_view
-from vit_perception.wire.topics import IMAGE_TYPE, image_fields
-
-STAMP_NS = 7_000_000_000
-MS = 1_000_000
-POSE = Pose(np.array(POSITION_M), np.array(QUATERNION_XYZW), STAMP_NS, "base_link")
-THERE = {
-    "arm": SampleAtImage(POSE, "interpolated", 0),
-    "gripper": SampleAtImage(Sample(np.array([FINGER_M]), STAMP_NS, ""), "interpolated", 0),
-}
-
-
-@pytest.fixture(scope="module")
-def smolvla(tmp_path_factory):
-    return write_smolvla(tmp_path_factory.mktemp("smolvla"))
-
-
-@pytest.fixture(scope="module")
-def pi0(tmp_path_factory):
-    return write_pi0(tmp_path_factory.mktemp("pi0"))
-
-
-def result_of(settings: EncoderSettings, samples=THERE):
-    """(frame, layout) of one image."""
-    pipeline = Pipeline.open(settings)
-    try:
-        prepared = pipeline.prepare({"wrist": image_message(STAMP_NS)})
-        result = pipeline.assemble(prepared, pipeline.encode(prepared), samples)
-        return result, pipeline.layout()
-    finally:
-        pipeline.close()
+from vit_perception.wire.records import MISSING, BadInput
 
 
 @pytest.mark.parametrize("kind", ["MEAN_STD", "MIN_MAX", "IDENTITY"])
@@ -167,45 +113,6 @@ def test_without_the_parameter_nothing_is_there(smolvla):
     assert not result.apart and layout.groups[-1].name == "gripper/state"
 
 
-def parts(texts, **named):
-    given = settings_of("x", (), **named)
-    return parts_of(texts, sampled(sources_of(given)))
-
-
-def test_every_form_of_a_part():
-    turn = np.array([0.1, -0.2, 0.3, 0.9])
-    pose = Pose(np.array([1.0, 2.0, 3.0]), turn / np.linalg.norm(turn), STAMP_NS, "")
-    matrix = rotation_matrix(pose.quaternion_xyzw)
-    body = Sample(np.array([0.1, 0.2, 3.0, 4.0]), STAMP_NS, "")
-    force = Sample(np.arange(6.0), STAMP_NS, "")
-    settings = {
-        "states": (StateSettings("body", "/j", ("a", "b"), ("position", "velocity")),),
-        "extra": {"wrenches": (WrenchSettings("hand", "/w", "tool"),)},
-    }
-    roll, pitch, yaw = parts(("arm.rpy",))[0].component.of(pose)
-    about_x = np.array([np.sin(roll / 2), 0, 0, np.cos(roll / 2)])
-    about_y = np.array([0, np.sin(pitch / 2), 0, np.cos(pitch / 2)])
-    about_z = np.array([0, 0, np.sin(yaw / 2), np.cos(yaw / 2)])
-    made = rotation_matrix(about_z) @ rotation_matrix(about_y) @ rotation_matrix(about_x)
-    np.testing.assert_allclose(made, matrix, atol=1e-12)
-    for text, value, wanted in (
-        ("arm.position", pose, [1, 2, 3]),
-        ("arm.quaternion", pose, pose.quaternion_xyzw),
-        ("arm.rotation6d", pose, [*matrix[:, 0], *matrix[:, 1]]),
-        ("arm.rotation_vector", pose, rotation_vector(pose.quaternion_xyzw)),
-        ("arm.rpy_deg", pose, np.degrees([roll, pitch, yaw])),
-        ("body", body, [0.1, 0.2]),
-        ("body.position", body, [0.1, 0.2]),
-        ("body.position_deg", body, np.degrees([0.1, 0.2])),
-        ("body.velocity", body, [3, 4]),
-        ("hand.force", force, [0, 1, 2]),
-        ("hand.torque", force, [3, 4, 5]),
-    ):
-        (part,) = parts((text,), **settings)
-        np.testing.assert_allclose(part.component.of(value), wanted, atol=1e-12, err_msg=text)
-        assert len(part.names) == len(wanted)
-
-
 @pytest.mark.parametrize(
     "texts, said",
     [
@@ -244,31 +151,6 @@ def test_the_name_of_its_source_is_taken():
     settings_of("x", (), poses=(PoseSettings("policy", "/p", "base"),))
 
 
-def named(*names: str) -> StateSpec:
-    return StateSpec(count=len(names), inputs=8, width=4, names=names)
-
-
-@pytest.mark.parametrize(
-    "names, wrong",
-    [
-        (("x", "y", "z", "finger.pos"), None),
-        (("EE.X", "ee.y", "ee.z", "gripper.pos"), None),
-        (("finger.pos", "x", "y", "z"), "arm.position.x is number 1 here and number 2 there"),
-        (("x", "z", "y", "other"), "arm.position.y is number 2 here and number 3 there"),
-        (("arm.x", "arm.y", "finger", "arm.z"), "arm.position.z is number 3 here and number 4"),
-        # Said twice, a name is no place.
-        (("a", "x", "x", "b"), None),
-    ],
-)
-def test_the_order_is_held_against_declared_names(names, wrong):
-    chosen = parts(("arm.position", "gripper"))
-    if wrong is None:
-        check_parts(chosen, named(*names), "p")
-        return
-    with pytest.raises(BadSetting, match=f"the policy's order {re.escape(names[0])}.*{wrong}"):
-        check_parts(chosen, named(*names), "p")
-
-
 def test_declared_names_are_read_and_kept_by_an_extract(tmp_path):
     names = ["x", "y", "z", "roll", "pitch", "yaw", "finger"]
     for given in (names, {"motors": names}):
@@ -283,18 +165,6 @@ def test_declared_names_are_read_and_kept_by_an_extract(tmp_path):
         feature["names"] = wrong
         with pytest.raises(CheckpointError, match="names of the policy's state"):
             load_checkpoint(str(write(tmp_path / "wrong", config, smolvla_tensors())))
-
-
-@pytest.mark.parametrize("kind, at", [("min_max", "-3 and 93"), ("quantiles", "-3 and 93")])
-def test_angles_of_another_unit_are_found_by_the_statistics(kind, at):
-    spec = StateSpec(
-        count=4, inputs=8, width=4, normalisation=kind, first=(-3,) * 4, second=(3, 93, 3, 3)
-    )
-    with pytest.raises(BadSetting, match=f"arm.rpy.pitch is at most 3.142 rad.*{at}"):
-        check_parts(parts(("arm.rpy", "gripper")), spec, "p")
-    check_parts(parts(("arm.rpy_deg", "gripper")), spec, "p")
-    # Of joints nothing is known: they may turn further, or slide.
-    check_parts(parts(("gripper",) * 4), spec, "p")
 
 
 def test_numbers_that_statistics_blow_up_drop_the_frame(tmp_path, monkeypatch):
@@ -333,72 +203,3 @@ def test_cross_attention_sees_it(smolvla, tmp_path):
     without, _ = result_of(settings_of(smolvla, (), fusion=fusion))
     assert with_it.embedding.shape == without.embedding.shape
     assert np.abs(with_it.embedding - without.embedding).max() > 1e-4
-
-
-def bag_of(folder):
-    """A bag of two images; pose and finger are there for the first one alone."""
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    x, y, z, w = QUATERNION_XYZW
-    position = dict(zip("xyz", POSITION_M))
-    orientation = {"x": x, "y": y, "z": z, "w": w}
-    with BagWriter(folder / "bag") as bag:
-        for after_ms in (-10, 0, 10, 500):
-            stamp_ns = STAMP_NS + after_ms * MS
-            header = header_fields(stamp_ns, "base_link")
-            pose = {"header": header, "pose": {"position": position, "orientation": orientation}}
-            finger = {"header": header, "name": ["finger"], "position": np.array([FINGER_M])}
-            picture = image_fields(header, encode_view(pixels))
-            messages = (
-                [("/wrist/image", IMAGE_TYPE, picture)]
-                if after_ms in (0, 500)
-                else [
-                    ("/ee_pose", "geometry_msgs/msg/PoseStamped", pose),
-                    ("/joint_states", "sensor_msgs/msg/JointState", finger),
-                ]
-            )
-            for topic, kind, fields in messages:
-                bag.write(topic, kind, cdr_of(kind, fields), stamp_ns)
-    return folder / "bag"
-
-
-@pytest.mark.parametrize("policy", ["smolvla", "pi0"])
-def test_embed_data_set_and_live_decoder_have_it(policy, request, tmp_path):
-    pipeline = Pipeline.open(settings_of(request.getfixturevalue(policy)))
-    bag = bag_of(tmp_path)
-    for file_format in ("mcap", "safetensors", "parquet"):
-        options = EmbedOptions(file_format)
-        embed(pipeline, [BagSource(bag, "/wrist/image")], tmp_path / file_format, options)
-    pipeline.close()
-    data = FeatureDataset(tmp_path / "safetensors", history=2, max_gap_s=1.0)
-    window = data[0]
-    in_tokens = policy == "smolvla"
-    stored = window["tokens"][:, -1:] if in_tokens else window["policy_state"]
-    wanted = token_of(NUMBERS, TOKEN_WIDTH if in_tokens else 64)
-    np.testing.assert_allclose(stored[0, 0].numpy(), wanted, atol=1e-5)
-    assert not stored[1].any()
-    of_parquet = FeatureDataset(tmp_path / "parquet", history=2, max_gap_s=1.0)[0]
-    assert ("policy_state" in window) == ("policy_state" in of_parquet) == (not in_tokens)
-    if not in_tokens:
-        np.testing.assert_array_equal(of_parquet["policy_state"], window["policy_state"])
-    decoder = LiveDecoder("/vit_encoder", data.layouts)
-    windows = ObservationWindow(history=2, max_gap_s=1.0)
-    made = None
-    with BagReader(tmp_path / "mcap") as recording:
-        for topic, _, message in recording.messages(list(recording.topics)):
-            observation = decoder.add(topic, message)
-            made = windows.add(observation) if observation else made
-    assert ("/vit_encoder/policy_state" in decoder.topics) == (not in_tokens)
-    live = made["tokens"][:, -1:] if in_tokens else made["policy_state"]
-    np.testing.assert_array_equal(live, stored.numpy())
-
-
-def test_a_decoder_refuses_a_token_of_another_shape(pi0):
-    _, layout = result_of(settings_of(pi0))
-    decoder = LiveDecoder("/vit_encoder")
-    decoder.add("/vit_encoder/layout", SimpleNamespace(data=layout.to_json()))
-    stamp = SimpleNamespace(sec=1, nanosec=0)
-    message = SimpleNamespace(
-        header=SimpleNamespace(stamp=stamp), **encode_tensor(np.ones((1, 63)))._asdict()
-    )
-    with pytest.raises(InvalidValue, match="policy_state is 1 x 63; accepted: 1 x 64"):
-        decoder.add("/vit_encoder/policy_state", message)
