@@ -33,6 +33,7 @@ from vit_perception.engines.torch_engine import read_cpu
 from vit_perception.files.atomic import check_new_file
 from vit_perception.files.errors import MOST_SHOWN, InvalidValue, OperationFailed, printable
 from vit_perception.ros.health.image_trial import ImageTrial, TrialResult, run_trial
+from vit_perception.ros.suggest.ros_start import check_middleware
 
 DEFAULT_MIDDLEWARE = "rmw_fastrtps_cpp"
 ENOUGH_ARRIVE = 0.95  # of the images of the trial
@@ -128,12 +129,13 @@ def write_for_the_graph(file: Path, checkpoint: str, force: bool, listen_s: floa
 
     Raises:
         InvalidValue: ``file`` or ``checkpoint`` is not accepted.
-        OperationFailed: There is no camera whose images the node can use.
+        OperationFailed: There is no camera whose images the node can use, or ROS does not start.
     """
     check_new_file(file, force, argument="write")
     checkpoint = given_checkpoint(checkpoint)
     variables = dict(os.environ)
     use_large_data_profile()
+    check_middleware()
     from vit_perception.ros.suggest.choice import suggest
     from vit_perception.ros.suggest.findings import graph_lines
     from vit_perception.ros.suggest.listener import look_at_graph
@@ -173,12 +175,16 @@ def given_checkpoint(checkpoint: str) -> str:
 
 def graph(listen_s: float) -> list[str]:
     """Return what is on the ROS graph, a line for each finding."""
-    from vit_perception.ros.suggest.findings import graph_lines
-    from vit_perception.ros.suggest.listener import look_at_graph
-
     variables = dict(os.environ)
     use_large_data_profile()
-    return graph_lines(look_at_graph(listen_s), segment(variables))
+    try:
+        check_middleware()
+        from vit_perception.ros.suggest.findings import graph_lines
+        from vit_perception.ros.suggest.listener import look_at_graph
+
+        return graph_lines(look_at_graph(listen_s), segment(variables))
+    except OperationFailed as error:  # a finding, no failure: the rest is still of use
+        return [f"{'graph':<12} {printable(str(error), 2 * MOST_SHOWN, keep='')}"]
 
 
 def segment(variables: dict[str, str]):

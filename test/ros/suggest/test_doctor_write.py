@@ -11,9 +11,9 @@ from rclpy.executors import SingleThreadedExecutor
 from test.conftest import DEMO_BAG, ROOT
 from test.waiting import wait_for_words, wait_until
 from vit_perception.cli import doctor
-from vit_perception.cli.doctor import given_checkpoint
+from vit_perception.cli.doctor import given_checkpoint, segment
 from vit_perception.cli.main import main
-from vit_perception.cli.processes import Child
+from vit_perception.cli.processes import PROFILE_VARIABLES, Child
 from vit_perception.files.errors import InvalidValue
 from vit_perception.ros.playback.output_watcher import OutputWatcher
 from vit_perception.ros.suggest import listener
@@ -61,11 +61,15 @@ def test_the_node_runs_with_exactly_the_file_that_was_written(
     assert expected.pop("top_k") and expected.pop("model.checkpoint") == "demo"
     assert {name: given[name] for name in expected} == expected
     assert given["model.checkpoint"] == str(tiny_checkpoint)
-    assert set(given) - set(expected) == {"model.checkpoint", "sync.slop_s", "sync.policy"}
+    # On a busy machine messages are late or lost, and times are measured that suit it.
+    timing = {"sync.silent_after_s", "poses.arm.max_skew_s", "poses.arm.wait_s"}
+    others = {"model.checkpoint", "sync.slop_s", "sync.policy"}
+    assert set(given) - set(expected) - timing == others
     page = (ROOT / "docs/robots_day.md").read_text()
     shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
     rest = {"model.checkpoint": "hf://facebook/dinov2-base", "sync.slop_s": 0.025}
-    assert shown["/**"]["ros__parameters"] == given | rest
+    usual = {name: value for name, value in given.items() if name not in timing}
+    assert shown["/**"]["ros__parameters"] == usual | rest
 
     encoder = Child.module(
         "vit_perception.ros.start",
@@ -168,6 +172,14 @@ def test_options_that_make_no_sense_are_refused_at_once(
     assert main(["doctor", *arguments]) == 1
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shared_memory_is_only_judged_for_fast_dds():
+    assert segment({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) is None
+    assert not segment({}).from_profile
+    profile = str(ROOT / "config/fastdds_large_data.xml")
+    for variable in PROFILE_VARIABLES:
+        assert segment({variable: profile}).bytes == 32 << 20
 
 
 def test_a_checkpoint_means_the_same_wherever_the_node_is_started(tmp_path, monkeypatch):

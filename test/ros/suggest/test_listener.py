@@ -1,6 +1,8 @@
 """Listening to real topics over DDS: what they carry, who is left out, QoS that does not fit."""
 
 import array
+import os
+import sys
 import threading
 
 import cv2
@@ -14,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from test.ros.sensor_messages import image_message, stamped_pose
-from test.waiting import HANG_S
+from test.waiting import HANG_S, run_program, wait_until
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.suggest import listener
 from vit_perception.ros.suggest.choice import suggest
@@ -41,8 +43,15 @@ class Robot:
         """``make`` gives the message of a stamp in ns."""
         self._senders.append((self.node.create_publisher(kind, topic, qos), make))
 
-    def start(self) -> None:
+    def seen(self, enough, listen_s=HANG_S):
+        """What is seen of it, once that is ``enough``: how soon it is found nobody knows."""
         self._thread.start()
+
+        def look():
+            found = look_at_graph(listen_s)
+            return found if enough(found) else None
+
+        return wait_until(look, "that everything is seen")
 
     def _send(self) -> None:
         self._count += 1
@@ -88,8 +97,7 @@ def test_what_each_topic_carries(robot):
     robot.sends(PoseStamped, "/ee_pose", stamped_pose)
     robot.sends(JointState, "/joint_states", joint_state)
     robot.sends(WrenchStamped, "/wrench", lambda t: WrenchStamped(header=header_of(t, "tool0")))
-    robot.start()
-    seen = look_at_graph(HANG_S)
+    seen = robot.seen(lambda seen: len(seen.topics) == 6 and all(t.received for t in seen.topics))
     topics = {topic.name: topic for topic in seen.topics}
     assert sorted(topics) == [
         "/ee_pose",
@@ -106,7 +114,9 @@ def test_what_each_topic_carries(robot):
     refused = topics["/wrist/depth/image_raw"]
     assert not refused.usable and "encoding is '16UC1'" in refused.refused and refused.received
     assert topics["/ee_pose"].frame_id == "base_link"
-    assert topics["/ee_pose"].period_s == pytest.approx(STEP_NS / 1e9, rel=0.5)
+    # On a busy machine some are lost: then two that come are some steps apart.
+    steps = topics["/ee_pose"].period_s / (STEP_NS / 1e9)
+    assert steps >= 1 and steps == pytest.approx(round(steps))
     assert list(topics["/joint_states"].joints) == ["b", "a"]
     assert topics["/joint_states"].has_velocities
     assert topics["/wrench"].frame_id == "tool0" and topics["/wrench"].usable
@@ -122,8 +132,7 @@ def test_what_each_topic_carries(robot):
 
 def test_a_topic_without_messages_is_waited_for_as_long_as_is_said(robot):
     robot.node.create_publisher(PoseStamped, "/goal_pose", 1)
-    robot.start()
-    seen = look_at_graph(0.3)
+    seen = robot.seen(lambda seen: seen.topics, listen_s=0.3)
     assert [(topic.name, topic.received) for topic in seen.topics] == [("/goal_pose", 0)]
     assert seen.listened_s >= 0.3
     assert seen.topics[0].publishers == ("/cell/robot (reliable, volatile)",)
@@ -139,8 +148,7 @@ def test_outputs_of_an_encoder_are_no_inputs(robot):
         (Image, "/vit_encoder/tokens"),
     ):
         robot.node.create_publisher(kind, topic, 1)
-    robot.start()
-    seen = look_at_graph(HANG_S)
+    seen = robot.seen(lambda seen: seen.encoders and seen.topics)
     assert [topic.name for topic in seen.topics] == ["/wrist/image_raw"]
     assert seen.encoders == ("/vit_encoder",)
 
@@ -156,8 +164,7 @@ def test_pairs_that_dds_does_not_connect_have_names_and_a_cure(robot):
     robot.node.create_publisher(String, "/text", 1)
     robot.node.create_subscription(Image, "/a/image_raw", lambda m: None, 1)
     robot.node.create_subscription(String, "/text", lambda m: None, latched)
-    robot.start()
-    found = {pair.topic: pair for pair in look_at_graph(HANG_S).mismatches}
+    found = {p.topic: p for p in robot.seen(lambda seen: len(seen.mismatches) == 2).mismatches}
     assert sorted(found) == ["/a/image_raw", "/text"]
     image, text = found["/a/image_raw"], found["/text"]
     assert (image.publisher, image.subscriber) == ("/cell/robot", "/cell/robot")
@@ -170,8 +177,7 @@ def test_more_topics_than_are_listened_to_are_counted(robot, monkeypatch):
     monkeypatch.setattr(listener, "MOST_TOPICS", 2)
     for name in "abc":
         robot.sends(Image, f"/{name}/image_raw", image_message)
-    robot.start()
-    seen = look_at_graph(HANG_S)
+    seen = robot.seen(lambda seen: seen.unheard)
     assert len(seen.topics) == 2 and len(seen.unheard) == 1
 
 
@@ -179,6 +185,17 @@ def test_without_topics_it_ends(monkeypatch):
     monkeypatch.setattr(listener, "FIND_S", 0.1)
     seen = look_at_graph(HANG_S)
     assert seen.topics == () and seen.listened_s >= 0.1
+
+
+@pytest.mark.parametrize(
+    "name, value", [("RMW_IMPLEMENTATION", "rmw_nothing"), ("ROS_DOMAIN_ID", "many")]
+)
+def test_where_ros_does_not_start_it_says_so(name, value):
+    # A process of its own: rclpy loads its middleware once.
+    program = "from vit_perception.cli.doctor import graph; print(*graph(1.0), sep='\\n')"
+    done = run_program([sys.executable, "-c", program], env=os.environ | {name: value})
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("graph        the ROS graph cannot be looked at, because ROS does not")
 
 
 HEADER = header_of(START_NS, "f")
@@ -192,6 +209,7 @@ HEADER = header_of(START_NS, "f")
         (JointState(header=HEADER, name=["a"] * 5000), "name holds 5000 names"),
         (JointState(header=HEADER, name=["a", ""], position=[0.0, 0.0]), "empty"),
         (JointState(header=HEADER, name=["a\nb"], position=[0.0]), "does not print"),
+        (JointState(header=HEADER, name=["a" * 257], position=[0.0]), "up to 256 characters"),
         (JointState(header=HEADER, name=["a"], velocity=[0.0]), "position has 0 values for 1"),
         (JointState(name=["a"], position=[0.0]), "header.stamp is 0 s"),
         (JointState(header=header_of(1, "x\n"), name=["a"], position=[0.0]), "frame"),

@@ -24,6 +24,7 @@ from vit_perception.ros.suggest.choice import (
     WRENCH,
 )
 from vit_perception.ros.suggest.qos_pairs import mismatches, node_name, policies
+from vit_perception.ros.suggest.ros_start import no_ros
 from vit_perception.ros.suggest.seen import Arrival, GraphSeen, TopicSeen
 from vit_perception.streams.joint_history import MOST_JOINTS
 from vit_perception.streams.pose_history import pose_of
@@ -39,6 +40,7 @@ MOST_TOPICS = 64  # that are listened to at once
 MOST_PUBLISHERS = 3  # of a topic that are named
 MOST_FRAMES = 16  # frame ids of a topic that are counted
 MOST_DRIVERS = 16
+LONGEST_NAME = 256  # of a joint, in characters
 _STEP_S = 0.05
 _LOOK_S = 0.2  # between two looks at the graph
 _LIFE_CYCLE = "/transition_event"  # a topic of every lifecycle node
@@ -51,9 +53,15 @@ def look_at_graph(listen_s: float = LISTEN_S) -> GraphSeen:
 
     It is a participant of its own, in a context of its own, and ends as one. Without any topic it
     takes FIND_S.
+
+    Raises:
+        OperationFailed: ROS does not start here, for example because of its environment variables.
     """
     context = rclpy.Context()
-    rclpy.init(args=[], context=context)
+    try:
+        rclpy.init(args=[], context=context)
+    except RuntimeError as error:  # rclpy's own errors are of that class
+        raise no_ros(str(error)) from error
     node = Node(
         f"_vit_perception_doctor_{os.getpid()}",
         context=context,
@@ -191,8 +199,12 @@ def _read_joints(topic: TopicSeen, message: Any) -> None:
             "joints",
             f"name holds {len(names)} names; accepted: 1 to {MOST_JOINTS}, each once",
         )
-    if not all(name and name.isprintable() for name in names):
-        raise BadInput("joints", "a joint's name is empty or does not print; accepted: a text")
+    if not all(0 < len(name) <= LONGEST_NAME and name.isprintable() for name in names):
+        raise BadInput(
+            "joints",
+            "a joint's name is empty, does not print, or is too long; accepted: up to "
+            f"{LONGEST_NAME} characters",
+        )
     if len(message.position) != len(names):
         raise BadInput(
             "length",

@@ -38,9 +38,10 @@ def parameter_text(suggestion: Suggestion, graph: GraphSeen, checkpoint: str, wh
             f"{graph.domain}, {when}, in {graph.listened_s:.0f} s. Rates are by the stamps."
         ),
         *_comment(
-            "Topic names are relative, so that a namespace moves the whole node; a name that "
-            "begins with / stays. Every parameter that is not here has a default (README.md). The "
-            "node subscribes best effort and volatile, which every publisher matches."
+            "Topic names are relative, so that a namespace moves the whole node, inputs too; a "
+            "name that begins with / stays. Without a namespace they are the topics that were "
+            "found. Every parameter that is not here has a default (README.md). The node "
+            "subscribes best effort and volatile, which every publisher matches."
         ),
     ]
     if graph.has_clock:
