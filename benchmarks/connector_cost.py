@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vit_perception.engines.openvino.core import DEVICE, core
 from vit_perception.heads.connectors import Connector, ConnectorSpec
 
 MOST_RATIO = 1.05
@@ -104,7 +105,7 @@ def _openvino(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], obj
         "INFERENCE_NUM_THREADS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = core().compile_model(model, DEVICE, options).create_infer_request()
     for index, tensor in enumerate(inputs):
         request.set_input_tensor(index, openvino.Tensor(tensor.numpy()))
     return request.infer
