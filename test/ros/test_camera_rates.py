@@ -143,7 +143,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
         settings = EncoderSettings((CameraSettings("a", "/a"), CameraSettings("b", "/b")))
         leaves_a_core = True
 
-        def prepare(self, messages, batch):
+        def prepare(self, messages, batch, calibrations):
             taken.append((time.monotonic_ns(), messages))
             refused = {camera: BadInput("noted", "") for camera in messages}
             return Prepared({}, refused, np.zeros(0, np.uint8))

@@ -36,6 +36,7 @@ GIVEN = {
     "states.hand.fields": ["velocity"],
     "states.hand.continuous": ["b"],
     "cameras.wrist.labels": ["cup", "can"],
+    "cameras.wrist.roi": [2, 4, 30, 20],
     "poses.arm.source": "tf",
     "engine.backend": "onnxruntime",
     "fusion.kind": "cross_attention",
