@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from test.datasets.lerobot.hostile_sets import episode_file, pipeline  # noqa: F401 - a fixture
 from test.datasets.lerobot.test_dataset import data_set
-from test.datasets.lerobot.test_hostile import episode_file, pipeline  # noqa: F401 - a fixture
 from vit_perception.files import bounded_parquet
 from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import UserError

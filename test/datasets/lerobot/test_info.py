@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from test.datasets.lerobot.hostile_sets import change_info, episode_file, outcome, pipeline  # noqa: F401
 from test.datasets.lerobot.test_dataset import KEY, data_set
-from test.datasets.lerobot.test_hostile import change_info, episode_file, outcome, pipeline  # noqa: F401
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.lerobot.files import SetFiles, filled
 from vit_perception.datasets.lerobot.info import read_info
