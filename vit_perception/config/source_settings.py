@@ -19,7 +19,7 @@ from vit_perception.wire.records import Roi
 TRANSPORTS = ("raw", "compressed")
 POSE_SOURCES = ("topic", "tf")
 STATE_FIELDS = ("position", "velocity")
-LONGEST_EDGE_PX = 65535  # of a region of interest
+LONGEST_EDGE_PX = 65535  # of an image, and of a region of interest in it
 
 _WAIT_BOUNDS_S = (0.0, 1.0)
 _SKEW_BOUNDS_S = (0.0, 2.0)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from vit_perception.config.source_settings import LONGEST_EDGE_PX
 from vit_perception.files.errors import shown
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, Roi
 from vit_perception.wire.stamps import nanoseconds
 
 # The accepted numbers of coefficients, by distortion model.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
-LONGEST_EDGE_PX = 65535
 MOST_BINNING = 64
 # Of the rows of R, which files hold with a few digits.
 _ROTATION_TOLERANCE = 1e-3
