@@ -19,8 +19,8 @@ from vit_perception.cli.pipeline_options import (
     what_is_given,
     with_overrides,
 )
-from vit_perception.config.offline_settings import settings_of_recording
 from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
+from vit_perception.datasets.without_parameters import settings_without_parameters
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.heartbeat import Heartbeat
@@ -63,7 +63,7 @@ def run(args: Namespace) -> int:
     check_recording(args.bag)
     if args.out.exists() and not args.out.is_dir():
         raise InvalidValue(f"--out: {args.out} is a file; accepted: a folder, new or not")
-    settings = what_is_given(args)[0] or settings_of_recording(args.bag)
+    settings = what_is_given(args)[0] or settings_without_parameters(args.bag)
     with_rrd = args.format in ("rrd", "both") or (
         args.format == "auto" and find_spec("rerun") is not None
     )

@@ -11,7 +11,7 @@ from vit_perception.cli.paths import add_checkpoint_option, user_path
 from vit_perception.config.backends import BACKEND_NAMES, PRECISIONS
 from vit_perception.config.by_hand import ByHand
 from vit_perception.config.column_settings import column_settings
-from vit_perception.config.offline_settings import read_parameters, settings_of_recording
+from vit_perception.config.offline_settings import read_parameters
 from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import (
     BadSetting,
@@ -24,6 +24,7 @@ from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Sou
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
 from vit_perception.datasets.recorded_columns import RecordedColumn, recorded_columns
+from vit_perception.datasets.without_parameters import settings_without_parameters
 from vit_perception.files.errors import InvalidValue, printable
 from vit_perception.recordings.kind import (
     BAG_SUFFIXES,
@@ -141,7 +142,7 @@ def what_to_read(args: Namespace, columns: tuple[str, ...]) -> ToRead:
     if is_bag(first):
         for path in args.sources:
             check_recording(path)
-        settings = with_overrides(given or settings_of_recording(first), args)
+        settings = with_overrides(given or settings_without_parameters(first), args)
         settings = replace(settings, columns=(*settings.columns, *columns))
         found = recorded_columns(args.sources, column_settings(settings.columns))
         image_topic = settings.cameras[0].topic

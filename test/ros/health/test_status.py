@@ -39,6 +39,7 @@ def test_of_an_active_node_it_has_state_engine_inputs_drops_and_outputs(rig):
     robot = rig(**ARM, poses__arm__wait_s=0.0, log_status_s=0.0)
     robot.activate()
     robot.tester.create_subscription(Image, "/vit_encoder/tokens", lambda message: None, 1)
+    robot.tester.create_publisher(Image, "/vit_encoder/camera_of_another_node", 1)
     images = Stream(robot, "/wrist/image")
 
     def send():
@@ -61,6 +62,7 @@ def test_of_an_active_node_it_has_state_engine_inputs_drops_and_outputs(rig):
     assert re.search(r"\ndrops\n  camera wrist +of \d+ received: .*superseded \d+\n", text)
     assert re.search(r"\n  tokens +sensor_msgs/msg/Image +2 subscribers\n", text)
     assert re.search(r"\n  layout +std_msgs/msg/String +1 subscribers\n", text)
+    assert "camera_of_another_node" not in text
 
 
 def test_of_a_node_that_waits_it_says_how_to_go_on(rig):

@@ -175,6 +175,13 @@ class StatusWatch:
         }
 
     def _outputs(self, node: str) -> list[OutputTopic]:
+        """What ``node`` itself publishes: a camera's topic below its name is no output."""
+        namespace, _, name = node.rpartition("/")
+        try:
+            published = self._node.get_publisher_names_and_types_by_node(name, namespace or "/")
+        # NodeNameNonExistentError, which Humble does not export: it has gone.
+        except RuntimeError:
+            return []
         layout = f"{node}/layout"
         return [
             OutputTopic(
@@ -182,10 +189,8 @@ class StatusWatch:
                 types[0],
                 self._node.count_subscribers(topic) - (topic == layout),  # without our own
             )
-            for topic, types in sorted(self._node.get_topic_names_and_types())
-            if topic.startswith(f"{node}/")
-            and not topic.endswith(_LIFE_CYCLE)
-            and self._node.count_publishers(topic)
+            for topic, types in sorted(published)
+            if topic.startswith(f"{node}/") and not topic.endswith(_LIFE_CYCLE)
         ]
 
     def _spin(self, seconds: float) -> None:
