@@ -38,7 +38,8 @@ inline float half_to_float(uint16_t bits)
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 
-// A view of an Image with T tokens of D channels, 32FC1 or 16FC1, or of a mono8 mask. The message must outlive it.
+// A view of an Image with T tokens of D channels (32FC1, 16FC1, or 8UC1 with a scale a token), or of a mono8 mask.
+// The message must outlive it.
 class Tensor
 {
 public:
@@ -50,19 +51,29 @@ public:
       item_bytes_ = 4;
     } else if (message.encoding == "16FC1") {
       item_bytes_ = 2;
+    } else if (message.encoding == "8UC1") {
+      item_bytes_ = 1;
+      has_scale_ = true;
     } else if (message.encoding == "mono8") {
       item_bytes_ = 1;
     } else {
-      throw std::invalid_argument("encoding is '" + message.encoding + "'; accepted: 32FC1, 16FC1, mono8");
+      throw std::invalid_argument("encoding is '" + message.encoding + "'; accepted: 32FC1, 16FC1, 8UC1, mono8");
     }
     const uint64_t step = message.step;
-    if (message.is_bigendian || step < static_cast<uint64_t>(message.width) * item_bytes_ ||
-      message.data.size() < step * message.height)
+    const uint64_t row_bytes = static_cast<uint64_t>(message.width) * item_bytes_ + (has_scale_ ? 4 : 0);
+    if (message.is_bigendian || step < row_bytes || message.data.size() < step * message.height)
     {
       throw std::invalid_argument(
               std::to_string(message.height) + " x " + std::to_string(message.width) + " of " + message.encoding +
               " with step " + std::to_string(step) + " does not fit " + std::to_string(message.data.size()) +
-              " bytes; accepted: little-endian rows of at least width * itemsize bytes");
+              " bytes; accepted: little-endian rows of at least width * itemsize bytes (8UC1: and 4 for the scale)");
+    }
+    for (size_t t = 0; has_scale_ && t < rows(); ++t) {
+      if (!(scale(t) >= 0.0f && std::isfinite(scale(t)))) {
+        throw std::invalid_argument(
+                "the scale of row " + std::to_string(t) + " is " + std::to_string(scale(t)) +
+                "; accepted: a number from 0");
+      }
     }
   }
 
@@ -84,6 +95,7 @@ public:
       std::memcpy(&bits, address, 2);
       return half_to_float(bits);
     }
+    if (has_scale_) {return (*address - 128) * scale(t);}
     return *address;
   }
 
@@ -97,8 +109,17 @@ public:
   }
 
 private:
+  // Of token `t` in 8UC1: behind its channels.
+  float scale(size_t t) const
+  {
+    float value;
+    std::memcpy(&value, message_.data.data() + t * message_.step + message_.width, 4);
+    return value;
+  }
+
   const sensor_msgs::msg::Image & message_;
   size_t item_bytes_;
+  bool has_scale_ = false;
 };
 
 }  // namespace vit_tokens

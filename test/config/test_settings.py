@@ -113,7 +113,7 @@ STATE = StateSettings("body", "/joint_states", ("elbow",))
         (lambda: FusionSettings("cross_attention"), "fusion.weights", "", "safetensors"),
         (lambda: FusionSettings(tokenizer="mlp"), "poses.tokenizer_weights", "", "safetensors"),
         (lambda: SyncSettings(slop_s=-1), "sync.slop_s", -1, "0 to 1 s"),
-        (lambda: OutputSettings("int8"), "output_dtype", "int8", "float32, float16"),
+        (lambda: OutputSettings("int4"), "output_dtype", "int4", "float32, float16, int8"),
         (lambda: OutputSettings(top_k=0), "top_k", 0, "1 to 1000"),
         (lambda: OutputSettings(min_score=1.1), "min_score", 1.1, "0 to 1"),
         (

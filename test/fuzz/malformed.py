@@ -348,7 +348,7 @@ def layout_texts(draw) -> str:
 
 
 TENSOR_ENCODINGS = st.one_of(
-    st.sampled_from(["32FC1", "16FC1", "mono8", "64FC1", "32FC2"]), ODD_TEXT
+    st.sampled_from(["32FC1", "16FC1", "8UC1", "mono8", "64FC1", "32FC2"]), ODD_TEXT
 )
 TENSOR_CHANGES = {
     name: change
@@ -362,6 +362,6 @@ TENSOR_CHANGES["encoding"] = (TENSOR_ENCODINGS, lambda f, v: f.update(encoding=v
 def tensors(draw) -> SimpleNamespace:
     """A sensor_msgs/Image of one of the node's own topics."""
     fields = encode_tensor(
-        np.ones((6, 8), np.float32), draw(st.sampled_from(["float32", "float16"]))
+        np.ones((6, 8), np.float32), draw(st.sampled_from(["float32", "float16", "int8"]))
     )._asdict()
     return changed(fields | {"header": header()}, draw, TENSOR_CHANGES)

@@ -16,7 +16,7 @@ from test.conftest import ROOT
 from test.wire.test_tensors import LAYOUT
 from test.wire.test_topics import APART, POSE, result
 from vit_perception.datasets.output_messages import cdr_of
-from vit_perception.wire.tensors import decode_tensor, encode_mask, encode_tensor
+from vit_perception.wire.tensors import ENCODINGS, decode_tensor, encode_mask, encode_tensor
 from vit_perception.wire.topics import IMAGE_TYPE, Outgoing, image_fields, topics_of
 
 PREFIX = Path(os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)[0])
@@ -87,12 +87,13 @@ TOKENS[[2, 8]] = 0
 TOKENS[3, :4] = 65504, -6e-8, 5.96e-8, 1e-5  # float16's largest, and three that are subnormal there
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ENCODINGS)
 def test_tokens_read_in_cpp_equal_those_that_were_encoded(program, tmp_path, dtype):
-    read = run(program, tmp_path, image_cdr(encode_tensor(TOKENS, dtype)))
+    fields = encode_tensor(TOKENS, dtype)
+    read = run(program, tmp_path, image_cdr(fields))
     assert read.code == 0, read.error
     assert read.lines[0] == ["12", "345", "camera", "9", "384"]
-    sent = TOKENS.astype(dtype).astype(np.float64)
+    sent = decode_tensor(SimpleNamespace(**fields._asdict())).astype(np.float64)
     assert [line[0] for line in read.lines[1:]] == [
         "0" if row in (2, 8) else "1" for row in range(9)
     ]
@@ -113,11 +114,21 @@ def test_what_does_not_fit_is_refused_by_name(program, tmp_path):
     for changes, said in (
         ({"encoding": "rgb8"}, "encoding is 'rgb8'; accepted: 32FC1"),
         ({"step": 3}, "step 3 does not fit"),
+        ({"encoding": "8UC1", "step": 387}, "step 387 does not fit"),
         ({"height": 10}, "10 x 384"),
         ({"is_bigendian": 1}, "accepted: little-endian"),
     ):
         read = run(program, tmp_path, image_cdr(fields, **changes))
         assert read.code == 1 and said in read.error, (changes, read.error)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf])
+def test_a_scale_that_is_none_is_refused(program, tmp_path, scale):
+    fields = encode_tensor(TOKENS, "int8")
+    rows = np.frombuffer(fields.data, np.uint8).reshape(len(TOKENS), fields.step)
+    rows[4, -4:] = np.frombuffer(np.float32(scale).tobytes(), np.uint8)
+    read = run(program, tmp_path, image_cdr(fields))
+    assert read.code == 1 and "the scale of row 4 is" in read.error, read.error
 
 
 @pytest.mark.parametrize("kept", [0, 3, 7, 60, 2000])

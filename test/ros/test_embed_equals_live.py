@@ -3,6 +3,7 @@ byte.
 """
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from vit_perception.config.settings import (
     EncoderSettings,
     EngineSettings,
     ModelSettings,
+    OutputSettings,
     PoseSettings,
 )
 from vit_perception.datasets.embed import EmbedOptions, embed
@@ -52,12 +54,12 @@ def slice_of_the_demo(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def live(rig, slice_of_the_demo):
+@pytest.fixture(params=["float32", "int8"])
+def live(request, rig, slice_of_the_demo):
     """(topic, CDR bytes) of everything that the node publishes for the slice, one image pair at a
     time.
     """
-    robot = rig(**PARAMETERS)
+    robot = rig(**PARAMETERS, output_dtype=request.param)
     heard: list[tuple[str, bytes]] = []
     robot.activate()
     images = [
@@ -148,7 +150,8 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(
     live, slice_of_the_demo, tiny_checkpoint, tmp_path
 ):
     heard, layout = live
-    pipeline = Pipeline.open(settings_of(tiny_checkpoint))
+    settings = replace(settings_of(tiny_checkpoint), output=OutputSettings(layout.dtype))
+    pipeline = Pipeline.open(settings)
     source = BagSource(slice_of_the_demo, "/wrist/image/compressed")
     for kind in ("mcap", "safetensors"):
         manifest = embed(pipeline, [source], tmp_path / kind, EmbedOptions(kind, shard_frames=5))
@@ -163,7 +166,8 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(
     assert len(written) == FRAMES * 8 and sorted(written) == sorted(heard)
     assert layouts == {layout.to_json()}
 
-    data = FeatureDataset(tmp_path / "safetensors", history=3, stride=2)
+    columns = ("wrist.cls",)
+    data = FeatureDataset(tmp_path / "safetensors", history=3, stride=2, columns=columns)
     decoder, window = LiveDecoder(expected=data.layouts, embedding=True), ObservationWindow(3, 2)
     observations = [o for topic, message in decoded if (o := decoder.add(topic, message))]
     windows = [w for o in observations if (w := window.add(o))]
@@ -174,5 +178,8 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(
     )
     for one, item in zip(windows, (data[k] for k in range(len(data)))):
         for name in ("tokens", "mask", "stamps_ns", "embedding"):
+            assert one[name].dtype == item[name].numpy().dtype
             np.testing.assert_array_equal(one[name], item[name].numpy())
         np.testing.assert_array_equal(one["poses"]["arm"], item["poses"]["arm"].numpy())
+        cls = [layout.split(tokens)["wrist/cls"][0] for tokens in one["tokens"]]
+        np.testing.assert_array_equal(cls, item["wrist.cls"].numpy())

@@ -67,7 +67,7 @@ def test_outputs_change_from_one_frame_to_the_next(rig, tiny_classifier):
         ("cameras.wrist.labels", ["a", "b"], "5 names, one a class"),
         ("top_k", 0, "1"),
         ("min_score", 1.5, "1"),
-        ("output_dtype", "int8", "float32, float16"),
+        ("output_dtype", "int4", "float32, float16, int8"),
         ("sync.policy", "hope", "wait, mask"),
         ("poses.arm.max_skew_s", 9.0, ""),
         ("poses.policy", "drop", "mask, require"),

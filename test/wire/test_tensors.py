@@ -244,7 +244,7 @@ def test_blocks_left_out_of_a_connector_are_optional():
     [
         ({"width": "8"}, "layout.width is '8'"),
         ({"groups": None}, "layout.groups is None"),
-        ({"dtype": "float64"}, "accepted: float32, float16"),
+        ({"dtype": "float64"}, "accepted: float32, float16, int8"),
         ({"min_cosine": float("nan")}, "layout.min_cosine is nan"),
         ({"cameras": [{"name": "wrist"}]}, "layout.cameras[0] lacks frame_id"),
         ({"block": True}, "layout.block is True"),

@@ -31,10 +31,10 @@ from vit_perception.config.source_settings import (
     PoseSettings,
     StateSettings,
 )
+from vit_perception.wire.tensors import ENCODINGS
 
 __all__ = [
     "FUSIONS",
-    "OUTPUT_DTYPES",
     "POSE_POLICIES",
     "POSE_SOURCES",
     "STATE_FIELDS",
@@ -63,7 +63,6 @@ POSE_POLICIES = ("mask", "require")
 SYNC_POLICIES = ("wait", "mask")
 FUSIONS = ("concat", "cross_attention")
 TOKENIZERS = ("fourier", "linear", "mlp")
-OUTPUT_DTYPES = ("float32", "float16")
 
 # The name of the source that makes the policy's state token.
 POLICY = "policy"
@@ -158,7 +157,11 @@ class OutputSettings(Section):
     """What is sent, in which form, and at which rate."""
 
     dtype: str = param(
-        "float32", "dtype of the tensors on the wire.", name="output_dtype", choices=OUTPUT_DTYPES
+        "float32",
+        "dtype of the tensors on the wire. int8 has one scale a token; embedding and policy_state "
+        "stay float32.",
+        name="output_dtype",
+        choices=tuple(ENCODINGS),
     )
     top_k: int = param(5, "Maximum number of classes in a classification.", bounds=(1, 1000))
     max_rate_hz: float = param(

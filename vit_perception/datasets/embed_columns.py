@@ -7,7 +7,7 @@ import numpy as np
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.layout import LayoutSource
 from vit_perception.wire.records import CameraResult, FrameResult, SampleAtImage
-from vit_perception.wire.tensors import TensorFields, encode_tensor
+from vit_perception.wire.tensors import TensorFields, encode_tensor, exact_dtype
 
 # Add one if a column is added, removed, or gets another name, shape, dtype or meaning, also one of
 # a source: a run that another version began is then not resumed. Version 1 was not recorded.
@@ -25,13 +25,14 @@ Columns = dict[str, Any]  # arrays and numpy's numbers
 
 
 def as_sent(tensor: np.ndarray, dtype: str) -> np.ndarray:
-    """Return ``tensor`` (T, D) with the values that the node sends as ``dtype``.
+    """Return ``tensor`` (T, D) as the node sends it as ``dtype``; int8 is (T, D + 4) uint8.
 
     Raises:
         ValueError: As the wire format does.
     """
     fields: TensorFields = encode_tensor(tensor, dtype)
-    return np.frombuffer(fields.data, np.dtype(dtype)).reshape(tensor.shape)
+    kind = np.dtype(np.uint8 if dtype == "int8" else dtype)
+    return np.frombuffer(fields.data, kind).reshape(len(tensor), fields.step // kind.itemsize)
 
 
 class FrameColumns:
@@ -41,6 +42,7 @@ class FrameColumns:
         settings = pipeline.settings
         self._features = features
         self._dtype = settings.output.dtype
+        self._exact = exact_dtype(self._dtype)
         self._width = pipeline.width
         self._patches = pipeline.grid[0] * pipeline.grid[1]
         layout = pipeline.layout()
@@ -63,9 +65,9 @@ class FrameColumns:
         columns: Columns = {"stamp_ns": np.int64(result.stamp_ns), "mask": result.sequence.mask}
         if "tokens" in self._features:
             columns["tokens"] = as_sent(result.sequence.tokens, self._dtype)
-            columns |= {g.kind: as_sent(g.tokens, self._dtype) for g in result.apart}
+            columns |= {g.kind: as_sent(g.tokens, self._exact) for g in result.apart}
         if "embedding" in self._features:
-            columns["embedding"] = as_sent(result.embedding[None], self._dtype)[0]
+            columns["embedding"] = as_sent(result.embedding[None], self._exact)[0]
         for name in self._cameras:
             columns |= self._of_camera(name, result.cameras.get(name))
         for source in self._samples:

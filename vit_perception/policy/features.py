@@ -11,6 +11,7 @@ import numpy as np
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.safetensors_header import read_header
 from vit_perception.wire.layout import Layout
+from vit_perception.wire.quantised import restore
 
 FORMAT = "vit_perception.embed"
 READABLE = ("parquet", "safetensors")
@@ -63,6 +64,13 @@ class FeatureFiles:
             for name in ("stamp_ns", "episode", "layout")
         )
         self.columns = self._file(0).names if shards else ()
+        self._quantised = {
+            name
+            for layout in self.layouts
+            if layout.dtype == "int8"
+            for camera in layout.cameras
+            for name in ("tokens", f"{camera.name}.cls", f"{camera.name}.patch")
+        }
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -72,7 +80,7 @@ class FeatureFiles:
         return self.__dict__ | {"_open": OrderedDict()}
 
     def row(self, index: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Return the columns ``names`` of one row.
+        """Return the columns ``names`` of one row. Tokens in int8 are restored to float32.
 
         Raises:
             KeyError: there is no such column; the message names those that there are.
@@ -81,7 +89,11 @@ class FeatureFiles:
         if missing:
             raise KeyError(f"no column {', '.join(missing)}; there are: {', '.join(self.columns)}")
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._file(shard).row(index - int(self._starts[shard]), names)
+        stored = self._file(shard).row(index - int(self._starts[shard]), names)
+        return {
+            name: restore(values) if name in self._quantised else values
+            for name, values in stored.items()
+        }
 
     def verify(self) -> None:
         """Read every file and compare its checksum.

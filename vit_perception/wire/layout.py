@@ -121,7 +121,7 @@ class Layout:
     groups: tuple[LayoutGroup, ...]  # of the rows of ~/tokens, one after another
     cameras: tuple[LayoutCamera, ...]
     width: int  # D, of every token
-    dtype: str  # of tensors on the wire: float32 or float16
+    dtype: str  # of tensors on the wire: float32, float16 or int8
     model: str  # name of the checkpoint
     weights_sha256: str  # of the checkpoint's file
     encoder_sha256: str  # of weights, configuration, block and preprocessing

@@ -1,7 +1,8 @@
 """The wire format of tensors: arrays to fields of a sensor_msgs/Image and back.
 
 A tensor of T tokens × D channels is an Image of ``height`` T, ``width`` D, ``encoding`` 32FC1 or
-16FC1, row-major, little-endian, ``step`` = D · itemsize.
+16FC1, row-major, little-endian, ``step`` = D · itemsize. In eight bits it is 8UC1, and ``step`` is
+D + 4: the token's scale stands behind its channels (``quantised.py``).
 """
 
 import array
@@ -10,18 +11,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_perception.files.errors import InvalidValue
+from vit_perception.wire.quantised import SCALE, quantise, restore
 from vit_perception.wire.records import BadInput
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "32FC1": np.dtype("<f4"),
     "16FC1": np.dtype("<f2"),
+    "8UC1": np.dtype("u1"),
     "mono8": np.dtype("u1"),
     "mono16": np.dtype("<u2"),
 }
 # Numbers of recordings are written so, and are no tokens: ``decode_tensor`` does not take them.
 _WRITTEN = {**_DTYPES, "64FC1": np.dtype("<f8")}
 # The Image encoding of each dtype that tokens may have.
-ENCODINGS = {"float32": "32FC1", "float16": "16FC1"}
+ENCODINGS = {"float32": "32FC1", "float16": "16FC1", "int8": "8UC1"}
+
+
+def exact_dtype(dtype: str) -> str:
+    """Return what is sent as with tokens of ``dtype``, if it must not be rounded to 255 steps.
+
+    One scale for a whole embedding would round its pose tokens by the largest number of its CLS
+    tokens; and it is small.
+    """
+    return "float32" if dtype == "int8" else dtype
 
 
 class TensorFields(NamedTuple):
@@ -29,20 +41,20 @@ class TensorFields(NamedTuple):
 
     height: int  # number of rows, such as tokens
     width: int  # number of columns, such as channels
-    encoding: str  # 32FC1, 16FC1, mono8, mono16 or rgb8
+    encoding: str  # 32FC1, 16FC1, 8UC1, mono8, mono16 or rgb8
     is_bigendian: int  # always 0
-    step: int  # bytes of one row
+    step: int  # bytes of one row; of 8UC1 four more than the width
     data: "array.array[int]"  # height * step bytes, of type code B
 
 
 def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
-    """Return the fields for ``tensor`` (T, D), sent as ``dtype`` float32 or float16.
+    """Return the fields for ``tensor`` (T, D), sent as ``dtype`` float32, float16 or int8.
 
     ``data`` is an ``array.array('B')``: rclpy takes it as it is (0.03 ms for 0.4 MB). It would
     convert a numpy array element by element (22 ms).
 
     Raises:
-        InvalidValue: another dtype or shape, or a number that float16 does not hold.
+        InvalidValue: another dtype or shape, or a number that float16 or int8 does not hold.
     """
     if dtype not in ENCODINGS:
         raise InvalidValue(f"dtype is {dtype!r}; accepted: {', '.join(ENCODINGS)}")
@@ -51,6 +63,9 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
             f"a tensor on the wire is (tokens, channels), not of shape {tensor.shape}"
         )
     encoding = ENCODINGS[dtype]
+    if dtype == "int8":
+        fields = _image_fields(quantise(tensor), encoding, channels=1)
+        return fields._replace(width=tensor.shape[1])
     try:
         with np.errstate(over="raise"):
             return _image_fields(tensor, encoding, channels=1)
@@ -113,11 +128,11 @@ def decode_tensor(message: Any) -> np.ndarray:
     """Return an Image message as an array (height, width): float32, float16, uint8 or uint16.
 
     ``message`` is any object with an Image's fields (rclpy, rosbags, CycloneDDS). The array is a
-    view of its data.
+    view of its data, but of 8UC1, whose float32 tokens are computed.
 
     Raises:
-        BadInput: ``encoding`` or ``size``: another encoding, or a step or data that do not fit. It
-            is a ValueError.
+        BadInput: ``encoding``, ``size`` or ``scale``: another encoding, a step or data that do not
+            fit, or a scale that is no number from 0. It is a ValueError.
     """
     dtype = _DTYPES.get(message.encoding)
     if dtype is None:
@@ -129,16 +144,20 @@ def decode_tensor(message: Any) -> np.ndarray:
     height = int(message.height)
     width = int(message.width)
     step = int(message.step)
-    if step < width * dtype.itemsize or step % dtype.itemsize or len(message.data) < height * step:
+    with_scale = message.encoding == "8UC1"
+    row_bytes = width * dtype.itemsize + with_scale * SCALE.itemsize
+    if step < row_bytes or step % dtype.itemsize or len(message.data) < height * step:
         raise BadInput(
             "size",
             f"{height} x {width} of {message.encoding} with step {step} does not fit "
-            f"{len(message.data)} bytes of data; accepted: a step of {width * dtype.itemsize}, or "
+            f"{len(message.data)} bytes of data; accepted: a step of {row_bytes}, or "
             f"a larger multiple of {dtype.itemsize}, and height times step bytes",
         )
     values = np.frombuffer(message.data, dtype, count=height * step // dtype.itemsize)
-    rows: np.ndarray = values.reshape(height, step // dtype.itemsize)[:, :width]
-    return rows
+    rows: np.ndarray = values.reshape(height, step // dtype.itemsize)
+    if with_scale:
+        return restore(rows[:, :row_bytes], bool(message.is_bigendian))
+    return rows[:, :width]
 
 
 def mask_of(tokens: np.ndarray) -> np.ndarray:

@@ -15,7 +15,13 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout, LayoutSource
 from vit_perception.wire.records import CameraResult, FrameResult
 from vit_perception.wire.stamps import header_fields
-from vit_perception.wire.tensors import TensorFields, encode_labels, encode_mask, encode_tensor
+from vit_perception.wire.tensors import (
+    TensorFields,
+    encode_labels,
+    encode_mask,
+    encode_tensor,
+    exact_dtype,
+)
 
 Fields = dict[str, Any]
 # dense: last, while somebody subscribes. view: images for people, made by a separate thread.
@@ -128,11 +134,12 @@ def _token_mask(outgoing: Outgoing, _: str) -> Fields:
 
 def _apart(outgoing: Outgoing, kind: str) -> Fields:
     group = next(group for group in outgoing.result.apart if group.kind == kind)
-    return image_fields(_header(outgoing), encode_tensor(group.tokens, outgoing.layout.dtype))
+    rows = encode_tensor(group.tokens, exact_dtype(outgoing.layout.dtype))
+    return image_fields(_header(outgoing), rows)
 
 
 def _embedding(outgoing: Outgoing, _: str) -> Fields:
-    row = encode_tensor(outgoing.result.embedding[None], outgoing.layout.dtype)
+    row = encode_tensor(outgoing.result.embedding[None], exact_dtype(outgoing.layout.dtype))
     return image_fields(_header(outgoing), row)
 
 
