@@ -44,6 +44,9 @@ GIVEN = {
     "model.mean": [0.1, 0.2, 0.3],
     "model.std": [0.25, 0.5, 1.0],
     "model.size": [56, 70],
+    "history.frames": 3,
+    "history.stride_s": 0.5,
+    "history.tolerance_s": 0.1,
     "zero_shot.labels": ["cup", "can"],
     "zero_shot.templates": ["{}", "one {}"],
 }

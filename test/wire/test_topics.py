@@ -10,7 +10,7 @@ from test.wire.test_tensors import LAYOUT
 from vit_perception.tokens import kinds
 from vit_perception.tokens.source import SampledSource, registered
 from vit_perception.wire import topics
-from vit_perception.wire.layout import LayoutApart, LayoutDense
+from vit_perception.wire.layout import LayoutApart, LayoutDense, LayoutHistory
 from vit_perception.wire.records import (
     CameraResult,
     ClassScore,
@@ -22,7 +22,7 @@ from vit_perception.wire.records import (
     TokenGroup,
     TokenSequence,
 )
-from vit_perception.wire.tensors import TensorFields, decode_tensor
+from vit_perception.wire.tensors import TensorFields, decode_stamps, decode_tensor
 
 WHEN = {
     "frame": "each frame",
@@ -43,7 +43,7 @@ def documented() -> str:
     ]
     # The only tokens apart, by now.
     apart = replace(topics.APART, name="policy_state")
-    frame = [apart, topics.EMBEDDING, topics.TOKEN_MASK, topics.TOKENS]
+    frame = [apart, topics.EMBEDDING, topics.HISTORY_STAMPS, topics.TOKEN_MASK, topics.TOKENS]
     later = [*topics.VIEWS, topics.DEPTH, topics.SEGMENTATION, topics.SEGMENTATION_INFO]
     rows = [
         *((row, "camera") for row in camera),
@@ -137,6 +137,16 @@ def test_tokens_of_another_width_have_a_topic_of_their_own():
     rows = TensorFields(**{k: v for k, v in found["policy_state"].items() if k != "header"})
     np.testing.assert_array_equal(decode_tensor(rows), STATE_TOKEN)
     assert found["policy_state"]["header"] == found["tokens"]["header"]
+
+
+def test_stamps_of_the_history_are_there_where_the_layout_has_one():
+    frame = replace(result(POSE), history_stamps_ns=(0, 4, 5))
+    found = sent(frame, replace(LAYOUT, history=LayoutHistory(3, 0.1, 0.05)))
+    assert list(found)[-4:] == ["embedding", "history_stamps", "token_mask", "tokens"]
+    stamps = found["history_stamps"]
+    assert stamps["header"] == found["tokens"]["header"]
+    rows = TensorFields(**{k: v for k, v in stamps.items() if k != "header"})
+    assert decode_stamps(rows).tolist() == [0, 4, 5]
 
 
 def test_dense_rows_are_there_where_the_layout_says_so():

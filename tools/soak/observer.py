@@ -187,7 +187,7 @@ class Observer:
             return
         mask = np.frombuffer(message.data, np.uint8)
         rows: dict[str, bool] = {}
-        for group in self.layout.groups:
+        for group in (each for each in self.layout.groups if not each.step):
             rows[group.source] = rows.get(group.source, True) and bool(
                 mask[group.start : group.stop].all()
             )

@@ -20,6 +20,7 @@ from vit_perception.config.engine_settings import (
     ModelSettings,
     ZeroShotSettings,
 )
+from vit_perception.config.history_settings import HistorySettings
 from vit_perception.config.named_groups import registered_groups
 from vit_perception.config.parameter import ONCE, TOKENS, Section, param, require
 from vit_perception.config.source_settings import (
@@ -47,6 +48,7 @@ __all__ = [
     "EncoderSettings",
     "EngineSettings",
     "FusionSettings",
+    "HistorySettings",
     "LogSettings",
     "ModelSettings",
     "OutputSettings",
@@ -233,6 +235,7 @@ class EncoderSettings(Section):
     zero_shot: ZeroShotSettings = field(default_factory=ZeroShotSettings)
     dense: DenseSettings = field(default_factory=DenseSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     columns: tuple[str, ...] = param(
         (),
         "Numbers of other topics that recordings are embedded with, each NAME=TOPIC[:FIELD]"

@@ -134,6 +134,8 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         del settings["policy"]
     if not settings["columns"]:
         del settings["columns"]
+    if settings["history"]["frames"] == 1:
+        del settings["history"]
     for name in ("more_checkpoints", "mean", "std", "size"):
         if not settings["model"][name]:
             del settings["model"][name]

@@ -66,6 +66,8 @@ class FrameColumns:
         if "tokens" in self._features:
             columns["tokens"] = as_sent(result.sequence.tokens, self._dtype)
             columns |= {g.kind: as_sent(g.tokens, self._exact) for g in result.apart}
+        if result.history_stamps_ns:
+            columns["history_stamps_ns"] = np.array(result.history_stamps_ns, np.int64)
         if "embedding" in self._features:
             columns["embedding"] = as_sent(result.embedding[None], self._exact)[0]
         for name in self._cameras:

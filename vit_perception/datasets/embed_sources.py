@@ -52,7 +52,7 @@ class Source(Protocol):
         """Return about how many results it gives, for a progress bar."""
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
-        """Yield results from number ``first`` on; earlier ones are not encoded.
+        """Yield results from number ``first`` on; earlier ones are encoded for its history alone.
 
         Each is valid until the next one is asked for.
         """
@@ -141,25 +141,26 @@ class PicturesSource:
         return len(self._files)
 
     def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
-        for index in range(first, len(self._files)):
+        pipeline.history.clear()
+        begin = max(0, first - pipeline.history.frames_before(self._period_ns))
+        for index in range(begin, len(self._files)):
             file = self._files[index]
             stamp_ns = (index + 1) * self._period_ns
             name = str(file.relative_to(self._folder))
             try:
                 picture = replace(read_picture(file), stamp_ns=stamp_ns, frame_id="pictures")
             except BadInput as error:
-                yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
+                if index >= first:
+                    yield SourceResult(index, stamp_ns, Dropped(error.reason, f"{name}: {error}"))
                 continue
-            yield SourceResult(
-                index,
-                stamp_ns,
-                encode_images(
-                    pipeline=pipeline,
-                    images={self._camera: picture.decoded},
-                    name=name,
-                    skips=SkippedMessages(),
-                ),
+            result = encode_images(
+                pipeline=pipeline,
+                images={self._camera: picture.decoded},
+                name=name,
+                skips=SkippedMessages(),
             )
+            if index >= first:
+                yield SourceResult(index, stamp_ns, result)
 
 
 def encode_images(

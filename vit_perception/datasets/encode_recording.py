@@ -8,6 +8,7 @@ from typing import Any
 
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.accounts import Dropped, SkippedMessages
+from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import Prepared
@@ -100,15 +101,27 @@ def replay_from(
 ) -> Iterator[Replayed]:
     """Replay as :func:`replay`, with the place of each result, and with ``columns``.
 
-    Results before ``first`` are read and not encoded.
+    Results before ``first`` are read and not encoded, but for those in its history.
     """
+    pipeline.history.clear()
+    begin = first
+    if first and pipeline.settings.history.rule:
+        with BagReader(bag.path) as again:
+            # The same columns: they decide when a group is complete.
+            begin = encoded_from(pipeline, _Replay(pipeline, columns).groups(again), first)
+    complaint = ""
     pass_over_bag = _Replay(pipeline, columns)
     index = 0
     recorded_ns = 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
         skips = pass_over_bag.take_skips()
-        if index > first:
+        result: FrameResult | Dropped | None = None
+        if index > begin:
             result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
+        if pipeline.history.complaint and not complaint:
+            complaint = pipeline.history.complaint
+            logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
+        if index > first:
             values: Mapping[str, Any] = {}
             if isinstance(result, FrameResult):
                 values = pass_over_bag.columns_at(result.stamp_ns, skips)

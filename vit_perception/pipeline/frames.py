@@ -232,6 +232,8 @@ class FrameLoop:
         result = self._pipeline.assemble(prepared, frame.output, found)
         started_s = time.monotonic()
         self._calls.publish(result)
+        if complaint := self._pipeline.history.complaint:
+            self._calls.warn(result.cameras, complaint)
         result.stage_ms["publish"] = 1e3 * (time.monotonic() - started_s)
         self._note(result, frame)
         frame.outcome |= dict.fromkeys(result.cameras, "")

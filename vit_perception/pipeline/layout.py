@@ -21,6 +21,7 @@ from vit_perception.wire.layout import (
     LayoutGroup,
 )
 from vit_perception.wire.layout_encoders import LayoutConnector, LayoutEncoder, LayoutView
+from vit_perception.wire.layout_history import step_name
 from vit_perception.wire.records import RgbImage, TokenGroup, TokenSequence, group_name
 
 
@@ -36,21 +37,25 @@ def rows_of(
     ]
 
 
-def layout_groups(parts: Parts, sources: Sequence[TokenSource]) -> tuple[LayoutGroup, ...]:
-    """Every group of the sequence in its order, one after another."""
+def layout_groups(
+    parts: Parts, sources: Sequence[TokenSource], frames: int = 1
+) -> tuple[LayoutGroup, ...]:
+    """Every group of the sequence in its order, one after another, of ``frames`` frames."""
     groups: list[LayoutGroup] = []
-    for source, rows in rows_of(parts, sources):
-        start = groups[-1].stop if groups else 0
-        group = LayoutGroup(
-            name=group_name(source.name, rows.kind, rows.encoder),
-            kind=rows.kind,
-            source=source.name,
-            start=start,
-            stop=start + rows.count,
-            grid=rows.grid,
-            encoder=rows.encoder,
-        )
-        groups.append(group)
+    for step in range(frames - 1, -1, -1):
+        for source, rows in rows_of(parts, sources):
+            start = groups[-1].stop if groups else 0
+            group = LayoutGroup(
+                name=step_name(group_name(source.name, rows.kind, rows.encoder), step),
+                kind=rows.kind,
+                source=source.name,
+                start=start,
+                stop=start + rows.count,
+                grid=rows.grid,
+                encoder=rows.encoder,
+                step=step,
+            )
+            groups.append(group)
     return tuple(groups)
 
 
@@ -197,7 +202,7 @@ def layout_of(
     engine = opened[0].engine
     min_cosine = min(each.report.min_cosine for each in opened)
     return Layout(
-        groups=layout_groups(parts, sources),
+        groups=layout_groups(parts, sources, settings.history.frames),
         apart=layout_apart(parts, sources),
         cameras=tuple(layout_cameras(settings, parts, preprocess[0], images)),
         width=parts.width,
@@ -215,6 +220,7 @@ def layout_of(
         dense=layout_dense(parts),
         connector=layout_connector(parts),
         encoders=tuple(layout_encoders(settings, parts, preprocess, images, opened)),
+        history=settings.history.rule,
         **source_fields(settings, parts),
     )
 

@@ -17,6 +17,7 @@ from vit_perception.heads.classification import Head, load_head, scores_of, top_
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.pipeline.encoders import EncoderParts, encoder_parts
+from vit_perception.pipeline.history import TokenHistory
 from vit_perception.pipeline.zero_shot_heads import encoder_of_texts, zero_shot_heads
 from vit_perception.tokens.fuse import make_fusion
 from vit_perception.tokens.kinds import sources_by_kind
@@ -69,6 +70,15 @@ class Parts:
         for kind, sources in sources_by_kind(settings):
             self.tokenizers |= kind.tokenizers(sources, settings, checkpoint)
         self.fusion = make_fusion(settings.fusion, self.width)
+        rows = [
+            rows.count
+            for _, sources in sources_by_kind(settings)
+            for source in sources
+            for rows in source.token_rows(self.grids, self.tokenizers)
+            if rows.width_apart is None
+        ]
+        float32_bytes = 4
+        self.history = TokenHistory(settings.history.rule, float32_bytes * sum(rows) * self.width)
 
     def _checked_head(self, camera: CameraSettings) -> Head:
         """Features of another encoder would give scores that look right and mean nothing."""

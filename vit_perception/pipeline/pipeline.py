@@ -74,6 +74,7 @@ class Pipeline:
             parts.heads,
         )
         self.dense = parts.dense
+        self.history = parts.history
         self._every_preprocess = [Preprocessor(each.card.rule) for each in parts.encoders]
         self._preprocess = self._every_preprocess[0]
         self._prepare = Preparation(settings.cameras, self._every_preprocess)
@@ -176,7 +177,8 @@ class Pipeline:
     ) -> FrameResult:
         """Make heads, tokens and fusion of ``samples``, by source, and the encoder's ``output``.
 
-        Per-camera arrays are views of ``output``; tokens are a copy.
+        Per-camera arrays are views of ``output``; tokens are a copy, and with ``history.frames``
+        those of earlier frames stand before them.
 
         Raises:
             BadInput: ``<kind>_missing``, such as pose_missing, where the policy of a source's kind
@@ -207,9 +209,11 @@ class Pipeline:
                 f"{' or '.join(runtimes)} gave NaN or infinity; accepted: finite features",
             )
         embedding = self.parts.fusion.embedding(sequence)
+        stamp_ns = prepared.first.stamp_ns
+        sequence, history_stamps_ns = self.history.extended(sequence, stamp_ns, cameras)
         prepared.stage_ms["assemble"] = 1e3 * (time.perf_counter() - started)
         return FrameResult(
-            stamp_ns=prepared.first.stamp_ns,
+            stamp_ns=stamp_ns,
             frame_id=prepared.first.frame_id,
             cameras=cameras,
             samples=dict(samples),
@@ -217,6 +221,7 @@ class Pipeline:
             embedding=embedding,
             stage_ms=prepared.stage_ms,
             apart=tuple(group for group in groups if group.apart),
+            history_stamps_ns=history_stamps_ns,
         )
 
     def _require(self, samples: Mapping[str, SampleAtImage[Any]], stamp_ns: int) -> None:

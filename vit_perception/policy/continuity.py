@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from vit_perception.files.errors import InvalidValue, shown
+from vit_perception.wire.layout import Layout
+from vit_perception.wire.layout_history import LayoutHistory
 
 MAX_GAP_S = 1.0
 _MOST_NS = (1 << 63) - 1
@@ -29,3 +33,30 @@ def follows(step_ns: Any, same_episode: Any, same_layout: Any, max_gap_ns: int) 
     ``max_gap_ns``, another episode and another layout are breaks: a window never spans one.
     """
     return (step_ns > 0) & (step_ns <= max_gap_ns) & same_episode & same_layout
+
+
+def checked_ages(
+    history: int, stride: int, stride_s: float | None, tolerance_s: float
+) -> LayoutHistory | None:
+    """Return the rule of windows by age, or None without ``stride_s``.
+
+    Raises:
+        InvalidValue: a number is not accepted, or ``stride`` is given too.
+    """
+    if stride_s is None:
+        return None
+    if stride != 1:
+        raise InvalidValue(
+            f" is {shown(stride)} beside a stride_s; accepted: one of the two", argument="stride"
+        )
+    return LayoutHistory.of(history, stride_s, tolerance_s, name="history")
+
+
+def views_of(layout: Layout, mask: np.ndarray) -> dict[str, Any]:
+    """Return the image size and frame_id of each camera that is present by ``mask``."""
+    present = {g.source for g in layout.groups if not g.step and mask[g.start : g.stop].any()}
+    return {
+        camera.name: (camera.source_size_px, camera.frame_id)
+        for camera in layout.cameras
+        if camera.name in present
+    }

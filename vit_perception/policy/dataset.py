@@ -1,7 +1,6 @@
 """`embed`'s output as a torch data set: windows over time, for any number of workers."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,18 @@ import torch
 from torch.utils.data import Dataset
 
 from vit_perception.files.errors import InvalidValue, nearest
-from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
+from vit_perception.policy.continuity import (
+    MAX_GAP_S,
+    checked_ages,
+    checked_max_gap_ns,
+    follows,
+    views_of,
+)
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.policy.live import GEOMETRY_FIELDS
+from vit_perception.policy.layout_check import meaning_of
 from vit_perception.wire.json_values import differing_fields
-from vit_perception.wire.layout import MEASURED, Layout
+from vit_perception.wire.layout import Layout
+from vit_perception.wire.layout_history import NO_FRAME, same_views
 
 
 class FeatureDataset(Dataset):
@@ -43,6 +49,13 @@ class FeatureDataset(Dataset):
 
     Frames of a window are ``stride`` frames apart, oldest first. A window never spans two episodes,
     two layouts, a step back in time, or a gap of more than ``max_gap_s`` between successive frames.
+
+    With ``stride_s`` they are that time apart instead, as the node's ``history`` has them: each
+    frame ends a window, and a step takes the frame nearest to its time, within ``tolerance_s`` (0:
+    half of ``stride_s``). A step without one has the stamp 0, a mask of False, NaN as the numbers
+    of sources, and zeros otherwise. It is one of the same episode since the last step back in time,
+    whose cameras have the image sizes and frames of the window's last frame.
+
     Each process opens the files itself when it reads them; workers share nothing.
 
     Raises:
@@ -60,8 +73,12 @@ class FeatureDataset(Dataset):
         columns: tuple[str, ...] = (),
         chunks: Mapping[str, int] | None = None,
         chunk_stride: int = 1,
+        *,
+        stride_s: float | None = None,
+        tolerance_s: float = 0.0,
     ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
+        self._rule = checked_ages(history, stride, stride_s, tolerance_s)
         self.files = FeatureFiles(folder)
         self.history = history
         self.stride = stride
@@ -85,6 +102,10 @@ class FeatureDataset(Dataset):
         self._require("chunks", tuple(self._chunks))
         self._begins = self._beginnings(max_gap_ns)
         self._ends = self._complete_windows()
+        if self._rule:
+            self._check_no_history()
+            self._ends = np.arange(len(self.files.stamp_ns))
+            self._runs = self._beginnings()
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -100,16 +121,27 @@ class FeatureDataset(Dataset):
                 hint=nearest(unknown[0], stored),
             )
 
-    def _beginnings(self, max_gap_ns: int) -> np.ndarray:
-        """Return the rows at which something begins that is not a continuation, in order."""
+    def _check_no_history(self) -> None:
+        if any(layout.history for layout in self.layouts):
+            raise InvalidValue(
+                f" is given, and the tokens of {self.files.folder} have a history already; "
+                "accepted: none, and the steps of a row by layout.steps",
+                argument="stride_s",
+            )
+
+    def _beginnings(self, max_gap_ns: int | None = None) -> np.ndarray:
+        """Return the rows at which something begins that is not a continuation, in order.
+
+        Without ``max_gap_ns`` gaps and other layouts are no break.
+        """
         stamps_ns = self.files.stamp_ns
         if not len(stamps_ns):
             return np.zeros(0, np.int64)
         continues = follows(
             step_ns=np.diff(stamps_ns),
             same_episode=np.diff(self.files.episode) == 0,
-            same_layout=np.diff(self.files.layout_index) == 0,
-            max_gap_ns=max_gap_ns,
+            same_layout=(max_gap_ns is None) | (np.diff(self.files.layout_index) == 0),
+            max_gap_ns=np.iinfo(np.int64).max if max_gap_ns is None else max_gap_ns,
         )
         return np.concatenate([[0], np.flatnonzero(~continues) + 1])
 
@@ -120,6 +152,31 @@ class FeatureDataset(Dataset):
             return rows
         since = rows - self._begins[np.searchsorted(self._begins, rows, side="right") - 1]
         return rows[since >= (self.history - 1) * self.stride]
+
+    def _parts(self, end: int) -> list[dict[str, np.ndarray]]:
+        """Return the rows of the window that ends at the row ``end``, oldest first."""
+        if self._rule is None:
+            rows = range(end - (self.history - 1) * self.stride, end + 1, self.stride)
+            return [self.files.row(row, self._names) for row in rows]
+        begin = int(self._runs[np.searchsorted(self._runs, end, side="right") - 1])
+        places = self._rule.chosen(self.files.stamp_ns[begin : end + 1])
+        last = self.files.row(end, self._names)
+        missing = {name: np.zeros_like(value) for name, value in last.items()}
+        for source in self._samples:
+            name = f"{source.name}.{source.kind}"
+            missing[name] = np.full_like(last[name], np.nan)
+        parts = [
+            missing if place == NO_FRAME else self.files.row(begin + int(place), self._names)
+            for place in places
+        ]
+        layouts = self.files.layout_index
+        now = views_of(self.layouts[layouts[end]], last["mask"])
+        for step, place in enumerate(places):
+            if place != NO_FRAME and layouts[begin + place] != layouts[end]:
+                layout = self.layouts[layouts[begin + place]]
+                if not same_views(views_of(layout, parts[step]["mask"]), now):
+                    parts[step] = missing
+        return parts
 
     def _chunk(self, name: str, length: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``length`` values of a column from ``row`` on, and which of them are values."""
@@ -145,8 +202,7 @@ class FeatureDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one item. Raises IndexError beyond the end, as a sequence does."""
         end = int(self._ends[index])
-        rows = range(end - (self.history - 1) * self.stride, end + 1, self.stride)
-        parts = [self.files.row(row, self._names) for row in rows]
+        parts = self._parts(end)
         stacked = {
             name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in self._names
         }
@@ -191,20 +247,9 @@ def check_one_meaning(files: FeatureFiles) -> None:
             "has them"
         )
     for number, layout in enumerate(files.layouts[1:], 1):
-        if differences := differing_fields(_meaning(files.layouts[0]), _meaning(layout)):
+        if differences := differing_fields(meaning_of(files.layouts[0]), meaning_of(layout)):
             raise InvalidValue(
                 f"{files.folder}: layout {number} is not that of layout 0: "
                 f"{'; '.join(differences[:4])}; accepted: layouts that differ in the geometry of a "
                 "camera alone"
             )
-
-
-def _meaning(layout: Layout) -> dict[str, Any]:
-    """Return ``layout`` without measured fields, and without the geometry of cameras."""
-    fields = asdict(layout)
-    for name in MEASURED:
-        del fields[name]
-    for camera in fields["cameras"]:
-        for name in GEOMETRY_FIELDS:
-            del camera[name]
-    return fields

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.json_values import differing_fields
@@ -50,3 +51,14 @@ def check_layout(
         raise LayoutMismatch(
             f"layout {live.layout_id} is not that of the data: {'; '.join(nearest[:6])}"
         )
+
+
+def meaning_of(layout: Layout) -> dict[str, Any]:
+    """Return ``layout`` without measured fields, and without the geometry of cameras."""
+    fields = asdict(layout)
+    for name in MEASURED:
+        del fields[name]
+    for camera in fields["cameras"]:
+        for name in GEOMETRY_FIELDS:
+            del camera[name]
+    return fields

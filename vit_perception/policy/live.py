@@ -7,7 +7,7 @@
 Topics can arrive in any order, so parts are matched by the stamp of their header.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from vit_perception.files.errors import InvalidValue
-from vit_perception.policy.continuity import MAX_GAP_S, checked_max_gap_ns, follows
 from vit_perception.policy.layout_check import (
     ENGINE_FIELDS,
     GEOMETRY_FIELDS,
     LayoutMismatch,
     check_layout,
 )
+from vit_perception.policy.window import Observation, ObservationWindow
 from vit_perception.wire import topics
 from vit_perception.wire.layout import Layout, LayoutApart, LayoutSource
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 from vit_perception.wire.stamps import nanoseconds
-from vit_perception.wire.tensors import decode_tensor, mask_of
+from vit_perception.wire.tensors import decode_stamps, decode_tensor, mask_of
 
 __all__ = [
     "ENGINE_FIELDS",
@@ -42,37 +42,11 @@ __all__ = [
 MAX_PENDING = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """What the node sent for one image stamp."""
-
-    stamp_ns: int  # of the first camera present
-    tokens: np.ndarray  # (N, D) in the dtype of the wire, a view of the message
-    mask: np.ndarray  # (N,) bool: False for the rows of a source that was missing
-    embedding: np.ndarray | None  # (L,) in the dtype of the wire, a view of the message
-    # By the group's and the source's name, (count,) float64, as ``layout.samples`` names the
-    # numbers; NaN if the source was missing.
-    samples: dict[str, dict[str, np.ndarray]]
-    layout: Layout  # what every array holds
-    # By kind, (T, W) as ``layout.apart`` names them, views of the messages: tokens of another width
-    # than D, zeros if missing.
-    apart: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def poses(self) -> dict[str, np.ndarray]:
-        """By arm, (7,): position in m, quaternion xyzw."""
-        return self.samples.get("poses", {})
-
-    @property
-    def states(self) -> dict[str, np.ndarray]:
-        """By name: the joints as ``layout.states`` names them."""
-        return self.samples.get("states", {})
-
-
 @dataclass
 class _Parts:
     tokens: np.ndarray | None = None
     embedding: np.ndarray | None = None
+    history_stamps_ns: np.ndarray | None = None
     samples: dict[str, np.ndarray] = field(default_factory=dict)  # by source
     apart: dict[str, np.ndarray] = field(default_factory=dict)  # by kind
 
@@ -116,6 +90,7 @@ class LiveDecoder:
         wanted = {self.layout_topic: topics.LAYOUT.type}
         if self.layout is not None:
             rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
+            rows += [topics.HISTORY_STAMPS] if self.layout.history else []
             wanted |= {f"{self._node}/{row.name}": row.type for row in rows}
             wanted |= {f"{self._node}/{source.topic}": source.type for source in self._samples}
             wanted |= {f"{self._node}/{each.topic}": topics.APART.type for each in self._apart}
@@ -169,6 +144,14 @@ class LiveDecoder:
             if len(rows) != 1:
                 raise InvalidValue(f"embedding has {len(rows)} rows; accepted: one")
             parts.embedding = rows[0]
+        elif name == topics.HISTORY_STAMPS.name:
+            stamps_ns = decode_stamps(message)
+            steps = layout.history.frames if layout.history else 0
+            if len(stamps_ns) != steps:
+                raise InvalidValue(
+                    f"{name} has {len(stamps_ns)} stamps; accepted: {steps}, as the layout says"
+                )
+            parts.history_stamps_ns = stamps_ns
         elif apart := next((each for each in layout.apart if each.topic == name), None):
             rows = decode_tensor(message)
             if rows.shape != (apart.rows, apart.width):
@@ -190,6 +173,7 @@ class LiveDecoder:
         if (
             parts.tokens is None
             or (self._embedding and parts.embedding is None)
+            or (layout.history and parts.history_stamps_ns is None)
             or any(each.kind not in parts.apart for each in self._apart)
         ):
             self._drop_oldest()
@@ -217,6 +201,7 @@ class LiveDecoder:
             samples=samples,
             layout=layout,
             apart=parts.apart,
+            history_stamps_ns=parts.history_stamps_ns,
         )
 
     def _drop_oldest(self) -> None:
@@ -228,59 +213,3 @@ class LiveDecoder:
         self.incomplete += len(self._pending)
         self._pending.clear()
         self._newest_ns = 0
-
-
-class ObservationWindow:
-    """The last ``history`` observations, ``stride`` apart, oldest first.
-
-    It makes the same windows of the same frames as
-    :class:`vit_perception.policy.dataset.FeatureDataset`: none spans a step back in time, a gap of
-    more than ``max_gap_s`` between two frames, or two layouts.
-
-    Raises:
-        InvalidValue: a number is not accepted.
-    """
-
-    def __init__(self, history: int, stride: int = 1, max_gap_s: float = MAX_GAP_S):
-        self._max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
-        self._stride = stride
-        self._kept: deque[Observation] = deque(maxlen=(history - 1) * stride + 1)
-
-    def begin_episode(self) -> None:
-        """Begin a new window: the next observation does not continue the last one."""
-        self._kept.clear()
-
-    def add(self, observation: Observation) -> dict[str, Any] | None:
-        """Return arrays with a leading axis of ``history``, named as the data set's.
-
-        Returns None until there are enough observations. A step back in time, a gap, and another
-        layout begin a new window.
-        """
-        last = self._kept[-1] if self._kept else None
-        if last is not None and not follows(
-            step_ns=observation.stamp_ns - last.stamp_ns,
-            same_episode=True,
-            same_layout=observation.layout.layout_id == last.layout.layout_id,
-            max_gap_ns=self._max_gap_ns,
-        ):
-            self.begin_episode()
-        self._kept.append(observation)
-        if len(self._kept) < (self._kept.maxlen or 0):
-            return None
-        chosen = list(self._kept)[:: self._stride]
-        window = {
-            "stamps_ns": np.array([o.stamp_ns for o in chosen]),
-            "tokens": np.stack([o.tokens for o in chosen]),
-            "mask": np.stack([o.mask for o in chosen]),
-            "poses": {},
-            "states": {},
-        }
-        for group, sources in observation.samples.items():
-            window[group] = {
-                name: np.stack([o.samples[group][name] for o in chosen]) for name in sources
-            }
-        for kind in observation.apart:
-            window[kind] = np.stack([o.apart[kind] for o in chosen])
-        if observation.embedding is not None:
-            window["embedding"] = np.stack([o.embedding for o in chosen])
-        return window

@@ -12,6 +12,7 @@ from vit_perception.wire.layout import (
     LayoutCamera,
     LayoutDense,
     LayoutGroup,
+    LayoutHistory,
     LayoutPolicyState,
     LayoutSource,
     LayoutState,
@@ -19,9 +20,11 @@ from vit_perception.wire.layout import (
 from vit_perception.wire.records import BadInput
 from vit_perception.wire.tensors import (
     TensorFields,
+    decode_stamps,
     decode_tensor,
     encode_labels,
     encode_mask,
+    encode_stamps,
     encode_tensor,
     mask_of,
 )
@@ -35,14 +38,17 @@ __all__ = [
     "LayoutCamera",
     "LayoutDense",
     "LayoutGroup",
+    "LayoutHistory",
     "LayoutPolicyState",
     "LayoutSource",
     "LayoutState",
     "TensorFields",
+    "decode_stamps",
     "decode_tensor",
     "differing_fields",
     "encode_labels",
     "encode_mask",
+    "encode_stamps",
     "encode_tensor",
     "mask_of",
 ]

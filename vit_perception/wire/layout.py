@@ -12,7 +12,9 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.json_values import parsed
+from vit_perception.wire.layout_dense import LayoutDense
 from vit_perception.wire.layout_encoders import LayoutConnector, LayoutEncoder
+from vit_perception.wire.layout_history import LayoutHistory
 from vit_perception.wire.layout_sources import (
     POSE_FIELDS,
     POSE_TYPE,
@@ -37,6 +39,7 @@ __all__ = [
     "LayoutConnector",
     "LayoutDense",
     "LayoutGroup",
+    "LayoutHistory",
     "LayoutPolicyState",
     "LayoutSource",
     "LayoutState",
@@ -50,7 +53,8 @@ _TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 class LayoutGroup:
     """Rows of ``~/tokens`` that belong together."""
 
-    name: str  # <source>/<kind>; of several encoders <source>/<encoder>/<kind>
+    # <source>/<kind>; of several encoders <source>/<encoder>/<kind>; of an earlier step ...@<step>
+    name: str
     kind: str  # cls, patch, pose, state, ...
     source: str  # the name of the camera or other source
     start: int  # first row
@@ -58,6 +62,8 @@ class LayoutGroup:
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     # The name of one of ``encoders``. Not in the JSON if there is only one encoder.
     encoder: str = ""
+    # How many strides of ``history`` it is older than the stamp. Not in the JSON without history.
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,29 +88,6 @@ class LayoutCamera:
     roi: tuple[int, int, int, int] | None = None
     # Whether the source is the rectified image. Not in the JSON if it is not.
     rectified: bool = False
-
-
-@dataclass(frozen=True)
-class LayoutDense:
-    """What a pixel of each camera's depth or segmentation means.
-
-    ``quantity`` is one of
-
-    * ``metric_depth``, with the ``unit`` m,
-    * ``relative_inverse_depth``: larger is nearer; it has no unit, and its scale and shift are
-      unknown and change from image to image,
-    * ``depth``, if the checkpoint does not say which of the two,
-    * ``class``: the pixel is an index into ``labels``.
-
-    Pixels that the network did not see are ``no_label``, or NaN in depth.
-    """
-
-    kind: str  # depth or segmentation
-    quantity: str
-    unit: str  # m, or empty
-    blocks: tuple[int, ...]  # transformer blocks whose tokens it is made of
-    labels: tuple[str, ...] = ()
-    no_label: int = 0
 
 
 # Fields that are measured when the engine opens: they differ a little each time, and change no
@@ -151,6 +134,8 @@ class Layout:
     # ``model``, digests, ``block``, ``runtime``, ``precision``, ``connector`` and the geometry of
     # the cameras are those of the first.
     encoders: tuple[LayoutEncoder, ...] = ()
+    # The earlier frames in ~/tokens, oldest first. None, and not in the JSON, without them.
+    history: LayoutHistory | None = None
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
@@ -158,7 +143,7 @@ class Layout:
         poses = [
             LayoutSource(g.source, "pose", "poses", POSE_TYPE, POSE_FIELDS)
             for g in self.groups
-            if g.kind == "pose"
+            if g.kind == "pose" and not g.step
         ]
         states = [
             LayoutSource(s.name, "state", "states", STATE_TYPE, s.fields, s.joints)
@@ -199,6 +184,14 @@ class Layout:
         if len(tokens) != self.token_count:
             raise InvalidValue(f"tokens has {len(tokens)} rows, the layout {self.token_count}")
         return {g.name: tokens[g.start : g.stop] for g in self.groups}
+
+    def steps(self, tokens: np.ndarray) -> np.ndarray:
+        """Return ``tokens`` (N, D), or their mask (N,), as a view (K, N / K, ...), oldest first.
+
+        K is ``history.frames``, or 1. It is what a window of K observations has.
+        """
+        frames = self.history.frames if self.history else 1
+        return tokens.reshape(frames, -1, *tokens.shape[1:])
 
     def to_json(self) -> str:
         """Return the text of ``~/layout``."""
@@ -276,6 +269,10 @@ class Layout:
                 "layout",
                 f"layout.apart: {[a.kind for a in self.apart]}; accepted: kinds that differ",
             )
+        if self.history and (problem := self.history.problem(self.groups)):
+            raise BadInput("layout", f"layout.{problem}")
+        if self.history is None and any(group.step for group in self.groups):
+            raise BadInput("layout", "layout.groups has steps; accepted: step 0 without history")
         known = {"", *(encoder.name for encoder in self.encoders)}
         if len(known) <= len(self.encoders) or not {g.encoder for g in self.groups} <= known:
             raise BadInput(
@@ -291,16 +288,18 @@ class Layout:
 
 
 def written_fields(layout: Layout) -> dict[str, Any]:
-    """Return the fields of ``layout`` without the keys that only some cameras, or several encoders,
-    have.
+    """Return the fields of ``layout`` without the keys that only some cameras, several encoders, or
+    a history have.
     """
     fields = asdict(layout)
     fields["cameras"] = [
         {name: value for name, value in camera.items() if value or name not in _OF_SOME}
         for camera in fields["cameras"]
     ]
-    if fields["encoders"]:
-        return fields
-    groups = [{k: v for k, v in group.items() if k != "encoder"} for group in fields["groups"]]
-    kept = {name: value for name, value in fields.items() if name != "encoders"}
+    of_groups = {"encoder": fields["encoders"], "step": fields["history"]}
+    groups = [
+        {name: value for name, value in group.items() if of_groups.get(name, True)}
+        for group in fields["groups"]
+    ]
+    kept = {n: v for n, v in fields.items() if v or n not in ("encoders", "history")}
     return kept | {"groups": groups}

@@ -194,10 +194,11 @@ class TokenGroup:
     embedded: bool = True  # False: the concatenated embedding leaves them out
     apart: bool = False  # True: of another width than the encoder's, and not in the sequence
     encoder: str = ""  # the name of its encoder, of several; else empty
+    step: int = 0  # of the history: how many strides older than the frame it is
 
     @property
     def name(self) -> str:
-        """The group's name in the layout: ``<source>/<kind>``, or ``<source>/<encoder>/<kind>``."""
+        """The group's name in the layout, without ``@<step>`` of the history."""
         return group_name(self.source, self.kind, self.encoder)
 
 
@@ -256,6 +257,8 @@ class FrameResult:
     embedding: np.ndarray  # (L,) float32
     stage_ms: dict[str, float] = field(default_factory=dict)  # time of each stage
     apart: tuple[TokenGroup, ...] = ()  # those that are not in the sequence; zeros if missing
+    # Of the frame of each step of the history, oldest first; 0 where there is none. Empty without.
+    history_stamps_ns: tuple[int, ...] = ()
 
     @property
     def poses(self) -> dict[str, SampleAtImage[Pose]]:

@@ -6,13 +6,14 @@ D + 4: the token's scale stands behind its channels (``quantised.py``).
 """
 
 import array
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.wire.quantised import SCALE, quantise, restore
-from vit_perception.wire.records import BadInput
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "32FC1": np.dtype("<f4"),
@@ -22,7 +23,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "mono16": np.dtype("<u2"),
 }
 # Numbers of recordings are written so, and are no tokens: ``decode_tensor`` does not take them.
-_WRITTEN = {**_DTYPES, "64FC1": np.dtype("<f8")}
+_WRITTEN = {**_DTYPES, "64FC1": np.dtype("<f8"), "32SC2": np.dtype("<i4")}
 # The Image encoding of each dtype that tokens may have.
 ENCODINGS = {"float32": "32FC1", "float16": "16FC1", "int8": "8UC1"}
 
@@ -41,7 +42,7 @@ class TensorFields(NamedTuple):
 
     height: int  # number of rows, such as tokens
     width: int  # number of columns, such as channels
-    encoding: str  # 32FC1, 16FC1, 8UC1, mono8, mono16 or rgb8
+    encoding: str  # 32FC1, 16FC1, 32SC2, 8UC1, mono8, mono16 or rgb8
     is_bigendian: int  # always 0
     step: int  # bytes of one row; of 8UC1 four more than the width
     data: "array.array[int]"  # height * step bytes, of type code B
@@ -83,6 +84,37 @@ def encode_numbers(numbers: np.ndarray) -> TensorFields:
 def encode_mask(mask: np.ndarray) -> TensorFields:
     """Return the fields for a token mask (N,) bool: a 1 × N mono8 image, 255 valid, 0 missing."""
     return _image_fields(np.where(mask, 255, 0)[None], "mono8", channels=1)
+
+
+def encode_stamps(stamps_ns: Sequence[int]) -> TensorFields:
+    """Return the fields for ``stamps_ns``: a 1 × K image of 32SC2, seconds and nanoseconds.
+
+    A float64 does not hold a stamp to the nanosecond, and no standard message is a list of times
+    with a header.
+    """
+    pairs = [part for stamp_ns in stamps_ns for part in divmod(stamp_ns, NANOSECONDS_PER_SECOND)]
+    return _image_fields(np.array([pairs], np.int32), "32SC2", channels=2)
+
+
+def decode_stamps(message: Any) -> np.ndarray:
+    """Return the stamps in an Image of :func:`encode_stamps` in ns, (K,) int64; 0 is no frame.
+
+    Raises:
+        BadInput: ``encoding`` or ``size``: another encoding, or data that do not fit.
+    """
+    if message.encoding != "32SC2":
+        raise BadInput("encoding", f"encoding is {message.encoding!r}; accepted: 32SC2")
+    width = int(message.width)
+    if int(message.height) != 1 or width < 1 or len(message.data) < 8 * width:
+        raise BadInput(
+            "size",
+            f"{int(message.height)} x {width} of 32SC2 does not fit {len(message.data)} bytes of "
+            "data; accepted: one row, and 8 bytes for each of its stamps",
+        )
+    dtype = np.dtype(">i4" if message.is_bigendian else "<i4")
+    pairs = np.frombuffer(message.data, dtype, count=2 * width).reshape(width, 2).astype(np.int64)
+    stamps_ns: np.ndarray = pairs[:, 0] * NANOSECONDS_PER_SECOND + pairs[:, 1]
+    return stamps_ns
 
 
 def encode_labels(labels: np.ndarray) -> TensorFields:

@@ -19,6 +19,7 @@ from vit_perception.wire.tensors import (
     TensorFields,
     encode_labels,
     encode_mask,
+    encode_stamps,
     encode_tensor,
     exact_dtype,
 )
@@ -132,6 +133,10 @@ def _token_mask(outgoing: Outgoing, _: str) -> Fields:
     return image_fields(_header(outgoing), encode_mask(outgoing.result.sequence.mask))
 
 
+def _history_stamps(outgoing: Outgoing, _: str) -> Fields:
+    return image_fields(_header(outgoing), encode_stamps(outgoing.result.history_stamps_ns))
+
+
 def _apart(outgoing: Outgoing, kind: str) -> Fields:
     group = next(group for group in outgoing.result.apart if group.kind == kind)
     rows = encode_tensor(group.tokens, exact_dtype(outgoing.layout.dtype))
@@ -213,6 +218,14 @@ APART = OutputTopic(
     feature="tokens",
 )
 TOKEN_MASK = OutputTopic("token_mask", IMAGE_TYPE, "1 × N mono8: 255 valid, 0 missing", _token_mask)
+HISTORY_STAMPS = OutputTopic(
+    "history_stamps",
+    IMAGE_TYPE,
+    "1 × K 32SC2: the true stamp of each step's frame, seconds and nanoseconds, oldest first; 0, 0 "
+    "where there is none. Only with `history.frames` of 2 or more",
+    _history_stamps,
+    feature="tokens",
+)
 EMBEDDING = OutputTopic("embedding", IMAGE_TYPE, "1 × L", _embedding, feature="embedding")
 VIEWS = (
     OutputTopic("{}/feature_view", IMAGE_TYPE, "rgb8: patch tokens as colours", when="view"),
@@ -266,7 +279,8 @@ def topics_of(layout: Layout) -> list[SentTopic]:
     sent += [SentTopic(sample_topic(s.kind, s.type), s.name) for s in layout.samples]
     sent += [SentTopic(APART, each.kind) for each in layout.apart]
     # Topics can arrive in any order; the tokens are sent last, when everything else is on its way.
-    sent += [SentTopic(row, "") for row in (EMBEDDING, TOKEN_MASK, TOKENS)]
+    stamps = (HISTORY_STAMPS,) if layout.history else ()
+    sent += [SentTopic(row, "") for row in (EMBEDDING, *stamps, TOKEN_MASK, TOKENS)]
     later = list(VIEWS)
     if layout.dense:
         later += [DEPTH] if layout.dense.kind == "depth" else [SEGMENTATION, SEGMENTATION_INFO]

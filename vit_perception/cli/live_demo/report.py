@@ -285,7 +285,9 @@ def panel(
     """Return one camera of one frame, from what the node published and the bag's image."""
     frame = demo.frames[stamp_ns]
     # Of several encoders the first, whose attention and classes are beside it.
-    group = next(g for g in demo.layout.groups if (g.source, g.kind) == (camera, "patch"))
+    group = next(
+        g for g in demo.layout.groups if (g.source, g.kind, g.step) == (camera, "patch", 0)
+    )
     image = images[f"/{camera}/image/compressed", stamp_ns]
     rgb = preprocess(image).permute(1, 2, 0).numpy()
     return CameraPanel(

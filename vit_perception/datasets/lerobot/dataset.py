@@ -118,15 +118,20 @@ class LeRobotSource:
         videos = VideoFrames(self._files, self._info, keys) if keys else None
         skips = SkippedMessages()
         episode = None
+        period_ns = round(NANOSECONDS_PER_SECOND / self._info.fps)
+        pipeline.history.clear()
+        begin = max(0, first - pipeline.history.frames_before(max(1, period_ns)))
         for key, (kind, why) in self._left_out.items() if first == 0 else ():
             skips.add(key, kind, why)
         try:
             # The row before the first one says whether that begins an episode.
-            for index, row in self._rows(max(0, first - 1), cameras):
+            for index, row in self._rows(max(0, begin - 1), cameras):
                 new_episode = row["episode_index"] != episode
                 episode = row["episode_index"]
-                if index < first:
+                if index < begin:
                     continue
+                if new_episode:
+                    pipeline.history.clear()
                 stamp_ns = 0
                 result = None
                 extras = {}
@@ -153,14 +158,15 @@ class LeRobotSource:
                         name=f"{self._root.name} frame {index}",
                         skips=skips,
                     )
-                yield SourceResult(
-                    index=index,
-                    recorded_ns=stamp_ns,
-                    result=result,
-                    new_episode=new_episode,
-                    extras=extras,
-                    skips=skips,
-                )
+                if index >= first:
+                    yield SourceResult(
+                        index=index,
+                        recorded_ns=stamp_ns,
+                        result=result,
+                        new_episode=new_episode,
+                        extras=extras,
+                        skips=skips,
+                    )
                 skips = SkippedMessages()
         finally:
             if videos is not None:

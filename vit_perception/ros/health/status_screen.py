@@ -55,8 +55,9 @@ def _engine(status: DiagnosticStatus | None) -> str:
 
 
 def _tokens(layout: Layout) -> str:
-    groups = ", ".join(f"{g.name} {g.stop - g.start}" for g in layout.groups)
-    return _text(f"{layout.token_count} x {layout.width} {layout.dtype}: {groups}")
+    groups = ", ".join(f"{g.name} {g.stop - g.start}" for g in layout.groups if not g.step)
+    history = f", of {layout.history.frames} frames" if layout.history else ""
+    return _text(f"{layout.token_count} x {layout.width} {layout.dtype}: {groups}{history}")
 
 
 def _frames(statuses: Mapping[str, DiagnosticStatus]) -> str:
