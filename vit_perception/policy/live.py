@@ -56,8 +56,8 @@ class LiveDecoder:
 
     ``node`` is the encoder's full name. ``expected`` has the layouts that a policy can use (those
     of its training data); empty accepts any. ``embedding`` and ``body`` (poses, joint states,
-    other sources, and tokens of a topic of their own that are made of them) say what to wait for in
-    addition to the tokens.
+    other sources, tokens of a topic of their own that are made of them, and the stamps of a
+    history) say what to wait for in addition to the tokens.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LiveDecoder:
         wanted = {self.layout_topic: topics.LAYOUT.type}
         if self.layout is not None:
             rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
-            rows += [topics.HISTORY_STAMPS] if self.layout.history else []
+            rows += [topics.HISTORY_STAMPS] if self.layout.history and self._body else []
             wanted |= {f"{self._node}/{row.name}": row.type for row in rows}
             wanted |= {f"{self._node}/{source.topic}": source.type for source in self._samples}
             wanted |= {f"{self._node}/{each.topic}": topics.APART.type for each in self._apart}
@@ -173,7 +173,7 @@ class LiveDecoder:
         if (
             parts.tokens is None
             or (self._embedding and parts.embedding is None)
-            or (layout.history and parts.history_stamps_ns is None)
+            or (layout.history and self._body and parts.history_stamps_ns is None)
             or any(each.kind not in parts.apart for each in self._apart)
         ):
             self._drop_oldest()
