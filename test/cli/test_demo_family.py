@@ -53,6 +53,9 @@ def test_one_line_switches_the_demo_to_another_family(tmp_path):
         summary["engine"]["min_cosine"] > 0.99
         and (tmp_path / "out/contact_sheet.png").stat().st_size > 10_000
     )
+    page = tmp_path / "out/report.html"
+    assert done.stdout.rstrip().endswith(f"The page with all of it: {page}")
+    assert "data:image/png;base64," in page.read_text()
     with BagReader(tmp_path / "out/outputs") as outputs:
         _, _, message = next(outputs.messages(["/vit_encoder/layout"]))
     layout = Layout.from_json(message.data)
