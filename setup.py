@@ -42,6 +42,8 @@ setup(
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", glob("launch/*.launch.py")),
         (f"share/{package_name}/config", glob("config/*")),
+        (f"share/{package_name}/rviz", glob("rviz/*.rviz")),
+        (f"share/{package_name}/foxglove", glob("foxglove/*.json")),
         *((f"share/{package_name}/{folder}", glob(f"{folder}/*.*")) for folder in DEMO),
         (f"share/{package_name}/examples", glob("examples/*.py")),
         (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),

@@ -22,13 +22,17 @@ from launch_ros.substitutions import ExecutableInPackage
 from launch import LaunchDescription
 
 SHARE = get_package_share_directory("vit_perception")
+VIEWERS = ("rviz2", "foxglove_bridge")
 CLEAN = (0, 130, -signal.SIGINT)  # to its end, or interrupted
 
 
 def generate_launch_description():
     encoder = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "vit_encoder.launch.py")),
-        launch_arguments={"params_file": os.path.join(SHARE, "config", "demo.yaml")}.items(),
+        launch_arguments={
+            "params_file": os.path.join(SHARE, "config", "demo.yaml"),
+            "view": LaunchConfiguration("view"),
+        }.items(),
     )
     player = ExecuteProcess(
         cmd=[
@@ -51,6 +55,8 @@ def generate_launch_description():
         """End the other and the launch, too: with status 0 when the bag has ended or somebody has
         interrupted it.
         """
+        if event.process_name.startswith(VIEWERS):
+            return None  # somebody has closed the window
         early = event.action is not player and not context.is_shutdown
         if early or event.returncode not in CLEAN:
             # Launch returns 1 for what a handler raises, and 0 after any event that asks for its
@@ -70,6 +76,11 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument(
                 "rate", default_value="1.0", description="times the recorded speed"
+            ),
+            DeclareLaunchArgument(
+                "view",
+                default_value="none",
+                description="what shows the node's topics: none, rviz or foxglove",
             ),
             # First here is last in turn: the processes' own handlers print what is left of their
             # output before.

@@ -44,6 +44,7 @@ NOT_RUN = {
     "vit-perception doctor": "looks at the machine; test/cli/test_cli.py runs it",
     "vit-perception demo": "half a minute; test/cli/test_demo_family.py runs it",
     "vit-perception replay": "plays over DDS in real time; test/cli/test_replay.py",
+    "vit-perception watch": "needs a running node; test/ros/watch runs it",
     "vit-perception status": "needs a running node; test/ros/health/test_status.py",
     "vit-perception build": "builds for a GPU, or takes minutes; test/cli/test_build.py",
     "vit-perception extract": "needs a policy's files; test/cli/test_extract.py",

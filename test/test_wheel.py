@@ -16,7 +16,7 @@ from test.conftest import ROOT
 from test.waiting import run_program
 from vit_perception.cli.main import main
 
-PARTS = ("vit_perception", "launch", "config", "data", "examples", "resource")
+PARTS = ("vit_perception", "launch", "config", "rviz", "foxglove", "data", "examples", "resource")
 FILES = ("setup.py", "setup.cfg", "package.xml", "pyproject.toml")
 # In requirements/runtime.txt for another reason than to be imported by the package.
 NOT_IMPORTED = {"catkin_pkg", "cmake", "ninja"}
@@ -140,6 +140,8 @@ with BagReader(share_folder() / "data/demo/pick_place_demo") as bag:
     assert Path(folder) == share and int(poses) > 0
     assert (share / "config/demo.yaml").is_file()
     assert (share / "launch/vit_encoder.launch.py").is_file()
+    assert (share / "rviz/vit_perception.rviz").is_file()
+    assert len(list((share / "foxglove").glob("*.json"))) == 2
     assert (share / "data/demo/pick_place_train").is_dir()
     assert list(packages_of(prefix).glob("vit_perception/engines/parity_pictures/*.jpg"))
 

@@ -1,8 +1,9 @@
 """Make an editable install visible to ROS: pip installs no share/ files and no lib/<package>/
 executables then.
 
-Links package.xml, launch/, config/ and the ament index marker into the environment, as
-``colcon build --symlink-install`` does, and the scripts where ``ros2 run`` looks for them.
+Links package.xml, launch/, config/, rviz/, foxglove/ and the ament index marker into the
+environment, as ``colcon build --symlink-install`` does, and the scripts where ``ros2 run`` looks
+for them.
 """
 
 import sys
@@ -25,7 +26,7 @@ def main() -> None:
         prefix / "share/ament_index/resource_index/packages" / PACKAGE,
         SOURCE / "resource" / PACKAGE,
     )
-    for name in ("package.xml", "launch", "config"):
+    for name in ("package.xml", "launch", "config", "rviz", "foxglove"):
         link(prefix / "share" / PACKAGE / name, SOURCE / name)
     for script in ("encoder_node", "vit-perception"):
         link(prefix / "lib" / PACKAGE / script, prefix / "bin" / script)

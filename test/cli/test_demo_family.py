@@ -8,6 +8,7 @@ from test.checkpoints.huggingface.models import STRETCH, WITH_MLP, randomised, s
 from test.cli.test_cli import run
 from test.conftest import DEMO_BAG, ROOT
 from test.recordings.lossless import heard_whole, lossless
+from test.recordings.mcap_tools import decoded
 from vit_perception.cli.demo import CAMERAS
 from vit_perception.recordings.reader import BagReader
 from vit_perception.wire.layout import Layout
@@ -53,6 +54,12 @@ def test_one_line_switches_the_demo_to_another_family(tmp_path):
         summary["engine"]["min_cosine"] > 0.99
         and (tmp_path / "out/contact_sheet.png").stat().st_size > 10_000
     )
+    page = tmp_path / "out/report.html"
+    assert done.stdout.rstrip().endswith(f"The page with all of it: {page}")
+    assert "data:image/png;base64," in page.read_text()
+    (file,) = (tmp_path / "out/outputs").glob("*.mcap")
+    counts = {topic: len(messages) for topic, messages in decoded(file).items()}
+    assert counts["/vit_encoder/tokens"] == summary["groups_published"]
     with BagReader(tmp_path / "out/outputs") as outputs:
         _, _, message = next(outputs.messages(["/vit_encoder/layout"]))
     layout = Layout.from_json(message.data)

@@ -98,10 +98,10 @@ def test_paragraphs_of_a_description_stay_apart(capsys, monkeypatch):
 def test_the_demo_ends_with_commands_that_can_be_typed(program, shown, node, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", [program])
     text = next_steps(tmp_path)
-    assert f"open {tmp_path / 'contact_sheet.png'}" in text
+    assert f"open {tmp_path / 'report.html'} in a browser" in text
     assert f" {node} --ros-args --params-file YOURS.yaml -p autostart:=true\n" in text
     commands = re.findall(rf"  {re.escape(shown)} (.*?)(?:  .*)?$", text, re.MULTILINE)
-    assert [shlex.split(c)[0] for c in commands] == ["inspect", "embed", "status"]
+    assert [shlex.split(c)[0] for c in commands] == ["inspect", "embed", "status", "watch"]
     for command in commands:
         words = shlex.split(command)
         assert parser_of(words[:1]).parse_args(words).subcommand == words[0]

@@ -19,4 +19,8 @@ def test_latencies_are_shown_as_their_median_and_their_99th_percentile():
     assert latencies.summary() == {
         "latency_ms.infer": "50.00 / 99.00",
         "latency_ms.publish": "2.00 / 2.00",
+        "latency_p50_ms.infer": "50.00",
+        "latency_p50_ms.publish": "2.00",
+        "latency_p99_ms.infer": "99.00",
+        "latency_p99_ms.publish": "2.00",
     }

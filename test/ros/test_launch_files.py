@@ -1,6 +1,7 @@
 """The launch files, under the launch system where there is one; what they declare, everywhere."""
 
 import ast
+import contextlib
 import importlib.util
 import os
 import re
@@ -203,6 +204,83 @@ def test_a_bad_argument_is_named_and_nothing_starts(tmp_path, argument, value):
     robot = Launch(tmp_path / "log", "vit_encoder.launch.py", **{argument: value})
     assert robot.ended() == 1 and not robot.pids()
     assert f"{argument}:='{value}'" in robot.tail()
+
+
+@pytest.fixture
+def viewers(tmp_path, monkeypatch) -> Path:
+    """Packages rviz2 and foxglove_bridge, in the place of the real ones: each program notes its
+    arguments in the folder that is returned, and waits.
+    """
+    prefix, noted = tmp_path / "viewers", tmp_path / "noted"
+    noted.mkdir()
+    (prefix / "share/ament_index/resource_index/packages").mkdir(parents=True)
+    for name in ("rviz2", "foxglove_bridge"):
+        (prefix / "share/ament_index/resource_index/packages" / name).touch()
+        program = prefix / "lib" / name / name
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\necho "$@" > {noted}/{name}\nexec sleep 1000\n')
+        program.chmod(0o755)
+    paths = f"{prefix}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}"
+    monkeypatch.setenv("AMENT_PREFIX_PATH", paths)
+    return noted
+
+
+@needs_launch
+@pytest.mark.parametrize("view, package", [("rviz", "rviz2"), ("foxglove", "foxglove_bridge")])
+def test_a_viewer_starts_with_the_topics_of_this_node(tmp_path, parameters, viewers, view, package):
+    robot = Launch(
+        tmp_path / "log",
+        "vit_encoder.launch.py",
+        params_file=parameters,
+        namespace="robot_1",
+        name="eyes",
+        view=view,
+    )
+    robot.until(STARTED, times=2)
+    wait_until(lambda: (viewers / package).exists(), "the viewer's start", robot.tail)
+    if view == "rviz":
+        file = (viewers / package).read_text().split()[1]
+    else:
+        file = re.findall(r"ws://localhost:8765, and import the layout (\S+)", robot.tail(100))[0]
+        given = re.findall(r"--params-file (\S+)", (viewers / package).read_text())
+        assert "127.0.0.1" in Path(given[0]).read_text()
+    assert "/robot_1/eyes/wrist/attention_view" in Path(file).read_text()
+    os.kill(robot.pid, signal.SIGINT)
+    robot.ended()
+
+
+@needs_launch
+def test_a_viewer_that_is_closed_does_not_end_the_demo(tmp_path, viewers):
+    demo = Launch(tmp_path / "log", "demo.launch.py", bag=DEMO_BAG, view="rviz")
+    demo.until(r"rviz2-\d+\]: process started")
+    demo.until(STARTED, times=3)
+    pid = int(re.findall(rf"rviz2-\d+\]: {STARTED}", demo.log.read_text())[0])
+    os.kill(pid, signal.SIGTERM)
+    demo.until(r"rviz2-\d+\]: process has died")
+    demo.until("active, listening")
+    assert demo.returncode is None
+    os.kill(demo.pid, signal.SIGINT)
+    demo.ended()
+
+
+@needs_launch
+@pytest.mark.parametrize(
+    "view, said",
+    [
+        ("tv", "view:='tv'; accepted: none, rviz, foxglove"),
+        ("rviz", "view:='rviz' needs the package rviz2: sudo apt install ros-"),
+        ("foxglove", "needs the package foxglove_bridge: sudo apt install ros-"),
+    ],
+)
+def test_a_viewer_that_is_not_there_is_named_and_nothing_starts(tmp_path, view, said):
+    for package in ("rviz2", "foxglove_bridge"):
+        if view in package:
+            with contextlib.suppress(PackageNotFoundError):
+                get_package_prefix(package)
+                pytest.skip(f"{package} is installed")
+    robot = Launch(tmp_path / "log", "vit_encoder.launch.py", view=view)
+    assert robot.ended() == 1 and not robot.pids()
+    assert said in robot.tail()
 
 
 @needs_launch

@@ -2,7 +2,8 @@
 
 Fits a head for the task's stages on one recording, starts the lifecycle node as its own process,
 plays the other recording to it at recorded speed from a third process, and watches the topics as a
-policy node would. Writes summary.json, contact_sheet.png and an MCAP bag of the outputs.
+policy node would. Writes report.html, a page to open in a browser; summary.json,
+contact_sheet.png and an MCAP bag of the outputs.
 """
 
 import json
@@ -16,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from vit_perception.cli import fit
+from vit_perception.cli.live_demo.page import write_page
 from vit_perception.cli.live_demo.report import failures, summarise, write_sheet
 from vit_perception.cli.live_demo.watch import PARAMETERS, watch
 from vit_perception.cli.paths import user_path
@@ -43,6 +45,7 @@ WRITTEN = (
     "player.log",
     "summary.json",
     "contact_sheet.png",
+    "report.html",
 )
 
 
@@ -96,10 +99,20 @@ def run(args: Namespace) -> int:
     )
     for failure in (failed := failures(summary)):
         print(f"FAILED: {failure}")
-    if failed:
-        return 1
-    print(f"\n{next_steps(args.out)}")
-    return 0
+    steps = next_steps(args.out)
+    page = args.out / "report.html"
+    write_page(
+        demo=demo,
+        summary=summary,
+        failed=failed,
+        sheet=args.out / "contact_sheet.png",
+        steps=steps.partition("\n")[2],
+        path=page,
+    )
+    if not failed:
+        print(f"\n{steps}")
+    print(f"\nThe page with all of it: {page.resolve()}")
+    return 1 if failed else 0
 
 
 def next_steps(out: Path) -> str:
@@ -107,12 +120,13 @@ def next_steps(out: Path) -> str:
     program = sys.argv[0] if Path(sys.argv[0]).name == "vit-perception" else "vit-perception"
     node = str(Path(program).with_name("encoder_node")) if "/" in program else "encoder_node"
     return f"""What to do next:
-  the picture                      open {out / "contact_sheet.png"}; its legend is below it
+  the page                         open {out / "report.html"} in a browser
   what a bag of yours would show   {program} inspect BAG --out look
   its features as files            {program} embed BAG --out features      (docs/bags.md)
   the node on your own cameras     copy config/one_camera_one_arm.yaml, set its topics, then
                                    {node} --ros-args --params-file YOURS.yaml -p autostart:=true
   is it working?                   {program} status
+  the same live, in a browser      {program} watch --web      (docs/viewers.md)
   a policy on its tokens           docs/policy_node.md"""
 
 

@@ -31,7 +31,8 @@ from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import draw_sheet
 from vit_perception.viewing.html_report import ReportData, require_charts, write_report
 from vit_perception.viewing.inspect_frames import SHEET_ROWS, inspected
-from vit_perception.viewing.rerun_log import RerunLog, rerun_sdk
+from vit_perception.viewing.rerun_entities import rerun_sdk
+from vit_perception.viewing.rerun_log import NEEDED_BY, RerunLog
 
 FORMATS = ("auto", "rrd", "html", "both")
 EXAMPLES = """
@@ -70,7 +71,7 @@ def run(args: Namespace) -> int:
     if args.format == "auto" and not with_rrd:
         print("no .rrd: rerun-sdk is not installed (pip install rerun-sdk)", file=sys.stderr)
     if with_rrd:
-        rerun_sdk()  # a missing one is reported before the model is loaded
+        rerun_sdk(NEEDED_BY)  # a missing one is reported before the model is loaded
     if args.format != "rrd":
         require_charts()
     with BagReader(args.bag) as bag:

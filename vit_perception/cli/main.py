@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",
     "status": "one screen about a running node: state, inputs, drops, outputs",
+    "watch": "a running node live in the Rerun viewer, in a window or a browser",
 }
 
 

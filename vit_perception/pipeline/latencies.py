@@ -34,13 +34,18 @@ class StageLatencies:
             return rate_hz(self._published_ns, time.monotonic_ns())
 
     def summary(self) -> dict[str, str]:
-        """``latency_ms.<stage>`` as "p50 / p99"."""
+        """``latency_ms.<stage>`` as "p50 / p99" for people; ``latency_p50_ms.<stage>`` and
+        ``latency_p99_ms.<stage>`` are the same as one number each, for tools that plot.
+        """
         with self._lock:
             stages = {stage: list(values) for stage, values in self._stages.items()}
-        return {
-            f"latency_ms.{stage}": "{:.2f} / {:.2f}".format(*np.percentile(values, (50, 99)))
-            for stage, values in stages.items()
-        }
+        both, p50s, p99s = {}, {}, {}
+        for stage, values in stages.items():
+            p50, p99 = (f"{value:.2f}" for value in np.percentile(values, (50, 99)))
+            both[f"latency_ms.{stage}"] = f"{p50} / {p99}"
+            p50s[f"latency_p50_ms.{stage}"] = p50
+            p99s[f"latency_p99_ms.{stage}"] = p99
+        return {**both, **p50s, **p99s}
 
 
 def rate_hz(times_ns: Iterable[int], now_ns: int) -> float:

@@ -142,7 +142,10 @@ def sample_statuses(
         values |= {"crowded_out": account.crowded_out} if account.crowded_out else {}
         values |= {key: account.statuses[key] for key in ("interpolated", "held", "missing")}
         if account.skew_ms:
-            values["skew_ms"] = f"{np.median(account.skew_ms):.2f} / {max(account.skew_ms):.2f}"
+            median, largest = np.median(account.skew_ms), max(account.skew_ms)
+            values["skew_ms"] = f"{median:.2f} / {largest:.2f}"
+            # One number each, for tools that plot.
+            values |= {"skew_p50_ms": f"{median:.2f}", "skew_max_ms": f"{largest:.2f}"}
         values["rate_hz"] = f"{rate_hz(account.arrivals_ns, now_ns):.2f}"
         if account.arrivals_ns:
             values["age_s"] = f"{(now_ns - account.arrivals_ns[-1]) / 1e9:.3f}"

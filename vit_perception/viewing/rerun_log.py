@@ -6,33 +6,19 @@ Optional: ``pip install rerun-sdk``.
 import re
 from array import array
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vit_perception.files import telemetry
 from vit_perception.files.atomic import sweep, whole_file
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.pipeline.feature_views import PcaView
 from vit_perception.viewing.contact_sheet import CameraPanel
 from vit_perception.viewing.inspect_frames import InspectedFrame
+from vit_perception.viewing.rerun_entities import log_hand, log_path, log_scores, rerun_sdk
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
 JPEG_QUALITY = 85
-
-
-def rerun_sdk() -> Any:
-    """Import and return the module ``rerun``.
-
-    Raises:
-        ImportError: It is not installed; the message has the pip command.
-    """
-    telemetry.off()
-    try:
-        import rerun
-    except ImportError as error:
-        raise ImportError("an .rrd file needs rerun-sdk: pip install rerun-sdk") from error
-    return rerun
+NEEDED_BY = "an .rrd file"
 
 
 class RerunLog:
@@ -48,7 +34,7 @@ class RerunLog:
     """
 
     def __init__(self, path: Path, name: str):
-        self._rerun = rerun_sdk()
+        self._rerun = rerun_sdk(NEEDED_BY)
         # Its id is its own: the viewer merges recordings of one id.
         self._recording = self._rerun.RecordingStream("vit_perception")
         sweep(path.parent, re.escape(path.name))  # gigabytes that a killed run has left
@@ -65,7 +51,7 @@ class RerunLog:
     def __exit__(self, *error) -> None:
         for arm, path in self._paths.items():
             positions = np.frombuffer(path, np.float32).reshape(-1, 3)
-            self._recording.log(f"{arm}/path", self._rerun.LineStrips3D([positions]), static=True)
+            log_path(self._recording, arm, positions, static=True)
         self._recording.flush()
         self._recording.disconnect()
         self._file.__exit__(*error)
@@ -78,20 +64,10 @@ class RerunLog:
         for name, panel in frame.panels.items():
             self._add_panel(name, panel)
         for name, scores in frame.scores.items():
-            for label, score in scores.items():
-                # In parts, so that a slash in a label makes no folder.
-                recording.log(
-                    [name, "score", printable(label, MOST_SHOWN, keep="")], rerun.Scalars(score)
-                )
+            log_scores(recording, name, scores)
         for arm, (position_m, quaternion_xyzw) in frame.poses.items():
             self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
-            recording.log(
-                f"{arm}/hand",
-                rerun.Transform3D(
-                    translation=position_m, rotation=rerun.Quaternion(xyzw=quaternion_xyzw)
-                ),
-                rerun.TransformAxes3D(0.1),
-            )
+            log_hand(recording, arm, position_m, quaternion_xyzw)
         for name, numbers in frame.states.items():
             for k, number in enumerate(numbers):
                 recording.log(f"{name}/{k}", rerun.Scalars(float(number)))
