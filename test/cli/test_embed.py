@@ -25,6 +25,7 @@ from vit_perception.config.settings import (
 from vit_perception.datasets.embed_journal import Journal
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
+from vit_perception.tokens.rays import RaySettings
 
 # What the options of `embed` and `inspect` that choose a model are if none is given.
 NO_OPTIONS = {
@@ -74,6 +75,10 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
     with pytest.raises(BadSetting, match=r"cameras.far.rectify.*which have no CameraInfo"):
         rectified = (CameraSettings("far", "/f", rectify=True, roi=(0, 0, 9, 9)),)
         images_only(EncoderSettings(rectified), (CameraSettings("far", "key"),))
+    with pytest.raises(BadSetting, match=r"rays.looks.camera.*which have no CameraInfo"):
+        rays = {"rays": (RaySettings("looks", "far"),)}
+        far = (CameraSettings("far", "/f"),)
+        images_only(EncoderSettings(far, extra=rays), (CameraSettings("far", "key"),))
 
     params = {
         "camera_names": ["wrist"],

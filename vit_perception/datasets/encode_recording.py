@@ -17,7 +17,7 @@ from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
 from vit_perception.tokens.camera import INFO_TYPE
-from vit_perception.tokens.source import listening, sampled
+from vit_perception.tokens.source import calibrated, listening, sampled
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -143,7 +143,7 @@ class _Replay:
                 )
             self._types[source.topic] = source.message_type
         self._samples = SourceStreams(sampled(pipeline.sources), keep_s=MOST_KEPT_S)
-        self._calibrations = Calibrations(settings.cameras)
+        self._calibrations = Calibrations(settings.cameras, calibrated(pipeline.sources))
         self._types |= dict.fromkeys(self._calibrations.by_topic, INFO_TYPE)
         self._groups = ImageGroups(
             cameras=[c.name for c in settings.cameras],
@@ -275,9 +275,13 @@ class _Replay:
         output = self._pipeline.encode(prepared)
         try:
             samples = self._samples.at(prepared.first.stamp_ns)
-            return self._pipeline.assemble(prepared, output, samples)
+            result = self._pipeline.assemble(prepared, output, samples)
         except BadInput as error:
             return Dropped(error.reason, str(error))
+        for masked in result.sequence.groups:
+            if masked.why:
+                skips.add(masked.name, masked.why.reason, f"{masked.name}: {masked.why}")
+        return result
 
 
 def refusal(

@@ -77,6 +77,21 @@ def calibration_of(message: Any) -> Calibration:
     )
 
 
+def check_size(size_px: tuple[int, int], calibration: Calibration) -> None:
+    """Check that ``calibration`` is for images of ``size_px`` (height, width).
+
+    Raises:
+        BadInput: ``camera_info``: it is for images of another size.
+    """
+    if size_px != calibration.size_px:
+        raise BadInput(
+            "camera_info",
+            f"the image is {size_px[0]} x {size_px[1]} px, and the CameraInfo is for "
+            f"{calibration.size_px[0]} x {calibration.size_px[1]} px (with its binning and "
+            "roi); accepted: one size",
+        )
+
+
 def info_stamp_ns(message: Any) -> int:
     """Return the stamp of a CameraInfo in ns; 0 where none was set, as latched ones may have it.
 

@@ -230,6 +230,7 @@ class FrameLoop:
         found = self._samples.at(prepared.first.stamp_ns)
         prepared.stage_ms["pose_wait"] = 1e3 * (time.monotonic() - started_s)
         result = self._pipeline.assemble(prepared, frame.output, found)
+        self._samples.note_masked((*result.sequence.groups, *result.apart))
         started_s = time.monotonic()
         self._calls.publish(result)
         result.stage_ms["publish"] = 1e3 * (time.monotonic() - started_s)

@@ -26,13 +26,15 @@ from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.image.camera_info import Calibration
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.pipeline.camera_views import camera_views
 from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.prepare import Preparation, Prepared
 from vit_perception.streams.sample_history import how_far
+from vit_perception.tokens.frame import FrameInputs
 from vit_perception.tokens.kinds import sources_of
-from vit_perception.tokens.source import FrameInputs, SampledSource, sampled
+from vit_perception.tokens.source import SampledSource, calibrated, sampled
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,
@@ -62,17 +64,13 @@ class Pipeline:
         self.every_opened = tuple(every_opened)
         self.opened = self.every_opened[0]
         self.engine = self.engine_in_hand = self.opened.engine
-        self.card, self.width, self.grid, self.block = (
-            parts.card,
-            parts.width,
-            parts.grid,
-            parts.block,
-        )
-        self.patch_size_px, self.encoder_sha256, self.heads = (
-            parts.patch_size_px,
-            parts.encoder_sha256,
-            parts.heads,
-        )
+        self.card = parts.card
+        self.width = parts.width
+        self.grid = parts.grid
+        self.block = parts.block
+        self.patch_size_px = parts.patch_size_px
+        self.encoder_sha256 = parts.encoder_sha256
+        self.heads = parts.heads
         self.dense = parts.dense
         self._every_preprocess = [Preprocessor(each.card.rule) for each in parts.encoders]
         self._preprocess = self._every_preprocess[0]
@@ -197,6 +195,13 @@ class Pipeline:
             samples=samples,
             encoders=self.parts.grids,
             tokenizers=self.parts.tokenizers,
+            views=camera_views(
+                settings=self.settings,
+                parts=self.parts,
+                preprocess=self._every_preprocess,
+                prepared=prepared,
+                wanted=calibrated(self.sources),
+            ),
         )
         groups = [group for source in self.sources for group in source.token_groups(frame)]
         sequence = TokenSequence.of([group for group in groups if not group.apart])

@@ -156,20 +156,29 @@ def sample_statuses(
 def derived_statuses(
     node_name: str, sources: Sequence[DerivedSource], inputs: SampleInputs
 ) -> list[DiagnosticStatus]:
-    """Whether the latest image's tokens of sources that are made of others were there.
+    """Whether the tokens of sources that are made of others were there at the latest image, and how
+    often they were not, by reason.
 
-    WARN: one of the others had no sample; its own status says why. Call with the lock held.
+    WARN: they were not. Where one of the others had no sample, its own status says why. Call with
+    the lock held.
     """
     statuses = []
     for source in sources:
         latest = {name: inputs.accounts[name].latest for name in source.made_of}
         lacking = [name for name, found in latest.items() if found == "missing"]
-        if lacking:
+        why = inputs.why_masked.get(source.name, "")
+        counted = sorted(inputs.masked.get(source.name, Counter()).items())
+        if why:
+            says = f"its tokens are masked at the latest image: {why}"
+        elif lacking:
             says = f"its token is masked: no sample of {', '.join(lacking)} at the latest image"
         else:
-            says = "made at the latest image" if all(latest.values()) else "waiting for an image"
-        name = f"{node_name}: {source.label}"
-        statuses.append(status(name, WARN if lacking else OK, says, dict(latest)))
+            is_made = source.name in inputs.why_masked
+            says = "made at the latest image" if is_made else "waiting for an image"
+        values: dict[str, object] = {f"masked.{reason}": count for reason, count in counted}
+        is_only_one = source.name == source.group
+        name = f"{node_name}: {source.label}" + ("" if is_only_one else f" {source.name}")
+        statuses.append(status(name, WARN if why or lacking else OK, says, values | latest))
     return statuses
 
 

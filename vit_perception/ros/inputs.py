@@ -24,7 +24,7 @@ from vit_perception.streams.calibrations import CalibrationInputs
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.tokens.camera import INFO_TYPE
-from vit_perception.tokens.source import SampledSource, TokenSource, listening
+from vit_perception.tokens.source import SampledSource, TokenSource, calibrated, listening
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -112,12 +112,12 @@ class Inputs:
         """
         through_tf: list[PoseSettings] = []
         cameras = [s.settings for s in listening(sources) if not isinstance(s, SampledSource)]
-        self.calibrations = CalibrationInputs(cameras, self._changed)
+        self.calibrations = CalibrationInputs(cameras, self._changed, calibrated(sources))
         for source in listening(sources):
             kind = class_of(source.message_type)
             if not isinstance(source, SampledSource):
                 self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
-                if source.settings.rectify:
+                if source.name in self.calibrations.accounts:
                     self._camera_infos[source.name] = CameraInfoTopic(
                         source.settings, self._node, self._listen, self._on_camera_info
                     )

@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,15 +94,19 @@ class InfoAccount:
 
 
 class Calibrations:
-    """The histories of all cameras that are rectified. Not thread-safe: a bag is read with it."""
+    """The histories of all cameras that are rectified, and of those that ``wanted`` names.
 
-    def __init__(self, cameras: Sequence[CameraSettings]):
-        rectified = [camera for camera in cameras if camera.rectify]
+    Not thread-safe: a bag is read with it.
+    """
+
+    def __init__(self, cameras: Sequence[CameraSettings], wanted: Collection[str] = ()):
+        chosen = [camera for camera in cameras if camera.rectify or camera.name in wanted]
+        self._rectified = {camera.name for camera in chosen if camera.rectify}
         self.by_topic: dict[str, list[str]] = {}
-        for camera in rectified:
+        for camera in chosen:
             self.by_topic.setdefault(camera.info_topic, []).append(camera.name)
-        self._histories = {camera.name: CalibrationHistory() for camera in rectified}
-        self.accounts = {camera.name: InfoAccount() for camera in rectified}
+        self._histories = {camera.name: CalibrationHistory() for camera in chosen}
+        self.accounts = {camera.name: InfoAccount() for camera in chosen}
 
     def add(self, cameras: Sequence[str], message: Any) -> None:
         """Take a CameraInfo of ``cameras``.
@@ -135,8 +139,9 @@ class Calibrations:
         return all(self._histories[camera].covers(stamps_ns[camera]) for camera in cameras)
 
     def at(self, stamps_ns: Mapping[str, int]) -> "dict[str, Calibration | BadInput]":
-        """Return the calibration of each rectified camera's image, of which ``stamps_ns`` has the
-        stamp; where there is none, the error for the image.
+        """Return the calibration of each camera's image, whose stamp is in ``stamps_ns``.
+
+        Where there is none, it is the error for the image.
         """
         found: dict[str, Calibration | BadInput] = {}
         for camera, history in self._histories.items():
@@ -154,19 +159,25 @@ class Calibrations:
         topic = next(name for name, cameras in self.by_topic.items() if camera in cameras)
         trouble = self.accounts[camera].trouble
         why = f" (the latest one was refused: {trouble})" if trouble else ""
+        without = f", or cameras.{camera}.rectify: false" if camera in self._rectified else ""
         return BadInput(
             "no_camera_info",
-            f"no usable CameraInfo has come on {topic}{why}; accepted: one before the images, or "
-            f"cameras.{camera}.rectify: false",
+            f"no usable CameraInfo has come on {topic}{why}; accepted: one before the images"
+            f"{without}",
         )
 
 
 class CalibrationInputs:
     """:class:`Calibrations` under the node's condition: ``add`` notifies it, ``at`` waits on it."""
 
-    def __init__(self, cameras: Sequence[CameraSettings], changed: threading.Condition):
+    def __init__(
+        self,
+        cameras: Sequence[CameraSettings],
+        changed: threading.Condition,
+        wanted: Collection[str] = (),
+    ):
         self._changed = changed
-        self._calibrations = Calibrations(cameras)
+        self._calibrations = Calibrations(cameras, wanted)
         self.accounts = self._calibrations.accounts
 
     def add(self, camera: str, message: Any) -> None:
@@ -176,7 +187,7 @@ class CalibrationInputs:
             self._changed.notify_all()
 
     def at(self, stamps_ns: Mapping[str, int]) -> "dict[str, Calibration | BadInput]":
-        """Return the calibration of each rectified camera at its image's stamp.
+        """Return the calibration of each camera that has one at its image's stamp.
 
         It waits at most ``WAIT_S`` for a CameraInfo at or after the stamp, which may come a little
         later than the image, and not for a camera whose CameraInfo has not come lately.

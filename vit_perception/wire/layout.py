@@ -19,6 +19,7 @@ from vit_perception.wire.layout_sources import (
     STATE_TYPE,
     LayoutApart,
     LayoutPolicyState,
+    LayoutRays,
     LayoutSource,
     LayoutState,
 )
@@ -111,7 +112,7 @@ class LayoutDense:
 # meaning.
 MEASURED = ("min_cosine",)
 _OF_SOME = ("roi", "rectified")  # fields of a camera
-_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state")
+_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state", "rays")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ class Layout:
     # ``model``, digests, ``block``, ``runtime``, ``precision``, ``connector`` and the geometry of
     # the cameras are those of the first.
     encoders: tuple[LayoutEncoder, ...] = ()
+    # Not in the JSON if there are none.
+    rays: tuple[LayoutRays, ...] = ()
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:
