@@ -12,6 +12,7 @@ from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
 from vit_perception.cli.main import main
 from vit_perception.cli.pipeline_options import images_only, with_overrides
+from vit_perception.config.ray_settings import RaySettings
 from vit_perception.config.settings import (
     BadSetting,
     CameraSettings,
@@ -25,7 +26,6 @@ from vit_perception.config.settings import (
 from vit_perception.datasets.embed_journal import Journal
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
-from vit_perception.tokens.rays import RaySettings
 
 # What the options of `embed` and `inspect` that choose a model are if none is given.
 NO_OPTIONS = {

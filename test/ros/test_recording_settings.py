@@ -32,6 +32,7 @@ GIVEN = {
     "ray_names": ["looks"],
     "rays.looks.camera": "wrist",
     "rays.looks.pose": "arm",
+    "rays.looks.tokens": ["points", "ray"],
     "rays.looks.translation_m": [0.1, 0.0, -0.2],
     "rays.looks.quaternion_xyzw": [0.0, 0.6, 0.0, 0.8],
     "model.more_checkpoints": ["/some/other"],

@@ -10,6 +10,7 @@ import numpy as np
 
 from test.image.camera_infos import camera_info
 from test.plain_messages import image_message
+from vit_perception.config.ray_settings import RaySettings
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -19,7 +20,6 @@ from vit_perception.config.settings import (
 )
 from vit_perception.image.camera_info import calibration_of
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.tokens.rays import RaySettings
 from vit_perception.wire.records import MISSING, Pose, SampleAtImage
 
 STAMP_NS = 7_000_000_000

@@ -20,11 +20,11 @@ from test.tokens.ray_cameras import (
     run,
     settings_of,
 )
+from vit_perception.config.ray_settings import RaySettings
 from vit_perception.config.settings import BadSetting, PoseSettings
 from vit_perception.files.weights import BadWeights
 from vit_perception.image.patches.rays import PatchView, patch_rays
 from vit_perception.tokens.kinds import sources_of
-from vit_perception.tokens.rays import RaySettings
 from vit_perception.tokens.tokenizer import FourierTokenizer
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import BadInput

@@ -13,6 +13,7 @@ from vit_perception.tokens.frame import CameraView
 from vit_perception.wire.records import BadInput
 
 _NO_CAMERA_INFO = BadInput("no_camera_info", "the image has no CameraInfo; accepted: one")
+_NO_DEPTH = BadInput("no_depth", "the image has no depth image; accepted: one")
 
 
 def camera_views(
@@ -33,6 +34,7 @@ def camera_views(
                 for encoder, resize in zip(parts.encoders, preprocess, strict=True)
             ),
             calibration=prepared.calibrations.get(camera.name, _NO_CAMERA_INFO),
+            depth=prepared.depths.get(camera.name, _NO_DEPTH),
         )
         for camera in settings.cameras
         if camera.name in wanted and camera.name in prepared.images

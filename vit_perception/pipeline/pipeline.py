@@ -132,6 +132,7 @@ class Pipeline:
         messages: Mapping[str, Any],
         batch: int = 0,
         calibrations: Mapping[str, Calibration | BadInput] | None = None,
+        depths: Mapping[str, Any] | None = None,
     ) -> Prepared:
         """Decode, rectify and resize one message a camera; cameras that are absent from
         ``messages`` get zero rows.
@@ -142,10 +143,11 @@ class Pipeline:
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
         pipeline's own buffer that is written, which holds until it is prepared again.
-        ``calibrations`` has that of each camera with ``rectify``, or why there is none; such a
-        camera is refused without one.
+        ``calibrations`` has that of each camera with ``rectify`` or rays, or why there is none; one
+        with ``rectify`` is refused without it. ``depths`` has the depth message of each camera with
+        a depth topic, or why there is none.
         """
-        return self._prepare(messages, batch, calibrations or {})
+        return self._prepare(messages, batch, calibrations or {}, depths or {})
 
     # -- encode ------------------------------------------------------------------------------------
 

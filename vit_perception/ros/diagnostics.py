@@ -5,7 +5,7 @@ really runs.
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,9 +91,10 @@ def camera_statuses(
     now_ns: int,
     latencies: Mapping[str, StageLatencies],
     judge: Judge,
+    counts: Callable[[str], Mapping[str, int]] = lambda camera: {},
 ) -> list[SourceReport]:
     """The counters of every camera: ``received = published + dropped.* + pending``; its rates, age
-    and latencies.
+    and latencies; ``counts`` of its CameraInfo and depth images.
 
     ERROR: it is silent. WARN: its images come, and none goes out. Call with the lock held.
     """
@@ -112,6 +113,7 @@ def camera_statuses(
             "published_hz": f"{published_hz:.2f}",
             "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}",
             **published.summary(),
+            **counts(camera),
         }
         finding = judge.camera(camera, sync, published_hz, now_ns)
         level = OK if finding.situation == RECEIVING else WARN

@@ -122,11 +122,16 @@ class SampleInputs:
     def note_masked(self, groups: Iterable[TokenGroup]) -> None:
         """Count the groups of one frame that say why none of their tokens is there."""
         with self._changed:
-            why = {group.source: group.why for group in groups}
-            for source, error in why.items():
-                self.why_masked[source] = str(error) if error else ""
-                if error:
-                    self.masked.setdefault(source, Counter())[error.reason] += 1
+            # A source with several groups says the same of each, or only of some.
+            reasons: dict[str, dict[str, str]] = {}
+            for group in groups:
+                said = reasons.setdefault(group.source, {})
+                if group.why:
+                    said.setdefault(group.why.reason, str(group.why))
+            for source, texts in reasons.items():
+                self.why_masked[source] = "; ".join(texts.values())
+                if texts:
+                    self.masked.setdefault(source, Counter()).update(list(texts))
 
     def forget_after(self, stamp_ns: int) -> None:
         """Images jumped back to ``stamp_ns``: forget what was before the jump.

@@ -26,6 +26,8 @@ class CameraView:
     views: tuple[PatchView, ...]
     # Of the image's stamp, or why there is none.
     calibration: Calibration | BadInput
+    # The depth message of its stamp, a sensor_msgs/Image, or why there is none.
+    depth: Any
 
 
 @dataclass(frozen=True, eq=False)

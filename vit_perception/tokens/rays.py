@@ -1,22 +1,22 @@
 """The rays of a camera's patches as a token source: one token for each patch, where it looks.
 
 Parameters: ``ray_names``, and for each name ``rays.<name>.camera`` and where that camera is. A ray
-is six numbers, its Plücker coordinates in the base frame (:mod:`vit_perception.image.patches.rays`)
-and becomes a token as a pose does. Rays whose calibration or pose is missing are masked.
+is six numbers, its Plücker coordinates in the base frame
+(:mod:`vit_perception.image.patches.rays`), and becomes a token as a pose does. If the camera has
+depth images, the points that its patches see are a second group, of three numbers each. What is
+missing is masked, row by row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from vit_perception.config.checks import BadSetting, check_name
-from vit_perception.config.named_groups import NamedGroup, register_group
-from vit_perception.config.parameter import TOKENS, Section, param, require
-from vit_perception.config.settings import TOKENIZERS, EncoderSettings
+from vit_perception.config.checks import BadSetting
+from vit_perception.config.ray_settings import POINTS, RAY, TOKEN_KINDS, RaySettings
+from vit_perception.config.settings import CameraSettings, EncoderSettings
+from vit_perception.image.patches.depth import patch_depths_m
 from vit_perception.image.patches.rays import PatchRays, PatchView, patch_rays, plucker
-from vit_perception.streams.pose_history import MAX_NORM_ERROR
 from vit_perception.streams.rotation import rotation_matrix
 from vit_perception.streams.sample_history import how_far
 from vit_perception.tokens.frame import CameraView, EncoderGrid, FrameInputs
@@ -31,102 +31,25 @@ from vit_perception.tokens.tokenizer import RowTokenizer, Tokenizer, make_row_to
 from vit_perception.wire.layout_sources import LayoutRays
 from vit_perception.wire.records import BadInput, TokenGroup
 
-KIND = "ray"
-NUMBERS = 6
-FARTHEST_M = 1000.0  # of the camera from what it is mounted on
+# How many numbers a token is made of.
+NUMBERS = {RAY: 6, POINTS: 3}
+# The parameter with the weights of its tokenizer.
+_WEIGHTS = {RAY: "tokenizer_weights", POINTS: "points_tokenizer_weights"}
 _NOT_MOVED = (0.0, 0.0, 0.0)
 _NOT_TURNED = (0.0, 0.0, 0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class RaySettings(Section):
-    """The rays of one camera's patches."""
-
-    PREFIX: ClassVar[str] = "rays.{}."
-
-    # The name: that of their group of tokens.
-    name: str
-    camera: str = param(
-        MISSING, "Name of the camera whose patches the rays go through.", fixed=TOKENS
-    )
-    pose: str = param(
-        "",
-        "Name of the arm that the camera is mounted on, also one with source tf. '' is a camera "
-        "that does not move.",
-        fixed=TOKENS,
-    )
-    base_frame: str = param(
-        "",
-        "Name of the frame that the rays are given in, for the layout. With pose it is the arm's.",
-        fixed=TOKENS,
-    )
-    translation_m: tuple[float, ...] = param(
-        (),
-        "Position x, y, z of the camera's optical frame in the arm's end-effector frame, without "
-        "pose in the base frame, in m. [] is 0, 0, 0.",
-        unit="m",
-        bounds=(-FARTHEST_M, FARTHEST_M),
-        count=3,
-        fixed=TOKENS,
-    )
-    quaternion_xyzw: tuple[float, ...] = param(
-        (),
-        "Rotation x, y, z, w of the camera's optical frame in that frame. [] is none.",
-        bounds=(-1.0 - MAX_NORM_ERROR, 1.0 + MAX_NORM_ERROR),
-        count=4,
-        fixed=TOKENS,
-    )
-    tokenizer: str = param(
-        "fourier",
-        "How a ray becomes a token. fourier needs no weights.",
-        choices=TOKENIZERS,
-        fixed=TOKENS,
-    )
-    tokenizer_weights: str = param(
-        "", "safetensors file of the linear or mlp tokenizer.", fixed=TOKENS, is_path=True
-    )
-
-    def __post_init__(self) -> None:
-        check_name("ray_names", self.name)
-        self.check_parameters()
-        prefix = self.prefix
-        require(f"{prefix}camera", self.camera, "one of camera_names")
-        norm = float(np.linalg.norm(self.quaternion_xyzw))
-        if self.quaternion_xyzw and not abs(norm - 1.0) <= MAX_NORM_ERROR:
-            raise BadSetting(
-                f"{prefix}quaternion_xyzw",
-                list(self.quaternion_xyzw),
-                f"a quaternion x, y, z, w whose norm is 1 within {MAX_NORM_ERROR:g}; its norm is "
-                f"{norm:.6g}",
-            )
-        if self.tokenizer != "fourier":
-            require(
-                f"{prefix}tokenizer_weights",
-                self.tokenizer_weights,
-                f"a safetensors file: an untrained {self.tokenizer} gives noise, so it is refused",
-            )
-
-
-register_group(
-    NamedGroup(
-        prefix="rays",
-        names_parameter="ray_names",
-        settings=RaySettings,
-        default_topic="",
-        what="cameras' rays",
-    )
-)
-
-
 @register
 class RaySource(DerivedSource):
-    """The rays of one camera: six numbers a patch, direction and moment in the base frame."""
+    """The rays of one camera's patches, and the points that these see, in the base frame."""
 
     group = "rays"
     label = "rays"
 
-    def __init__(self, settings: RaySettings, arm_frame: str = ""):
+    def __init__(self, settings: RaySettings, camera: CameraSettings, arm_frame: str = ""):
         super().__init__(settings)
+        there = TOKEN_KINDS if camera.depth_topic else (RAY,)
+        self.kinds = settings.tokens or there
         self.calibrated = (settings.camera,)
         self.made_of = (settings.pose,) if settings.pose else ()
         self.base_frame = arm_frame or settings.base_frame
@@ -144,45 +67,40 @@ class RaySource(DerivedSource):
         """Return the rays that ``settings`` name.
 
         Raises:
-            BadSetting: there is no such camera or arm, or the arm has another base frame.
+            BadSetting: there is no such camera or arm, the arm has another base frame, or points
+                and depth images do not belong together.
         """
-        cameras = [camera.name for camera in settings.cameras]
+        cameras = {camera.name: camera for camera in settings.cameras}
         arms = {arm.name: arm.expected_frame_id for arm in settings.poses}
-        sources: list[TokenSource] = []
-        for rays in settings.group(cls.group):
-            if rays.camera not in cameras:
+        sources: list[TokenSource] = [
+            cls(*_checked(rays, cameras, arms)) for rays in settings.group(cls.group)
+        ]
+        seen = {s.settings.camera for s in sources if isinstance(s, cls) and POINTS in s.kinds}
+        for camera in cameras.values():
+            if camera.depth_topic and camera.name not in seen:
                 raise BadSetting(
-                    f"{rays.prefix}camera",
-                    rays.camera,
-                    f"one of camera_names: {', '.join(cameras)}",
+                    f"{camera.prefix}depth_topic",
+                    camera.depth_topic,
+                    "'', or an entry of ray_names with this camera and the token points",
                 )
-            if rays.pose and rays.pose not in arms:
-                named = f"one of pose_names: {', '.join(arms)}" if arms else "'': there are no arms"
-                raise BadSetting(f"{rays.prefix}pose", rays.pose, named)
-            arm_frame = arms.get(rays.pose, "")
-            if arm_frame and rays.base_frame not in ("", arm_frame):
-                raise BadSetting(
-                    f"{rays.prefix}base_frame",
-                    rays.base_frame,
-                    f"'' or {arm_frame!r}, the frame of {rays.prefix}pose",
-                )
-            sources.append(cls(rays, arm_frame))
         return sources
 
     @classmethod
     def tokenizers(
         cls, sources: Sequence[Any], settings: EncoderSettings, checkpoint: CheckpointTokens
     ) -> dict[str, Tokenizer]:
-        """Return the tokenizer of each of ``sources``."""
+        """Return the tokenizers of each of ``sources``, by the name of the group."""
         return {
-            source.name: make_row_tokenizer(
+            f"{source.name}/{kind}": make_row_tokenizer(
                 kind=source.settings.tokenizer,
                 width=checkpoint.width,
-                weights_path=source.settings.tokenizer_weights,
-                count=NUMBERS,
-                prefix=source.settings.prefix,
+                weights_path=getattr(source.settings, _WEIGHTS[kind]),
+                count=NUMBERS[kind],
+                parameter=f"{source.settings.prefix}tokenizer",
+                weights_parameter=f"{source.settings.prefix}{_WEIGHTS[kind]}",
             )
             for source in sources
+            for kind in source.kinds
         }
 
     @classmethod
@@ -190,6 +108,7 @@ class RaySource(DerivedSource):
         cls, sources: Sequence[Any], settings: EncoderSettings, tokenizers: Mapping[str, Tokenizer]
     ) -> dict[str, Any]:
         """Return what the rays are given in."""
+        sha256 = {name: tokenizer.weights_sha256 for name, tokenizer in tokenizers.items()}
         return {
             "rays": tuple(
                 LayoutRays(
@@ -199,8 +118,9 @@ class RaySource(DerivedSource):
                     pose=source.settings.pose,
                     translation_m=tuple(source.translation_m.tolist()),
                     quaternion_xyzw=tuple(source.quaternion_xyzw.tolist()),
-                    tokenizer=tokenizers[source.name].kind,
-                    tokenizer_sha256=tokenizers[source.name].weights_sha256,
+                    tokenizer=source.settings.tokenizer,
+                    tokenizer_sha256=sha256.get(f"{source.name}/{RAY}", ""),
+                    points_tokenizer_sha256=sha256.get(f"{source.name}/{POINTS}", ""),
                 )
                 for source in sources
             )
@@ -212,43 +132,78 @@ class RaySource(DerivedSource):
         """Return a row for each patch token of the camera, in their order."""
         return tuple(
             TokenRows(
-                kind=KIND,
+                kind=kind,
                 count=encoder.grid[0] * encoder.grid[1],
                 grid=encoder.grid,
                 embedded=False,
                 encoder=encoder.name,
             )
             for encoder in encoders
+            for kind in self.kinds
         )
 
     def token_groups(self, frame: FrameInputs) -> list[TokenGroup]:
-        """Return the rays of each encoder's patches; patches without one are masked."""
-        tokenizer: Any = frame.tokenizers[self.name]
-        groups = []
-        for index, encoder in enumerate(frame.encoders):
-            count = encoder.grid[0] * encoder.grid[1]
-            tokens = np.zeros((count, tokenizer.width), np.float32)
-            valid: bool | np.ndarray = False
-            why = None
-            try:
-                rays = self._rays_of(index, self._view(frame))
-                tokens = self._encoded(index, rays, tokenizer, frame)
-                valid = np.isfinite(rays.forward).all(axis=1)
-            except BadInput as error:
-                why = error
-            groups.append(
-                TokenGroup(
-                    kind=KIND,
-                    source=self.name,
-                    tokens=tokens,
-                    valid=valid,
-                    grid=encoder.grid,
-                    embedded=False,
-                    encoder=encoder.name,
-                    why=why,
-                )
-            )
-        return groups
+        """Return the rows of each encoder's patches; patches without one are masked."""
+        return [
+            self._group(kind, index, frame)
+            for index in range(len(frame.encoders))
+            for kind in self.kinds
+        ]
+
+    def _group(self, kind: str, index: int, frame: FrameInputs) -> TokenGroup:
+        tokenizer: Any = frame.tokenizers[f"{self.name}/{kind}"]
+        encoder = frame.encoders[index]
+        tokens = np.zeros((encoder.grid[0] * encoder.grid[1], tokenizer.width), np.float32)
+        valid: bool | np.ndarray = False
+        why = None
+        make = self._ray_tokens if kind == RAY else self._point_tokens
+        try:
+            tokens, valid = make(index, tokenizer, frame)
+        except BadInput as error:
+            why = error
+        return TokenGroup(
+            kind=kind,
+            source=self.name,
+            tokens=tokens,
+            valid=valid,
+            grid=encoder.grid,
+            embedded=False,
+            encoder=encoder.name,
+            why=why,
+        )
+
+    def _ray_tokens(
+        self, index: int, tokenizer: RowTokenizer, frame: FrameInputs
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and which are valid. Raises BadInput where there are none."""
+        rays = self._rays_of(index, self._view(frame))
+        valid = np.isfinite(rays.forward).all(axis=1)
+        moves = bool(self.settings.pose)
+        known = self._tokens.get(index)
+        if not moves and known is not None and known[0] is rays:
+            return known[1], valid
+        numbers = plucker(rays.directions, *self._pose_of_camera(frame))
+        # What is masked must not be NaN: it would be refused as an engine's failure.
+        tokens = tokenizer.encode_rows(np.nan_to_num(numbers, nan=0.0))
+        if not moves:
+            self._tokens[index] = rays, tokens
+        return tokens, valid
+
+    def _point_tokens(
+        self, index: int, tokenizer: RowTokenizer, frame: FrameInputs
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what :meth:`_ray_tokens` does, of points."""
+        camera = self._view(frame)
+        rays = self._rays_of(index, camera)
+        rotation, origin_m = self._pose_of_camera(frame)
+        if isinstance(camera.depth, BadInput):
+            raise camera.depth
+        points_m = rays.points_m(patch_depths_m(camera.depth, camera.views[index]))
+        points_m = points_m @ rotation.T + origin_m
+        valid = np.isfinite(points_m).all(axis=1)
+        if not valid.any():
+            raise BadInput("no_valid_depth", "no patch has a depth; accepted: depth above zero")
+        return tokenizer.encode_rows(np.nan_to_num(points_m, nan=0.0)), valid
 
     def _view(self, frame: FrameInputs) -> CameraView:
         camera = self.settings.camera
@@ -266,21 +221,6 @@ class RaySource(DerivedSource):
             self._rays[index] = known = (made_of, patch_rays(*made_of))
         return known[1]
 
-    def _encoded(
-        self, index: int, rays: PatchRays, tokenizer: RowTokenizer, frame: FrameInputs
-    ) -> np.ndarray:
-        moves = bool(self.settings.pose)
-        known = self._tokens.get(index)
-        if not moves and known is not None and known[0] is rays:
-            return known[1]
-        rotation, origin_m = self._pose_of_camera(frame)
-        numbers = plucker(rays.directions, rotation, origin_m)
-        # What is masked must not be NaN: it would be refused as an engine's failure.
-        tokens = tokenizer.encode_rows(np.nan_to_num(numbers, nan=0.0))
-        if not moves:
-            self._tokens[index] = rays, tokens
-        return tokens
-
     def _pose_of_camera(self, frame: FrameInputs) -> tuple[np.ndarray, np.ndarray]:
         """Return rotation (3, 3) and position (3,) in m of the optical frame in the base frame."""
         arm = self.settings.pose
@@ -296,3 +236,30 @@ class RaySource(DerivedSource):
         of_arm = rotation_matrix(sample.value.quaternion_xyzw)
         origin_m = of_arm @ self.translation_m + sample.value.position_m
         return of_arm @ self._rotation, origin_m
+
+
+def _checked(
+    rays: RaySettings, cameras: Mapping[str, CameraSettings], arms: Mapping[str, str]
+) -> tuple[RaySettings, CameraSettings, str]:
+    """Return ``rays``, their camera, and the base frame of their arm, of which ``arms`` has all."""
+    if rays.camera not in cameras:
+        named = f"one of camera_names: {', '.join(cameras)}"
+        raise BadSetting(f"{rays.prefix}camera", rays.camera, named)
+    if rays.pose and rays.pose not in arms:
+        named = f"one of pose_names: {', '.join(arms)}" if arms else "'': there are no arms"
+        raise BadSetting(f"{rays.prefix}pose", rays.pose, named)
+    arm_frame = arms.get(rays.pose, "")
+    if arm_frame and rays.base_frame not in ("", arm_frame):
+        raise BadSetting(
+            f"{rays.prefix}base_frame",
+            rays.base_frame,
+            f"'' or {arm_frame!r}, the frame of {rays.prefix}pose",
+        )
+    camera = cameras[rays.camera]
+    if POINTS in rays.tokens and not camera.depth_topic:
+        raise BadSetting(
+            f"{rays.prefix}tokens",
+            list(rays.tokens),
+            f"{RAY} alone: {camera.prefix}depth_topic is ''",
+        )
+    return rays, camera, arm_frame

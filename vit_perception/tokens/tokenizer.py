@@ -240,25 +240,29 @@ def fourier_tokenizer(width: int, count: int, source: str) -> FourierTokenizer:
 
 
 def make_row_tokenizer(
-    *, kind: str, width: int, weights_path: str, count: int, prefix: str
+    *,
+    kind: str,
+    width: int,
+    weights_path: str,
+    count: int,
+    parameter: str,
+    weights_parameter: str,
 ) -> RowTokenizer:
     """Return the tokenizer of rows of ``count`` numbers, as :func:`make_tokenizer`.
-
-    Its parameters are ``<prefix>tokenizer`` and ``<prefix>tokenizer_weights``.
 
     Raises:
         BadSetting: a ``fourier`` token of ``width`` would have to leave numbers out.
         InvalidValue, BadWeights: as :func:`make_tokenizer`.
     """
     if kind == "fourier":
-        return fourier_tokenizer(width, count, f"{prefix}tokenizer")
+        return fourier_tokenizer(width, count, parameter)
     return _make(
         kind=kind,
         width=width,
         weights_path=weights_path,
         count=count,
-        parameter=f"{prefix}tokenizer",
-        weights_parameter=f"{prefix}tokenizer_weights",
+        parameter=parameter,
+        weights_parameter=weights_parameter,
     )
 
 

@@ -74,10 +74,11 @@ class LayoutPolicyState:
 
 @dataclass(frozen=True)
 class LayoutRays:
-    """What the rays of a camera's patches are given in. Their groups are of the kind ``ray``.
+    """What the rays of a camera's patches are given in.
 
-    A row is made of 6 numbers: the ray's direction (a unit vector), and its moment, origin ×
-    direction, in m.
+    A row of a group of the kind ``ray`` is made of 6 numbers: the ray's direction (a unit vector),
+    and its moment, origin × direction, in m. One of the kind ``points`` is made of 3: the point
+    that the patch sees, in m.
     """
 
     name: str
@@ -88,7 +89,8 @@ class LayoutRays:
     translation_m: tuple[float, float, float]
     quaternion_xyzw: tuple[float, float, float, float]
     tokenizer: str = "fourier"
-    tokenizer_sha256: str = ""  # of its weights; empty if it has none
+    tokenizer_sha256: str = ""  # of the weights for rays; empty if there are none
+    points_tokenizer_sha256: str = ""  # of those for points
 
 
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
