@@ -9,6 +9,7 @@ from typing import Any
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.accounts import Dropped, SkippedMessages
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
@@ -17,7 +18,7 @@ from vit_perception.streams.depths import Depths
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
-from vit_perception.tokens.camera import INFO_TYPE, TYPES
+from vit_perception.tokens.camera import TYPES
 from vit_perception.tokens.source import calibrated, listening, sampled
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 from vit_perception.wire.stamps import stamp_ns_of

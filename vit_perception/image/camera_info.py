@@ -15,6 +15,7 @@ from vit_perception.files.errors import shown
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, Roi
 from vit_perception.wire.stamps import nanoseconds
 
+INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 # The accepted numbers of coefficients, by distortion model.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
 MOST_BINNING = 64

@@ -157,6 +157,7 @@ def open_engines(
                     block=settings.model.block,
                     log=log,
                     dense=settings.dense.enabled and index == 0,
+                    cameras=settings.cameras,
                 )
             )
     except BaseException:

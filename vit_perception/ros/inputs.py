@@ -16,6 +16,7 @@ from rclpy.subscription import Subscription
 
 from vit_perception.config.settings import CameraSettings, PoseSettings
 from vit_perception.config.source_settings import info_topic_of
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
@@ -25,7 +26,7 @@ from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.depths import DepthInputs
 from vit_perception.streams.image_extras import ExtraInputs
 from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.camera import INFO_TYPE, TYPES
+from vit_perception.tokens.camera import TYPES
 from vit_perception.tokens.source import SampledSource, TokenSource, calibrated, listening
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of

@@ -8,7 +8,6 @@ from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.records import TokenGroup
 
 TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
-INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 
 @register
