@@ -19,7 +19,7 @@ holds that::
     streams       time: sample histories, cameras grouped by stamp, the wait for a pose
     model         the Vision Transformer
     heads         classification, text and dense heads that sit on its tokens
-    tokens        token sources (cameras, poses, joints, forces, policy's state), tokenizers, fusion
+    tokens        token sources (cameras, poses, joints, forces, rays, ...), tokenizers, fusion
     checkpoints   files <-> model; one folder per origin
     engines       one file per runtime, which it imports inside ``open()``
     pipeline      the flow above, one call a stage

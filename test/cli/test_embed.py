@@ -12,6 +12,7 @@ from test.cli.test_cli import run
 from test.conftest import DEMO_BAG
 from vit_perception.cli.main import main
 from vit_perception.cli.pipeline_options import images_only, with_overrides
+from vit_perception.config.ray_settings import RaySettings
 from vit_perception.config.settings import (
     BadSetting,
     CameraSettings,
@@ -74,6 +75,10 @@ def test_pictures_need_no_poses_and_no_states_and_a_camera_keeps_its_own(
     with pytest.raises(BadSetting, match=r"cameras.far.rectify.*which have no CameraInfo"):
         rectified = (CameraSettings("far", "/f", rectify=True, roi=(0, 0, 9, 9)),)
         images_only(EncoderSettings(rectified), (CameraSettings("far", "key"),))
+    with pytest.raises(BadSetting, match=r"rays.looks.camera.*which have no CameraInfo"):
+        rays = {"rays": (RaySettings("looks", "far"),)}
+        far = (CameraSettings("far", "/f"),)
+        images_only(EncoderSettings(far, extra=rays), (CameraSettings("far", "key"),))
 
     params = {
         "camera_names": ["wrist"],

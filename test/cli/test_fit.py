@@ -1,12 +1,15 @@
 """`vit-perception fit`, as a user types it: the heads, and what goes wrong."""
 
 import json
+from argparse import ArgumentParser
 
 import cv2
 import numpy as np
 import pytest
 
 from test.cli.fitting import fit, own_cache_and_threads, pictures  # noqa: F401
+from vit_perception.cli import fit as fit_command
+from vit_perception.files.errors import InvalidValue
 
 
 def test_a_second_fit_says_that_its_features_are_known(pictures, tiny_checkpoint, tmp_path, capsys):
@@ -167,3 +170,19 @@ def test_a_head_is_bound_to_the_network_size_that_it_was_fitted_on(
 def test_an_option_that_cannot_hold_is_refused_at_once(pictures, tmp_path, capsys, arguments, said):
     assert fit("--images", pictures, "--out", tmp_path / "out", *arguments) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ("--bag b --topic /i --roi 0 0 0 9", "^--roi is .0, 0, 0, 9.; accepted: .x, y, width"),
+        ("--bag b --topic /i --rectify --test-images t", "--roi and --rectify are given with"),
+        ("--images i --roi 0 0 9 9", "--roi and --rectify are given with pictures"),
+        ("--bag b --topic /i --camera-info-topic /c", "given without --rectify"),
+    ],
+)
+def test_options_of_fit_that_cannot_be(words, text):
+    parser = ArgumentParser()
+    fit_command.add_arguments(parser)
+    with pytest.raises(InvalidValue, match=text):
+        fit_command.check(parser.parse_args([*words.split(), "--out", "head"]))

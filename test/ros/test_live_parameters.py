@@ -125,9 +125,16 @@ def test_views_are_switched_off_and_on(rig):
 
 def test_what_is_fixed_says_why_and_can_be_set_after_cleanup(rig):
     wrench = {"wrench_names": ["hand"], "wrenches.hand.frame_id": "tool"}
-    robot = rig(**ARM, **wrench, state_names=["body"], states__body__joints=["elbow"])
+    rays = {"ray_names": ["looks"], "rays.looks.camera": "wrist"}
+    robot = rig(**ARM, **wrench, **rays, state_names=["body"], states__body__joints=["elbow"])
     robot.activate()
-    names = {"cameras": "wrist", "poses": "arm", "states": "body", "wrenches": "hand"}
+    names = {
+        "cameras": "wrist",
+        "poses": "arm",
+        "states": "body",
+        "wrenches": "hand",
+        "rays": "looks",
+    }
     specs = all_parameters(names)
     fixed = [spec for spec in specs if spec.fixed]
     assert len(fixed) > 20 and {"top_k", "views", "poses.policy", "sync.slop_s"}.isdisjoint(

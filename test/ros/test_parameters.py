@@ -140,9 +140,17 @@ def test_every_parameter_has_a_description_and_every_number_its_bounds(make_node
         states__body__joints=["elbow"],
         wrench_names=["hand"],
         wrenches__hand__frame_id="tool",
+        ray_names=["looks"],
+        rays__looks__camera="wrist",
     )
     NodeParameters(node).read()
-    names = {"cameras": "wrist", "poses": "arm", "states": "body", "wrenches": "hand"}
+    names = {
+        "cameras": "wrist",
+        "poses": "arm",
+        "states": "body",
+        "wrenches": "hand",
+        "rays": "looks",
+    }
     for spec in all_parameters(names):
         described = node.describe_parameter(spec.name)
         assert len(described.description) > 10, spec.name

@@ -29,6 +29,12 @@ GIVEN = {
     "pose_names": ["arm"],
     "state_names": ["hand"],
     "wrench_names": ["wrist_force"],
+    "ray_names": ["looks"],
+    "rays.looks.camera": "wrist",
+    "rays.looks.pose": "arm",
+    "rays.looks.tokens": ["points", "ray"],
+    "rays.looks.translation_m": [0.1, 0.0, -0.2],
+    "rays.looks.quaternion_xyzw": [0.0, 0.6, 0.0, 0.8],
     "model.more_checkpoints": ["/some/other"],
     "policy.state": ["arm.position"],
     "columns": ["action=/command@hold"],
@@ -50,7 +56,13 @@ GIVEN = {
     "zero_shot.labels": ["cup", "can"],
     "zero_shot.templates": ["{}", "one {}"],
 }
-NAMES = {"cameras": "wrist", "poses": "arm", "states": "hand", "wrenches": "wrist_force"}
+NAMES = {
+    "cameras": "wrist",
+    "poses": "arm",
+    "states": "hand",
+    "wrenches": "wrist_force",
+    "rays": "looks",
+}
 # Forbidden by another one that is given.
 LEFT_OUT = ("autostart", "cameras.wrist.zero_shot_labels", "engine.file")
 

@@ -29,7 +29,7 @@ from vit_perception.recordings.writer import BagWriter
 from vit_perception.ros.messages import header_of
 from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.qos import LATCHED_QOS
-from vit_perception.streams import calibrations
+from vit_perception.streams import calibrations, pairing
 
 STAMP_NS, FRAME_NS = 5_000_000_000, 100 * MILLISECOND_NS
 IMAGE, INFO = "/wrist/image", "/wrist/camera_info"
@@ -76,6 +76,7 @@ def test_live_equals_embed_also_where_the_calibration_changes(
 ):
     """From frame 2 on it is another one, which comes after the image of its stamp."""
     monkeypatch.setattr(calibrations, "WAIT_S", 60.0)
+    monkeypatch.setattr(pairing, "SILENT_S", 3600.0)
     turned = {"r": rotation(0.1, -0.05, 0.2)}
     infos = [
         info_message(stamp_ns(0)),
@@ -142,7 +143,7 @@ def test_what_a_hostile_camera_info_does_is_said_and_the_node_goes_on(rig, capfd
     thousands = info_message(stamp_ns(2))
     thousands.d = [0.0] * 5000
     other_size = info_message(stamp_ns(3), size_px=(480, 640))
-    account = robot.node._inputs.calibrations.accounts["wrist"]
+    account = robot.node._inputs.extras.calibrations.accounts["wrist"]
     for k, info in enumerate((nan, uncalibrated, thousands, other_size)):
         robot.publish(INFO, info)
         robot.until(lambda k=k: account.received == k + 1, what=f"CameraInfo {k}")

@@ -218,6 +218,7 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
             "apart",
             "policy_state",
             "history",
+            "rays",
         )
     }
     del before["states"][0]["continuous"]

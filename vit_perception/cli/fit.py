@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.cli import fit_finetune
+from vit_perception.cli.fit_options import camera as fit_camera
 from vit_perception.cli.paths import add_checkpoint_option, add_family_option, user_path
 from vit_perception.cli.pipeline_options import add_by_hand_arguments, by_hand_of
 from vit_perception.files.errors import InvalidValue, printable
@@ -68,6 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="take every n-th image of the bag (default: %(default)s)",
     )
+    fit_camera.add_arguments(learn)
     test = parser.add_argument_group("what is tested on")
     _add_recipe_option(test, Recipe.__dataclass_fields__["held_out"], Recipe.held_out)
     test.add_argument("--test-bag", type=user_path, metavar="BAG", help="a bag for testing only")
@@ -193,6 +195,7 @@ def check(args: Namespace) -> None:
         raise InvalidValue("--bag needs --topic, the image topic in it")
     if args.test_bag and not args.topic:
         raise InvalidValue("--test-bag needs --topic, the image topic in it")
+    fit_camera.check(args)
     if args.every < 1:
         raise InvalidValue(f"--every is {args.every}; accepted: 1 or more")
     check_value("held_out", args.held_out)
@@ -220,14 +223,24 @@ def sources_of(args: Namespace) -> tuple[LabelledSource, dict[str, LabelledSourc
     Everything that is left out of them is printed.
     """
     train = (
-        read_bag(path=args.bag, topic=args.topic, label_topic=args.labels, every=args.every)
+        read_bag(
+            path=args.bag,
+            topic=args.topic,
+            label_topic=args.labels,
+            every=args.every,
+            camera=fit_camera.camera_of(args),
+        )
         if args.bag
         else read_folder(args.images)
     )
     tests = {}
     if args.test_bag:
         tests["test_bag"] = read_bag(
-            path=args.test_bag, topic=args.topic, label_topic=args.labels, every=args.every
+            path=args.test_bag,
+            topic=args.topic,
+            label_topic=args.labels,
+            every=args.every,
+            camera=fit_camera.camera_of(args),
         )
     if args.test_images:
         tests["test_images"] = read_folder(args.test_images)

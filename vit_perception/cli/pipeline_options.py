@@ -198,6 +198,12 @@ def images_only(
                 True,
                 "false for pictures and LeRobot data sets, which have no CameraInfo",
             )
+    for rays in given.group("rays"):
+        raise BadSetting(
+            f"{rays.prefix}camera",
+            rays.camera,
+            "no rays for pictures and LeRobot data sets, which have no CameraInfo",
+        )
     return replace(
         given,
         poses=(),

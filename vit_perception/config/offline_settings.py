@@ -158,7 +158,7 @@ def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
                 source,
                 **{
                     field: expanded_topic(getattr(source, field), node)
-                    for field in ("topic", "camera_info_topic")
+                    for field in ("topic", "camera_info_topic", "depth_topic")
                     if hasattr(source, field)
                 },
             )

@@ -62,7 +62,20 @@ class CameraSettings(Section):
     )
     camera_info_topic: str = param(
         "",
-        "Topic of the CameraInfo, with rectify. '' is camera_info beside the image topic.",
+        "Topic of the CameraInfo, with rectify or rays. '' is camera_info beside the image topic.",
+        fixed=TOPICS,
+    )
+    depth_topic: str = param(
+        "",
+        "Topic of depth images that are aligned with the camera's, for the points of its rays "
+        "(docs/cameras.md). '' is none.",
+        fixed=TOPICS,
+    )
+    depth_max_skew_s: float = param(
+        0.02,
+        "Maximum time difference of a depth image and the camera's image, in s.",
+        unit="s",
+        bounds=(0.0, 1.0),
         fixed=TOPICS,
     )
 

@@ -124,7 +124,9 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
     for camera in settings["cameras"]:
-        for later in ("roi", "rectify", "camera_info_topic"):
+        if not camera["depth_topic"]:
+            del camera["depth_max_skew_s"]
+        for later in ("roi", "rectify", "camera_info_topic", "depth_topic"):
             if not camera[later]:
                 del camera[later]
     # The statistics of the state are in no other digest.

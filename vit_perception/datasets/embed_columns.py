@@ -72,6 +72,13 @@ class FrameColumns:
             columns["embedding"] = as_sent(result.embedding[None], self._exact)[0]
         for name in self._cameras:
             columns |= self._of_camera(name, result.cameras.get(name))
+        if "patch" in self._features:
+            # Of sources with a token for each patch, which are always in the sequence.
+            columns |= {
+                group.name.replace("/", "."): as_sent(group.masked, self._dtype)
+                for group in result.sequence.groups
+                if group.grid and group.kind != "patch"
+            }
         for source in self._samples:
             columns |= self._of_sample(source, result.samples[source.name])
         return columns | {name: np.asarray(value) for name, value in extras.items()}

@@ -10,15 +10,17 @@ from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.accounts import Dropped, SkippedMessages
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
+from vit_perception.streams.depths import Depths
 from vit_perception.streams.recorded_groups import ImageGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
-from vit_perception.tokens.camera import INFO_TYPE
-from vit_perception.tokens.source import listening, sampled
+from vit_perception.tokens.camera import TYPES
+from vit_perception.tokens.source import calibrated, listening, sampled
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -156,8 +158,10 @@ class _Replay:
                 )
             self._types[source.topic] = source.message_type
         self._samples = SourceStreams(sampled(pipeline.sources), keep_s=MOST_KEPT_S)
-        self._calibrations = Calibrations(settings.cameras)
+        self._calibrations = Calibrations(settings.cameras, calibrated(pipeline.sources))
         self._types |= dict.fromkeys(self._calibrations.by_topic, INFO_TYPE)
+        self._depths = Depths(settings.cameras, keep_s=MOST_KEPT_S)
+        self._types |= dict.fromkeys(self._depths.by_topic, TYPES["raw"])
         self._groups = ImageGroups(
             cameras=[c.name for c in settings.cameras],
             slop_ns=round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
@@ -206,12 +210,15 @@ class _Replay:
                     self._samples.add(topic, message)
                 elif topic in self._calibrations.by_topic:
                     self._calibrations.add(self._calibrations.by_topic[topic], message)
+                elif topic in self._depths.by_topic:
+                    self._depths.add(self._depths.by_topic[topic], message)
                 else:
                     stamp_ns = stamp_ns_of(message.header)
                     if stamp_ns < newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
                         yield from self._finish(recorded_ns)
                         self._samples.forget_after(stamp_ns)
                         self._calibrations.forget_after(stamp_ns)
+                        self._depths.forget_after(stamp_ns)
                         self._columns.forget_after(stamp_ns, JUMP_BACK_NS)
                         newest_ns.clear()
                     newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
@@ -275,22 +282,27 @@ class _Replay:
             yield self._next()
 
     def _covers(self, stamp_ns: int) -> bool:
-        streams = (self._samples, self._columns, self._calibrations)
+        streams = (self._samples, self._columns, self._calibrations, self._depths)
         return all(each.covers(stamp_ns) for each in streams)
 
     def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
         """Encode one group with the samples that are known now."""
         stamps_ns = {name: stamp_ns_of(message.header) for name, message in group.items()}
         calibrations = self._calibrations.at(stamps_ns)
-        prepared = self._pipeline.prepare(group, calibrations=calibrations)
+        depths = self._depths.at(stamps_ns)
+        prepared = self._pipeline.prepare(group, calibrations=calibrations, depths=depths)
         if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
             return dropped
         output = self._pipeline.encode(prepared)
         try:
             samples = self._samples.at(prepared.first.stamp_ns)
-            return self._pipeline.assemble(prepared, output, samples)
+            result = self._pipeline.assemble(prepared, output, samples)
         except BadInput as error:
             return Dropped(error.reason, str(error))
+        for masked in result.sequence.groups:
+            if masked.why:
+                skips.add(masked.name, masked.why.reason, f"{masked.name}: {masked.why}")
+        return result
 
 
 def refusal(

@@ -6,13 +6,13 @@ returned.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from vit_perception.config.backends import BACKENDS, Backend
-from vit_perception.config.settings import BadSetting, EngineSettings
+from vit_perception.config.settings import BadSetting, CameraSettings, EngineSettings
 from vit_perception.engines.available import make_engine
 from vit_perception.engines.cache.engine_file import EngineFile
 from vit_perception.engines.cache.verdicts import Verdicts
@@ -73,6 +73,7 @@ def open_engine(
     block: int = -1,
     dense: bool = False,
     log: Log = SILENT,
+    cameras: Sequence[CameraSettings] = (),
 ) -> OpenedEngine:
     """Open the first candidate that ``settings`` allows and that passes the parity gate.
 
@@ -80,7 +81,8 @@ def open_engine(
     checkpoint's dense head takes. Precision ``auto`` tries what the device runs natively, the
     fastest first and float32 last. A named precision is the only one tried. What the gate refused
     before is not built again (:mod:`.cache.verdicts`). ``log`` gets exports and builds,
-    candidates that did not open, and the parity figures.
+    candidates that did not open, and the parity figures. Images of a recording for int8 are those
+    that the network sees of ``cameras``.
 
     It takes seconds, or minutes if an engine is built.
 
@@ -111,7 +113,7 @@ def open_engine(
         graph_of(loaded, block, dense),
         batch,
         log,
-        calibration=_calibration(settings, preprocess),
+        calibration=_calibration(settings, preprocess, cameras),
         check_memory=settings.check_memory,
         carried=carried,
     )
@@ -133,16 +135,24 @@ def open_engine(
 
 
 def _calibration(
-    settings: EngineSettings, preprocess: "Preprocessor"
+    settings: EngineSettings, preprocess: "Preprocessor", cameras: Sequence[CameraSettings]
 ) -> "Callable[[], np.ndarray] | None":
     """What reads the images for int8; None without ``engine.calibration``."""
     if not settings.calibration:
         return None
     # Reading bags needs packages that a machine which only runs engines may not have.
     from vit_perception.image.calibration import calibration_images
+    from vit_perception.streams.recorded_views import recorded_views
 
     # Read once: each attempt at int8 asks for them, and so does the memory of what failed.
-    return cache(partial(calibration_images, settings.calibration, preprocess))
+    return cache(
+        partial(
+            calibration_images,
+            settings.calibration,
+            preprocess,
+            views_of=partial(recorded_views, cameras),
+        )
+    )
 
 
 class _Search:

@@ -3,7 +3,8 @@
 Both are read as ``embed`` reads them: by the same reader, and with the same checks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from vit_perception.image.preprocess import Preprocessor
 
 IMAGES = 64
+# What the network sees of the images of a topic, one a camera, by topic; none: all of them.
+Views = Mapping[str, Sequence[Callable[[RgbImage], RgbImage]]]
 _DECODE = {
     "sensor_msgs/msg/Image": decode_image,
     "sensor_msgs/msg/CompressedImage": decode_compressed,
@@ -26,12 +29,18 @@ _DECODE = {
 _ACCEPTED = "a rosbag2 folder with colour image topics, or a folder of pictures"
 
 
-def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGES) -> np.ndarray:
+def calibration_images(
+    path: str,
+    preprocess: "Preprocessor",
+    count: int = IMAGES,
+    views_of: Callable[[BagReader], Views] = lambda bag: {},
+) -> np.ndarray:
     """Return at most ``count`` images (n, 3, H, W) uint8 as the encoder gets them.
 
     ``path`` is a recording, of which every topic with images gives its share, spread over the
     recording, or a folder with image files, at any depth. Images that no encoder takes (depth,
-    masks, damaged ones) are left out. Each call returns the same ones.
+    masks, damaged ones) are left out. Each call returns the same ones. ``views_of`` gives the views
+    of the cameras in a recording, such as rectified images and regions of interest.
 
     Raises:
         BadSetting: no image is left, or ``path`` cannot be read.
@@ -42,7 +51,7 @@ def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGE
     is_recording = place.is_file() or (place / "metadata.yaml").exists()
     images = []
     why_not = "it holds no images"
-    given = _recorded(place, path, count) if is_recording else _pictures(place, count)
+    given = _recorded(place, path, count, views_of) if is_recording else _pictures(place, count)
     for decode, message in given:
         try:
             images.append(preprocess(_decoded(decode, message)).numpy())
@@ -53,19 +62,31 @@ def calibration_images(path: str, preprocess: "Preprocessor", count: int = IMAGE
     return np.stack(images[:count])
 
 
-def _recorded(place: Path, path: str, count: int) -> Iterator[tuple[Any, Any]]:
+def _recorded(
+    place: Path, path: str, count: int, views_of: Callable[[BagReader], Views]
+) -> Iterator[tuple[Any, Any]]:
     """Yield the decoder and the message of each image of every topic's share."""
     try:
         with BagReader(place) as bag:
             topics = [t for t in sorted(bag.topics.values()) if t.type_name in _DECODE and t.count]
+            views = views_of(bag)
+            shares = sum(len(views.get(topic.name, (None,))) for topic in topics)
             for topic in topics:
-                chosen = _spread(topic.count, -(-count // len(topics)))
+                chosen = _spread(topic.count, -(-count // shares))
                 decode = _DECODE[topic.type_name]
+                decoders: list[Callable[[Any], RgbImage]] = [
+                    partial(_seen, decode, view) for view in views.get(topic.name, ())
+                ]
                 for index, found in enumerate(bag.messages([topic.name], tell=[topic.name])):
                     if index in chosen:
-                        yield decode, found.message
+                        for each in decoders or [decode]:
+                            yield each, found.message
     except BagError as error:
         raise BadSetting("engine.calibration", path, f"{_ACCEPTED}; {error}") from error
+
+
+def _seen(decode: Any, view: Callable[[RgbImage], RgbImage], message: Any) -> RgbImage:
+    return view(decode(message))
 
 
 def _pictures(folder: Path, count: int) -> Iterator[tuple[Any, Any]]:

@@ -15,6 +15,7 @@ from vit_perception.files.errors import shown
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, Roi
 from vit_perception.wire.stamps import nanoseconds
 
+INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 # The accepted numbers of coefficients, by distortion model.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
 MOST_BINNING = 64
@@ -75,6 +76,21 @@ def calibration_of(message: Any) -> Calibration:
         projection=_of_window(p, window, binning),
         size_px=size_px,
     )
+
+
+def check_size(size_px: tuple[int, int], calibration: Calibration) -> None:
+    """Check that ``calibration`` is for images of ``size_px`` (height, width).
+
+    Raises:
+        BadInput: ``camera_info``: it is for images of another size.
+    """
+    if size_px != calibration.size_px:
+        raise BadInput(
+            "camera_info",
+            f"the image is {size_px[0]} x {size_px[1]} px, and the CameraInfo is for "
+            f"{calibration.size_px[0]} x {calibration.size_px[1]} px (with its binning and "
+            "roi); accepted: one size",
+        )
 
 
 def info_stamp_ns(message: Any) -> int:

@@ -45,14 +45,14 @@ def decode_image(message: Any) -> RgbImage:
         raise BadInput("size", f"the image is {height} x {width} px; accepted: at least 1 x 1")
     if packed := ENCODINGS.get(message.encoding):
         row_bytes = width * packed.channels * packed.sample_bytes
-        rows = _rows(message, height, row_bytes)[:, :row_bytes]
+        rows = rows_of_data(message, height, row_bytes)[:, :row_bytes]
         samples = rows.reshape(height, width, packed.channels, packed.sample_bytes)
         high_byte = 0 if packed.sample_bytes == 1 or message.is_bigendian else 1
         samples = samples[..., high_byte]
         pixels = packed.to_rgb(samples[..., 0] if packed.channels == 1 else samples)
     elif planar := PLANAR_ENCODINGS.get(message.encoding):
         # An odd height of 4:2:0 has no whole number of rows; `to_rgb` refuses it by name.
-        rows = _rows(message, (height * planar.rows_per_two + 1) // 2, width)
+        rows = rows_of_data(message, (height * planar.rows_per_two + 1) // 2, width)
         pixels = planar.to_rgb(rows, height, width)
     else:
         pixels = _through_cv_bridge(message)
@@ -78,7 +78,7 @@ def check_decoded(image: RgbImage) -> RgbImage:
     return image
 
 
-def _rows(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
+def rows_of_data(message: Any, row_count: int, row_bytes: int) -> np.ndarray:
     """Return ``message.data`` as (row_count, step) uint8, a view.
 
     ``row_bytes`` is the number of bytes that the pixels of a row take.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vit_perception.image.camera_info import Calibration
+from vit_perception.image.camera_info import Calibration, check_size
 from vit_perception.image.opencv import cv2
 from vit_perception.wire.records import BadInput, RgbImage
 
@@ -42,13 +42,7 @@ class Rectifier:
             BadInput: ``camera_info``: the calibration is for images of another size, or puts no
                 pixel into the image. ``size``: the image is too large.
         """
-        if image.size != calibration.size_px:
-            raise BadInput(
-                "camera_info",
-                f"the image is {image.size[0]} x {image.size[1]} px, and the CameraInfo is for "
-                f"{calibration.size_px[0]} x {calibration.size_px[1]} px (with its binning and "
-                "roi); accepted: one size",
-            )
+        check_size(image.size, calibration)
         if self._known is None or self._known[0] != calibration:
             self._known = None  # before the new ones are made: never two
             self._known = calibration, _made(calibration)

@@ -18,7 +18,7 @@ from vit_perception.engines.building.build import fitted_to
 from vit_perception.engines.reference import encoder_digest
 from vit_perception.engines.select import OpenedEngine, open_engine
 from vit_perception.files.log import Log
-from vit_perception.tokens.source import EncoderGrid
+from vit_perception.tokens.frame import EncoderGrid
 
 _LONGEST_NAME = 64
 
@@ -157,6 +157,7 @@ def open_engines(
                     block=settings.model.block,
                     log=log,
                     dense=settings.dense.enabled and index == 0,
+                    cameras=settings.cameras,
                 )
             )
     except BaseException:

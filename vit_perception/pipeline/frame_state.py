@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from vit_perception.files.errors import OperationFailed
-from vit_perception.image.camera_info import Calibration
 from vit_perception.pipeline.prepare import Prepared
-from vit_perception.wire.records import BadInput, EncoderOutput, FrameResult
+from vit_perception.streams.image_extras import ImageExtras
+from vit_perception.wire.records import EncoderOutput, FrameResult
 
-# Takes the stamp of each camera's image, ns; returns the calibrations for `Pipeline.prepare`.
-CalibrationsAt = Callable[[Mapping[str, int]], Mapping[str, Calibration | BadInput]]
+# Takes the stamp of each camera's image, ns.
+ExtrasAt = Callable[[Mapping[str, int]], ImageExtras]
 
 
 class EngineFailed(OperationFailed):

@@ -22,8 +22,8 @@ from queue import SimpleQueue
 from vit_perception.engines.cuda.fault import GpuLost, lost
 from vit_perception.files.errors import traced
 from vit_perception.pipeline.frame_state import (
-    CalibrationsAt,
     EngineFailed,
+    ExtrasAt,
     Frame,
     FrameCalls,
     Received,
@@ -35,6 +35,7 @@ from vit_perception.pipeline.pace import Pace
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import BATCHES
 from vit_perception.streams.camera_sync import DEACTIVATED, GPU_LOST, CameraSync
+from vit_perception.streams.image_extras import ImageExtras
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.wire.records import BadInput, EncoderOutput, FrameResult
 
@@ -59,7 +60,7 @@ class FrameLoop:
         calls: FrameCalls,
         latencies: StageLatencies,
         camera_latencies: dict[str, StageLatencies],
-        calibrations_at: CalibrationsAt = lambda stamps_ns: {},
+        extras_at: ExtrasAt = lambda stamps_ns: ImageExtras({}, {}),
     ):
         self._pipeline = pipeline
         self._sync = sync
@@ -70,7 +71,7 @@ class FrameLoop:
         self._calls = calls
         self._latencies = latencies
         self._camera_latencies = camera_latencies
-        self._calibrations_at = calibrations_at
+        self._extras_at = extras_at
         self._prepare_step = Step()
         self._run_step = Step()
         self._emit_step = Step()
@@ -170,8 +171,8 @@ class FrameLoop:
         begun_s = time.monotonic()
         messages = {camera: received.message for camera, received in frame.taken.items()}
         stamps_ns = {camera: received.stamp_ns for camera, received in frame.taken.items()}
-        calibrations = self._calibrations_at(stamps_ns)
-        prepared = frame.prepared = self._pipeline.prepare(messages, frame.buffers, calibrations)
+        extras = self._extras_at(stamps_ns)
+        prepared = frame.prepared = self._pipeline.prepare(messages, frame.buffers, *extras)
         for camera, error in prepared.refused.items():
             frame.drop([camera], error.reason)
             self._calls.warn([camera], str(error))
@@ -230,6 +231,7 @@ class FrameLoop:
         found = self._samples.at(prepared.first.stamp_ns)
         prepared.stage_ms["pose_wait"] = 1e3 * (time.monotonic() - started_s)
         result = self._pipeline.assemble(prepared, frame.output, found)
+        self._samples.note_masked((*result.sequence.groups, *result.apart))
         started_s = time.monotonic()
         self._calls.publish(result)
         if complaint := self._pipeline.history.complaint:

@@ -26,13 +26,15 @@ from vit_perception.files.memory import give_back_freed_memory
 from vit_perception.image.camera_info import Calibration
 from vit_perception.image.patch_geometry import PatchGeometry
 from vit_perception.image.preprocess import Preprocessor
+from vit_perception.pipeline.camera_views import camera_views
 from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
 from vit_perception.pipeline.prepare import Preparation, Prepared
 from vit_perception.streams.sample_history import how_far
+from vit_perception.tokens.frame import FrameInputs
 from vit_perception.tokens.kinds import sources_of
-from vit_perception.tokens.source import FrameInputs, SampledSource, sampled
+from vit_perception.tokens.source import SampledSource, calibrated, sampled
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import (
     BadInput,
@@ -62,17 +64,13 @@ class Pipeline:
         self.every_opened = tuple(every_opened)
         self.opened = self.every_opened[0]
         self.engine = self.engine_in_hand = self.opened.engine
-        self.card, self.width, self.grid, self.block = (
-            parts.card,
-            parts.width,
-            parts.grid,
-            parts.block,
-        )
-        self.patch_size_px, self.encoder_sha256, self.heads = (
-            parts.patch_size_px,
-            parts.encoder_sha256,
-            parts.heads,
-        )
+        self.card = parts.card
+        self.width = parts.width
+        self.grid = parts.grid
+        self.block = parts.block
+        self.patch_size_px = parts.patch_size_px
+        self.encoder_sha256 = parts.encoder_sha256
+        self.heads = parts.heads
         self.dense = parts.dense
         self.history = parts.history
         self._every_preprocess = [Preprocessor(each.card.rule) for each in parts.encoders]
@@ -135,6 +133,7 @@ class Pipeline:
         messages: Mapping[str, Any],
         batch: int = 0,
         calibrations: Mapping[str, Calibration | BadInput] | None = None,
+        depths: Mapping[str, Any] | None = None,
     ) -> Prepared:
         """Decode, rectify and resize one message a camera; cameras that are absent from
         ``messages`` get zero rows.
@@ -145,10 +144,11 @@ class Pipeline:
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
         pipeline's own buffer that is written, which holds until it is prepared again.
-        ``calibrations`` has that of each camera with ``rectify``, or why there is none; such a
-        camera is refused without one.
+        ``calibrations`` has that of each camera with ``rectify`` or rays, or why there is none; one
+        with ``rectify`` is refused without it. ``depths`` has the depth message of each camera with
+        a depth topic, or why there is none.
         """
-        return self._prepare(messages, batch, calibrations or {})
+        return self._prepare(messages, batch, calibrations or {}, depths or {})
 
     # -- encode ------------------------------------------------------------------------------------
 
@@ -199,6 +199,13 @@ class Pipeline:
             samples=samples,
             encoders=self.parts.grids,
             tokenizers=self.parts.tokenizers,
+            views=camera_views(
+                settings=self.settings,
+                parts=self.parts,
+                preprocess=self._every_preprocess,
+                prepared=prepared,
+                wanted=calibrated(self.sources),
+            ),
         )
         groups = [group for source in self.sources for group in source.token_groups(frame)]
         sequence = TokenSequence.of([group for group in groups if not group.apart])

@@ -40,6 +40,10 @@ class Prepared:
     stage_ms: dict[str, float] = field(default_factory=dict)
     # Milliseconds of "decode" and "preprocess", by camera.
     camera_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    # Of the image of each camera that has one, or why there is none.
+    calibrations: Mapping[str, Calibration | BadInput] = field(default_factory=dict)
+    # The depth message of each camera that has some, or why there is none.
+    depths: Mapping[str, Any] = field(default_factory=dict)
     # The batch of each further encoder. Encoders with one rule have the same array.
     more: tuple[np.ndarray, ...] = ()
 
@@ -87,6 +91,7 @@ class Preparation:
         messages: Mapping[str, Any],
         batch: int,
         calibrations: Mapping[str, Calibration | BadInput],
+        depths: Mapping[str, Any],
     ) -> Prepared:
         """See :meth:`vit_perception.pipeline.pipeline.Pipeline.prepare`."""
         tensors = self._batches[batch]
@@ -96,6 +101,8 @@ class Preparation:
             refused={},
             batch=batches[0],
             stage_ms={"decode": 0.0, "preprocess": 0.0},
+            calibrations=calibrations,
+            depths=depths,
             more=batches[1:],
         )
         for index, camera in enumerate(self.decoders):

@@ -10,11 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from vit_perception.files.errors import OperationFailed
-from vit_perception.pipeline.frame_state import CalibrationsAt, FrameCalls, Step
+from vit_perception.pipeline.frame_state import ExtrasAt, FrameCalls, Step
 from vit_perception.pipeline.frames import FrameLoop
 from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.image_extras import ImageExtras
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.wire.records import FrameResult
 
@@ -134,7 +135,7 @@ class EncoderWorker:
         pipeline: Pipeline,
         sync: CameraSync,
         samples: SampleInputs,
-        calibrations_at: CalibrationsAt = lambda stamps_ns: {},
+        extras_at: ExtrasAt = lambda stamps_ns: ImageExtras({}, {}),
     ) -> None:
         """Begin to encode what ``sync`` offers. Raises WorkerStuck as :meth:`open` does."""
         self.check_idle()
@@ -152,7 +153,7 @@ class EncoderWorker:
             calls=self._calls,
             latencies=self.latencies,
             camera_latencies=self.camera_latencies,
-            calibrations_at=calibrations_at,
+            extras_at=extras_at,
         )
         self._begin("waiting for images", self._run, self._loop)
 

@@ -5,7 +5,7 @@ really runs.
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,9 +91,10 @@ def camera_statuses(
     now_ns: int,
     latencies: Mapping[str, StageLatencies],
     judge: Judge,
+    counts: Callable[[str], Mapping[str, int]] = lambda camera: {},
 ) -> list[SourceReport]:
     """The counters of every camera: ``received = published + dropped.* + pending``; its rates, age
-    and latencies.
+    and latencies; ``counts`` of its CameraInfo and depth images.
 
     ERROR: it is silent. WARN: its images come, and none goes out. Call with the lock held.
     """
@@ -112,6 +113,7 @@ def camera_statuses(
             "published_hz": f"{published_hz:.2f}",
             "age_s": f"{sync.age_ns(camera, now_ns) / 1e9:.3f}",
             **published.summary(),
+            **counts(camera),
         }
         finding = judge.camera(camera, sync, published_hz, now_ns)
         level = OK if finding.situation == RECEIVING else WARN
@@ -159,20 +161,29 @@ def sample_statuses(
 def derived_statuses(
     node_name: str, sources: Sequence[DerivedSource], inputs: SampleInputs
 ) -> list[DiagnosticStatus]:
-    """Whether the latest image's tokens of sources that are made of others were there.
+    """Whether the tokens of sources that are made of others were there at the latest image, and how
+    often they were not, by reason.
 
-    WARN: one of the others had no sample; its own status says why. Call with the lock held.
+    WARN: they were not. Where one of the others had no sample, its own status says why. Call with
+    the lock held.
     """
     statuses = []
     for source in sources:
         latest = {name: inputs.accounts[name].latest for name in source.made_of}
         lacking = [name for name, found in latest.items() if found == "missing"]
-        if lacking:
+        why = inputs.why_masked.get(source.name, "")
+        counted = sorted(inputs.masked.get(source.name, Counter()).items())
+        if why:
+            says = f"its tokens are masked at the latest image: {why}"
+        elif lacking:
             says = f"its token is masked: no sample of {', '.join(lacking)} at the latest image"
         else:
-            says = "made at the latest image" if all(latest.values()) else "waiting for an image"
-        name = f"{node_name}: {source.label}"
-        statuses.append(status(name, WARN if lacking else OK, says, dict(latest)))
+            is_made = source.name in inputs.why_masked
+            says = "made at the latest image" if is_made else "waiting for an image"
+        values: dict[str, object] = {f"masked.{reason}": count for reason, count in counted}
+        is_only_one = source.name == source.group
+        name = f"{node_name}: {source.label}" + ("" if is_only_one else f" {source.name}")
+        statuses.append(status(name, WARN if why or lacking else OK, says, values | latest))
     return statuses
 
 

@@ -148,8 +148,8 @@ class EncoderNode(ReleasedLifecycleNode):
             self._stop_receiving("activate")
             self._first_words.failed("activate")
             return TransitionCallbackReturn.FAILURE
-        calibrations_at = self._inputs.calibrations.at
-        self._worker.start(self._pipeline, self._sync, self._samples, calibrations_at)
+        self._health.extras = self._inputs.extras
+        self._worker.start(self._pipeline, self._sync, self._samples, self._inputs.extras.at)
         self.get_logger().info(f"active, listening to {', '.join(self._inputs.topics)}")
         warn_of_unused_overrides(self)
         return TransitionCallbackReturn.SUCCESS

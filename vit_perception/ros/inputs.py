@@ -16,15 +16,18 @@ from rclpy.subscription import Subscription
 
 from vit_perception.config.settings import CameraSettings, PoseSettings
 from vit_perception.config.source_settings import info_topic_of
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.calibrations import CalibrationInputs
 from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.depths import DepthInputs
+from vit_perception.streams.image_extras import ExtraInputs
 from vit_perception.streams.sample_inputs import SampleInputs
-from vit_perception.tokens.camera import INFO_TYPE
-from vit_perception.tokens.source import SampledSource, TokenSource, listening
+from vit_perception.tokens.camera import TYPES
+from vit_perception.tokens.source import SampledSource, TokenSource, calibrated, listening
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
 
@@ -84,8 +87,8 @@ class CameraInfoTopic:
 
 
 class Inputs:
-    """Subscriptions that fill ``sync``, ``samples`` and ``calibrations``, its own, under
-    ``changed``; ``warn`` takes a topic and what is wrong.
+    """Subscriptions that fill ``sync``, ``samples`` and ``extras``, its own, under ``changed``;
+    ``warn`` takes a topic and what is wrong.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Inputs:
         self._changed = changed
         self._sync = sync
         self._samples = samples
-        self.calibrations = CalibrationInputs((), changed)
+        self.extras = ExtraInputs((), changed)
         self._camera_infos: dict[str, CameraInfoTopic] = {}  # by camera
         self._warn = warn
         self._subscriptions: list = []
@@ -112,14 +115,20 @@ class Inputs:
         """
         through_tf: list[PoseSettings] = []
         cameras = [s.settings for s in listening(sources) if not isinstance(s, SampledSource)]
-        self.calibrations = CalibrationInputs(cameras, self._changed)
+        self.extras = ExtraInputs(cameras, self._changed, calibrated(sources))
         for source in listening(sources):
             kind = class_of(source.message_type)
             if not isinstance(source, SampledSource):
                 self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
-                if source.settings.rectify:
+                if topic := source.settings.depth_topic:
+                    take = partial(self._take_extra, self.extras.depths, source.name, topic)
+                    self._listen(class_of(TYPES["raw"]), topic, take, image_qos())
+                if source.name in self.extras.calibrations.accounts:
                     self._camera_infos[source.name] = CameraInfoTopic(
-                        source.settings, self._node, self._listen, self._on_camera_info
+                        source.settings,
+                        self._node,
+                        self._listen,
+                        partial(self._take_extra, self.extras.calibrations),
                     )
             elif source.topic is None:
                 through_tf.append(source.settings)
@@ -144,9 +153,11 @@ class Inputs:
         self._subscriptions.append(subscription)
         return subscription
 
-    def _on_camera_info(self, camera: str, topic: str, message) -> None:
+    def _take_extra(
+        self, inputs: CalibrationInputs | DepthInputs, camera: str, topic: str, message
+    ) -> None:
         try:
-            self.calibrations.add(camera, message)
+            inputs.add(camera, message)
         except BadInput as error:
             self._warn(topic, str(error))
 
@@ -180,7 +191,7 @@ class Inputs:
     def _on_image(self, camera: TokenSource, message) -> None:
         arrived_ns = time.monotonic_ns()
         info = self._camera_infos.get(camera.name)
-        if info is not None and not self.calibrations.accounts[camera.name].arrived_ns:
+        if info is not None and not self.extras.calibrations.accounts[camera.name].arrived_ns:
             info.seek_kept()
         try:
             stamp_ns = stamp_ns_of(message.header)
@@ -202,7 +213,7 @@ class Inputs:
             jumped = self._sync.add(camera.name, stamp_ns, received, arrived_ns)
             if jumped:
                 self._samples.forget_after(stamp_ns)
-                self.calibrations.forget_after(stamp_ns)
+                self.extras.forget_after(stamp_ns)
             self._changed.notify_all()
         if jumped and self._tf is not None:
             self._tf.forget_after(stamp_ns)

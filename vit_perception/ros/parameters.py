@@ -34,7 +34,7 @@ _ARRAYS = {
     float: RosParameter.Type.DOUBLE_ARRAY,
 }
 # The ends of the names of parameters that hold a topic.
-TOPIC_PARAMETERS = (".topic", ".camera_info_topic")
+TOPIC_PARAMETERS = (".topic", ".camera_info_topic", ".depth_topic")
 
 
 def descriptor_of(parameter: Parameter) -> ParameterDescriptor:

@@ -10,12 +10,13 @@ import threading
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.config.settings import CameraSettings
 from vit_perception.image.camera_info import Calibration, calibration_of, info_stamp_ns
+from vit_perception.streams.pairing import Pairing
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.records import BadInput
 
@@ -23,8 +24,6 @@ from vit_perception.wire.records import BadInput
 MOST_CHANGES = 64
 # The longest wait for a CameraInfo at or after an image's stamp: drivers send both at once.
 WAIT_S = 0.02
-# A latched CameraInfo is not waited for: nothing has come for this time.
-SILENT_S = 1.0
 
 
 class CalibrationHistory:
@@ -91,21 +90,28 @@ class InfoAccount:
     refused: Counter[str] = field(default_factory=Counter)  # by reason
     trouble: str = ""  # why the latest one was refused; empty if it was not
     arrived_ns: int = 0  # monotonic, of the latest usable one
+    used: int = 0  # images that had a calibration
+    waited: int = 0  # images for which a CameraInfo was waited
+    missing: int = 0  # images that had none
 
 
 class Calibrations:
-    """The histories of all cameras that are rectified. Not thread-safe: a bag is read with it."""
+    """The histories of all cameras that are rectified, and of those that ``wanted`` names.
 
-    def __init__(self, cameras: Sequence[CameraSettings]):
-        rectified = [camera for camera in cameras if camera.rectify]
+    Not thread-safe: a bag is read with it.
+    """
+
+    def __init__(self, cameras: Sequence[CameraSettings], wanted: Collection[str] = ()):
+        chosen = [camera for camera in cameras if camera.rectify or camera.name in wanted]
+        self._rectified = {camera.name for camera in chosen if camera.rectify}
         self.by_topic: dict[str, list[str]] = {}
-        for camera in rectified:
+        for camera in chosen:
             self.by_topic.setdefault(camera.info_topic, []).append(camera.name)
-        self._histories = {camera.name: CalibrationHistory() for camera in rectified}
-        self.accounts = {camera.name: InfoAccount() for camera in rectified}
+        self._histories = {camera.name: CalibrationHistory() for camera in chosen}
+        self.accounts = {camera.name: InfoAccount() for camera in chosen}
 
-    def add(self, cameras: Sequence[str], message: Any) -> None:
-        """Take a CameraInfo of ``cameras``.
+    def add(self, cameras: Sequence[str], message: Any) -> int:
+        """Take a CameraInfo of ``cameras``; return its stamp in ns.
 
         Raises:
             BadInput: it cannot be used; it is counted first.
@@ -125,6 +131,7 @@ class Calibrations:
             account.trouble = ""
             account.arrived_ns = time.monotonic_ns()
             self._histories[camera].add(stamp_ns, calibration)
+        return stamp_ns
 
     def covers(self, stamp_ns: int) -> bool:
         """Whether each camera has had a CameraInfo at or after ``stamp_ns``."""
@@ -135,13 +142,16 @@ class Calibrations:
         return all(self._histories[camera].covers(stamps_ns[camera]) for camera in cameras)
 
     def at(self, stamps_ns: Mapping[str, int]) -> "dict[str, Calibration | BadInput]":
-        """Return the calibration of each rectified camera's image, of which ``stamps_ns`` has the
-        stamp; where there is none, the error for the image.
+        """Return the calibration of each camera's image, whose stamp is in ``stamps_ns``.
+
+        Where there is none, it is the error for the image.
         """
         found: dict[str, Calibration | BadInput] = {}
         for camera, history in self._histories.items():
             if camera in stamps_ns:
                 calibration = history.at(stamps_ns[camera])
+                self.accounts[camera].used += calibration is not None
+                self.accounts[camera].missing += calibration is None
                 found[camera] = self._missing(camera) if calibration is None else calibration
         return found
 
@@ -154,38 +164,50 @@ class Calibrations:
         topic = next(name for name, cameras in self.by_topic.items() if camera in cameras)
         trouble = self.accounts[camera].trouble
         why = f" (the latest one was refused: {trouble})" if trouble else ""
+        without = f", or cameras.{camera}.rectify: false" if camera in self._rectified else ""
         return BadInput(
             "no_camera_info",
-            f"no usable CameraInfo has come on {topic}{why}; accepted: one before the images, or "
-            f"cameras.{camera}.rectify: false",
+            f"no usable CameraInfo has come on {topic}{why}; accepted: one before the images"
+            f"{without}",
         )
 
 
 class CalibrationInputs:
     """:class:`Calibrations` under the node's condition: ``add`` notifies it, ``at`` waits on it."""
 
-    def __init__(self, cameras: Sequence[CameraSettings], changed: threading.Condition):
+    def __init__(
+        self,
+        cameras: Sequence[CameraSettings],
+        changed: threading.Condition,
+        wanted: Collection[str] = (),
+    ):
         self._changed = changed
-        self._calibrations = Calibrations(cameras)
+        self._calibrations = Calibrations(cameras, wanted)
         self.accounts = self._calibrations.accounts
+        self._pairings = {camera: Pairing() for camera in self.accounts}
 
     def add(self, camera: str, message: Any) -> None:
         """Take a CameraInfo of ``camera``. Raises BadInput if it cannot be used."""
         with self._changed:
-            self._calibrations.add([camera], message)
+            self._pairings[camera].came(self._calibrations.add([camera], message))
             self._changed.notify_all()
 
     def at(self, stamps_ns: Mapping[str, int]) -> "dict[str, Calibration | BadInput]":
-        """Return the calibration of each rectified camera at its image's stamp.
+        """Return the calibration of each camera that has one at its image's stamp.
 
         It waits at most ``WAIT_S`` for a CameraInfo at or after the stamp, which may come a little
-        later than the image, and not for a camera whose CameraInfo has not come lately.
+        later than the image, where the driver sends one with each image.
         """
         with self._changed:
-            heard = [camera for camera in self.accounts if camera in stamps_ns]
-            heard = [camera for camera in heard if not self._is_silent(camera)]
+            waited = [
+                camera
+                for camera, pairing in self._pairings.items()
+                if camera in stamps_ns and pairing.is_expected(stamps_ns[camera])
+            ]
+            for camera in waited:
+                self.accounts[camera].waited += 1
             self._changed.wait_for(
-                lambda: self._calibrations.covers_each(stamps_ns, heard), timeout=WAIT_S
+                lambda: self._calibrations.covers_each(stamps_ns, waited), timeout=WAIT_S
             )
             return self._calibrations.at(stamps_ns)
 
@@ -193,8 +215,3 @@ class CalibrationInputs:
         """Images jumped back to ``stamp_ns``."""
         with self._changed:
             self._calibrations.forget_after(stamp_ns)
-
-    def _is_silent(self, camera: str) -> bool:
-        arrived_ns = self.accounts[camera].arrived_ns
-        # Before the first one it may be on its way; images without any are dropped.
-        return arrived_ns > 0 and time.monotonic_ns() - arrived_ns > SILENT_S * 1e9

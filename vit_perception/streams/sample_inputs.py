@@ -3,12 +3,12 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.streams.source_streams import Sampled, SourceStreams
-from vit_perception.wire.records import BadInput, SampleAtImage
+from vit_perception.wire.records import BadInput, SampleAtImage, TokenGroup
 
 # A source that sends nothing usable for this time is not waited for until it sends again.
 SILENT_S = 1.0
@@ -39,6 +39,10 @@ class SampleInputs:
         self._changed = changed
         self._streams = SourceStreams(sources)
         self.accounts = {source.name: SampleAccount() for source in sources}
+        # Of each source that is made of others: how often none of its tokens was there, by reason,
+        # and why at the latest frame; empty if they were.
+        self.masked: dict[str, Counter[str]] = {}
+        self.why_masked: dict[str, str] = {}
         self._begun_ns = time.monotonic_ns()
         self._needed_ns: Callable[[], int | None] = lambda: None
 
@@ -114,6 +118,20 @@ class SampleInputs:
         account.ahead_ns = None if newest_ns is None else newest_ns - stamp_ns
         if found.skew_ns is not None:
             account.skew_ms.append(found.skew_ns / 1e6)
+
+    def note_masked(self, groups: Iterable[TokenGroup]) -> None:
+        """Count the groups of one frame that say why none of their tokens is there."""
+        with self._changed:
+            # A source with several groups says the same of each, or only of some.
+            reasons: dict[str, dict[str, str]] = {}
+            for group in groups:
+                said = reasons.setdefault(group.source, {})
+                if group.why:
+                    said.setdefault(group.why.reason, str(group.why))
+            for source, texts in reasons.items():
+                self.why_masked[source] = "; ".join(texts.values())
+                if texts:
+                    self.masked.setdefault(source, Counter()).update(list(texts))
 
     def forget_after(self, stamp_ns: int) -> None:
         """Images jumped back to ``stamp_ns``: forget what was before the jump.

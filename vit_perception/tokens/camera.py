@@ -2,18 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from vit_perception.tokens.source import (
-    EncoderGrid,
-    FrameInputs,
-    TokenRows,
-    TokenSource,
-    register,
-)
+from vit_perception.tokens.frame import EncoderGrid, FrameInputs
+from vit_perception.tokens.source import TokenRows, TokenSource, register
 from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.records import TokenGroup
 
 TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
-INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 
 @register

@@ -20,6 +20,5 @@ class Concat:
         """Return the embedding (L,) float32, a new array."""
         joined = [group for group in sequence.groups if group.embedded]
         joined.sort(key=lambda group: group.kind != "cls")
-        rows = [group.tokens if group.valid else np.zeros_like(group.tokens) for group in joined]
-        parts = [each.reshape(-1) for each in rows]
+        parts = [group.masked.reshape(-1) for group in joined]
         return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32, copy=False)

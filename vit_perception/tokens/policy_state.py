@@ -15,11 +15,10 @@ import numpy as np
 from vit_perception.config.checks import BadSetting
 from vit_perception.config.settings import POLICY, EncoderSettings
 from vit_perception.tokens.components import PARAMETER, Part, parts_of
+from vit_perception.tokens.frame import EncoderGrid, FrameInputs
 from vit_perception.tokens.source import (
     CheckpointTokens,
     DerivedSource,
-    EncoderGrid,
-    FrameInputs,
     SampledSource,
     TokenRows,
     TokenSource,

@@ -17,20 +17,13 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.streams.sample_history import LinearHistory
 from vit_perception.streams.source_streams import History
 from vit_perception.tokens.components import Component
+from vit_perception.tokens.frame import EncoderGrid, FrameInputs
 from vit_perception.tokens.tokenizer import Tokenizer, fourier_tokenizer
 from vit_perception.wire.layout import LayoutSource
-from vit_perception.wire.records import EncoderOutput, SampleAtImage, TokenGroup
+from vit_perception.wire.records import TokenGroup
 
 if TYPE_CHECKING:  # sources need no torch, as long as nobody has a policy
     from vit_perception.heads.policy_state import StateProjection
-
-
-@dataclass(frozen=True)
-class EncoderGrid:
-    """What a source has to know of an encoder."""
-
-    grid: tuple[int, int]  # (rows, columns) of the patches
-    name: str = ""  # in the names of groups; empty if there is only one encoder
 
 
 @dataclass(frozen=True)
@@ -58,18 +51,6 @@ class CheckpointTokens:
     state: "StateProjection | None" = None  # of a policy, where it has one
 
 
-@dataclass(frozen=True, eq=False)
-class FrameInputs:
-    """What the tokens of one frame are made of."""
-
-    output: EncoderOutput  # ``each`` has that of every encoder
-    rows: Mapping[str, int]  # batch row of each camera
-    present: frozenset[str]  # cameras with an image
-    samples: Mapping[str, SampleAtImage[Any]]  # of every other source
-    encoders: Sequence[EncoderGrid]  # in the order of ``output.each``
-    tokenizers: Mapping[str, Tokenizer]  # of every other source
-
-
 class TokenSource(ABC):
     """One camera, arm, joint state, or another contributor, as the settings name it."""
 
@@ -79,6 +60,8 @@ class TokenSource(ABC):
     label: ClassVar[str]
     # Kinds stand in the sequence by rank, then by label.
     rank: ClassVar[int] = 100
+    # The cameras whose calibration its tokens are made of.
+    calibrated: tuple[str, ...] = ()
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -300,6 +283,11 @@ def sampled(sources: Sequence[TokenSource]) -> tuple[SampledSource, ...]:
 def derived(sources: Sequence[TokenSource]) -> tuple[DerivedSource, ...]:
     """Return those of ``sources`` that are made of others."""
     return tuple(source for source in sources if isinstance(source, DerivedSource))
+
+
+def calibrated(sources: Sequence[TokenSource]) -> frozenset[str]:
+    """Return the cameras whose calibration the tokens of ``sources`` are made of."""
+    return frozenset(camera for source in sources for camera in source.calibrated)
 
 
 def listening(sources: Sequence[TokenSource]) -> tuple[TokenSource, ...]:

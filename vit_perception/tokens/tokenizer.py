@@ -68,6 +68,14 @@ class Tokenizer(Protocol):
         ...
 
 
+class RowTokenizer(Tokenizer, Protocol):
+    """Makes tokens of many rows of numbers at once, such as one for each patch."""
+
+    def encode_rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the tokens (T, width) float32 of ``numbers`` (T, n) float64."""
+        ...
+
+
 def pose_numbers(pose: Pose) -> np.ndarray:
     """Return the 9 numbers of a pose, (9,) float64."""
     return np.concatenate([pose.position_m, rotation_6d(pose.quaternion_xyzw)])
@@ -94,6 +102,12 @@ class FourierTokenizer:
         angles = numbers[self._number] * self._radians_per_unit
         pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
         return pairs.reshape(1, -1)[:, : self.width].astype(np.float32)
+
+    def encode_rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the tokens (T, width) float32 of ``numbers`` (T, n) float64."""
+        angles = numbers[:, self._number] * self._radians_per_unit
+        pairs = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * math.sqrt(2.0)
+        return pairs.reshape(len(numbers), -1)[:, : self.width].astype(np.float32)
 
 
 class LearnedTokenizer:
@@ -130,6 +144,15 @@ class LearnedTokenizer:
             # einsum runs on this thread; torch and BLAS would wait for others, 8 ms on a busy CPU.
             hidden = np.einsum("ij,j->i", weight, hidden) + bias
         return hidden[None]
+
+    def encode_rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the tokens (T, width) float32 of ``numbers`` (T, n) float64."""
+        hidden = numbers.astype(np.float32)
+        for index, (weight, bias) in enumerate(self._layers):
+            if index:
+                hidden = _gelu(hidden.reshape(-1)).reshape(hidden.shape)
+            hidden = hidden @ weight.T + bias
+        return hidden
 
 
 def _gelu(values: np.ndarray) -> np.ndarray:
@@ -216,6 +239,33 @@ def fourier_tokenizer(width: int, count: int, source: str) -> FourierTokenizer:
     return FourierTokenizer(width, count)
 
 
+def make_row_tokenizer(
+    *,
+    kind: str,
+    width: int,
+    weights_path: str,
+    count: int,
+    parameter: str,
+    weights_parameter: str,
+) -> RowTokenizer:
+    """Return the tokenizer of rows of ``count`` numbers, as :func:`make_tokenizer`.
+
+    Raises:
+        BadSetting: a ``fourier`` token of ``width`` would have to leave numbers out.
+        InvalidValue, BadWeights: as :func:`make_tokenizer`.
+    """
+    if kind == "fourier":
+        return fourier_tokenizer(width, count, parameter)
+    return _make(
+        kind=kind,
+        width=width,
+        weights_path=weights_path,
+        count=count,
+        parameter=parameter,
+        weights_parameter=weights_parameter,
+    )
+
+
 def _make(
     *,
     kind: str,
@@ -224,7 +274,7 @@ def _make(
     count: int,
     parameter: str,
     weights_parameter: str,
-) -> Tokenizer:
+) -> FourierTokenizer | LearnedTokenizer:
     if width < 1:
         raise InvalidValue(f"width is {width}; accepted: the encoder's token width, 1 or more")
     if kind == "fourier":

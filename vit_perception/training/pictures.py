@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from vit_perception.config.settings import CameraSettings
 from vit_perception.datasets.labelled import (
     LabelledPicture,
     labelled_folder,
@@ -23,6 +24,7 @@ from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, EncodedPicture
 from vit_perception.recordings.reader import ACCEPTED, BagError, BagReader
+from vit_perception.streams.recorded_views import RecordedView, recorded_views
 from vit_perception.wire.records import BadInput, RgbImage
 
 KEPT_DECODED_BYTES = 1 << 30
@@ -63,11 +65,19 @@ def read_folder(folder: Path, seed: int = 0) -> LabelledSource:
     )
 
 
-def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> LabelledSource:
+def read_bag(
+    path: Path,
+    topic: str,
+    label_topic: str,
+    every: int = 1,
+    camera: CameraSettings | None = None,
+) -> LabelledSource:
     """Read every ``every``-th labelled image of a bag's image topic into memory, compressed.
 
+    Images are rectified and cut to the region of interest as ``camera``, of this topic, says.
+
     Raises:
-        BagError: The bag cannot be read.
+        BagError: The bag cannot be read, or lacks the CameraInfo.
         InvalidValue: No image has a label.
     """
     if path.is_dir() and not (path / "metadata.yaml").is_file():
@@ -75,9 +85,10 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Labell
             f"{path} is no rosbag2 folder, it has no metadata.yaml; accepted: {ACCEPTED}"
         )
     with BagReader(path) as bag:
+        views = recorded_views([camera] if camera else [], bag).get(topic, (None,))
         pictures = tuple(
             map(
-                _compressed,
+                partial(_compressed, view=views[0]),
                 labelled_frames(bag=bag, image_topic=topic, label_topic=label_topic, every=every),
             )
         )
@@ -97,13 +108,17 @@ def read_bag(path: Path, topic: str, label_topic: str, every: int = 1) -> Labell
     return LabelledSource(name=path.name, pictures=pictures, left_out=(*early, *left_out))
 
 
-def _compressed(picture: LabelledPicture) -> LabelledPicture:
-    """Replace a raw frame by a PNG, so that a bag's images fit in memory: a raw one takes 1 MB."""
+def _compressed(picture: LabelledPicture, view: RecordedView | None) -> LabelledPicture:
+    """Replace a raw frame by a PNG, so that a bag's images fit in memory: a raw one takes 1 MB.
+
+    With ``view`` any frame is replaced, by what the network sees of it.
+    """
     message = picture.load()
-    if hasattr(message, "format"):
+    if hasattr(message, "format") and view is None:
         return picture
     try:
         image = decode(message)
+        image = view(image) if view else image
     except BadInput as error:
         return replace(picture, load=partial(_refuse, error))
     bgr = np.ascontiguousarray(image.pixels[..., ::-1])

@@ -21,6 +21,7 @@ from vit_perception.wire.layout_sources import (
     STATE_TYPE,
     LayoutApart,
     LayoutPolicyState,
+    LayoutRays,
     LayoutSource,
     LayoutState,
 )
@@ -94,7 +95,7 @@ class LayoutCamera:
 # meaning.
 MEASURED = ("min_cosine",)
 _OF_SOME = ("roi", "rectified")  # fields of a camera
-_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state")
+_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state", "rays")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Layout:
     encoders: tuple[LayoutEncoder, ...] = ()
     # The earlier frames in ~/tokens, oldest first. None, and not in the JSON, without them.
     history: LayoutHistory | None = None
+    # Not in the JSON if there are none.
+    rays: tuple[LayoutRays, ...] = ()
 
     @cached_property
     def samples(self) -> tuple[LayoutSource, ...]:

@@ -72,6 +72,27 @@ class LayoutPolicyState:
     sha256: str  # of the projection's weights and of the statistics
 
 
+@dataclass(frozen=True)
+class LayoutRays:
+    """What the rays of a camera's patches are given in.
+
+    A row of a group of the kind ``ray`` is made of 6 numbers: the ray's direction (a unit vector),
+    and its moment, origin × direction, in m. One of the kind ``points`` is made of 3: the point
+    that the patch sees, in m.
+    """
+
+    name: str
+    camera: str  # whose patches they go through, in the same order
+    base_frame: str  # of the rays; empty: not named
+    pose: str  # the arm that the camera is mounted on; empty: it does not move
+    # The camera's optical frame in the arm's end-effector frame, or in the base frame.
+    translation_m: tuple[float, float, float]
+    quaternion_xyzw: tuple[float, float, float, float]
+    tokenizer: str = "fourier"
+    tokenizer_sha256: str = ""  # of the weights for rays; empty if there are none
+    points_tokenizer_sha256: str = ""  # of those for points
+
+
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
 POSE_FIELDS = (
     *(f"pose.position.{axis}" for axis in "xyz"),

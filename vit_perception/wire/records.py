@@ -189,12 +189,22 @@ class TokenGroup:
     kind: str  # cls, patch, pose, state, or what another source calls its own
     source: str  # the source's name
     tokens: np.ndarray  # (T, D) float32
-    valid: bool = True  # False: the source was missing, and the rows count as zero
+    # False: the source was missing, and the rows count as zero. Or (T,) bool, one for each row.
+    valid: bool | np.ndarray = True
     grid: tuple[int, int] | None = None  # (rows, columns) of patch tokens
     embedded: bool = True  # False: the concatenated embedding leaves them out
     apart: bool = False  # True: of another width than the encoder's, and not in the sequence
     encoder: str = ""  # the name of its encoder, of several; else empty
     step: int = 0  # of the history: how many strides older than the frame it is
+    # Of a source that is made of others, why no row is there: a short key to count, and a text.
+    why: "BadInput | None" = None
+
+    @property
+    def masked(self) -> np.ndarray:
+        """The tokens (T, D); rows that are missing are zeros."""
+        if isinstance(self.valid, np.ndarray):
+            return np.where(self.valid[:, None], self.tokens, np.zeros((), self.tokens.dtype))
+        return self.tokens if self.valid else np.zeros_like(self.tokens)
 
     @property
     def name(self) -> str:
@@ -217,8 +227,8 @@ class TokenSequence:
 
     @classmethod
     def of(cls, groups: "list[TokenGroup] | tuple[TokenGroup, ...]") -> "TokenSequence":
-        """Join ``groups``. Rows of an invalid group become zero: that is the mask on the wire."""
-        tokens = np.concatenate([g.tokens if g.valid else np.zeros_like(g.tokens) for g in groups])
+        """Join ``groups``. Rows that are not valid become zero: that is the mask on the wire."""
+        tokens = np.concatenate([group.masked for group in groups])
         mask = np.concatenate([np.full(len(g.tokens), g.valid) for g in groups])
         return cls(tuple(groups), np.ascontiguousarray(tokens, dtype=np.float32), mask)
 

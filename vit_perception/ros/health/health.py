@@ -14,6 +14,7 @@ from vit_perception.ros.health.judge import Judge
 from vit_perception.ros.health.sign_of_life import SignOfLife
 from vit_perception.ros.reporter import Reporter
 from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.image_extras import ExtraInputs
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.tokens.source import derived, listening, sampled
 
@@ -39,6 +40,7 @@ class Health:
         self._changed = changed
         self._sync = sync
         self._samples = samples
+        self.extras: ExtraInputs | None = None  # what comes beside the images
         self._judge = Judge(started_ns)
         self._life = SignOfLife(started_ns)
         self._watch = InputWatch(
@@ -55,7 +57,14 @@ class Health:
         label = self._reporter.label
         with self._changed:
             now_ns = time.monotonic_ns()
-            reports = diagnostics.camera_statuses(label, self._sync, now_ns, latencies, self._judge)
+            reports = diagnostics.camera_statuses(
+                node_name=label,
+                sync=self._sync,
+                now_ns=now_ns,
+                latencies=latencies,
+                judge=self._judge,
+                counts=self.extras.counts if self.extras else lambda camera: {},
+            )
             reports += diagnostics.sample_statuses(
                 label, sampled(pipeline.sources), self._samples, now_ns, self._judge
             )
