@@ -20,10 +20,12 @@ from vit_perception.config.settings import (
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.policy.basis_file import save_basis
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LiveDecoder, ObservationWindow
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
+from vit_perception.wire.basis import Basis
 
 CAMERAS = ("agentview", "wrist")
 FRAMES = 12
@@ -54,12 +56,30 @@ def slice_of_the_demo(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["float32", "int8"])
-def live(request, rig, slice_of_the_demo):
+@pytest.fixture(scope="module")
+def basis_file(tiny_checkpoint, tmp_path_factory):
+    """A basis of the tiny encoder with 12 directions."""
+    pipeline = Pipeline.open(settings_of(tiny_checkpoint))
+    random = np.random.default_rng(3)
+    directions = np.linalg.qr(random.normal(size=(pipeline.width, 12)))[0].T.astype(np.float32)
+    basis = Basis(np.ones(pipeline.width, np.float32), directions, pipeline.encoder_sha256)
+    pipeline.close()
+    path = tmp_path_factory.mktemp("basis") / "basis.safetensors"
+    save_basis(path, basis, "tiny")
+    return path
+
+
+@pytest.fixture(params=["float32", "int8", "basis"])
+def live(request, rig, slice_of_the_demo, basis_file):
     """(topic, CDR bytes) of everything that the node publishes for the slice, one image pair at a
-    time.
+    time; the layout; and the settings of the output.
     """
-    robot = rig(**PARAMETERS, output_dtype=request.param)
+    output = (
+        OutputSettings(basis=str(basis_file))
+        if request.param == "basis"
+        else OutputSettings(request.param)
+    )
+    robot = rig(**PARAMETERS, output_dtype=output.dtype, tokens__basis=output.basis)
     heard: list[tuple[str, bytes]] = []
     robot.activate()
     images = [
@@ -77,7 +97,7 @@ def live(request, rig, slice_of_the_demo):
         lambda: len({data for topic, data in heard if topic.endswith("/tokens")}),
     )
     robot.until(lambda: len(heard) >= FRAMES * len(names), what=f"all of {len(names)} topics")
-    return heard, robot.tester.layout
+    return heard, robot.tester.layout, output
 
 
 def listen(robot, types, heard):
@@ -149,8 +169,8 @@ def settings_of(tiny_checkpoint):
 def test_embedded_bags_and_columns_equal_what_the_node_published(
     live, slice_of_the_demo, tiny_checkpoint, tmp_path
 ):
-    heard, layout = live
-    settings = replace(settings_of(tiny_checkpoint), output=OutputSettings(layout.dtype))
+    heard, layout, output = live
+    settings = replace(settings_of(tiny_checkpoint), output=output)
     pipeline = Pipeline.open(settings)
     source = BagSource(slice_of_the_demo, "/wrist/image/compressed")
     for kind in ("mcap", "safetensors"):
@@ -159,7 +179,9 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(
     pipeline.close()
     with BagReader(tmp_path / "mcap") as bag:
         written = [
-            (m.topic, m.data) for m in bag.raw(list(bag.topics)) if m.topic != "/vit_encoder/layout"
+            (m.topic, m.data)
+            for m in bag.raw(list(bag.topics))
+            if m.topic not in ("/vit_encoder/layout", "/vit_encoder/basis")
         ]
         layouts = {m.data for _, _, m in bag.messages(["/vit_encoder/layout"])}
         decoded = [(topic, message) for topic, _, message in bag.messages(list(bag.topics))]
@@ -183,3 +205,35 @@ def test_embedded_bags_and_columns_equal_what_the_node_published(
         np.testing.assert_array_equal(one["poses"]["arm"], item["poses"]["arm"].numpy())
         cls = [layout.split(tokens)["wrist/cls"][0] for tokens in one["tokens"]]
         np.testing.assert_array_equal(cls, item["wrist.cls"].numpy())
+
+
+def test_coefficients_are_the_same_live_and_stored(
+    basis_file, slice_of_the_demo, tiny_checkpoint, tmp_path
+):
+    """A policy may learn from coefficients themselves, without the basis."""
+    output = OutputSettings(basis=str(basis_file))
+    pipeline = Pipeline.open(replace(settings_of(tiny_checkpoint), output=output))
+    layout = pipeline.layout()
+    source = BagSource(slice_of_the_demo, "/wrist/image/compressed")
+    for kind in ("mcap", "parquet"):
+        embed(pipeline, [source], tmp_path / kind, EmbedOptions(kind))
+    pipeline.close()
+    data = FeatureDataset(tmp_path / "parquet", expand=False, columns=("wrist.cls",))
+    decoder, window = LiveDecoder(expected=data.layouts, expand=False), ObservationWindow(1)
+    with BagReader(tmp_path / "mcap") as bag:
+        messages = [(topic, message) for topic, _, message in bag.messages(list(bag.topics))]
+    observations = [o for topic, message in messages if (o := decoder.add(topic, message))]
+    assert "/vit_encoder/basis" not in decoder.topics
+    assert len(observations) == len(data) == FRAMES
+    rows = layout.group("wrist/patch")
+    for observation, item in zip(observations, (data[k] for k in range(len(data)))):
+        one = window.add(observation)
+        assert set(one["coefficients"]) == {"agentview/patch", "wrist/patch"}
+        for name, coefficients in one["coefficients"].items():
+            assert coefficients.shape == (1, rows.stop - rows.start, 12)
+            np.testing.assert_array_equal(coefficients, item["coefficients"][name].numpy())
+        np.testing.assert_array_equal(one["tokens"], item["tokens"].numpy())
+        np.testing.assert_array_equal(one["mask"], item["mask"].numpy())
+        # CLS, CLS, pose: the order of the layout, as they were without a basis.
+        assert one["tokens"].shape == (1, 3, layout.width)
+        np.testing.assert_array_equal(one["tokens"][0, 1], item["wrist.cls"][0].numpy())

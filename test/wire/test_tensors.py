@@ -217,6 +217,7 @@ def test_a_dense_head_is_in_the_layout_only_where_there_is_one():
             "min_cosine",
             "apart",
             "policy_state",
+            "basis",
             "history",
             "rays",
         )

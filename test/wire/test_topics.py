@@ -48,7 +48,7 @@ def documented() -> str:
     rows = [
         *((row, "camera") for row in camera),
         *samples,
-        *((row, "camera") for row in (*frame, *later, topics.LAYOUT)),
+        *((row, "camera") for row in (*frame, *later, topics.BASIS, topics.LAYOUT)),
     ]
     lines = ["| topic | type | what | sent |", "| --- | --- | --- | --- |"]
     for row, label in rows:

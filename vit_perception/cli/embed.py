@@ -29,6 +29,7 @@ from vit_perception.cli.pipeline_options import (
     skip_lines,
     what_to_read,
 )
+from vit_perception.config.settings import OutputSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
@@ -38,6 +39,7 @@ from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.wire.tensors import ENCODINGS
 
 MEBIBYTE = 1 << 20
 EXAMPLES = """
@@ -96,6 +98,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         "topics (default: %(default)s)",
     )
     files.add_argument(
+        "--store",
+        choices=(*ENCODINGS, "basis"),
+        help="form of the tokens: readers restore float32 from int8, and from the coefficients of "
+        "--basis (default: as in --params, else float32)",
+    )
+    files.add_argument(
+        "--basis",
+        type=user_path,
+        metavar="FILE",
+        help="file of `vit-perception basis` for --store basis (default: tokens.basis of --params)",
+    )
+    files.add_argument(
         "--shard-mb",
         type=float,
         default=64.0,
@@ -122,6 +136,7 @@ def run(args: Namespace) -> int:
     )
     check_out(args.out)
     settings, sources, node, columns = what_to_read(args, tuple(args.columns))
+    settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
     print(
         printable(
@@ -176,6 +191,28 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) -> OutputSettings:
+    """Return ``output`` with the form that ``--store`` and ``--basis`` ask for.
+
+    Raises:
+        InvalidValue: There is a basis without its form, or the form without a basis.
+    """
+    if basis is not None and store != "basis":
+        raise InvalidValue(
+            f" is given, and --store is {store or 'not'}; accepted: --store basis", argument="basis"
+        )
+    if store == "basis":
+        path = str(basis) if basis is not None else output.basis
+        if not path:
+            raise InvalidValue(
+                " is basis, and there is none; accepted: with --basis FILE, or tokens.basis in "
+                "--params",
+                argument="store",
+            )
+        return replace(output, dtype="float32", basis=path)
+    return output if store is None else replace(output, dtype=store, basis="")
 
 
 def with_progress(

@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "explain": "show what a model does with one picture: a figure, and the shape at each step",
     "extract": "write the encoder that a policy carries as a checkpoint of its own",
     "fit": "make a classifier from labelled pictures or a bag: a head, or the complete model",
+    "basis": "a basis of patch tokens, to send them as few coefficients",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",
     "status": "one screen about a running node: state, inputs, drops, outputs",

@@ -165,6 +165,14 @@ class OutputSettings(Section):
         name="output_dtype",
         choices=tuple(ENCODINGS),
     )
+    basis: str = param(
+        "",
+        "File of `vit-perception basis`: patch tokens are sent as coefficients in eight bits, all "
+        "others in float32 (docs/thin_link.md).",
+        name="tokens.basis",
+        fixed=TOKENS,
+        is_path=True,
+    )
     top_k: int = param(5, "Maximum number of classes in a classification.", bounds=(1, 1000))
     max_rate_hz: float = param(
         0.0,
@@ -182,6 +190,8 @@ class OutputSettings(Section):
 
     def __post_init__(self) -> None:
         self.check_parameters()
+        if self.basis and self.dtype != "float32":
+            raise BadSetting("output_dtype", self.dtype, "float32 with tokens.basis")
         if self.max_rate_hz != 0.0 and not LOWEST_RATE_HZ <= self.max_rate_hz <= 1000.0:
             raise BadSetting(
                 "max_rate_hz", self.max_rate_hz, f"0 for no bound, or {LOWEST_RATE_HZ:g} to 1000 Hz"

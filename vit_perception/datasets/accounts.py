@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import Prepared
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -42,3 +45,19 @@ class SkippedMessages:
         """Add what was skipped later."""
         for (topic, reason), count in other.counts.items():
             self.add(topic, reason, other.texts[topic, reason], count)
+
+
+def refusal(
+    pipeline: Pipeline, prepared: Prepared, name: str, skips: SkippedMessages
+) -> Dropped | None:
+    """Return what a group is dropped for, if its images were refused; None if others are encoded.
+
+    Images that are masked are added to ``skips``. ``name`` is what a message calls the group.
+    """
+    if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
+        camera, error = next(iter(prepared.refused.items()))
+        return Dropped(error.reason, f"{name}camera {camera}: {error}")
+    topics = {camera.name: camera.topic for camera in pipeline.settings.cameras}
+    for camera, error in prepared.refused.items():
+        skips.add(topics[camera], error.reason, f"{name}camera {camera}: {error}")
+    return None

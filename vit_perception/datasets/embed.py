@@ -1,89 +1,27 @@
 """Features of recordings as files: every image group of every source, exactly once."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import BadSetting
-from vit_perception.datasets.embed_columns import (
-    COLUMNS_VERSION,
-    DENSE,
-    FrameColumns,
-)
+from vit_perception.datasets.embed_columns import DENSE, FrameColumns
+from vit_perception.datasets.embed_identity import run_of
 from vit_perception.datasets.embed_journal import Entry, Journal
+from vit_perception.datasets.embed_options import EmbedOptions
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
 from vit_perception.datasets.output_messages import OutputMessages
-from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
-from vit_perception.engines.encoder_graph import GRAPH_VERSION
 from vit_perception.files.atomic import file_sha256
-from vit_perception.files.errors import InvalidValue, nearest
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.policy.basis_file import FILE_NAME, save_basis
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout, written_fields
 
-
-@dataclass(frozen=True)
-class EmbedOptions:
-    """What to write, and how large a shard is.
-
-    A killed run loses at most one shard's work; memory is about three shards.
-
-    Raises:
-        InvalidValue: A field is not accepted; ``argument`` names it.
-    """
-
-    # One of ``FORMATS``.
-    file_format: str
-    # Empty for the format's default.
-    features: tuple[str, ...] = ()
-    # A shard is finished when it reaches either.
-    shard_bytes: int = 64 << 20
-    shard_frames: int = 1000
-    # The node's full name, below which the topics of a bag are.
-    node: str = DEFAULT_NODE
-    # What bags have beside images and tokens; their sources read the same ones.
-    columns: tuple[RecordedColumn, ...] = ()
-
-    def __post_init__(self):
-        if self.file_format not in FORMATS:
-            raise InvalidValue(
-                f" is {self.file_format!r}; accepted: {', '.join(FORMATS)}", argument="format"
-            )
-        needs = FORMATS[self.file_format].needs
-        if needs and importlib.util.find_spec(needs) is None:
-            others = [name for name, made in FORMATS.items() if made.needs != needs]
-            raise InvalidValue(
-                f" is {self.file_format!r}, which needs the Python package {needs}, and that is "
-                f"not installed; accepted without it: {', '.join(others)}",
-                argument="format",
-                hint=f"pip install {needs}",
-            )
-        accepted = FORMATS[self.file_format].features
-        unknown = sorted(set(self.features) - set(accepted))
-        if unknown:
-            raise InvalidValue(
-                f" has {', '.join(unknown)}; accepted: {', '.join(accepted)}",
-                argument="features",
-                hint=nearest(unknown[0], accepted),
-            )
-        if self.shard_bytes <= 0 or self.shard_frames <= 0:
-            frames = self.shard_frames <= 0
-            raise InvalidValue(
-                f" is {self.shard_frames if frames else self.shard_bytes}; accepted: 1 or more",
-                argument="shard_frames" if frames else "shard_mb",
-            )
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The features that are written: those given, or the default of the format."""
-        return self.features or FORMATS[self.file_format].default_features
+__all__ = ["EmbedOptions", "embed", "run_of"]
 
 
 def embed(
@@ -108,6 +46,8 @@ def embed(
     try:
         if journal.complete:
             return journal.finish()
+        if pipeline.parts.basis and FORMATS[options.file_format].is_columns:
+            save_basis(out / FILE_NAME, pipeline.parts.basis, pipeline.card.name)
         run = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
         for number, source in enumerate(sources):
             run.take(number, source)
@@ -115,68 +55,6 @@ def embed(
         return journal.finish()
     finally:
         journal.close()
-
-
-def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions) -> dict[str, Any]:
-    """Return everything that the features depend on; a run is resumed only if it is the same."""
-    engine = pipeline.engine
-    settings = asdict(pipeline.settings)
-    if not settings["extra"]:
-        del settings["extra"]  # runs of earlier versions can go on
-    for camera in settings["cameras"]:
-        if not camera["depth_topic"]:
-            del camera["depth_max_skew_s"]
-        for later in ("roi", "rectify", "camera_info_topic", "depth_topic"):
-            if not camera[later]:
-                del camera[later]
-    # The statistics of the state are in no other digest.
-    given = pipeline.layout().policy_state
-    of_policy = {"policy_state_sha256": given.sha256} if given else {}
-    if given is None:
-        del settings["policy"]
-    if not settings["columns"]:
-        del settings["columns"]
-    if settings["history"]["frames"] == 1:
-        del settings["history"]
-    for name in ("more_checkpoints", "mean", "std", "size"):
-        if not settings["model"][name]:
-            del settings["model"][name]
-    run = {
-        "columns_version": COLUMNS_VERSION,
-        "graph_version": GRAPH_VERSION,
-        "file_format": options.file_format,
-        "features": list(options.chosen),
-        "node": options.node,
-        "shard_bytes": options.shard_bytes,
-        "shard_frames": options.shard_frames,
-        "sources": [source.identity() for source in sources],
-        "settings": settings,
-        "model": pipeline.card.name,
-        "weights_sha256": pipeline.card.weights_sha256,
-        "encoder_sha256": pipeline.encoder_sha256,
-        "runtime": engine.runtime,
-        "precision": engine.precision,
-        **of_policy,
-        **_further_encoders(pipeline),
-    }
-    if options.columns:
-        run["columns"] = [column.described() for column in options.columns]
-    return run
-
-
-def _further_encoders(pipeline: Pipeline) -> dict[str, Any]:
-    """Return what the features depend on of each encoder but the first; {} if there is one."""
-    further = [
-        {
-            "model": encoder.card.name,
-            "weights_sha256": encoder.card.weights_sha256,
-            "encoder_sha256": encoder.encoder_sha256,
-            "runtime": opened.engine.runtime,
-            "precision": opened.engine.precision,
-        }
-        for encoder, opened in zip(pipeline.parts.encoders[1:], pipeline.every_opened[1:])
-    ]
-    return {"more_encoders": further} if further else {}
 
 
 class _Run:
@@ -286,6 +164,7 @@ class _Run:
             columns=self._columns,
             messages=self._messages,
             dense=self._pipeline.dense_values if self._pipeline.dense else None,
+            basis=self._pipeline.parts.basis,
         )
         return FORMATS[self._options.file_format].new_shard(place)
 

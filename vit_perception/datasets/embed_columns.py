@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.wire.basis import REDUCED_KIND, pack_group, pack_sequence
 from vit_perception.wire.layout import LayoutSource
 from vit_perception.wire.records import CameraResult, FrameResult, SampleAtImage
 from vit_perception.wire.tensors import TensorFields, encode_tensor, exact_dtype
@@ -43,9 +44,11 @@ class FrameColumns:
         self._features = features
         self._dtype = settings.output.dtype
         self._exact = exact_dtype(self._dtype)
+        self._basis = pipeline.parts.basis
         self._width = pipeline.width
         self._patches = pipeline.grid[0] * pipeline.grid[1]
         layout = pipeline.layout()
+        self._layout = layout
         self._labels = {
             camera.name: {label: k for k, label in enumerate(camera.labels)}
             for camera in layout.cameras
@@ -64,7 +67,12 @@ class FrameColumns:
         """
         columns: Columns = {"stamp_ns": np.int64(result.stamp_ns), "mask": result.sequence.mask}
         if "tokens" in self._features:
-            columns["tokens"] = as_sent(result.sequence.tokens, self._dtype)
+            tokens = result.sequence.tokens
+            columns["tokens"] = (
+                pack_sequence(tokens, self._layout, self._basis)
+                if self._basis
+                else as_sent(tokens, self._dtype)
+            )
             columns |= {g.kind: as_sent(g.tokens, self._exact) for g in result.apart}
         if result.history_stamps_ns:
             columns["history_stamps_ns"] = np.array(result.history_stamps_ns, np.int64)
@@ -91,7 +99,11 @@ class FrameColumns:
                 tokens = np.zeros(shape, np.float32)
                 if camera:
                     tokens = camera.cls_token[None] if feature == "cls" else camera.patch_tokens
-                sent = as_sent(tokens, self._dtype)
+                sent = (
+                    pack_group(tokens, feature, self._basis)
+                    if self._basis and feature == REDUCED_KIND
+                    else as_sent(tokens, self._dtype)
+                )
                 columns[f"{name}.{feature}"] = sent[0] if feature == "cls" else sent
         if name in self._labels:
             columns |= self._of_classes(name, camera)

@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 JOURNAL = "journal.jsonl"
 MANIFEST = "manifest.json"
 # Files that a killed run may leave half-written. Nothing else in the folder is ever removed.
-_WRITTEN = r"manifest\.json|metadata\.yaml|features_\d{6}(?:\.[a-z]+)?"
+_WRITTEN = r"manifest\.json|metadata\.yaml|basis\.safetensors|features_\d{6}(?:\.[a-z]+)?"
 # Of a run: with other versions the package makes other features of the same input.
 VERSIONS = ("columns_version", "graph_version")
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"

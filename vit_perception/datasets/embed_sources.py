@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, refusal, replay_from
+from vit_perception.datasets.accounts import refusal
+from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, replay_from
 from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
-from vit_perception.datasets.accounts import Dropped, SkippedMessages
+from vit_perception.datasets.accounts import Dropped, SkippedMessages, refusal
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
@@ -303,19 +302,3 @@ class _Replay:
             if masked.why:
                 skips.add(masked.name, masked.why.reason, f"{masked.name}: {masked.why}")
         return result
-
-
-def refusal(
-    pipeline: Pipeline, prepared: Prepared, name: str, skips: SkippedMessages
-) -> Dropped | None:
-    """Return what a group is dropped for, if its images were refused; None if others are encoded.
-
-    Images that are masked are added to ``skips``. ``name`` is what a message calls the group.
-    """
-    if prepared.refused and (pipeline.settings.sync.policy == "wait" or not prepared.images):
-        camera, error = next(iter(prepared.refused.items()))
-        return Dropped(error.reason, f"{name}camera {camera}: {error}")
-    topics = {camera.name: camera.topic for camera in pipeline.settings.cameras}
-    for camera, error in prepared.refused.items():
-        skips.add(topics[camera], error.reason, f"{name}camera {camera}: {error}")
-    return None

@@ -19,6 +19,7 @@ from rosbags.typesys.store import Typestore
 from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.definitions import typestore
 from vit_perception.wire import topics
+from vit_perception.wire.basis import Basis
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.stamps import header_fields
 from vit_perception.wire.tensors import encode_numbers
@@ -84,11 +85,14 @@ class OutputMessages:
         self._node = node.rstrip("/")
         self._features = ("", *features)
 
-    def of_layout(self, layout: Layout) -> Iterator[OutputMessage]:
-        """Yield the latched messages, as the node sends them with a new layout."""
+    def of_layout(self, layout: Layout, basis: Basis | None = None) -> Iterator[OutputMessage]:
+        """Yield the latched messages, as the node sends them with a new layout.
+
+        ``basis`` is the layout's.
+        """
         for topic in self._topics(layout):
             if topic.row.latched:
-                fields = topics.latched_fields(topic.row, layout, f"{self._node}/layout")
+                fields = topics.latched_fields(topic.row, layout, f"{self._node}/layout", basis)
                 yield self._message(topic, fields)
 
     def of_frame(self, outgoing: Outgoing) -> Iterator[OutputMessage]:

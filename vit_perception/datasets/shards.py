@@ -23,6 +23,7 @@ from vit_perception.datasets.output_messages import OutputMessages, offered_qos
 from vit_perception.files.atomic import put_in_place, working_folder, write_whole
 from vit_perception.recordings.split import write_metadata
 from vit_perception.recordings.writer import BagWriter
+from vit_perception.wire.basis import Basis
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import CameraResult, FrameResult
 from vit_perception.wire.topics import Outgoing
@@ -136,9 +137,11 @@ class BagShard:
         folder: Path,
         name: str,
         dense: Callable[[CameraResult], np.ndarray] | None,
+        basis: Basis | None,
     ):
         self._messages = messages
         self._dense = dense
+        self._basis = basis
         self._folder = working_folder(folder / name)
         self._name = name
         self._latched: set[str] = set()
@@ -152,11 +155,11 @@ class BagShard:
     def add(
         self, place: dict[str, int], result: FrameResult, extras: dict[str, Any], layout: Layout
     ) -> None:
-        messages = list(self._messages.of_frame(Outgoing(result, layout, self._dense)))
+        messages = list(self._messages.of_frame(Outgoing(result, layout, self._dense, self._basis)))
         # At the head of each shard too, so that a file can be played by itself.
         if layout.layout_id != self._layout_id:
             self._layout_id = layout.layout_id
-            messages = [*self._messages.of_layout(layout), *messages]
+            messages = [*self._messages.of_layout(layout, self._basis), *messages]
         stamp_ns, frame_id = result.stamp_ns, result.frame_id
         messages += self._messages.of_columns(stamp_ns, frame_id, extras)
         for message in messages:
@@ -191,6 +194,8 @@ class ShardPlace:
     messages: OutputMessages
     # Depth or labels of a camera's image; None without a dense head.
     dense: Callable[[CameraResult], np.ndarray] | None
+    # That patch tokens are coefficients of; None if they are not.
+    basis: Basis | None
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,8 @@ class FileFormat:
     default_features: tuple[str, ...]
     # Begins a shard.
     new_shard: Callable[[ShardPlace], Shard]
+    # Whether its files have columns; a bag has messages.
+    is_columns: bool = True
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     # The Python package that writes it, if that is one of those which a user may be without.
@@ -224,8 +231,13 @@ FORMATS = {
     "mcap": FileFormat(
         features=(*FEATURES, DENSE),
         default_features=FEATURES,
+        is_columns=False,
         new_shard=lambda place: BagShard(
-            messages=place.messages, folder=place.folder, name=place.name, dense=place.dense
+            messages=place.messages,
+            folder=place.folder,
+            name=place.name,
+            dense=place.dense,
+            basis=place.basis,
         ),
         finish=write_metadata,
     ),

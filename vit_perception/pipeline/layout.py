@@ -16,6 +16,7 @@ from vit_perception.tokens.source import TokenRows, TokenSource
 from vit_perception.wire.layout import (
     Layout,
     LayoutApart,
+    LayoutBasis,
     LayoutCamera,
     LayoutDense,
     LayoutGroup,
@@ -218,6 +219,7 @@ def layout_of(
         fusion_weights_sha256=parts.fusion.weights_sha256,
         embedding_width=embedding_width(parts, sources),
         dense=layout_dense(parts),
+        basis=LayoutBasis(parts.basis.sha256, parts.basis.dims) if parts.basis else None,
         connector=layout_connector(parts),
         encoders=tuple(layout_encoders(settings, parts, preprocess, images, opened)),
         history=settings.history.rule,

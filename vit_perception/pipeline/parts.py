@@ -19,10 +19,12 @@ from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.pipeline.encoders import EncoderParts, encoder_parts
 from vit_perception.pipeline.history import TokenHistory
 from vit_perception.pipeline.zero_shot_heads import encoder_of_texts, zero_shot_heads
+from vit_perception.policy.basis_file import load_basis
 from vit_perception.tokens.fuse import make_fusion
 from vit_perception.tokens.kinds import sources_by_kind
 from vit_perception.tokens.source import CheckpointTokens
 from vit_perception.tokens.tokenizer import Tokenizer
+from vit_perception.wire.basis import Basis
 from vit_perception.wire.records import ClassScore, EncoderOutput
 
 
@@ -78,7 +80,25 @@ class Parts:
             if rows.width_apart is None
         ]
         float32_bytes = 4
+        self.basis = self._checked_basis(settings.output.basis)
         self.history = TokenHistory(settings.history.rule, float32_bytes * sum(rows) * self.width)
+
+    def _checked_basis(self, path: str) -> Basis | None:
+        """The basis of the patch tokens; None without one."""
+        if not path:
+            return None
+        if len(self.encoders) > 1:
+            raise BadSetting("tokens.basis", path, "'' with model.more_checkpoints")
+        file = load_basis(path)
+        if (file.basis.encoder_sha256, file.basis.width) != (self.encoder_sha256, self.width):
+            raise BadSetting(
+                "tokens.basis",
+                path,
+                f"a basis of {self.card.name}, block {self.block}, {self.width} channels (encoder "
+                f"{self.encoder_sha256[:12]}); this one is of {file.model}, {file.basis.width} "
+                f"channels (encoder {file.basis.encoder_sha256[:12]})",
+            )
+        return file.basis
 
     def _checked_head(self, camera: CameraSettings) -> Head:
         """Features of another encoder would give scores that look right and mean nothing."""

@@ -279,9 +279,7 @@ class Pipeline:
     # -- what the outputs mean ---------------------------------------------------------------------
 
     def labels_of(self, camera: str) -> tuple[str, ...]:
-        """The class labels of ``camera``, in the order of its scores; empty where it is not
-        classified.
-        """
+        """The class labels of ``camera`` in the order of its scores; empty without classes."""
         return self.parts.labels_of(next(c for c in self.settings.cameras if c.name == camera))
 
     def geometry(self, source_size_px: tuple[int, int], roi: Roi | None = None) -> PatchGeometry:
@@ -294,9 +292,7 @@ class Pipeline:
         return PatchGeometry(self._preprocess.plan(source_size_px, roi), self.patch_size_px)
 
     def network_view(self, image: RgbImage, roi: Roi | None = None) -> np.ndarray:
-        """The pixels of ``image`` that the network sees, (H, W, 3) uint8 RGB, for pictures drawn
-        over them: those of ``roi``, if it is given.
-        """
+        """What the network sees of ``image`` or of its ``roi``, (H, W, 3) uint8 RGB."""
         return self._preprocess(image, roi=roi).permute(1, 2, 0).contiguous().numpy()
 
     def what_runs(self) -> str:

@@ -18,6 +18,7 @@ from vit_perception.policy.continuity import (
 )
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.policy.layout_check import meaning_of
+from vit_perception.policy.token_columns import COEFFICIENTS
 from vit_perception.wire.json_values import differing_fields
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.layout_history import NO_FRAME, same_views
@@ -37,6 +38,8 @@ class FeatureDataset(Dataset):
     * ``embedding``: (history, L), if it was stored,
     * tokens of another width by their kind, such as ``policy_state``: (history, T, W), if tokens
       were stored; zeros if missing,
+    * ``coefficients``: by group, (history, T, K) float32, only with ``expand`` False and features
+      that are coefficients of a basis; ``tokens`` then has the rows of the other groups,
     * ``layout``: int; ``layouts[item["layout"]]`` says how to read the item,
     * each of ``columns``, with a leading axis of ``history``,
     * ``chunks``: by column, (length, ...) float64: the column at the window's last frame and at the
@@ -76,10 +79,11 @@ class FeatureDataset(Dataset):
         *,
         stride_s: float | None = None,
         tolerance_s: float = 0.0,
+        expand: bool = True,
     ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self._rule = checked_ages(history, stride, stride_s, tolerance_s)
-        self.files = FeatureFiles(folder)
+        self.files = FeatureFiles(folder, expand)
         self.history = history
         self.stride = stride
         check_one_meaning(self.files)
@@ -92,6 +96,7 @@ class FeatureDataset(Dataset):
             "stamp_ns",
             "mask",
             *(n for n in ("tokens", "embedding") if n in stored),
+            *self.files.coefficients,
             *(f"{source.name}.{source.kind}" for source in self._samples),
             *(each.kind for each in self._apart if each.kind in stored),
             *self._extra,
@@ -215,6 +220,11 @@ class FeatureDataset(Dataset):
             chunks = {name: self._chunk(name, n, end) for name, n in self._chunks.items()}
             item["chunks"] = {name: values for name, (values, _) in chunks.items()}
             item["chunk_masks"] = {name: mask for name, (_, mask) in chunks.items()}
+        if self.files.coefficients:
+            item["coefficients"] = {
+                name.removeprefix(COEFFICIENTS): stacked.pop(name)
+                for name in self.files.coefficients
+            }
         return item | stacked | {"layout": int(self.files.layout_index[end])}
 
 

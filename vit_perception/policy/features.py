@@ -10,8 +10,8 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.safetensors_header import read_header
+from vit_perception.policy.token_columns import TokenColumns
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.quantised import restore
 
 FORMAT = "vit_perception.embed"
 READABLE = ("parquet", "safetensors")
@@ -24,12 +24,14 @@ class FeatureFiles:
 
     docs/bags.md describes the columns. ``layouts`` are those that occur. ``stamp_ns``, ``episode``
     and ``layout_index`` are (rows,) int64, read at the start; files are opened when first needed.
+    With ``expand`` False, coefficients of a basis are not restored to tokens: they are columns
+    ``coefficients.<group>``, and ``tokens`` has the rows of the other groups.
 
     Raises:
         InvalidValue: the folder is not one of `embed`, is not finished, or has another format.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, expand: bool = True):
         self.folder = Path(folder)
         path = self.folder / "manifest.json"
         if not path.is_file():
@@ -64,13 +66,13 @@ class FeatureFiles:
             for name in ("stamp_ns", "episode", "layout")
         )
         self.columns = self._file(0).names if shards else ()
-        self._quantised = {
-            name
-            for layout in self.layouts
-            if layout.dtype == "int8"
-            for camera in layout.cameras
-            for name in ("tokens", f"{camera.name}.cls", f"{camera.name}.patch")
-        }
+        self._tokens = TokenColumns(self.folder, self.layouts, expand)
+        self.columns = (*self.columns, *self.coefficients)
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """The columns ``coefficients.<group>``; none unless ``expand`` is False."""
+        return self._tokens.coefficients
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -80,7 +82,7 @@ class FeatureFiles:
         return self.__dict__ | {"_open": OrderedDict()}
 
     def row(self, index: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Return the columns ``names`` of one row. Tokens in int8 are restored to float32.
+        """Return the columns ``names`` of one row. Tokens in eight bits are restored to float32.
 
         Raises:
             KeyError: there is no such column; the message names those that there are.
@@ -89,11 +91,9 @@ class FeatureFiles:
         if missing:
             raise KeyError(f"no column {', '.join(missing)}; there are: {', '.join(self.columns)}")
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        stored = self._file(shard).row(index - int(self._starts[shard]), names)
-        return {
-            name: restore(values) if name in self._quantised else values
-            for name, values in stored.items()
-        }
+        stored = self._tokens.stored(names)
+        row = self._file(shard).row(index - int(self._starts[shard]), stored)
+        return self._tokens.restored(row, names)
 
     def verify(self) -> None:
         """Read every file and compare its checksum.

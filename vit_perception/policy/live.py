@@ -23,8 +23,17 @@ from vit_perception.policy.layout_check import (
 )
 from vit_perception.policy.window import Observation, ObservationWindow
 from vit_perception.wire import topics
+from vit_perception.wire.basis import (
+    Basis,
+    coefficients_of,
+    decode_groups,
+    exact_rows,
+    expand_groups,
+    mask_of_groups,
+)
 from vit_perception.wire.layout import Layout, LayoutApart, LayoutSource
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput
+from vit_perception.wire.sample_fields import sample_numbers
 from vit_perception.wire.stamps import nanoseconds
 from vit_perception.wire.tensors import decode_stamps, decode_tensor, mask_of
 
@@ -45,6 +54,8 @@ MAX_PENDING = 10
 @dataclass
 class _Parts:
     tokens: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # of a layout with a basis
     embedding: np.ndarray | None = None
     history_stamps_ns: np.ndarray | None = None
     samples: dict[str, np.ndarray] = field(default_factory=dict)  # by source
@@ -57,7 +68,9 @@ class LiveDecoder:
     ``node`` is the encoder's full name. ``expected`` has the layouts that a policy can use (those
     of its training data); empty accepts any. ``embedding`` and ``body`` (poses, joint states,
     other sources, tokens of a topic of their own that are made of them, and the stamps of a
-    history) say what to wait for in addition to the tokens.
+    history) say what to wait for in addition to the tokens. If the layout has a basis, frames wait
+    for it, and are restored; with ``expand`` False they wait for none, and their patch tokens are
+    coefficients.
     """
 
     def __init__(
@@ -67,6 +80,7 @@ class LiveDecoder:
         embedding: bool = False,
         body: bool = True,
         may_differ: Sequence[str] = ENGINE_FIELDS,
+        expand: bool = True,
     ):
         self._node = node.rstrip("/")
         self._expected = tuple(expected)
@@ -76,6 +90,9 @@ class LiveDecoder:
         self._pending: OrderedDict[int, _Parts] = OrderedDict()
         self._newest_ns = 0
         self.layout: Layout | None = None
+        self._expand = expand
+        self._basis_rows: np.ndarray | None = None  # of the last ~/basis
+        self._basis: Basis | None = None  # if it is that of the layout
         # Number of stamps that were not complete when a later stamp was.
         self.incomplete = 0
 
@@ -85,12 +102,22 @@ class LiveDecoder:
         return f"{self._node}/{topics.LAYOUT.name}"
 
     @property
+    def latched(self) -> frozenset[str]:
+        """The topics of ``topics`` that are transient local: who comes late still hears them."""
+        return frozenset({self.layout_topic, self._basis_topic})
+
+    @property
+    def _basis_topic(self) -> str:
+        return f"{self._node}/{topics.BASIS.name}"
+
+    @property
     def topics(self) -> dict[str, str]:
         """Message type by topic to subscribe to; only the layout's until it has arrived."""
         wanted = {self.layout_topic: topics.LAYOUT.type}
         if self.layout is not None:
             rows = [topics.TOKENS, topics.EMBEDDING] if self._embedding else [topics.TOKENS]
             rows += [topics.HISTORY_STAMPS] if self.layout.history and self._body else []
+            rows += [topics.BASIS] if self._waits_for_basis else []
             wanted |= {f"{self._node}/{row.name}": row.type for row in rows}
             wanted |= {f"{self._node}/{source.topic}": source.type for source in self._samples}
             wanted |= {f"{self._node}/{each.topic}": topics.APART.type for each in self._apart}
@@ -120,6 +147,11 @@ class LiveDecoder:
             if self.layout is not None and layout.token_count != self.layout.token_count:
                 self._pending.clear()
             self.layout = layout
+            self._find_basis()
+            return None
+        if topic == self._basis_topic:
+            self._basis_rows = decode_tensor(message)
+            self._find_basis()
             return None
         if self.layout is None:
             return None
@@ -134,11 +166,30 @@ class LiveDecoder:
         self._pending[stamp_ns] = parts
         return self._completed(self.layout, stamp_ns, parts)
 
+    @property
+    def _waits_for_basis(self) -> bool:
+        return self._expand and self.layout is not None and self.layout.basis is not None
+
+    def _find_basis(self) -> None:
+        """Take the basis that has come, if it is that of the layout: they come in any order."""
+        named = self.layout.basis if self.layout else None
+        if named is None or (self._basis is not None and self._basis.sha256 != named.sha256):
+            self._basis = None
+            self._pending.clear()
+        if self.layout is not None and named is not None and self._basis_rows is not None:
+            rows = self._basis_rows
+            basis = Basis(rows[0], rows[1:], self.layout.encoder_sha256)
+            self._basis = basis if basis.sha256 == named.sha256 else None
+
     def _put(self, layout: Layout, parts: _Parts, name: str, message: Any) -> None:
-        if name == topics.TOKENS.name:
+        if name == topics.TOKENS.name and layout.basis:
+            parts.groups = decode_groups(message, layout)
+            parts.mask = mask_of_groups(parts.groups, layout)
+        elif name == topics.TOKENS.name:
             tokens = decode_tensor(message)
             layout.split(tokens)  # checks the number of rows
             parts.tokens = tokens
+            parts.mask = mask_of(tokens)
         elif name == topics.EMBEDDING.name:
             rows = decode_tensor(message)
             if len(rows) != 1:
@@ -167,18 +218,40 @@ class LiveDecoder:
                     f"{name} is of no source of the layout; accepted: "
                     f"{', '.join(s.topic for s in layout.samples) or 'none'}"
                 )
-            parts.samples[source.name] = topics.sample_numbers(source, message)
+            parts.samples[source.name] = sample_numbers(source, message)
+
+    def _restore(self, layout: Layout, parts: _Parts) -> None:
+        """Make the tokens of groups of which some are coefficients.
+
+        Raises:
+            BadInput: Frames wait, and the basis has not come.
+        """
+        if not self._expand:
+            parts.tokens = exact_rows(parts.groups, layout)
+        elif self._basis is not None:
+            parts.tokens = expand_groups(parts.groups, layout, self._basis)
+        elif len(self._pending) > MAX_PENDING:
+            self._drop_oldest()
+            sent = "another one has come" if self._basis_rows is not None else "none has come"
+            raise BadInput(
+                "basis",
+                f"{len(self._pending)} frames wait for the basis of {self._basis_topic}, and {sent}"
+                "; accepted: a reliable, transient local subscription to it (`latched`)",
+            )
 
     def _completed(self, layout: Layout, stamp_ns: int, parts: _Parts) -> Observation | None:
+        if parts.groups and parts.tokens is None:
+            self._restore(layout, parts)
         if (
             parts.tokens is None
+            or parts.mask is None
             or (self._embedding and parts.embedding is None)
             or (layout.history and self._body and parts.history_stamps_ns is None)
             or any(each.kind not in parts.apart for each in self._apart)
         ):
             self._drop_oldest()
             return None
-        mask = mask_of(parts.tokens)
+        mask = parts.mask
         samples: dict[str, dict[str, np.ndarray]] = {}
         for source in self._samples:
             numbers = parts.samples.get(source.name)
@@ -202,6 +275,7 @@ class LiveDecoder:
             layout=layout,
             apart=parts.apart,
             history_stamps_ns=parts.history_stamps_ns,
+            coefficients={} if self._expand else coefficients_of(parts.groups, layout),
         )
 
     def _drop_oldest(self) -> None:

@@ -36,6 +36,9 @@ class Observation:
     # (K,) int64: of the frames whose tokens these are, oldest first, 0 where there is none. None
     # if the node keeps no history.
     history_stamps_ns: np.ndarray | None = None
+    # By group, (T, K) float32: the patch tokens as coefficients of the layout's basis, if the
+    # decoder does not expand them. ``tokens`` then has the rows of the other groups, ``mask`` all.
+    coefficients: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def poses(self) -> dict[str, np.ndarray]:
@@ -143,6 +146,7 @@ def _blank(like: Observation) -> Observation:
             for group, sources in like.samples.items()
         },
         apart={kind: np.zeros_like(rows) for kind, rows in like.apart.items()},
+        coefficients={name: np.zeros_like(rows) for name, rows in like.coefficients.items()},
     )
 
 
@@ -161,6 +165,10 @@ def _stacked(chosen: list[Observation]) -> dict[str, Any]:
         }
     for kind in last.apart:
         window[kind] = np.stack([o.apart[kind] for o in chosen])
+    if last.coefficients:
+        window["coefficients"] = {
+            name: np.stack([o.coefficients[name] for o in chosen]) for name in last.coefficients
+        }
     if last.embedding is not None:
         window["embedding"] = np.stack([o.embedding for o in chosen])
     return window

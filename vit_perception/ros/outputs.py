@@ -66,7 +66,9 @@ class Outputs:
         layout_topic = self._node.resolve_topic_name("~/layout")
         for topic, publisher in self._publishers.items():
             if topic.row.when == when:
-                fields = topics.latched_fields(topic.row, self.layout, layout_topic)
+                fields = topics.latched_fields(
+                    topic.row, self.layout, layout_topic, self._pipeline.parts.basis
+                )
                 publisher.publish(message_of(topic.row.type, fields))
 
     def refresh(self, pipeline: Pipeline) -> None:
@@ -94,7 +96,7 @@ class Outputs:
         """Send one frame. Topics can arrive in any order; subscribers match them by stamp."""
         self._update_layout(result)
         dense = self._pipeline.dense_values if self._pipeline.dense is not None else None
-        outgoing = Outgoing(result, self.layout, dense)
+        outgoing = Outgoing(result, self.layout, dense, self._pipeline.parts.basis)
         self._send(outgoing, "frame")
         if self._pipeline.settings.output.views:
             views = [

@@ -3,12 +3,14 @@
 It needs numpy alone, and no ROS. ``docs/wire_format.md`` says the same for other languages.
 """
 
+from vit_perception.wire.basis import Basis, decode_groups, decode_tokens
 from vit_perception.wire.json_values import differing_fields
 from vit_perception.wire.layout import (
     MEASURED,
     SCHEMA_VERSION,
     Layout,
     LayoutApart,
+    LayoutBasis,
     LayoutCamera,
     LayoutDense,
     LayoutGroup,
@@ -33,8 +35,10 @@ __all__ = [
     "MEASURED",
     "SCHEMA_VERSION",
     "BadInput",
+    "Basis",
     "Layout",
     "LayoutApart",
+    "LayoutBasis",
     "LayoutCamera",
     "LayoutDense",
     "LayoutGroup",
@@ -43,8 +47,10 @@ __all__ = [
     "LayoutSource",
     "LayoutState",
     "TensorFields",
+    "decode_groups",
     "decode_stamps",
     "decode_tensor",
+    "decode_tokens",
     "differing_fields",
     "encode_labels",
     "encode_mask",

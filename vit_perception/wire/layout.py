@@ -20,6 +20,7 @@ from vit_perception.wire.layout_sources import (
     POSE_TYPE,
     STATE_TYPE,
     LayoutApart,
+    LayoutBasis,
     LayoutPolicyState,
     LayoutRays,
     LayoutSource,
@@ -36,6 +37,7 @@ __all__ = [
     "STATE_TYPE",
     "Layout",
     "LayoutApart",
+    "LayoutBasis",
     "LayoutCamera",
     "LayoutConnector",
     "LayoutDense",
@@ -95,7 +97,7 @@ class LayoutCamera:
 # meaning.
 MEASURED = ("min_cosine",)
 _OF_SOME = ("roi", "rectified")  # fields of a camera
-_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state", "rays")
+_LEFT_OUT_IF_EMPTY = ("dense", "sources", "connector", "apart", "policy_state", "rays", "basis")
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Layout:
     apart: tuple[LayoutApart, ...] = ()
     # None, and not in the JSON, without policy.state.
     policy_state: LayoutPolicyState | None = None
+    # None, and not in the JSON, without tokens.basis.
+    basis: LayoutBasis | None = None
     # Every encoder of a node with several, the first one too. Not in the JSON if there is one.
     # ``model``, digests, ``block``, ``runtime``, ``precision``, ``connector`` and the geometry of
     # the cameras are those of the first.

@@ -43,6 +43,14 @@ class LayoutSource:
 
 
 @dataclass(frozen=True)
+class LayoutBasis:
+    """Of what patch tokens are coefficients (``basis.py``)."""
+
+    sha256: str  # digest of the basis that ``~/basis`` carries
+    dims: int  # K, the number of coefficients of a token
+
+
+@dataclass(frozen=True)
 class LayoutApart:
     """Tokens of another width than D: a topic of their own, ``~/<kind>``, and not in ``~/tokens``.
 

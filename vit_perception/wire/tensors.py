@@ -65,8 +65,7 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
         )
     encoding = ENCODINGS[dtype]
     if dtype == "int8":
-        fields = _image_fields(quantise(tensor), encoding, channels=1)
-        return fields._replace(width=tensor.shape[1])
+        return encode_rows(quantise(tensor))
     try:
         with np.errstate(over="raise"):
             return _image_fields(tensor, encoding, channels=1)
@@ -74,6 +73,17 @@ def encode_tensor(tensor: np.ndarray, dtype: str = "float32") -> TensorFields:
         raise InvalidValue(
             f"the tensor holds {np.abs(tensor).max():g}; accepted: up to 65504 in float16"
         ) from error
+
+
+def encode_bytes(content: np.ndarray) -> TensorFields:
+    """Return the fields for ``content`` (n,) uint8: one row of n bytes, 8UC1 without a scale."""
+    return _image_fields(content[None], "8UC1", channels=1)
+
+
+def encode_rows(rows: np.ndarray) -> TensorFields:
+    """Return the fields for ``rows`` (T, D + 4) uint8 of :func:`quantise`."""
+    fields = _image_fields(rows, "8UC1", channels=1)
+    return fields._replace(width=rows.shape[1] - SCALE.itemsize)
 
 
 def encode_numbers(numbers: np.ndarray) -> TensorFields:
@@ -178,6 +188,12 @@ def decode_tensor(message: Any) -> np.ndarray:
     step = int(message.step)
     with_scale = message.encoding == "8UC1"
     row_bytes = width * dtype.itemsize + with_scale * SCALE.itemsize
+    if with_scale and height == 1 and step == width:
+        raise BadInput(
+            "basis",
+            "the tokens are coefficients of a basis; accepted: wire.decode_tokens with the layout "
+            "and the basis of ~/basis",
+        )
     if step < row_bytes or step % dtype.itemsize or len(message.data) < height * step:
         raise BadInput(
             "size",

@@ -4,21 +4,23 @@ The node, `embed --format mcap`, the live decoder and the table in docs/wire_for
 Fields are plain values: numbers, texts, arrays, and dicts by the names of the ROS message.
 """
 
-import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vit_perception.files.errors import InvalidValue
-from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout, LayoutSource
+from vit_perception.wire.basis import REDUCED_KIND, Basis, pack_group, pack_sequence
+from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout
 from vit_perception.wire.records import CameraResult, FrameResult
+from vit_perception.wire.sample_fields import sample_fields
 from vit_perception.wire.stamps import header_fields
 from vit_perception.wire.tensors import (
     TensorFields,
+    encode_bytes,
     encode_labels,
     encode_mask,
+    encode_rows,
     encode_stamps,
     encode_tensor,
     exact_dtype,
@@ -42,6 +44,8 @@ class Outgoing:
     layout: Layout
     # Depth (H, W) float32, or labels (H, W), of a camera; None while no dense head is switched on.
     dense: Callable[[CameraResult], np.ndarray] | None = None
+    # The layout's basis; None if it has none.
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ def _cls_token(outgoing: Outgoing, name: str) -> Fields | None:
 
 def _patch_features(outgoing: Outgoing, name: str) -> Fields | None:
     camera = outgoing.result.cameras.get(name)
+    if camera and outgoing.basis:
+        rows = pack_group(camera.patch_tokens, REDUCED_KIND, outgoing.basis)
+        return image_fields(camera_header(camera), encode_rows(rows))
     return _camera_tensor(outgoing, name, camera.patch_tokens) if camera else None
 
 
@@ -125,8 +132,11 @@ def _dense(outgoing: Outgoing, name: str) -> Fields | None:
 
 
 def _tokens(outgoing: Outgoing, _: str) -> Fields:
-    rows = encode_tensor(outgoing.result.sequence.tokens, outgoing.layout.dtype)
-    return image_fields(_header(outgoing), rows)
+    tokens = outgoing.result.sequence.tokens
+    if outgoing.basis:
+        packed = pack_sequence(tokens, outgoing.layout, outgoing.basis)
+        return image_fields(_header(outgoing), encode_bytes(packed))
+    return image_fields(_header(outgoing), encode_tensor(tokens, outgoing.layout.dtype))
 
 
 def _token_mask(outgoing: Outgoing, _: str) -> Fields:
@@ -153,36 +163,7 @@ def _sample(outgoing: Outgoing, name: str) -> Fields | None:
     if value is None:
         return None
     source = next(s for s in outgoing.layout.samples if s.name == name)
-    fields: Fields = {"header": header_fields(value.stamp_ns, value.frame_id)}
-    if source.names:
-        fields["name"] = list(source.names)
-    for path, numbers in zip(source.fields, value.numbers.reshape(len(source.fields), -1)):
-        *outer, last = path.split(".")
-        inner = fields
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        inner[last] = array.array("d", numbers) if source.names else float(numbers[0])
-    return fields
-
-
-def sample_numbers(source: LayoutSource, message: Any) -> np.ndarray:
-    """Return the numbers of ``source`` in a message of its topic, (count,) float64.
-
-    Raises:
-        InvalidValue: a field has another count of numbers than the layout says.
-    """
-    columns = []
-    for path in source.fields:
-        value = message
-        for part in path.split("."):
-            value = getattr(value, part)
-        columns.append(np.atleast_1d(np.asarray(value, np.float64)))
-    if any(len(column) * len(source.fields) != source.count for column in columns):
-        raise InvalidValue(
-            f"{source.topic} has {' and '.join(str(len(c)) for c in columns)} numbers; accepted: "
-            f"{source.count // len(source.fields)} of each field"
-        )
-    return np.concatenate(columns)
+    return sample_fields(source, value)
 
 
 CAMERA = (
@@ -256,6 +237,13 @@ SEGMENTATION_INFO = OutputTopic(
     when="configure",
     feature="dense",
 )
+BASIS = OutputTopic(
+    "basis",
+    IMAGE_TYPE,
+    "(K + 1) × D: mean and directions of the coefficients that patch tokens are sent as; with "
+    "`tokens.basis`",
+    when="configure",
+)
 LAYOUT = OutputTopic("layout", TEXT_TYPE, "JSON: how to read all others", when="layout")
 
 
@@ -285,11 +273,19 @@ def topics_of(layout: Layout) -> list[SentTopic]:
     if layout.dense:
         later += [DEPTH] if layout.dense.kind == "depth" else [SEGMENTATION, SEGMENTATION_INFO]
     sent += [SentTopic(row, camera.name) for row in later for camera in layout.cameras]
+    sent += [SentTopic(BASIS, "")] if layout.basis else []
     return [*sent, SentTopic(LAYOUT, "")]
 
 
-def latched_fields(row: OutputTopic, layout: Layout, layout_topic: str) -> Fields:
-    """Return the fields of a latched message; ``layout_topic`` is the full name of ``~/layout``."""
+def latched_fields(
+    row: OutputTopic, layout: Layout, layout_topic: str, basis: Basis | None = None
+) -> Fields:
+    """Return the fields of a latched message.
+
+    ``layout_topic`` is the full name of ``~/layout``, and ``basis`` is the layout's.
+    """
+    if row is BASIS and basis is not None:
+        return image_fields(header_fields(0, ""), encode_tensor(basis.to_rows()))
     if row is LAYOUT:
         return {"data": layout.to_json()}
     return {

@@ -21,6 +21,7 @@ from vision_msgs.msg import Classification
 
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS
+from vit_perception.wire.basis import Basis, decode_tokens
 from vit_perception.wire.layout import Layout, LayoutSource
 from vit_perception.wire.stamps import stamp_ns_of
 from vit_perception.wire.tensors import decode_tensor
@@ -71,6 +72,7 @@ class OutputWatcher(Node):
         self._encoder = encoder
         self._record = record or (lambda topic, type_name, data, wall_ns: None)
         self._views, self._keep_tokens = views, keep_tokens
+        self._basis: Basis | None = None
         self.layout: Layout | None = None
         self.diagnostics: DiagnosticArray | None = None
         self.frames: dict[int, WatchedFrame] = {}
@@ -134,7 +136,17 @@ class OutputWatcher(Node):
             self._subscribe(
                 Image, apart.topic, lambda m, t, kind=apart.kind: self._on_apart(kind, m)
             )
-        self._subscribe(Image, "tokens", self._on_tokens)
+        if layout.basis:
+            # Tokens that come before the basis could not be restored.
+            self._subscribe(Image, "basis", self._on_basis, qos=LATCHED_QOS)
+        else:
+            self._subscribe(Image, "tokens", self._on_tokens)
+
+    def _on_basis(self, message: Image, wall_ns: int) -> None:
+        first = self._basis is None
+        self._basis = Basis.from_message(message, self.layout)
+        if first:
+            self._subscribe(Image, "tokens", self._on_tokens)
 
     def _on_classification(self, camera: str, message: Classification) -> None:
         self._frame(message).classes[camera] = {r.class_id: r.score for r in message.results}
@@ -150,7 +162,7 @@ class OutputWatcher(Node):
         frame = self._frame(message)
         frame.received_ns = wall_ns
         if self._keep_tokens:
-            frame.tokens = decode_tensor(message)
+            frame.tokens = decode_tokens(message, self.layout, self._basis)
 
     def _on_apart(self, kind: str, message: Image) -> None:
         self._frame(message).apart[kind] = decode_tensor(message)
