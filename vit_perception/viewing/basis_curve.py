@@ -1,12 +1,12 @@
 """Draw what a basis keeps of patch tokens over the number of its directions."""
 
-from pathlib import Path
+from io import BytesIO
 
 from vit_perception.datasets.learn_basis import Learnt
 
 
-def draw_curve(learnt: Learnt, path: Path) -> None:
-    """Write a PNG: mean and worst cosine similarity over bytes of a patch token.
+def curve_png(learnt: Learnt) -> bytes:
+    """Return a PNG: mean and worst cosine similarity over bytes of a patch token.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -29,5 +29,6 @@ def draw_curve(learnt: Learnt, path: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    with path.open("wb") as file:
-        FigureCanvasAgg(figure).print_png(file)
+    content = BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()

@@ -54,9 +54,10 @@ def run(args: Namespace) -> int:
     print(_text(learnt))
     print(printable(f"{args.out}: {args.dims} directions, sha256 {learnt.basis.sha256[:16]}"))
     if args.curve:
-        from vit_perception.viewing.basis_curve import draw_curve
+        from vit_perception.viewing.basis_curve import curve_png
 
-        write_whole(args.curve, lambda partial: draw_curve(learnt, partial))
+        drawn = curve_png(learnt)
+        write_whole(args.curve, lambda partial: partial.write_bytes(drawn))
         print(printable(f"{args.curve}: what each number of directions keeps"))
     return 0
 
