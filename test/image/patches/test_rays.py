@@ -166,3 +166,19 @@ def test_the_view_of_a_layout():
         PatchView.of_layout(layout(), "wrist")
     with pytest.raises(InvalidValue, match="no token group 'wrist/other/patch'"):
         PatchView.of_layout(layout(**seen), "wrist", "other")
+
+
+@pytest.mark.parametrize("focal_px", [1e-300, 5e-324, 1e-7, 1e300])
+@pytest.mark.parametrize("distortion", [[], [1e300] * 5, [-1e9, 0, 0, 0]])
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+@pytest.mark.filterwarnings("error")
+def test_absurd_numbers_give_unit_vectors_or_none(focal_px, distortion, model):
+    """A CameraInfo may hold any finite numbers."""
+    given = (distortion * 4)[:4] if model == "equidistant" else distortion
+    given = given or ([0.0] * 4 if model == "equidistant" else [])
+    calibration = pinhole((4, 8), focal_px, focal_px, 1.0, 1e300, d=given, distortion_model=model)
+    rays = patch_rays(STRETCHED, calibration)
+    lengths = np.linalg.norm(rays.directions, axis=1)
+    there = np.isfinite(rays.forward).all(axis=1)
+    np.testing.assert_allclose(lengths[there], 1.0)
+    assert np.isnan(rays.directions[~there]).all()

@@ -12,12 +12,15 @@ from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from test.ros.sensor_messages import image_message, stamped_pose
+from test.ros.test_rectify_live import info_message
 from test.waiting import HANG_S, run_program, wait_until
+from vit_perception.image.camera_info import calibration_of
 from vit_perception.ros.messages import header_of
+from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.ros.suggest import listener
 from vit_perception.ros.suggest.choice import suggest
 from vit_perception.ros.suggest.listener import look_at_graph
@@ -128,6 +131,33 @@ def test_what_each_topic_carries(robot):
         "states": ["joints"],
         "wrenches": ["wrench"],
     }
+
+
+def test_camera_infos_are_seen_kept_ones_too_and_are_no_sources(robot):
+    """One is kept with stamp 0, one comes with each image, and one is of no calibrated camera."""
+    robot.sends(Image, "/wrist/image_raw", image_message)
+    robot.sends(CameraInfo, "/wrist/camera_info", lambda stamp_ns: info_message(0), LATCHED_QOS)
+    robot.sends(Image, "/top/image_raw", image_message)
+    robot.sends(CameraInfo, "/top/camera_info", info_message, 5)
+    uncalibrated = info_message(0, k=np.zeros(9))
+    robot.sends(CameraInfo, "/bad/camera_info", lambda stamp_ns: uncalibrated, LATCHED_QOS)
+
+    def enough(seen):
+        return (
+            len(seen.topics) == 2 and len(seen.infos) == 3 and all(i.received for i in seen.infos)
+        )
+
+    seen = robot.seen(enough)
+    assert [topic.name for topic in seen.topics] == ["/top/image_raw", "/wrist/image_raw"]
+    bad, top, wrist = seen.infos
+    assert top.calibration == wrist.calibration == calibration_of(info_message(0))
+    assert bad.calibration is None and "k of the CameraInfo is" in bad.refused
+    cameras = {
+        c.name: {s.name: s.value for s in c.settings} for c in suggest(seen).groups["cameras"]
+    }
+    for name in ("top", "wrist"):
+        assert cameras[name][f"cameras.{name}.rectify"] is True
+        assert cameras[name][f"cameras.{name}.camera_info_topic"] == f"{name}/camera_info"
 
 
 def test_a_topic_without_messages_is_waited_for_as_long_as_is_said(robot):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.ros.suggest.choice import COMPRESSED, POSE, RAW, STATE, WRENCH
 from vit_perception.ros.suggest.seen import Arrival, GraphSeen, TopicSeen
 
@@ -48,6 +49,11 @@ def joints(name: str, *names: str, **fields) -> TopicSeen:
 
 def wrench(name: str, **fields) -> TopicSeen:
     return topic(name, WRENCH, 500.0, **fields)
+
+
+def info(name: str, calibration, **fields) -> TopicSeen:
+    """A CameraInfo; ``calibration`` is what it says, None where it cannot be used."""
+    return topic(name, INFO_TYPE, calibration=calibration, **fields)
 
 
 def silent(name: str, kind: str) -> TopicSeen:

@@ -24,6 +24,8 @@ from vit_perception.wire.records import Roi, group_name
 # A ray is one of the lens only if the lens's formula puts it back where the pixel is.
 _MOST_ERROR_PX = 0.05
 _NEWTON_STEPS = 20
+# Of x / z and y / z of a ray: a focal length for that is a mistake.
+_WIDEST = 1e6
 # Half the distance for the slope of the lens's formula, in units of the focal length.
 _STEP = 1e-6
 _SOLVED = 1e-12  # a smaller step changes nothing
@@ -155,8 +157,9 @@ class PatchRays:
 def patch_rays(view: PatchView, calibration: Calibration) -> PatchRays:
     """Return the rays through the centres of the patches of ``view``.
 
-    A patch has none (NaN) if its centre is in the padding, or if the lens's formula reaches its
-    pixel from nowhere. Without distortion it takes 0.1 ms, with it some milliseconds.
+    A patch has none (NaN) if its centre is in the padding, if the lens's formula reaches its pixel
+    from nowhere, or if the focal length is absurd. Without distortion it takes 0.1 ms, with it some
+    milliseconds.
 
     Raises:
         BadInput: ``camera_info``: the calibration is for images of another size.
@@ -171,7 +174,8 @@ def patch_rays(view: PatchView, calibration: Calibration) -> PatchRays:
         rotation = np.reshape(calibration.rotation, (3, 3))
         plane = _without_distortion(pixels, calibration)
     forward = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
-    forward[np.isnan(plane).any(axis=1)] = np.nan
+    # Written so that NaN has none, too.
+    forward[~(np.abs(plane) < _WIDEST).all(axis=1)] = np.nan
     return PatchRays(forward, rotation)
 
 
@@ -189,7 +193,8 @@ def plucker(directions: np.ndarray, rotation: np.ndarray, origin_m: np.ndarray) 
 def _plane(pixels: np.ndarray, camera: tuple[float, float, float, float]) -> np.ndarray:
     """Return where rays through ``pixels`` (n, 2) (x, y) are at depth 1, (n, 2)."""
     fx, fy, cx, cy = camera
-    return (pixels - (cx, cy)) / (fx, fy)
+    with np.errstate(over="ignore"):
+        return (pixels - (cx, cy)) / (fx, fy)
 
 
 def _without_distortion(pixels: np.ndarray, calibration: Calibration) -> np.ndarray:

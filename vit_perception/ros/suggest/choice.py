@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vit_perception.files.errors import MOST_SHOWN, OperationFailed, printable
+from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.ros.suggest import names
+from vit_perception.ros.suggest.lenses import lens_settings
 from vit_perception.ros.suggest.names import Naming
 from vit_perception.ros.suggest.seen import GraphSeen, TopicSeen
 from vit_perception.ros.suggest.timing import (
@@ -25,7 +27,7 @@ from vit_perception.tokens.wrench import WrenchSource
 RAW, COMPRESSED = TYPES["raw"], TYPES["compressed"]
 TRANSPORTS = {kind: transport for transport, kind in TYPES.items()}
 POSE, STATE, WRENCH = PoseSource.type, JointSource.type, WrenchSource.type
-LISTENED = (RAW, COMPRESSED, POSE, STATE, WRENCH)
+LISTENED = (RAW, COMPRESSED, POSE, STATE, WRENCH, INFO_TYPE)
 MOST_JOINTS = 64  # that are written; a message with more is no arm's
 # Of the images of one camera the first of these that comes; names that are none of them, last.
 _PREFERRED = ("image_raw", "image", "image_color", "image_rect_color", "image_rect", "image_mono")
@@ -160,7 +162,8 @@ def _cameras(
             TRANSPORTS[best[camera].type],
             f"{best[camera].picture}, {best[camera].rate_text}",
         )
-        chosen.append(Chosen(called[camera], best[camera], (transport,), notes))
+        settings, said = lens_settings(called[camera], best[camera], graph.infos)
+        chosen.append(Chosen(called[camera], best[camera], (transport, *settings), (*notes, *said)))
     return chosen
 
 

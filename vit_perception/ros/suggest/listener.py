@@ -9,11 +9,13 @@ from typing import Any
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from vit_perception.files.errors import MOST_SHOWN, printable
+from vit_perception.image.camera_info import INFO_TYPE, calibration_of, info_stamp_ns
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import image_qos, sample_qos
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
 from vit_perception.ros.suggest.choice import (
     COMPRESSED,
     LISTENED,
@@ -95,7 +97,7 @@ class _Listener:
             if now_s - looked_s >= _LOOK_S:
                 self._find()
                 looked_s = now_s
-            if not self._topics:
+            if not self._sources():
                 found_s = now_s
                 if now_s - began_s > FIND_S:
                     break
@@ -106,8 +108,9 @@ class _Listener:
             topic.publishers = self._publishers(topic)
         return GraphSeen(
             domain=os.environ.get("ROS_DOMAIN_ID") or "0",
-            listened_s=time.monotonic() - (found_s if self._topics else began_s),
-            topics=tuple(sorted(self._topics.values(), key=lambda topic: topic.name)),
+            listened_s=time.monotonic() - (found_s if self._sources() else began_s),
+            topics=tuple(self._sources()),
+            infos=tuple(self._sources(infos=True)),
             mismatches=tuple(mismatches(self._node)),
             has_clock=self._node.count_publishers("/clock") > 0,
             has_tf=self._node.count_publishers("/tf") > 0,
@@ -115,8 +118,15 @@ class _Listener:
             unheard=tuple(self._unheard),
         )
 
+    def _sources(self, infos: bool = False) -> list[TopicSeen]:
+        """The topics that a source could listen to, or those of CameraInfo, by name."""
+        found = [each for each in self._topics.values() if (each.type == INFO_TYPE) == infos]
+        return sorted(found, key=lambda topic: topic.name)
+
     def _enough(self) -> bool:
-        return all(topic.received >= ENOUGH for topic in self._topics.values())
+        # A CameraInfo is kept and sent once, or comes with the images.
+        infos = all(topic.received for topic in self._sources(infos=True))
+        return infos and all(topic.received >= ENOUGH for topic in self._sources())
 
     def _find(self) -> None:
         """Subscribe to topics that have come."""
@@ -136,8 +146,16 @@ class _Listener:
                 class_of(kind),
                 name,
                 partial(take, topic),
-                image_qos() if kind in TRANSPORTS else sample_qos(),
+                self._qos_of(name, kind),
             )
+
+    def _qos_of(self, name: str, kind: str) -> QoSProfile:
+        """Return that of the node's own subscription; of a kept CameraInfo one that gets it."""
+        publishers = self._node.get_publishers_info_by_topic(name)
+        kept = [p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers]
+        if kind == INFO_TYPE and kept and all(kept):
+            return LATCHED_QOS
+        return image_qos() if kind in TRANSPORTS or kind == INFO_TYPE else sample_qos()
 
     def _encoders(self) -> set[str]:
         """Full names of encoder nodes that are configured: their topics are outputs."""
@@ -159,7 +177,9 @@ def take(topic: TopicSeen, message: Any) -> None:
     wall_ns = time.time_ns()
     topic.received += 1
     try:
-        stamp_ns = stamp_ns_of(message.header)
+        # That of a kept CameraInfo may be 0.
+        is_info = topic.type == INFO_TYPE
+        stamp_ns = info_stamp_ns(message) if is_info else stamp_ns_of(message.header)
         check_frame_id(message.header.frame_id)
         _READERS[topic.type](topic, message)
     except BadInput as error:
@@ -224,10 +244,15 @@ def _read_wrench(topic: TopicSeen, message: Any) -> None:
     WrenchSource(WrenchSettings("any", topic.name, frame_id)).sample_of(message)
 
 
+def _read_info(topic: TopicSeen, message: Any) -> None:
+    topic.calibration = calibration_of(message)
+
+
 _READERS: dict[str, Callable[[TopicSeen, Any], None]] = {
     RAW: _read_image,
     COMPRESSED: _read_image,
     POSE: _read_pose,
     STATE: _read_joints,
     WRENCH: _read_wrench,
+    INFO_TYPE: _read_info,
 }

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from vit_perception.image.camera_info import Calibration
+
 MOST_KEPT = 4000  # arrivals of a topic; at 1000 Hz those of the last 4 s
 
 
@@ -37,6 +39,7 @@ class TopicSeen:
     # Of images, what the last one was: ``640×480 bgr8``.
     picture: str = ""
     largest_bytes: int = 0  # of a message's data
+    calibration: Calibration | None = None  # of CameraInfo, the latest usable one
     # Why the node cannot use the last message that it cannot use, and whether one was usable.
     refused: str = ""
     usable: bool = False
@@ -103,6 +106,7 @@ class GraphSeen:
     domain: str  # of ROS
     listened_s: float
     topics: tuple[TopicSeen, ...] = ()
+    infos: tuple[TopicSeen, ...] = ()  # those of CameraInfo
     mismatches: tuple[Mismatch, ...] = ()
     has_clock: bool = False  # somebody publishes /clock
     has_tf: bool = False
