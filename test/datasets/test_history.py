@@ -80,6 +80,8 @@ def test_the_data_set_makes_the_windows_that_the_pipeline_sent(folder):
     sent = FeatureFiles(folder / "history_safetensors")
     layout = sent.layouts[0]
     assert len(data) == len(sent) == FRAMES and layout.history.frames == STEPS
+    assert data.layouts_of_history == sent.layouts
+    assert FeatureDataset(folder / "plain_safetensors").layouts_of_history == data.layouts
     missing = 0
     for k in range(FRAMES):
         row = sent.row(k, ("tokens", "mask", "history_stamps_ns"))

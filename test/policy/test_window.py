@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from test.policy.test_live import LAYOUT, MS, header
-from test.wire.test_layout_history import with_history
 from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation, ObservationWindow
 from vit_perception.wire.layout import LayoutHistory
+from vit_perception.wire.layout_history import with_history
 from vit_perception.wire.tensors import encode_stamps, encode_tensor
 
 TWO = LayoutHistory.of(2, 0.1)

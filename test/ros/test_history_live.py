@@ -81,6 +81,9 @@ def test_live_history_equals_embed_data_set_and_window(
         observations = [
             o for topic, _, m in bag.messages(list(bag.topics)) if (o := decoder.add(topic, m))
         ]
+    # A policy that was trained on these windows takes the node's history as it is.
+    (expected,) = data.layouts_of_history
+    assert expected == layout and expected.layout_id == layout.layout_id
     assert len(data) == len(tokens) == len(stamps) == len(observations) == FRAMES
     for k, observation in enumerate(observations):
         made = window.add(observation)

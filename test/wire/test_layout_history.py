@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,29 +13,12 @@ from vit_perception.wire.layout_history import (
     NO_FRAME,
     refused,
     same_views,
-    step_name,
+    with_history,
 )
 from vit_perception.wire.records import BadInput
 from vit_perception.wire.tensors import decode_stamps, encode_stamps
 
 MS = 1_000_000
-
-
-def with_history(layout: Layout, history: LayoutHistory) -> Layout:
-    """``layout`` as a node with ``history`` has it."""
-    count = layout.token_count
-    groups = tuple(
-        replace(
-            group,
-            name=step_name(group.name, step),
-            start=group.start + count * (history.frames - 1 - step),
-            stop=group.stop + count * (history.frames - 1 - step),
-            step=step,
-        )
-        for step in range(history.frames - 1, -1, -1)
-        for group in layout.groups
-    )
-    return replace(layout, groups=groups, history=history)
 
 
 HISTORY = LayoutHistory.of(3, 0.1)

@@ -21,7 +21,7 @@ from vit_perception.policy.layout_check import meaning_of
 from vit_perception.policy.token_columns import COEFFICIENTS
 from vit_perception.wire.json_values import differing_fields
 from vit_perception.wire.layout import Layout
-from vit_perception.wire.layout_history import NO_FRAME, same_views
+from vit_perception.wire.layout_history import NO_FRAME, same_views, with_history
 
 
 class FeatureDataset(Dataset):
@@ -116,6 +116,18 @@ class FeatureDataset(Dataset):
     def layouts(self) -> tuple[Layout, ...]:
         """How to read the tokens; a ``LiveDecoder`` takes them as ``expected``."""
         return self.files.layouts
+
+    @property
+    def layouts_of_history(self) -> tuple[Layout, ...]:
+        """``layouts`` as a node sends them whose history makes these windows by age.
+
+        A ``LiveDecoder`` of that node takes them as ``expected``. Without ``stride_s``, and for one
+        frame, they are ``layouts``.
+        """
+        rule = self._rule
+        if rule is None or rule.frames == 1:
+            return self.layouts
+        return tuple(with_history(layout, rule) for layout in self.layouts)
 
     def _require(self, argument: str, names: tuple[str, ...]) -> None:
         stored = self.files.columns

@@ -149,6 +149,23 @@ def step_name(name: str, step: int) -> str:
     return f"{name}@{step}" if step else name
 
 
+def with_history(layout: Any, history: LayoutHistory) -> Any:
+    """Return ``layout``, which has no history, as a node with ``history`` sends it."""
+    count = layout.token_count
+    groups = [
+        replace(
+            group,
+            name=step_name(group.name, step),
+            start=group.start + count * (history.frames - 1 - step),
+            stop=group.stop + count * (history.frames - 1 - step),
+            step=step,
+        )
+        for step in range(history.frames - 1, -1, -1)
+        for group in layout.groups
+    ]
+    return replace(layout, groups=tuple(groups), history=history)
+
+
 def same_views(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether the cameras of two frames saw alike, so that one layout explains both.
 
