@@ -154,7 +154,9 @@ def test_page(page, clean, capsys):
         **encode_tensor(np.arange(12, dtype=np.float32).reshape(3, 4))._asdict()
     )
     # Of a page whose snippet begins with a message that a subscription hands over.
-    names = {"message": message, "np": np}
+    tokens = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    int8_message = SimpleNamespace(**encode_tensor(tokens, "int8")._asdict())
+    names = {"message": message, "int8_message": int8_message, "np": np}
     for block in blocks_of(page):
         if block.kind == "python":
             first = block.text.splitlines()[0]
@@ -180,6 +182,7 @@ def test_what_is_left_out_is_in_a_page(clean):
         pytest.skip("not all pages have run")
     assert clean.left == NOT_RUN.keys() | SNIPPETS_NOT_RUN.keys()
     assert {line.split()[1] for line in clean.ran if line.startswith("vit-perception")} == {
+        "basis",
         "embed",
         "explain",
         "fit",
