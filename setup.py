@@ -31,6 +31,8 @@ EXTRAS = {
     "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
+# `colcon test` runs pytest because it stands here. [all] does not have it.
+EXTRAS["test"] = ["pytest", "pytest-timeout", "hypothesis"]
 
 setup(
     name=package_name,
@@ -47,7 +49,8 @@ setup(
         (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),
     ],
     python_requires=">=3.10",
-    install_requires=["setuptools", "numpy>=1.21"],
+    # The wire format and stored features need nothing else.
+    install_requires=["numpy>=1.21"],
     extras_require=EXTRAS,
     zip_safe=False,  # the parity pictures are read as files
     maintainer="vit_perception maintainers",
