@@ -1,0 +1,97 @@
+"""package.xml and setup.py are what rosdep, bloom and colcon need, and agree."""
+
+import json
+import re
+import runpy
+from xml.etree import ElementTree
+
+import pytest
+import setuptools
+from catkin_pkg.package import parse_package
+
+from test.conftest import ROOT
+from vit_perception import __version__
+
+# The keys of rosdep that come as Debian packages on Ubuntu 22.04 and 24.04, as of August 2026.
+ROSDEP_KEYS = {
+    "numpy": "python3-numpy",
+    "opencv-python-headless": "python3-opencv",
+    "pillow": "python3-pil",
+    "PyYAML": "python3-yaml",
+    "matplotlib": "python3-matplotlib",
+    "scikit-learn": "python3-sklearn",
+    "rich": "python3-rich",
+    "pytest": "python3-pytest",
+    "pytest-timeout": "python3-pytest-timeout",
+    "hypothesis": "python3-hypothesis",
+}
+# rosbags brings these along.
+WITH_ROSBAGS = {"apsw", "lz4", "backports.zstd"}
+# Pages with a line of pip for a robot, and what the line leaves to JetPack.
+ROBOT_LINES = {"README.md": set(), "docs/jetson.md": {"torch", "openvino"}}
+
+
+@pytest.fixture(scope="module")
+def setup() -> dict:
+    """The arguments of setup() in setup.py."""
+    given = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(setuptools, "setup", given.update)
+        runpy.run_path(str(ROOT / "setup.py"))
+    return given
+
+
+@pytest.fixture(scope="module")
+def package():
+    warnings = []
+    read = parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    read.validate(warnings=warnings)
+    assert warnings == []
+    return read
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", each).group() for each in requirements}
+
+
+def test_package_and_setup_say_the_same(package, setup):
+    assert package.version == setup["version"] == __version__
+    assert package.name == setup["name"]
+    assert [(m.name, m.email) for m in package.maintainers] == [
+        (setup["maintainer"], setup["maintainer_email"])
+    ]
+    assert package.licenses == [setup["license"]]
+    assert (ROOT / package.licenses[0].file).is_file()
+    assert package.get_build_type() == "ament_python"
+
+
+def test_every_package_of_pip_that_rosdep_knows_is_named(package, setup):
+    extras = setup["extras_require"]
+    asked = names_of(setup["install_requires"]) | names_of(extras["all"])
+    keys = {ROSDEP_KEYS[name] for name in asked & ROSDEP_KEYS.keys()}
+    assert keys == {d.name for d in package.exec_depends if d.name.startswith("python3-")}
+    tested = {d.name for d in package.test_depends}
+    assert tested == {ROSDEP_KEYS[name] for name in names_of(extras["test"])}
+
+
+@pytest.mark.parametrize("page", ROBOT_LINES)
+def test_the_line_of_pip_for_a_robot_has_what_rosdep_does_not(page, setup):
+    text = (ROOT / page).read_text()
+    (line,) = re.findall(r"^pip install 'numpy<2' (.+)$", text, re.M)
+    without_key = names_of(setup["extras_require"]["all"]) - ROSDEP_KEYS.keys() - WITH_ROSBAGS
+    assert without_key - ROBOT_LINES[page] <= names_of(line.split())
+    assert not ROBOT_LINES[page] & names_of(line.split())
+
+
+def test_every_xml_file_is_well_formed():
+    files = [ROOT / "package.xml", *(ROOT / "config").glob("*.xml")]
+    assert len(files) > 2
+    for path in files:
+        ElementTree.parse(path)
+
+
+def test_colcon_test_runs_folders_that_exist():
+    """A pytest that is given no folder that exists runs nothing and fails."""
+    folders = json.loads((ROOT / "colcon.pkg").read_text())["pytest-args"]
+    assert folders and all(any((ROOT / each).glob("test_*.py")) for each in folders)
