@@ -1,13 +1,17 @@
-"""package.xml and setup.py are what rosdep, bloom and colcon need, and agree."""
+"""package.xml, setup.py and CHANGELOG.rst are what rosdep, bloom and colcon need, and agree."""
 
+import io
 import json
 import re
 import runpy
 from xml.etree import ElementTree
 
+import docutils.core
 import pytest
 import setuptools
+from catkin_pkg.changelog import Changelog, populate_changelog_from_rst
 from catkin_pkg.package import parse_package
+from catkin_pkg.package_version import get_forthcoming_label, rename_section
 
 from test.conftest import ROOT
 from vit_perception import __version__
@@ -95,3 +99,22 @@ def test_colcon_test_runs_folders_that_exist():
     """A pytest that is given no folder that exists runs nothing and fails."""
     folders = json.loads((ROOT / "colcon.pkg").read_text())["pytest-args"]
     assert folders and all(any((ROOT / each).glob("test_*.py")) for each in folders)
+
+
+def test_bloom_reads_the_changelog(package):
+    text = (ROOT / "CHANGELOG.rst").read_text()
+    problems = io.StringIO()
+    docutils.core.publish_doctree(
+        text, settings_overrides={"warning_stream": problems, "report_level": 1}
+    )
+    assert problems.getvalue() == ""
+    # As catkin_prepare_release does for a release.
+    if label := get_forthcoming_label(text):
+        text = rename_section(text, label, f"{package.version} (2026-12-31)")
+    changelog = populate_changelog_from_rst(Changelog(package.name), text)
+    versions = [version for version, *_ in changelog.foreach_version()]
+    assert package.version in versions
+    told = [
+        p for v in versions for part in changelog.get_content_of_version(v) for p in part.bullets
+    ]
+    assert len(told) == len(re.findall(r"^\* ", text, re.M)) > 10
