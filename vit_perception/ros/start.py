@@ -62,8 +62,10 @@ def _run(args: list[str] | None) -> int:
         import rclpy
 
         from vit_perception.files import telemetry
+        from vit_perception.pipeline import trace
 
         telemetry.off()
+        trace.follow(PrintedLog())
         from vit_perception.ros.encoder_node import EncoderNode
 
     node, begun, status = None, False, 0
