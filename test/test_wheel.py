@@ -189,12 +189,15 @@ print(said.getvalue().strip())
     assert "vit_perception[all]" in said and len(said.splitlines()) == 1
 
 
-def test_without_ros_it_says_that_ros_is_missing(monkeypatch, capsys):
+@pytest.mark.parametrize("subcommand", ["status", "demo"])
+def test_without_ros_it_says_that_ros_is_missing(subcommand, monkeypatch, capsys):
+    """Regression: the demo fitted its heads for minutes before it said so."""
     monkeypatch.setitem(sys.modules, "rclpy", None)
     monkeypatch.delitem(sys.modules, "vit_perception.cli.status", raising=False)
     monkeypatch.delitem(sys.modules, "vit_perception.ros.health.status_watch", raising=False)
-    assert main(["status"]) == 1
-    assert "it comes with ROS 2: source its setup.bash" in capsys.readouterr().err
+    assert main([subcommand]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "it comes with ROS 2: source its setup.bash" in printed.err
 
 
 def test_config_launch_and_the_demo_are_found_from_an_installed_wheel(prefix):
