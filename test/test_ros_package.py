@@ -31,8 +31,13 @@ ROSDEP_KEYS = {
 }
 # rosbags brings these along.
 WITH_ROSBAGS = {"apsw", "lz4", "backports.zstd"}
-# Pages with a line of pip for a robot, and what the line leaves to JetPack.
-ROBOT_LINES = {"README.md": set(), "docs/jetson.md": {"torch", "openvino"}}
+# Files with a line of pip for a robot, and what the line leaves to JetPack.
+ROBOT_LINES = {
+    "README.md": set(),
+    "docs/jetson.md": {"torch", "openvino"},
+    "docker/cuda.Dockerfile": set(),
+    "docker/jetson.Dockerfile": {"torch", "openvino"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +87,38 @@ def test_every_package_of_pip_that_rosdep_knows_is_named(package, setup):
 @pytest.mark.parametrize("page", ROBOT_LINES)
 def test_the_line_of_pip_for_a_robot_has_what_rosdep_does_not(page, setup):
     text = (ROOT / page).read_text()
-    (line,) = re.findall(r"^pip install 'numpy<2' (.+)$", text, re.M)
+    (line,) = re.findall(r"^(?:RUN )?pip install (?:--\S+ )*'numpy<2' (.+)$", text, re.M)
     without_key = names_of(setup["extras_require"]["all"]) - ROSDEP_KEYS.keys() - WITH_ROSBAGS
     assert without_key - ROBOT_LINES[page] <= names_of(line.split())
     assert not ROBOT_LINES[page] & names_of(line.split())
+
+
+def test_the_image_for_the_gpu_has_the_tensorrt_rtx_that_is_tested():
+    pinned = re.findall(r"^tensorrt-rtx\S+", (ROOT / "requirements/test.txt").read_text(), re.M)
+    image = (ROOT / "docker/cuda.Dockerfile").read_text()
+    assert len(pinned) == 2 and all(each in image for each in pinned)
+
+
+def copied(dockerfile: str) -> set[str]:
+    """The files and folders of the checkout that an image copies."""
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.M)
+    return {name for line in lines for name in line.split()}
+
+
+def test_what_the_images_copy_is_there_and_reaches_the_builder():
+    sent = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    files = list((ROOT / "docker").glob("*.Dockerfile"))
+    asked = set().union(*(copied(path.read_text()) for path in files)) - {"."}
+    assert len(files) == 3 and len(asked) > 10
+    for name in sent | asked:
+        assert (ROOT / name).exists(), name
+    assert {name.split("/")[0] for name in asked} <= sent
+    # `COPY . …` and colcon: all that setup.py installs.
+    assert {"setup.py", "config", "launch", "data", "examples", "resource"} <= sent
 
 
 def test_every_xml_file_is_well_formed():
