@@ -42,6 +42,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
+        # Puts lib/vit_perception on the path of a colcon workspace; colcon.pkg names it.
+        (f"share/{package_name}/hook", ["resource/path.dsv"]),
         (f"share/{package_name}/launch", glob("launch/*.launch.py")),
         (f"share/{package_name}/config", glob("config/*")),
         *((f"share/{package_name}/{folder}", glob(f"{folder}/*.*")) for folder in DEMO),

@@ -1,9 +1,11 @@
 """package.xml, setup.py and CHANGELOG.rst are what rosdep, bloom and colcon need, and agree."""
 
+import configparser
 import io
 import json
 import re
 import runpy
+from pathlib import Path
 from xml.etree import ElementTree
 
 import docutils.core
@@ -132,6 +134,23 @@ def test_colcon_test_runs_folders_that_exist():
     """A pytest that is given no folder that exists runs nothing and fails."""
     folders = json.loads((ROOT / "colcon.pkg").read_text())["pytest-args"]
     assert folders and all(any((ROOT / each).glob("test_*.py")) for each in folders)
+
+
+def test_a_workspace_puts_both_programs_on_the_path(setup):
+    """Regression: after `source install/setup.bash`, vit-perception was not found: colcon installs
+    programs where `ros2 run` looks for them, which is on no path.
+    """
+    (hook,) = json.loads((ROOT / "colcon.pkg").read_text())["hooks"]
+    installed = {
+        f"{folder}/{Path(file).name}": ROOT / file
+        for folder, files in setup["data_files"]
+        for file in files
+    }
+    kind, variable, folder = installed[hook].read_text().strip().split(";")
+    assert (kind, variable) == ("prepend-non-duplicate", "PATH")
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg")
+    assert config["install"]["install_scripts"] == f"$base/{folder}"
 
 
 def test_bloom_reads_the_changelog(package):
