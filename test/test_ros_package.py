@@ -119,8 +119,9 @@ def test_what_the_images_copy_is_there_and_reaches_the_builder():
     for name in sent | asked:
         assert (ROOT / name).exists(), name
     assert {name.split("/")[0] for name in asked} <= sent
-    # `COPY . …` and colcon: all that setup.py installs.
-    assert {"setup.py", "config", "launch", "data", "examples", "resource"} <= sent
+    # `COPY . …` and colcon: all that setup.py installs, and the hook that puts it on the path.
+    installed = {"setup.py", "setup.cfg", "config", "launch", "data", "examples", "resource"}
+    assert installed | {"package.xml", "colcon.pkg", "vit_perception", "LICENSE"} <= sent
 
 
 def test_every_xml_file_is_well_formed():
