@@ -31,6 +31,8 @@ EXTRAS = {
     "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
+# `colcon test` runs pytest because it stands here. [all] does not have it.
+EXTRAS["test"] = ["pytest", "pytest-timeout", "hypothesis"]
 
 setup(
     name=package_name,
@@ -40,6 +42,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
+        # Puts lib/vit_perception on the path of a colcon workspace; colcon.pkg names it.
+        (f"share/{package_name}/hook", ["resource/path.dsv"]),
         (f"share/{package_name}/launch", glob("launch/*.launch.py")),
         (f"share/{package_name}/config", glob("config/*")),
         (f"share/{package_name}/rviz", glob("rviz/*.rviz")),
@@ -49,7 +53,8 @@ setup(
         (f"share/{package_name}/examples/cpp", glob("examples/cpp/*")),
     ],
     python_requires=">=3.10",
-    install_requires=["setuptools", "numpy>=1.21"],
+    # The wire format and stored features need nothing else.
+    install_requires=["numpy>=1.21"],
     extras_require=EXTRAS,
     zip_safe=False,  # the parity pictures are read as files
     maintainer="vit_perception maintainers",

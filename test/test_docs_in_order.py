@@ -67,6 +67,11 @@ NOT_RUN = {
     "export ROS_SECURITY": "needs a keystore of ROS 2",
     "ROS_SECURITY_": "needs a keystore of ROS 2",
     "scp ": "needs a robot",
+    "docker ": "needs Docker; docs/docker.md says what was run",
+    "lttng ": "needs LTTng; docs/tracing.md says what was run",
+    "babeltrace2": "needs LTTng",
+    "VIT_PERCEPTION_LTTNG": ROS,
+    "pip wheel": "test/test_wheel.py builds the wheel",
 }
 # The first line of a snippet that is not run here, and why.
 SNIPPETS_NOT_RUN = {"import rclpy": "needs a node; test/ros/test_readme.py runs it"}

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from test.conftest import ROOT
 from test.waiting import run_program
+from vit_perception import __version__
 from vit_perception.cli.main import main
 
 PARTS = ("vit_perception", "launch", "config", "rviz", "foxglove", "data", "examples", "resource")
@@ -45,11 +48,24 @@ def prefix(wheel, tmp_path_factory) -> Path:
     return folder
 
 
-def pip(command: str, *arguments) -> None:
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory) -> Path:
+    """A new virtual environment with the wheel and numpy, and nothing else: not even pip."""
+    folder = tmp_path_factory.mktemp("environment")
+    done = run_program([sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    assert done.returncode == 0, done.stderr
+    pip("install", wheel, python=folder / "bin/python")
+    (numpys_own,) = Path(np.__file__).parent.parent.glob("numpy-*.dist-info")
+    only(["numpy", "numpy.libs", numpys_own.name], packages_of(folder))
+    return folder
+
+
+def pip(command: str, *arguments, python: Path | None = None) -> None:
+    """Run pip of this environment, for another one if ``python`` is given."""
+    other = ("--python", python) if python else ()
     always = ("--no-deps", "--no-index", "--quiet")
-    done = run_program(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", command, *always, *arguments]
-    )
+    program = [sys.executable, "-m", "pip", "--disable-pip-version-check", *other, command]
+    done = run_program([*program, *always, *arguments])
     assert done.returncode == 0, done.stderr
 
 
@@ -103,6 +119,61 @@ print(package.__file__)
     assert third_party == "[]" and Path(file).is_relative_to(prefix)
 
 
+def run_outside(environment: Path, folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """Run a program of ``environment`` in ``folder``, without what this process's variables add."""
+    program, *arguments = command
+    return subprocess.run(
+        [environment / "bin" / program, *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        text=True,
+        capture_output=True,
+    )
+
+
+def test_a_new_environment_needs_numpy_alone(environment, tmp_path):
+    # Fails if the wheel asks for anything beside numpy.
+    done = run_program(
+        [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "check"]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = run_outside(environment, tmp_path, "vit-perception", "--version")
+    assert said.stdout == f"vit-perception {__version__}\n"
+    program = """
+import numpy as np
+from types import SimpleNamespace
+from vit_perception.wire import decode_tensor
+rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+sent = SimpleNamespace(height=2, width=3, encoding="32FC1", is_bigendian=0, step=12,
+                       data=rows.tobytes())
+assert (decode_tensor(sent) == rows).all()
+"""
+    done = run_outside(environment, tmp_path, "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_its_packages_the_nodes_program_says_in_a_line_where_they_come_from(
+    environment, tmp_path
+):
+    """Regression: a traceback."""
+    done = run_outside(environment, tmp_path, "encoder_node")
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("encoder_node: No module named ") and "pip" in said
+
+
+def test_without_ros_the_nodes_program_says_that_ros_is_missing():
+    program = """
+import sys
+sys.modules["rclpy"] = None
+from vit_perception.ros.start import main
+sys.exit(main([]))
+"""
+    done = run_program([sys.executable, "-c", program])
+    assert done.returncode == 1
+    assert "it comes with ROS 2: source its setup.bash" in done.stderr
+
+
 def test_a_subcommand_without_its_packages_says_in_a_line_where_they_come_from(prefix, tmp_path):
     """Regression: a traceback, and no word of the extras."""
     only(["numpy", "numpy.libs"], tmp_path)
@@ -118,12 +189,15 @@ print(said.getvalue().strip())
     assert "vit_perception[all]" in said and len(said.splitlines()) == 1
 
 
-def test_without_ros_it_says_that_ros_is_missing(monkeypatch, capsys):
+@pytest.mark.parametrize("subcommand", ["status", "demo"])
+def test_without_ros_it_says_that_ros_is_missing(subcommand, monkeypatch, capsys):
+    """Regression: the demo fitted its heads for minutes before it said so."""
     monkeypatch.setitem(sys.modules, "rclpy", None)
     monkeypatch.delitem(sys.modules, "vit_perception.cli.status", raising=False)
     monkeypatch.delitem(sys.modules, "vit_perception.ros.health.status_watch", raising=False)
-    assert main(["status"]) == 1
-    assert "it comes with ROS 2: source its setup.bash" in capsys.readouterr().err
+    assert main([subcommand]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "it comes with ROS 2: source its setup.bash" in printed.err
 
 
 def test_config_launch_and_the_demo_are_found_from_an_installed_wheel(prefix):
@@ -146,24 +220,44 @@ with BagReader(share_folder() / "data/demo/pick_place_demo") as bag:
     assert list(packages_of(prefix).glob("vit_perception/engines/parity_pictures/*.jpg"))
 
 
-def test_its_extras_are_what_the_runtime_pins(wheel):
+def metadata_of(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
-        metadata = Parser().parsestr(archive.read(name).decode())
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def required(wheel: Path, extra: str, machine: str) -> set[str]:
+    """The packages that pip installs for ``vit_perception[extra]`` on a kind of processor."""
+    place = {"extra": extra, "platform_machine": machine}
+    found = map(Requirement, metadata_of(wheel).get_all("Requires-Dist"))
+    return {canonical(r.name) for r in found if r.marker is None or r.marker.evaluate(place)}
+
+
+def test_it_has_both_programs(wheel):
+    with zipfile.ZipFile(wheel) as archive:
         (entries,) = [n for n in archive.namelist() if n.endswith("/entry_points.txt")]
-        assert {"encoder_node", "vit-perception"} <= set(
-            re.findall(r"^(\S+) =", archive.read(entries).decode(), re.M)
-        )
-    requires = metadata.get_all("Requires-Dist")
-    base = {canonical(r) for r in requires if "extra ==" not in r}
-    extras = {canonical(r) for r in requires if re.search(r"""extra == ["']all["']""", r)}
+        programs = set(re.findall(r"^(\S+) =", archive.read(entries).decode(), re.M))
+    assert programs == {"encoder_node", "vit-perception"}
+
+
+def test_its_extras_are_what_the_runtime_pins(wheel):
     pinned = {
         canonical(line)
         for line in (ROOT / "requirements/runtime.txt").read_text().splitlines()
         if line.strip() and not line.startswith("#")
     }
-    assert base == {"setuptools", "numpy"}
-    assert extras | {"numpy"} == pinned - {canonical(n) for n in NOT_IMPORTED}
+    assert required(wheel, "", "x86_64") == {"numpy"}
+    assert required(wheel, "all", "x86_64") == pinned - {canonical(n) for n in NOT_IMPORTED}
+
+
+def test_on_a_jetson_no_extra_asks_for_what_comes_with_jetpack(wheel):
+    """PyPI's torch for aarch64 would take the place of the one that JetPack's CUDA needs."""
+    extras = metadata_of(wheel).get_all("Provides-Extra")
+    asked = {extra: required(wheel, extra, "aarch64") for extra in extras}
+    ours = {"torch", "openvino", "opencv-python-headless"}
+    assert {"encoder", "bags", "features", "training", "all"} <= set(extras)
+    assert not any(ours & packages for packages in asked.values())
+    assert required(wheel, "all", "x86_64") - asked["all"] == ours
 
 
 def canonical(requirement: str) -> str:

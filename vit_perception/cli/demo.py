@@ -75,6 +75,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    # The heads are fitted without ROS: where it is missing, that is said before minutes of work.
+    import rclpy  # noqa: F401
+
     console = Console()
     check(args)
     parameters = parameters_of(args.params)

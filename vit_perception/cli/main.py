@@ -8,9 +8,8 @@ import textwrap
 from vit_perception import __version__
 from vit_perception.engines.cuda import fault as cuda_fault
 from vit_perception.files import telemetry
-from vit_perception.files.errors import UserError, printable
+from vit_perception.files.errors import UserError, missing_package, printable
 
-ROS_PACKAGES = ("rclpy", "rcl_interfaces", "ament_index_python", "rosidl_runtime_py", "tf2_ros")
 SUBCOMMANDS = {
     "build": "build and verify an engine ahead of the first start",
     "demo": "replay a recorded robot through the node and show what it sees",
@@ -50,21 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{program}: {text}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (error.name or "vit_perception").startswith("vit_perception"):
-            raise  # a defect of ours, which pip does not mend
-        print(f"{program}: {printable(str(error))}; {_where_from(error.name)}", file=sys.stderr)
+        print(missing_package(program, error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
-
-
-def _where_from(module: str) -> str:
-    """How to get the Python package that holds ``module``."""
-    package = module.partition(".")[0]
-    if package in ROS_PACKAGES or package.endswith("_msgs"):
-        return "it comes with ROS 2: source its setup.bash"
-    return "install it with pip: all that the subcommands need is in 'vit_perception[all]'"
 
 
 def parser_of(asked: list[str]) -> argparse.ArgumentParser:

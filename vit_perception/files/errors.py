@@ -17,6 +17,8 @@ MOST_ENTRIES = 20  # of a list or mapping
 MOST_SAID = 4000
 MOST_TRACED = 3000  # leaves room for a topic's name within MOST_SAID
 MOST_COMPARED = 1000
+# Python packages that pip does not install. All message packages end in _msgs.
+ROS_PACKAGES = ("rclpy", "rcl_interfaces", "ament_index_python", "rosidl_runtime_py", "tf2_ros")
 
 
 def printable(text: str, most: int = MOST_SAID, keep: str = "\n\t") -> str:
@@ -142,3 +144,19 @@ def traced(error: BaseException) -> str:
 def told(error: BaseException) -> str:
     """Return what a log says of ``error``: the message for the user, or a bug's traceback."""
     return str(error) if is_for_the_user(error) else traced(error)
+
+
+def missing_package(program: str, error: ModuleNotFoundError) -> str:
+    """Return one line that says how to get the Python package that ``error`` did not find.
+
+    Raises:
+        ModuleNotFoundError: The module is one of this package: a defect, which pip does not mend.
+    """
+    if (error.name or "vit_perception").startswith("vit_perception"):
+        raise error
+    package = error.name.partition(".")[0]
+    if package in ROS_PACKAGES or package.endswith("_msgs"):
+        cure = "it comes with ROS 2: source its setup.bash"
+    else:
+        cure = "install it with pip: all that the subcommands need is in 'vit_perception[all]'"
+    return f"{program}: {printable(str(error))}; {cure}"

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 
 from vit_perception.engines.cuda.fault import GpuLost, lost
 from vit_perception.files.errors import traced
+from vit_perception.pipeline import trace
 from vit_perception.pipeline.frame_state import (
     EngineFailed,
     ExtrasAt,
@@ -212,6 +213,8 @@ class FrameLoop:
             frame.drop(frame.prepared.images, "engine_error")
             failed = f"{self._pipeline.engine_in_hand.runtime}: {type(error).__name__}: {error}"
             raise lost(error) or EngineFailed(failed) from error
+        prepared = frame.prepared
+        trace.point("infer", prepared.first.stamp_ns, prepared.stage_ms["infer"])
         # The engine's own arrays hold until its next run only.
         frame.output = copied(output, self._outputs[frame.buffers])
         self._outputs[frame.buffers] = frame.output
@@ -237,6 +240,7 @@ class FrameLoop:
         if complaint := self._pipeline.history.complaint:
             self._calls.warn(result.cameras, complaint)
         result.stage_ms["publish"] = 1e3 * (time.monotonic() - started_s)
+        trace.point("publish", result.stamp_ns, result.stage_ms["publish"])
         self._note(result, frame)
         frame.outcome |= dict.fromkeys(result.cameras, "")
         return False

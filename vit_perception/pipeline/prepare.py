@@ -20,6 +20,7 @@ from vit_perception.image.decode import (
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.image.rectify import Rectifier
+from vit_perception.pipeline import trace
 from vit_perception.wire.records import BadInput, RgbImage
 
 # One is filled while the engine reads the other.
@@ -141,6 +142,7 @@ class Preparation:
         except DECODER_ERRORS as error:
             raise BadInput("decode", f"{type(error).__name__}: {error}") from error
         decoded = time.perf_counter()
+        trace.point("decode", image.stamp_ns, 1e3 * (decoded - started), camera)
         if camera in self._rectifiers:
             image = self._rectified(camera, image, calibration)
         for rule, row in rows.items():
@@ -150,6 +152,7 @@ class Preparation:
             "decode": 1e3 * (decoded - started),
             "preprocess": 1e3 * (time.perf_counter() - decoded),
         }
+        trace.point("preprocess", image.stamp_ns, spent["preprocess"], camera)
         prepared.camera_ms[camera] = spent
         for stage, value in spent.items():
             prepared.stage_ms[stage] += value

@@ -18,9 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from vit_perception.files.heartbeat import Heartbeat
-from vit_perception.files.log import PrintedLog
-from vit_perception.ros.health import first_words
+from vit_perception.files.errors import missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +30,25 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Import the node (torch: seconds), make it and let it run until it is told to end."""
+    """Import the node (torch: seconds), make it and let it run until it is told to end.
+
+    Where ROS or another package is not installed, one line says how to get it.
+    """
     for sent in SIGNALS:
         signal.signal(sent, lambda *_: os._exit(0))
+    try:
+        return _run(args)
+    except ModuleNotFoundError as error:
+        print(missing_package("encoder_node", error), file=sys.stderr)
+        return 1
+
+
+def _run(args: list[str] | None) -> int:
+    # Here and not above, so that a package that they need and that is missing is said in one line.
+    from vit_perception.files.heartbeat import Heartbeat
+    from vit_perception.files.log import PrintedLog
+    from vit_perception.ros.health import first_words
+
     given = sys.argv[1:] if args is None else args
     if first_words.wants_help(given):
         print(first_words.HELP, end="")
@@ -48,8 +62,10 @@ def main(args: list[str] | None = None) -> int:
         import rclpy
 
         from vit_perception.files import telemetry
+        from vit_perception.pipeline import trace
 
         telemetry.off()
+        trace.follow(PrintedLog())
         from vit_perception.ros.encoder_node import EncoderNode
 
     node, begun, status = None, False, 0
