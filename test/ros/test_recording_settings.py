@@ -49,7 +49,13 @@ GIVEN = {
 }
 NAMES = {"cameras": "wrist", "poses": "arm", "states": "hand", "wrenches": "wrist_force"}
 # Forbidden by another one that is given.
-LEFT_OUT = ("autostart", "cameras.wrist.zero_shot_labels", "engine.file")
+LEFT_OUT = (
+    "autostart",
+    "cameras.wrist.zero_shot_labels",
+    "engine.file",
+    "poses.arm.deadline_s",
+    "poses.arm.liveliness_s",
+)
 
 
 def another(spec):

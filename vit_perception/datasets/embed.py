@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vit_perception.config.input_qos import forget_live_only
 from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.embed_columns import (
@@ -123,6 +124,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
+    forget_live_only(settings)
     for camera in settings["cameras"]:
         for later in ("roi", "rectify", "camera_info_topic"):
             if not camera[later]:

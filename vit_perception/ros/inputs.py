@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
@@ -18,7 +18,8 @@ from vit_perception.config.settings import CameraSettings, PoseSettings
 from vit_perception.config.source_settings import info_topic_of
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, with_events
+from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.calibrations import CalibrationInputs
 from vit_perception.streams.camera_sync import CameraSync
@@ -62,7 +63,7 @@ class CameraInfoTopic:
         self._take = partial(take, camera.name, self.topic)
         self._sought_s: float | None = None  # monotonic
         self._keeps = False
-        listen(class_of(INFO_TYPE), self.topic, self._take, image_qos())
+        listen(INFO_TYPE, self.topic, self._take, image_qos())
         self.seek_kept()
 
     def seek_kept(self) -> None:
@@ -80,12 +81,12 @@ class CameraInfoTopic:
         if self._keeps:
             # Without overrides: it would take those of the other subscription, best effort too,
             # and what is kept goes to reliable subscriptions alone.
-            self._listen(class_of(INFO_TYPE), self.topic, self._take, LATCHED_QOS, False)
+            self._listen(INFO_TYPE, self.topic, self._take, LATCHED_QOS, False)
 
 
 class Inputs:
     """Subscriptions that fill ``sync``, ``samples`` and ``calibrations``, its own, under
-    ``changed``; ``warn`` takes a topic and what is wrong.
+    ``changed``; ``reporter`` says what is wrong with a topic.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Inputs:
         changed: threading.Condition,
         sync: CameraSync,
         samples: SampleInputs,
-        warn: Callable[[str, str], None],
+        reporter: Reporter,
     ):
         self._node = node
         self._changed = changed
@@ -102,7 +103,8 @@ class Inputs:
         self._samples = samples
         self.calibrations = CalibrationInputs((), changed)
         self._camera_infos: dict[str, CameraInfoTopic] = {}  # by camera
-        self._warn = warn
+        self._warn = reporter.warn
+        self._events = reporter.events
         self._subscriptions: list = []
         self._tf: TfPoses | None = None
 
@@ -114,17 +116,22 @@ class Inputs:
         cameras = [s.settings for s in listening(sources) if not isinstance(s, SampledSource)]
         self.calibrations = CalibrationInputs(cameras, self._changed)
         for source in listening(sources):
-            kind = class_of(source.message_type)
+            kind = source.message_type
             if not isinstance(source, SampledSource):
-                self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
+                self._listen(
+                    source, kind, source.topic, partial(self._on_image, source), image_qos()
+                )
                 if source.settings.rectify:
                     self._camera_infos[source.name] = CameraInfoTopic(
-                        source.settings, self._node, self._listen, self._on_camera_info
+                        source.settings,
+                        self._node,
+                        partial(self._listen, source),
+                        self._on_camera_info,
                     )
             elif source.topic is None:
                 through_tf.append(source.settings)
             else:
-                self._listen_to_samples(kind, source.name, source.topic)
+                self._listen_to_samples(source, kind, source.topic)
         if through_tf:
             self._tf = TfPoses(
                 self._node,
@@ -135,11 +142,24 @@ class Inputs:
             )
 
     def _listen(
-        self, kind: type, topic: str, take: Callable, qos, overridable: bool = True
+        self,
+        source: TokenSource,
+        kind: str,
+        topic: str,
+        take: Callable,
+        qos: QoSProfile,
+        overridable: bool = True,
     ) -> Subscription:
         override = QoSOverridingOptions.with_default_policies() if overridable else None
+        if topic == source.topic:
+            qos = with_events(qos, source.settings)
         subscription = self._node.create_subscription(
-            kind, topic, take, qos, qos_overriding_options=override
+            class_of(kind),
+            topic,
+            take,
+            qos,
+            event_callbacks=self._events.of_input(source.name, topic, kind),
+            qos_overriding_options=override,
         )
         self._subscriptions.append(subscription)
         return subscription
@@ -150,7 +170,8 @@ class Inputs:
         except BadInput as error:
             self._warn(topic, str(error))
 
-    def _listen_to_samples(self, kind: type, name: str, topic: str) -> None:
+    def _listen_to_samples(self, source: TokenSource, kind: str, topic: str) -> None:
+        name = source.name
         # Empty until the subscription is made, which may be after its first message.
         own: list[Subscription] = []
 
@@ -159,7 +180,7 @@ class Inputs:
             for subscription in own:
                 self._take_waiting(name, topic, subscription)
 
-        own.append(self._listen(kind, topic, take, sample_qos()))
+        own.append(self._listen(source, kind, topic, take, sample_qos()))
 
     @property
     def topics(self) -> list[str]:
@@ -172,6 +193,7 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        self._events.forget_inputs()
         self._camera_infos = {}
         if self._tf is not None:
             self._tf.destroy()

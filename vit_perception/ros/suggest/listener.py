@@ -12,6 +12,7 @@ from rclpy.node import Node
 
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.ros.events.pairs import node_name, policies
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import image_qos, sample_qos
 from vit_perception.ros.suggest.choice import (
@@ -23,7 +24,7 @@ from vit_perception.ros.suggest.choice import (
     TRANSPORTS,
     WRENCH,
 )
-from vit_perception.ros.suggest.qos_pairs import mismatches, node_name, policies
+from vit_perception.ros.suggest.qos_pairs import mismatches
 from vit_perception.ros.suggest.ros_start import no_ros
 from vit_perception.ros.suggest.seen import Arrival, GraphSeen, TopicSeen
 from vit_perception.streams.joint_history import MOST_JOINTS
