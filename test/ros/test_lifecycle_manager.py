@@ -84,7 +84,7 @@ def test_a_configure_that_fails_can_be_tried_again(rig, tiny_checkpoint):
 
 @pytest.mark.parametrize("transition", STARTUP)
 def test_a_node_that_started_itself_is_refused(rig, transition):
-    """Why `autostart` has to be false under a manager."""
+    """Why `autostart` has to be false under a manager. Regression: Jazzy ended the process."""
     robot = rig()
     robot.activate()
     assert not Manager(robot).change(transition)
