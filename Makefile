@@ -13,13 +13,15 @@ LOCKED := --require-hashes --no-build-isolation
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup help test core-test lint format demo bench int8-bench load-bench parity soak gpu-test lock clean
+.PHONY: setup help test ros-test core-test lint format demo bench int8-bench load-bench parity soak gpu-test lock clean
 setup: $(VENV)/.ready ## set up .venv (the other targets do it by themselves)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 # The longest files run first (test/conftest.py); xdist's own order starts files of one test last.
 test: lint ## lint, then all tests (PYTEST_ARGS="-k words" for some; ROS=jazzy for that release)
 	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+ros-test: $(VENV)/.ready-test ## the tests of the node over DDS (ROS=jazzy for that release)
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder test/ros test/interop $(PYTEST_ARGS)
 core-test: $(VENV)/.ready-test ## the tests that need no ROS, with ROS hidden
 	$(RUN) -m pytest -n 3 --dist loadfile -p test.without_ros $(PYTEST_ARGS)
 lint: $(VENV)/.ready-test ## ruff and mypy: findings, format and types

@@ -1,7 +1,7 @@
 """Make an editable install visible to ROS: pip installs no share/ files and no lib/<package>/
 executables then.
 
-Links package.xml, launch/, config/, rviz/, foxglove/ and the ament index marker into the
+Links package.xml, config/, rviz/, foxglove/, each launch file and the ament index marker into the
 environment, as ``colcon build --symlink-install`` does, and the scripts where ``ros2 run`` looks
 for them.
 """
@@ -20,17 +20,26 @@ def link(at: Path, target: Path) -> None:
     at.symlink_to(target)
 
 
-def main() -> None:
-    prefix = Path(sys.prefix)
+def main(prefix: Path) -> None:
+    """Link the package into ``prefix``. Programs are those of the running environment."""
     link(
         prefix / "share/ament_index/resource_index/packages" / PACKAGE,
         SOURCE / "resource" / PACKAGE,
     )
-    for name in ("package.xml", "launch", "config", "rviz", "foxglove"):
-        link(prefix / "share" / PACKAGE / name, SOURCE / name)
+    share = prefix / "share" / PACKAGE
+    for name in ("package.xml", "config", "rviz", "foxglove"):
+        link(share / name, SOURCE / name)
+    # `ros2 launch` does not look into a folder that is a link.
+    launch = share / "launch"
+    if launch.is_symlink():
+        launch.unlink()
+    for old in launch.glob("*.launch.py"):
+        old.unlink()
+    for file in sorted((SOURCE / "launch").glob("*.launch.py")):
+        link(launch / file.name, file)
     for script in ("encoder_node", "vit-perception"):
-        link(prefix / "lib" / PACKAGE / script, prefix / "bin" / script)
+        link(prefix / "lib" / PACKAGE / script, Path(sys.prefix) / "bin" / script)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.prefix))

@@ -173,8 +173,12 @@ def _with_full_topics(settings: EncoderSettings, node: str) -> EncoderSettings:
     return replace(settings, columns=columns, **group_arguments(groups))
 
 
-# Parameters that every node has, and that say nothing about what comes out.
-_OF_EVERY_NODE = Parameter("use_sim_time", False, bool, "Take the time from /clock.")
+# Parameters that every node has, and that say nothing about what comes out. `ros2 param dump` has
+# them too. Nodes of Humble do not have the second one.
+_OF_EVERY_NODE = (
+    Parameter("use_sim_time", False, bool, "Take the time from /clock."),
+    Parameter("start_type_description_service", True, bool, "Start ~/get_type_description."),
+)
 
 
 class _GivenValues:
@@ -185,7 +189,7 @@ class _GivenValues:
         self._used: set[str] = set()
 
     def settings(self) -> EncoderSettings:
-        for parameter in (AUTOSTART, _OF_EVERY_NODE):
+        for parameter in (AUTOSTART, *_OF_EVERY_NODE):
             self._value_of(parameter)
         return read_settings(self._value_of)
 

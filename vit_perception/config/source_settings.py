@@ -4,6 +4,7 @@ from dataclasses import MISSING, dataclass
 from typing import ClassVar
 
 from vit_perception.config.checks import BadSetting, check_labels, check_name
+from vit_perception.config.input_qos import check_input_qos, deadline_param, liveliness_param
 from vit_perception.config.named_groups import NamedGroup, register_group
 from vit_perception.config.parameter import (
     ENCODED,
@@ -78,11 +79,14 @@ class CameraSettings(Section):
         bounds=(0.0, 1.0),
         fixed=TOPICS,
     )
+    deadline_s: float = deadline_param()
+    liveliness_s: float = liveliness_param()
 
     def __post_init__(self) -> None:
         check_name("camera_names", self.name)
         require(f"{self.prefix}topic", self.topic, "the name of an image topic")
         self.check_parameters()
+        check_input_qos(self)
         check_labels(f"{self.prefix}zero_shot_labels", self.zero_shot_labels)
         if self.head and self.zero_shot_labels:
             raise BadSetting(
@@ -157,10 +161,13 @@ class PoseSettings(Section):
         "Whether a header that names no frame counts as one in frame_id, which may then be ''.",
         fixed=TOKENS,
     )
+    deadline_s: float = deadline_param()
+    liveliness_s: float = liveliness_param()
 
     def __post_init__(self) -> None:
         check_name("pose_names", self.name)
         self.check_parameters()
+        check_input_qos(self, through_tf=self.source == "tf")
         prefix = self.prefix
         if self.source == "topic":
             required = {
@@ -229,6 +236,8 @@ class StateSettings(Section):
         "Joints that turn without end: their angles take the shorter way, in (-pi, pi].",
         fixed=TOKENS,
     )
+    deadline_s: float = deadline_param()
+    liveliness_s: float = liveliness_param()
 
     def __post_init__(self) -> None:
         check_name("state_names", self.name)
@@ -251,6 +260,7 @@ class StateSettings(Section):
                 f"{prefix}fields", list(self.fields), "one or both of " + ", ".join(STATE_FIELDS)
             )
         self.check_parameters()
+        check_input_qos(self)
 
 
 @dataclass(frozen=True)

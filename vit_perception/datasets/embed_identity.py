@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from vit_perception.config.input_qos import forget_live_only
 from vit_perception.datasets.embed_columns import COLUMNS_VERSION
 from vit_perception.datasets.embed_options import EmbedOptions
 from vit_perception.datasets.embed_sources import Source
@@ -17,6 +18,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     settings = asdict(pipeline.settings)
     if not settings["extra"]:
         del settings["extra"]  # runs of earlier versions can go on
+    forget_live_only(settings)
     for camera in settings["cameras"]:
         if not camera["depth_topic"]:
             del camera["depth_max_skew_s"]

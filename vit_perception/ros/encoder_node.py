@@ -98,7 +98,7 @@ class EncoderNode(ReleasedLifecycleNode):
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)
-            self._outputs = Outputs(self, self._pipeline, self._warn_image)
+            self._outputs = Outputs(self, self._pipeline, self._warn_image, self._reporter.events)
         except Exception as error:
             self._gpu.failed("configure", error, self._sync)
             self._free("configure")
@@ -139,9 +139,7 @@ class EncoderNode(ReleasedLifecycleNode):
                 samples=self._samples,
                 started_ns=started_ns,
             )
-            self._inputs = Inputs(
-                self, self._changed, self._sync, self._samples, self._reporter.warn
-            )
+            self._inputs = Inputs(self, self._changed, self._sync, self._samples, self._reporter)
             self._inputs.subscribe(self._pipeline.sources)
         except Exception as error:
             self._gpu.failed("activate", error, self._sync)

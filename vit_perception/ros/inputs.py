@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
@@ -19,7 +19,8 @@ from vit_perception.config.source_settings import info_topic_of
 from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, with_events
+from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.streams.calibrations import CalibrationInputs
 from vit_perception.streams.camera_sync import CameraSync
@@ -65,7 +66,7 @@ class CameraInfoTopic:
         self._take = partial(take, camera.name, self.topic)
         self._sought_s: float | None = None  # monotonic
         self._keeps = False
-        listen(class_of(INFO_TYPE), self.topic, self._take, image_qos())
+        listen(INFO_TYPE, self.topic, self._take, image_qos())
         self.seek_kept()
 
     def seek_kept(self) -> None:
@@ -83,12 +84,12 @@ class CameraInfoTopic:
         if self._keeps:
             # Without overrides: it would take those of the other subscription, best effort too,
             # and what is kept goes to reliable subscriptions alone.
-            self._listen(class_of(INFO_TYPE), self.topic, self._take, LATCHED_QOS, False)
+            self._listen(INFO_TYPE, self.topic, self._take, LATCHED_QOS, False)
 
 
 class Inputs:
     """Subscriptions that fill ``sync``, ``samples`` and ``extras``, its own, under ``changed``;
-    ``warn`` takes a topic and what is wrong.
+    ``reporter`` says what is wrong with a topic.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Inputs:
         changed: threading.Condition,
         sync: CameraSync,
         samples: SampleInputs,
-        warn: Callable[[str, str], None],
+        reporter: Reporter,
     ):
         self._node = node
         self._changed = changed
@@ -105,7 +106,8 @@ class Inputs:
         self._samples = samples
         self.extras = ExtraInputs((), changed)
         self._camera_infos: dict[str, CameraInfoTopic] = {}  # by camera
-        self._warn = warn
+        self._warn = reporter.warn
+        self._events = reporter.events
         self._subscriptions: list = []
         self._tf: TfPoses | None = None
 
@@ -117,23 +119,25 @@ class Inputs:
         cameras = [s.settings for s in listening(sources) if not isinstance(s, SampledSource)]
         self.extras = ExtraInputs(cameras, self._changed, calibrated(sources))
         for source in listening(sources):
-            kind = class_of(source.message_type)
+            kind = source.message_type
             if not isinstance(source, SampledSource):
-                self._listen(kind, source.topic, partial(self._on_image, source), image_qos())
+                self._listen(
+                    source, kind, source.topic, partial(self._on_image, source), image_qos()
+                )
                 if topic := source.settings.depth_topic:
                     take = partial(self._take_extra, self.extras.depths, source.name, topic)
-                    self._listen(class_of(TYPES["raw"]), topic, take, image_qos())
+                    self._listen(source, TYPES["raw"], topic, take, image_qos())
                 if source.name in self.extras.calibrations.accounts:
                     self._camera_infos[source.name] = CameraInfoTopic(
                         source.settings,
                         self._node,
-                        self._listen,
+                        partial(self._listen, source),
                         partial(self._take_extra, self.extras.calibrations),
                     )
             elif source.topic is None:
                 through_tf.append(source.settings)
             else:
-                self._listen_to_samples(kind, source.name, source.topic)
+                self._listen_to_samples(source, kind, source.topic)
         if through_tf:
             self._tf = TfPoses(
                 self._node,
@@ -144,11 +148,24 @@ class Inputs:
             )
 
     def _listen(
-        self, kind: type, topic: str, take: Callable, qos, overridable: bool = True
+        self,
+        source: TokenSource,
+        kind: str,
+        topic: str,
+        take: Callable,
+        qos: QoSProfile,
+        overridable: bool = True,
     ) -> Subscription:
         override = QoSOverridingOptions.with_default_policies() if overridable else None
+        if topic == source.topic:
+            qos = with_events(qos, source.settings)
         subscription = self._node.create_subscription(
-            kind, topic, take, qos, qos_overriding_options=override
+            class_of(kind),
+            topic,
+            take,
+            qos,
+            event_callbacks=self._events.of_input(source.name, topic, kind),
+            qos_overriding_options=override,
         )
         self._subscriptions.append(subscription)
         return subscription
@@ -161,7 +178,8 @@ class Inputs:
         except BadInput as error:
             self._warn(topic, str(error))
 
-    def _listen_to_samples(self, kind: type, name: str, topic: str) -> None:
+    def _listen_to_samples(self, source: TokenSource, kind: str, topic: str) -> None:
+        name = source.name
         # Empty until the subscription is made, which may be after its first message.
         own: list[Subscription] = []
 
@@ -170,7 +188,7 @@ class Inputs:
             for subscription in own:
                 self._take_waiting(name, topic, subscription)
 
-        own.append(self._listen(kind, topic, take, sample_qos()))
+        own.append(self._listen(source, kind, topic, take, sample_qos()))
 
     @property
     def topics(self) -> list[str]:
@@ -183,6 +201,7 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        self._events.forget_inputs()
         self._camera_infos = {}
         if self._tf is not None:
             self._tf.destroy()

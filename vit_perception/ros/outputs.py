@@ -11,6 +11,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from vit_perception.pipeline.feature_views import PcaView, attention_view
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.ros.events.callbacks import PublisherEventCallbacks
+from vit_perception.ros.events.qos_events import QosEvents
 from vit_perception.ros.messages import class_of, message_of
 from vit_perception.ros.qos import LATCHED_QOS, tensor_qos
 from vit_perception.ros.views import ViewThread
@@ -27,14 +29,20 @@ FEATURE_VIEW, ATTENTION_VIEW = topics.VIEWS
 class Outputs:
     """Publishers of everything below the node's name, for one configured pipeline.
 
-    ``failed`` is given the cameras' names and the traceback where a view could not be made.
+    ``failed`` is given the cameras' names and the traceback where a view could not be made;
+    ``events`` counts subscribers whose QoS does not match.
     """
 
     def __init__(
-        self, node: Node, pipeline: Pipeline, failed: Callable[[Collection[str], str], None]
+        self,
+        node: Node,
+        pipeline: Pipeline,
+        failed: Callable[[Collection[str], str], None],
+        events: QosEvents,
     ):
         self._node = node
         self._pipeline = pipeline
+        self._events = events
         self._views = ViewThread(
             lambda text: failed(self._pca, f"a view could not be made: {text}")
         )
@@ -56,11 +64,21 @@ class Outputs:
         if topic.row.latched:
             # Plain and latched, so that configure can say what was loaded and late subscribers
             # still hear it.
-            return self._node.create_publisher(kind, name, LATCHED_QOS)
+            return self._node.create_publisher(
+                kind, name, LATCHED_QOS, event_callbacks=self._callbacks(topic)
+            )
         override = QoSOverridingOptions.with_default_policies()
         return self._node.create_publisher(
-            kind, name, tensor_qos(), qos_overriding_options=override
+            kind,
+            name,
+            tensor_qos(),
+            event_callbacks=self._callbacks(topic),
+            qos_overriding_options=override,
         )
+
+    def _callbacks(self, topic: SentTopic) -> PublisherEventCallbacks:
+        name = self._node.resolve_topic_name(f"~/{topic.name}")
+        return self._events.of_output(name, topic.row.type)
 
     def _send_latched(self, when: topics.When) -> None:
         layout_topic = self._node.resolve_topic_name("~/layout")
@@ -91,6 +109,7 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers = {}
+        self._events.forget_outputs()
 
     def publish(self, result: FrameResult) -> None:
         """Send one frame. Topics can arrive in any order; subscribers match them by stamp."""

@@ -133,8 +133,24 @@ class NodeParameters:
                 self._node.declare_parameter(name, default, descriptor, ignore_override=is_empty)
             except (InvalidParameterTypeException, InvalidParameterValueException):
                 self._node.declare_parameter(name, default, descriptor, ignore_override=True)
+                self._give_empty_list(parameter)
                 # Noted after the declaration, which counts as setting it.
                 self._refused[name] = BadSetting(name, given.value, parameter.accepted())
+            else:
+                self._give_empty_list(parameter)
+
+    def _give_empty_list(self, parameter: Parameter) -> None:
+        """Set a list that was declared by its type alone to the empty one.
+
+        While one parameter has no value, the service get_parameters answers for none of them, and
+        `ros2 param dump` writes a file without parameters.
+        """
+        if parameter.kind is tuple and not parameter.default:
+            try:
+                self._node.get_parameter(parameter.name)
+            except ParameterUninitializedException:
+                empty = RosParameter(parameter.name, _ARRAYS[parameter.item], [])
+                self._node.set_parameters([empty])
 
     def read(self) -> EncoderSettings:
         """Declare the parameters of all named sources, and read all parameters.

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
+from vit_perception.config.input_qos import asked_of
 from vit_perception.config.settings import BadSetting
 
 PREFIX = "qos_overrides."
@@ -35,6 +37,17 @@ def image_qos() -> QoSProfile:
 def sample_qos() -> QoSProfile:
     """As for images; poses and joint states come up to 1000 times a second."""
     return QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def with_events(profile: QoSProfile, settings: object) -> QoSProfile:
+    """Return ``profile`` with the deadline and the liveliness that ``settings`` ask for."""
+    deadline_s, liveliness_s = asked_of(settings)
+    if deadline_s:
+        profile.deadline = Duration(nanoseconds=round(deadline_s * 1e9))
+    if liveliness_s:
+        profile.liveliness = LivelinessPolicy.AUTOMATIC
+        profile.liveliness_lease_duration = Duration(nanoseconds=round(liveliness_s * 1e9))
+    return profile
 
 
 def check_overrides(node: Node) -> None:

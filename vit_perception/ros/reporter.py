@@ -11,6 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from vit_perception.files.errors import OperationFailed, printable, told
 from vit_perception.ros import diagnostics
+from vit_perception.ros.events.qos_events import QosEvents
 
 WARN_PERIOD_S = 5.0
 SENT_S = 1.0  # the longest wait for those who listen
@@ -47,6 +48,7 @@ class Reporter:
         )  # two robots share one /diagnostics
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._warned_s: dict[str, float] = {}
+        self.events = QosEvents(node, self.warn)
 
     def warn(self, topic: str, text: str, about: str = "message") -> bool:
         """Once in a while for each topic and ``about``: a broken camera sends thirty bad frames a

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vit_perception.config.checks import check_name
+from vit_perception.config.input_qos import check_input_qos, deadline_param, liveliness_param
 from vit_perception.config.named_groups import NamedGroup, register_group
 from vit_perception.config.parameter import TOKENS, TOPICS, Section, param, require
 from vit_perception.tokens.components import Component
@@ -46,12 +47,15 @@ class WrenchSettings(Section):
         unit="s",
         bounds=(0.0, 2.0),
     )
+    deadline_s: float = deadline_param()
+    liveliness_s: float = liveliness_param()
 
     def __post_init__(self) -> None:
         check_name("wrench_names", self.name)
         require(f"{self.prefix}topic", self.topic, "the name of a WrenchStamped topic")
         require(f"{self.prefix}frame_id", self.frame_id, "the frame of the wrenches")
         self.check_parameters()
+        check_input_qos(self)
 
 
 register_group(

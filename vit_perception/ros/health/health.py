@@ -44,7 +44,10 @@ class Health:
         self._judge = Judge(started_ns)
         self._life = SignOfLife(started_ns)
         self._watch = InputWatch(
-            node, lambda topic, text: reporter.warn(topic, text, about="status"), started_ns
+            node,
+            lambda topic, text: reporter.warn(topic, text, about="status"),
+            reporter.events,
+            started_ns,
         )
 
     def look(

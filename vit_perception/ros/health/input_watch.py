@@ -8,6 +8,7 @@ from rclpy.node import Node
 
 from vit_perception.files.errors import printable
 from vit_perception.ros import diagnostics
+from vit_perception.ros.events.qos_events import QosEvents
 from vit_perception.ros.health import situations
 from vit_perception.ros.health.judge import Finding
 from vit_perception.ros.health.situations import duration
@@ -20,6 +21,7 @@ _QUIET = (
     situations.NEVER_SENT,
     situations.STOPPED,
     situations.GONE,
+    situations.NOT_ALIVE,
     situations.NO_TRANSFORM,
     situations.OTHER_TYPE,
     situations.OTHER_QOS,
@@ -35,9 +37,12 @@ class InputWatch:
     executor's thread.
     """
 
-    def __init__(self, node: Node, warn: Callable[[str, str], bool], started_ns: int):
+    def __init__(
+        self, node: Node, warn: Callable[[str, str], bool], events: QosEvents, started_ns: int
+    ):
         self._node = node
         self._warn = warn
+        self._events = events
         self._started_ns = started_ns  # monotonic
         # By source: when its last usable message came before it was found quiet (monotonic, ns).
         # Only silence that was said is followed by a return: a slow camera is quiet each second.
@@ -57,12 +62,17 @@ class InputWatch:
             finding = report.finding
             if source.topic is not None and finding.situation in ASKED:
                 finding = why_nothing_comes(self._node, source, finding)
+            finding = self._events.narrow(source, finding)
+            if finding.situation.warns and report.status.level == diagnostics.OK:
+                report.status.level = diagnostics.WARN
             report.status.message = printable(finding.text)
             report.status.values += [
                 KeyValue(key="situation", value=finding.situation.name),
                 KeyValue(key="topic", value=printable(topic)),
+                *self._events.values(source),
             ]
             said = finding.situation.warns and self._warn(topic, finding.text)
+            self._events.tell_refused(source, finding)
             newest_ns = report.arrivals_ns[-1] if report.arrivals_ns else self._started_ns
             if finding.situation in _QUIET and said:
                 self._quiet_since_ns[source.name] = newest_ns

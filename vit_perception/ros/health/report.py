@@ -42,6 +42,7 @@ def report(state: NodeState, reporter: Reporter) -> None:
     statuses: list[DiagnosticStatus] = [
         diagnostics.engine_status(name, state.pipeline, *state.engine()),
         diagnostics.process_status(name),
+        reporter.events.outputs(name),
     ]
     if state.health is not None and state.pipeline is not None:
         statuses += state.health.look(

@@ -5,6 +5,12 @@ The node's warnings, `/diagnostics` (value ``situation``) and docs/robots_day.md
 
 from typing import NamedTuple
 
+# Of a publisher whose QoS does not match.
+_ASKS = "{policies} (it offers {offered}; the node asks for {wanted})"
+_ASK_LESS = (
+    "set qos_overrides.{topic}.subscription, deadline_s or liveliness_s, or the publisher's QoS"
+)
+
 
 class Situation(NamedTuple):
     """One row; ``{}`` fields are filled in with what was measured."""
@@ -77,8 +83,32 @@ OTHER_TYPE = Situation(
 OTHER_QOS = Situation(
     "other_qos",
     says="no {what} {since}",
-    cause="the QoS of its publisher {publisher} does not match: {policies}",
-    cure="set qos_overrides.{topic}.subscription, or the publisher's QoS",
+    cause=f"the QoS of its publisher {{peer}} does not match: {_ASKS}",
+    cure=_ASK_LESS,
+)
+REFUSED_PUBLISHER = Situation(
+    "refused_publisher",
+    says="nothing comes from its publisher {peer}",
+    cause=f"its QoS does not match: {_ASKS}",
+    cure=_ASK_LESS,
+)
+REFUSED_SUBSCRIBER = Situation(
+    "refused_subscriber",
+    says="its subscriber {peer} gets nothing",
+    cause="its QoS does not match: {policies} (it asks for {wanted}; the node offers {offered})",
+    cure="ask for no more there, or set qos_overrides.{topic}.publisher",
+)
+DEADLINE_MISSED = Situation(
+    "deadline_missed",
+    says="no {what} for longer than its deadline of {deadline}, {missed} times since activate",
+    cause="they come late or seldom",
+    cure="look at the publisher's rate and at the network, or raise {prefix}.deadline_s",
+)
+NOT_ALIVE = Situation(
+    "not_alive",
+    says="{count} of its publishers gave no sign of life for {lease}",
+    cause="the process hangs or was killed, or the network is cut",
+    cure="look at the publisher's process and at the network",
 )
 WAITING = Situation(
     "waiting",
@@ -133,6 +163,10 @@ SITUATIONS = (
     NO_TRANSFORM,
     OTHER_TYPE,
     OTHER_QOS,
+    REFUSED_PUBLISHER,
+    REFUSED_SUBSCRIBER,
+    DEADLINE_MISSED,
+    NOT_ALIVE,
     WAITING,
     UNMATCHED,
     LATE_IMAGES,

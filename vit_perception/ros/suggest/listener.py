@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.image.camera_info import INFO_TYPE, calibration_of, info_stamp_ns
 from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.ros.events.pairs import node_name, policies
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
 from vit_perception.ros.suggest.choice import (
@@ -25,7 +26,7 @@ from vit_perception.ros.suggest.choice import (
     TRANSPORTS,
     WRENCH,
 )
-from vit_perception.ros.suggest.qos_pairs import mismatches, node_name, policies
+from vit_perception.ros.suggest.qos_pairs import mismatches
 from vit_perception.ros.suggest.ros_start import no_ros
 from vit_perception.ros.suggest.seen import Arrival, GraphSeen, TopicSeen
 from vit_perception.streams.joint_history import MOST_JOINTS
