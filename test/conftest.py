@@ -36,6 +36,8 @@ LONGEST = (
     "soak/test_soak_short.py",
     "cli/test_demo_family.py",
     "datasets/test_embed_memory.py",
+    "ros/watch/test_watch_page.py",
+    "ros/watch/test_watch.py",
     "ros/test_end_to_end.py",
     "fuzz/test_malformed_messages.py",
     "ros/test_faults.py",
