@@ -17,7 +17,8 @@ again with them in the page cache:
 Figures are medians; ``wall_s`` moves with other work on the machine. Read and resident are bound by
 the tower's bytes: as the file holds them, and as the model holds them, which is float32.
 
-Connectors: benchmarks/connector_cost.py. Exit status 1 if a bound is not kept. Writes
+Connectors: benchmarks/connector_cost.py; ``--connectors-only`` measures them alone and keeps the
+loads of the file. Exit status 1 if a bound is not kept. Writes
 benchmarks/results/policy_tower.json.
 """
 
