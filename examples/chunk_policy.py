@@ -137,7 +137,8 @@ def fit(
     begun_s = said_s = time.monotonic()
     for iteration in range(iterations):
         rows = torch.randint(len(examples.moves_m), (batch,)).numpy()
-        inputs = {name: as_tensor(examples.inputs[name][rows]) for name in (*policy.takes, "body")}
+        taken = (*policy.takes, "body")
+        inputs = {name: as_tensor(examples.inputs[name][rows]) for name in taken}
         moves, logits = policy(inputs)
         wanted = torch.from_numpy(examples.moves_m[rows]) / deviation
         closed = torch.from_numpy(examples.closed[rows].astype(np.float32))

@@ -15,11 +15,13 @@ import json
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import rclpy
 
+from tools.closed_loop.accounts import Accounts
+from tools.closed_loop.chunks import Chunk
 from tools.closed_loop.interface import (
     CONDITIONS,
     CONTROL_PERIOD_NS,
@@ -28,7 +30,6 @@ from tools.closed_loop.interface import (
     TASKS,
 )
 from tools.closed_loop.recipe import RECIPE
-from tools.closed_loop.simulator.chunks import Chunk
 from tools.closed_loop.simulator.conditions import condition
 from tools.closed_loop.simulator.episode import Episode
 from tools.closed_loop.simulator.ros_side import Peers, RosSide
@@ -38,31 +39,6 @@ from tools.closed_loop.simulator.tasks import task
 # Longer than the encoder's and the policies' longest gap within an episode.
 PAUSE_NS = 2_000_000_000
 REHEARSALS = 60
-
-
-@dataclass
-class Accounts:
-    """Where every observation and every chunk went, over all episodes of this process."""
-
-    rehearsals: int = 0  # observations before the first answer; they belong to no episode
-    observations: int = 0
-    applied: int = 0  # observations whose chunk moved the robot
-    missed: int = 0  # observations whose deadline passed
-    chunks: int = 0  # received whole
-    rehearsed: int = 0  # chunks for rehearsals
-    unused: int = 0  # chunks that came too late
-    refused: dict[str, int] = field(default_factory=dict)  # messages, by reason
-
-    def wrong(self) -> str:
-        """Return what does not add up; empty where all does."""
-        if self.observations != self.applied + self.missed:
-            return f"{self.observations} observations, {self.applied} applied, {self.missed} missed"
-        if self.chunks != self.applied + self.rehearsed + self.unused:
-            return (
-                f"{self.chunks} chunks, {self.applied} applied, {self.rehearsed} for rehearsals, "
-                f"{self.unused} unused"
-            )
-        return ""
 
 
 class Robot:

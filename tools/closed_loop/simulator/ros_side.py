@@ -15,6 +15,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from tools.closed_loop.chunks import Chunk, ChunkInputs
 from tools.closed_loop.interface import (
     CAMERAS,
     FRAME_ID,
@@ -26,7 +27,6 @@ from tools.closed_loop.interface import (
     image_topic,
     stamp_parts,
 )
-from tools.closed_loop.simulator.chunks import Chunk, ChunkInputs
 from tools.closed_loop.simulator.scene import Scene
 
 # Messages that may wait: two topics of ten.
