@@ -32,7 +32,7 @@ FRAME_ID = "world"
 
 CONTROL_PERIOD_NS = 100_000_000
 # Control steps from one observation to the next in the loop: the first two of a chunk are carried
-# out. Demonstrations have an observation at every control step.
+# out.
 OBSERVE_EVERY = 2
 STEPS = 8
 # Commands of the gripper, as robosuite has them.

@@ -177,7 +177,8 @@ def record(scene: Scene, seed: int, path: Path) -> Episode:
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         messages = Messages(writer)
         while not episode.over:
-            messages.observation(FIRST_STAMP_NS + episode.steps * CONTROL_PERIOD_NS, scene)
+            if episode.steps % scene.task.record_every == 0:
+                messages.observation(FIRST_STAMP_NS + episode.steps * CONTROL_PERIOD_NS, scene)
             target_m, gripper = expert.act(scene)
             targets_m.append(target_m)
             grippers.append(gripper)
@@ -185,7 +186,7 @@ def record(scene: Scene, seed: int, path: Path) -> Episode:
             push_m = np.zeros(3) if expert.stage in ("close", "open") else pushes.next()
             scene.step(target_m + push_m, DOWN_XYZW, gripper)
             episode.watch()
-        for begin in range(episode.steps):
+        for begin in range(0, episode.steps, scene.task.record_every):
             # Beyond the end, the last target holds.
             steps = np.minimum(np.arange(begin, begin + STEPS), episode.steps - 1)
             messages.chunk(
