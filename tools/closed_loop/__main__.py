@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -163,6 +164,8 @@ def write(args: Namespace, rows: list[dict]) -> None:
 
 def main(arguments: list[str]) -> int:
     args = parse(arguments)
+    # Whoever ends this program also ends the processes that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     use_large_data_profile()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     try:
