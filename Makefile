@@ -13,7 +13,7 @@ LOCKED := --require-hashes --no-build-isolation
 export ROS_LOG_DIR ?= $(CURDIR)/.ros_log
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: setup help test ros-test core-test lint format demo bench int8-bench load-bench parity soak gpu-test lock clean
+.PHONY: setup help test ros-test core-test lint format demo bench int8-bench load-bench parity closed-loop soak gpu-test lock clean
 setup: $(VENV)/.ready ## set up .venv (the other targets do it by themselves)
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ int8-bench: $(VENV)/.ready-test ## int8 against bfloat16 and float32, on this CP
 	$(RUN) benchmarks/int8_bench.py
 parity: .venv-parity/.ready ## every family of checkpoints against its own code (2 GB more)
 	.venv-parity/bin/python -m tools.checkpoint_parity
+# What is done is kept in closed_loop_output/; the same command resumes.
+closed-loop: $(VENV)/.ready .venv-sim/.ready ## a simulated arm does its task with the node's tokens (SEEDS=20 DEMOS=60; hours)
+	$(RUN) -m tools.closed_loop $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEMOS),--demos $(DEMOS)) $(LOOP_ARGS)
 # SOAK_S: below about 280 s some faults are left out, and named.
 SOAK_S ?= 600
 soak: $(VENV)/.ready-test ## a robot's day with faults, in SOAK_S seconds (600)
@@ -56,7 +59,7 @@ lock: ## resolve requirements/*.txt into requirements/*.lock
 	.venv-lock/bin/python $(ALIVE) pip install --require-hashes -r requirements/lock.txt
 	.venv-lock/bin/python tools/lock.py
 clean: ## remove environments, logs and outputs
-	rm -rf .venv .venv-jazzy .venv-parity .venv-lock .mypy_cache .ruff_cache .ros_log demo_output build install log *.egg-info
+	rm -rf .venv .venv-jazzy .venv-parity .venv-sim .venv-lock .mypy_cache .ruff_cache .ros_log demo_output closed_loop_output build install log *.egg-info
 
 $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock ros-$(ROS).lock torch-cpu.lock torch.lock torch-cuda.lock) setup.py setup.cfg package.xml tools/build_vision_msgs.py tools/link_share.py $(wildcard tools/vision_msgs/msg/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or sys.exit(f"Python {v[0]}.{v[1]}: the ROS 2 wheels are for 3.11 and 3.12; say make PYTHON=python3.12")'
@@ -78,6 +81,14 @@ $(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock requirements/python31
 	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
 		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
 	$(RUN) $(ALIVE) "making $(VENV)/python310" $(RUN) tools/python310.py $(VENV)/python310
+	@touch $@
+
+# robosuite needs NumPy 1. It draws with EGL: apt install libegl1 libgl1 libgl1-mesa-dri.
+.venv-sim/.ready: requirements/sim.lock requirements/build.lock
+	test -x .venv-sim/bin/python || $(PYTHON) $(ALIVE) "making .venv-sim" $(PYTHON) -m venv .venv-sim
+	.venv-sim/bin/python $(ALIVE) pip install $(LOCKED) -r requirements/build.lock
+	.venv-sim/bin/python $(ALIVE) pip install $(LOCKED) -r requirements/sim.lock
+	.venv-sim/bin/python -m tools.closed_loop.simulator.check
 	@touch $@
 
 .venv-parity/.ready: $(VENV)/.ready-test requirements/parity.lock requirements/parity-frameworks.lock

@@ -75,6 +75,7 @@ def main() -> int:
         without(resolve(["parity-frameworks.txt"], like=test), test),
     )
     write("parity", ["parity.txt"], resolve(["parity.txt"], "--no-deps"))
+    write("sim", ["sim.txt"], resolve(["sim.txt"]))
     write("python310", ["python310.txt"], resolve(["python310.txt"], pythons=(10,)))
     return 0
 

@@ -20,6 +20,7 @@ LOCKS = {
     "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"),
     "parity.txt": ("parity",),
     "python310.txt": ("python310",),
+    "sim.txt": ("sim",),
 }
 
 

@@ -1,0 +1,82 @@
+"""A trained policy as a process: ``python -m tools.closed_loop.policies.process POLICY``.
+
+Policies of tokens answer the encoder node's observations, baselines those of the simulator itself.
+"""
+
+import argparse
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+from chunk_node import ChunkNode, run_on_tokens, spin
+from chunk_policy import ChunkPolicy, load
+from spatial_policy import SpatialPolicy
+
+from tools.closed_loop.interface import (
+    CAMERAS,
+    FRAME_ID,
+    JOINTS_TOPIC,
+    POSE_TOPIC,
+    image_topic,
+    stamp_of,
+)
+from tools.closed_loop.policies.baselines import PixelPolicy, PosePolicy
+from tools.closed_loop.policies.recorded import body_of, picture_of
+
+KINDS = {"spatial": SpatialPolicy, "pose": PosePolicy, "pixels": PixelPolicy}
+# Stamps whose messages have not all come.
+MOST_PENDING = 20
+
+
+class BareChunkNode(ChunkNode):
+    """Observations are what the simulator sends, matched by stamp."""
+
+    def __init__(self, policy: ChunkPolicy):
+        super().__init__(policy, "chunk_policy")
+        from geometry_msgs.msg import PoseStamped
+        from sensor_msgs.msg import Image, JointState
+
+        self._cameras = [name for name in CAMERAS if name in policy.takes]
+        self._pending: OrderedDict[int, dict] = OrderedDict()
+        self._topics = {POSE_TOPIC: PoseStamped, JOINTS_TOPIC: JointState}
+        self._topics |= {image_topic(name): Image for name in self._cameras}
+        for topic, kind in self._topics.items():
+            self.node.create_subscription(kind, topic, lambda m, t=topic: self._add(t, m), 10)
+        self._timer = self.node.create_timer(0.2, self._look)
+
+    def _look(self) -> None:
+        if all(self.node.count_publishers(topic) for topic in self._topics):
+            self.ready()
+            self._timer.cancel()
+
+    def _add(self, topic: str, message) -> None:
+        stamp_ns = stamp_of(message.header)
+        parts = self._pending.setdefault(stamp_ns, {})
+        parts[topic] = message
+        while len(self._pending) > MOST_PENDING:
+            self._pending.popitem(last=False)
+        if len(parts) < len(self._topics):
+            return
+        del self._pending[stamp_ns]
+        inputs = {name: picture_of(parts[image_topic(name)]) for name in self._cameras}
+        inputs["body"] = body_of(parts[POSE_TOPIC], parts[JOINTS_TOPIC])
+        self.answer(stamp_ns, FRAME_ID, inputs)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.closed_loop.policies.process")
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--node", default="/vit_encoder", help="(default: %(default)s)")
+    parser.add_argument("--counts", type=Path, help="JSON of what was answered, written at the end")
+    args = parser.parse_args(arguments)
+    policy, layouts = load(args.policy, KINDS)
+    if "tokens" in policy.takes:
+        return run_on_tokens(policy, layouts, args.node, args.counts)
+    import rclpy
+
+    rclpy.init()
+    return spin(BareChunkNode(policy), args.counts)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

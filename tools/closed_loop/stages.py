@@ -1,0 +1,41 @@
+"""What comes before the loop: demonstrations, features, trained policies. Each is made once."""
+
+from pathlib import Path
+
+from tools.closed_loop.policies.train import ON_TOKENS
+from tools.closed_loop.work import Work
+from vit_perception.files.atomic import put_in_place
+
+
+def record(work: Work, task: str, count: int) -> None:
+    """Record ``count`` demonstrations of ``task``."""
+    if len(work.bags(task, count)) < count:
+        folder = work.folder / "demonstrations" / task
+        module = "tools.closed_loop.simulator.record"
+        work.run_sim(module, "--task", task, "--count", str(count), "--out", str(folder))
+
+
+def embed(work: Work, task: str, count: int) -> None:
+    """Encode them."""
+    out = work.features(task, count)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    bags = [str(path) for path in work.bags(task, count)]
+    options = ["--params", str(work.node_file), "--features", "tokens", "--format", "safetensors"]
+    # A finished folder is only looked at.
+    work.run_here("vit_perception.cli.main", "embed", *bags, *options, "--out", str(out))
+
+
+def train(work: Work, task: str, name: str, count: int, seed: int, iterations: int) -> Path:
+    """Train a policy, and return its file."""
+    path = work.policy(task, name, count, seed)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    arguments = [name, "--bags", *map(str, work.bags(task, count)), "--out", str(part)]
+    arguments += ["--seed", str(seed), "--iterations", str(iterations)]
+    if name in ON_TOKENS:
+        arguments += ["--features", str(work.features(task, count))]
+    work.run_here("tools.closed_loop.policies.train", *arguments)
+    put_in_place(part, path)
+    return path
