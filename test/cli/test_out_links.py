@@ -214,7 +214,9 @@ def test_embed_reads_no_book_through_a_link_or_from_a_pipe(tmp_path, name):
 def test_embed_writes_its_shards_over_links(planted, tmp_path):
     pytest.importorskip("pyarrow")
     out = planted(tmp_path / "out", "features_000000.parquet", ".features_000000.parquet.partial")
-    place = ShardPlace(folder=out, name="features_000000", columns=None, messages=None, dense=None)
+    place = ShardPlace(
+        folder=out, name="features_000000", columns=None, messages=None, dense=None, basis=None
+    )
     shard = FORMATS["parquet"].new_shard(place)
     shard._rows = [{"index": np.int64(0), "stamp_ns": np.int64(1)}]
     shard.write(out / "features_000000.parquet")

@@ -20,8 +20,8 @@ from vit_perception.config.settings import (
 from vit_perception.engines.cuda.fault import GpuLost
 from vit_perception.pipeline.frame_state import EngineFailed, FrameCalls, Received
 from vit_perception.pipeline.frames import FrameLoop
-from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.timing.latencies import StageLatencies
 from vit_perception.streams.camera_sync import CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
 

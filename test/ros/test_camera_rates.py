@@ -11,6 +11,7 @@ import pytest
 from test.waiting import wait_until
 from vit_perception.config.settings import CameraSettings, EncoderSettings
 from vit_perception.pipeline.frame_state import Received
+from vit_perception.pipeline.history import TokenHistory
 from vit_perception.pipeline.prepare import Prepared
 from vit_perception.pipeline.worker import EncoderWorker
 from vit_perception.streams.camera_sync import CameraSync
@@ -142,6 +143,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
 
         settings = EncoderSettings((CameraSettings("a", "/a"), CameraSettings("b", "/b")))
         leaves_a_core = True
+        history = TokenHistory(settings.history.rule, 0)
 
         def prepare(self, messages, batch, calibrations):
             taken.append((time.monotonic_ns(), messages))

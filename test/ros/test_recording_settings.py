@@ -68,6 +68,7 @@ LEFT_OUT = (
     "autostart",
     "cameras.wrist.zero_shot_labels",
     "engine.file",
+    "tokens.basis",
     "poses.arm.deadline_s",
     "poses.arm.liveliness_s",
 )

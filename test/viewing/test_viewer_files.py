@@ -18,7 +18,10 @@ from vit_perception.viewing.viewer_files import (
     shown_of,
 )
 
-CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+# Of the node: the others are of other programs.
+CONFIGS = [
+    path for path in sorted((ROOT / "config").glob("*.yaml")) if "camera_names" in path.read_text()
+]
 
 
 def topics_in(layout: dict) -> set[str]:

@@ -21,7 +21,6 @@ from queue import SimpleQueue
 
 from vit_perception.engines.cuda.fault import GpuLost, lost
 from vit_perception.files.errors import traced
-from vit_perception.pipeline import trace
 from vit_perception.pipeline.frame_state import (
     EngineFailed,
     ExtrasAt,
@@ -31,10 +30,11 @@ from vit_perception.pipeline.frame_state import (
     Step,
     copied,
 )
-from vit_perception.pipeline.latencies import StageLatencies
-from vit_perception.pipeline.pace import Pace
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.prepare import BATCHES
+from vit_perception.pipeline.timing import trace
+from vit_perception.pipeline.timing.latencies import StageLatencies
+from vit_perception.pipeline.timing.pace import Pace
 from vit_perception.streams.camera_sync import DEACTIVATED, GPU_LOST, CameraSync
 from vit_perception.streams.image_extras import ImageExtras
 from vit_perception.streams.sample_inputs import SampleInputs

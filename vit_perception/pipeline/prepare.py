@@ -20,7 +20,7 @@ from vit_perception.image.decode import (
 from vit_perception.image.patch_geometry import ResizeRule
 from vit_perception.image.preprocess import Preprocessor
 from vit_perception.image.rectify import Rectifier
-from vit_perception.pipeline import trace
+from vit_perception.pipeline.timing import trace
 from vit_perception.wire.records import BadInput, RgbImage
 
 # One is filled while the engine reads the other.

@@ -12,8 +12,8 @@ from typing import Any
 from vit_perception.files.errors import OperationFailed
 from vit_perception.pipeline.frame_state import ExtrasAt, FrameCalls, Step
 from vit_perception.pipeline.frames import FrameLoop
-from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.timing.latencies import StageLatencies
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.image_extras import ImageExtras
 from vit_perception.streams.sample_inputs import SampleInputs

@@ -7,7 +7,6 @@ import numpy as np
 
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
-from vit_perception.files.weights import check_shapes, read_weights
 from vit_perception.wire.basis import Basis
 
 FORMAT = "vit_perception.basis"
@@ -40,6 +39,9 @@ def load_basis(path: str | Path) -> BasisFile:
     Raises:
         InvalidValue: It is another file, or its numbers are no basis; the message names it.
     """
+    # Needs safetensors, which readers of other features do without.
+    from vit_perception.files.weights import check_shapes, read_weights
+
     file = read_weights(str(path))
     if file.metadata.get("format") != FORMAT:
         raise InvalidValue(

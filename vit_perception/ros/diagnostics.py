@@ -13,8 +13,8 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vit_perception.files.errors import printable
-from vit_perception.pipeline.latencies import StageLatencies, rate_hz
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.timing.latencies import StageLatencies, rate_hz
 from vit_perception.ros.health.judge import Finding, Judge
 from vit_perception.ros.health.situations import RECEIVING, STARTING
 from vit_perception.streams.camera_sync import CameraSync

@@ -62,7 +62,7 @@ def _run(args: list[str] | None) -> int:
         import rclpy
 
         from vit_perception.files import telemetry
-        from vit_perception.pipeline import trace
+        from vit_perception.pipeline.timing import trace
 
         telemetry.off()
         trace.follow(PrintedLog())

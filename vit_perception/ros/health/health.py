@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from rclpy.lifecycle import LifecycleNode
 
-from vit_perception.pipeline.latencies import StageLatencies
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.timing.latencies import StageLatencies
 from vit_perception.ros import diagnostics
 from vit_perception.ros.health.input_watch import InputWatch
 from vit_perception.ros.health.judge import Judge

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vit_perception.pipeline.latencies import WINDOW_S, rate_hz
+from vit_perception.pipeline.timing.latencies import WINDOW_S, rate_hz
 from vit_perception.ros.health import situations
 from vit_perception.ros.health.situations import Situation, duration
 from vit_perception.streams.camera_sync import CameraSync

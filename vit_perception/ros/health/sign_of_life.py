@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vit_perception.pipeline.latencies import StageLatencies
+from vit_perception.pipeline.timing.latencies import StageLatencies
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.sample_inputs import SampleInputs
 

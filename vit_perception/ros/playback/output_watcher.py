@@ -162,7 +162,12 @@ class OutputWatcher(Node):
         frame = self._frame(message)
         frame.received_ns = wall_ns
         if self._keep_tokens:
-            frame.tokens = decode_tokens(message, self.layout, self._basis)
+            frame.tokens = self._decoded(message)
+
+    def _decoded(self, message: Image) -> np.ndarray:
+        if self.layout is None:  # nothing says that it is anything else than a tensor
+            return decode_tensor(message)
+        return decode_tokens(message, self.layout, self._basis)
 
     def _on_apart(self, kind: str, message: Image) -> None:
         self._frame(message).apart[kind] = decode_tensor(message)

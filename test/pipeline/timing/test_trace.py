@@ -5,7 +5,7 @@ import re
 import sys
 
 from test.pipeline.test_frames import STAMP_NS, pipeline, running  # noqa: F401
-from vit_perception.pipeline import trace
+from vit_perception.pipeline.timing import trace
 
 
 class Said:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_perception.pipeline.pace import Pace
+from vit_perception.pipeline.timing.pace import Pace
 
 
 def known(runs_s=(0.040,), prepares_s=(0.005,)):

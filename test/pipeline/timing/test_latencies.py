@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_perception.pipeline.latencies import StageLatencies, rate_hz
+from vit_perception.pipeline.timing.latencies import StageLatencies, rate_hz
 
 
 def test_a_rate_is_that_of_the_last_five_seconds():

@@ -1,0 +1,1 @@
+"""When the stages run and how long they take: pace, latencies, trace points."""
