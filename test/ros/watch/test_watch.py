@@ -13,7 +13,7 @@ import pytest
 from test.ros.conftest import image_message, stamped_pose
 from test.ros.health.test_situations import ARM
 from test.ros.watch.watching import Seen, Watch, values
-from test.waiting import status_of, wait_for_words
+from test.waiting import status_of, wait_for_words, wait_until
 from vit_perception.cli.main import main
 
 S = 1_000_000_000
@@ -115,6 +115,16 @@ def test_it_ends_quietly_and_leaves_nothing_behind(rig, tmp_path, monkeypatch, s
     assert list((tmp_path / "tmp").iterdir()) == []
     said = watch.log.read_text().splitlines()
     assert len(said) <= 2 and said[0].startswith("watching /vit_encoder: open http://127.0.0.1:")
+
+
+def test_a_watch_that_is_killed_takes_its_viewer_along(rig, tmp_path):
+    """Regression: the viewer stayed, with both ports and up to 500 MB."""
+    rig()
+    watch = Watch(tmp_path)
+    viewer = watch.viewer_pid()
+    os.kill(watch.pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{viewer}").exists(), "the viewer's end")
+    assert status_of(watch) == -signal.SIGKILL
 
 
 def test_no_memory_grows_while_the_viewer_hangs(rig, watching):

@@ -41,7 +41,10 @@ class Watch(Child):
         """Of Rerun's process."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         (found,) = [
-            pid for pid in children if Path(f"/proc/{pid}/exe").resolve() == Path(program())
+            pid
+            for pid in children
+            # An environment may be reached through links.
+            if Path(f"/proc/{pid}/exe").resolve() == Path(program()).resolve()
         ]
         return int(found)
 

@@ -89,8 +89,14 @@ class Viewer:
         else:
             given += ["--hide-welcome-screen"]
         self._page: PageServer | None = None
-        self._child = Child(
-            [program(), *given], Path(self._folder.name) / "log", self._environment()
+        # The viewer has a process group of its own: without this, a watch that is killed leaves it.
+        self._child = Child.module(
+            "vit_perception.cli.watch.with_parent",
+            str(os.getpid()),
+            program(),
+            *given,
+            log=Path(self._folder.name) / "log",
+            environment=self._environment(),
         )
         try:
             self._wait_for((reachable(bind), port), path="")
