@@ -10,7 +10,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from vit_perception.image.encodings import ACCEPTED_ENCODINGS
-from vit_perception.wire.layout import Layout, LayoutCamera, LayoutGroup, LayoutState
+from vit_perception.wire.layout import (
+    Layout,
+    LayoutCamera,
+    LayoutGroup,
+    LayoutHistory,
+    LayoutState,
+)
+from vit_perception.wire.layout_history import with_history
 from vit_perception.wire.tensors import encode_tensor
 
 MAX_U32, MAX_I32 = 2**32 - 1, 2**31 - 1
@@ -304,6 +311,7 @@ LAYOUT = Layout(
     "concat",
     states=(LayoutState("body", ("elbow", "finger"), ("position",)),),
 )
+LAYOUTS = (LAYOUT, with_history(LAYOUT, LayoutHistory.of(2, 0.1)))
 JUNK = st.one_of(
     st.none(),
     st.booleans(),
@@ -318,7 +326,7 @@ JUNK = st.one_of(
 @st.composite
 def layout_texts(draw) -> str:
     """The data of a std_msgs/String on ``~/layout``."""
-    fields = json.loads(LAYOUT.to_json())
+    fields = json.loads(draw(st.sampled_from(LAYOUTS)).to_json())
     for _ in range(draw(st.integers(1, 3))):
         nested = [
             part
@@ -326,6 +334,7 @@ def layout_texts(draw) -> str:
             if isinstance(fields.get(key), list)
             for part in fields[key]
         ]
+        nested += [fields["history"]] if isinstance(fields.get("history"), dict) else []
         where = draw(st.sampled_from([fields, *nested]))
         if not isinstance(where, dict):
             continue
