@@ -49,7 +49,6 @@ NOT_RUN = {
     "vit-perception extract": "needs a policy's files; test/cli/test_extract.py",
     "vit-perception embed lerobot_data_set/": "test/datasets/lerobot runs it on every version",
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
-    "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",
     "python -m vit_perception.ros.start": "runs until it is stopped; test/ros",
