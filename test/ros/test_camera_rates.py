@@ -145,7 +145,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
         leaves_a_core = True
         history = TokenHistory(settings.history.rule, 0)
 
-        def prepare(self, messages, batch, calibrations):
+        def prepare(self, messages, batch, *extras):
             taken.append((time.monotonic_ns(), messages))
             refused = {camera: BadInput("noted", "") for camera in messages}
             return Prepared({}, refused, np.zeros(0, np.uint8))
