@@ -24,6 +24,9 @@ def test_every_figure_is_measured(tmp_path):
     assert report.keys() == COMMITTED.keys()
     assert report["connectors"].keys() == COMMITTED["connectors"].keys()
     assert report["loads"].keys() == COMMITTED["loads"].keys() == {"float32", "bfloat16"}
+    for name, row in report["connectors"].items():
+        assert row.keys() == COMMITTED["connectors"][name].keys()
+        assert all(value > 0 for value in row.values())
     for dtype, row in report["loads"].items():
         assert row.keys() == COMMITTED["loads"][dtype].keys()
         assert all(value > 0 for value in row.values())

@@ -70,7 +70,7 @@ def export_onnx(
         device=next(graph.parameters()).device,
     )
     open_batch = None if batch else ({0: torch.export.Dim(BATCH_NAME, min=1)},)
-    with explicit_attention(narrowed, attention), _quiet_exporter():
+    with explicit_attention(narrowed, attention), quiet_exporter():
         program = torch.onnx.export(
             narrowed,
             (images,),
@@ -111,7 +111,7 @@ def in_precision(graph: EncoderGraph, precision: str) -> EncoderGraph:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Suppress the exporter's warnings about torchvision and about its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

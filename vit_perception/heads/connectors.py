@@ -181,10 +181,14 @@ class Connector(nn.Module):
     ) -> Connected:
         """Connect, and bring the tower's attention (B, heads, P) to the grid of the tokens."""
         tokens = self(patch_tokens, grid)
+        return Connected(tokens.mean(dim=1), tokens, self.attention(cls_attention, grid))
+
+    def attention(self, cls_attention: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Sum the tower's attention (B, heads, P) over the squares of patches: (B, heads, T)."""
         attention = cls_attention.transpose(1, 2)  # (B, P, heads)
         if self.spec.shuffle > 1:
             attention = self._squares(attention, grid).sum(dim=3).flatten(1, 2)  # (B, T, heads)
-        return Connected(tokens.mean(dim=1), tokens, attention.transpose(1, 2))
+        return attention.transpose(1, 2)
 
     def _squares(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Group (B, P, D) to (B, rows, columns, shuffle², D): row-major in and over squares."""

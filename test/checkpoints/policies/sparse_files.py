@@ -4,6 +4,7 @@ import ctypes
 import json
 import mmap
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,9 @@ def bytes_in_memory(path: Path) -> int:
         assert mincore(*(ctypes.c_void_p(argument) for argument in arguments)) == 0
         del view
     return int((pages & 1).sum()) * mmap.PAGESIZE
+
+
+def file_bytes_in_this_process() -> int:
+    """Pages of mapped files that this process holds."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssFile:\s+(\d+)", status)[1]) << 10

@@ -4,7 +4,6 @@ The files are sparse: they take no more room on the disk than the tower.
 """
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,12 @@ import torch
 from torch import Tensor
 
 from test.checkpoints.policies.policy_folders import PI0, paligemma, pi0_tensors
-from test.checkpoints.policies.sparse_files import GB, bytes_in_memory, write_sparse
+from test.checkpoints.policies.sparse_files import (
+    GB,
+    bytes_in_memory,
+    file_bytes_in_this_process,
+    write_sparse,
+)
 from vit_perception.checkpoints.sources import load_checkpoint
 
 SIZES = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
@@ -76,9 +80,3 @@ def test_a_file_of_bfloat16_does_not_stay_in_memory_beside_its_float32_copy(tens
     assert torch.equal(weight, halves[name].float())
     # What is asked for again is still what the file holds.
     assert torch.equal(loaded.files.tensors[name], halves[name])
-
-
-def file_bytes_in_this_process() -> int:
-    """Pages of mapped files that this process holds."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"RssFile:\s+(\d+)", status)[1]) << 10
