@@ -51,9 +51,10 @@ NOTES = (
     "processor time.",
     "Connectors: OpenVINO computes a linear layer with a fused exact GELU in another kernel than a "
     "bare one, in float32 8 % slower for OpenVLA's layers; our engine keeps the GELU apart. What "
-    "is left above 1.05 is memory: a pixel shuffle reads and writes 3 MB (smolvla) or 4 MB (evo1), "
-    "evo1's norm 4 MB once more. Timed alone in torch beside 13.6 ms of products: the shuffle 0.76 "
-    "ms, a plain copy of the same bytes 0.55 ms, the norm 1.1 ms, the GELU 0.3 ms.",
+    "is left above 1.05 is memory: evo1's pixel shuffle and its norm each read and write 4 MB. The "
+    "shortest of 60 times alone in torch, beside 13.7 ms of products: the shuffle 0.76 ms, a plain "
+    "copy of the same bytes 0.55 ms, the norm 1.1 ms, the GELU 0.3 ms. On a busy machine ratios of "
+    "smolvla and evo1 were higher by up to 0.05, since copies suffer more than products.",
 )
 
 
