@@ -13,7 +13,7 @@ from test.conftest import ROOT
 from test.waiting import run_program
 from test.without_ros import NEED_ROS, is_of_ros
 
-QUICK = ("test/wire", "test/streams/test_pose_history.py", "test/pipeline/test_latencies.py")
+QUICK = ("test/wire", "test/streams/test_pose_history.py", "test/pipeline/timing/test_latencies.py")
 TESTS = sorted(
     path
     for path in (ROOT / "test").rglob("*.py")
