@@ -49,6 +49,7 @@ NOT_RUN = {
     "vit-perception status": "needs a running node; test/ros/health/test_status.py",
     "vit-perception build": "builds for a GPU, or takes minutes; test/cli/test_build.py",
     "vit-perception extract": "needs a policy's files; test/cli/test_extract.py",
+    ".venv/bin/vit-perception embed /path/to/my_bag": "a reader's own recording",
     "vit-perception embed lerobot_data_set/": "test/datasets/lerobot runs it on every version",
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
