@@ -111,7 +111,7 @@ class TokenChunkNode(ChunkNode):
         for topic, type_name in self._decoder.topics.items():
             if topic not in self._subscribed:
                 self._subscribed.add(topic)
-                qos = latched if topic == self._decoder.layout_topic else QoSProfile(depth=10)
+                qos = latched if topic in self._decoder.latched else QoSProfile(depth=10)
                 message_type = types[type_name.rsplit("/", 1)[-1]]
                 self.node.create_subscription(
                     message_type, topic, lambda message, t=topic: self._on_message(t, message), qos

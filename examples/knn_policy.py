@@ -104,7 +104,7 @@ class KnnNode:
         for topic, kind in self._decoder.topics.items():
             if topic not in self._subscribed:
                 self._subscribed.add(topic)
-                latched = topic == self._decoder.layout_topic
+                latched = topic in self._decoder.latched
                 qos = QoSProfile(
                     depth=10,
                     durability=DurabilityPolicy.TRANSIENT_LOCAL

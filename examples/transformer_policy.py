@@ -16,6 +16,7 @@ import contextlib
 import signal
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,10 @@ class PolicyNode:
         self.acted = 0
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.node.create_subscription(String, self._decoder.layout_topic, self._on_layout, latched)
+        # ~/basis, of a node that sends patch tokens as coefficients.
+        for topic in self._decoder.latched - {self._decoder.layout_topic}:
+            add = partial(self._decoder.add, topic)
+            self.node.create_subscription(Image, topic, add, latched)
         self._tokens_topic = f"{encoder}/tokens"
         # Depth 1: what is older than the newest has no use.
         self.node.create_subscription(

@@ -6,7 +6,16 @@ from types import SimpleNamespace as Message
 import numpy as np
 import pytest
 
-from test.policy.test_live import LAYOUT, MS, header
+from test.policy.test_live import (
+    LAYOUT,
+    MS,
+    decoder,  # noqa: F401 - a fixture
+    embedding,
+    header,
+    pose,
+    state,
+    tokens,
+)
 from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.live import MAX_PENDING, LiveDecoder
 from vit_perception.wire.basis import Basis, pack_sequence
@@ -85,10 +94,32 @@ def test_another_basis_while_it_runs_is_taken_with_its_layout():
     assert "/robot/basis" not in decoder.topics
 
 
+def test_a_layout_that_comes_again_loses_no_frame(decoder):
+    """A camera's size is known with its first image, so a layout comes between parts of a frame.
+
+    The parts that had come were forgotten then.
+    """
+    assert decoder.add(*pose(10 * MS)) is None
+    decoder.add("/robot/layout", Message(data=LAYOUT.to_json()))
+    for part in (state, embedding):
+        assert decoder.add(*part(10 * MS)) is None
+    assert decoder.add(*tokens(10 * MS)) is not None and decoder.incomplete == 0
+    reducing = LiveDecoder("/robot", embedding=True, body=False)
+    reducing.add("/robot/layout", Message(data=WITH_BASIS.to_json()))
+    reducing.add(*basis_message(BASIS))
+    assert reducing.add(*reduced(10 * MS)) is None
+    reducing.add("/robot/layout", Message(data=WITH_BASIS.to_json()))
+    assert reducing.add(*embedding(10 * MS)) is not None and reducing.incomplete == 0
+
+
 def test_a_message_that_is_no_basis_is_refused():
-    for rows in (np.full((3, 4), np.nan, np.float32), np.ones((3, 4), np.float32)):
+    for rows in (
+        np.full((3, 4), np.nan, np.float32),
+        np.ones((3, 4), np.float32),
+        np.zeros((0, 4), np.float32),
+    ):
         message = Message(header=header(0), **encode_tensor(rows)._asdict())
-        with pytest.raises(InvalidValue, match="a basis holds NaN|orthonormal"):
+        with pytest.raises(InvalidValue, match="a basis holds NaN|orthonormal|has 0 rows"):
             with_layout().add("/robot/basis", message)
 
 

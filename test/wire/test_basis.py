@@ -93,9 +93,14 @@ def test_the_message_of_the_basis_is_the_basis():
     message = SimpleNamespace(**encode_tensor(BASIS.to_rows())._asdict())
     received = Basis.from_message(message, WITH_BASIS)
     assert received.sha256 == BASIS.sha256
-    for rows in (made(1).to_rows(), BASIS.to_rows()[:1], BASIS.to_rows()[:2]):
+    for rows, said in (
+        (made(1).to_rows(), "accepted: that of the layout"),
+        (BASIS.to_rows()[:2], "accepted: that of the layout"),
+        (BASIS.to_rows()[:1], "a basis has 1 rows; accepted: the mean and at least one direction"),
+        (BASIS.to_rows()[:0], "a basis has 0 rows"),
+    ):
         other = SimpleNamespace(**encode_tensor(rows)._asdict())
-        with pytest.raises(BadInput, match="accepted: the one of the layout"):
+        with pytest.raises(InvalidValue, match=said):
             Basis.from_message(other, WITH_BASIS)
     with pytest.raises(BadInput, match="which has no basis"):
         Basis.from_message(message, LAYOUT)

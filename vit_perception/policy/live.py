@@ -172,14 +172,15 @@ class LiveDecoder:
 
     def _find_basis(self) -> None:
         """Take the basis that has come, if it is that of the layout: they come in any order."""
-        named = self.layout.basis if self.layout else None
-        if named is None or (self._basis is not None and self._basis.sha256 != named.sha256):
+        if self.layout is None:
+            return
+        named = self.layout.basis.sha256 if self.layout.basis else ""
+        if self._basis is not None and self._basis.sha256 != named:
             self._basis = None
-            self._pending.clear()
-        if self.layout is not None and named is not None and self._basis_rows is not None:
-            rows = self._basis_rows
-            basis = Basis(rows[0], rows[1:], self.layout.encoder_sha256)
-            self._basis = basis if basis.sha256 == named.sha256 else None
+            self._pending.clear()  # their coefficients are of the other one
+        if named and self._basis is None and self._basis_rows is not None:
+            basis = Basis.from_rows(self._basis_rows, self.layout.encoder_sha256)
+            self._basis = basis if basis.sha256 == named else None
 
     def _put(self, layout: Layout, parts: _Parts, name: str, message: Any) -> None:
         if name == topics.TOKENS.name and layout.basis:

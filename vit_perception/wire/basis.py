@@ -96,6 +96,20 @@ class Basis:
         return np.vstack([self.mean, self.directions])
 
     @classmethod
+    def from_rows(cls, rows: np.ndarray, encoder_sha256: str) -> "Basis":
+        """Return the basis of ``rows`` (K + 1, D), as :meth:`to_rows` gives them.
+
+        Raises:
+            InvalidValue: They are no basis.
+        """
+        if len(rows) < 2:
+            raise InvalidValue(
+                f"a basis has {len(rows)} rows; accepted: the mean and at least one direction"
+            )
+        rows = rows.astype(np.float32, copy=False)
+        return cls(rows[0], rows[1:], encoder_sha256)
+
+    @classmethod
     def from_message(cls, message: Any, layout: Layout) -> "Basis":
         """Return the basis of a ``~/basis`` message, which is that of ``layout``.
 
@@ -103,15 +117,8 @@ class Basis:
             BadInput: ``basis``: The layout has no basis, or another one.
             InvalidValue: It is no basis.
         """
-        rows = decode_tensor(message).astype(np.float32, copy=False)
-        basis = cls(rows[0], rows[1:], layout.encoder_sha256) if len(rows) > 1 else None
-        if layout.basis is None or basis is None or basis.sha256 != layout.basis.sha256:
-            raise BadInput(
-                "basis",
-                f"~/basis has {len(rows)} rows and the digest "
-                f"{basis.sha256[:16] if basis else 'of none'}; accepted: the one of the layout, "
-                f"{layout.basis.sha256[:16] if layout.basis else 'which has no basis'}",
-            )
+        basis = cls.from_rows(decode_tensor(message), layout.encoder_sha256)
+        basis.check_layout(layout)
         return basis
 
     def check_layout(self, layout: Layout) -> None:
