@@ -76,8 +76,8 @@ $(VENV)/.ready: $(addprefix requirements/,build.lock runtime.lock ros-$(ROS).loc
 	@touch $@
 
 BINDINGS := $(wildcard requirements/tensorrt_bindings/*.txt)
-$(VENV)/.ready-test: $(VENV)/.ready requirements/test.lock requirements/python310.lock tools/python310.py $(BINDINGS)
-	$(PIP) $(LOCKED) -r requirements/test.lock
+$(VENV)/.ready-test: $(VENV)/.ready requirements/fleet.lock requirements/test.lock requirements/python310.lock tools/python310.py $(BINDINGS)
+	$(PIP) $(LOCKED) -r requirements/fleet.lock -r requirements/test.lock
 	for file in $(BINDINGS); do $(PIP) --no-deps --require-hashes --upgrade \
 		--target $(VENV)/tensorrt_bindings/$$(basename $$file .txt) -r $$file || exit 1; done
 	$(RUN) $(ALIVE) "making $(VENV)/python310" $(RUN) tools/python310.py $(VENV)/python310

@@ -6,7 +6,7 @@ package_name = "vit_perception"
 DEMO = ["data/demo", *glob("data/demo/*/")]
 
 # What each part needs beside numpy. test/test_wheel.py holds the names against
-# requirements/runtime.txt, where each has its reason.
+# requirements/runtime.txt and fleet.txt, where each has its reason.
 EXTRAS = {
     # A checkpoint and pictures in, tokens out. On aarch64 JetPack's own torch and OpenCV are used,
     # and TensorRT instead of OpenVINO.
@@ -29,6 +29,9 @@ EXTRAS = {
     "features": ["pyarrow>=15"],
     # To fit heads and fine-tune on one's own pictures.
     "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
+    # Many recordings on many machines; search among many frames.
+    "ray": ["ray>=2.40", "pyarrow>=15"],
+    "search": ["lancedb>=0.20", "pyarrow>=15"],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
 # `colcon test` runs pytest because it stands here. [all] does not have it.

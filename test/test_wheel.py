@@ -21,7 +21,7 @@ from vit_perception.cli.main import main
 
 PARTS = ("vit_perception", "launch", "config", "rviz", "foxglove", "data", "examples", "resource")
 FILES = ("setup.py", "setup.cfg", "package.xml", "pyproject.toml")
-# In requirements/runtime.txt for another reason than to be imported by the package.
+# In the requirements for another reason than to be imported by the package.
 NOT_IMPORTED = {"catkin_pkg", "cmake", "ninja"}
 # Data sets for training in torch.
 NEED_TORCH = ("vit_perception.policy.dataset",)
@@ -240,10 +240,11 @@ def test_it_has_both_programs(wheel):
     assert programs == {"encoder_node", "vit-perception"}
 
 
-def test_its_extras_are_what_the_runtime_pins(wheel):
+def test_its_extras_are_what_the_requirements_pin(wheel):
     pinned = {
         canonical(line)
-        for line in (ROOT / "requirements/runtime.txt").read_text().splitlines()
+        for file in ("runtime.txt", "fleet.txt")
+        for line in (ROOT / "requirements" / file).read_text().splitlines()
         if line.strip() and not line.startswith("#")
     }
     assert required(wheel, "", "x86_64") == {"numpy"}

@@ -59,7 +59,8 @@ def main() -> int:
             raise SystemExit(f"ROS {release} also needs {sorted(more)}: name it in runtime.txt")
         write(f"ros-{release}", [f"ros-{release}.txt"], ros)
     runtime = every
-    test = resolve(["build.txt", "runtime.txt", "test.txt"], like=runtime)
+    fleet = resolve(["build.txt", "runtime.txt", "fleet.txt"], like=runtime)
+    test = resolve(["build.txt", "runtime.txt", "fleet.txt", "test.txt"], like=fleet)
     torch = {package: digests for package, digests in runtime.items() if package[0] == "torch"}
     cpu = {("torch", f"{version}+cpu", ""): list(CPU_BUILDS[version]) for _, version, _ in torch}
     cuda = {package: digests for package, digests in runtime.items() if CUDA.fullmatch(package[0])}
@@ -68,7 +69,8 @@ def main() -> int:
     write("torch", ["runtime.txt"], torch)
     write("torch-cpu", ["runtime.txt"], cpu)
     write("torch-cuda", ["runtime.txt"], cuda)
-    write("test", ["test.txt"], without(test, runtime))
+    write("fleet", ["fleet.txt"], without(fleet, runtime))
+    write("test", ["test.txt"], without(test, fleet))
     write(
         "parity-frameworks",
         ["parity-frameworks.txt"],
