@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "basis": "a basis of patch tokens, to send them as few coefficients",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
     "replay": "publish a bag's topics with recorded timing",
+    "search": "find frames in features: like a picture or a text; copies; bad episodes",
     "status": "one screen about a running node: state, inputs, drops, outputs",
     "watch": "a running node live in the Rerun viewer, in a window or a browser",
 }

@@ -3,12 +3,14 @@
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vit_perception.files.errors import InvalidValue
+from vit_perception.files.errors import InvalidValue, UserError
 from vit_perception.files.safetensors_header import read_header
 from vit_perception.policy.token_columns import TokenColumns
 from vit_perception.wire.layout import Layout
@@ -17,6 +19,7 @@ FORMAT = "vit_perception.embed"
 READABLE = ("parquet", "safetensors")
 OPEN_FILES = 16
 KEPT_GROUPS = 8  # row groups of each Parquet file
+BLOCK_BYTES = 16 << 20  # of the columns that are read together from a safetensors file
 
 
 class FeatureFiles:
@@ -38,26 +41,27 @@ class FeatureFiles:
             raise InvalidValue(
                 f"{self.folder} has no manifest.json; accepted: a folder of `vit-perception embed`"
             )
-        self.manifest = json.loads(path.read_text())
+        with _naming(path):
+            self.manifest = dict(json.loads(path.read_text()))
         if self.manifest.get("format") != FORMAT:
             raise InvalidValue(
                 f"{path} has format {self.manifest.get('format')!r}; accepted: {FORMAT}"
             )
-        if not self.manifest["complete"]:
+        if not self.manifest.get("complete"):
             raise InvalidValue(
                 f"{self.folder} is not finished; give the same `vit-perception embed` command again"
             )
-        self.file_format = self.manifest["run"]["file_format"]
+        with _naming(path):
+            self.file_format = self.manifest["run"]["file_format"]
+            shards = list(self.manifest["shards"])
+            self._paths = [self.folder / shard["file"] for shard in shards]
+            self._starts = np.cumsum([0, *(shard["frames"] for shard in shards)])
+            layouts = [json.dumps(layout) for layout in self.manifest["layouts"]]
         if self.file_format not in READABLE:
             raise InvalidValue(
                 f"{self.folder} is of {self.file_format}; accepted: {' or '.join(READABLE)}"
             )
-        self.layouts = tuple(
-            Layout.from_json(json.dumps(layout)) for layout in self.manifest["layouts"]
-        )
-        shards = self.manifest["shards"]
-        self._paths = [self.folder / shard["file"] for shard in shards]
-        self._starts = np.cumsum([0, *(shard["frames"] for shard in shards)])
+        self.layouts = tuple(map(Layout.from_json, layouts))
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._opened_by = os.getpid()
         index = [self._whole(k, ("stamp_ns", "episode", "layout")) for k in range(len(shards))]
@@ -65,7 +69,7 @@ class FeatureFiles:
             np.concatenate([part[name] for part in index]) if index else np.zeros(0, np.int64)
             for name in ("stamp_ns", "episode", "layout")
         )
-        self.columns = self._file(0).names if shards else ()
+        self.columns: tuple[str, ...] = self._file(0).names if shards else ()
         self._tokens = TokenColumns(self.folder, self.layouts, expand)
         self.columns = (*self.columns, *self.coefficients)
 
@@ -92,8 +96,28 @@ class FeatureFiles:
             raise KeyError(f"no column {', '.join(missing)}; there are: {', '.join(self.columns)}")
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         stored = self._tokens.stored(names)
-        row = self._file(shard).row(index - int(self._starts[shard]), stored)
+        with _naming(self._paths[shard]):
+            row = self._file(shard).row(index - int(self._starts[shard]), stored)
         return self._tokens.restored(row, names)
+
+    def blocks(
+        self, names: tuple[str, ...], shard: int | None = None
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Yield (first row, the columns ``names`` of successive rows) of all files, or of one.
+
+        Tokens are restored as in :meth:`row`. A block is a row group of a Parquet file, or what
+        takes 16 MiB of a safetensors file, at least one row: memory does not grow with the rows.
+
+        Raises:
+            InvalidValue: a file is missing or damaged.
+        """
+        stored = self._tokens.stored(names)
+        for number in range(len(self._paths)) if shard is None else (shard,):
+            first = int(self._starts[number])
+            with _naming(self._paths[number]):
+                for columns in self._file(number).blocks(stored):
+                    yield first, self._tokens.restored_rows(columns, names)
+                    first += len(next(iter(columns.values())))
 
     def verify(self) -> None:
         """Read every file and compare its checksum.
@@ -118,12 +142,39 @@ class FeatureFiles:
             while len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)
             kind = _ParquetRows if self.file_format == "parquet" else _SafetensorsRows
-            self._open[shard] = kind(self._paths[shard])
+            with _naming(self._paths[shard]):
+                self._open[shard] = kind(self._paths[shard])
         self._open.move_to_end(shard)
         return self._open[shard]
 
     def _whole(self, shard: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        return self._file(shard).whole(names)
+        with _naming(self._paths[shard]):
+            columns: dict[str, np.ndarray] = self._file(shard).whole(names)
+            frames = int(self._starts[shard + 1] - self._starts[shard])
+            if any(len(values) != frames for values in columns.values()):
+                raise InvalidValue(
+                    f"{self._paths[shard]} has {len(columns[names[0]])} frames; accepted: "
+                    f"{frames}, as the manifest says"
+                )
+        return columns
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be read: libraries raise many kinds of errors."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise InvalidValue(
+            f"{path} is missing; accepted: the folder as `vit-perception embed` left it"
+        ) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidValue(
+            f"{path} is damaged ({said}); accepted: the file as `vit-perception embed` wrote it"
+        ) from error
 
 
 class _SafetensorsRows:
@@ -142,6 +193,13 @@ class _SafetensorsRows:
 
     def row(self, index: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         return {name: self._slices[name][index : index + 1][0] for name in names}
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
+        rows = self._slices[names[0]].get_shape()[0]
+        row_bytes = sum(array[0:1].nbytes for array in (self._slices[name] for name in names))
+        step = max(1, BLOCK_BYTES // max(1, row_bytes))
+        for first in range(0, rows, step):
+            yield {name: self._slices[name][first : first + step] for name in names}
 
 
 class _ParquetRows:
@@ -179,6 +237,12 @@ class _ParquetRows:
             name: values[index - int(self._starts[group])]
             for name, values in self._groups[key].items()
         }
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
+        for group in range(self._file.metadata.num_row_groups):
+            yield self._arrays(
+                self._file.read_row_group(group, columns=list(names), use_threads=False)
+            )
 
     def _arrays(self, table: Any) -> dict[str, np.ndarray]:
         arrays = {}

@@ -72,6 +72,15 @@ class TokenColumns:
                 made |= {f"{COEFFICIENTS}{name}": rows for name, rows in of_groups.items()}
         return {name: made[name] for name in names}
 
+    def restored_rows(
+        self, stored: Mapping[str, np.ndarray], names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Return ``names`` of several rows, with a leading axis, as :meth:`restored`."""
+        if not (self._is_packed and TOKENS in stored):
+            return {name: self._one(name, stored[name]) for name in names}
+        rows = [self.restored(dict(zip(stored, values)), names) for values in zip(*stored.values())]
+        return {name: np.stack([row[name] for row in rows]) for name in names}
+
     def _one(self, name: str, values: np.ndarray) -> np.ndarray:
         if name in self._rows:
             return restore(values)

@@ -66,8 +66,16 @@ class TextVectors:
     bias: float
 
 
-def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) -> TextVectors:
+def encode_texts(
+    files: CheckpointFiles,
+    family: str,
+    prompts: Sequence[str],
+    *,
+    needed_by: str = "zero_shot.labels",
+) -> TextVectors:
     """Encode ``prompts`` by the text tower of a ``clip``, ``siglip`` or ``tipsv2`` checkpoint.
+
+    ``needed_by`` is what errors say that the tower is for, in the plural.
 
     Raises:
         CheckpointError: The tower, the tokenizer or the package transformers is missing, or a
@@ -75,13 +83,13 @@ def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) ->
     """
     if family == "tipsv2":
         files = tips_text.renamed(files)
-    _check_files(files, family)
+    _check_files(files, family, needed_by)
     telemetry.off()
     try:
         import transformers
     except ImportError as error:
         raise CheckpointError(
-            "zero_shot.labels need the package transformers, whose text towers turn them into "
+            f"{needed_by} need the package transformers, whose text towers turn them into "
             "vectors: pip install transformers"
         ) from error
     transformers.logging.set_verbosity_error()
@@ -89,7 +97,7 @@ def encode_texts(files: CheckpointFiles, family: str, prompts: Sequence[str]) ->
     if not all(hasattr(transformers, name) for name in names):
         raise CheckpointError(
             f"transformers {transformers.__version__} has no {' and no '.join(names)}, which "
-            f"zero_shot.labels need with a {family} checkpoint; accepted: a newer one"
+            f"{needed_by} need with a {family} checkpoint; accepted: a newer one"
         )
     kind = tuple(getattr(transformers, name) for name in names)
     config, shapes = _config_and_shapes(files, family, *kind)
@@ -172,21 +180,21 @@ def _is_usable(path: Path) -> bool:
     return True
 
 
-def _check_files(files: CheckpointFiles, family: str) -> None:
+def _check_files(files: CheckpointFiles, family: str, needed_by: str) -> None:
     whole = ["text_model.embeddings.token_embedding.weight", "logit_scale"]
     whole += {"clip": ["text_projection.weight"], "siglip": ["logit_bias"]}.get(family, [])
     missing = [name for name in whole if name not in files.tensors]
     if missing:
         raise CheckpointError(
             f"{files.path} has no tensor {', '.join(missing)}: it is an image tower alone; "
-            "accepted with zero_shot.labels: a whole CLIP or SigLIP, image and text"
+            f"accepted with {needed_by}: a whole CLIP or SigLIP, image and text"
         )
     groups = TOKENIZER_FILES[family]
     there = tokenizer_paths(files)
     if not any(all(name in there for name in group) for group in groups):
         raise CheckpointError(
             f"{files.folder}: no file {' and no '.join(' with '.join(group) for group in groups)}, "
-            "which zero_shot.labels need; accepted: the tokenizer's files as the model's author "
+            f"which {needed_by} need; accepted: the tokenizer's files as the model's author "
             "published them, beside the weights"
         )
 

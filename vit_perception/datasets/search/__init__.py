@@ -1,0 +1,1 @@
+"""Find frames in the features of `embed`: near ones, copies, a diverse choice, bad episodes."""

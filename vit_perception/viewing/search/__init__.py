@@ -1,0 +1,1 @@
+"""The picture sheet of a search."""
