@@ -140,6 +140,7 @@ class VideoDecoder:
                 return [*outcomes, NoPicture(packet, "encoding", str(error))]
             self._codec = packet.codec
             self._numbers = FrameNumbers()
+            self._last_number, self._steps_of_one = None, 0
         if gap := self._gap(packet):
             outcomes += self._begin_anew(f"packets were lost: {gap}")
         return outcomes + self._decode(packet)
