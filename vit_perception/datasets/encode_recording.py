@@ -11,17 +11,17 @@ from vit_perception.datasets.accounts import Dropped, SkippedMessages, refusal
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
-from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
-from vit_perception.streams.calibrations import Calibrations
-from vit_perception.streams.depths import Depths
-from vit_perception.streams.recorded_groups import ImageGroups, ReadyGroups
-from vit_perception.streams.recorded_video import (
+from vit_perception.image.video.recorded import (
     NoImage,
     RecordedImage,
     RecordedImages,
     check_recorded_types,
 )
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
+from vit_perception.streams.calibrations import Calibrations
+from vit_perception.streams.depths import Depths
+from vit_perception.streams.recorded_groups import ImageGroups, ReadyGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
 from vit_perception.tokens.camera import TYPES

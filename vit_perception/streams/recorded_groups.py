@@ -203,7 +203,7 @@ class ReadyGroup(NamedTuple):
 
 
 class ReadyGroups:
-    """Complete groups, in order. Their images are those of streams.recorded_video."""
+    """Complete groups, in order. Their images are those of image.video.recorded."""
 
     def __init__(self) -> None:
         self._groups: deque[ReadyGroup] = deque()
