@@ -2,9 +2,9 @@
 
 import pytest
 
+from vit_perception.config.cameras.transports import info_topic_of
 from vit_perception.config.offline_settings import settings_of_parameters
 from vit_perception.config.settings import BadSetting
-from vit_perception.config.source_settings import info_topic_of
 
 FILE = """
 /arm/vit_encoder:

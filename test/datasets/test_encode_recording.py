@@ -25,6 +25,7 @@ from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.recordings.reader import BagError, BagReader
 from vit_perception.recordings.writer import BagWriter
+from vit_perception.streams import recorded_groups
 from vit_perception.streams.camera_sync import CameraSync
 from vit_perception.streams.recorded_groups import MOST_WAITING, MOST_WAITING_BYTES, ImageGroups
 from vit_perception.tokens.kinds import sources_of
@@ -167,7 +168,7 @@ def test_images_whose_stamps_hardly_advance_do_not_fill_the_memory(count, size_b
 def test_groups_do_not_wait_for_poses_that_never_come_where_the_clock_stands_still(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(replay_module, "MOST_READY", 5)
+    monkeypatch.setattr(recorded_groups, "MOST_READY", 5)
     settings = EncoderSettings(CAMERAS[:1], (PoseSettings("arm", "/ee_pose", "world"),))
     with BagReader(DEMO_BAG) as bag, BagWriter(tmp_path / "bag") as out:
         for message in bag.raw(["/ee_pose"], stop_ns=bag.start_ns + 20 * MS):

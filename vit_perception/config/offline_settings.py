@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vit_perception.config.cameras.transports import NAMES, VIDEO_TYPES, without_transport
 from vit_perception.config.column_settings import column_settings
 from vit_perception.config.named_groups import registered_groups
 from vit_perception.config.parameter import Parameter
@@ -24,7 +25,6 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.kind import BagError
 from vit_perception.recordings.reader import BagReader
 
-IMAGE_TYPES = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
 POSE_TYPE = "geometry_msgs/msg/PoseStamped"
 MOST_OF_A_KIND = 64  # cameras or arms, if no parameter file names them
 # The first poses of a topic are searched for a frame.
@@ -37,6 +37,8 @@ COMMON_WORDS = (
     "image_color",
     "image_rect_color",
     "compressed",
+    "ffmpeg",
+    "foxglove",
     "color",
     "rgb",
     "pose",
@@ -47,14 +49,18 @@ COMMON_WORDS = (
 def settings_of_recording(bag: Path) -> EncoderSettings:
     """Return settings with every image topic of ``bag`` as a camera, every PoseStamped as an arm.
 
-    They are named by their topics. Poses whose headers name no frame are left out, with a warning.
+    They are named by their topics. A video beside other images of the same camera is left out;
+    poses whose headers name no frame are, with a warning.
 
     Raises:
         BagError: there is no image topic that can be read, or there are too many.
     """
     with BagReader(bag) as reader:
         topics = sorted(reader.topics.values())
-        images = [t.name for t in topics if t.type_name in IMAGE_TYPES]
+        images = [t.name for t in topics if t.type_name in NAMES]
+        videos = [t.name for t in topics if t.type_name in VIDEO_TYPES]
+        others = {without_transport(name) for name in images if name not in videos}
+        images = [t for t in images if t not in videos or without_transport(t) not in others]
         if not images:
             raise BagError(f"{bag} has no image topic; {reader.what_there_is()}")
         whys = {t: why for t in images if (why := reader.why_not_readable(t))}
@@ -71,8 +77,7 @@ def settings_of_recording(bag: Path) -> EncoderSettings:
             )
         used: set[str] = set()
         cameras = tuple(
-            CameraSettings(_name(t, "camera", used), t, IMAGE_TYPES[reader.type_of(t)])
-            for t in images
+            CameraSettings(_name(t, "camera", used), t, NAMES[reader.type_of(t)]) for t in images
         )
         arms = []
         for topic in poses:

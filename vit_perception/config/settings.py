@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from vit_perception.config.cameras.transports import TRANSPORTS
 from vit_perception.config.checks import BadSetting, check_name
 from vit_perception.config.column_settings import column_settings
 from vit_perception.config.engine_settings import (
@@ -26,7 +27,6 @@ from vit_perception.config.parameter import ONCE, TOKENS, Section, param, requir
 from vit_perception.config.source_settings import (
     POSE_SOURCES,
     STATE_FIELDS,
-    TRANSPORTS,
     CameraSettings,
     PolicySettings,
     PoseSettings,

@@ -3,6 +3,8 @@
 from dataclasses import MISSING, dataclass
 from typing import ClassVar
 
+from vit_perception.config.cameras.region import check_region
+from vit_perception.config.cameras.transports import TRANSPORTS, check_transport, info_topic_of
 from vit_perception.config.checks import BadSetting, check_labels, check_name
 from vit_perception.config.input_qos import check_input_qos, deadline_param, liveliness_param
 from vit_perception.config.named_groups import NamedGroup, register_group
@@ -17,10 +19,8 @@ from vit_perception.config.parameter import (
 )
 from vit_perception.wire.records import Roi
 
-TRANSPORTS = ("raw", "compressed")
 POSE_SOURCES = ("topic", "tf")
 STATE_FIELDS = ("position", "velocity")
-LONGEST_EDGE_PX = 65535  # of an image, and of a region of interest in it
 
 _WAIT_BOUNDS_S = (0.0, 1.0)
 _SKEW_BOUNDS_S = (0.0, 2.0)
@@ -36,7 +36,11 @@ class CameraSettings(Section):
     name: str
     topic: str = param(MISSING, "Topic of the camera's images.", fixed=TOPICS)
     transport: str = param(
-        "raw", "Image (raw) or CompressedImage (compressed).", choices=TRANSPORTS, fixed=TOPICS
+        "raw",
+        "How the images come: raw (Image), compressed (CompressedImage), or as video: ffmpeg "
+        "(FFMPEGPacket), foxglove (CompressedVideo).",
+        choices=tuple(TRANSPORTS),
+        fixed=TOPICS,
     )
     head: str = param(
         "",
@@ -85,6 +89,7 @@ class CameraSettings(Section):
     def __post_init__(self) -> None:
         check_name("camera_names", self.name)
         require(f"{self.prefix}topic", self.topic, "the name of an image topic")
+        check_transport(f"{self.prefix}transport", self.transport)
         self.check_parameters()
         check_input_qos(self)
         check_labels(f"{self.prefix}zero_shot_labels", self.zero_shot_labels)
@@ -94,17 +99,12 @@ class CameraSettings(Section):
                 list(self.zero_shot_labels),
                 f"none for a camera with a head ({self.head})",
             )
-        if self.roi and not (
-            len(self.roi) == 4
-            and 0 <= min(self.roi) <= max(self.roi) <= LONGEST_EDGE_PX
-            and min(self.roi[2:]) > 0
-        ):
-            raise BadSetting(
-                f"{self.prefix}roi",
-                list(self.roi),
-                f"[x, y, width, height] in px: x and y from 0, width and height from 1, none "
-                f"above {LONGEST_EDGE_PX}",
-            )
+        check_region(f"{self.prefix}roi", self.roi)
+
+    @property
+    def message_type(self) -> str:
+        """The type of the images' messages."""
+        return TRANSPORTS[self.transport].type
 
     @property
     def info_topic(self) -> str:
@@ -115,13 +115,6 @@ class CameraSettings(Section):
     def region(self) -> Roi | None:
         """The part of an image that the network sees; None is all of it."""
         return Roi(*self.roi) if self.roi else None
-
-
-def info_topic_of(image_topic: str) -> str:
-    """Return the topic of the CameraInfo beside ``image_topic``, as image_transport names it."""
-    base = image_topic.removesuffix("/compressed") or image_topic
-    folder, slash, _ = base.rpartition("/")
-    return f"{folder}{slash}camera_info"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A bag through the pipeline: the frames of a node that keeps up with every image."""
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
@@ -11,11 +11,17 @@ from vit_perception.datasets.accounts import Dropped, SkippedMessages, refusal
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
+from vit_perception.image.video.recorded import (
+    NoImage,
+    RecordedImage,
+    RecordedImages,
+    check_recorded_types,
+)
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
-from vit_perception.streams.recorded_groups import ImageGroups
+from vit_perception.streams.recorded_groups import ImageGroups, ReadyGroups
 from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
 from vit_perception.tokens.camera import TYPES
@@ -25,34 +31,12 @@ from vit_perception.wire.stamps import stamp_ns_of
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_SAMPLE_NS = NANOSECONDS_PER_SECOND // 2
-# Times of recording may hardly advance: the size and the number of the groups that may wait for
-# samples.
-MOST_READY_BYTES = 192 << 20
-MOST_READY = 1000
 
 WHY_NOT_GROUPED = {
     "unmatched": "nothing from the other cameras near it",
     "late": "an image of the camera with this stamp or a later one came first",
     "crowded": "too many images waited for those of the other cameras",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Images that belong together."""
-
-    # The recorded time of the message that completed it, and of its own last image.
-    decided_ns: int
-    recorded_ns: int
-    # The latest stamp of its images.
-    latest_ns: int
-    # By camera.
-    messages: dict[str, Any]
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of its images."""
-        return sum(len(message.data) for message in self.messages.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +140,8 @@ class _Replay:
                     "topic, for a bag: the topic of its PoseStamped messages",
                 )
             self._types[source.topic] = source.message_type
+        self._images = RecordedImages({topic: self._types[topic] for topic in self._cameras})
+        self._newest_ns: dict[str, int] = {}
         self._samples = SourceStreams(sampled(pipeline.sources), keep_s=MOST_KEPT_S)
         self._calibrations = Calibrations(settings.cameras, calibrated(pipeline.sources))
         self._types |= dict.fromkeys(self._calibrations.by_topic, INFO_TYPE)
@@ -166,10 +152,9 @@ class _Replay:
             slop_ns=round(settings.sync.slop_s * NANOSECONDS_PER_SECOND),
             mask=settings.sync.policy == "mask",
             silent_after_ns=round(settings.sync.silent_after_s * NANOSECONDS_PER_SECOND),
-            size_of=lambda recorded: len(recorded[1].data),
+            size_of=attrgetter("size_bytes"),
         )
-        self._ready: deque[_Group] = deque()
-        self._ready_bytes = 0
+        self._ready = ReadyGroups()
         self._skips = SkippedMessages()
 
     def columns_at(self, stamp_ns: int, skips: SkippedMessages) -> Mapping[str, Any]:
@@ -187,8 +172,8 @@ class _Replay:
 
         A group must be encoded before the next one is taken.
         """
-        newest_ns: dict[str, int] = {}
         recorded_ns = 0
+        check_recorded_types(self._pipeline.settings.cameras, bag)
         for entry in bag.left_out:
             self._skips.add(
                 entry.topic, "foreign", f"{entry.topic}: {entry.why}", max(1, entry.count)
@@ -199,6 +184,7 @@ class _Replay:
             if isinstance(message, Undecodable):
                 if topic in self._cameras:
                     yield recorded_ns, Dropped("undecodable", message.text)
+                    yield from self._take_images(topic, recorded_ns, self._images.lose(topic))
                 else:
                     self._skips.add(topic, "undecodable", message.text)
                 continue
@@ -212,19 +198,8 @@ class _Replay:
                 elif topic in self._depths.by_topic:
                     self._depths.add(self._depths.by_topic[topic], message)
                 else:
-                    stamp_ns = stamp_ns_of(message.header)
-                    if stamp_ns < newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
-                        yield from self._finish(recorded_ns)
-                        self._samples.forget_after(stamp_ns)
-                        self._calibrations.forget_after(stamp_ns)
-                        self._depths.forget_after(stamp_ns)
-                        self._columns.forget_after(stamp_ns, JUMP_BACK_NS)
-                        newest_ns.clear()
-                    newest_ns[topic] = max(stamp_ns, newest_ns.get(topic, stamp_ns))
-                    for camera in self._cameras[topic]:
-                        self._take(
-                            self._groups.add(camera, stamp_ns, (recorded_ns, message)), recorded_ns
-                        )
+                    images = self._images.of(topic, recorded_ns, message)
+                    yield from self._take_images(topic, recorded_ns, images)
             except BadInput as error:
                 if topic in self._cameras and not isinstance(message, StoredBytes):
                     yield recorded_ns, Dropped(error.reason, f"{topic}: {error}")
@@ -236,31 +211,39 @@ class _Replay:
             yield from self._encodable(recorded_ns)
         for topic, (declared, present) in bag.shortfall.items():
             self._skips.add(topic, "missing", bag.shortfall_text(topic), abs(declared - present))
+        for topic, image in self._images.rest():
+            yield from self._take_images(topic, recorded_ns, [image])
         yield from self._finish(recorded_ns)
 
-    def _take(self, groups: list[dict[str, tuple[int, Any]]], recorded_ns: int) -> None:
-        for group in groups:
-            latest_ns = max(stamp_ns for stamp_ns, _ in group.values())
-            self._ready.append(
-                _Group(
-                    decided_ns=recorded_ns,
-                    recorded_ns=max(recorded for _, (recorded, _) in group.values()),
-                    latest_ns=latest_ns,
-                    messages={name: message for name, (_, (_, message)) in group.items()},
-                )
-            )
-            self._ready_bytes += self._ready[-1].size_bytes
+    def _take_images(
+        self, topic: str, recorded_ns: int, images: Iterable[RecordedImage | NoImage]
+    ) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
+        """Group ``images`` of ``topic``, and yield those that are dropped.
 
-    def _next(self) -> tuple[int, dict[str, Any]]:
-        group = self._ready.popleft()
-        self._ready_bytes -= group.size_bytes
-        return group.recorded_ns, group.messages
+        Raises:
+            BadInput: The stamp of a message that is no video.
+        """
+        for image in images:
+            if isinstance(image, NoImage):
+                yield image.recorded_ns, Dropped(image.reason, image.text)
+                continue
+            stamp_ns = stamp_ns_of(image.message.header)
+            if stamp_ns < self._newest_ns.get(topic, stamp_ns) - JUMP_BACK_NS:
+                yield from self._finish(recorded_ns)
+                self._samples.forget_after(stamp_ns)
+                self._calibrations.forget_after(stamp_ns)
+                self._depths.forget_after(stamp_ns)
+                self._columns.forget_after(stamp_ns, JUMP_BACK_NS)
+                self._newest_ns.clear()
+            self._newest_ns[topic] = max(stamp_ns, self._newest_ns.get(topic, stamp_ns))
+            for camera in self._cameras[topic]:
+                self._ready.add(self._groups.add(camera, stamp_ns, image), recorded_ns)
 
     def _finish(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         """Yield everything that waits: the bag has ended, or time has jumped back."""
-        self._take(self._groups.flush(), recorded_ns)
+        self._ready.add(self._groups.flush(), recorded_ns)
         while self._ready:
-            yield self._next()
+            yield self._ready.pop()
         yield from self._dropped(recorded_ns)
 
     def _dropped(self, recorded_ns: int) -> Iterator[tuple[int, Dropped]]:
@@ -273,12 +256,11 @@ class _Replay:
     def _encodable(self, recorded_ns: int) -> Iterator[tuple[int, "dict[str, Any] | Dropped"]]:
         yield from self._dropped(recorded_ns)
         while self._ready and (
-            self._covers(self._ready[0].latest_ns)
-            or recorded_ns > self._ready[0].decided_ns + LATEST_SAMPLE_NS
-            or self._ready_bytes > MOST_READY_BYTES
-            or len(self._ready) > MOST_READY
+            self._ready.is_full
+            or self._covers(self._ready.first.latest_ns)
+            or recorded_ns > self._ready.first.decided_ns + LATEST_SAMPLE_NS
         ):
-            yield self._next()
+            yield self._ready.pop()
 
     def _covers(self, stamp_ns: int) -> bool:
         streams = (self._samples, self._columns, self._calibrations, self._depths)

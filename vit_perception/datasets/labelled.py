@@ -1,6 +1,7 @@
 """Labelled images for `vit-perception fit`: from a bag, or a folder with a subfolder a class."""
 
 import bisect
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vit_perception.config.offline_settings import IMAGE_TYPES
+from vit_perception.config.cameras.transports import NAMES
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.folder_files import files_below, hidden_below, is_hidden
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, is_picture_name, read_picture
+from vit_perception.image.video.recorded import NoImage, images_of
 from vit_perception.recordings.reader import BagError, BagReader
 
+_log = logging.getLogger(__name__)
 LABEL_TYPE = "std_msgs/msg/String"
 
 
@@ -28,8 +31,9 @@ class LabelledPicture:
     label: str
     # The number of the run of consecutive frames with one label that it belongs to, from 0.
     stretch: int
-    # Gives an EncodedPicture of a file, or a bag's Image or CompressedImage message. A file is read
-    # when this is called, so that a folder of any size can be listed. Raises BadInput or OSError.
+    # Gives an EncodedPicture of a file, or of a bag an Image or CompressedImage message, or a
+    # VideoPicture. A file is read when this is called, so that a folder of any size can be listed.
+    # Raises BadInput or OSError.
     load: Callable[[], Any]
 
 
@@ -44,9 +48,9 @@ def labelled_frames(
     Raises:
         BagError: ``image_topic`` holds no images.
     """
-    if (kind := bag.type_of(image_topic)) not in IMAGE_TYPES:
+    if (kind := bag.type_of(image_topic)) not in NAMES:
         raise BagError(
-            f"{bag.path}: {image_topic} is recorded as {kind}; accepted: {', '.join(IMAGE_TYPES)}"
+            f"{bag.path}: {image_topic} is recorded as {kind}; accepted: {', '.join(NAMES)}"
         )
     labels: list[str] = []
     stamps_ns: list[int] = []
@@ -57,7 +61,16 @@ def labelled_frames(
             stamps_ns.append(stamp_ns)
     stretch = -1
     previous = None
-    for index, (_, stamp_ns, message) in enumerate(bag.messages([image_topic])):
+    index = -1
+    refused: set[str] = set()
+    for image in images_of(bag, image_topic):
+        if isinstance(image, NoImage):
+            if image.reason not in refused:
+                refused.add(image.reason)
+                _log.warning("%s: %s: %s", bag.path, image.reason, image.text)
+            continue
+        index += 1
+        stamp_ns = image.recorded_ns
         at = bisect.bisect_right(stamps_ns, stamp_ns) - 1
         if at < 0:
             continue
@@ -69,7 +82,7 @@ def labelled_frames(
                 name=f"{bag.path.name}:{image_topic}@{stamp_ns}",
                 label=labels[at],
                 stretch=stretch,
-                load=partial(_given, message),
+                load=partial(_given, image.message),
             )
 
 

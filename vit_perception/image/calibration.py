@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vit_perception.config.cameras.transports import VIDEO_TYPES
 from vit_perception.config.settings import BadSetting
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.picture_files import pictures_below, read_picture
-from vit_perception.recordings.reader import BagError, BagReader, Undecodable
+from vit_perception.image.video.decoder import VideoPicture
+from vit_perception.image.video.recorded import NoImage, images_of
+from vit_perception.recordings.reader import BagError, BagReader
 from vit_perception.wire.records import BadInput, RgbImage
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ Views = Mapping[str, Sequence[Callable[[RgbImage], RgbImage]]]
 _DECODE = {
     "sensor_msgs/msg/Image": decode_image,
     "sensor_msgs/msg/CompressedImage": decode_compressed,
+    **dict.fromkeys(VIDEO_TYPES, VideoPicture.__call__),
 }
 _ACCEPTED = "a rosbag2 folder with colour image topics, or a folder of pictures"
 
@@ -77,10 +81,10 @@ def _recorded(
                 decoders: list[Callable[[Any], RgbImage]] = [
                     partial(_seen, decode, view) for view in views.get(topic.name, ())
                 ]
-                for index, found in enumerate(bag.messages([topic.name], tell=[topic.name])):
+                for index, image in enumerate(images_of(bag, topic.name, tell=[topic.name])):
                     if index in chosen:
                         for each in decoders or [decode]:
-                            yield each, found.message
+                            yield each, image if isinstance(image, NoImage) else image.message
     except BagError as error:
         raise BadSetting("engine.calibration", path, f"{_ACCEPTED}; {error}") from error
 
@@ -101,8 +105,8 @@ def _picture(file: Path) -> RgbImage:
 
 
 def _decoded(decode: Any, message: Any) -> RgbImage:
-    if isinstance(message, Undecodable):
-        raise BadInput("short_data", message.text)
+    if isinstance(message, NoImage):
+        raise BadInput(message.reason, message.text)
     return decode(message)
 
 

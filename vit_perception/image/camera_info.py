@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_perception.config.source_settings import LONGEST_EDGE_PX
+from vit_perception.config.cameras.region import LONGEST_EDGE_PX
 from vit_perception.files.errors import shown
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, Roi
 from vit_perception.wire.stamps import nanoseconds

@@ -16,6 +16,7 @@ from vit_perception.files.log import SILENT, Log
 from vit_perception.heads.classification import Head, load_head, scores_of, top_classes
 from vit_perception.heads.dense_map import DenseMap
 from vit_perception.heads.text_weights import ZeroShotHead
+from vit_perception.image.video.library import check_video_library
 from vit_perception.pipeline.encoders import EncoderParts, encoder_parts
 from vit_perception.pipeline.history import TokenHistory
 from vit_perception.pipeline.zero_shot_heads import encoder_of_texts, zero_shot_heads
@@ -37,6 +38,7 @@ class Parts:
     """
 
     def __init__(self, settings: EncoderSettings, loaded: Sequence[LoadedModel], log: Log = SILENT):
+        check_video_library(settings.cameras)
         self.encoders = encoder_parts(settings, loaded)
         first = self.encoders[0]
         self.card = first.card

@@ -23,6 +23,7 @@ from vit_perception.image.rectify import Rectifier
 from vit_perception.pipeline.timing import trace
 from vit_perception.wire.records import BadInput, RgbImage
 
+_DECODERS = {"raw": decode_image, "compressed": decode_compressed}
 # One is filled while the engine reads the other.
 BATCHES = 2
 
@@ -59,6 +60,15 @@ class Prepared:
         return next(iter(self.images.values()))
 
 
+def _not_alone(message: Any) -> RgbImage:
+    """Refuse a packet of a video, which the packets before it decide on."""
+    raise BadInput(
+        "encoding",
+        f"it is a {type(message).__name__}; accepted: the pictures of a "
+        "vit_perception.image.video.decoder.VideoDecoder, which takes all packets in order",
+    )
+
+
 class Preparation:
     """Decodes and resizes, each camera into its own rows of one of BATCHES batches.
 
@@ -71,10 +81,7 @@ class Preparation:
 
     def __init__(self, cameras: tuple[CameraSettings, ...], preprocess: Sequence[Preprocessor]):
         self.camera_in_hand = ""
-        self.decoders = {
-            c.name: decode_compressed if c.transport == "compressed" else decode_image
-            for c in cameras
-        }
+        self.decoders = {c.name: _DECODERS.get(c.transport, _not_alone) for c in cameras}
         self._rectifiers = {c.name: Rectifier() for c in cameras if c.rectify}
         self._rois = {c.name: c.region for c in cameras}
         self._rules = [each.rule for each in preprocess]

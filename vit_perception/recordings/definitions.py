@@ -16,12 +16,17 @@ from rosbags.typesys.store import Typestore
 from vit_perception.recordings.storage import MOST_DEFINITION_BYTES, Channel, Unreadable, shown
 
 MOST_EXCESS = 32  # bytes that may follow a message
-_VISION_MSGS = {
+# Of packages that no store has.
+_FURTHER_TYPES = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
     "vision_msgs/msg/Classification": "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] "
     "results\n",
     "vision_msgs/msg/VisionInfo": "std_msgs/Header header\nstring method\n"
     "string database_location\nint32 database_version\n",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "std_msgs/Header header\nint32 width\n"
+    "int32 height\nstring encoding\nuint64 pts\nuint8 flags\nbool is_bigendian\nuint8[] data\n",
+    "foxglove_msgs/msg/CompressedVideo": "builtin_interfaces/Time timestamp\nstring frame_id\n"
+    "uint8[] data\nstring format\n",
 }
 _NO_HASH = re.compile(r"(RIHS01_0{64})?")
 _SEPARATOR = re.compile(r"^={10,}[ \t\r]*$", re.MULTILINE)
@@ -85,9 +90,9 @@ Fields = list[Field]
 
 @cache
 def typestore() -> Typestore:
-    """Return the definitions of ROS 2 Kilted, and those of vision_msgs, which no store has."""
+    """Return the definitions of ROS 2 Kilted, and those of further packages."""
     store = get_typestore(Stores.ROS2_KILTED)
-    for name, definition in _VISION_MSGS.items():
+    for name, definition in _FURTHER_TYPES.items():
         if name not in store.types:
             store.register(get_types_from_msg(definition, name))
     return store

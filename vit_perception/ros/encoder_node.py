@@ -31,6 +31,7 @@ from vit_perception.ros.parameters import NodeParameters
 from vit_perception.ros.qos import warn_of_unused_overrides
 from vit_perception.ros.reporter import ConfigureLog, Reporter
 from vit_perception.ros.tf_poses import tf2_module
+from vit_perception.ros.video.installed import check_video_messages
 from vit_perception.streams.camera_sync import DEACTIVATED, GPU_LOST, CameraSync, sync_of
 from vit_perception.streams.sample_inputs import SampleInputs
 from vit_perception.tokens.source import sampled
@@ -95,6 +96,7 @@ class EncoderNode(ReleasedLifecycleNode):
         try:
             settings = self._settings_source.read()
             self._settings_source.warn_of_unknown()
+            check_video_messages(settings.cameras)
             if through_tf := [arm for arm in settings.poses if arm.source == "tf"]:
                 tf2_module(through_tf)
             self._pipeline = self._open(settings)

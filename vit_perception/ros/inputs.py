@@ -14,16 +14,18 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from vit_perception.config.cameras.transports import TRANSPORTS, info_topic_of
 from vit_perception.config.settings import CameraSettings, PoseSettings
-from vit_perception.config.source_settings import info_topic_of
 from vit_perception.image.camera_info import INFO_TYPE
+from vit_perception.image.video.decoder import VideoPicture
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, with_events
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import TfPoses
+from vit_perception.ros.video.video_input import Arrival, VideoInput
 from vit_perception.streams.calibrations import CalibrationInputs
-from vit_perception.streams.camera_sync import CameraSync
+from vit_perception.streams.camera_sync import DEACTIVATED, CameraSync
 from vit_perception.streams.depths import DepthInputs
 from vit_perception.streams.image_extras import ExtraInputs
 from vit_perception.streams.sample_inputs import SampleInputs
@@ -32,8 +34,6 @@ from vit_perception.tokens.source import SampledSource, TokenSource, calibrated,
 from vit_perception.wire.records import BadInput, check_frame_id
 from vit_perception.wire.stamps import stamp_ns_of
 
-# Longer, and the stamp is of another clock than the node's: a bag's, or another machine's.
-LONGEST_TRANSPORT_MS = 10_000.0
 # Samples taken in one turn of the executor. A turn costs rclpy eight times what a sample does (0.53
 # against 0.06 ms): with one sample a turn, a busy computer falls behind by the complete queue.
 MOST_IN_A_TURN = 256
@@ -109,6 +109,7 @@ class Inputs:
         self._warn = reporter.warn
         self._events = reporter.events
         self._subscriptions: list = []
+        self._videos: list[VideoInput] = []
         self._tf: TfPoses | None = None
 
     def subscribe(self, sources: Sequence[TokenSource]) -> None:
@@ -121,9 +122,7 @@ class Inputs:
         for source in listening(sources):
             kind = source.message_type
             if not isinstance(source, SampledSource):
-                self._listen(
-                    source, kind, source.topic, partial(self._on_image, source), image_qos()
-                )
+                self._listen(source, kind, source.topic, self._taker_of(source), image_qos())
                 if topic := source.settings.depth_topic:
                     take = partial(self._take_extra, self.extras.depths, source.name, topic)
                     self._listen(source, TYPES["raw"], topic, take, image_qos())
@@ -201,35 +200,66 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        for video in self._videos:
+            video.stop(DEACTIVATED)
+        self._videos = []
         self._events.forget_inputs()
         self._camera_infos = {}
         if self._tf is not None:
             self._tf.destroy()
             self._tf = None
 
-    def _on_image(self, camera: TokenSource, message) -> None:
-        arrived_ns = time.monotonic_ns()
+    def _taker_of(self, camera: TokenSource) -> Callable[[Any], None]:
+        """Return what takes the messages of ``camera``, on the executor's thread."""
+        if not TRANSPORTS[camera.settings.transport].is_video:
+            return partial(self._on_image, camera)
+        video = VideoInput(
+            camera.name, partial(self._on_picture, camera), partial(self._refuse, camera)
+        )
+        self._videos.append(video)
+
+        def take(message: Any) -> None:
+            self._seek_info(camera)
+            video.add(message, Arrival.now(self._node))
+
+        return take
+
+    def _seek_info(self, camera: TokenSource) -> None:
         info = self._camera_infos.get(camera.name)
         if info is not None and not self.extras.calibrations.accounts[camera.name].arrived_ns:
             info.seek_kept()
+
+    def _on_image(self, camera: TokenSource, message: Any) -> None:
+        arrival = Arrival.now(self._node)
+        self._seek_info(camera)
         try:
             stamp_ns = stamp_ns_of(message.header)
             check_frame_id(message.header.frame_id)  # before a megabyte of it waits
         except BadInput as error:
-            with self._changed:
-                self._sync.refuse(camera.name, error.reason)
-            self._warn(camera.topic, str(error))
+            self._refuse(camera, error.reason, str(error))
             return
-        transport_ms = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        known = 0.0 <= transport_ms <= LONGEST_TRANSPORT_MS
+        self._queue(camera, message, stamp_ns, arrival)
+
+    def _on_picture(self, camera: TokenSource, picture: VideoPicture) -> None:
+        """On the thread of the video."""
+        self._queue(camera, picture, picture.packet.stamp_ns, picture.packet.origin)
+
+    def _refuse(self, camera: TokenSource, reason: str, text: str) -> None:
+        """On any thread: count an image that cannot be used; say ``text`` if there is one."""
+        with self._changed:
+            self._sync.refuse(camera.name, reason)
+        if text:
+            self._warn(camera.topic, text)
+
+    def _queue(self, camera: TokenSource, message: Any, stamp_ns: int, arrival: Arrival) -> None:
         with self._changed:
             received = Received(
                 message=message,
                 stamp_ns=stamp_ns,
-                arrived_ns=arrived_ns,
-                receive_ms=transport_ms if known else None,
+                arrived_ns=arrival.monotonic_ns,
+                receive_ms=arrival.after_ms(stamp_ns),
             )
-            jumped = self._sync.add(camera.name, stamp_ns, received, arrived_ns)
+            jumped = self._sync.add(camera.name, stamp_ns, received, arrival.monotonic_ns)
             if jumped:
                 self._samples.forget_after(stamp_ns)
                 self.extras.forget_after(stamp_ns)

@@ -4,6 +4,7 @@ that is silent.
 
 from rclpy.node import Node
 
+from vit_perception.config.cameras.transports import NAMES, instead_of
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.ros.events.pairs import refused_publishers
 from vit_perception.ros.health import situations
@@ -11,7 +12,6 @@ from vit_perception.ros.health.judge import Finding
 from vit_perception.tokens.source import TokenSource
 
 _MOST_NAMED = 3
-_COMPRESSED = "sensor_msgs/msg/CompressedImage"
 # What a situation becomes where somebody publishes with the right type and QoS, and where nobody.
 _WITH_PUBLISHER = {situations.NEVER_CAME: situations.NEVER_SENT}
 _WITHOUT_PUBLISHER = {situations.STOPPED: situations.GONE}
@@ -44,13 +44,16 @@ def why_nothing_comes(node: Node, source: TokenSource, finding: Finding) -> Find
 
 def _other_type(node: Node, source: TokenSource, types: list[str]) -> dict[str, str]:
     wanted = source.message_type
-    compressed = f"{source.topic}/compressed"
-    is_near = wanted == _COMPRESSED and any(
-        p.topic_type == wanted for p in node.get_publishers_info_by_topic(compressed)
+    near = f"{source.topic}/{NAMES.get(wanted, '')}"
+    is_near = wanted in NAMES and any(
+        p.topic_type == wanted for p in node.get_publishers_info_by_topic(near)
     )
+    cures = [cure for kind in types if (cure := instead_of(source.name, kind))]
+    is_camera = source.group == "cameras"
     return {
         "found": " and ".join(printable(name, MOST_SHOWN, keep="") for name in types[:_MOST_NAMED]),
         "wants": source.wants,
         "wanted": wanted,
-        "nearby": f", which is on {compressed}" if is_near else "",
+        "nearby": f", which is on {near}" if is_near else "",
+        "instead": f", or {cures[0]}" if is_camera and cures else "",
     }

@@ -11,6 +11,10 @@ LONGEST_WAIT_NS = 2_000_000_000
 # Limits on all waiting images together: if stamps hardly advance, nothing ever waits that long.
 MOST_WAITING_BYTES = 256 << 20
 MOST_WAITING = 5000
+# Times of recording may hardly advance: the size and the number of the groups that may wait for
+# samples.
+MOST_READY_BYTES = 192 << 20
+MOST_READY = 1000
 
 
 class Member(NamedTuple):
@@ -186,3 +190,55 @@ class ImageGroups:
         self._waiting_bytes -= self._size_of(member.message)
         self._waiting_count -= 1
         return member
+
+
+class ReadyGroup(NamedTuple):
+    """Images that belong together, and wait for the samples around them."""
+
+    decided_ns: int  # recorded time of the message that completed it
+    recorded_ns: int  # of its own last image
+    latest_ns: int  # the latest stamp of its images
+    size_bytes: int  # of its images
+    messages: dict[str, Any]  # by camera
+
+
+class ReadyGroups:
+    """Complete groups, in order. Their images are those of image.video.recorded."""
+
+    def __init__(self) -> None:
+        self._groups: deque[ReadyGroup] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def first(self) -> ReadyGroup:
+        """The one that waits for the longest time."""
+        return self._groups[0]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more wait than may."""
+        return self._bytes > MOST_READY_BYTES or len(self._groups) > MOST_READY
+
+    def add(self, groups: Iterable[dict[str, Member]], decided_ns: int) -> None:
+        """Have ``groups`` wait, which a message recorded at ``decided_ns`` completed."""
+        for group in groups:
+            images = {camera: member.message for camera, member in group.items()}
+            self._groups.append(
+                ReadyGroup(
+                    decided_ns=decided_ns,
+                    recorded_ns=max(image.recorded_ns for image in images.values()),
+                    latest_ns=max(member.stamp_ns for member in group.values()),
+                    size_bytes=sum(image.size_bytes for image in images.values()),
+                    messages={camera: image.message for camera, image in images.items()},
+                )
+            )
+            self._bytes += self._groups[-1].size_bytes
+
+    def pop(self) -> tuple[int, dict[str, Any]]:
+        """Take the first group: the recorded time of its last image, and its messages by camera."""
+        group = self._groups.popleft()
+        self._bytes -= group.size_bytes
+        return group.recorded_ns, group.messages

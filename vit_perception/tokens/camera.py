@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from vit_perception.config.cameras.transports import TRANSPORTS
 from vit_perception.tokens.frame import EncoderGrid, FrameInputs
 from vit_perception.tokens.source import TokenRows, TokenSource, register
 from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.records import TokenGroup
 
-TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+TYPES = {name: row.type for name, row in TRANSPORTS.items()}
 
 
 @register
@@ -20,8 +21,9 @@ class CameraSource(TokenSource):
 
     @property
     def message_type(self) -> str:
-        """Image or CompressedImage, by the transport."""
-        return TYPES[self.settings.transport]
+        """The type of its images, by the transport."""
+        kind: str = self.settings.message_type
+        return kind
 
     @property
     def wants(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from vit_perception.config.cameras.transports import VIDEO_TYPES
 from vit_perception.config.settings import CameraSettings
 from vit_perception.datasets.labelled import (
     LabelledPicture,
@@ -23,6 +24,7 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.image.decode import decode_compressed, decode_image
 from vit_perception.image.opencv import cv2
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, EncodedPicture
+from vit_perception.image.video.decoder import VideoPicture
 from vit_perception.recordings.reader import ACCEPTED, BagError, BagReader
 from vit_perception.streams.recorded_views import RecordedView, recorded_views
 from vit_perception.wire.records import BadInput, RgbImage
@@ -94,6 +96,7 @@ def read_bag(
         )
         offered = -(-bag.count(topic) // every)
         undecodable = bag.undecodable[topic]
+        is_video = bag.type_of(topic) in VIDEO_TYPES
         left_out = [f"{entry.topic} is left out: {entry.why}" for entry in bag.left_out]
         left_out += [
             f"{count} messages of {name} cannot be read" for name, count in bag.undecodable.items()
@@ -104,7 +107,8 @@ def read_bag(
             "accepted: a bag whose labels start before its images end"
         )
     missing = offered - len(pictures) - undecodable
-    early = [f"{missing} images come before the first label"] if missing else []
+    why = "give no picture, or come" if is_video else "come"
+    early = [f"{missing} images {why} before the first label"] if missing else []
     return LabelledSource(name=path.name, pictures=pictures, left_out=(*early, *left_out))
 
 
@@ -144,7 +148,8 @@ def content_sha256(encoded: Any) -> str:
 
 
 def decode(encoded: Any) -> RgbImage:
-    """Decode an :class:`EncodedPicture`, or an Image or CompressedImage message.
+    """Decode an :class:`EncodedPicture`, an Image or CompressedImage message, or a picture of a
+    video.
 
     Raises:
         BadInput: It cannot be decoded, for whatever reason.
@@ -152,6 +157,8 @@ def decode(encoded: Any) -> RgbImage:
     try:
         if isinstance(encoded, EncodedPicture):
             return encoded.decoded()
+        if isinstance(encoded, VideoPicture):
+            return encoded()
         return decode_compressed(encoded) if hasattr(encoded, "format") else decode_image(encoded)
     except BadInput:
         raise

@@ -244,7 +244,9 @@ def page_table() -> str:
     """The table as docs/robots_day.md has it."""
 
     def cell(text: str) -> str:
-        required = re.sub(r"\{(nearest|nearby|clocks|which)\}", "", text).replace("<", "\\<")
+        required = re.sub(r"\{(nearest|nearby|clocks|which|instead)\}", "", text).replace(
+            "<", "\\<"
+        )
         return re.sub(r"\{(\w+)\}", r"*\1*", required)
 
     rows = [["`situation`", "message", "cause", "cure"], ["---"] * 4]

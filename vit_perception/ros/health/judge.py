@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vit_perception.image.video.decoder import NO_KEY_FRAME
 from vit_perception.pipeline.timing.latencies import WINDOW_S, rate_hz
 from vit_perception.ros.health import situations
 from vit_perception.ros.health.situations import Situation, duration
@@ -22,6 +23,7 @@ _NOT_THE_IMAGE = (
     "incomplete_group",
     "time_jump",
     "deactivated",
+    "decode_behind",
     "gpu_lost",
     "not_finite",
     "engine_error",
@@ -86,7 +88,7 @@ class Judge:
         found["reason"] = most
         if sync.is_silent(camera, now_ns):
             if self._only_refused(seen, now_ns):
-                return Finding(situations.REFUSED, found)
+                return Finding(_refused_as(most), found)
             return Finding(self._nothing_comes(bool(account.arrivals_ns), now_ns), found)
         waited_s = {
             other: ns / 1e9
@@ -112,7 +114,7 @@ class Judge:
         if most == "late":
             return Finding(situations.LATE_IMAGES, found)
         inner = most in _NOT_THE_IMAGE or most.endswith("_missing") or not new_drops
-        return Finding(situations.UNPUBLISHED if inner else situations.REFUSED, found)
+        return Finding(situations.UNPUBLISHED if inner else _refused_as(most), found)
 
     def sample(self, source: SampledSource, account: SampleAccount, now_ns: int) -> Finding:
         """The situation of a source that is measured apart from the images."""
@@ -176,6 +178,10 @@ class Judge:
     @staticmethod
     def _only_refused(seen: _Seen, now_ns: int) -> bool:
         return bool(seen.refused_ns) and now_ns - seen.refused_ns < WINDOW_S * 1e9
+
+
+def _refused_as(reason: str) -> Situation:
+    return situations.NO_KEY_FRAME if reason == NO_KEY_FRAME else situations.REFUSED
 
 
 def _clocks(ahead_ns: int, whose: str) -> str:

@@ -78,7 +78,7 @@ OTHER_TYPE = Situation(
     "other_type",
     says="no {what} {since}",
     cause="it is published as {found}; {wants} wants {wanted}{nearby}",
-    cure="take a topic of that type, or for a camera the other cameras.<name>.transport",
+    cure="take a topic of that type{instead}",
 )
 OTHER_QOS = Situation(
     "other_qos",
@@ -134,6 +134,12 @@ REFUSED = Situation(
     cause="the node cannot use them",
     cure="the other warnings of this topic give the value and what is accepted",
 )
+NO_KEY_FRAME = Situation(
+    "no_key_frame",
+    says="packets come, but no picture was published for {window}; mostly no_key_frame",
+    cause="the video is joined in its middle, or packets get lost, and no key frame has come since",
+    cure="have the publisher send key frames more often (gop_size), or make the topic reliable",
+)
 UNPUBLISHED = Situation(
     "unpublished",
     says="images come, but none was published for {window}; mostly {reason}",
@@ -171,6 +177,7 @@ SITUATIONS = (
     UNMATCHED,
     LATE_IMAGES,
     REFUSED,
+    NO_KEY_FRAME,
     UNPUBLISHED,
     REFUSED_SAMPLES,
     LATE,
