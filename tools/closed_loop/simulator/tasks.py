@@ -29,6 +29,9 @@ class Task:
     # Control steps from one recorded observation to the next: to encode them is what takes long.
     record_every: int
     places: bool  # whether the object is put into the bin, or only lifted
+    # The hand closes when it is so near. Beside the bin's side it comes no nearer to a can: there
+    # the palm touches both.
+    close_enough_m: float
 
     def object_m(self, env) -> np.ndarray:
         """Return the centre of the object, (3,)."""
@@ -78,6 +81,7 @@ _BY_NAME = {
         longest_steps=60,
         record_every=1,
         places=False,
+        close_enough_m=0.012,
     ),
     "can": Task(
         environment="PickPlaceCan",
@@ -89,6 +93,7 @@ _BY_NAME = {
         longest_steps=180,
         record_every=2,
         places=True,
+        close_enough_m=0.015,
     ),
 }
 assert tuple(_BY_NAME) == TASKS
