@@ -20,9 +20,20 @@ def embed(work: Work, task: str, count: int) -> None:
     out = work.features(task, count)
     out.parent.mkdir(parents=True, exist_ok=True)
     bags = [str(path) for path in work.bags(task, count)]
-    options = ["--params", str(work.node_file), "--features", "tokens", "--format", "safetensors"]
+    options = ["--params", str(work.node_file(task)), "--features", "tokens"]
+    options += ["--format", "safetensors"]
     # A finished folder is only looked at.
     work.run_here("vit_perception.cli.main", "embed", *bags, *options, "--out", str(out))
+
+
+def learn_basis(work: Work, task: str, count: int, directions: int) -> None:
+    """Learn a basis of the patch tokens of the demonstrations."""
+    out = work.basis(task, directions)
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        features = str(work.features(task, count))
+        options = ["--dims", str(directions), "--out", str(out)]
+        work.run_here("vit_perception.cli.main", "basis", features, *options)
 
 
 def train(work: Work, task: str, name: str, count: int, seed: int, iterations: int) -> Path:

@@ -26,7 +26,7 @@ for seed in map(int, sys.argv[2:]):
         target_m, gripper = expert.act(scene)
         scene.step(target_m, DOWN_XYZW, gripper)
         episode.watch()
-    print(json.dumps(episode.result()))
+    print(json.dumps(episode.result() | {"goal": scene.goal}))
 """
 
 
@@ -45,3 +45,9 @@ def test_the_expert_grasps_a_can_beside_the_bins_side():
     """The palm touches can and bin, and the hand comes no nearer; the expert once waited there."""
     (result,) = results_of("can", 100_000)
     assert result["success"] and result["seconds"] < 10
+
+
+def test_the_expert_takes_the_object_that_is_named():
+    results = results_of("named", 100_000, 100_001, 100_003, 100_010)
+    assert all(result["success"] for result in results)
+    assert {result["goal"] for result in results} == {0, 1, 2, 3}

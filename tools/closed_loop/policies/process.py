@@ -12,6 +12,7 @@ from chunk_node import ChunkNode, run_on_tokens, spin
 from chunk_policy import ChunkPolicy, load
 from spatial_policy import SpatialPolicy
 
+from tools.closed_loop.forms import MAY_DIFFER
 from tools.closed_loop.interface import (
     CAMERAS,
     FRAME_ID,
@@ -22,6 +23,7 @@ from tools.closed_loop.interface import (
 )
 from tools.closed_loop.policies.baselines import PixelPolicy, PosePolicy
 from tools.closed_loop.policies.recorded import body_of, picture_of
+from vit_perception.policy.live import ENGINE_FIELDS
 
 KINDS = {"spatial": SpatialPolicy, "pose": PosePolicy, "pixels": PixelPolicy}
 # Stamps whose messages have not all come.
@@ -71,7 +73,8 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     policy, layouts = load(args.policy, KINDS)
     if "tokens" in policy.takes:
-        return run_on_tokens(policy, layouts, args.node, args.counts)
+        may_differ = (*ENGINE_FIELDS, *MAY_DIFFER)
+        return run_on_tokens(policy, layouts, args.node, args.counts, may_differ)
     import rclpy
 
     rclpy.init()

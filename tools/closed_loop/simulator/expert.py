@@ -33,7 +33,7 @@ class Expert:
 
     def act(self, scene: Scene) -> tuple[np.ndarray, float]:
         """Return the target (3,) in m and the gripper's command, for the state as it is now."""
-        hand_m, object_m = scene.hand()[0], scene.object_m()
+        hand_m, object_m = scene.hand()[0], scene.grip_m()
         before = self.stage
         self.stage = self._next(scene, hand_m, object_m)
         self._steps = self._steps + 1 if self.stage == before else 0
