@@ -2,8 +2,9 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
@@ -12,6 +13,7 @@ from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import ImageChange
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
@@ -20,7 +22,7 @@ from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
 from vit_perception.tokens.camera import TYPES
 from vit_perception.tokens.source import calibrated, listening, sampled
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult, RgbImage
 from vit_perception.wire.stamps import stamp_ns_of
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
@@ -29,6 +31,9 @@ LATEST_SAMPLE_NS = NANOSECONDS_PER_SECOND // 2
 # samples.
 MOST_READY_BYTES = 192 << 20
 MOST_READY = 1000
+
+# From the number of a result, a camera and its image: the image that is encoded instead.
+PictureChange = Callable[[int, str, RgbImage], RgbImage]
 
 WHY_NOT_GROUPED = {
     "unmatched": "nothing from the other cameras near it",
@@ -99,6 +104,7 @@ def replay_from(
     bag: BagReader,
     first: int = 0,
     columns: Sequence[RecordedColumn] = (),
+    change: PictureChange | None = None,
 ) -> Iterator[Replayed]:
     """Replay as :func:`replay`, with the place of each result, and with ``columns``.
 
@@ -118,7 +124,10 @@ def replay_from(
         skips = pass_over_bag.take_skips()
         result: FrameResult | Dropped | None = None
         if index > begin:
-            result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
+            if isinstance(item, Dropped):
+                result = item
+            else:
+                result = pass_over_bag.encode(item, skips, change and partial(change, index - 1))
         if pipeline.history.complaint and not complaint:
             complaint = pipeline.history.complaint
             logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
@@ -284,12 +293,14 @@ class _Replay:
         streams = (self._samples, self._columns, self._calibrations, self._depths)
         return all(each.covers(stamp_ns) for each in streams)
 
-    def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
+    def encode(
+        self, group: dict[str, Any], skips: SkippedMessages, change: ImageChange | None
+    ) -> FrameResult | Dropped:
         """Encode one group with the samples that are known now."""
         stamps_ns = {name: stamp_ns_of(message.header) for name, message in group.items()}
         calibrations = self._calibrations.at(stamps_ns)
         depths = self._depths.at(stamps_ns)
-        prepared = self._pipeline.prepare(group, calibrations=calibrations, depths=depths)
+        prepared = self._pipeline.prepare(group, 0, calibrations, depths, change)
         if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
             return dropped
         output = self._pipeline.encode(prepared)
