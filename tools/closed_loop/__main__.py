@@ -24,7 +24,7 @@ from tools.closed_loop.cell import Cell, EncoderNode, run_cell
 from tools.closed_loop.forms import FORMS
 from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
 from tools.closed_loop.plan import cells_of
-from tools.closed_loop.policies.train import ITERATIONS, ON_TOKENS, POLICIES
+from tools.closed_loop.policies.train import ITERATIONS, POLICIES
 from tools.closed_loop.recipe import FIRST_TEST_SEED, RECIPE
 from tools.closed_loop.results import merged, row, table
 from tools.closed_loop.work import ROOT, Work
@@ -97,8 +97,11 @@ def prepare(work: Work, args: Namespace) -> dict[tuple, Path]:
     policies = {}
     for task in args.tasks:
         stages.record(work, task, args.demos)
-        if set(args.policies) & set(ON_TOKENS):
-            stages.embed(work, task, args.demos)
+        rows_here = [POLICIES[name] for name in args.policies]
+        if any(each.augmented for each in rows_here):
+            stages.embed(work, task, args.demos, augmented=True)
+        if any(each.on_tokens and not each.augmented for each in rows_here):
+            stages.embed(work, task, args.demos, augmented=False)
             for form in args.forms:
                 if directions := FORMS[form].directions:
                     stages.learn_basis(work, task, args.demos, directions)
@@ -126,7 +129,7 @@ def run(args: Namespace) -> list[dict]:
     try:
         for cell in cells:
             policy = policies[cell.task, cell.policy, cell.training_seed]
-            needs_node = cell.policy in ON_TOKENS
+            needs_node = POLICIES[cell.policy].on_tokens
             episodes = run_cell(
                 work,
                 cell,

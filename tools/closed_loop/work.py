@@ -93,9 +93,9 @@ class Work:
         """Return the first ``count`` demonstrations."""
         return sorted((self.folder / "demonstrations" / task).glob("seed_??????"))[:count]
 
-    def features(self, task: str, count: int) -> Path:
+    def features(self, task: str, count: int, augmented: bool) -> Path:
         """Return the folder of the features of ``count`` demonstrations."""
-        return self.folder / "features" / f"{task}_{count}"
+        return self.folder / "features" / f"{task}_{count}{'_augmented' * augmented}"
 
     def policy(self, task: str, name: str, count: int, seed: int) -> Path:
         """Return the file of a trained policy."""
