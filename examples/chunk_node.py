@@ -8,13 +8,14 @@ each control step of 0.1 s from the stamp on. The topics are offered when the po
 import contextlib
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from chunk_policy import ChunkPolicy
 
-from vit_perception.policy.live import LayoutMismatch, LiveDecoder, Observation
+from vit_perception.policy.live import ENGINE_FIELDS, LayoutMismatch, LiveDecoder, Observation
 
 TARGETS_TOPIC = "/arm/target_poses"
 GRIPPER_TOPIC = "/gripper/commands"
@@ -164,9 +165,18 @@ def spin(runner: ChunkNode, counts: Path | None = None) -> int:
     return status
 
 
-def run_on_tokens(policy, layouts, encoder: str, counts: Path | None = None) -> int:
-    """Run a policy on the tokens of the node ``encoder``, until SIGINT."""
+def run_on_tokens(
+    policy,
+    layouts,
+    encoder: str,
+    counts: Path | None = None,
+    may_differ: Sequence[str] = ENGINE_FIELDS,
+) -> int:
+    """Run a policy on the tokens of the node ``encoder``, until SIGINT. In the fields
+    ``may_differ`` its layout may be another one than in the training.
+    """
     import rclpy
 
     rclpy.init()
-    return spin(TokenChunkNode(policy, LiveDecoder(encoder, expected=layouts)), counts)
+    decoder = LiveDecoder(encoder, expected=layouts, may_differ=may_differ)
+    return spin(TokenChunkNode(policy, decoder), counts)

@@ -7,7 +7,7 @@ Learned queries, one for each of the next `--steps` actions, attend to ~/tokens;
 (missing cameras and arms) becomes memory_key_padding_mask, so that what is missing has no
 influence. The action chunk (steps × 7: position and quaternion, as an ACT-like policy has it) goes
 out as a tensor on /transformer_policy/actions. Nothing here is trained: the weights are the policy
-author's.
+author's. transformer_chunk_policy.py trains this network on demonstrations.
 """
 
 import argparse
@@ -35,7 +35,13 @@ class TransformerPolicy(nn.Module):
     """
 
     def __init__(
-        self, token_width: int, steps: int = 8, width: int = 128, layers: int = 2, heads: int = 4
+        self,
+        token_width: int,
+        steps: int = 8,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        out_width: int = ACTION_WIDTH,
     ):
         super().__init__()
         self.project = nn.Linear(token_width, width)
@@ -44,11 +50,14 @@ class TransformerPolicy(nn.Module):
             width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerDecoder(layer, layers)
-        self.head = nn.Linear(width, ACTION_WIDTH)
+        self.head = nn.Linear(width, out_width)
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        memory = self.project(tokens)
-        queries = self.queries.expand(len(tokens), -1, -1)
+        return self.decode(self.project(tokens), mask)
+
+    def decode(self, memory: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Let the queries attend to ``memory`` (batch, N, width)."""
+        queries = self.queries.expand(len(memory), -1, -1)
         # torch's mask says what to leave out, ours what is there.
         return self.head(self.decoder(queries, memory, memory_key_padding_mask=~mask))
 

@@ -337,3 +337,26 @@ def test_pictures_have_no_topics(pictures, tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["embed", str(pictures), "--out", out, "--column", "a=/b"]) == 1
     assert "is no bag; accepted: bags, whose topics become columns" in capsys.readouterr().err
+
+
+def test_pictures_changed_at_random_by_an_option_and_what_is_wrong_with_it_in_a_line(
+    pictures, tiny_checkpoint, tmp_path, capsys
+):
+    given = [
+        *("embed", str(pictures), "--checkpoint", str(tiny_checkpoint), "--backend", "torch"),
+        *("--precision", "float32", "--features", "cls"),
+    ]
+    out = tmp_path / "varied"
+    options = ["--augment", "2", "--augment-seed", "3", "--augment-strength", "blobs=2"]
+    assert main([*given, *options, "--out", str(out)]) == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["frames"] == 9
+    assert [source["augment"]["repeat"] for source in manifest["run"]["sources"]] == [0, 1, 2]
+    assert manifest["run"]["sources"][1]["augment"]["blobs"] == 2
+    for wrong, said in (
+        (["--augment", "-2"], "--augment is -2; accepted: 0 to 1000"),
+        (["--augment-seed", "3"], "--augment is 0, and a seed or a strength is given"),
+        (["--augment", "1", "--augment-strength", "hue=1"], "--augment-strength has 'hue=1'"),
+    ):
+        assert main([*given, *wrong, "--out", str(tmp_path / "none")]) == 1
+        assert said in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -1,7 +1,8 @@
 """make closed-loop: train policies on demonstrations, and let them do the task over DDS.
 
 Every step is kept in --work and not done again; the same command resumes after a break. Prints the
-table, and writes it as JSON. Exit status 1 if a process fails or the accounts do not close.
+table, and writes it as JSON beside the cells of earlier commands. Exit status 1 if a process fails
+or the accounts do not close.
 """
 
 import datetime
@@ -19,14 +20,15 @@ from pathlib import Path
 import yaml
 
 from tools.closed_loop import stages
-from tools.closed_loop.cell import Cell, run_cell, start_node
-from tools.closed_loop.interface import CONDITIONS, TASKS
+from tools.closed_loop.cell import Cell, EncoderNode, run_cell
+from tools.closed_loop.forms import FORMS
+from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
 from tools.closed_loop.plan import cells_of
-from tools.closed_loop.policies.train import ITERATIONS, ON_TOKENS, POLICIES
+from tools.closed_loop.policies.train import ITERATIONS, POLICIES
 from tools.closed_loop.recipe import FIRST_TEST_SEED, RECIPE
-from tools.closed_loop.results import row, table
+from tools.closed_loop.results import merged, row, table
 from tools.closed_loop.work import ROOT, Work
-from vit_perception.cli.processes import Child, use_large_data_profile
+from vit_perception.cli.processes import use_large_data_profile
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import UserError
 
@@ -44,6 +46,8 @@ def parse(arguments: list[str]) -> Namespace:
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(default: all)")
     add("--policies", nargs="+", choices=POLICIES, default=list(POLICIES), help="(default: all)")
     add("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the node's tokens")
+    add("--troubles", nargs="+", choices=TROUBLES, default=list(TROUBLES), help="in the loop")
     add("--seeds", type=int, default=20, help="episodes of a cell (default: %(default)s)")
     add("--demos", type=int, default=60, help="demonstrations of a task (default: %(default)s)")
     add("--training-seeds", type=int, default=1, help="of each policy (default: %(default)s)")
@@ -93,8 +97,14 @@ def prepare(work: Work, args: Namespace) -> dict[tuple, Path]:
     policies = {}
     for task in args.tasks:
         stages.record(work, task, args.demos)
-        if set(args.policies) & set(ON_TOKENS):
-            stages.embed(work, task, args.demos)
+        rows_here = [POLICIES[name] for name in args.policies]
+        if any(each.augmented for each in rows_here):
+            stages.embed(work, task, args.demos, augmented=True)
+        if any(each.on_tokens and not each.augmented for each in rows_here):
+            stages.embed(work, task, args.demos, augmented=False)
+            for form in args.forms:
+                if directions := FORMS[form].directions:
+                    stages.learn_basis(work, task, args.demos, directions)
         for name in args.policies:
             for seed in range(args.training_seeds):
                 path = stages.train(work, task, name, args.demos, seed, args.iterations)
@@ -115,13 +125,11 @@ def run(args: Namespace) -> list[dict]:
     seeds = (FIRST_TEST_SEED, args.seeds)
     progress = Progress(len(cells) * args.seeds)
     rows: list[dict] = []
-    node: Child | None = None
+    node = EncoderNode(work.folder / "node.log")
     try:
         for cell in cells:
             policy = policies[cell.task, cell.policy, cell.training_seed]
-            needs_node = cell.policy in ON_TOKENS
-            if needs_node and node is None:
-                node = start_node(work, work.folder / "node.log")
+            needs_node = POLICIES[cell.policy].on_tokens
             episodes = run_cell(
                 work,
                 cell,
@@ -137,8 +145,7 @@ def run(args: Namespace) -> list[dict]:
             # After each cell: what is there survives whatever comes.
             write(args, rows)
     finally:
-        if node is not None:
-            node.stop()
+        node.stop()
     return rows
 
 
@@ -148,16 +155,19 @@ def _parameter(text: str) -> tuple[str, object]:
 
 
 def write(args: Namespace, rows: list[dict]) -> None:
-    """Write the table as JSON."""
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "tools.closed_loop", *sys.argv[1:]]),
+    """Write the table as JSON; cells of other commands stay, if they were made in the same way."""
+    made = {
         "versions": {name: version(name) for name in PACKAGES},
         "checkpoint": args.checkpoint,
         "recipe": asdict(RECIPE),
         "iterations": args.iterations,
-        "cells": rows,
     }
+    today = datetime.date.today().isoformat()
+    command = shlex.join(["python", "-m", "tools.closed_loop", *sys.argv[1:]])
+    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    others = before.get("cells", []) if made.items() <= before.items() else []
+    cells = merged(others, rows)
+    result = {"date": today, "command": command, **made, "cells": cells}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(args.out, lambda file: file.write_text(json.dumps(result, indent=1) + "\n"))
 

@@ -11,6 +11,7 @@ class Accounts:
     observations: int = 0
     applied: int = 0  # observations whose chunk moved the robot
     missed: int = 0  # observations whose deadline passed
+    dropped: int = 0  # observations without images, on purpose; nobody can answer them
     chunks: int = 0  # received whole
     rehearsed: int = 0  # chunks for rehearsals
     unused: int = 0  # chunks that came too late

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.closed_loop.work import NODE_NAME, ROOT, Work
+from tools.closed_loop.forms import USUAL
+from tools.closed_loop.work import NODE_NAME, ROOT, Work, slug
 from vit_perception.cli.processes import Child
 from vit_perception.files.errors import OperationFailed
 
@@ -23,21 +24,45 @@ class Cell:
     training_seed: int
     condition: str
     real_time: bool = False
+    form: str = USUAL  # of the node's tokens
+    trouble: str = "none"
 
     @property
     def variant(self) -> str:
         """What the name of its file ends with."""
-        return "_real_time" if self.real_time else ""
+        parts = [self.form] * (self.form != USUAL) + [self.trouble] * (self.trouble != "none")
+        return "".join(f"_{slug(part)}" for part in parts + ["real time"] * self.real_time)
 
     def __str__(self) -> str:
         parts = [self.task, self.policy, f"seed {self.training_seed}", self.condition]
+        parts += [self.form] * (self.form != USUAL) + [self.trouble] * (self.trouble != "none")
         return ", ".join(parts + ["real time"] * self.real_time)
 
 
-def start_node(work: Work, log: Path) -> Child:
-    """Start the encoder node."""
-    arguments = ["--ros-args", "-r", f"__node:={NODE_NAME[1:]}", "--params-file"]
-    return Child.module("vit_perception.ros.start", *arguments, str(work.node_file), log=log)
+class EncoderNode:
+    """The encoder node. It stays from one cell to the next one that has the same parameters."""
+
+    def __init__(self, log: Path):
+        self._log = log
+        self._file: Path | None = None
+        self.child: Child | None = None
+
+    def run_with(self, file: Path) -> Child:
+        """Return the process with the parameters of ``file``; start it if it is not there."""
+        if file != self._file:
+            self.stop()
+            arguments = ["--ros-args", "-r", f"__node:={NODE_NAME[1:]}", "--params-file"]
+            module = "vit_perception.ros.start"
+            self.child = Child.module(module, *arguments, str(file), log=self._log)
+            self._file = file
+        assert self.child is not None
+        return self.child
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.child is not None:
+            self.child.stop()
+        self.child = self._file = None
 
 
 def run_cell(
@@ -45,7 +70,7 @@ def run_cell(
     cell: Cell,
     policy: Path,
     seeds: tuple[int, int],
-    node: Child | None,
+    node: EncoderNode | None,
     say: Callable[[int], None],
 ) -> list[dict]:
     """Run the episodes that are not there yet, and return all; ``say`` is told how many there are.
@@ -56,7 +81,8 @@ def run_cell(
     out = work.episodes(policy, cell.task, cell.condition, cell.variant)
     out.parent.mkdir(parents=True, exist_ok=True)
     if len(chosen(out, seeds)) < seeds[1]:
-        _run(work, cell, policy, seeds, node, out, say)
+        file = work.node_file(cell.task, cell.form, cell.trouble)
+        _run(work, cell, policy, seeds, node.run_with(file) if node else None, out, say)
     return chosen(out, seeds)
 
 
@@ -85,6 +111,7 @@ def _run(work, cell, policy, seeds, node, out, say) -> None:
         environment={"PYTHONPATH": str(ROOT)},
     )
     arguments = ["--task", cell.task, "--condition", cell.condition, "--out", str(out)]
+    arguments += ["--trouble", cell.trouble]
     arguments += ["--seeds", *map(str, seeds), "--accounts", str(accounts)]
     arguments += ["--real-time"] * cell.real_time
     module = "tools.closed_loop.simulator.node"

@@ -5,7 +5,12 @@ simulated time. Its answer is a chunk: ``STEPS`` target poses and gripper comman
 control step from that stamp on, with the stamp of the observation.
 """
 
-TASKS = ("lift", "can")
+TASKS = ("lift", "can", "named")
+# The objects of the task "named". Which of them is meant is said on GOAL_TOPIC, a
+# sensor_msgs/JointState with one number for each: 1 for the named one, 0 for the others. So node,
+# embed and policies treat the name like any other state of the robot.
+OBJECTS = ("milk", "bread", "cereal", "can")
+GOAL_TOPIC = "/goal"
 # What is changed in the scene of the demonstrations (simulator/conditions.py).
 CONDITIONS = (
     "as demonstrated",
@@ -29,6 +34,15 @@ GRIPPER_JOINT = "gripper"  # its position is the distance between the fingers in
 TARGETS_TOPIC = "/arm/target_poses"  # geometry_msgs/PoseArray, STEPS poses
 GRIPPER_TOPIC = "/gripper/commands"  # trajectory_msgs/JointTrajectory, STEPS points
 FRAME_ID = "world"
+# What goes wrong in the loop, beside what is changed in the scene.
+TROUBLES = (
+    "none",
+    "wrist silent",  # that camera sends nothing
+    "pose late",  # the newest pose is 100 ms old, with its own stamp
+    "half as often",  # an observation every 4 control steps
+    "frames dropped",  # each observation loses both images with probability DROPPED
+)
+DROPPED = 0.3
 
 CONTROL_PERIOD_NS = 100_000_000
 # Control steps from one observation to the next in the loop: the first two of a chunk are carried
@@ -37,6 +51,11 @@ OBSERVE_EVERY = 2
 STEPS = 8
 # Commands of the gripper, as robosuite has them.
 OPEN, CLOSED = -1.0, 1.0
+
+
+def has_goal(task: str) -> bool:
+    """Return whether a task has a named object."""
+    return task == "named"
 
 
 def image_topic(camera: str) -> str:

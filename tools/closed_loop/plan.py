@@ -1,17 +1,21 @@
 """Which cells the table has."""
 
 from argparse import Namespace
+from dataclasses import replace
 
 from tools.closed_loop.cell import Cell
+from tools.closed_loop.forms import USUAL
 from tools.closed_loop.interface import CONDITIONS
 
 # These see nothing, so that no condition changes anything for them.
 BLIND = ("pose only",)
+# What is tried with other forms of tokens, and under trouble.
+RECOMMENDED = "spatial"
 
 
 def cells_of(args: Namespace) -> list[Cell]:
     """Return the cells, in the order in which they are run: what decides comes first."""
-    return [
+    seen = [
         Cell(
             task=task,
             policy=policy,
@@ -26,3 +30,13 @@ def cells_of(args: Namespace) -> list[Cell]:
         for seed in range(args.training_seeds)
         if condition == CONDITIONS[0] or policy not in BLIND
     ]
+    best = [cell for cell in seen if cell.condition == CONDITIONS[0] and cell.policy == RECOMMENDED]
+    cells = [cell for cell in seen if USUAL in args.forms and "none" in args.troubles]
+    cells += [replace(cell, form=form) for form in args.forms if form != USUAL for cell in best]
+    cells += [
+        replace(cell, trouble=trouble)
+        for trouble in args.troubles
+        if trouble != "none"
+        for cell in best
+    ]
+    return cells

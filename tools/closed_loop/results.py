@@ -5,6 +5,7 @@ from collections import Counter
 from statistics import median
 
 from tools.closed_loop.cell import Cell
+from tools.closed_loop.forms import USUAL
 
 Z_95 = 1.959963984540054
 
@@ -20,6 +21,34 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+# What makes two rows the same cell.
+_IDENTITY = (
+    "task",
+    "policy",
+    "condition",
+    "demonstrations",
+    "training_seed",
+    "time",
+    "form",
+    "trouble",
+)
+
+
+def identity(each: dict) -> tuple:
+    """Return what tells a row from others."""
+    return tuple(each[name] for name in _IDENTITY)
+
+
+def merged(before: list[dict], now: list[dict]) -> list[dict]:
+    """Return the rows of both; where both have a cell, the row with more episodes, else ``now``."""
+    rows = {identity(each): each for each in before}
+    for each in now:
+        other = rows.get(identity(each))
+        if other is None or other["episodes"] <= each["episodes"]:
+            rows[identity(each)] = each
+    return list(rows.values())
+
+
 def row(cell: Cell, episodes: list[dict]) -> dict:
     """Return a cell's entry of the JSON."""
     done = [each for each in episodes if each["success"]]
@@ -33,6 +62,8 @@ def row(cell: Cell, episodes: list[dict]) -> dict:
         "demonstrations": cell.demonstrations,
         "training_seed": cell.training_seed,
         "time": "real" if cell.real_time else "lockstep",
+        "form": cell.form,
+        "trouble": cell.trouble,
         "seeds": [min(seeds), max(seeds)],
         "episodes": len(episodes),
         "successes": len(done),
@@ -43,6 +74,7 @@ def row(cell: Cell, episodes: list[dict]) -> dict:
         "observations": sum(each["observations"] for each in episodes),
         "applied": sum(each["applied"] for each in episodes),
         "missed": sum(each["missed"] for each in episodes),
+        "dropped": sum(each.get("dropped", 0) for each in episodes),
     }
 
 
@@ -51,7 +83,11 @@ def table(rows: list[dict]) -> str:
     policies = list(dict.fromkeys(each["policy"] for each in rows))
     groups: dict[tuple[str, str], dict[str, list[dict]]] = {}
     for each in rows:
-        key = (each["task"], each["condition"] + ", real time" * (each["time"] == "real"))
+        parts = [each["condition"]]
+        parts += [each["form"]] * (each["form"] != USUAL)
+        parts += [each["trouble"]] * (each["trouble"] != "none")
+        parts += ["real time"] * (each["time"] == "real")
+        key = (each["task"], ", ".join(parts))
         groups.setdefault(key, {}).setdefault(each["policy"], []).append(each)
     lines = [f"| task | condition | {' | '.join(policies)} |", "| --- " * (len(policies) + 2) + "|"]
     for (task, condition), by_policy in groups.items():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tools.closed_loop.policies.train import ON_TOKENS
+from tools.closed_loop.policies.train import POLICIES
 from tools.closed_loop.work import Work
 from vit_perception.files.atomic import put_in_place
 
@@ -15,14 +15,25 @@ def record(work: Work, task: str, count: int) -> None:
         work.run_sim(module, "--task", task, "--count", str(count), "--out", str(folder))
 
 
-def embed(work: Work, task: str, count: int) -> None:
-    """Encode them."""
-    out = work.features(task, count)
+def embed(work: Work, task: str, count: int, augmented: bool) -> None:
+    """Encode them; with ``augmented`` as they are and once more with changed pictures."""
+    out = work.features(task, count, augmented)
     out.parent.mkdir(parents=True, exist_ok=True)
     bags = [str(path) for path in work.bags(task, count)]
-    options = ["--params", str(work.node_file), "--features", "tokens", "--format", "safetensors"]
+    options = ["--params", str(work.node_file(task)), "--features", "tokens"]
+    options += ["--format", "safetensors"] + ["--augment", "1"] * augmented
     # A finished folder is only looked at.
     work.run_here("vit_perception.cli.main", "embed", *bags, *options, "--out", str(out))
+
+
+def learn_basis(work: Work, task: str, count: int, directions: int) -> None:
+    """Learn a basis of the patch tokens of the demonstrations."""
+    out = work.basis(task, directions)
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        features = str(work.features(task, count, augmented=False))
+        options = ["--dims", str(directions), "--out", str(out)]
+        work.run_here("vit_perception.cli.main", "basis", features, *options)
 
 
 def train(work: Work, task: str, name: str, count: int, seed: int, iterations: int) -> Path:
@@ -34,8 +45,9 @@ def train(work: Work, task: str, name: str, count: int, seed: int, iterations: i
     part = path.with_suffix(".part")
     arguments = [name, "--bags", *map(str, work.bags(task, count)), "--out", str(part)]
     arguments += ["--seed", str(seed), "--iterations", str(iterations)]
-    if name in ON_TOKENS:
-        arguments += ["--features", str(work.features(task, count))]
+    row = POLICIES[name]
+    if row.on_tokens or row.augmented:
+        arguments += ["--features", str(work.features(task, count, row.augmented))]
     work.run_here("tools.closed_loop.policies.train", *arguments)
     put_in_place(part, path)
     return path

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import yaml
 
+from tools.closed_loop.forms import FORMS, OF_TROUBLE, USUAL
 from tools.closed_loop.interface import (
     CAMERAS,
     FRAME_ID,
+    GOAL_TOPIC,
     GRIPPER_JOINT,
     GRIPPER_TOPIC,
     JOINTS_TOPIC,
+    OBJECTS,
     POSE_TOPIC,
     TARGETS_TOPIC,
+    has_goal,
     image_topic,
 )
 from tools.closed_loop.recipe import RECIPE, OtherRecipe, claim
@@ -44,11 +48,27 @@ class Work:
             claim(self.folder)
         except OtherRecipe as error:
             raise OperationFailed(str(error)) from error
-        self.node_file = self.folder / "node.yaml"
-        text = yaml.safe_dump({"/**": {"ros__parameters": self._node_parameters()}})
-        write_whole(self.node_file, lambda file: file.write_text(text))
 
-    def _node_parameters(self) -> dict:
+    def node_file(self, task: str, form: str = USUAL, trouble: str = "none") -> Path:
+        """Write the node's parameter file, and return its path: equal ones have one path."""
+        parts = ["node", *["goal"] * has_goal(task), form]
+        parts += [task] * (FORMS[form].directions > 0) + [trouble] * (trouble in OF_TROUBLE)
+        path = self.folder / f"{slug('_'.join(parts))}.yaml"
+        parameters = self._node_parameters(task) | FORMS[form].parameters
+        if FORMS[form].directions:
+            parameters["tokens.basis"] = str(self.basis(task, FORMS[form].directions))
+        parameters |= OF_TROUBLE.get(trouble, {}) | self.parameters
+        text = yaml.safe_dump({"/**": {"ros__parameters": parameters}})
+        write_whole(path, lambda file: file.write_text(text))
+        return path
+
+    def _node_parameters(self, task: str) -> dict:
+        goal = {
+            "state_names": ["gripper", "goal"],
+            "states.goal.topic": GOAL_TOPIC,
+            "states.goal.joints": list(OBJECTS),
+            "states.goal.wait_s": 1.0,
+        }
         size = f"{RECIPE.image_px}x{RECIPE.image_px}"
         return {
             "camera_names": list(CAMERAS),
@@ -64,30 +84,31 @@ class Work:
             "states.gripper.wait_s": 1.0,
             "model.checkpoint": self.checkpoint,
             "model.network_size": size,
-            "output_dtype": "float16",
             "columns": [f"target={TARGETS_TOPIC}:poses", f"fingers={GRIPPER_TOPIC}:points"],
             "autostart": True,
             "use_sim_time": True,
-            **self.parameters,
-        }
+        } | (goal if has_goal(task) else {})
 
     def bags(self, task: str, count: int) -> list[Path]:
         """Return the first ``count`` demonstrations."""
         return sorted((self.folder / "demonstrations" / task).glob("seed_??????"))[:count]
 
-    def features(self, task: str, count: int) -> Path:
+    def features(self, task: str, count: int, augmented: bool) -> Path:
         """Return the folder of the features of ``count`` demonstrations."""
-        return self.folder / "features" / f"{task}_{count}"
+        return self.folder / "features" / f"{task}_{count}{'_augmented' * augmented}"
 
     def policy(self, task: str, name: str, count: int, seed: int) -> Path:
         """Return the file of a trained policy."""
-        file = f"{name.replace(', ', '_').replace(' ', '_')}_{count}_{seed}.safetensors"
-        return self.folder / "policies" / task / file
+        return self.folder / "policies" / task / f"{slug(name)}_{count}_{seed}.safetensors"
+
+    def basis(self, task: str, directions: int) -> Path:
+        """Return the file of a basis of the patch tokens of ``task``."""
+        return self.folder / "bases" / f"{task}_{directions}.safetensors"
 
     def episodes(self, policy: Path, task: str, condition: str, variant: str) -> Path:
         """Return the file of a cell's episodes. A policy that was trained again has other ones."""
         digest = file_sha256(policy)[:12]
-        name = f"{condition.replace(', ', '_').replace(' ', '_')}{variant}.jsonl"
+        name = f"{slug(condition)}{variant}.jsonl"
         return self.folder / "episodes" / task / f"{policy.stem}_{digest}" / name
 
     def sim_environment(self) -> dict[str, str]:
@@ -118,6 +139,11 @@ class Work:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         command = [sys.executable, "-m", module, *arguments]
         run_to_end(command, {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"})
+
+
+def slug(name: str) -> str:
+    """Return a name of the table as part of a file's name."""
+    return name.replace(", ", "_").replace(" ", "_")
 
 
 def run_to_end(command: list[str], environment: dict[str, str]) -> None:

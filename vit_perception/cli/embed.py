@@ -8,7 +8,7 @@ import errno
 import math
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.progress import (
@@ -34,16 +34,19 @@ from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
+from vit_perception.datasets.repeats.augmented import with_repeats
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
+from vit_perception.image.augment import Strengths
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
 MEBIBYTE = 1 << 20
 EXAMPLES = """
 vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out features
+vit-perception embed pictures/cup --augment 2 --out varied_features
 vit-perception embed pictures/cup --features cls --out picture_features
 vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
 """
@@ -109,6 +112,29 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="file of `vit-perception basis` for --store basis (default: tokens.basis of --params)",
     )
+    changed = parser.add_argument_group("pictures changed at random, for training")
+    changed.add_argument(
+        "--augment",
+        type=int,
+        default=0,
+        metavar="N",
+        help="embed each recording N more times, each time with other blobs, brightness and "
+        "colours in its pictures; the column augment has the number of the repeat (default: 0)",
+    )
+    changed.add_argument(
+        "--augment-seed",
+        type=int,
+        default=0,
+        metavar="SEED",
+        help="of the random numbers (default: %(default)s)",
+    )
+    changed.add_argument(
+        "--augment-strength",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"how much is changed (default: {_strengths()})",
+    )
     files.add_argument(
         "--shard-mb",
         type=float,
@@ -136,6 +162,13 @@ def run(args: Namespace) -> int:
     )
     check_out(args.out)
     settings, sources, node, columns = what_to_read(args, tuple(args.columns))
+    sources = with_repeats(
+        sources=sources,
+        repeats=args.augment,
+        seed=args.augment_seed,
+        strengths=Strengths.parsed(args.augment_strength),
+        settings=settings,
+    )
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
     print(
@@ -184,6 +217,10 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _strengths() -> str:
+    return " ".join(f"{name}={value:g}" for name, value in asdict(Strengths()).items())
 
 
 class RateColumn(ProgressColumn):

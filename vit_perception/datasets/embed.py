@@ -12,12 +12,14 @@ from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_options import EmbedOptions
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
-from vit_perception.datasets.output_messages import OutputMessages
+from vit_perception.datasets.output_messages import OutputMessages, check_node_name
+from vit_perception.datasets.repeats.augmented import numbers_column
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.files.atomic import file_sha256
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.basis_file import FILE_NAME, save_basis
+from vit_perception.policy.features import REPEAT
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout, written_fields
 
@@ -84,9 +86,7 @@ class _Run:
             for layout in entry.layouts
         }
         self._columns = FrameColumns(pipeline, options.chosen)
-        self._messages = OutputMessages(
-            options.node, options.chosen, [column.settings.name for column in options.columns]
-        )
+        check_node_name(options.node)
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0
         self._shards = sum(1 for e in entries if e.file)
@@ -145,7 +145,7 @@ class _Run:
         self._new_episode = False
         self._last_stamp_ns = result.stamp_ns
         if self._shard is None:
-            self._shard = self._new_shard()
+            self._shard = self._new_shard(produced.repeat)
         place = {
             "index": produced.index,
             "source": entry.source,
@@ -157,12 +157,18 @@ class _Run:
         entry.first_stamp_ns = entry.first_stamp_ns if entry.frames else result.stamp_ns
         entry.frames += 1
 
-    def _new_shard(self) -> Shard:
+    def _new_shard(self, repeat: int) -> Shard:
+        # A bag has the same times again in a repeat: its topics are below a name of their own.
+        names = [column.settings.name for column in self._options.columns]
+        if repeat:
+            names += [numbers_column(c.name) for c in self._pipeline.settings.cameras]
+        below = f"/{REPEAT}_{repeat}" if repeat else ""
+        node = self._options.node.rstrip("/") + below
         place = ShardPlace(
             folder=self._journal.out,
             name=Path(self._name).stem,
             columns=self._columns,
-            messages=self._messages,
+            messages=OutputMessages(node, self._options.chosen, names),
             dense=self._pipeline.dense_values if self._pipeline.dense else None,
             basis=self._pipeline.parts.basis,
         )

@@ -3,16 +3,23 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from vit_perception.datasets.accounts import refusal
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages, replay_from
+from vit_perception.datasets.encode_recording import (
+    Dropped,
+    PictureChange,
+    SkippedMessages,
+    replay_from,
+)
 from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.files.atomic import ends_digest
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.picture_files import PICTURE_SUFFIXES, pictures_below, read_picture
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import ImageChange
 from vit_perception.recordings.reader import BagReader
 from vit_perception.tokens.source import sampled
 from vit_perception.wire.records import (
@@ -41,6 +48,8 @@ class SourceResult:
     extras: dict[str, Any] = field(default_factory=dict)
     # Messages skipped since the earlier result.
     skips: SkippedMessages = field(default_factory=SkippedMessages)
+    # Of a source that is embedded several times with changed pictures; 0: as it is.
+    repeat: int = 0
 
 
 class Source(Protocol):
@@ -52,10 +61,12 @@ class Source(Protocol):
     def total(self) -> int:
         """Return about how many results it gives, for a progress bar."""
 
-    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
+    def results(
+        self, pipeline: Pipeline, first: int, change: PictureChange | None = None
+    ) -> Iterator[SourceResult]:
         """Yield results from number ``first`` on; earlier ones are encoded for its history alone.
 
-        Each is valid until the next one is asked for.
+        Each is valid until the next one is asked for. ``change``, if given, changes every picture.
         """
 
 
@@ -95,9 +106,11 @@ class BagSource:
         with BagReader(self._path) as bag:
             return bag.count(self._image_topic)
 
-    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
+    def results(
+        self, pipeline: Pipeline, first: int, change: PictureChange | None = None
+    ) -> Iterator[SourceResult]:
         with BagReader(self._path) as bag:
-            for replayed in replay_from(pipeline, bag, first, self._columns):
+            for replayed in replay_from(pipeline, bag, first, self._columns, change):
                 yield SourceResult(
                     replayed.index,
                     replayed.recorded_ns,
@@ -141,7 +154,9 @@ class PicturesSource:
     def total(self) -> int:
         return len(self._files)
 
-    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
+    def results(
+        self, pipeline: Pipeline, first: int, change: PictureChange | None = None
+    ) -> Iterator[SourceResult]:
         pipeline.history.clear()
         begin = max(0, first - pipeline.history.frames_before(self._period_ns))
         for index in range(begin, len(self._files)):
@@ -159,19 +174,25 @@ class PicturesSource:
                 images={self._camera: picture.decoded},
                 name=name,
                 skips=SkippedMessages(),
+                change=change and partial(change, index),
             )
             if index >= first:
                 yield SourceResult(index, stamp_ns, result)
 
 
 def encode_images(
-    pipeline: Pipeline, images: Mapping[str, Any], name: str, skips: SkippedMessages
+    pipeline: Pipeline,
+    images: Mapping[str, Any],
+    name: str,
+    skips: SkippedMessages,
+    change: ImageChange | None,
 ) -> FrameResult | Dropped:
     """Encode one group of images without samples of other sources.
 
-    ``images`` are as in :meth:`Pipeline.prepare`; ``name`` is what a drop message calls the group.
+    ``images`` and ``change`` are as in :meth:`Pipeline.prepare`; ``name`` is what a drop
+    message calls the group.
     """
-    prepared = pipeline.prepare(images)
+    prepared = pipeline.prepare(images, change=change)
     if dropped := refusal(pipeline=pipeline, prepared=prepared, name=f"{name}, ", skips=skips):
         return dropped
     output = pipeline.encode(prepared)

@@ -1,8 +1,9 @@
 """A bag through the pipeline: the frames of a node that keeps up with every image."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ from vit_perception.image.video.recorded import (
     check_recorded_types,
 )
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import ImageChange
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
@@ -26,11 +28,14 @@ from vit_perception.streams.sample_history import JUMP_BACK_NS, MOST_KEPT_S
 from vit_perception.streams.source_streams import SourceStreams
 from vit_perception.tokens.camera import TYPES
 from vit_perception.tokens.source import calibrated, listening, sampled
-from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult
+from vit_perception.wire.records import NANOSECONDS_PER_SECOND, BadInput, FrameResult, RgbImage
 from vit_perception.wire.stamps import stamp_ns_of
 
 # Poses and joints recorded this long after an image can still be at or before its stamp.
 LATEST_SAMPLE_NS = NANOSECONDS_PER_SECOND // 2
+
+# From the number of a result, a camera and its image: the image that is encoded instead.
+PictureChange = Callable[[int, str, RgbImage], RgbImage]
 
 WHY_NOT_GROUPED = {
     "unmatched": "nothing from the other cameras near it",
@@ -83,6 +88,7 @@ def replay_from(
     bag: BagReader,
     first: int = 0,
     columns: Sequence[RecordedColumn] = (),
+    change: PictureChange | None = None,
 ) -> Iterator[Replayed]:
     """Replay as :func:`replay`, with the place of each result, and with ``columns``.
 
@@ -102,7 +108,10 @@ def replay_from(
         skips = pass_over_bag.take_skips()
         result: FrameResult | Dropped | None = None
         if index > begin:
-            result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
+            if isinstance(item, Dropped):
+                result = item
+            else:
+                result = pass_over_bag.encode(item, skips, change and partial(change, index - 1))
         if pipeline.history.complaint and not complaint:
             complaint = pipeline.history.complaint
             logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
@@ -266,12 +275,14 @@ class _Replay:
         streams = (self._samples, self._columns, self._calibrations, self._depths)
         return all(each.covers(stamp_ns) for each in streams)
 
-    def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
+    def encode(
+        self, group: dict[str, Any], skips: SkippedMessages, change: ImageChange | None
+    ) -> FrameResult | Dropped:
         """Encode one group with the samples that are known now."""
         stamps_ns = {name: stamp_ns_of(message.header) for name, message in group.items()}
         calibrations = self._calibrations.at(stamps_ns)
         depths = self._depths.at(stamps_ns)
-        prepared = self._pipeline.prepare(group, calibrations=calibrations, depths=depths)
+        prepared = self._pipeline.prepare(group, 0, calibrations, depths, change)
         if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
             return dropped
         output = self._pipeline.encode(prepared)

@@ -108,17 +108,18 @@ class OutputMessages:
         """Yield two messages for each column that has a value in the row ``values``.
 
         ``~/columns/<name>`` has the numbers, as a 1 × n Image of 64FC1 with the image's stamp, and
-        ``~/columns/<name>/stamp`` the stamp of the sample, as a Time.
+        ``~/columns/<name>/stamp`` the stamp of the sample, as a Time: the image's if it has none.
+        A dot in a name is a slash in its topic.
         """
         for name in self._columns:
-            if not values[f"{name}.mask"]:
+            if not values.get(f"{name}.mask", True):
                 continue
-            topic = f"{self._node}/columns/{name}"
+            topic = f"{self._node}/columns/{name.replace('.', '/')}"
             numbers = {
                 "header": header_fields(stamp_ns, frame_id),
                 **encode_numbers(values[name])._asdict(),
             }
-            stamp = header_fields(int(values[f"{name}.stamp_ns"]), "")["stamp"]
+            stamp = header_fields(int(values.get(f"{name}.stamp_ns", stamp_ns)), "")["stamp"]
             for suffix, kind, fields in (("", IMAGE, numbers), ("/stamp", TIME, stamp)):
                 yield OutputMessage(
                     topic=topic + suffix,

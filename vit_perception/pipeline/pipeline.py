@@ -30,7 +30,7 @@ from vit_perception.pipeline.camera_views import camera_views
 from vit_perception.pipeline.encoders import close_engines, load_encoders, open_engines
 from vit_perception.pipeline.layout import layout_of
 from vit_perception.pipeline.parts import Parts
-from vit_perception.pipeline.prepare import Preparation, Prepared
+from vit_perception.pipeline.prepare import ImageChange, Preparation, Prepared
 from vit_perception.streams.sample_history import how_far
 from vit_perception.tokens.frame import FrameInputs
 from vit_perception.tokens.kinds import sources_of
@@ -134,6 +134,7 @@ class Pipeline:
         batch: int = 0,
         calibrations: Mapping[str, Calibration | BadInput] | None = None,
         depths: Mapping[str, Any] | None = None,
+        change: ImageChange | None = None,
     ) -> Prepared:
         """Decode, rectify and resize one message a camera; cameras that are absent from
         ``messages`` get zero rows.
@@ -146,9 +147,9 @@ class Pipeline:
         pipeline's own buffer that is written, which holds until it is prepared again.
         ``calibrations`` has that of each camera with ``rectify`` or rays, or why there is none; one
         with ``rectify`` is refused without it. ``depths`` has the depth message of each camera with
-        a depth topic, or why there is none.
+        a depth topic, or why there is none. ``change`` gets each camera and its rectified image.
         """
-        return self._prepare(messages, batch, calibrations or {}, depths or {})
+        return self._prepare(messages, batch, calibrations or {}, depths or {}, change)
 
     # -- encode ------------------------------------------------------------------------------------
 
@@ -303,9 +304,7 @@ class Pipeline:
         )
 
     def layout(self, images: Mapping[str, RgbImage] | None = None) -> Layout:
-        """How to read the outputs. ``images`` are those seen so far, by camera: their size gives
-        the geometry.
-        """
+        """How to read the outputs; the size of ``images``, by camera, gives the geometry."""
         return layout_of(
             settings=self.settings,
             parts=self.parts,

@@ -1,7 +1,7 @@
 """The first step of the flow: one message a camera becomes the engine's uint8 batch."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from vit_perception.wire.records import BadInput, RgbImage
 _DECODERS = {"raw": decode_image, "compressed": decode_compressed}
 # One is filled while the engine reads the other.
 BATCHES = 2
+# From a camera and its image: the image that is encoded instead.
+ImageChange = Callable[[str, RgbImage], RgbImage]
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Preparation:
         batch: int,
         calibrations: Mapping[str, Calibration | BadInput],
         depths: Mapping[str, Any],
+        change: ImageChange | None = None,
     ) -> Prepared:
         """See :meth:`vit_perception.pipeline.pipeline.Pipeline.prepare`."""
         tensors = self._batches[batch]
@@ -119,7 +122,7 @@ class Preparation:
                 self.camera_in_hand = camera
                 try:
                     calibration = calibrations.get(camera)
-                    self._prepare_one(camera, messages[camera], calibration, rows, prepared)
+                    self._prepare_one(camera, messages[camera], calibration, rows, prepared, change)
                     continue
                 except BadInput as error:
                     prepared.refused[camera] = error
@@ -137,6 +140,7 @@ class Preparation:
         calibration: Calibration | BadInput | None,
         rows: Mapping[ResizeRule, torch.Tensor],
         prepared: Prepared,
+        change: ImageChange | None,
     ) -> None:
         started = time.perf_counter()
         try:
@@ -152,6 +156,8 @@ class Preparation:
         trace.point("decode", image.stamp_ns, 1e3 * (decoded - started), camera)
         if camera in self._rectifiers:
             image = self._rectified(camera, image, calibration)
+        if change is not None:
+            image = change(camera, image)
         for rule, row in rows.items():
             self._preprocess[rule](image, out=row, roi=self._rois[camera])
         prepared.images[camera] = image

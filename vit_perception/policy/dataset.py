@@ -1,6 +1,6 @@
 """`embed`'s output as a torch data set: windows over time, for any number of workers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ class FeatureDataset(Dataset):
     of sources, and zeros otherwise. It is one of the same episode since the last step back in time,
     whose cameras have the image sizes and frames of the window's last frame.
 
+    Of features of `embed --augment`, ``repeats`` chooses repeats by number: ``(0,)`` are the
+    pictures as they were recorded, None (the default) all. A repeat is an episode of its own.
+
     Each process opens the files itself when it reads them; workers share nothing.
 
     Raises:
@@ -80,6 +83,7 @@ class FeatureDataset(Dataset):
         stride_s: float | None = None,
         tolerance_s: float = 0.0,
         expand: bool = True,
+        repeats: Collection[int] | None = None,
     ):
         max_gap_ns = checked_max_gap_ns(history, stride, max_gap_s)
         self._rule = checked_ages(history, stride, stride_s, tolerance_s)
@@ -111,6 +115,8 @@ class FeatureDataset(Dataset):
             self._check_no_history()
             self._ends = np.arange(len(self.files.stamp_ns))
             self._runs = self._beginnings()
+        if repeats is not None:
+            self._ends = self._ends[self._of_repeats(repeats)[self._ends]]
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -137,6 +143,14 @@ class FeatureDataset(Dataset):
                 argument=argument,
                 hint=nearest(unknown[0], stored),
             )
+
+    def _of_repeats(self, repeats: Collection[int]) -> np.ndarray:
+        there = sorted(set(self.files.repeat.tolist()))
+        if unknown := sorted(set(repeats) - set(there)):
+            raise InvalidValue(
+                f" has {unknown[0]}; there are: {', '.join(map(str, there))}", argument="repeats"
+            )
+        return np.isin(self.files.repeat, list(repeats))
 
     def _check_no_history(self) -> None:
         if any(layout.history for layout in self.layouts):

@@ -16,6 +16,8 @@ from vit_perception.policy.token_columns import TokenColumns
 from vit_perception.wire.layout import Layout
 
 FORMAT = "vit_perception.embed"
+# The column with the number of a repeat (`embed --augment`), and its key in a source's identity.
+REPEAT = "augment"
 READABLE = ("parquet", "safetensors")
 OPEN_FILES = 16
 KEPT_GROUPS = 8  # row groups of each Parquet file
@@ -25,8 +27,9 @@ BLOCK_BYTES = 16 << 20  # of the columns that are read together from a safetenso
 class FeatureFiles:
     """One finished folder of `embed`. Rows are numbered from 0 over all files.
 
-    docs/bags.md describes the columns. ``layouts`` are those that occur. ``stamp_ns``, ``episode``
-    and ``layout_index`` are (rows,) int64, read at the start; files are opened when first needed.
+    docs/bags.md describes the columns. ``layouts`` are those that occur. ``stamp_ns``, ``episode``,
+    ``layout_index`` and ``repeat`` (0: pictures as recorded) are (rows,) int64, read at the start;
+    files are opened when first needed.
     With ``expand`` False, coefficients of a basis are not restored to tokens: they are columns
     ``coefficients.<group>``, and ``tokens`` has the rows of the other groups.
 
@@ -69,6 +72,9 @@ class FeatureFiles:
             np.concatenate([part[name] for part in index]) if index else np.zeros(0, np.int64)
             for name in ("stamp_ns", "episode", "layout")
         )
+        sources = self.manifest["run"]["sources"]
+        repeats = [sources[shard["source"]].get(REPEAT, {}).get("repeat", 0) for shard in shards]
+        self.repeat = np.repeat(np.array(repeats, np.int64), np.diff(self._starts))
         self.columns: tuple[str, ...] = self._file(0).names if shards else ()
         self._tokens = TokenColumns(self.folder, self.layouts, expand)
         self.columns = (*self.columns, *self.coefficients)

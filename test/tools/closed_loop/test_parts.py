@@ -6,17 +6,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tools.closed_loop import interface, plan, recipe
+from tools.closed_loop import forms, interface, plan, recipe
 from tools.closed_loop.__main__ import parse
 from tools.closed_loop.accounts import Accounts
 from tools.closed_loop.cell import Cell, check_accounts, chosen
 from tools.closed_loop.chunks import MOST_PENDING, ChunkInputs
-from tools.closed_loop.results import row, table, wilson
+from tools.closed_loop.results import merged, row, table, wilson
 from vit_perception.files.errors import OperationFailed
 
 CELL = Cell(
     task="lift", policy="spatial", demonstrations=60, training_seed=0, condition="as demonstrated"
 )
+
+
+COUNTS = {"observations": 10, "applied": 9, "missed": 1}
 
 
 def header(stamp_ns: int) -> SimpleNamespace:
@@ -120,7 +123,7 @@ def test_a_row_counts_and_the_table_pools_training_seeds():
         {"seed": 100_001, "success": False, "seconds": 6.0, "progress": "grasped"},
         {"seed": 100_002, "success": True, "seconds": 3.0, "progress": "done"},
     ]
-    episodes = [each | {"observations": 10, "applied": 9, "missed": 1} for each in episodes]
+    episodes = [each | COUNTS for each in episodes]
     found = row(CELL, episodes)
     assert (found["successes"], found["episodes"], found["seconds"]) == (2, 3, 2.5)
     assert found["failed_after"] == {"grasped": 1}
@@ -133,6 +136,15 @@ def test_a_row_counts_and_the_table_pools_training_seeds():
     assert lines[3] == "| lift | dim | – | 0/3 (0.00–0.56) |"
 
 
+def test_cells_of_other_commands_stay_and_more_episodes_win():
+    found = row(CELL, [{"seed": 1, "success": True, "seconds": 2.0, "progress": "done"} | COUNTS])
+    more = found | {"episodes": 2}
+    other = found | {"form": "int8"}
+    assert merged([found, other], [more]) == [more, other]
+    assert merged([more], [found]) == [more]
+    assert merged([found], [found | {"successes": 0}]) == [found | {"successes": 0}]
+
+
 def test_a_half_written_line_is_no_episode(tmp_path):
     path = tmp_path / "cell.jsonl"
     path.write_text('{"seed": 5}\n{"seed": 6}\n{"seed": 7')
@@ -143,7 +155,8 @@ def test_a_half_written_line_is_no_episode(tmp_path):
 def test_conditions_are_for_policies_that_see():
     args = parse(["--training-seeds", "2", "--policies", "spatial", "pose only", "--tasks", "lift"])
     cells = plan.cells_of(args)
-    assert len(cells) == len(set(cells)) == 2 * (len(interface.CONDITIONS) + 1)
+    others = len(forms.FORMS) - 1 + len(interface.TROUBLES) - 1
+    assert len(cells) == len(set(cells)) == 2 * (len(interface.CONDITIONS) + 1 + others)
     assert {cell.condition for cell in cells if cell.policy == "pose only"} == {"as demonstrated"}
     assert [cell.condition for cell in cells[:4]] == ["as demonstrated"] * 4
 

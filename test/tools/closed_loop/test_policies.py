@@ -14,11 +14,13 @@ from tools.closed_loop.policies.baselines import (
     permuted,
     shifted,
 )
+from tools.closed_loop.policies.on_tokens import ClsPolicy, NeighbourPolicy, NoPosePolicy
 
 assert policies.__doc__
 import chunk_node  # noqa: E402
 from chunk_policy import ChunkExamples, fit, load, save  # noqa: E402
 from spatial_policy import SpatialPolicy  # noqa: E402
+from transformer_chunk_policy import TransformerChunkPolicy  # noqa: E402
 
 WIDTH, SIDE, STEPS, COUNT = 8, 4, 3, 256
 PATCHES = [(0, 16, SIDE, SIDE), (16, 32, SIDE, SIDE)]
@@ -70,6 +72,71 @@ def test_the_spatial_policy_finds_where_and_the_blind_one_cannot(learnt, example
     assert seeing_m < 0.3 * error_m(blind, examples, ("body",))
     _, closed = learnt.act({name: values[0] for name, values in examples.inputs.items()})
     assert (closed == examples.closed[0]).all()
+
+
+def test_without_a_pose_only_the_answer_depends_on_it(examples):
+    torch.manual_seed(0)
+    policy = NoPosePolicy(**ARGUMENTS)
+    fit(policy, examples, iterations=2, say=lambda text: None)
+    inputs = {name: values[0] for name, values in examples.inputs.items()}
+    moved = inputs | {"body": inputs["body"] + np.array([0.5, 0.2, 0.1, 0.0], np.float32)}
+    one, other = policy.act(inputs)[0], policy.act(moved)[0]
+    np.testing.assert_allclose(other - one, [[0.5, 0.2, 0.1]] * STEPS, atol=1e-5)
+    turned = inputs | {"body": inputs["body"] + np.array([0.0, 0.0, 0.0, 1.0], np.float32)}
+    assert not np.array_equal(policy.act(turned)[0], one)
+
+
+def test_neighbours_do_what_was_done_in_the_same_moment(examples, tmp_path):
+    """Row 0 stands for a CLS token: it is different in every moment."""
+    random = np.random.default_rng(1)
+    tokens = random.normal(size=(COUNT, 4, WIDTH)).astype(np.float32)
+    moments = ChunkExamples(
+        inputs={**examples.inputs, "tokens": tokens, "mask": np.ones((COUNT, 4), bool)},
+        moves_m=examples.moves_m,
+        closed=examples.closed,
+        quaternion=examples.quaternion,
+    )
+    arguments = {"rows": [0, 2], "token_width": WIDTH, "body_count": 4, "steps": STEPS}
+    policy = NeighbourPolicy(**arguments, moments=COUNT)
+    policy.remember(moments)
+    path = tmp_path / "neighbours.safetensors"
+    save(policy, path, "neighbours", arguments | {"moments": COUNT})
+    again, _ = load(path, {"neighbours": NeighbourPolicy})
+    chosen = {name: values[7] for name, values in moments.inputs.items()}
+    targets_m, closed = again.act(chosen)
+    # Four others share the answer, with little weight.
+    wanted_m = examples.inputs["body"][7, :3] + examples.moves_m[7]
+    np.testing.assert_allclose(targets_m, wanted_m, atol=0.01)
+    assert (closed == examples.closed[7]).all()
+
+
+def test_a_missing_cls_token_has_no_influence(examples):
+    torch.manual_seed(0)
+    policy = ClsPolicy(rows=[0, 16], token_width=WIDTH, body_count=4, steps=STEPS)
+    inputs = {name: values[0] for name, values in examples.inputs.items()}
+    inputs["mask"] = np.repeat([True, False], 16)
+    before, _ = policy.act(inputs)
+    other = inputs["tokens"].copy()
+    other[16:] = 3.0
+    assert np.array_equal(policy.act(inputs | {"tokens": other})[0], before)
+    other[0] = 3.0
+    assert not np.array_equal(policy.act(inputs | {"tokens": other})[0], before)
+
+
+def test_the_transformer_learns_and_does_not_leave_what_was_demonstrated(examples):
+    torch.manual_seed(0)
+    policy = TransformerChunkPolicy(32, WIDTH, body_count=4, steps=STEPS, width=32)
+    fit(policy, examples, iterations=300, say=lambda text: None)
+    torch.manual_seed(0)
+    blind = PosePolicy(body_count=4, steps=STEPS)
+    fit(blind, examples, iterations=300, say=lambda text: None)
+    seeing_m = error_m(policy, examples, ("tokens", "mask", "body"))
+    assert seeing_m < 0.7 * error_m(blind, examples, ("body",))
+    targets_m = examples.inputs["body"][:, None, :3] + examples.moves_m
+    far = {name: values[0] for name, values in examples.inputs.items()}
+    far["body"] = np.array([50.0, -50.0, 0.0, 0.0], np.float32)
+    answer_m, _ = policy.act(far)
+    assert (answer_m >= targets_m.min((0, 1))).all() and (answer_m <= targets_m.max((0, 1))).all()
 
 
 def test_a_missing_camera_has_no_influence(learnt, examples):

@@ -11,19 +11,34 @@ from pathlib import Path
 from chunk_node import ChunkNode, run_on_tokens, spin
 from chunk_policy import ChunkPolicy, load
 from spatial_policy import SpatialPolicy
+from transformer_chunk_policy import TransformerChunkPolicy
 
+from tools.closed_loop.forms import MAY_DIFFER
 from tools.closed_loop.interface import (
     CAMERAS,
     FRAME_ID,
+    GOAL_TOPIC,
     JOINTS_TOPIC,
     POSE_TOPIC,
     image_topic,
     stamp_of,
 )
 from tools.closed_loop.policies.baselines import PixelPolicy, PosePolicy
+from tools.closed_loop.policies.on_tokens import ClsPolicy, NeighbourPolicy, NoPosePolicy
 from tools.closed_loop.policies.recorded import body_of, picture_of
+from vit_perception.policy.live import ENGINE_FIELDS
 
-KINDS = {"spatial": SpatialPolicy, "pose": PosePolicy, "pixels": PixelPolicy}
+KINDS = {
+    "spatial": SpatialPolicy,
+    "no pose": NoPosePolicy,
+    "transformer": TransformerChunkPolicy,
+    "cls": ClsPolicy,
+    "neighbours": NeighbourPolicy,
+    "pose": PosePolicy,
+    "pixels": PixelPolicy,
+}
+# Numbers of ``body`` in a task without a goal: the hand's position and the gripper.
+BARE_BODY = 4
 # Stamps whose messages have not all come.
 MOST_PENDING = 20
 
@@ -39,6 +54,8 @@ class BareChunkNode(ChunkNode):
         self._cameras = [name for name in CAMERAS if name in policy.takes]
         self._pending: OrderedDict[int, dict] = OrderedDict()
         self._topics = {POSE_TOPIC: PoseStamped, JOINTS_TOPIC: JointState}
+        if len(policy.body_mean) > BARE_BODY:
+            self._topics[GOAL_TOPIC] = JointState
         self._topics |= {image_topic(name): Image for name in self._cameras}
         for topic, kind in self._topics.items():
             self.node.create_subscription(kind, topic, lambda m, t=topic: self._add(t, m), 10)
@@ -59,7 +76,8 @@ class BareChunkNode(ChunkNode):
             return
         del self._pending[stamp_ns]
         inputs = {name: picture_of(parts[image_topic(name)]) for name in self._cameras}
-        inputs["body"] = body_of(parts[POSE_TOPIC], parts[JOINTS_TOPIC])
+        goal = parts.get(GOAL_TOPIC)
+        inputs["body"] = body_of(parts[POSE_TOPIC], parts[JOINTS_TOPIC], goal)
         self.answer(stamp_ns, FRAME_ID, inputs)
 
 
@@ -71,7 +89,8 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     policy, layouts = load(args.policy, KINDS)
     if "tokens" in policy.takes:
-        return run_on_tokens(policy, layouts, args.node, args.counts)
+        may_differ = (*ENGINE_FIELDS, *MAY_DIFFER)
+        return run_on_tokens(policy, layouts, args.node, args.counts, may_differ)
     import rclpy
 
     rclpy.init()

@@ -97,11 +97,11 @@ def _coloured(geoms_of: Callable[[Any], list[int]], rgba: tuple) -> Callable[[An
 
 
 def _table(scene) -> list[int]:
-    return scene.task.table_geoms(scene.env)
+    return scene.task.table_geoms(scene)
 
 
 def _object(scene) -> list[int]:
-    names = scene.task.object_of(scene.env).visual_geoms
+    names = scene.task.object_of(scene).visual_geoms
     return [scene.env.sim.model.geom_name2id(name) for name in names]
 
 

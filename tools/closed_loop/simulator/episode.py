@@ -22,9 +22,6 @@ class Episode:
     steps: int = 0
     progress: int = 0
 
-    def __post_init__(self) -> None:
-        self._first_m = self.scene.object_m()
-
     def watch(self) -> None:
         """Look at the state as it is now."""
         self.steps += 1
@@ -32,8 +29,8 @@ class Episode:
         beside_m = np.linalg.norm(self.scene.hand()[0] - object_m)
         grasped = self.scene.grasped()
         seen = (
-            (4, bool(self.scene.env._check_success())),
-            (3, grasped and object_m[2] - self._first_m[2] > LIFTED_M),
+            (4, self.scene.task.done(self.scene)),
+            (3, grasped and object_m[2] - self.scene.first_m[2] > LIFTED_M),
             (2, grasped),
             (1, beside_m < REACHED_M),
         )

@@ -13,7 +13,6 @@ HOVER_M = 0.12
 # While the hand is this far beside the object it does not go down; per m further, this much higher.
 BESIDE_M = 0.01
 RISE = 3.0
-CLOSE_ENOUGH_M = 0.012
 LIFT_M = 0.15
 # Over the bin. Its own centre is out of reach with the hand straight down.
 BIN_M = np.array([0.165, 0.365, 1.10])
@@ -34,7 +33,7 @@ class Expert:
 
     def act(self, scene: Scene) -> tuple[np.ndarray, float]:
         """Return the target (3,) in m and the gripper's command, for the state as it is now."""
-        hand_m, object_m = scene.hand()[0], scene.object_m()
+        hand_m, object_m = scene.hand()[0], scene.grip_m()
         before = self.stage
         self.stage = self._next(scene, hand_m, object_m)
         self._steps = self._steps + 1 if self.stage == before else 0
@@ -48,7 +47,8 @@ class Expert:
         holding = self.stage in ("lift", "carry", "lower")
         if holding and np.linalg.norm(hand_m - object_m) > LOST_M:
             return "reach"
-        if self.stage == "reach" and np.linalg.norm(hand_m - object_m) < CLOSE_ENOUGH_M:
+        near = np.linalg.norm(hand_m - object_m) < scene.task.close_enough_m
+        if self.stage == "reach" and near:
             return "close"
         if self.stage == "close" and scene.grasped() and self._steps >= 1:
             return "lift"

@@ -18,21 +18,26 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import rclpy
 
 from tools.closed_loop.accounts import Accounts
 from tools.closed_loop.chunks import Chunk
 from tools.closed_loop.interface import (
+    CAMERAS,
     CONDITIONS,
     CONTROL_PERIOD_NS,
+    DROPPED,
     OBSERVE_EVERY,
     OPEN,
     TASKS,
+    TROUBLES,
+    has_goal,
 )
 from tools.closed_loop.recipe import RECIPE
 from tools.closed_loop.simulator.conditions import condition
 from tools.closed_loop.simulator.episode import Episode
-from tools.closed_loop.simulator.ros_side import Peers, RosSide
+from tools.closed_loop.simulator.ros_side import Hand, Peers, RosSide
 from tools.closed_loop.simulator.scene import Scene
 from tools.closed_loop.simulator.tasks import task
 
@@ -51,6 +56,10 @@ class Robot:
         self._stamp_ns = PAUSE_NS
         self._chunk: Chunk | None = None
         self._waiting: set[int] = set()  # stamps of observations without a chunk
+        silent = ("wrist",) if args.trouble == "wrist silent" else ()
+        self._cameras = [name for name in CAMERAS if name not in silent]
+        self._hand: Hand | None = None  # at the control step before
+        self._drops = np.random.default_rng(0)
         self.accounts = Accounts()
 
     def rehearse(self) -> None:
@@ -63,7 +72,7 @@ class Robot:
             self.accounts.rehearsals += 1
             stamp_ns = self._stamp_ns
             self._ros.send_clock(stamp_ns)
-            self._ros.send_observation(stamp_ns, self._scene)
+            self._send(stamp_ns, self._cameras)
             answered = self._ros.wait_for_chunk(stamp_ns, 2.0)
             self._stamp_ns += CONTROL_PERIOD_NS
             if answered:
@@ -78,13 +87,16 @@ class Robot:
         self._scene.reset(seed)
         episode = Episode(self._scene, seed)
         self._chunk = None
+        self._hand = None
+        self._drops = np.random.default_rng([seed, 3])
         self._stamp_ns += PAUSE_NS
         before = asdict(self.accounts)
         begin_s = time.monotonic()
         while not episode.over and rclpy.ok():
             self._ros.send_clock(self._stamp_ns)
-            if episode.steps % self._args.observe_every == 0:
+            if episode.steps % self._observe_every == 0:
                 self._observe()
+            self._hand = Hand(self._stamp_ns, *self._scene.hand())
             if self._args.real_time:
                 due_s = begin_s + (episode.steps + 1) * CONTROL_PERIOD_NS * 1e-9
                 self._ros.receive_for(due_s - time.monotonic())
@@ -97,15 +109,31 @@ class Robot:
         self.accounts.unused += self._ros.inputs.forget()
         after = asdict(self.accounts)
         counted = {
-            name: after[name] - before[name] for name in ("observations", "applied", "missed")
+            name: after[name] - before[name]
+            for name in ("observations", "applied", "missed", "dropped")
         }
         return episode.result() | counted
 
+    @property
+    def _observe_every(self) -> int:
+        return OBSERVE_EVERY * (2 if self._args.trouble == "half as often" else 1)
+
+    def _send(self, stamp_ns: int, cameras: list[str]) -> None:
+        hand = Hand(stamp_ns, *self._scene.hand())
+        if self._args.trouble == "pose late":
+            hand = self._hand or hand._replace(stamp_ns=stamp_ns - CONTROL_PERIOD_NS)
+        self._ros.send_observation(stamp_ns, self._scene, hand, cameras)
+
     def _observe(self) -> None:
         stamp_ns = self._stamp_ns
+        if self._args.trouble == "frames dropped" and self._drops.random() < DROPPED:
+            # Nobody can answer it, so nobody is waited for.
+            self.accounts.dropped += 1
+            self._send(stamp_ns, [])
+            return
         self.accounts.observations += 1
         self._waiting.add(stamp_ns)
-        self._ros.send_observation(stamp_ns, self._scene)
+        self._send(stamp_ns, self._cameras)
         if not self._args.real_time:
             self._take(self._ros.wait_for_chunk(stamp_ns, self._args.deadline_s))
 
@@ -158,13 +186,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=20.0,
         help="wall time for the answer to an observation, in lockstep (default: %(default)s)",
     )
-    parser.add_argument(
-        "--observe-every",
-        type=int,
-        default=OBSERVE_EVERY,
-        metavar="STEPS",
-        help="control steps of 0.1 s from one observation to the next (default: %(default)s)",
-    )
+    parser.add_argument("--trouble", choices=TROUBLES, default=TROUBLES[0])
     parser.add_argument(
         "--peers-s", type=float, default=300.0, help="wait for the others (default: %(default)s)"
     )
@@ -192,7 +214,7 @@ def main(arguments: list[str]) -> int:
     status = 0
     try:
         scene = Scene(task(args.task), condition(args.condition), RECIPE.image_px)
-        ros = RosSide()
+        ros = RosSide(has_goal(args.task))
         robot = Robot(scene, ros, args)
         ros.wait_for_peers(args.peers_s)
         robot.rehearse()

@@ -20,13 +20,16 @@ from rosbags.typesys import Stores, get_typestore
 from tools.closed_loop.interface import (
     CONTROL_PERIOD_NS,
     FRAME_ID,
+    GOAL_TOPIC,
     GRIPPER_JOINT,
     GRIPPER_TOPIC,
     JOINTS_TOPIC,
+    OBJECTS,
     POSE_TOPIC,
     STEPS,
     TARGETS_TOPIC,
     TASKS,
+    has_goal,
     image_topic,
     stamp_parts,
 )
@@ -45,7 +48,8 @@ FIRST_STAMP_NS = 1_000_000_000
 class Messages:
     """Messages of the topics as CDR bytes, without ROS."""
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: Writer, goal: bool):
+        self._goal = goal
         self._store = get_typestore(Stores.ROS2_JAZZY)
         self._writer = writer
         self._connections = {}
@@ -80,6 +84,18 @@ class Messages:
         data = self._store.serialize_cdr(message, kind)
         self._writer.write(self._connections[topic], stamp_ns, data)
 
+    def joints(self, topic: str, stamp_ns: int, names, positions) -> None:
+        """Write a sensor_msgs/JointState."""
+        message = self.make(
+            "sensor_msgs/JointState",
+            header=self.header(stamp_ns),
+            name=list(names),
+            position=np.array(positions, float),
+            velocity=np.zeros(0),
+            effort=np.zeros(0),
+        )
+        self.write(topic, stamp_ns, message)
+
     def observation(self, stamp_ns: int, scene: Scene) -> None:
         """Write what the simulator sends at ``stamp_ns``."""
         self.write(
@@ -91,18 +107,9 @@ class Messages:
                 pose=self.pose(*scene.hand()),
             ),
         )
-        self.write(
-            JOINTS_TOPIC,
-            stamp_ns,
-            self.make(
-                "sensor_msgs/JointState",
-                header=self.header(stamp_ns),
-                name=[GRIPPER_JOINT],
-                position=np.array([scene.gripper_m()]),
-                velocity=np.zeros(0),
-                effort=np.zeros(0),
-            ),
-        )
+        self.joints(JOINTS_TOPIC, stamp_ns, [GRIPPER_JOINT], [scene.gripper_m()])
+        if self._goal:
+            self.joints(GOAL_TOPIC, stamp_ns, OBJECTS, scene.goal_numbers())
         for camera, image in scene.images().items():
             height, width = image.shape[:2]
             message = self.make(
@@ -166,8 +173,8 @@ class Pushes:
         return self._push_m
 
 
-def record(scene: Scene, seed: int, path: Path) -> Episode:
-    """Record one episode to ``path``; it is whole when this returns."""
+def record(scene: Scene, name: str, seed: int, path: Path) -> Episode:
+    """Record one episode of the task ``name`` to ``path``; it is whole when this returns."""
     scene.reset(seed)
     expert = Expert(scene.task.places)
     pushes = Pushes(seed)
@@ -175,7 +182,7 @@ def record(scene: Scene, seed: int, path: Path) -> Episode:
     targets_m: list[np.ndarray] = []
     grippers: list[float] = []
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        messages = Messages(writer)
+        messages = Messages(writer, has_goal(name))
         while not episode.over:
             if episode.steps % scene.task.record_every == 0:
                 messages.observation(FIRST_STAMP_NS + episode.steps * CONTROL_PERIOD_NS, scene)
@@ -218,7 +225,7 @@ def main(arguments: list[str]) -> int:
         if not path.exists() and not failure.exists():
             part = args.out / "part"
             shutil.rmtree(part, ignore_errors=True)
-            episode = record(scene, seed, part)
+            episode = record(scene, args.task, seed, part)
             made += 1
             if episode.success:
                 part.rename(path)

@@ -4,9 +4,10 @@ NumPy 1, so no second process is needed.
 
 import array
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
+import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseArray, PoseStamped
 from rclpy.executors import SingleThreadedExecutor
@@ -19,9 +20,11 @@ from tools.closed_loop.chunks import Chunk, ChunkInputs
 from tools.closed_loop.interface import (
     CAMERAS,
     FRAME_ID,
+    GOAL_TOPIC,
     GRIPPER_JOINT,
     GRIPPER_TOPIC,
     JOINTS_TOPIC,
+    OBJECTS,
     POSE_TOPIC,
     TARGETS_TOPIC,
     image_topic,
@@ -33,14 +36,22 @@ from tools.closed_loop.simulator.scene import Scene
 MOST_AT_ONCE = 20
 
 
+class Hand(NamedTuple):
+    """Where the hand was."""
+
+    stamp_ns: int
+    position_m: np.ndarray  # (3,)
+    quaternion_xyzw: np.ndarray  # (4,)
+
+
 class Peers(Exception):
     """Nobody is there to take observations or to answer them."""
 
 
 class RosSide:
-    """Sends observations, and receives chunks into ``inputs``."""
+    """Sends observations, with ``goal`` also what is named, and receives chunks into ``inputs``."""
 
-    def __init__(self):
+    def __init__(self, goal: bool):
         self.inputs = ChunkInputs()
         self._node = rclpy.create_node("simulator")
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -48,6 +59,7 @@ class RosSide:
         self._images = {name: create(Image, image_topic(name), qos) for name in CAMERAS}
         self._pose = create(PoseStamped, POSE_TOPIC, qos)
         self._joints = create(JointState, JOINTS_TOPIC, qos)
+        self._goal = create(JointState, GOAL_TOPIC, qos) if goal else None
         self._clock = create(Clock, "/clock", qos)
         subscribe = self._node.create_subscription
         subscribe(PoseArray, TARGETS_TOPIC, self.inputs.add_poses, qos)
@@ -102,12 +114,16 @@ class RosSide:
         set_stamp(message.clock, stamp_ns)
         self._clock.publish(message)
 
-    def send_observation(self, stamp_ns: int, scene: Scene) -> None:
-        """Send the state as it is now; images are drawn only if somebody takes them."""
+    def send_observation(
+        self, stamp_ns: int, scene: Scene, hand: Hand, cameras: Collection[str]
+    ) -> None:
+        """Send the state as it is now, and ``hand`` as it was; images of ``cameras`` are drawn only
+        if somebody takes them.
+        """
         pose = PoseStamped()
         pose.header.frame_id = FRAME_ID
-        set_stamp(pose.header.stamp, stamp_ns)
-        position_m, quaternion = scene.hand()
+        pose_ns, position_m, quaternion = hand
+        set_stamp(pose.header.stamp, pose_ns)
         for axis, value in zip("xyz", position_m):
             setattr(pose.pose.position, axis, float(value))
         for axis, value in zip("xyzw", quaternion):
@@ -117,10 +133,15 @@ class RosSide:
         joints = JointState(name=[GRIPPER_JOINT], position=[scene.gripper_m()])
         set_stamp(joints.header.stamp, stamp_ns)
         self._joints.publish(joints)
+        if self._goal is not None:
+            named = JointState(name=list(OBJECTS), position=scene.goal_numbers())
+            set_stamp(named.header.stamp, stamp_ns)
+            self._goal.publish(named)
 
         if not any(publisher.get_subscription_count() for publisher in self._images.values()):
             return
-        for name, image in scene.images().items():
+        for name in cameras:
+            image = scene.image(name)
             height, width = image.shape[:2]
             message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
             message.header.frame_id = f"{name}_optical_frame"

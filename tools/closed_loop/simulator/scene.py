@@ -10,7 +10,7 @@ import robosuite
 from robosuite.controllers import load_composite_controller_config
 from scipy.spatial.transform import Rotation
 
-from tools.closed_loop.interface import CAMERAS, CONTROL_PERIOD_NS
+from tools.closed_loop.interface import CAMERAS, CONTROL_PERIOD_NS, OBJECTS
 from tools.closed_loop.simulator.conditions import Condition
 from tools.closed_loop.simulator.tasks import Task
 
@@ -28,6 +28,8 @@ class Scene:
         )
         self.task = task
         self.condition = condition
+        self.goal = 0  # which of OBJECTS is named, in a task that names one
+        self.first_m = np.zeros(3)  # where the object was at the begin of the episode
         self._image_px = image_px
         self.env = robosuite.make(
             task.environment,
@@ -65,11 +67,14 @@ class Scene:
         self.robot.rng = self.env.rng
         for sampler in samplers_of(self.env.placement_initializer):
             sampler.rng = self.env.rng
+        # Drawn apart: what stands where does not depend on what is named.
+        self.goal = int(np.random.default_rng([seed, 4]).integers(len(OBJECTS)))
         self.condition.restore(self._raw, self._original)
         self.env.reset()
         self.env.sim.forward()
         self.condition.apply(self, seed)
         self.env.sim.forward()
+        self.first_m = self.object_m()
 
     @property
     def model(self):
@@ -78,7 +83,19 @@ class Scene:
 
     def object_m(self) -> np.ndarray:
         """Return the centre of the object that the task is about, (3,) in the world."""
-        return self.task.object_m(self.env)
+        return self._centre_m(self.task.object_of(self))
+
+    def grip_m(self) -> np.ndarray:
+        """Return where the fingers should grip it, (3,)."""
+        below_m = self.task.grip_below_top_m
+        if below_m is None:
+            return self.object_m()
+        half_height_m = self.task.object_of(self).get_bounding_box_half_size()[2]
+        return self.object_m() + np.array([0.0, 0.0, max(0.0, half_height_m - below_m)])
+
+    def _centre_m(self, thing) -> np.ndarray:
+        body = self.env.sim.model.body_name2id(thing.root_body)
+        return self.env.sim.data.body_xpos[body].copy()
 
     def hand(self) -> tuple[np.ndarray, np.ndarray]:
         """Return position (m) and quaternion (xyzw) of the point between the fingers."""
@@ -91,11 +108,15 @@ class Scene:
         joints = self.robot._ref_gripper_joint_pos_indexes["right"]
         return float(np.abs(self.env.sim.data.qpos[joints]).sum())
 
+    def goal_numbers(self) -> list[float]:
+        """Return 1 for the named one of ``OBJECTS``, and 0 for each other one."""
+        return [float(number == self.goal) for number in range(len(OBJECTS))]
+
     def grasped(self) -> bool:
         """Return whether both fingers touch the object."""
         return bool(
             self.env._check_grasp(
-                gripper=self.robot.gripper["right"], object_geoms=self.task.object_of(self.env)
+                gripper=self.robot.gripper["right"], object_geoms=self.task.object_of(self)
             )
         )
 
@@ -111,9 +132,11 @@ class Scene:
 
     def images(self) -> dict[str, np.ndarray]:
         """Draw every camera: name to (H, W, 3) uint8, RGB."""
-        return {name: self._draw(camera) for name, camera in CAMERAS.items()}
+        return {name: self.image(name) for name in CAMERAS}
 
-    def _draw(self, camera: str) -> np.ndarray:
+    def image(self, name: str) -> np.ndarray:
+        """Draw the camera of that name, (H, W, 3) uint8, RGB."""
+        camera = CAMERAS[name]
         drawing = self._drawing
         drawing.gl_ctx.make_current()
         drawing.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED

@@ -7,15 +7,12 @@ Layout as written by https://github.com/huggingface/lerobot: ``meta/info.json`` 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.embed_sources import (
-    SourceResult,
-    encode_images,
-    files_identity,
-)
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
+from vit_perception.datasets.embed_sources import SourceResult, encode_images, files_identity
+from vit_perception.datasets.encode_recording import Dropped, PictureChange, SkippedMessages
 from vit_perception.datasets.lerobot.columns import NumberColumns
 from vit_perception.datasets.lerobot.files import SetFiles
 from vit_perception.datasets.lerobot.info import (
@@ -111,7 +108,9 @@ class LeRobotSource:
     def total(self) -> int:
         return self._info.total_frames
 
-    def results(self, pipeline: Pipeline, first: int) -> Iterator[SourceResult]:
+    def results(
+        self, pipeline: Pipeline, first: int, change: PictureChange | None = None
+    ) -> Iterator[SourceResult]:
         wanted = {c.name for c in pipeline.settings.cameras}
         cameras = [c for c in self.cameras if c.name in wanted]
         keys = [c.key for c in cameras if c.is_video]
@@ -157,6 +156,7 @@ class LeRobotSource:
                         images=images,
                         name=f"{self._root.name} frame {index}",
                         skips=skips,
+                        change=change and partial(change, index),
                     )
                 if index >= first:
                     yield SourceResult(

@@ -1,0 +1,1 @@
+"""Recordings that are embedded several times, each time with other pictures."""
