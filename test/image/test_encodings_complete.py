@@ -37,7 +37,7 @@ def test_every_encoding_of_the_header_is_decoded_or_refused_as_colourless():
     named = set(
         re.findall(r'^const char [A-Z0-9_]+\[\] = "(\w+)";', HEADER.read_text(), re.MULTILINE)
     )
-    assert len(named) >= 53
+    assert len(named) >= 52  # Jazzy; Kilted has nv12, too
     assert named == set(ACCEPTED_ENCODINGS) | set(COLOURLESS)
 
 
