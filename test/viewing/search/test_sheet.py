@@ -48,8 +48,8 @@ def test_a_region_is_outlined_and_clipped_to_the_picture():
     # 160 x 120 px are drawn 1.5 times as large.
     sheet = opened(search_sheet("title", [], [one((255, 255, 255), (40, 40, 80, 1e6))]))
     drawn = cell(sheet, 0, 0)
-    red = (drawn[..., 0] > 200) & (drawn[..., 1] < 120)
-    rows, columns = np.nonzero(red)
+    outline = (drawn[..., 1] > 200) & (drawn[..., 0] < 120)
+    rows, columns = np.nonzero(outline)
     assert (columns.min(), columns.max()) == (60, 120)
     assert rows.min() == 60 and rows.max() >= CELL_PX[1] - 2
     outside = opened(search_sheet("t", [], [one((255, 255, 255), (-90, -90, -10, -10))]))
