@@ -199,6 +199,7 @@ def test_what_is_left_out_is_in_a_page(clean):
         "explain",
         "fit",
         "inspect",
+        "search",
     }
     assert len(clean.ran) > 20
 

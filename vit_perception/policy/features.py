@@ -205,7 +205,8 @@ class _SafetensorsRows:
         row_bytes = sum(array[0:1].nbytes for array in (self._slices[name] for name in names))
         step = max(1, BLOCK_BYTES // max(1, row_bytes))
         for first in range(0, rows, step):
-            yield {name: self._slices[name][first : first + step] for name in names}
+            last = min(first + step, rows)
+            yield {name: self._slices[name][first:last] for name in names}
 
 
 class _ParquetRows:

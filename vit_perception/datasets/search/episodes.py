@@ -45,8 +45,8 @@ class Episode:
     dropped: int | None
     # Frames in which a camera is missing.
     camera_missing: int
-    # Mean distance of its frames to the nearest frame of another recording or episode; None if
-    # there is no other.
+    # Mean distance of its frames to the nearest frame of another episode, of those that have all
+    # cameras; None if there are none.
     novelty: float | None
     # What to look at; empty if nothing stands out.
     notes: tuple[str, ...] = ()
@@ -109,15 +109,17 @@ def _samples(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _novelty(vectors: np.ndarray, episode: np.ndarray, numbers: np.ndarray) -> list[float | None]:
     if len(numbers) < 2:
         return [None] * len(numbers)
+    # A missing camera has a note of its own.
+    complete = vectors.any(axis=2).all(axis=1)
     found: list[float | None] = []
     for number in numbers:
-        own = episode == number
+        own = (episode == number) & complete
+        others = np.flatnonzero((episode != number) & complete)
         nearest = np.full(int(own.sum()), np.inf, np.float32)
-        others = np.flatnonzero(~own)
         for first in range(0, len(others), 4096):
             part = vectors[others[first : first + 4096]]
             np.minimum(nearest, frame_distances(vectors[own], part).min(axis=1), out=nearest)
-        found.append(float(nearest.mean()))
+        found.append(float(nearest.mean()) if own.any() and len(others) else None)
     return found
 
 

@@ -322,20 +322,22 @@ class LanceIndex:
         """Index what is not indexed yet; LanceDB compares the rest exactly until then."""
         if self._opened_table is None or self.vectors < LEAST_INDEXED:
             return
-        if rebuild:
-            from lancedb.index import IvfSq
+        # Nobody reads a table that has had no index yet: earlier versions go at once.
+        keep = KEPT_VERSIONS if self._has_index else timedelta(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            if rebuild:
+                from lancedb.index import IvfSq
 
-            config = IvfSq(
-                distance_type="dot",
-                num_partitions=self._parameters.lists(self.vectors),
-                max_iterations=self._parameters.rounds,
-                sample_rate=self._parameters.sampled,
-            )
-            self._log.info(f"indexing {self.vectors} vectors")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                config = IvfSq(
+                    distance_type="dot",
+                    num_partitions=self._parameters.lists(self.vectors),
+                    max_iterations=self._parameters.rounds,
+                    sample_rate=self._parameters.sampled,
+                )
+                self._log.info(f"indexing {self.vectors} vectors")
                 self._opened_table.create_index("vector", config=config, replace=True)
-        self._opened_table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            self._opened_table.optimize(cleanup_older_than=keep)
 
     def _write(self) -> None:
         stated = {

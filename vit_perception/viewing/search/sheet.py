@@ -16,7 +16,7 @@ TITLE_PX = 32
 HEADING_PX = 26
 COLUMNS = 5
 MOST_QUERIES = 10
-BOX = (255, 64, 32)
+BOX = (0, 245, 255)  # rare in a robot's pictures
 EMPTY = (225, 225, 222)
 COLOURS = 128  # of the file's palette: a sheet is a fifth of its size
 
