@@ -9,13 +9,13 @@ holds.
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
+from vit_perception.datasets.accounts import Dropped, SkippedMessages, joined
 from vit_perception.files.atomic import (
     is_half_made,
     open_plain,
@@ -68,6 +68,15 @@ class Entry:
     # Of the shard's frames.
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
+    # Why the rest of the source could not be read, where a run goes on without it.
+    failed: str = ""
+
+    def line(self) -> str:
+        """Return the entry as a line of the journal."""
+        fields = asdict(self)
+        if not self.failed:
+            del fields["failed"]
+        return json.dumps(fields) + "\n"
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Count what gave no frame."""
@@ -77,15 +86,11 @@ class Entry:
     def note_skips(self, skips: SkippedMessages) -> None:
         """Count what was left out in addition to dropped frames."""
         if skips.counts:
-            self.skipped = _one_list([self.skipped, skips.rows()])
+            self.skipped = joined([self.skipped, skips.rows()])
 
 
-def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Join rows of :meth:`SkippedMessages.rows`, with one row per topic and reason."""
-    together = SkippedMessages()
-    for row in chain.from_iterable(lists):
-        together.add(row["topic"], row["reason"], row["first"], row["count"])
-    return together.rows()
+class FolderInUse(InvalidValue):
+    """Another process writes the folder."""
 
 
 def check_out(out: Path) -> None:
@@ -166,7 +171,7 @@ class Journal:
         try:
             take_lock(self._lock)
         except BlockingIOError:
-            raise InvalidValue(
+            raise FolderInUse(
                 f": {self.out} is being written by another process; accepted: a folder of its own",
                 argument="out",
             ) from None
@@ -233,7 +238,11 @@ class Journal:
         Raises:
             OSError: The line does not fit on the disk; the journal is as it was.
         """
-        rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
+        self.extend([entry])
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add several finished shards in one write; raises as :meth:`append`."""
+        rest = memoryview("".join(entry.line() for entry in entries).encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
         with open(
             open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0
@@ -247,7 +256,7 @@ class Journal:
                 file.truncate(size)
                 raise
         sync(self.out)
-        self.entries.append(entry)
+        self.entries.extend(entries)
 
     @property
     def complete(self) -> bool:
@@ -260,11 +269,10 @@ class Journal:
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
         entries = self.entries if complete else []
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         texts: dict[str, str] = {}
         for entry in entries:
-            for reason, count in entry.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            dropped.update(entry.dropped)
             texts = {**entry.drop_texts, **texts}
         manifest = {
             "format": FORMAT,
@@ -274,7 +282,7 @@ class Journal:
             "frames": sum(e.frames for e in entries),
             "dropped": dropped,
             "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
-            "skipped": _one_list(e.skipped for e in entries),
+            "skipped": joined(e.skipped for e in entries),
             "layouts": [layout for e in entries for layout in e.layouts],
             "shards": [
                 {
@@ -290,6 +298,8 @@ class Journal:
                 if e.file
             ],
         }
+        if failed := [{"source": e.source, "why": e.failed} for e in entries if e.failed]:
+            manifest["failed"] = failed
         write_whole(
             self.out / MANIFEST,
             lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"),

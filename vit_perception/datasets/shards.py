@@ -122,6 +122,26 @@ def _arrow_of(values: np.ndarray, pa: Any) -> Any:
     )
 
 
+def _read_parquet(file: Path) -> Columns:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    columns: Columns = {}
+    for name in table.column_names:
+        shape = table.schema.metadata[f"shape.{name}".encode()].decode()
+        values = table[name].combine_chunks()
+        flat = values.flatten() if shape else values
+        sizes = [int(size) for size in shape.split(",") if size]
+        columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *sizes)
+    return columns
+
+
+def _read_safetensors(file: Path) -> Columns:
+    from safetensors.numpy import load
+
+    return load(file.read_bytes())
+
+
 def _write_safetensors(file: Path, columns: Columns) -> None:
     from safetensors.numpy import save
 
@@ -209,6 +229,9 @@ class FileFormat:
     new_shard: Callable[[ShardPlace], Shard]
     # Whether its files have columns; a bag has messages.
     is_columns: bool = True
+    # Of a finished file with columns: its columns, and how to write them again.
+    read: Callable[[Path], Columns] | None = None
+    write: Callable[[Path, Columns], None] | None = None
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     # The Python package that writes it, if that is one of those which a user may be without.
@@ -220,12 +243,16 @@ FORMATS = {
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_parquet),
+        read=_read_parquet,
+        write=_write_parquet,
         needs="pyarrow",
     ),
     "safetensors": FileFormat(
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_safetensors),
+        read=_read_safetensors,
+        write=_write_safetensors,
     ),
     # A bag has all of the node's topics by default, but the dense ones, which take long.
     "mcap": FileFormat(
