@@ -115,7 +115,7 @@ class _Run:
         )
         self._episode = last.episode if last else before.episode
         self._last_stamp_ns = last.last_stamp_ns if last else before.last_stamp_ns
-        self._shards = sum(1 for e in entries if e.file)
+        self._shards = before.files + sum(1 for e in entries if e.file)
         self._new_episode = False  # also if its first frame was dropped
         self._shard: Shard | None = None
 

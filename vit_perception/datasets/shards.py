@@ -232,6 +232,8 @@ class FileFormat:
     # Of a finished file with columns: its columns, and how to write them again.
     read: Callable[[Path], Columns] | None = None
     write: Callable[[Path, Columns], None] | None = None
+    # Whether its files hold their own name.
+    holds_name: bool = False
     # Called once with the folder and the names of all files, when the run is complete.
     finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
     # The Python package that writes it, if that is one of those which a user may be without.
@@ -259,6 +261,7 @@ FORMATS = {
         features=(*FEATURES, DENSE),
         default_features=FEATURES,
         is_columns=False,
+        holds_name=True,
         new_shard=lambda place: BagShard(
             messages=place.messages,
             folder=place.folder,

@@ -16,6 +16,8 @@ class Before:
     # As ``LayoutTracker.seen``, and every layout so far, in the order of their numbers.
     seen: dict[str, list] = field(default_factory=dict)
     layouts: tuple[dict[str, Any], ...] = ()
+    # Shards so far, for formats whose files hold their own name; else 0.
+    files: int = 0
     # Of the source itself: results that are done, and the stamp of the latest of them.
     first: int = 0
     last_stamp_ns: int = 0
@@ -50,7 +52,7 @@ class Before:
         """Whether a source has the same shards after ``other``."""
         return self.layout_ids == other.layout_ids and all(
             getattr(self, name) == getattr(other, name)
-            for name in ("episode", "seen", "first", "last_stamp_ns")
+            for name in ("episode", "seen", "files", "first", "last_stamp_ns")
         )
 
 

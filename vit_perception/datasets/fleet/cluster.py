@@ -51,10 +51,10 @@ class Worker:
     asked: bool = False
 
 
-def connect(address: str, temporary: Path | None = None) -> Any:
+def connect(address: str) -> Any:
     """Connect to the cluster at ``address``, and return the module ``ray``.
 
-    ``temporary`` is where a ``local`` cluster keeps its sockets and logs; its path must be short.
+    A ``local`` cluster keeps its sockets and logs below ``RAY_TMPDIR``, whose path must be short.
 
     Raises:
         InvalidValue: The address is none, or there is no cluster, or one of another version.
@@ -74,8 +74,6 @@ def connect(address: str, temporary: Path | None = None) -> Any:
     given: dict[str, Any] = {"address": address}
     if address == LOCAL:
         given["include_dashboard"] = False
-        if temporary:
-            given["_temp_dir"] = str(temporary)
     try:
         ray.init(
             namespace=NAMESPACE,

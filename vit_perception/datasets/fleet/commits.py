@@ -22,6 +22,7 @@ class Commits:
     """What is finished of a run. One driver has the journal of its output."""
 
     def __init__(self, journal: Journal, staging: Path, sources: int, min_cosine: float):
+        self._holds_name = FORMATS[journal.run["file_format"]].holds_name
         self._journal = journal
         self._staging = staging
         self._sources = sources
@@ -35,6 +36,7 @@ class Commits:
         known = self._truth.layouts
         self._min_cosine = known[0]["min_cosine"] if known else min_cosine
         self._files = sum(1 for entry in entries if entry.file)
+        self._truth = replace(self._truth, files=self._files * self._holds_name)
         self.failed: dict[int, str] = {e.source: e.failed for e in entries if e.failed}
 
     @property
@@ -56,10 +58,12 @@ class Commits:
         if number == self.next:
             return replace(self._truth, min_cosine=self._min_cosine)
         episode = self._truth.episode
+        files = self._truth.files
         for earlier in range(self.next, number):
             done = self._waiting.get(earlier)
             if isinstance(done, Done):
                 episode += done.entries[-1].episode - done.before.episode
+                files += sum(1 for entry in done.entries if entry.file) * self._holds_name
             elif not (earlier == self.next and self._truth.first):
                 episode += 1
         known = self._truth if self._truth.layouts or not self._guess else self._guess
@@ -67,6 +71,7 @@ class Commits:
             episode=episode,
             seen=known.seen,
             layouts=known.layouts,
+            files=files,
             min_cosine=self._min_cosine,
         )
 
@@ -133,6 +138,7 @@ class Commits:
             episode=entries[-1].episode,
             seen=entries[-1].seen,
             layouts=(*self._truth.layouts, *layouts),
+            files=self._files * self._holds_name,
         )
 
     def done_sources(self) -> set[int]:

@@ -2,7 +2,8 @@
 
 A worker begins a source before the earlier ones are done, with what is then believed of them. If
 one of them turns out to have two episodes or a further layout, the two columns with these numbers
-are written again. No frame is encoded again.
+are written again. A bag's file holds its own name, which also depends on earlier sources: it is
+copied with the right one. No frame is encoded again.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from vit_perception.datasets.fleet.tasks import Done, Outcome
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.atomic import file_sha256, write_whole
 
+# How often the metadata in a bag's file has the file's name.
+NAMED = 2
+
 
 def relabelled(
     staging: Path, done: Done, truth: Before, file_format: str, cameras: Sequence[str]
@@ -32,18 +36,37 @@ def relabelled(
     """
     shift = truth.episode - done.before.episode
     same_seen = done.before.seen == truth.seen
+    folder = f"{done.number:06d}.relabelled"
+    (staging / folder).mkdir(exist_ok=True)
     if not FORMATS[file_format].is_columns:
         if not same_seen or done.before.layout_ids != truth.layout_ids:
             return Outcome(done.number, redo=True)
-        entries = [replace(e, episode=e.episode + shift) for e in done.entries]
-        return Outcome(done.number, done=Done(done.number, done.folder, truth, tuple(entries)))
-    folder = f"{done.number:06d}.relabelled"
-    (staging / folder).mkdir(exist_ok=True)
+        return _renamed(staging, folder, done, truth)
     made = _Made(staging / done.folder, staging / folder, done, truth, file_format)
     for entry in done.entries:
         if not made.add(entry, shift, () if same_seen else cameras):
             return Outcome(done.number, redo=True)
     return Outcome(done.number, done=Done(done.number, folder, truth, tuple(made.entries)))
+
+
+def _renamed(staging: Path, folder: str, done: Done, truth: Before) -> Outcome:
+    """Return the shards with the names that their files hold: a bag names its file twice."""
+    entries = []
+    files = truth.files
+    for entry in done.entries:
+        renamed = replace(entry, episode=entry.episode + truth.episode - done.before.episode)
+        if entry.file:
+            name = f"features_{files:06d}{Path(entry.file).suffix}"
+            content = (staging / done.folder / entry.file).read_bytes()
+            if content.count(entry.file.encode()) != NAMED or len(name) != len(entry.file):
+                return Outcome(done.number, redo=True)
+            content = content.replace(entry.file.encode(), name.encode())
+            path = staging / folder / name
+            write_whole(path, lambda file, content=content: file.write_bytes(content))
+            renamed = replace(renamed, file=name, sha256=file_sha256(path))
+            files += 1
+        entries.append(renamed)
+    return Outcome(done.number, done=Done(done.number, folder, truth, tuple(entries)))
 
 
 class _Made:

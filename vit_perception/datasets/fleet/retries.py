@@ -59,6 +59,8 @@ class Retries:
             return Verdict(bad_source=str(error))
         if found != expected:
             return Verdict(bad_source="it changed since this run was begun")
+        if outcome.differs:
+            return Verdict(bad_worker=f"does not see sources as this machine: {outcome.differs}")
         self._tries[outcome.number] += 1
         if self._tries[outcome.number] >= MOST_TRIES:
             return Verdict(bad_source=outcome.doubtful)

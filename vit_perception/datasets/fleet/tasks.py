@@ -56,7 +56,9 @@ class Outcome:
     done: Done | None = None
     # The source cannot be read: the same on every machine.
     bad_source: str = ""
-    # The source is not what the driver saw, or something unexpected happened: to be looked at.
+    # The source is not here what the driver saw.
+    differs: str = ""
+    # Something that should not happen.
     doubtful: str = ""
     # This machine cannot do it, another one may.
     bad_worker: str = ""
@@ -98,7 +100,7 @@ def run_task(
                 bad_worker=f"does not see {job.out}; accepted: a folder that all machines share",
             )
         if why := _differs(job, task.number):
-            return Outcome(task.number, doubtful=why)
+            return Outcome(task.number, differs=why)
         journal, before = _opened(folder, job, begin, task)
         try:
             make(journal, before)
@@ -106,13 +108,19 @@ def run_task(
         finally:
             journal.close()
         if why := _differs(job, task.number):
-            shutil.rmtree(folder, ignore_errors=True)
-            return Outcome(task.number, bad_source=f"it changed while it was read: {why}")
+            return _changed(folder, task.number, why)
         return Outcome(task.number, done=Done(task.number, folder.name, before, entries))
     except FolderInUse:
         return Outcome(task.number, busy=True)
     except Exception as error:
+        if isinstance(error, UserError) and (why := _differs(job, task.number)):
+            return _changed(folder, task.number, why)
         return failed(task.number, error)
+
+
+def _changed(folder: Path, number: int, why: str) -> Outcome:
+    shutil.rmtree(folder, ignore_errors=True)
+    return Outcome(number, bad_source=f"it changed while it was read: {why}")
 
 
 def failed(number: int, error: Exception) -> Outcome:
