@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import user_path, user_place
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
     drop_lines,
@@ -35,9 +35,13 @@ from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
+from vit_perception.datasets.stored.stored_journal import check_stored_out
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
+from vit_perception.files.storage.folder import StorageFolder
+from vit_perception.files.storage.local import LocalFolder
+from vit_perception.files.storage.urls import folder_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
@@ -53,16 +57,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "sources",
-        type=user_path,
+        type=user_place,
         nargs="+",
         metavar="SOURCE",
-        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set",
+        help="rosbag2 folders or files, folders of them, 'globs', s3://BUCKET/PREFIX, @FILE with "
+        "one of these a line; or one folder of pictures, or one LeRobot data set",
     )
     parser.add_argument(
         "--out",
-        type=user_path,
+        type=user_place,
         required=True,
-        help="folder to write: a new one, or that of an interrupted run, which continues",
+        help="folder or s3://BUCKET/PREFIX to write: a new one, or that of an interrupted run, "
+        "which continues",
     )
     parser.add_argument(
         "--period-s",
@@ -134,7 +140,9 @@ def run(args: Namespace) -> int:
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
     )
-    check_out(args.out)
+    out = folder_of(args.out)
+    out = out.path if isinstance(out, LocalFolder) else out
+    check_out(out) if isinstance(out, Path) else check_stored_out(out)
     settings, sources, node, columns = what_to_read(args, tuple(args.columns))
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
@@ -150,7 +158,7 @@ def run(args: Namespace) -> int:
     with Heartbeat(PrintedLog()) as log:
         pipeline = Pipeline.open(settings, log)
     try:
-        manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
+        manifest = with_progress(pipeline=pipeline, sources=sources, out=out, options=options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -216,7 +224,7 @@ def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) ->
 
 
 def with_progress(
-    pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
+    pipeline: Pipeline, sources: list[Source], out: Path | StorageFolder, options: EmbedOptions
 ) -> dict:
     """Run :func:`embed` with a progress bar of rate and remaining time."""
     columns = (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vit_perception.files.errors import printable
 from vit_perception.files.storage.folder import StorageError
 
-_AWS = re.compile(r"AWS Error (\w+) during (\w+) operation:\s*(.*)", re.DOTALL)
+_AWS = re.compile(r"AWS Error (\w+(?: \([^)]*\))?) during (\w+) operation:\s*(.*)", re.DOTALL)
 _REQUEST_ID = re.compile(r"\s*\(Request ID: [^)]*\)")
 MOST_SAID = 300
 CREDENTIALS = (
@@ -39,9 +39,9 @@ _FAULTS = (
         "the credentials are not accepted",
         CREDENTIALS,
     ),
-    _Fault("ACCESS_DENIED|AccessDenied|HTTP response code: 403", "access is refused", CREDENTIALS),
+    _Fault("ACCESS_DENIED|AccessDenied|HTTP.* 403", "access is refused", CREDENTIALS),
     _Fault(
-        "HTTP response code: 301|PermanentRedirect|AuthorizationHeaderMalformed",
+        "HTTP.* 301|PermanentRedirect|AuthorizationHeaderMalformed",
         "the bucket is in another region",
         "set AWS_REGION to the bucket's region",
     ),
@@ -56,7 +56,7 @@ _FAULTS = (
         "run the same command again later",
     ),
     _Fault(
-        "INTERNAL_FAILURE|SERVICE_UNAVAILABLE|InternalError|HTTP response code: 5",
+        "INTERNAL_FAILURE|SERVICE_UNAVAILABLE|InternalError|HTTP.* 5\\d\\d",
         "the storage has an internal error",
         "run the same command again later",
     ),

@@ -1,19 +1,21 @@
 """A prefix of object storage as a storage folder, through pyarrow's file systems.
 
-Memory: one block of 8 MiB for a transfer in either direction. A commit is one PUT, above 10 MiB a
-multipart upload: both become visible in one step, at their end. An upload that is cut off leaves
-nothing that a reader sees; a rule of the bucket should remove its parts (docs/object_storage.md).
+Memory: one block of 8 MiB for a download; an upload is read from the page cache. A commit is a
+multipart upload of parts of 10 MiB, which becomes visible in one step, at its end. An upload that
+is cut off leaves nothing that a reader sees; a rule of the bucket should remove its parts
+(docs/object_storage.md).
 """
 
 import io
-import mmap
 import os
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vit_perception.files.atomic import whole_file
+from vit_perception.files.storage import settings
 from vit_perception.files.storage.faults import told_as
 from vit_perception.files.storage.folder import (
     MOST_FILES,
@@ -22,11 +24,11 @@ from vit_perception.files.storage.folder import (
     StoredFile,
     checked_name,
 )
-from vit_perception.files.storage.settings import file_system
 
 BLOCK_BYTES = 8 << 20
 # The least that one request of an opened object asks for.
 READ_BYTES = 1 << 20
+CUT_ERROR = "Failed to flush response stream"
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class ObjectFolder:
 
         selector = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
         with told_as(self.url):
-            # A bucket that is not there is an error for S3 itself, a prefix is not.
             listed = self._system.get_file_info(selector)
+            bucket = self.root.partition("/")[0]
+            if not listed and self._system.get_file_info(bucket).type == fs.FileType.NotFound:
+                raise OSError(f"NoSuchBucket {bucket}")  # a prefix may be missing, a bucket not
         if len(listed) > MOST_FILES:
             raise StorageError(f"{self.url} has more than {MOST_FILES} files; accepted: fewer")
-        # Keys that begin with the prefix and have a slash at once are not of this folder.
         start = len(self.root) + 1
         return sorted(
             StoredFile(info.path[start:], info.size)
@@ -82,7 +85,7 @@ class ObjectFolder:
         with told_as(self._url(name)), self._system.open_input_file(self._key(name)) as file:
             size_bytes = file.size()
             if size_bytes <= most_bytes:
-                return file.read()
+                return _read_all(file)
         raise StorageError(
             f"{self._url(name)} has {size_bytes} bytes; accepted: up to {most_bytes} bytes"
         )
@@ -105,34 +108,33 @@ class ObjectFolder:
                 )
 
     def commit(self, made: Path, name: str) -> StoredFile:
+        import pyarrow as pa
+
         size_bytes = made.stat().st_size
         if not size_bytes:  # an empty file cannot be mapped
             stored = self.commit_bytes(b"", name)
         else:
-            with (
-                open(made, "rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            ):
-                stored = self._put(content, size_bytes, name)
+            with pa.memory_map(str(made)) as content:
+                stored = self._put(content.read_buffer(), name)
         made.unlink()
         return stored
 
     def commit_bytes(self, content: bytes, name: str) -> StoredFile:
-        return self._put(content, len(content), name)
+        import pyarrow as pa
 
-    def _put(self, content: Any, size_bytes: int, name: str) -> StoredFile:
+        return self._put(pa.py_buffer(content), name)
+
+    def _put(self, content: Any, name: str) -> StoredFile:
         """Upload everything in one call.
 
         pyarrow completes an upload also when its stream is dropped half way. One write leaves no
         moment in which Ctrl-C or an error of this process could commit the first part of a file.
         """
-        import pyarrow as pa
-
         with told_as(self._url(name)):
             stream = self._system.open_output_stream(self._key(name))
-            stream.write(pa.py_buffer(content))
+            stream.write(content)
             stream.close()
-        return StoredFile(name, size_bytes)
+        return StoredFile(name, content.size)
 
     def remove(self, name: str) -> None:
         with told_as(self._url(name)):
@@ -147,7 +149,7 @@ class ObjectFolder:
 
     @cached_property
     def _opened(self) -> tuple[int, Any]:
-        return os.getpid(), file_system(self.scheme)
+        return os.getpid(), settings.file_system(self.scheme)
 
     @property
     def _system(self) -> Any:
@@ -195,6 +197,21 @@ class _ObjectReader(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def _read_all(file: Any) -> bytes:
+    """Read a small object.
+
+    pyarrow does not try again when the text of an error is longer than what it asked for.
+    """
+    for attempt in range(1, settings.ATTEMPTS):
+        try:
+            return file.read_at(file.size(), 0)
+        except OSError as error:
+            if CUT_ERROR not in str(error):
+                raise
+        time.sleep(0.1 * 2**attempt)
+    return file.read_at(file.size(), 0)
 
 
 def _tag_of(file: Any) -> str:

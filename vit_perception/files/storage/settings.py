@@ -56,9 +56,10 @@ def _s3() -> Any:
     elif host:
         settings["region"] = "us-east-1"  # other servers take any; nothing has to be looked up
     return fs.S3FileSystem(
-        # A small file is one request, and a large one is held in memory one part at a time.
-        allow_delayed_open=True,
-        background_writes=False,
+        # With either of these the other way round, a stream whose write has failed completes the
+        # upload of a part when it is freed (pyarrow 26). So a failure is told by `close` alone.
+        allow_delayed_open=False,
+        background_writes=True,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=REQUEST_TIMEOUT_S,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
