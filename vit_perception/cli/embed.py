@@ -28,7 +28,7 @@ from vit_perception.cli.fleet.options import (
     fleet_to_read,
 )
 from vit_perception.cli.fleet.run import embed_on_ray, failed_lines, print_plan
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.paths import user_path, user_place
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
     drop_lines,
@@ -41,9 +41,13 @@ from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.shards import FORMATS
+from vit_perception.datasets.stored.stored_journal import check_stored_out
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
+from vit_perception.files.storage.folder import StorageFolder
+from vit_perception.files.storage.local import LocalFolder
+from vit_perception.files.storage.urls import folder_of
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
@@ -60,16 +64,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "sources",
-        type=user_path,
+        type=user_place,
         nargs="+",
         metavar="SOURCE",
-        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set",
+        help="rosbag2 folders or files, folders of them, 'globs', s3://BUCKET/PREFIX, @FILE with "
+        "one of these a line; or one folder of pictures, or one LeRobot data set",
     )
     parser.add_argument(
         "--out",
-        type=user_path,
+        type=user_place,
         required=True,
-        help="folder to write: a new one, or that of an interrupted run, which continues",
+        help="folder or s3://BUCKET/PREFIX to write: a new one, or that of an interrupted run, "
+        "which continues",
     )
     parser.add_argument(
         "--period-s",
@@ -143,7 +149,9 @@ def run(args: Namespace) -> int:
         shard_frames=args.shard_frames,
     )
     check_fleet_arguments(args)
-    check_out(args.out)
+    out = folder_of(args.out)
+    out = out.path if isinstance(out, LocalFolder) else out
+    check_out(out) if isinstance(out, Path) else check_stored_out(out)
     fleet = fleet_to_read(args, tuple(args.columns)) if args.ray or args.dry_run else None
     chosen = fleet.chosen if fleet else what_to_read(args, tuple(args.columns))
     settings, sources, node, columns = chosen
@@ -161,12 +169,12 @@ def run(args: Namespace) -> int:
     if fleet:
         fleet = fleet._replace(chosen=chosen._replace(settings=settings))
         if args.dry_run:
-            return print_plan(args, fleet, options)
+            return print_plan(args, out, fleet, options)
     try:
         if fleet:
-            manifest = embed_on_ray(args, fleet, options)
+            manifest = embed_on_ray(args, out, fleet, options)
         else:
-            manifest = with_pipeline(settings, sources, args.out, options)
+            manifest = with_pipeline(settings, sources, out, options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -233,7 +241,10 @@ def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) ->
 
 
 def with_pipeline(
-    settings: EncoderSettings, sources: list[Source], out: Path, options: EmbedOptions
+    settings: EncoderSettings,
+    sources: list[Source],
+    out: Path | StorageFolder,
+    options: EmbedOptions,
 ) -> dict:
     """Open the engine, and embed in this process."""
     with Heartbeat(PrintedLog()) as log:
@@ -245,7 +256,7 @@ def with_pipeline(
 
 
 def with_progress(
-    pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
+    pipeline: Pipeline, sources: list[Source], out: Path | StorageFolder, options: EmbedOptions
 ) -> dict:
     """Run :func:`embed` with a progress bar of rate and remaining time."""
     columns = (

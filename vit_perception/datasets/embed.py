@@ -16,7 +16,9 @@ from vit_perception.datasets.encode_recording import Dropped
 from vit_perception.datasets.fleet.before import FIRST, Before
 from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
+from vit_perception.datasets.stored.stored_journal import StoredJournal
 from vit_perception.files.atomic import file_sha256
+from vit_perception.files.storage.folder import StorageFolder
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.basis_file import FILE_NAME, save_basis
@@ -29,11 +31,13 @@ __all__ = ["EmbedOptions", "embed", "embed_source", "run_of"]
 def embed(
     pipeline: Pipeline,
     sources: Sequence[Source],
-    out: Path,
+    out: Path | StorageFolder,
     options: EmbedOptions,
     advance: Callable[[int], None] = lambda results: None,
 ) -> dict[str, Any]:
     """Write the features of ``sources`` to the folder ``out``, and return the manifest.
+
+    ``out`` may be a folder on object storage: it gets the same files as one on local disk.
 
     The same call continues after an interruption, and only returns the manifest of a complete run.
     ``advance`` is called with the number of further results that are done.
@@ -44,16 +48,20 @@ def embed(
     """
     if DENSE in options.chosen and pipeline.dense is None:
         raise BadSetting("dense.enabled", False, "true, for the feature dense")
-    journal = Journal(out, run_of(pipeline, sources, options))
+    run = run_of(pipeline, sources, options)
+    journal = Journal(out, run) if isinstance(out, Path) else StoredJournal(out, run)
     try:
         if journal.complete:
             return journal.finish()
         if pipeline.parts.basis and FORMATS[options.file_format].is_columns:
-            save_basis(out / FILE_NAME, pipeline.parts.basis, pipeline.card.name)
-        run = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
+            save_basis(journal.out / FILE_NAME, pipeline.parts.basis, pipeline.card.name)
+            journal.put(FILE_NAME)
+        made = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
         for number, source in enumerate(sources):
-            run.take(number, source)
-        FORMATS[options.file_format].finish(out, [e.file for e in journal.entries if e.file])
+            made.take(number, source)
+        files = [entry.file for entry in journal.entries if entry.file]
+        if written := FORMATS[options.file_format].finish(journal.out, files, journal.local):
+            journal.put(written)
         return journal.finish()
     finally:
         journal.close()

@@ -6,6 +6,7 @@ A shard is written completely or not at all.
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -234,8 +235,11 @@ class FileFormat:
     write: Callable[[Path, Columns], None] | None = None
     # Whether its files hold their own name.
     holds_name: bool = False
-    # Called once with the folder and the names of all files, when the run is complete.
-    finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
+    # Called once when the run is complete, with the folder, the names of all files, and what gives
+    # a `with` block the path of one. Returns the name of the file that it wrote there, or "".
+    finish: Callable[[Path, Sequence[str], Callable[[str], AbstractContextManager[Path]]], str] = (
+        lambda folder, names, local: ""
+    )
     # The Python package that writes it, if that is one of those which a user may be without.
     needs: str = ""
 

@@ -4,11 +4,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import NamedTuple
 
-from vit_perception.cli.pipeline_options import ToRead, is_bag, what_to_read
+from vit_perception.cli.pipeline_options import ToRead, given_to_read
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.fleet.plan import UnreadableSource
+from vit_perception.datasets.stored.given_sources import given_sources
+from vit_perception.datasets.stored.stored_bag import StoredBag
 from vit_perception.files.errors import InvalidValue, UserError
-from vit_perception.recordings.kind import check_recording
+from vit_perception.files.storage.local import LocalFolder
+from vit_perception.files.storage.urls import folder_of
+from vit_perception.recordings.kind import check_recording, is_bag
 from vit_perception.recordings.reader import BagReader
 
 
@@ -73,6 +77,12 @@ def check_fleet_arguments(args: Namespace) -> None:
         )
     if args.ray_workers < 0:
         raise InvalidValue(f" is {args.ray_workers}; accepted: 0 or more", argument="ray_workers")
+    if args.ray and not isinstance(folder_of(args.out), LocalFolder):
+        raise InvalidValue(
+            f" is {args.out}; accepted with --ray: a folder that all machines see, which can be "
+            "copied to object storage when the run is complete",
+            argument="out",
+        )
     if args.strict and not args.ray:
         raise InvalidValue(
             " is given without --ray; one process always ends at a source that cannot be read",
@@ -94,26 +104,28 @@ def fleet_to_read(args: Namespace, columns: tuple[str, ...]) -> FleetToRead:
     Raises:
         UserError: As :func:`what_to_read`; with ``strict`` also for any bag.
     """
-    names = [path.name for path in args.sources]
-    if not any(is_bag(path) for path in args.sources):
-        chosen = what_to_read(args, columns)
+    given = given_sources(args.sources)
+    names = [source.name for source in given]
+    if not any(isinstance(source, StoredBag) or is_bag(source) for source in given):
+        chosen = given_to_read(args, given, columns)
         return FleetToRead(chosen, chosen.sources, names)
-    broken = {path: error for path in args.sources if (error := _why_not(path))}
-    if broken and (args.strict or len(broken) == len(set(args.sources))):
+    broken = {n: error for n, source in enumerate(given) if (error := _why_not(source))}
+    if broken and (args.strict or len(broken) == len(given)):
         raise next(iter(broken.values()))
-    readable = Namespace(**vars(args))
-    readable.sources = [path for path in args.sources if path not in broken]
-    chosen = what_to_read(readable, columns)
+    readable = [source for n, source in enumerate(given) if n not in broken]
+    chosen = given_to_read(args, readable, columns)
     remaining = iter(chosen.sources)
     sources = [
-        UnreadableSource(path, str(broken[path])) if path in broken else next(remaining)
-        for path in args.sources
+        UnreadableSource(Path(source.name), str(broken[n])) if n in broken else next(remaining)
+        for n, source in enumerate(given)
     ]
     return FleetToRead(chosen, sources, names)
 
 
-def _why_not(path: Path) -> UserError | None:
-    """Return why ``path`` cannot be opened as a bag."""
+def _why_not(path: Path | StoredBag) -> UserError | None:
+    """Return why ``path`` cannot be opened as a bag. Object storage is asked by the survey."""
+    if isinstance(path, StoredBag):
+        return None
     try:
         check_recording(path)
         with BagReader(path):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vit_perception.datasets.fleet.cluster import Crew
 
 
-def embed_on_ray(args: Namespace, read: FleetToRead, options: EmbedOptions) -> dict[str, Any]:
+def embed_on_ray(
+    args: Namespace, out: Path, read: FleetToRead, options: EmbedOptions
+) -> dict[str, Any]:
     """Embed all sources on the cluster, and return the manifest.
 
     Raises:
@@ -29,21 +31,21 @@ def embed_on_ray(args: Namespace, read: FleetToRead, options: EmbedOptions) -> d
     from vit_perception.datasets.fleet.cluster import OutputClaim
     from vit_perception.datasets.fleet.driver import Driver
 
-    with _connected(args) as (crew, workers):
-        OutputClaim.take(crew.ray, args.out)
+    with _connected(args, out) as (crew, workers):
+        OutputClaim.take(crew.ray, out)
         sources = survey(read.sources, read.names)
         print(printable(f"{len(sources)} sources; room for {workers} workers"), flush=True)
         with ShownProgress() as shown:
             return Driver(
                 crew=crew,
-                job=_job(args, read, options, sources),
+                job=_job(args, out, read, options, sources),
                 sources=sources,
                 listener=shown,
                 strict=args.strict,
             ).run()
 
 
-def print_plan(args: Namespace, read: FleetToRead, options: EmbedOptions) -> int:
+def print_plan(args: Namespace, out: Path, read: FleetToRead, options: EmbedOptions) -> int:
     """Print what a run would read and write, and how long it would take. Nothing is written."""
     from vit_perception.datasets.fleet.trial import FRAMES, trial
     from vit_perception.pipeline.pipeline import Pipeline
@@ -54,8 +56,8 @@ def print_plan(args: Namespace, read: FleetToRead, options: EmbedOptions) -> int
         raise OperationFailed(sources[0].why_not or "no source has an image to encode")
     workers = 1
     if args.ray:
-        with _connected(args) as (crew, workers):
-            found = crew.trial(_job(args, read, options, sources), number, FRAMES)
+        with _connected(args, out) as (crew, workers):
+            found = crew.trial(_job(args, out, read, options, sources), number, FRAMES)
     else:
         with Heartbeat(PrintedLog()) as log:
             pipeline = Pipeline.open(read.chosen.settings, log)
@@ -71,8 +73,9 @@ def print_plan(args: Namespace, read: FleetToRead, options: EmbedOptions) -> int
 class _connected:
     """The cluster that the options choose, and how many workers it has room for."""
 
-    def __init__(self, args: Namespace):
+    def __init__(self, args: Namespace, out: Path):
         self._args = args
+        self._out = out
 
     def __enter__(self) -> tuple["Crew", int]:
         from vit_perception.datasets.fleet.cluster import Crew, Share, connect
@@ -82,7 +85,7 @@ class _connected:
         crew = Crew(
             ray=self._ray,
             share=Share(args.ray_cpus, args.ray_gpus),
-            title=f"embed {args.out.name}",
+            title=f"embed {self._out.name}",
             most=args.ray_workers,
         )
         return crew, min(filter(None, (crew.room(), args.ray_workers)), default=0)
@@ -91,13 +94,19 @@ class _connected:
         self._ray.shutdown()
 
 
-def _job(args: Namespace, read: FleetToRead, options: EmbedOptions, sources: list[Surveyed]) -> Job:
+def _job(
+    args: Namespace,
+    out: Path,
+    read: FleetToRead,
+    options: EmbedOptions,
+    sources: list[Surveyed],
+) -> Job:
     return Job(
         settings=read.chosen.settings,
         options=options,
         sources=tuple(read.sources),
         identities=tuple(source.identity for source in sources),
-        out=Path(args.out).absolute(),
+        out=out.absolute(),
         threads=args.ray_cpus,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vit_perception.datasets.embed_journal import Entry
+from vit_perception.datasets.accounts import Entry
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.embed_journal import Entry, Journal
+from vit_perception.datasets.accounts import Entry
+from vit_perception.datasets.embed_journal import Journal
 from vit_perception.datasets.fleet.before import Before
 from vit_perception.datasets.fleet.tasks import Done
 from vit_perception.datasets.shards import FORMATS
@@ -149,7 +150,7 @@ class Commits:
         """Write the manifest of the complete run, and return it."""
         names = [entry.file for entry in self._journal.entries if entry.file]
         if not self._journal.complete:
-            FORMATS[file_format].finish(self._journal.out, names)
+            FORMATS[file_format].finish(self._journal.out, names, self._journal.local)
         manifest = self._journal.finish()
         shutil.rmtree(self._staging, ignore_errors=True)
         return manifest

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_perception.datasets.accounts import Entry
 from vit_perception.datasets.embed_columns import Columns
-from vit_perception.datasets.embed_journal import Entry
 from vit_perception.datasets.fleet.before import Before
 from vit_perception.datasets.fleet.tasks import Done, Outcome
 from vit_perception.datasets.shards import FORMATS

@@ -22,6 +22,7 @@ from vit_perception.datasets.embed_journal import (
 from vit_perception.datasets.fleet.before import Before
 from vit_perception.datasets.fleet.plan import TOKEN, Begin, Job
 from vit_perception.files.errors import InvalidValue, UserError, is_for_the_user, traced
+from vit_perception.files.storage.folder import StorageError
 
 if TYPE_CHECKING:
     from vit_perception.pipeline.pipeline import Pipeline
@@ -127,7 +128,7 @@ def failed(number: int, error: Exception) -> Outcome:
     """Return the outcome of a task that ``error`` ended."""
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return Outcome(number, bad_worker=f"no room: {error}; accepted: free disk space")
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) and not isinstance(error, StorageError):
         return Outcome(number, bad_source=str(error))
     return Outcome(number, doubtful=str(error) if is_for_the_user(error) else traced(error))
 
