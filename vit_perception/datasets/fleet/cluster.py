@@ -87,8 +87,8 @@ def connect(address: str) -> Any:
         raise InvalidValue(
             f" is {address}: {printable(first, 400)}; accepted: {ACCEPTED}",
             argument="ray",
-            hint="start a cluster with `ray start --head`, and the same versions of Ray and Python "
-            "on every machine",
+            hint="start a cluster with Ray's command `ray start`, with the same versions of Ray and "
+            "Python on every machine",
         ) from error
     return ray
 
@@ -104,7 +104,7 @@ def _check_reachable(address: str) -> None:
         raise InvalidValue(
             f" is {address}, where nothing answers ({error}); accepted: {ACCEPTED}",
             argument="ray",
-            hint="on the head machine `ray start --head` prints the address",
+            hint="Ray's command `ray start` prints the address on the head machine",
         ) from error
 
 
