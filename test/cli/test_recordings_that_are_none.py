@@ -21,9 +21,8 @@ from vit_perception.recordings.reader import BagError, BagReader
 
 ACCEPTED = "accepted: a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
 EMBED_ACCEPTS = (
-    "accepted: rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one "
-    "LeRobot data "
-    "set"
+    "accepted: rosbag2 folders (with metadata.yaml) or files, folders of them, one folder of "
+    "pictures, or one LeRobot data set"
 )
 KINDS = {
     "old.bag": "old.bag is a recording of ROS 1; "

@@ -11,18 +11,14 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
+from vit_perception.cli.embedding.one_process import with_pipeline
+from vit_perception.cli.fleet.options import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    fleet_to_read,
 )
-from rich.text import Text
-
-from vit_perception.cli.paths import user_path
+from vit_perception.cli.fleet.run import embed_on_ray, failed_lines, print_plan
+from vit_perception.cli.paths import user_path, user_place
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
     drop_lines,
@@ -30,17 +26,16 @@ from vit_perception.cli.pipeline_options import (
     what_to_read,
 )
 from vit_perception.config.settings import OutputSettings
-from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed import EmbedOptions
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
-from vit_perception.datasets.embed_sources import Source
-from vit_perception.datasets.repeats.augmented import with_repeats
+from vit_perception.datasets.repeats.augmented import Repeats
 from vit_perception.datasets.shards import FORMATS
+from vit_perception.datasets.stored.stored_journal import check_stored_out
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
-from vit_perception.files.heartbeat import Heartbeat
-from vit_perception.files.log import PrintedLog
+from vit_perception.files.storage.local import LocalFolder
+from vit_perception.files.storage.urls import folder_of
 from vit_perception.image.augment import Strengths
-from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
 MEBIBYTE = 1 << 20
@@ -49,6 +44,7 @@ vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out 
 vit-perception embed pictures/cup --augment 2 --out varied_features
 vit-perception embed pictures/cup --features cls --out picture_features
 vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
+vit-perception embed data/demo/pick_place_train data/demo/pick_place_demo --ray local --out fleet
 """
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -56,16 +52,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "sources",
-        type=user_path,
+        type=user_place,
         nargs="+",
         metavar="SOURCE",
-        help="rosbag2 folders or files, or one folder of pictures, or one LeRobot data set",
+        help="rosbag2 folders or files, folders of them, 'globs', s3://BUCKET/PREFIX, @FILE with "
+        "one of these a line; or one folder of pictures, or one LeRobot data set",
     )
     parser.add_argument(
         "--out",
-        type=user_path,
+        type=user_place,
         required=True,
-        help="folder to write: a new one, or that of an interrupted run, which continues",
+        help="folder or s3://BUCKET/PREFIX to write: a new one, or that of an interrupted run, "
+        "which continues",
     )
     parser.add_argument(
         "--period-s",
@@ -149,6 +147,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="maximum number of frames in a file (default: %(default)s)",
     )
+    add_fleet_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -160,15 +159,19 @@ def run(args: Namespace) -> int:
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
     )
-    check_out(args.out)
-    settings, sources, node, columns = what_to_read(args, tuple(args.columns))
-    sources = with_repeats(
-        sources=sources,
-        repeats=args.augment,
+    check_fleet_arguments(args)
+    out = folder_of(args.out)
+    out = out.path if isinstance(out, LocalFolder) else out
+    check_out(out) if isinstance(out, Path) else check_stored_out(out)
+    fleet = fleet_to_read(args, tuple(args.columns)) if args.ray or args.dry_run else None
+    chosen = fleet.chosen if fleet else what_to_read(args, tuple(args.columns))
+    settings, sources, node, columns = chosen
+    repeats = Repeats(
+        count=args.augment,
         seed=args.augment_seed,
         strengths=Strengths.parsed(args.augment_strength),
-        settings=settings,
     )
+    sources = repeats.of(sources, settings)
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
     print(
@@ -180,10 +183,19 @@ def run(args: Namespace) -> int:
     )
     for column in columns:
         print(printable(column.line()))
-    with Heartbeat(PrintedLog()) as log:
-        pipeline = Pipeline.open(settings, log)
+    if fleet:
+        fleet = fleet._replace(
+            chosen=chosen._replace(settings=settings),
+            sources=repeats.of(fleet.sources, settings),
+            names=repeats.names(fleet.names),
+        )
+        if args.dry_run:
+            return print_plan(args, out, fleet, options)
     try:
-        manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
+        if fleet:
+            manifest = embed_on_ray(args, out, fleet, options)
+        else:
+            manifest = with_pipeline(settings, sources, out, options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -197,8 +209,6 @@ def run(args: Namespace) -> int:
             file=sys.stderr,
         )
         raise
-    finally:
-        pipeline.close()
     print(
         "\n".join(
             [
@@ -208,6 +218,9 @@ def run(args: Namespace) -> int:
             ]
         )
     )
+    if lines := failed_lines(manifest):
+        print("\n".join(lines), file=sys.stderr)
+        return 1
     if not manifest["frames"]:
         print(
             "no frame came out; accepted: images on "
@@ -221,13 +234,6 @@ def run(args: Namespace) -> int:
 
 def _strengths() -> str:
     return " ".join(f"{name}={value:g}" for name, value in asdict(Strengths()).items())
-
-
-class RateColumn(ProgressColumn):
-    """Frames per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
 def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) -> OutputSettings:
@@ -250,21 +256,3 @@ def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) ->
             )
         return replace(output, dtype="float32", basis=path)
     return output if store is None else replace(output, dtype=store, basis="")
-
-
-def with_progress(
-    pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
-) -> dict:
-    """Run :func:`embed` with a progress bar of rate and remaining time."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, speed_estimate_period=10) as progress:
-        bar = progress.add_task("frames", total=sum(source.total() for source in sources))
-        return embed(
-            pipeline, sources, out, options, lambda results: progress.advance(bar, results)
-        )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vit_perception.config.checks import home_path
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.storage.urls import is_url
 
 
 def user_path(text: str) -> Path:
@@ -19,6 +20,11 @@ def user_path(text: str) -> Path:
         return Path(home_path(text))
     except InvalidValue as error:
         raise ArgumentTypeError(str(error)) from error
+
+
+def user_place(text: str) -> Path | str:
+    """Return a path as :func:`user_path`; a URL, and a list of sources (``@FILE``), as it is."""
+    return text if is_url(text) or text.startswith("@") else user_path(text)
 
 
 def add_bag_argument(group: _ActionsContainer) -> None:

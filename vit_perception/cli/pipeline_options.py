@@ -3,6 +3,7 @@ for a checkpoint that does not say how its images are prepared.
 """
 
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,18 +25,15 @@ from vit_perception.datasets.embed_sources import BagSource, PicturesSource, Sou
 from vit_perception.datasets.lerobot.dataset import LeRobotSource, is_lerobot
 from vit_perception.datasets.output_messages import check_node_name
 from vit_perception.datasets.recorded_columns import RecordedColumn, recorded_columns
+from vit_perception.datasets.stored.given_sources import given_sources
+from vit_perception.datasets.stored.stored_bag import BagCache, StoredBag, StoredBagSource
 from vit_perception.datasets.without_parameters import settings_without_parameters
 from vit_perception.files.errors import InvalidValue, printable
-from vit_perception.recordings.kind import (
-    BAG_SUFFIXES,
-    check_no_loose_bag,
-    check_recording,
-    is_ros1,
-)
+from vit_perception.recordings.kind import check_no_loose_bag, check_recording, is_bag
 
 SOURCES = (
-    "rosbag2 folders (with metadata.yaml) or files, one folder of pictures, or one LeRobot data "
-    "set (with meta/info.json)"
+    "rosbag2 folders (with metadata.yaml) or files, folders of them, one folder of pictures, or "
+    "one LeRobot data set (with meta/info.json)"
 )
 
 
@@ -134,27 +132,30 @@ def what_to_read(args: Namespace, columns: tuple[str, ...]) -> ToRead:
     Raises:
         InvalidValue: A path cannot be read, or a column is not in the bags; the message names it.
     """
-    first = args.sources[0]
-    for path in args.sources:
-        if not path.exists():
+    return given_to_read(args, given_sources(args.sources), columns)
+
+
+def given_to_read(
+    args: Namespace, given_here: Sequence[Path | StoredBag], columns: tuple[str, ...]
+) -> ToRead:
+    """As :func:`what_to_read`, for the sources ``given_here``."""
+    first = given_here[0]
+    for path in given_here:
+        if isinstance(path, Path) and not path.exists():
             raise InvalidValue(f"there is no {path}; accepted: {SOURCES}")
     given, node = what_is_given(args)
-    if is_bag(first):
-        for path in args.sources:
-            check_recording(path)
-        settings = with_overrides(given or settings_without_parameters(first), args)
-        settings = replace(settings, columns=(*settings.columns, *columns))
-        found = recorded_columns(args.sources, column_settings(settings.columns))
-        image_topic = settings.cameras[0].topic
-        sources: list[Source] = [BagSource(path, image_topic, found) for path in args.sources]
-        return ToRead(settings, sources, node, found)
+    if isinstance(first, StoredBag) or is_bag(first):
+        for path in given_here:
+            if isinstance(path, Path):
+                check_recording(path)
+        return _bags_to_read(args, given_here, given, node, columns)
     if columns or (given and given.columns):
         raise InvalidValue(
             f" is given, and {first} is no bag; accepted: bags, whose topics become columns",
             argument="column",
         )
     check_no_loose_bag(first)
-    if len(args.sources) > 1:
+    if len(given_here) > 1:
         raise InvalidValue(
             f"{first} is no bag; accepted: several bags, or one folder of pictures or LeRobot data "
             "set"
@@ -176,9 +177,37 @@ def what_to_read(args: Namespace, columns: tuple[str, ...]) -> ToRead:
     return ToRead(with_overrides(settings, args), [source], node)
 
 
-def is_bag(path: Path) -> bool:
-    """Whether ``path`` looks like a recording."""
-    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES or is_ros1(path)
+def _bags_to_read(
+    args: Namespace,
+    bags: Sequence[Path | StoredBag],
+    given: EncoderSettings | None,
+    node: str,
+    columns: tuple[str, ...],
+) -> ToRead:
+    """As :func:`what_to_read`, for ``bags``. One on object storage is copied if it is the first."""
+    cache = BagCache()
+    try:
+        wanted = given.columns if given else ()
+        # The first one says which cameras and columns there are; others are read at their turn.
+        first = bags[0]
+        if isinstance(first, StoredBag) and (given is None or wanted or columns):
+            first = cache.fetch(first, {})
+        local = [bag for bag in (first, *bags[1:]) if isinstance(bag, Path)]
+        settings = given or settings_without_parameters(local[0])
+        settings = with_overrides(settings, args)
+        settings = replace(settings, columns=(*settings.columns, *columns))
+        found = recorded_columns(local, column_settings(settings.columns))
+    except BaseException:
+        cache.close()
+        raise
+    image_topic = settings.cameras[0].topic
+    sources: list[Source] = [
+        StoredBagSource(bag, image_topic, found, cache)
+        if isinstance(bag, StoredBag)
+        else BagSource(bag, image_topic, found)
+        for bag in bags
+    ]
+    return ToRead(settings, sources, node, found)
 
 
 def images_only(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_options import EmbedOptions
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
+from vit_perception.datasets.fleet.before import FIRST, Before
 from vit_perception.datasets.output_messages import OutputMessages, check_node_name
 from vit_perception.datasets.repeats.augmented import numbers_column
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
+from vit_perception.datasets.stored.stored_journal import StoredJournal
 from vit_perception.files.atomic import file_sha256
+from vit_perception.files.storage.folder import StorageFolder
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.basis_file import FILE_NAME, save_basis
@@ -23,17 +27,19 @@ from vit_perception.policy.features import REPEAT
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout, written_fields
 
-__all__ = ["EmbedOptions", "embed", "run_of"]
+__all__ = ["EmbedOptions", "embed", "embed_source", "run_of"]
 
 
 def embed(
     pipeline: Pipeline,
     sources: Sequence[Source],
-    out: Path,
+    out: Path | StorageFolder,
     options: EmbedOptions,
     advance: Callable[[int], None] = lambda results: None,
 ) -> dict[str, Any]:
     """Write the features of ``sources`` to the folder ``out``, and return the manifest.
+
+    ``out`` may be a folder on object storage: it gets the same files as one on local disk.
 
     The same call continues after an interruption, and only returns the manifest of a complete run.
     ``advance`` is called with the number of further results that are done.
@@ -44,19 +50,47 @@ def embed(
     """
     if DENSE in options.chosen and pipeline.dense is None:
         raise BadSetting("dense.enabled", False, "true, for the feature dense")
-    journal = Journal(out, run_of(pipeline, sources, options))
+    run = run_of(pipeline, sources, options)
+    journal = Journal(out, run) if isinstance(out, Path) else StoredJournal(out, run)
     try:
         if journal.complete:
             return journal.finish()
         if pipeline.parts.basis and FORMATS[options.file_format].is_columns:
-            save_basis(out / FILE_NAME, pipeline.parts.basis, pipeline.card.name)
-        run = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
+            save_basis(journal.out / FILE_NAME, pipeline.parts.basis, pipeline.card.name)
+            journal.put(FILE_NAME)
+        made = _Run(pipeline=pipeline, journal=journal, options=options, advance=advance)
         for number, source in enumerate(sources):
-            run.take(number, source)
-        FORMATS[options.file_format].finish(out, [e.file for e in journal.entries if e.file])
+            made.take(number, source)
+        files = [entry.file for entry in journal.entries if entry.file]
+        if written := FORMATS[options.file_format].finish(journal.out, files, journal.local):
+            journal.put(written)
         return journal.finish()
     finally:
         journal.close()
+
+
+def embed_source(
+    pipeline: Pipeline,
+    source: Source,
+    number: int,
+    journal: Journal,
+    options: EmbedOptions,
+    before: Before,
+    advance: Callable[[int], None] = lambda results: None,
+) -> None:
+    """Write the shards of one of many sources to the folder of its own that ``journal`` is of.
+
+    They are those that :func:`embed` makes of source ``number``, after everything in ``before``.
+
+    Raises:
+        As :func:`embed`.
+    """
+    if not journal.complete:
+        run = _Run(
+            pipeline=pipeline, journal=journal, options=options, advance=advance, before=before
+        )
+        run.take(number, source)
+    journal.finish()
 
 
 class _Run:
@@ -68,39 +102,39 @@ class _Run:
         journal: Journal,
         options: EmbedOptions,
         advance: Callable[[int], None],
+        before: Before = FIRST,
     ):
         self._pipeline = pipeline
         self._journal = journal
         self._options = options
         self._advance = advance
+        self._before = before
         entries = journal.entries
         last = entries[-1] if entries else None
-        self._tracker = LayoutTracker(
-            pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None
-        )
+        seen = last.seen if last else before.seen
+        self._tracker = LayoutTracker(pipeline, {k: tuple(v) for k, v in seen.items()})
         # The layouts as they were first seen: a resumed run measures its engine again, and the
         # files stay the same.
         self._layouts = {
             layout["layout_id"]: Layout.from_json(json.dumps(layout))
-            for entry in entries
-            for layout in entry.layouts
+            for layout in (*before.layouts, *(made for entry in entries for made in entry.layouts))
         }
         self._columns = FrameColumns(pipeline, options.chosen)
         check_node_name(options.node)
-        self._episode = last.episode if last else -1
-        self._last_stamp_ns = last.last_stamp_ns if last else 0
-        self._shards = sum(1 for e in entries if e.file)
+        self._episode = last.episode if last else before.episode
+        self._last_stamp_ns = last.last_stamp_ns if last else before.last_stamp_ns
+        self._shards = before.files + sum(1 for e in entries if e.file)
         self._new_episode = False  # also if its first frame was dropped
         self._shard: Shard | None = None
 
     def take(self, number: int, source: Source) -> None:
         """Embed all of one source that is not done yet."""
         done = [e for e in self._journal.entries if e.source == number]
-        first = done[-1].next if done else 0
+        first = done[-1].next if done else self._before.first
         self._advance(first)
         if done and done[-1].source_done:
             return
-        if not done:
+        if not first:
             self._episode += 1
             self._last_stamp_ns = 0
         self._new_episode = False
@@ -132,11 +166,14 @@ class _Run:
         self._tracker.update(result)
         layout_id = self._tracker.layout.layout_id
         if layout_id not in self._layouts:
-            fields = written_fields(self._tracker.layout)
+            layout = self._tracker.layout
+            if self._before.min_cosine is not None:
+                layout = replace(layout, min_cosine=self._before.min_cosine)
+            fields = written_fields(layout)
             if not fields["sources"]:
                 del fields["sources"]  # manifests without other sources stay as they were
             entry.layouts.append({"layout_id": layout_id, **fields})
-            self._layouts[layout_id] = self._tracker.layout
+            self._layouts[layout_id] = layout
         # A source always begins an episode, so its first frame does not begin another.
         if self._last_stamp_ns and (
             self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS

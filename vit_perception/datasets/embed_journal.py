@@ -9,13 +9,13 @@ holds.
 import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
+from vit_perception.datasets.accounts import Entry, joined
 from vit_perception.files.atomic import (
     is_half_made,
     open_plain,
@@ -39,53 +39,8 @@ VERSIONS = ("columns_version", "graph_version")
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
-@dataclass
-class Entry:
-    """One line of the journal: what one shard holds, and the state to continue with."""
-
-    # Results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
-    source: int
-    first: int
-    next: int
-    # Whether no results of the source remain.
-    source_done: bool = False
-    # Name, digest and size of the shard; the name is empty if there were no frames.
-    file: str = ""
-    sha256: str = ""
-    size_bytes: int = 0
-    # In this shard.
-    frames: int = 0
-    # Count and first text of dropped frames, by reason.
-    dropped: dict[str, int] = field(default_factory=dict)
-    drop_texts: dict[str, str] = field(default_factory=dict)
-    # Rows of topic, reason, count and first text.
-    skipped: list[dict[str, Any]] = field(default_factory=list)
-    # Layouts that no earlier entry has.
-    layouts: list[dict] = field(default_factory=list)
-    # The state to continue with.
-    seen: dict[str, list] = field(default_factory=dict)
-    episode: int = -1
-    # Of the shard's frames.
-    first_stamp_ns: int = 0
-    last_stamp_ns: int = 0
-
-    def note_dropped(self, dropped: Dropped) -> None:
-        """Count what gave no frame."""
-        self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
-        self.drop_texts.setdefault(dropped.reason, dropped.text)
-
-    def note_skips(self, skips: SkippedMessages) -> None:
-        """Count what was left out in addition to dropped frames."""
-        if skips.counts:
-            self.skipped = _one_list([self.skipped, skips.rows()])
-
-
-def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Join rows of :meth:`SkippedMessages.rows`, with one row per topic and reason."""
-    together = SkippedMessages()
-    for row in chain.from_iterable(lists):
-        together.add(row["topic"], row["reason"], row["first"], row["count"])
-    return together.rows()
+class FolderInUse(InvalidValue):
+    """Another process writes the folder."""
 
 
 def check_out(out: Path) -> None:
@@ -110,15 +65,15 @@ def check_out(out: Path) -> None:
         read_manifest(out)
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """Read the manifest of the folder ``out``.
+def read_manifest(out: Path, called: str = "") -> dict[str, Any]:
+    """Read the manifest of the folder ``out``, which messages call ``called``.
 
     Raises:
         InvalidValue: It is not a manifest of this version; the message names the file.
     """
-    path = out / MANIFEST
+    path = f"{called or out}/{MANIFEST}"
     try:
-        manifest = json.loads(read_plain(path))
+        manifest = json.loads(read_plain(out / MANIFEST))
         whole = {"format", "format_version", "complete", "run"} <= set(manifest)
     except (ValueError, TypeError) as error:
         raise InvalidValue(
@@ -136,15 +91,16 @@ class Journal:
     """The folder ``out`` of one run, locked while this object is open.
 
     ``run`` is everything that the features depend on. Opening deletes what a killed run left
-    unfinished, and no other files.
+    unfinished, and no other files. Messages call the folder ``called``, by default by its path.
 
     Raises:
         InvalidValue: The folder holds another run's output or other files, or is in use.
         OSError: It cannot be written.
     """
 
-    def __init__(self, out: Path, run: dict[str, Any]):
+    def __init__(self, out: Path, run: dict[str, Any], called: str = ""):
         self.out = out
+        self.called = called or str(out)
         self.run = json.loads(json.dumps(run))
         check_out(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -166,22 +122,23 @@ class Journal:
         try:
             take_lock(self._lock)
         except BlockingIOError:
-            raise InvalidValue(
-                f": {self.out} is being written by another process; accepted: a folder of its own",
+            raise FolderInUse(
+                f": {self.called} is being written by another process; accepted: a folder of its "
+                "own",
                 argument="out",
             ) from None
         check_out(self.out)
         if not (self.out / MANIFEST).exists():
             self._write_manifest(complete=False)
             return
-        begun = read_manifest(self.out)["run"]
+        begun = read_manifest(self.out, self.called)["run"]
         for name in VERSIONS:
             there = begun.get(name) if isinstance(begun, dict) else None
             here = self.run.get(name)
             if there != here:
                 said = "not said" if there is None else f"{there!r:.80}"
                 raise InvalidValue(
-                    f": {self.out} was begun by another version of vit_perception ({name} is "
+                    f": {self.called} was begun by another version of vit_perception ({name} is "
                     f"{said} there and {here} here), so new files would not fit; accepted: a new "
                     "folder, or that version of vit_perception",
                     argument="out",
@@ -189,7 +146,7 @@ class Journal:
         differences = differing_fields(begun, self.run)
         if differences:
             raise InvalidValue(
-                f": {self.out} was begun with other settings, so its features would not fit: "
+                f": {self.called} was begun with other settings, so its features would not fit: "
                 f"{'; '.join(differences[:4])}; accepted: a new folder",
                 argument="out",
             )
@@ -203,14 +160,14 @@ class Journal:
             entries = [Entry(**json.loads(line)) for line in whole.splitlines()]
         except (ValueError, TypeError) as error:
             raise InvalidValue(
-                f": {path} is damaged: {error}; accepted: a new folder", argument="out"
+                f": {self.called}/{JOURNAL} is damaged: {error}; accepted: a new folder",
+                argument="out",
             ) from error
         for entry in entries:
-            file = self.out / entry.file
-            if entry.file and (not file.exists() or file.stat().st_size != entry.size_bytes):
+            if entry.file and self._size_of(entry.file) != entry.size_bytes:
                 raise InvalidValue(
-                    f": {file} is missing or not of {entry.size_bytes} bytes, as {JOURNAL} "
-                    "says; accepted: the folder as it was left, or a new one",
+                    f": {self.called}/{entry.file} is missing or not of {entry.size_bytes} bytes, "
+                    f"as {JOURNAL} says; accepted: the folder as it was left, or a new one",
                     argument="out",
                 )
         if not self.complete:
@@ -220,12 +177,27 @@ class Journal:
             self._remove_half_made({entry.file for entry in entries})
         return entries
 
+    def _size_of(self, name: str) -> int | None:
+        path = self.out / name
+        return path.stat().st_size if path.exists() else None
+
     def _remove_half_made(self, finished: set[str]) -> None:
-        shard = re.compile(rf"features_\d{{6}}\.{re.escape(self.run['file_format'])}")
         sweep(self.out, _WRITTEN)
         for path in self.out.iterdir():
-            if shard.fullmatch(path.name) and path.name not in finished and path.is_file():
-                path.unlink()  # without its line in the journal it is made again
+            if self._is_left_over(path.name, finished) and path.is_file():
+                path.unlink()
+
+    def _is_left_over(self, name: str, finished: set[str]) -> bool:
+        """Whether ``name`` is a shard without its line in the journal: it is made again."""
+        shard = rf"features_\d{{6}}\.{re.escape(self.run['file_format'])}"
+        return re.fullmatch(shard, name) is not None and name not in finished
+
+    def put(self, name: str) -> None:
+        """Take over the finished file ``name`` of ``out`` that is no shard: here it stays."""
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Give a `with` block the path of a finished shard."""
+        return nullcontext(self.out / name)
 
     def append(self, entry: Entry) -> None:
         """Add a finished shard.
@@ -233,7 +205,11 @@ class Journal:
         Raises:
             OSError: The line does not fit on the disk; the journal is as it was.
         """
-        rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
+        self.extend([entry])
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add several finished shards in one write; raises as :meth:`append`."""
+        rest = memoryview("".join(entry.line() for entry in entries).encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
         with open(
             open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0
@@ -247,7 +223,7 @@ class Journal:
                 file.truncate(size)
                 raise
         sync(self.out)
-        self.entries.append(entry)
+        self.entries.extend(entries)
 
     @property
     def complete(self) -> bool:
@@ -260,11 +236,10 @@ class Journal:
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
         entries = self.entries if complete else []
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         texts: dict[str, str] = {}
         for entry in entries:
-            for reason, count in entry.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            dropped.update(entry.dropped)
             texts = {**entry.drop_texts, **texts}
         manifest = {
             "format": FORMAT,
@@ -274,7 +249,7 @@ class Journal:
             "frames": sum(e.frames for e in entries),
             "dropped": dropped,
             "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
-            "skipped": _one_list(e.skipped for e in entries),
+            "skipped": joined(e.skipped for e in entries),
             "layouts": [layout for e in entries for layout in e.layouts],
             "shards": [
                 {
@@ -290,6 +265,8 @@ class Journal:
                 if e.file
             ],
         }
+        if failed := [{"source": e.source, "why": e.failed} for e in entries if e.failed]:
+            manifest["failed"] = failed
         write_whole(
             self.out / MANIFEST,
             lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"),

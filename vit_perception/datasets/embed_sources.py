@@ -72,14 +72,19 @@ class Source(Protocol):
 
 def files_identity(root: Path, files: list[Path]) -> dict[str, Any]:
     """Return one digest of names, sizes and the two ends of ``files``."""
+    return described_files(
+        [(str(file.relative_to(root)), file.stat().st_size, ends_digest(file)) for file in files]
+    )
+
+
+def described_files(files: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
+    """Return one digest of ``files``, each with its name, size in bytes and digest of its ends."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(
-            f"{file.relative_to(root)} {file.stat().st_size} {ends_digest(file)}\n".encode()
-        )
+    for name, size_bytes, ends in files:
+        digest.update(f"{name} {size_bytes} {ends}\n".encode())
     return {
         "files": len(files),
-        "size_bytes": sum(f.stat().st_size for f in files),
+        "size_bytes": sum(size_bytes for _, size_bytes, _ in files),
         "digest": digest.hexdigest(),
     }
 

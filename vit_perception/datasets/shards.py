@@ -6,6 +6,7 @@ A shard is written completely or not at all.
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,6 +123,26 @@ def _arrow_of(values: np.ndarray, pa: Any) -> Any:
     )
 
 
+def _read_parquet(file: Path) -> Columns:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    columns: Columns = {}
+    for name in table.column_names:
+        shape = table.schema.metadata[f"shape.{name}".encode()].decode()
+        values = table[name].combine_chunks()
+        flat = values.flatten() if shape else values
+        sizes = [int(size) for size in shape.split(",") if size]
+        columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *sizes)
+    return columns
+
+
+def _read_safetensors(file: Path) -> Columns:
+    from safetensors.numpy import load
+
+    return load(file.read_bytes())
+
+
 def _write_safetensors(file: Path, columns: Columns) -> None:
     from safetensors.numpy import save
 
@@ -209,8 +230,16 @@ class FileFormat:
     new_shard: Callable[[ShardPlace], Shard]
     # Whether its files have columns; a bag has messages.
     is_columns: bool = True
-    # Called once with the folder and the names of all files, when the run is complete.
-    finish: Callable[[Path, Sequence[str]], None] = lambda folder, names: None
+    # Of a finished file with columns: its columns, and how to write them again.
+    read: Callable[[Path], Columns] | None = None
+    write: Callable[[Path, Columns], None] | None = None
+    # Whether its files hold their own name.
+    holds_name: bool = False
+    # Called once when the run is complete, with the folder, the names of all files, and what gives
+    # a `with` block the path of one. Returns the name of the file that it wrote there, or "".
+    finish: Callable[[Path, Sequence[str], Callable[[str], AbstractContextManager[Path]]], str] = (
+        lambda folder, names, local: ""
+    )
     # The Python package that writes it, if that is one of those which a user may be without.
     needs: str = ""
 
@@ -220,18 +249,23 @@ FORMATS = {
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_parquet),
+        read=_read_parquet,
+        write=_write_parquet,
         needs="pyarrow",
     ),
     "safetensors": FileFormat(
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_safetensors),
+        read=_read_safetensors,
+        write=_write_safetensors,
     ),
     # A bag has all of the node's topics by default, but the dense ones, which take long.
     "mcap": FileFormat(
         features=(*FEATURES, DENSE),
         default_features=FEATURES,
         is_columns=False,
+        holds_name=True,
         new_shard=lambda place: BagShard(
             messages=place.messages,
             folder=place.folder,

@@ -271,10 +271,14 @@ def sha256_of(file: BinaryIO) -> str:
 
 def ends_digest(path: Path) -> str:
     """Hash a file's first and last MiB: tells recordings apart without reading terabytes."""
-    digest = hashlib.sha256()
-    size = path.stat().st_size
     with open(path, "rb") as file:
-        digest.update(file.read(BLOCK_BYTES))
-        file.seek(max(0, size - BLOCK_BYTES))
-        digest.update(file.read(BLOCK_BYTES))
+        return ends_digest_of(file, path.stat().st_size)
+
+
+def ends_digest_of(file: BinaryIO, size_bytes: int) -> str:
+    """As :func:`ends_digest`, of an open file, which may be on object storage."""
+    digest = hashlib.sha256()
+    digest.update(file.read(BLOCK_BYTES))
+    file.seek(max(0, size_bytes - BLOCK_BYTES))
+    digest.update(file.read(BLOCK_BYTES))
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from vit_perception.files.errors import InvalidValue
 from vit_perception.recordings.storage import shown, some_of
 
 BAG_SUFFIXES = (".mcap", ".db3")
+METADATA = "metadata.yaml"
 ACCEPTED = "a rosbag2 folder with metadata.yaml, or one .mcap or .db3 file of it"
 ROS1_MAGIC = b"#ROSBAG V"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
@@ -82,6 +83,11 @@ def _conversion(old: Path) -> str:
         f"rosbags-convert --src {shlex.quote(str(old))} --dst "
         f"{shlex.quote(str(old.with_suffix('')))}"
     )
+
+
+def is_bag(path: Path) -> bool:
+    """Whether ``path`` looks like a recording."""
+    return (path / METADATA).is_file() or path.suffix in BAG_SUFFIXES or is_ros1(path)
 
 
 def is_ros1(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Write the metadata.yaml that makes several MCAP files one recording."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
@@ -8,14 +9,20 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.metadata import dump_qos_v9
 
 from vit_perception.files.atomic import write_whole
+from vit_perception.recordings.kind import METADATA
 
 
-def write_metadata(folder: Path, files: Sequence[str]) -> None:
-    """Describe ``files`` of ``folder``, in the order of recording, in metadata version 9."""
+def write_metadata(
+    folder: Path, files: Sequence[str], local: Callable[[str], AbstractContextManager[Path]]
+) -> str:
+    """Describe ``files`` in the order of recording, in metadata version 9; return the file's name.
+
+    ``local`` gives a `with` block the path of one of ``files``; they need not be in ``folder``.
+    """
     described = []
     topics = {}
     for name in files:
-        with Reader(folder / name) as reader:
+        with local(name) as path, Reader(path) as reader:
             described.append(
                 {
                     "path": name,
@@ -64,4 +71,5 @@ def write_metadata(folder: Path, files: Sequence[str]) -> None:
         "ros_distro": "rosbags",
     }
     text = yaml.safe_dump({"rosbag2_bagfile_information": metadata}, sort_keys=False)
-    write_whole(folder / "metadata.yaml", lambda file: file.write_text(text, "utf-8"))
+    write_whole(folder / METADATA, lambda file: file.write_text(text, "utf-8"))
+    return METADATA

@@ -13,7 +13,7 @@ from vit_perception.config.settings import CameraSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource, SourceResult, encode_images
 from vit_perception.datasets.lerobot.dataset import LeRobotSource
-from vit_perception.datasets.repeats.augmented import with_repeats
+from vit_perception.datasets.repeats.augmented import Repeats
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.augment import Strengths, applied, unchanged
 from vit_perception.pipeline.pipeline import Pipeline
@@ -47,13 +47,8 @@ def bags(tmp_path_factory):
 
 
 def repeated(pipeline, bags, repeats=REPEATS, seed=5, **strengths):
-    return with_repeats(
-        sources=[BagSource(bag, CAMERAS[0].topic) for bag in bags],
-        repeats=repeats,
-        seed=seed,
-        strengths=Strengths(**strengths),
-        settings=pipeline.settings,
-    )
+    made = Repeats(repeats, seed, Strengths(**strengths))
+    return made.of([BagSource(bag, CAMERAS[0].topic) for bag in bags], pipeline.settings)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +223,7 @@ def test_frames_of_a_lerobot_data_set_differ_also_at_the_same_time_of_their_epis
     source = LeRobotSource(tmp_path / "set")
     cameras = tuple(CameraSettings(c.name, c.key, "compressed") for c in source.cameras)
     single = Pipeline.open(settings_of(tiny_checkpoint, cameras, ()))
-    made = with_repeats([source], 1, 0, Strengths(), single.settings)
+    made = Repeats(1, 0, Strengths()).of([source], single.settings)
     embed(single, made, tmp_path / "out", EmbedOptions("safetensors"))
     single.close()
     files = FeatureFiles(tmp_path / "out")
@@ -247,7 +242,7 @@ def test_what_cannot_be_augmented_is_refused_in_a_line(pipeline, bags, tmp_path)
     depth = replace(CAMERAS[0], depth_topic="/depth", camera_info_topic="/info")
     settings = replace(pipeline.settings, cameras=(depth, CAMERAS[1]))
     with pytest.raises(InvalidValue, match="crop=0.1.*cameras.agentview.depth_topic.*crop=0"):
-        with_repeats([], 1, 0, Strengths(crop=0.1), settings)
+        Repeats(1, 0, Strengths(crop=0.1)).of([], settings)
 
     class Own:
         """A source with a column of that name, as a LeRobot data set may have."""
@@ -268,7 +263,7 @@ def test_what_cannot_be_augmented_is_refused_in_a_line(pipeline, bags, tmp_path)
     with pytest.raises(InvalidValue, match="augment: the source has a column augment of its own"):
         embed(
             pipeline,
-            with_repeats([Own()], 1, 0, Strengths(), no_pose),
+            Repeats(1, 0, Strengths()).of([Own()], no_pose),
             tmp_path / "own",
             EmbedOptions("parquet"),
         )

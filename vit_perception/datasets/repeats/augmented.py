@@ -91,44 +91,60 @@ class Augmented:
         return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "little")
 
 
-def with_repeats(
-    sources: Sequence[Source],
-    repeats: int,
-    seed: int,
-    strengths: Strengths,
-    settings: EncoderSettings,
-) -> list[Source]:
-    """Return ``sources`` as they are, then each of ``repeats`` augmented repeats of all of them.
-
-    All of them have the columns of the augmentation; with no repeats, ``sources`` are returned.
+@dataclass(frozen=True)
+class Repeats:
+    """How often recordings are repeated with changed pictures.
 
     Raises:
-        InvalidValue: A number is not accepted, or pictures are cropped where rays or points say
-            where each patch looks.
+        InvalidValue: A number is not accepted.
     """
-    for argument, value, most in (
-        (REPEAT, repeats, MOST_REPEATS),
-        (f"{REPEAT}_seed", seed, MOST_SEED),
-    ):
-        if not 0 <= value <= most:
-            raise InvalidValue(f" is {value}; accepted: 0 to {most}", argument=argument)
-    if not repeats and (seed or strengths != Strengths()):
-        raise InvalidValue(
-            " is 0, and a seed or a strength is given; accepted: 1 or more with them",
-            argument=REPEAT,
-        )
-    if not repeats:
-        return list(sources)
-    looking = [f"ray_names ({each.name})" for each in settings.group("rays")]
-    looking += [f"cameras.{c.name}.depth_topic" for c in settings.cameras if c.depth_topic]
-    if strengths.crop and looking:
-        raise InvalidValue(
-            f" has crop={strengths.crop}, and the settings have {', '.join(looking)}, whose tokens "
-            "say where each patch of the whole picture looks; accepted: crop=0",
-            argument=f"{REPEAT}_strength",
-        )
-    return [
-        Augmented(source, repeat, seed, strengths)
-        for repeat in range(repeats + 1)
-        for source in sources
-    ]
+
+    # Besides the recording as it is; with 0 there is no augmentation.
+    count: int
+    seed: int
+    strengths: Strengths
+
+    def __post_init__(self) -> None:
+        for argument, value, most in (
+            (REPEAT, self.count, MOST_REPEATS),
+            (f"{REPEAT}_seed", self.seed, MOST_SEED),
+        ):
+            if not 0 <= value <= most:
+                raise InvalidValue(f" is {value}; accepted: 0 to {most}", argument=argument)
+        if not self.count and (self.seed or self.strengths != Strengths()):
+            raise InvalidValue(
+                " is 0, and a seed or a strength is given; accepted: 1 or more with them",
+                argument=REPEAT,
+            )
+
+    def of(self, sources: Sequence[Source], settings: EncoderSettings) -> list[Source]:
+        """Return ``sources`` as they are, then each augmented repeat of all of them.
+
+        All of them have the columns of the augmentation; without any, ``sources`` are returned.
+
+        Raises:
+            InvalidValue: Pictures are cropped where rays or points say where each patch looks.
+        """
+        if not self.count:
+            return list(sources)
+        looking = [f"ray_names ({each.name})" for each in settings.group("rays")]
+        looking += [f"cameras.{c.name}.depth_topic" for c in settings.cameras if c.depth_topic]
+        if self.strengths.crop and looking:
+            raise InvalidValue(
+                f" has crop={self.strengths.crop}, and the settings have {', '.join(looking)}, "
+                "whose tokens say where each patch of the whole picture looks; accepted: crop=0",
+                argument=f"{REPEAT}_strength",
+            )
+        return [
+            Augmented(source, repeat, self.seed, self.strengths)
+            for repeat in range(self.count + 1)
+            for source in sources
+        ]
+
+    def names(self, names: Sequence[str]) -> list[str]:
+        """Return names for what :meth:`of` makes of sources of these ``names``."""
+        return [
+            f"{name} (repeat {repeat})" if repeat else name
+            for repeat in range(self.count + 1)
+            for name in names
+        ]

@@ -1,0 +1,1 @@
+"""Recordings and features on object storage, and lists of many recordings."""

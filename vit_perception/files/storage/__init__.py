@@ -1,0 +1,1 @@
+"""Folders on local disk or object storage, through one interface."""
