@@ -20,7 +20,7 @@ from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.image.video.decoder import VideoPicture
 from vit_perception.pipeline.frame_state import Received
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, with_events
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, video_qos, with_events
 from vit_perception.ros.reporter import Reporter
 from vit_perception.ros.tf_poses import TfPoses
 from vit_perception.ros.video.video_input import Arrival, VideoInput
@@ -122,7 +122,10 @@ class Inputs:
         for source in listening(sources):
             kind = source.message_type
             if not isinstance(source, SampledSource):
-                self._listen(source, kind, source.topic, self._taker_of(source), image_qos())
+                is_video = TRANSPORTS[source.settings.transport].is_video
+                take = self._video_taker(source) if is_video else partial(self._on_image, source)
+                qos = video_qos() if is_video else image_qos()
+                self._listen(source, kind, source.topic, take, qos)
                 if topic := source.settings.depth_topic:
                     take = partial(self._take_extra, self.extras.depths, source.name, topic)
                     self._listen(source, TYPES["raw"], topic, take, image_qos())
@@ -209,10 +212,8 @@ class Inputs:
             self._tf.destroy()
             self._tf = None
 
-    def _taker_of(self, camera: TokenSource) -> Callable[[Any], None]:
-        """Return what takes the messages of ``camera``, on the executor's thread."""
-        if not TRANSPORTS[camera.settings.transport].is_video:
-            return partial(self._on_image, camera)
+    def _video_taker(self, camera: TokenSource) -> Callable[[Any], None]:
+        """Return what takes the packets of ``camera``, on the executor's thread."""
         video = VideoInput(
             camera.name, partial(self._on_picture, camera), partial(self._refuse, camera)
         )

@@ -34,6 +34,11 @@ def image_qos() -> QoSProfile:
     return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
+def video_qos() -> QoSProfile:
+    """As for images, and deeper: a packet that is lost costs all pictures until a key frame."""
+    return QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
 def sample_qos() -> QoSProfile:
     """As for images; poses and joint states come up to 1000 times a second."""
     return QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
