@@ -16,6 +16,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "sensor_msgs/msg/image.hpp"
 
@@ -52,6 +53,9 @@ public:
     } else if (message.encoding == "16FC1") {
       item_bytes_ = 2;
     } else if (message.encoding == "8UC1") {
+      if (message.height == 1 && message.step == message.width) {
+        throw std::invalid_argument("the tokens are coefficients of a basis; accepted: restore(), with ~/basis");
+      }
       item_bytes_ = 1;
       has_scale_ = true;
     } else if (message.encoding == "mono8") {
@@ -121,6 +125,79 @@ private:
   size_t item_bytes_;
   bool has_scale_ = false;
 };
+
+// Of the layout's `groups`: how many rows, and whether they are coefficients, which those of kind "patch" are.
+struct Group
+{
+  size_t rows;
+  bool reduced;
+};
+
+// The tokens of a ~/tokens message whose layout has a basis, row after row, each as wide as the basis. `basis_message`
+// is that of ~/basis: reliable, transient local; that it is the layout's is what `basis.sha256` is for. A missing token
+// is a row of zeros. Throws std::invalid_argument for bytes that are not those of `groups`, a scale below 0 or not
+// finite, and a basis that is none.
+inline std::vector<float> restore(
+  const sensor_msgs::msg::Image & message, const sensor_msgs::msg::Image & basis_message,
+  const std::vector<Group> & groups)
+{
+  const Tensor basis(basis_message);
+  const size_t width = basis.width();
+  if (basis.rows() < 2 || width == 0) {
+    throw std::invalid_argument(
+            "a basis has " + std::to_string(basis.rows()) + " x " + std::to_string(width) +
+            " numbers; accepted: the mean and at least one direction");
+  }
+  const size_t dims = basis.rows() - 1;
+  uint64_t expected = 0;
+  size_t count = 0;
+  for (const Group & group : groups) {
+    expected += group.rows * (group.reduced ? dims + 4 : width * 4);
+    count += group.rows;
+  }
+  if (message.encoding != "8UC1" || message.height != 1 || message.data.size() != expected) {
+    throw std::invalid_argument(
+            std::to_string(message.height) + " rows of " + message.encoding + " and " +
+            std::to_string(message.data.size()) + " bytes; accepted: one row of 8UC1 and the " +
+            std::to_string(expected) + " bytes of the groups");
+  }
+  std::vector<float> rows(width * dims);  // of the directions, since each is read for every token
+  for (size_t k = 0; k < dims; ++k) {
+    for (size_t d = 0; d < width; ++d) {
+      rows[k * width + d] = basis.at(k + 1, d);
+    }
+  }
+  std::vector<float> tokens(count * width, 0.0f);
+  float * token = tokens.data();
+  const uint8_t * address = message.data.data();
+  for (const Group & group : groups) {
+    for (size_t t = 0; t < group.rows; ++t, token += width) {
+      if (!group.reduced) {
+        std::memcpy(token, address, width * 4);
+        address += width * 4;
+        continue;
+      }
+      float scale;
+      std::memcpy(&scale, address + dims, 4);
+      if (!(scale >= 0.0f && std::isfinite(scale))) {
+        throw std::invalid_argument("a scale is " + std::to_string(scale) + "; accepted: a number from 0");
+      }
+      bool missing = true;
+      for (size_t k = 0; k < dims; ++k) {
+        const float coefficient = (address[k] - 128) * scale;
+        missing = missing && coefficient == 0.0f;
+        for (size_t d = 0; d < width; ++d) {
+          token[d] += coefficient * rows[k * width + d];
+        }
+      }
+      for (size_t d = 0; d < width && !missing; ++d) {
+        token[d] += basis.at(0, d);
+      }
+      address += dims + 4;
+    }
+  }
+  return tokens;
+}
 
 }  // namespace vit_tokens
 

@@ -13,10 +13,20 @@ import numpy as np
 import pytest
 
 from test.conftest import ROOT
+from test.wire.test_basis import BASIS, WITH_BASIS
+from test.wire.test_basis import TOKENS as BASIS_TOKENS
 from test.wire.test_tensors import LAYOUT
 from test.wire.test_topics import APART, POSE, result
 from vit_perception.datasets.output_messages import cdr_of
-from vit_perception.wire.tensors import ENCODINGS, decode_tensor, encode_mask, encode_tensor
+from vit_perception.wire.basis import decode_tokens, pack_sequence
+from vit_perception.wire.tensors import (
+    ENCODINGS,
+    decode_tensor,
+    encode_bytes,
+    encode_mask,
+    encode_tensor,
+    mask_of,
+)
 from vit_perception.wire.topics import IMAGE_TYPE, Outgoing, image_fields, topics_of
 
 PREFIX = Path(os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)[0])
@@ -70,10 +80,10 @@ def image_cdr(fields, **changes) -> bytes:
     return cdr_of(IMAGE_TYPE, image_fields(HEADER, fields) | changes)
 
 
-def run(program: Path, folder: Path, cdr: bytes) -> SimpleNamespace:
+def run(program: Path, folder: Path, cdr: bytes, *more: str) -> SimpleNamespace:
     (folder / "message.cdr").write_bytes(cdr)
     result = subprocess.run(
-        [str(program), str(folder / "message.cdr")], capture_output=True, text=True
+        [str(program), str(folder / "message.cdr"), *more], capture_output=True, text=True
     )
     return SimpleNamespace(
         code=result.returncode,
@@ -135,6 +145,65 @@ def test_a_scale_that_is_none_is_refused(program, tmp_path, scale):
 def test_a_cut_recording_is_an_error_not_a_crash(program, tmp_path, kept):
     read = run(program, tmp_path, image_cdr(encode_tensor(TOKENS))[:kept])
     assert read.code == 1 and "message.cdr: " in read.error
+
+
+GROUPS = [f"{group.kind}:{group.stop - group.start}" for group in WITH_BASIS.groups]
+
+
+def restored(program: Path, folder: Path, packed, basis=None, groups=GROUPS) -> SimpleNamespace:
+    """What the program makes of a packed sequence."""
+    basis = encode_tensor(BASIS.to_rows()) if basis is None else basis
+    (folder / "basis.cdr").write_bytes(image_cdr(basis))
+    return run(program, folder, image_cdr(packed), str(folder / "basis.cdr"), *groups)
+
+
+def test_coefficients_of_a_basis_are_restored_in_cpp(program, tmp_path):
+    tokens = BASIS_TOKENS.copy()
+    tokens[[2, 5]] = 0
+    packed = encode_bytes(pack_sequence(tokens, WITH_BASIS, BASIS))
+    read = restored(program, tmp_path, packed)
+    ours = decode_tokens(SimpleNamespace(**packed._asdict()), WITH_BASIS, BASIS)
+    assert read.lines[0] == ["12", "345", "camera", *map(str, ours.shape)], read.error
+    assert [line[0] == "1" for line in read.lines[1:]] == mask_of(ours).tolist()
+    # The products are summed in another order than numpy's.
+    sums, lasts = np.array([line[1:] for line in read.lines[1:]], float).T
+    np.testing.assert_allclose(sums, ours.astype(float).sum(axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(lasts, ours[:, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_basis_and_coefficients_that_do_not_fit_are_refused_in_cpp(program, tmp_path):
+    packed = encode_bytes(pack_sequence(BASIS_TOKENS, WITH_BASIS, BASIS))
+    alone = run(program, tmp_path, image_cdr(packed))
+    assert alone.code == 1 and "coefficients of a basis; accepted: restore()" in alone.error
+    bytes_of = np.frombuffer(packed.data, np.uint8)
+    cut = encode_bytes(bytes_of[:-1])
+    for scale in (-1.0, np.nan, np.inf):
+        bad = bytes_of.copy()
+        bad[12 + 2 : 12 + 6] = np.frombuffer(np.float32(scale).tobytes(), np.uint8)
+        read = restored(program, tmp_path, encode_bytes(bad))
+        assert read.code == 1 and "a scale is" in read.error, read.error
+    other = encode_tensor(np.vstack([BASIS.to_rows(), np.ones((1, 3), np.float32)]))
+    for read, said in (
+        (restored(program, tmp_path, cut), "bytes of the groups"),
+        (restored(program, tmp_path, packed, groups=GROUPS[:-1]), "bytes of the groups"),
+        (restored(program, tmp_path, packed, other), "bytes of the groups"),
+        (restored(program, tmp_path, encode_tensor(BASIS_TOKENS)), "accepted: one row of 8UC1"),
+        (restored(program, tmp_path, packed, encode_tensor(BASIS.to_rows()[:1])), "a basis has 1"),
+        (restored(program, tmp_path, packed, groups=["patch"]), "accepted: KIND:ROWS"),
+    ):
+        assert read.code == 1 and said in read.error, read.error
+
+
+def test_a_token_that_is_the_mean_reads_in_cpp_as_in_python(program, tmp_path):
+    """Tokens that are exactly the mean have no coefficients: they are the one value that reads as
+    missing, here and in Python.
+    """
+    tokens = BASIS_TOKENS.copy()
+    tokens[1] = BASIS.mean
+    packed = encode_bytes(pack_sequence(tokens, WITH_BASIS, BASIS))
+    ours = decode_tokens(SimpleNamespace(**packed._asdict()), WITH_BASIS, BASIS)
+    read = restored(program, tmp_path, packed)
+    assert [line[0] == "1" for line in read.lines[1:]] == mask_of(ours).tolist()
 
 
 WITH_STATE = replace(LAYOUT, apart=(APART,))

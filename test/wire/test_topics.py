@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from test.conftest import ROOT
+from test.wire.test_basis import BASIS, TOKENS, WITH_BASIS
 from test.wire.test_tensors import LAYOUT
 from vit_perception.tokens import kinds
 from vit_perception.tokens.source import SampledSource, registered
 from vit_perception.wire import topics
+from vit_perception.wire.basis import Basis, decode_groups, pack_group
 from vit_perception.wire.layout import LayoutApart, LayoutDense, LayoutHistory
 from vit_perception.wire.records import (
     CameraResult,
@@ -22,7 +25,7 @@ from vit_perception.wire.records import (
     TokenGroup,
     TokenSequence,
 )
-from vit_perception.wire.tensors import TensorFields, decode_stamps, decode_tensor
+from vit_perception.wire.tensors import TensorFields, decode_stamps, decode_tensor, encode_rows
 
 WHEN = {
     "frame": "each frame",
@@ -129,6 +132,33 @@ def test_a_frame_is_sent_camera_by_camera_then_samples_then_tokens():
 def test_what_is_missing_is_not_sent():
     found = sent(replace(result(None), cameras={}))
     assert list(found) == ["body/state_at_image", "embedding", "token_mask", "tokens"]
+
+
+def test_patch_tokens_are_reduced_once_for_two_topics():
+    """`patch_features` and `tokens` were each reduced, which took twice the time."""
+    reduced = []
+
+    class Counting(Basis):
+        def reduce(self, tokens):
+            reduced.append(len(tokens))
+            return super().reduce(tokens)
+
+    basis = Counting(BASIS.mean, BASIS.directions, BASIS.encoder_sha256)
+    frame = replace(
+        result(POSE),
+        sequence=TokenSequence.of([TokenGroup("patch", "wrist", TOKENS)]),
+        cameras={"wrist": replace(result(POSE).cameras["wrist"], patch_tokens=TOKENS[1:5])},
+    )
+    outgoing = topics.Outgoing(frame, WITH_BASIS, None, basis)
+    features, tokens = (
+        SimpleNamespace(**row.encode(outgoing, "wrist"))
+        for row in (topics.CAMERA[1], topics.TOKENS)
+    )
+    assert reduced == [4]
+    groups = decode_groups(tokens, WITH_BASIS)
+    np.testing.assert_array_equal(decode_tensor(features), groups["wrist/patch"])
+    alone = encode_rows(pack_group(TOKENS[1:5], "patch", BASIS))
+    assert bytes(features.data) == bytes(alone.data)
 
 
 def test_tokens_of_another_width_have_a_topic_of_their_own():

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -24,6 +25,8 @@ from vit_perception.wire.topics import Fields, Outgoing, SentTopic
 __all__ = ["LATCHED_QOS", "Outputs"]
 
 FEATURE_VIEW, ATTENTION_VIEW = topics.VIEWS
+RCLError: type[Exception] = rclpy_implementation.RCLError
+REFUSED_WARN_S = 5.0
 
 
 class Outputs:
@@ -50,6 +53,7 @@ class Outputs:
         self._pca = {camera.name: PcaView() for camera in pipeline.settings.cameras}
         self.layout = pipeline.layout()
         self._publishers: dict[SentTopic, Publisher] = {}
+        self._refused = 0  # messages that DDS did not take
         try:
             for topic in topics.topics_of(self.layout):
                 self._publishers[topic] = self._publisher(topic)
@@ -133,7 +137,24 @@ class Outputs:
             if topic.row.when == when and topic.row.encode and publisher.get_subscription_count():
                 fields = topic.row.encode(outgoing, topic.source)
                 if fields is not None:
-                    publisher.publish(message_of(topic.row.type, fields))
+                    self._publish(publisher, message_of(topic.row.type, fields))
+
+    def _publish(self, publisher: Publisher, message: Any) -> None:
+        """Send ``message``. DDS refuses one of a reliable topic if the link to a subscriber does
+        not take it within 0.1 s: that message is lost, and the node goes on.
+        """
+        try:
+            publisher.publish(message)
+        except RCLError as error:
+            if not self._node.context.ok():
+                raise
+            self._refused += 1
+            self._node.get_logger().warning(
+                f"{publisher.topic_name}: a message was not sent, as DDS did not take it "
+                f"({self._refused} messages of all topics so far): {error}; accepted: a "
+                "best-effort subscription, or smaller tokens (docs/thin_link.md)",
+                throttle_duration_sec=REFUSED_WARN_S,
+            )
 
     def _update_layout(self, result: FrameResult) -> None:
         """Send the layout where a camera's size or frame is new."""

@@ -136,10 +136,34 @@ class Basis:
             )
 
 
+class PackedGroups:
+    """The groups of one sequence ``tokens`` (N, D) as rows of bytes.
+
+    Each is made when it is first asked for, and kept: a group may be sent alone and in the
+    sequence, and its coefficients are what takes the time.
+    """
+
+    def __init__(self, tokens: np.ndarray, layout: Layout, basis: Basis):
+        self._tokens = tokens
+        self._layout = layout
+        self._basis = basis
+        self._rows: dict[str, np.ndarray] = {}
+
+    def rows(self, group: LayoutGroup) -> np.ndarray:
+        """Return the rows of ``group`` as :func:`pack_group` makes them."""
+        if group.name not in self._rows:
+            tokens = self._tokens[group.start : group.stop]
+            self._rows[group.name] = pack_group(tokens, group.kind, self._basis)
+        return self._rows[group.name]
+
+    def sequence(self) -> np.ndarray:
+        """Return all groups one after another (B,), as ``~/tokens`` carries them."""
+        return np.concatenate([self.rows(group).reshape(-1) for group in self._layout.groups])
+
+
 def pack_sequence(tokens: np.ndarray, layout: Layout, basis: Basis) -> np.ndarray:
     """Return the sequence ``tokens`` (N, D) as (B,) uint8, as ``~/tokens`` carries it."""
-    parts = [pack_group(tokens[g.start : g.stop], g.kind, basis) for g in layout.groups]
-    return np.concatenate([part.reshape(-1) for part in parts])
+    return PackedGroups(tokens, layout, basis).sequence()
 
 
 def pack_group(tokens: np.ndarray, kind: str, basis: Basis) -> np.ndarray:

@@ -6,11 +6,12 @@ Fields are plain values: numbers, texts, arrays, and dicts by the names of the R
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vit_perception.wire.basis import REDUCED_KIND, Basis, pack_group, pack_sequence
+from vit_perception.wire.basis import REDUCED_KIND, Basis, PackedGroups
 from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout
 from vit_perception.wire.records import CameraResult, FrameResult
 from vit_perception.wire.sample_fields import sample_fields
@@ -46,6 +47,12 @@ class Outgoing:
     dense: Callable[[CameraResult], np.ndarray] | None = None
     # The layout's basis; None if it has none.
     basis: Basis | None = None
+
+    @cached_property
+    def packed(self) -> PackedGroups | None:
+        """The sequence's groups as coefficients, each reduced once; None without a basis."""
+        tokens = self.result.sequence.tokens
+        return PackedGroups(tokens, self.layout, self.basis) if self.basis else None
 
 
 @dataclass(frozen=True)
@@ -107,9 +114,9 @@ def _cls_token(outgoing: Outgoing, name: str) -> Fields | None:
 
 def _patch_features(outgoing: Outgoing, name: str) -> Fields | None:
     camera = outgoing.result.cameras.get(name)
-    if camera and outgoing.basis:
-        rows = pack_group(camera.patch_tokens, REDUCED_KIND, outgoing.basis)
-        return image_fields(camera_header(camera), encode_rows(rows))
+    if camera and outgoing.packed:
+        group = outgoing.layout.group(f"{name}/{REDUCED_KIND}")
+        return image_fields(camera_header(camera), encode_rows(outgoing.packed.rows(group)))
     return _camera_tensor(outgoing, name, camera.patch_tokens) if camera else None
 
 
@@ -132,11 +139,10 @@ def _dense(outgoing: Outgoing, name: str) -> Fields | None:
 
 
 def _tokens(outgoing: Outgoing, _: str) -> Fields:
-    tokens = outgoing.result.sequence.tokens
-    if outgoing.basis:
-        packed = pack_sequence(tokens, outgoing.layout, outgoing.basis)
-        return image_fields(_header(outgoing), encode_bytes(packed))
-    return image_fields(_header(outgoing), encode_tensor(tokens, outgoing.layout.dtype))
+    if outgoing.packed:
+        return image_fields(_header(outgoing), encode_bytes(outgoing.packed.sequence()))
+    rows = encode_tensor(outgoing.result.sequence.tokens, outgoing.layout.dtype)
+    return image_fields(_header(outgoing), rows)
 
 
 def _token_mask(outgoing: Outgoing, _: str) -> Fields:
