@@ -31,8 +31,10 @@ from vit_perception.datasets.search.exact import compared
 from vit_perception.datasets.search.feature_set import FeatureSet
 from vit_perception.datasets.search.find import Queries, find
 from vit_perception.datasets.search.hits import SpreadRule
-from vit_perception.datasets.search.lance_index import PARAMETERS, LanceIndex
+from vit_perception.datasets.search.lance_index import LanceIndex
+from vit_perception.datasets.search.lance_setup import PARAMETERS
 from vit_perception.datasets.search.stored_vectors import unit_rows
+from vit_perception.datasets.shards import ROW_GROUP_BYTES
 from vit_perception.files.atomic import file_sha256
 from vit_perception.policy.features import FeatureFiles
 
@@ -40,7 +42,7 @@ BLOCK = 5000
 EPISODE = 1000
 TOP = 10
 CANDIDATES = 100
-PROBES = (5, 10, 20, 40, 80)
+PROBES = (2, 5, 10, 20)
 
 
 def main() -> int:
@@ -151,7 +153,14 @@ def write_features(
             {f"shape.{n}": ",".join(map(str, v.shape[1:])) for n, v in columns.items()}
         )
         path = folder / f"features_{len(shards):06d}.parquet"
-        pq.write_table(table, path, compression="none", use_dictionary=False)
+        row_bytes = sum(values.nbytes for values in columns.values()) // count
+        pq.write_table(
+            table,
+            path,
+            compression="none",
+            use_dictionary=False,
+            row_group_size=ROW_GROUP_BYTES // row_bytes,
+        )
         shards.append(
             {
                 "file": path.name,

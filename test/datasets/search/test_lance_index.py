@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from test.datasets.search.stored import clustered, hand_made
-from vit_perception.datasets.search import lance_index
+from vit_perception.datasets.search import lance_table
 from vit_perception.datasets.search.exact import exact_hits
 from vit_perception.datasets.search.feature_set import FeatureSet
-from vit_perception.datasets.search.lance_index import IndexParameters, LanceIndex
+from vit_perception.datasets.search.lance_index import LanceIndex
+from vit_perception.datasets.search.lance_setup import IndexParameters
+from vit_perception.datasets.search.lance_table import LanceTable
 from vit_perception.files.errors import InvalidValue, OperationFailed
 
 
@@ -35,10 +37,13 @@ def test_new_and_changed_files_are_brought_up_to_date_and_it_is_said(tmp_path):
     folder = made(tmp_path / "features", 200)
     told = Told()
     first = LanceIndex(FeatureSet([folder]), tmp_path / "index", log=told)
-    assert (first.added, first.removed, first.vectors) == (4, 0, 200)
+    table = first.table
+    assert (table.added, table.removed, first.vectors) == (4, 0, 200)
     assert told.lines == [f"building the index in {tmp_path / 'index'}"]
     again = LanceIndex(FeatureSet([folder]), tmp_path / "index", log=told)
-    assert (again.added, again.removed, again.vectors) == (0, 0, 200) and len(told.lines) == 1
+    assert (again.table.added, again.table.removed, again.vectors) == (0, 0, 200) and len(
+        told.lines
+    ) == 1
 
     # A longer run in the same folder: three files are as they were, one has changed, two are new.
     for file in folder.iterdir():
@@ -49,7 +54,7 @@ def test_new_and_changed_files_are_brought_up_to_date_and_it_is_said(tmp_path):
     folder = hand_made(folder, longer, shard_frames=50)
     features = FeatureSet([folder])
     index = LanceIndex(features, tmp_path / "index", log=told)
-    assert (index.added, index.removed, index.vectors) == (3, 1, 300)
+    assert (index.table.added, index.table.removed, index.vectors) == (3, 1, 300)
     assert "is stale: 3 of 6 files are new or changed, 1 of its files are gone" in told.lines[-1]
     query = features.vectors(160)
     assert index.hits(query, 1)[0].frame == 160
@@ -59,17 +64,17 @@ def test_new_and_changed_files_are_brought_up_to_date_and_it_is_said(tmp_path):
 
 def test_a_build_that_was_killed_goes_on_and_nothing_is_there_twice(tmp_path, monkeypatch):
     features = FeatureSet([made(tmp_path / "features", 200)])
-    monkeypatch.setattr(lance_index, "PORTION_FRAMES", 1)
+    monkeypatch.setattr(lance_table, "PORTION_FRAMES", 1)
     with monkeypatch.context() as killed:
         written = []
 
         def fails(index):
             written.append(1)
-            if len(written) == 5:  # after rows were added, before that is written down
+            if len(written) == 4:  # after rows were added, before that is written down
                 raise KeyboardInterrupt
 
-        write = LanceIndex._write
-        killed.setattr(LanceIndex, "_write", lambda index: (fails(index), write(index)))
+        write = LanceTable._write
+        killed.setattr(LanceTable, "_write", lambda index: (fails(index), write(index)))
         with pytest.raises(KeyboardInterrupt):
             LanceIndex(features, tmp_path / "index")
     stated = json.loads((tmp_path / "index/index.json").read_text())
@@ -81,11 +86,11 @@ def test_a_build_that_was_killed_goes_on_and_nothing_is_there_twice(tmp_path, mo
 
 def test_lists_of_an_index_find_nearly_all(tmp_path, monkeypatch):
     """An index with lists, as large ones have; all of them are looked into, so none is missed."""
-    monkeypatch.setattr(lance_index, "LEAST_INDEXED", 256)
+    monkeypatch.setattr(lance_table, "LEAST_INDEXED", 256)
     features = FeatureSet([made(tmp_path / "features", 500, 250)])
     parameters = IndexParameters(list_vectors=100, probes=5, refine=4)
     index = LanceIndex(features, tmp_path / "index", parameters=parameters)
-    assert index._has_index
+    assert index.table.has_lists
     kept = 0
     for frame in range(0, 500, 50):
         query = features.vectors(frame)
@@ -137,3 +142,13 @@ def test_missing_vectors_are_not_in_it(tmp_path):
     assert not set(found) & set(range(10, 20)) and len(found) == 20
     empty = FeatureSet([hand_made(tmp_path / "empty", np.zeros((4, 1, 8)))])
     assert LanceIndex(empty, tmp_path / "none").hits(features.vectors(0), 5) == []
+
+
+def test_a_damaged_table_is_named_with_the_way_out(tmp_path):
+    features = FeatureSet([made(tmp_path / "features", 60)])
+    LanceIndex(features, tmp_path / "index")
+    for file in (tmp_path / "index/vectors.lance").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    with pytest.raises(OperationFailed, match="index in .*index cannot be used .*removed: it is"):
+        LanceIndex(features, tmp_path / "index").hits(features.vectors(0), 3)

@@ -9,7 +9,8 @@ import numpy as np
 from vit_perception.datasets.search.exact import compared, exact_hits, region_hits
 from vit_perception.datasets.search.feature_set import FeatureSet
 from vit_perception.datasets.search.hits import Hit, SpreadRule, spread
-from vit_perception.datasets.search.lance_index import LanceIndex, candidates, default_folder
+from vit_perception.datasets.search.lance_index import LanceIndex, candidates
+from vit_perception.datasets.search.lance_setup import default_folder
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.log import SILENT, Log
 
