@@ -16,6 +16,7 @@ import numpy as np
 from chunk_policy import ChunkPolicy
 
 from vit_perception.policy.live import ENGINE_FIELDS, LayoutMismatch, LiveDecoder, Observation
+from vit_perception.policy.timing import ActionTiming, ChunkTooShort, MixedClocks
 
 TARGETS_TOPIC = "/arm/target_poses"
 GRIPPER_TOPIC = "/gripper/commands"
@@ -31,16 +32,24 @@ class Counts:
     observations: int = 0
     answered: int = 0
     without_body: int = 0  # the hand's pose or a joint was missing
+    # From an observation's stamp to its chunk, of the last ones; None before the first one.
+    delay_p50_s: float | None = None
+    delay_p99_s: float | None = None
+    # Control steps that are over before a chunk is there, in 99 of 100; None: all of a chunk.
+    inference_delay: int | None = None
 
 
 class ChunkNode:
     """Answers observations. A subclass subscribes, and calls ``answer``."""
 
-    def __init__(self, policy: ChunkPolicy, name: str):
+    def __init__(self, policy: ChunkPolicy, name: str, sim_time: bool = False):
         import rclpy
+        from rclpy.parameter import Parameter
 
-        self.node = rclpy.create_node(name)
+        clock = Parameter("use_sim_time", value=sim_time)
+        self.node = rclpy.create_node(name, parameter_overrides=[clock])
         self.counts = Counts()
+        self._timing = ActionTiming(period_s=CONTROL_PERIOD_NS * 1e-9, length=policy.steps)
         self._policy = policy
         self._targets = None
         self._gripper = None
@@ -55,6 +64,22 @@ class ChunkNode:
             self._gripper = self.node.create_publisher(JointTrajectory, GRIPPER_TOPIC, 10)
             print("ready", flush=True)
 
+    def offered(self) -> bool:
+        """Return whether everything that it listens to is there."""
+        raise NotImplementedError
+
+    def look_until_ready(self) -> None:
+        """Be ready as soon as ``offered``. Simulated time may not run before, so it is not used."""
+        from rclpy.clock import Clock, ClockType
+
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        timer = self.node.create_timer(0.2, lambda: self._look(timer), clock=steady)
+
+    def _look(self, timer) -> None:
+        if self.offered():
+            self.ready()
+            timer.cancel()
+
     def answer(self, stamp_ns: int, frame_id: str, inputs: dict[str, np.ndarray]) -> None:
         """Send the chunk for one observation."""
         self.counts.observations += 1
@@ -63,8 +88,30 @@ class ChunkNode:
             return
         if self._targets is None:
             self.ready()
-        self._send(stamp_ns, frame_id, *self._policy.act(inputs))
+        begun = self._begin(stamp_ns)
+        targets_m, closed = self._policy.act(inputs)
+        if begun:
+            self._timing.end(self._now_ns())
+        self._send(stamp_ns, frame_id, targets_m, closed)
         self.counts.answered += 1
+
+    def _now_ns(self) -> int:
+        return self.node.get_clock().now().nanoseconds
+
+    def _begin(self, stamp_ns: int) -> bool:
+        """Begin to measure; False in simulated time before /clock has come as far as the stamp."""
+        with contextlib.suppress(MixedClocks):
+            return self._timing.begin(stamp_ns, self._now_ns())
+        return False
+
+    def measured(self) -> Counts:
+        """Return the counts with the delays as they are now."""
+        if (delays := self._timing.delays) is not None:
+            self.counts.delay_p50_s = round(delays.p50_s, 4)
+            self.counts.delay_p99_s = round(delays.p99_s, 4)
+            with contextlib.suppress(ChunkTooShort):
+                self.counts.inference_delay = self._timing.inference_delay()
+        return self.counts
 
     def _send(
         self, stamp_ns: int, frame_id: str, targets_m: np.ndarray, closed: np.ndarray
@@ -93,12 +140,12 @@ class ChunkNode:
 class TokenChunkNode(ChunkNode):
     """Observations are those of the encoder node."""
 
-    def __init__(self, policy: ChunkPolicy, decoder: LiveDecoder):
-        super().__init__(policy, "chunk_policy")
+    def __init__(self, policy: ChunkPolicy, decoder: LiveDecoder, sim_time: bool = False):
+        super().__init__(policy, "chunk_policy", sim_time)
         self._decoder = decoder
         self._subscribed: set[str] = set()
         self._subscribe()
-        self._timer = self.node.create_timer(0.2, self._look)
+        self.look_until_ready()
 
     def _subscribe(self) -> None:
         from geometry_msgs.msg import PoseStamped
@@ -118,12 +165,10 @@ class TokenChunkNode(ChunkNode):
                     message_type, topic, lambda message, t=topic: self._on_message(t, message), qos
                 )
 
-    def _look(self) -> None:
-        """Be ready once every topic has its publisher."""
+    def offered(self) -> bool:
+        """Return whether every topic has its publisher."""
         topics = self._decoder.topics
-        if len(topics) > 1 and all(self.node.count_publishers(topic) for topic in topics):
-            self.ready()
-            self._timer.cancel()
+        return len(topics) > 1 and all(self.node.count_publishers(topic) for topic in topics)
 
     def _on_message(self, topic: str, message) -> None:
         observation = self._decoder.add(topic, message)
@@ -158,9 +203,10 @@ def spin(runner: ChunkNode, counts: Path | None = None) -> int:
         print(f"the encoder's tokens are not those of the training data: {error}", flush=True)
         status = 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print(asdict(runner.counts), flush=True)
+    found = asdict(runner.measured())
+    print(found, flush=True)
     if counts:
-        counts.write_text(json.dumps(asdict(runner.counts)) + "\n")
+        counts.write_text(json.dumps(found) + "\n")
     rclpy.try_shutdown()
     return status
 
@@ -171,12 +217,15 @@ def run_on_tokens(
     encoder: str,
     counts: Path | None = None,
     may_differ: Sequence[str] = ENGINE_FIELDS,
+    sim_time: bool = False,
 ) -> int:
-    """Run a policy on the tokens of the node ``encoder``, until SIGINT. In the fields
-    ``may_differ`` its layout may be another one than in the training.
+    """Run a policy on the tokens of the node ``encoder``, until SIGINT.
+
+    In the fields ``may_differ`` the encoder's layout may be another one than in the training.
+    ``sim_time``: time is what /clock says.
     """
     import rclpy
 
     rclpy.init()
     decoder = LiveDecoder(encoder, expected=layouts, may_differ=may_differ)
-    return spin(TokenChunkNode(policy, decoder), counts)
+    return spin(TokenChunkNode(policy, decoder, sim_time), counts)

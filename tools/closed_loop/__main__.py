@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from tools.closed_loop import stages
-from tools.closed_loop.cell import Cell, EncoderNode, run_cell
+from tools.closed_loop.cell import Cell, EncoderNode, chosen, delays_of, run_cell
 from tools.closed_loop.forms import FORMS
 from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
 from tools.closed_loop.plan import cells_of
@@ -49,10 +49,13 @@ def parse(arguments: list[str]) -> Namespace:
     add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the node's tokens")
     add("--troubles", nargs="+", choices=TROUBLES, default=list(TROUBLES), help="in the loop")
     add("--seeds", type=int, default=20, help="episodes of a cell (default: %(default)s)")
+    add("--longest-steps", type=int, help="of an episode, 0.1 s each (default: the task's)")
     add("--demos", type=int, default=60, help="demonstrations of a task (default: %(default)s)")
     add("--training-seeds", type=int, default=1, help="of each policy (default: %(default)s)")
     add("--iterations", type=int, default=ITERATIONS, help="of training (default: %(default)s)")
+    add("--as-is", action="store_true", help="run nothing; write what has been run so far")
     add("--real-time", action="store_true", help="the robot does not wait for the policy")
+    add("--film", action="store_true", help="keep a picture of each control step, for film.py")
     add("--checkpoint", default="demo", help="the encoder (default: %(default)s)")
     add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="of the node")
     add("--work", type=Path, default=ROOT / "closed_loop_output", help="(default: %(default)s)")
@@ -120,6 +123,8 @@ def run(args: Namespace) -> list[dict]:
         args.checkpoint,
         dict(_parameter(text) for text in args.parameter),
     )
+    if args.as_is:
+        return rows_as_they_are(work, args)
     policies = prepare(work, args)
     cells = cells_of(args)
     seeds = (FIRST_TEST_SEED, args.seeds)
@@ -139,13 +144,26 @@ def run(args: Namespace) -> list[dict]:
                 lambda here, cell=cell: progress.say(cell, here),
             )
             progress.end(len(episodes))
-            rows.append(row(cell, episodes))
+            rows.append(row(cell, episodes) | delays_of(work, cell, policy))
             found = rows[-1]
             print(f"{cell}: {found['successes']} of {found['episodes']}", flush=True)
             # After each cell: what is there survives whatever comes.
             write(args, rows)
     finally:
         node.stop()
+    return rows
+
+
+def rows_as_they_are(work: Work, args: Namespace) -> list[dict]:
+    """Return the rows of all cells that have episodes, complete or not."""
+    rows = []
+    for cell in cells_of(args):
+        policy = work.policy(cell.task, cell.policy, cell.demonstrations, cell.training_seed)
+        if policy.exists():
+            out = work.episodes(policy, cell.task, cell.condition, cell.variant)
+            if episodes := chosen(out, (FIRST_TEST_SEED, args.seeds)):
+                rows.append(row(cell, episodes) | delays_of(work, cell, policy))
+    write(args, rows)
     return rows
 
 

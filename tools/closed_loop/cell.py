@@ -24,6 +24,8 @@ class Cell:
     training_seed: int
     condition: str
     real_time: bool = False
+    filmed: bool = False  # a picture of each control step is kept
+    longest_steps: int | None = None  # of an episode; None: the task's
     form: str = USUAL  # of the node's tokens
     trouble: str = "none"
 
@@ -31,7 +33,9 @@ class Cell:
     def variant(self) -> str:
         """What the name of its file ends with."""
         parts = [self.form] * (self.form != USUAL) + [self.trouble] * (self.trouble != "none")
-        return "".join(f"_{slug(part)}" for part in parts + ["real time"] * self.real_time)
+        parts += ["real time"] * self.real_time + ["film"] * self.filmed
+        parts += [f"{self.longest_steps} steps"] * (self.longest_steps is not None)
+        return "".join(f"_{slug(part)}" for part in parts)
 
     def __str__(self) -> str:
         parts = [self.task, self.policy, f"seed {self.training_seed}", self.condition]
@@ -86,6 +90,14 @@ def run_cell(
     return chosen(out, seeds)
 
 
+def delays_of(work: Work, cell: Cell, policy: Path) -> dict:
+    """Return what the policy measured of its delays when the cell was last run, in real time."""
+    counts = work.episodes(policy, cell.task, cell.condition, cell.variant).with_suffix(".counts")
+    names = ("delay_p50_s", "delay_p99_s", "inference_delay")
+    found = json.loads(counts.read_text()) if cell.real_time and counts.exists() else {}
+    return {name: found[name] for name in names if name in found}
+
+
 def chosen(out: Path, seeds: tuple[int, int]) -> list[dict]:
     """Return the episodes of ``seeds`` (first, count) that are in a file."""
     if not out.exists():
@@ -114,6 +126,10 @@ def _run(work, cell, policy, seeds, node, out, say) -> None:
     arguments += ["--trouble", cell.trouble]
     arguments += ["--seeds", *map(str, seeds), "--accounts", str(accounts)]
     arguments += ["--real-time"] * cell.real_time
+    if cell.longest_steps is not None:
+        arguments += ["--longest-steps", str(cell.longest_steps)]
+    if cell.filmed:
+        arguments += ["--film", str(out.with_suffix(""))]
     module = "tools.closed_loop.simulator.node"
     simulator = Child(
         [str(work.sim_python), "-m", module, *arguments],

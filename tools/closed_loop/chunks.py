@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tools.closed_loop.interface import CLOSED, CONTROL_PERIOD_NS, OPEN, stamp_of
+from tools.closed_loop.interface import CLOSED, CONTROL_PERIOD_NS, OPEN, STEPS, stamp_of
+from vit_perception.policy.timing import ActionTiming
 
 # Halves of chunks whose other half does not come.
 MOST_PENDING = 20
@@ -19,13 +20,19 @@ class Chunk:
     poses: np.ndarray  # (n, 7): target in m, quaternion xyzw, one for each control step
     grippers: np.ndarray  # (n,) from OPEN to CLOSED
 
-    def at(self, stamp_ns: int) -> tuple[np.ndarray, float]:
-        """Return pose (7,) and gripper of the control step at ``stamp_ns``; the last ones hold."""
-        step = (stamp_ns - self.stamp_ns) // CONTROL_PERIOD_NS
+    def at(self, timing: ActionTiming, now_ns: int) -> tuple[np.ndarray, float]:
+        """Return pose (7,) and gripper of the control step that is due; the last ones hold."""
+        due = timing.due(self.stamp_ns, now_ns)
+        step = len(self.poses) - 1 if due is None else due
         return (
             self.poses[min(step, len(self.poses) - 1)],
             float(self.grippers[min(step, len(self.grippers) - 1)]),
         )
+
+
+def timing_of_chunks() -> ActionTiming:
+    """Return what says which step of a chunk is due."""
+    return ActionTiming(period_s=CONTROL_PERIOD_NS * 1e-9, length=STEPS)
 
 
 @dataclass

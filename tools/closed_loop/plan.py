@@ -23,6 +23,8 @@ def cells_of(args: Namespace) -> list[Cell]:
             training_seed=seed,
             condition=condition,
             real_time=args.real_time,
+            filmed=args.film,
+            longest_steps=args.longest_steps,
         )
         for condition in args.conditions
         for task in args.tasks

@@ -31,7 +31,7 @@ def short(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
     arguments = ["--tasks", "lift", "--policies", "spatial", "pose only", "--conditions"]
     arguments += ["as demonstrated", "--seeds", str(SEEDS), "--demos", str(DEMOS)]
-    arguments += ["--forms", "float16", "basis 32", "--troubles", "none", "frames dropped"]
+    arguments += ["--forms", "float16", "basis 32", "--troubles", "none", "--longest-steps", "12"]
     arguments += ["--iterations", "20", "--checkpoint", str(tiny_checkpoint)]
     arguments += ["-p", "engine.backend=torch", "-p", "engine.precision=float32"]
     arguments += ["--work", str(folder / "work"), "--out", str(folder / "table.json")]
@@ -52,19 +52,19 @@ def test_the_loops_accounts_close(short):
         ("spatial", "float16", "none"),
         ("pose only", "float16", "none"),
         ("spatial", "basis 32", "none"),
-        ("spatial", "float16", "frames dropped"),
     ]
-    assert [cell["dropped"] > 0 for cell in cells] == [False, False, False, True]
     for cell in cells:
         assert cell["episodes"] == SEEDS and cell["observations"] > 0
         assert cell["observations"] == cell["applied"] + cell["missed"]
     accounts = sorted((folder / "work/episodes").rglob("*.accounts"))
-    assert len(accounts) == 4
+    assert len(accounts) == 3
     for path in accounts:
         simulator = json.loads(path.read_text())
         policy = json.loads(path.with_suffix(".counts").read_text())
         assert policy["answered"] == simulator["chunks"]
         assert simulator["chunks"] >= simulator["applied"] > 0 and not simulator["refused"]
+        # Simulated time stands still until the answer has come.
+        assert policy["inference_delay"] == 0 and policy["delay_p99_s"] < 0.1
 
 
 def test_the_same_command_does_nothing_again(short):

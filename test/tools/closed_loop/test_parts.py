@@ -10,7 +10,7 @@ from tools.closed_loop import forms, interface, plan, recipe
 from tools.closed_loop.__main__ import parse
 from tools.closed_loop.accounts import Accounts
 from tools.closed_loop.cell import Cell, check_accounts, chosen
-from tools.closed_loop.chunks import MOST_PENDING, ChunkInputs
+from tools.closed_loop.chunks import MOST_PENDING, ChunkInputs, timing_of_chunks
 from tools.closed_loop.results import merged, row, table, wilson
 from vit_perception.files.errors import OperationFailed
 
@@ -53,7 +53,9 @@ def test_a_chunk_is_two_messages_of_one_stamp_and_its_last_step_holds():
     inputs.add_poses(poses(3_500_000_000, [0.1, 0.2]))
     chunk = inputs.take(3_500_000_000)
     assert inputs.received == 1 and inputs.take(3_500_000_000) is None
-    found = [chunk.at(3_500_000_000 + k * interface.CONTROL_PERIOD_NS) for k in range(4)]
+    timing = timing_of_chunks()
+    steps = (0, 1, 2, interface.STEPS + 5)
+    found = [chunk.at(timing, 3_500_000_000 + k * interface.CONTROL_PERIOD_NS) for k in steps]
     assert [pose[0] for pose, _ in found] == [0.1, 0.2, 0.2, 0.2]
     assert [gripper for _, gripper in found] == [-1.0, 1.0, 1.0, 1.0]
 

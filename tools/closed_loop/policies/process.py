@@ -47,7 +47,7 @@ class BareChunkNode(ChunkNode):
     """Observations are what the simulator sends, matched by stamp."""
 
     def __init__(self, policy: ChunkPolicy):
-        super().__init__(policy, "chunk_policy")
+        super().__init__(policy, "chunk_policy", sim_time=True)
         from geometry_msgs.msg import PoseStamped
         from sensor_msgs.msg import Image, JointState
 
@@ -59,12 +59,11 @@ class BareChunkNode(ChunkNode):
         self._topics |= {image_topic(name): Image for name in self._cameras}
         for topic, kind in self._topics.items():
             self.node.create_subscription(kind, topic, lambda m, t=topic: self._add(t, m), 10)
-        self._timer = self.node.create_timer(0.2, self._look)
+        self.look_until_ready()
 
-    def _look(self) -> None:
-        if all(self.node.count_publishers(topic) for topic in self._topics):
-            self.ready()
-            self._timer.cancel()
+    def offered(self) -> bool:
+        """Return whether every topic has its publisher."""
+        return all(self.node.count_publishers(topic) for topic in self._topics)
 
     def _add(self, topic: str, message) -> None:
         stamp_ns = stamp_of(message.header)
@@ -90,7 +89,7 @@ def main(arguments: list[str]) -> int:
     policy, layouts = load(args.policy, KINDS)
     if "tokens" in policy.takes:
         may_differ = (*ENGINE_FIELDS, *MAY_DIFFER)
-        return run_on_tokens(policy, layouts, args.node, args.counts, may_differ)
+        return run_on_tokens(policy, layouts, args.node, args.counts, may_differ, sim_time=True)
     import rclpy
 
     rclpy.init()

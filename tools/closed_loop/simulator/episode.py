@@ -1,11 +1,14 @@
 """What happened in an episode: success, how long it took, and how far it came."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tools.closed_loop.interface import CONTROL_PERIOD_NS
-from tools.closed_loop.simulator.scene import Scene
+
+if TYPE_CHECKING:
+    from tools.closed_loop.simulator.scene import Scene
 
 REACHED_M = 0.03
 LIFTED_M = 0.04
@@ -17,7 +20,7 @@ PROGRESS = ("never at the object", "at the object", "grasped", "lifted", "done")
 class Episode:
     """Watches one episode; call ``watch`` after each control step."""
 
-    scene: Scene
+    scene: "Scene"
     seed: int
     steps: int = 0
     progress: int = 0

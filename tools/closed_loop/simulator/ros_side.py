@@ -5,7 +5,7 @@ NumPy 1, so no second process is needed.
 import array
 import time
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import rclpy
@@ -30,7 +30,9 @@ from tools.closed_loop.interface import (
     image_topic,
     stamp_parts,
 )
-from tools.closed_loop.simulator.scene import Scene
+
+if TYPE_CHECKING:
+    from tools.closed_loop.simulator.scene import Scene
 
 # Messages that may wait: two topics of ten.
 MOST_AT_ONCE = 20
@@ -115,7 +117,7 @@ class RosSide:
         self._clock.publish(message)
 
     def send_observation(
-        self, stamp_ns: int, scene: Scene, hand: Hand, cameras: Collection[str]
+        self, stamp_ns: int, scene: "Scene", hand: Hand, cameras: Collection[str]
     ) -> None:
         """Send the state as it is now, and ``hand`` as it was; images of ``cameras`` are drawn only
         if somebody takes them.
