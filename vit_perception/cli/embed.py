@@ -8,7 +8,9 @@ import errno
 import math
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import (
@@ -22,6 +24,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vit_perception.cli.embed_options.augment import add_augment_arguments, augmented
+from vit_perception.cli.embed_options.lerobot import (
+    LEROBOT,
+    add_lerobot_arguments,
+    check_before,
+    lerobot_of,
+)
 from vit_perception.cli.paths import user_path
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
@@ -34,12 +43,16 @@ from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
 from vit_perception.datasets.embed_sources import Source
-from vit_perception.datasets.repeats.augmented import with_repeats
+from vit_perception.datasets.lerobot.writer.write import (
+    check_lerobot_out,
+    embed_lerobot,
+    embed_options,
+    summary_lines,
+)
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
-from vit_perception.image.augment import Strengths
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
@@ -47,6 +60,7 @@ MEBIBYTE = 1 << 20
 EXAMPLES = """
 vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out features
 vit-perception embed pictures/cup --augment 2 --out varied_features
+vit-perception embed data/demo/pick_place_demo --format lerobot --action state --out lerobot_set
 vit-perception embed pictures/cup --features cls --out picture_features
 vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
 """
@@ -95,10 +109,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     files.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=(*FORMATS, LEROBOT),
         default="parquet",
         help="parquet and safetensors have one row per frame; mcap is a bag with the node's own "
-        "topics (default: %(default)s)",
+        "topics; lerobot is a data set that LeRobot trains on (default: %(default)s)",
     )
     files.add_argument(
         "--store",
@@ -111,29 +125,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=user_path,
         metavar="FILE",
         help="file of `vit-perception basis` for --store basis (default: tokens.basis of --params)",
-    )
-    changed = parser.add_argument_group("pictures changed at random, for training")
-    changed.add_argument(
-        "--augment",
-        type=int,
-        default=0,
-        metavar="N",
-        help="embed each recording N more times, each time with other blobs, brightness and "
-        "colours in its pictures; the column augment has the number of the repeat (default: 0)",
-    )
-    changed.add_argument(
-        "--augment-seed",
-        type=int,
-        default=0,
-        metavar="SEED",
-        help="of the random numbers (default: %(default)s)",
-    )
-    changed.add_argument(
-        "--augment-strength",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help=f"how much is changed (default: {_strengths()})",
     )
     files.add_argument(
         "--shard-mb",
@@ -149,28 +140,30 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="maximum number of frames in a file (default: %(default)s)",
     )
+    add_augment_arguments(parser)
+    add_lerobot_arguments(parser)
 
 
 def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
+    lerobot = lerobot_of(args)
     options = EmbedOptions(
-        file_format=args.format,
+        file_format="parquet" if lerobot else args.format,
         features=tuple(args.features),
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
     )
-    check_out(args.out)
-    settings, sources, node, columns = what_to_read(args, tuple(args.columns))
-    sources = with_repeats(
-        sources=sources,
-        repeats=args.augment,
-        seed=args.augment_seed,
-        strengths=Strengths.parsed(args.augment_strength),
-        settings=settings,
-    )
+    (check_lerobot_out if lerobot else check_out)(args.out)
+    columns_asked = (*args.columns, *(lerobot.columns() if lerobot else ()))
+    settings, sources, node, columns = what_to_read(args, columns_asked)
+    if lerobot:
+        check_before(lerobot, sources, columns, settings)
+    sources = augmented(sources, settings, args)
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
+    if lerobot:
+        options = embed_options(options, lerobot)
     print(
         printable(
             f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
@@ -183,7 +176,11 @@ def run(args: Namespace) -> int:
     with Heartbeat(PrintedLog()) as log:
         pipeline = Pipeline.open(settings, log)
     try:
-        manifest = with_progress(pipeline=pipeline, sources=sources, out=args.out, options=options)
+        with progress_of(sources) as advance:
+            if lerobot:
+                told = embed_lerobot(pipeline, sources, args.out, options, lerobot, advance)
+            else:
+                manifest = embed(pipeline, sources, args.out, options, advance)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -199,6 +196,11 @@ def run(args: Namespace) -> int:
         raise
     finally:
         pipeline.close()
+    if lerobot:
+        lines = list(map(printable, summary_lines(args.out, told)))
+        lines += drop_lines(told["dropped"], told["drop_texts"])
+        print("\n".join([*lines, *skip_lines(told["skipped"])]))
+        return 0
     print(
         "\n".join(
             [
@@ -217,10 +219,6 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
-
-
-def _strengths() -> str:
-    return " ".join(f"{name}={value:g}" for name, value in asdict(Strengths()).items())
 
 
 class RateColumn(ProgressColumn):
@@ -252,10 +250,9 @@ def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) ->
     return output if store is None else replace(output, dtype=store, basis="")
 
 
-def with_progress(
-    pipeline: Pipeline, sources: list[Source], out: Path, options: EmbedOptions
-) -> dict:
-    """Run :func:`embed` with a progress bar of rate and remaining time."""
+@contextmanager
+def progress_of(sources: list[Source]) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar of rate and remaining time; the block gets what advances it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -265,6 +262,4 @@ def with_progress(
     )
     with Progress(*columns, speed_estimate_period=10) as progress:
         bar = progress.add_task("frames", total=sum(source.total() for source in sources))
-        return embed(
-            pipeline, sources, out, options, lambda results: progress.advance(bar, results)
-        )
+        yield lambda results: progress.advance(bar, results)

@@ -101,6 +101,11 @@ class FeatureFiles:
         row = self._file(shard).row(index - int(self._starts[shard]), stored)
         return self._tokens.restored(row, names)
 
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of every row as it is stored, which is for columns that fit in memory."""
+        parts = [self._whole(shard, (name,))[name] for shard in range(len(self._paths))]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     def verify(self) -> None:
         """Read every file and compare its checksum.
 

@@ -1,0 +1,1 @@
+"""Options of `embed` that belong together."""
