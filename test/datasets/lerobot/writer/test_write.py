@@ -11,6 +11,7 @@ import pytest
 
 from test.datasets.embed_runs import contents
 from test.datasets.lerobot.writer.recordings import (
+    ARM,
     FRAMES,
     SIDE_PX,
     bag,  # noqa: F401
@@ -23,6 +24,7 @@ from vit_perception.config.settings import CameraSettings, EncoderSettings, Mode
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.datasets.encode_recording import replay
 from vit_perception.datasets.lerobot.dataset import LeRobotSource
+from vit_perception.datasets.lerobot.state import state_of
 from vit_perception.datasets.lerobot.writer.write import WORK
 from vit_perception.datasets.repeats.augmented import with_repeats
 from vit_perception.files.errors import InvalidValue
@@ -100,7 +102,8 @@ def test_each_frame_has_its_features_state_and_the_command_up_to_the_next_frame(
 ):
     root, told = whole
     with BagReader(bag) as reader:
-        expected = {r.stamp_ns: r for r in map(_copied, replay(pipeline, reader))}
+        results = (_copied(r, pipeline.layout()) for r in replay(pipeline, reader))
+        expected = {r.stamp_ns: r for r in results}
     # No command comes before the second frame; each last one of a run has no next frame.
     runs = [FRAMES[1 : FRAMES.index(10) + 1], FRAMES[FRAMES.index(14) :]]
     frames = [frame for run in runs for frame in run[:-1]]
@@ -111,6 +114,8 @@ def test_each_frame_has_its_features_state_and_the_command_up_to_the_next_frame(
         np.testing.assert_array_equal(row["observation.environment_state"], result.embedding)
         np.testing.assert_array_equal(row["observation.tokens"], result.tokens)
         assert row["observation.mask"] == result.mask.tolist()
+        # A policy on live topics has the same state.
+        np.testing.assert_array_equal(row[STATE], result.state)
         command = command_at(stamp_of(frame + 1))
         assert row["action"] == [command, -command, np.float32(command / 10)]
         # Half a turn about z: x and y of the frame point the other way.
@@ -129,11 +134,13 @@ def test_each_frame_has_its_features_state_and_the_command_up_to_the_next_frame(
 class _copied:
     """What a result holds, beyond the next one."""
 
-    def __init__(self, result):
+    def __init__(self, result, layout):
         self.stamp_ns = result.stamp_ns
         self.embedding = result.embedding.copy()
         self.tokens = result.sequence.tokens.copy()
         self.mask = result.sequence.mask.copy()
+        numbers = np.array(result.samples[ARM.name].value.numbers)
+        self.state = state_of(layout.samples, {"poses": {ARM.name: numbers}})
 
 
 def test_episodes_tasks_and_statistics_are_those_of_the_rows(whole):
@@ -163,7 +170,7 @@ def test_episodes_tasks_and_statistics_are_those_of_the_rows(whole):
         np.testing.assert_array_equal(found["max"], values.max(0))
         assert found["count"] == [len(rows)]
         for name, share in (("q01", 0.01), ("q50", 0.5), ("q99", 0.99)):
-            of_parts = [np.quantile(part, share, axis=0) * len(part) for part in parts]
+            of_parts = [_quantile(part, share) * len(part) for part in parts]
             np.testing.assert_allclose(found[name], sum(of_parts) / len(rows), atol=1e-9)
         np.testing.assert_allclose(episodes[1][f"stats/{key}/mean"], parts[1].mean(0), atol=1e-9)
 
@@ -313,6 +320,11 @@ def test_an_interrupted_run_ends_with_the_same_files_and_a_finished_one_stays(
     assert write_set(pipeline, [bag], out, **options) == told
     with pytest.raises(InvalidValue, match="is a data set of other settings: .*tasks"):
         write_set(pipeline, [bag], out, **{**options, "tasks": ("push",)})
+
+
+def _quantile(values, share):
+    """The smallest value that this share of the values does not exceed."""
+    return np.sort(values, axis=0)[int(np.ceil(share * len(values))) - 1]
 
 
 def _plain(folder):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vit_perception.datasets.lerobot.layout import STATE
+from vit_perception.datasets.lerobot.state import names_of, numbers_of
 from vit_perception.datasets.lerobot.writer.options import (
     NEXT,
     NEXT_STATE,
@@ -20,7 +21,6 @@ from vit_perception.datasets.lerobot.writer.options import (
 )
 from vit_perception.files.errors import InvalidValue
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.streams.rotation import rotation_6d
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
 
 # A gap of more than this many periods ends an episode.
@@ -141,32 +141,12 @@ def _runs(
 
 
 def _state(files: FeatureFiles) -> tuple[np.ndarray | None, list[str]]:
-    """Return poses and joint states of every row side by side, NaN where missing, and names.
-
-    A pose is its position and the first two columns of its rotation matrix, which have no jumps.
-    """
-    samples = files.layouts[0].samples if files.layouts else ()
-    names: list[str] = []
-    parts: list[np.ndarray] = []
-    for source in samples:
-        column = f"{source.name}.{source.kind}"
-        values = column_of(files, column)
-        if source.group == "poses":
-            there = np.isfinite(values).all(axis=1)
-            turned = np.full((len(values), 6), np.nan)
-            turned[there] = [rotation_6d(row[3:]) for row in values[there]] or np.zeros((0, 6))
-            values = np.concatenate([values[:, :3], turned], axis=1)
-            names += [f"{source.name}.{axis}" for axis in "xyz"]
-            names += [f"{source.name}.rotation_{k}" for k in range(6)]
-        else:
-            places = source.names or ("",)
-            names += [
-                ".".join(filter(None, (source.name, place, path)))
-                for path in source.fields
-                for place in places
-            ]
-        parts.append(values)
-    return (np.concatenate(parts, axis=1), names) if parts else (None, [])
+    """Return the state of every row, NaN where a source is missing, and names."""
+    sources = files.layouts[0].samples if files.layouts else ()
+    if not sources:
+        return None, []
+    parts = [numbers_of(each, column_of(files, f"{each.name}.{each.kind}")) for each in sources]
+    return np.concatenate(parts, axis=1), [name for each in sources for name in names_of(each)]
 
 
 def _action(

@@ -30,7 +30,8 @@ def of_pictures(pictures: Sequence[np.ndarray], count: int) -> Statistics:
 
 
 def _named(values: np.ndarray, count: int) -> Statistics:
-    quantiles = np.quantile(values, QUANTILES, axis=0)
+    # A value that occurs, as LeRobot has it: nothing is interpolated between two.
+    quantiles = np.quantile(values, QUANTILES, axis=0, method="inverted_cdf")
     return {
         "min": values.min(axis=0),
         "max": values.max(axis=0),
