@@ -1,6 +1,6 @@
 """`embed --format lerobot`: the files against the layout of version 3.0, and every number in them.
 
-tools/lerobot_check.py opens such a set with LeRobot itself and trains its ACT on it.
+`python -m tools.lerobot_check` opens such a set with LeRobot itself and trains its ACT on it.
 """
 
 import json
