@@ -27,6 +27,7 @@ from rich.text import Text
 from vit_perception.cli.embed_options.augment import add_augment_arguments, augmented
 from vit_perception.cli.embed_options.lerobot import (
     LEROBOT,
+    action_is_named,
     add_lerobot_arguments,
     check_before,
     lerobot_of,
@@ -156,7 +157,8 @@ def run(args: Namespace) -> int:
     )
     (check_lerobot_out if lerobot else check_out)(args.out)
     columns_asked = (*args.columns, *(lerobot.columns() if lerobot else ()))
-    settings, sources, node, columns = what_to_read(args, columns_asked)
+    with action_is_named(args):
+        settings, sources, node, columns = what_to_read(args, columns_asked)
     if lerobot:
         check_before(lerobot, sources, columns, settings)
     sources = augmented(sources, settings, args)

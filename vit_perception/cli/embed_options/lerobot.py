@@ -1,7 +1,9 @@
 """Options of `embed --format lerobot`."""
 
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.datasets.embed_sources import Source
@@ -22,6 +24,9 @@ from vit_perception.tokens.source import sampled
 LEROBOT = "lerobot"
 # What such a data set can hold beside the embedding.
 _FEATURES = ("tokens", "embedding")
+# How errors begin that are about a column: by its name, or that there are columns at all.
+_OF_ACTION = re.compile(r" action(_\d+)?(?=: )")
+_OF_ALL = " is given, "
 
 
 def add_lerobot_arguments(parser: ArgumentParser) -> None:
@@ -104,3 +109,22 @@ def check_before(
         names += first.numbers
     lerobot.check(names, has_state=bool(sampled(sources_of(settings))))
     lerobot.task_of(0, len(sources))
+
+
+@contextmanager
+def action_is_named(args: Namespace) -> Iterator[None]:
+    """Topics of ``--action`` are read as columns: their errors name the option that was given.
+
+    Raises:
+        InvalidValue: As in the block.
+    """
+    try:
+        yield
+    except InvalidValue as error:
+        text = str(error.args[0])
+        begin = _OF_ACTION.match(text)
+        of_all = text.startswith(_OF_ALL) and args.action and not args.columns
+        if error.argument != "column" or not (begin or of_all):
+            raise
+        text = text[begin.end() :] if begin else text
+        raise InvalidValue(text, argument="action", hint=error.hint) from error

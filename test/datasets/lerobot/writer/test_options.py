@@ -5,6 +5,7 @@ import re
 import pytest
 
 from test.conftest import DEMO_BAG
+from test.datasets.lerobot.test_dataset import data_set
 from test.datasets.lerobot.writer.recordings import bag  # noqa: F401
 from vit_perception.cli.main import main
 from vit_perception.datasets.lerobot.writer.options import LeRobotOptions
@@ -28,8 +29,11 @@ def test_options_that_do_not_fit_are_named(options, said):
     "given, said",
     [
         ([], "--action is not given, and the source has no column of that name; accepted: a topic"),
-        (["--action", "/gaol"], "has no topic /gaol that is read; .*did you mean '/goal'"),
-        (["--action", "/goal:mode"], "/goal .*field mode"),
+        (
+            ["--action", "/gaol"],
+            "--action: .*has no topic /gaol that is read; .*did you mean '/goal'",
+        ),
+        (["--action", "/gripper", "--action", "/goal:mode"], "--action: /goal .*field mode"),
         (["--action", "none", "--task", "a", "--task", "b"], "--task is given 2 times; accepted"),
         (["--action", "none", "--features", "cls"], "--features has cls; accepted: tokens"),
     ],
@@ -47,3 +51,10 @@ def test_the_options_belong_to_the_format(tmp_path, capsys):
     assert main(given) == 1
     said = "--action is given, and --format is parquet; accepted: with --format lerobot"
     assert said in capsys.readouterr().err
+
+
+def test_an_action_topic_of_what_is_no_bag_is_named(tmp_path, capsys):
+    data_set(tmp_path / "set", "v3.0", video=False)
+    given = ["embed", str(tmp_path / "set"), "--format", "lerobot", "--out", str(tmp_path / "out")]
+    assert main([*given, "--action", "/goal"]) == 1
+    assert "--action is given, and " in capsys.readouterr().err
