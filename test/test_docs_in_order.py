@@ -56,6 +56,7 @@ NOT_RUN = {
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",
     "python -m vit_perception.ros.start": "runs until it is stopped; test/ros",
     "python -m pytest": "the tests themselves",
+    "lerobot-train ": "needs lerobot; `python -m tools.lerobot_check` runs the script",
     "ros2 ": ROS,
     "cd ": ROS,
     "git clone": "needs the network",

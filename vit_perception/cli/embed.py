@@ -8,9 +8,17 @@ import errno
 import math
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
+from vit_perception.cli.embedding.augment import add_augment_arguments, repeats_of
+from vit_perception.cli.embedding.lerobot import (
+    LEROBOT,
+    action_is_named,
+    add_lerobot_arguments,
+    check_before,
+    lerobot_of,
+)
 from vit_perception.cli.embedding.one_process import with_pipeline
 from vit_perception.cli.fleet.options import (
     add_fleet_arguments,
@@ -26,22 +34,27 @@ from vit_perception.cli.pipeline_options import (
     what_to_read,
 )
 from vit_perception.config.settings import OutputSettings
-from vit_perception.datasets.embed import EmbedOptions
+from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
-from vit_perception.datasets.repeats.augmented import Repeats
+from vit_perception.datasets.lerobot.writer.write import (
+    check_lerobot_out,
+    embed_lerobot,
+    embed_options,
+    summary_lines,
+)
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.datasets.stored.stored_journal import check_stored_out
 from vit_perception.files.errors import InvalidValue, OperationFailed, printable
 from vit_perception.files.storage.local import LocalFolder
 from vit_perception.files.storage.urls import folder_of
-from vit_perception.image.augment import Strengths
 from vit_perception.wire.tensors import ENCODINGS
 
 MEBIBYTE = 1 << 20
 EXAMPLES = """
 vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out features
 vit-perception embed pictures/cup --augment 2 --out varied_features
+vit-perception embed data/demo/pick_place_demo --format lerobot --action state --out lerobot_set
 vit-perception embed pictures/cup --features cls --out picture_features
 vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
 vit-perception embed data/demo/pick_place_train data/demo/pick_place_demo --ray local --out fleet
@@ -93,10 +106,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     files.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=(*FORMATS, LEROBOT),
         default="parquet",
         help="parquet and safetensors have one row per frame; mcap is a bag with the node's own "
-        "topics (default: %(default)s)",
+        "topics; lerobot is a data set that LeRobot trains on (default: %(default)s)",
     )
     files.add_argument(
         "--store",
@@ -109,29 +122,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=user_path,
         metavar="FILE",
         help="file of `vit-perception basis` for --store basis (default: tokens.basis of --params)",
-    )
-    changed = parser.add_argument_group("pictures changed at random, for training")
-    changed.add_argument(
-        "--augment",
-        type=int,
-        default=0,
-        metavar="N",
-        help="embed each recording N more times, each time with other blobs, brightness and "
-        "colours in its pictures; the column augment has the number of the repeat (default: 0)",
-    )
-    changed.add_argument(
-        "--augment-seed",
-        type=int,
-        default=0,
-        metavar="SEED",
-        help="of the random numbers (default: %(default)s)",
-    )
-    changed.add_argument(
-        "--augment-strength",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help=f"how much is changed (default: {_strengths()})",
     )
     files.add_argument(
         "--shard-mb",
@@ -147,14 +137,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="maximum number of frames in a file (default: %(default)s)",
     )
+    add_augment_arguments(parser)
     add_fleet_arguments(parser)
+    add_lerobot_arguments(parser)
 
 
 def run(args: Namespace) -> int:
     if not (math.isfinite(args.shard_mb) and args.shard_mb > 0):
         raise InvalidValue(f"--shard-mb is {args.shard_mb}; accepted: more than 0")
+    lerobot = lerobot_of(args)
     options = EmbedOptions(
-        file_format=args.format,
+        file_format="parquet" if lerobot else args.format,
         features=tuple(args.features),
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
@@ -162,18 +155,23 @@ def run(args: Namespace) -> int:
     check_fleet_arguments(args)
     out = folder_of(args.out)
     out = out.path if isinstance(out, LocalFolder) else out
-    check_out(out) if isinstance(out, Path) else check_stored_out(out)
-    fleet = fleet_to_read(args, tuple(args.columns)) if args.ray or args.dry_run else None
-    chosen = fleet.chosen if fleet else what_to_read(args, tuple(args.columns))
+    if lerobot:
+        check_lerobot_out(out)
+    else:
+        check_out(out) if isinstance(out, Path) else check_stored_out(out)
+    columns_asked = (*args.columns, *(lerobot.columns() if lerobot else ()))
+    with action_is_named(args):
+        fleet = fleet_to_read(args, columns_asked) if args.ray or args.dry_run else None
+        chosen = fleet.chosen if fleet else what_to_read(args, columns_asked)
     settings, sources, node, columns = chosen
-    repeats = Repeats(
-        count=args.augment,
-        seed=args.augment_seed,
-        strengths=Strengths.parsed(args.augment_strength),
-    )
+    if lerobot:
+        check_before(lerobot, sources, columns, settings)
+    repeats = repeats_of(args)
     sources = repeats.of(sources, settings)
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
+    if lerobot:
+        options = embed_options(options, lerobot)
     print(
         printable(
             f"cameras {', '.join(f'{c.name} ({c.topic})' for c in settings.cameras)}"
@@ -194,8 +192,20 @@ def run(args: Namespace) -> int:
     try:
         if fleet:
             manifest = embed_on_ray(args, out, fleet, options)
+        elif lerobot:
+            told = with_pipeline(
+                settings,
+                sources,
+                lambda pipeline, advance: embed_lerobot(
+                    pipeline, sources, out, options, lerobot, advance
+                ),
+            )
         else:
-            manifest = with_pipeline(settings, sources, out, options)
+            manifest = with_pipeline(
+                settings,
+                sources,
+                lambda pipeline, advance: embed(pipeline, sources, out, options, advance),
+            )
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -209,6 +219,11 @@ def run(args: Namespace) -> int:
             file=sys.stderr,
         )
         raise
+    if lerobot:
+        lines = list(map(printable, summary_lines(out, told)))
+        lines += drop_lines(told["dropped"], told["drop_texts"])
+        print("\n".join([*lines, *skip_lines(told["skipped"])]))
+        return 0
     print(
         "\n".join(
             [
@@ -230,10 +245,6 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
-
-
-def _strengths() -> str:
-    return " ".join(f"{name}={value:g}" for name, value in asdict(Strengths()).items())
 
 
 def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) -> OutputSettings:

@@ -125,6 +125,11 @@ class FeatureFiles:
                     yield first, self._tokens.restored_rows(columns, names)
                     first += len(next(iter(columns.values())))
 
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of every row as it is stored, which is for columns that fit in memory."""
+        parts = [self._whole(shard, (name,))[name] for shard in range(len(self._paths))]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     def verify(self) -> None:
         """Read every file and compare its checksum.
 

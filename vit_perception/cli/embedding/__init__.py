@@ -1,1 +1,1 @@
-"""`embed` in one process."""
+"""Parts of `vit-perception embed`: groups of options, and the run in one process."""

@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 
 from vit_perception.datasets.lerobot.info import MOST_NUMBERS, LeRobotInfo
+from vit_perception.datasets.lerobot.layout import (
+    EPISODE_INDEX,
+    FRAME_INDEX,
+    INDEX,
+    TASK_INDEX,
+    TIMESTAMP,
+)
 from vit_perception.files.errors import shown
 from vit_perception.wire.records import BadInput
 
-CARRIED = ("episode_index", "frame_index", "task_index")
+CARRIED = (EPISODE_INDEX, FRAME_INDEX, TASK_INDEX)
 # What these say stands in columns of our own.
-_OURS = ("timestamp", "index")
+_OURS = (TIMESTAMP, INDEX)
 _NUMBERS = (
     "float16",
     "float32",

@@ -17,12 +17,12 @@ from vit_perception.datasets.lerobot.columns import NumberColumns
 from vit_perception.datasets.lerobot.files import SetFiles
 from vit_perception.datasets.lerobot.info import (
     MOST_NUMBERS,
-    VERSIONS,
     camera_names,
     is_depth_format,
     is_lerobot,
     read_info,
 )
+from vit_perception.datasets.lerobot.layout import VERSIONS
 from vit_perception.datasets.lerobot.video import VideoFrames
 from vit_perception.files.bounded_parquet import BoundedParquet
 from vit_perception.files.errors import InvalidValue, shown
@@ -93,6 +93,7 @@ class LeRobotSource:
         )
         # Numbers are kept: a policy is trained on actions and states.
         self._columns = NumberColumns(self._info, schema, list(names.values()))
+        self.numbers = self._columns.names
         self._left_out |= {key: ("column", why) for key, why in self._columns.left_out.items()}
 
     def identity(self) -> dict[str, Any]:

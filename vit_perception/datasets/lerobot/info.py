@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.datasets.lerobot.files import SetFiles
+from vit_perception.datasets.lerobot.layout import INFO, VERSIONS
 from vit_perception.files.errors import InvalidValue, shown
 from vit_perception.files.regular_files import read_bounded
 
-VERSIONS = ("v2.0", "v2.1", "v3.0")
 MOST_INFO_BYTES = 4 << 20
 MOST_FEATURES = 4096
 MOST_CAMERAS = 64
@@ -60,9 +60,9 @@ class LeRobotInfo:
 
 def is_lerobot(path: Path) -> bool:
     """Whether ``path`` is the root of a LeRobot data set, also of a version that is refused."""
-    return any(
-        (path / name).exists() for name in ("meta/info.json", "meta_data/info.json")
-    ) or bool(_lance(path))
+    return any((path / name).exists() for name in (INFO, "meta_data/info.json")) or bool(
+        _lance(path)
+    )
 
 
 def read_info(root: Path) -> LeRobotInfo:
@@ -76,14 +76,14 @@ def read_info(root: Path) -> LeRobotInfo:
             f"{root} is stored as Lance ({lance}); accepted: a LeRobot data set in Parquet, "
             f"{', '.join(VERSIONS)}"
         )
-    path = root / "meta/info.json"
+    path = root / INFO
     if not path.exists():
         raise InvalidValue(
             f"{root} is a LeRobot data set of version 1 (meta_data/info.json); accepted: "
             f"{', '.join(VERSIONS)}: LeRobot's own scripts convert it"
         )
     try:
-        info = json.loads(read_bounded(SetFiles(root).inside("meta/info.json"), MOST_INFO_BYTES))
+        info = json.loads(read_bounded(SetFiles(root).inside(INFO), MOST_INFO_BYTES))
     except InvalidValue:
         raise
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits

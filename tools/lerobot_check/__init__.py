@@ -1,0 +1,1 @@
+"""LeRobot itself on a data set of `embed --format lerobot`."""
