@@ -66,6 +66,13 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         choices=("auto", *PRECISIONS),
         help="of the engine's numbers (default: as in --params, else auto)",
     )
+    group.add_argument(
+        "--reference",
+        type=user_path,
+        metavar="FOLDER",
+        help="of `vit-perception reference`: novelty and camera shift of each image "
+        "(default: as in --params, else none)",
+    )
 
 
 def add_by_hand_arguments(group: _ArgumentGroup) -> None:
@@ -225,8 +232,12 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
         model = {"checkpoint": args.checkpoint, "more_checkpoints": ()}
         model |= {"mean": (), "std": (), "size": ()}
     model |= _given_by_hand(args)
+    monitor = {"reference": str(args.reference)} if args.reference else {}
     return replace(
-        settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
+        settings,
+        engine=replace(settings.engine, **engine),
+        model=replace(settings.model, **model),
+        monitor=replace(settings.monitor, **monitor),
     )
 
 

@@ -85,7 +85,10 @@ class _Run:
         }
         self._columns = FrameColumns(pipeline, options.chosen)
         self._messages = OutputMessages(
-            options.node, options.chosen, [column.settings.name for column in options.columns]
+            options.node,
+            options.chosen,
+            [column.settings.name for column in options.columns],
+            pipeline.parts.monitored,
         )
         self._episode = last.episode if last else -1
         self._last_stamp_ns = last.last_stamp_ns if last else 0

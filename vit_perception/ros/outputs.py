@@ -51,7 +51,7 @@ class Outputs:
         self.layout = pipeline.layout()
         self._publishers: dict[SentTopic, Publisher] = {}
         try:
-            for topic in topics.topics_of(self.layout):
+            for topic in topics.topics_of(self.layout, pipeline.parts.monitored):
                 self._publishers[topic] = self._publisher(topic)
         except BaseException:
             self.destroy()
