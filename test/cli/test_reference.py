@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from test.datasets.embed_runs import CAMERAS, settings_of
+from test.datasets.test_encode_recording import looped
 from test.policy.test_dataset import folders  # noqa: F401 - a fixture
 from vit_perception.cli.main import main
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.settings import BadSetting
 from vit_perception.pipeline.monitor.reference_file import load_reference
 from vit_perception.pipeline.pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def short_bag(tmp_path_factory):
+    return looped(tmp_path_factory.mktemp("short"))
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +90,29 @@ def test_limits_that_contradict_each_other_are_refused():
         MonitorSettings(shift_error_px=1.0)
     with pytest.raises(BadSetting, match="monitor.novelty_warn"):
         MonitorSettings(novelty_warn=np.nan)
+
+
+def test_inspect_draws_novelty_and_shift_and_another_recording_gives_the_gain(
+    tiny_checkpoint, folders, tmp_path, short_bag, capsys
+):
+    engine = ["--checkpoint", str(tiny_checkpoint), "--backend", "torch", "--precision", "float32"]
+    out = tmp_path / "with_gain"
+    command = ["reference", str(folders / "parquet"), "--out", str(out), *engine]
+    assert main([*command, "--recording", str(short_bag)]) == 0
+    gains = [camera.rotation_gain for camera in load_reference(out).cameras.values()]
+    assert all(0.5 <= gain <= 5 for gain in gains)
+    look = ["inspect", str(short_bag), "--format", "html", "--reference", str(out), *engine]
+    assert main([*look, "--out", str(tmp_path / "look")]) == 0
+    report = (tmp_path / "look/report.html").read_text()
+    assert "agentview: novelty" in report and "novelty score, 1 is the limit" in report
+    assert "agentview: camera shift in px" in report
+
+
+def test_features_of_another_encoder_than_the_recordings_are_refused(
+    tiny_second, folders, tmp_path, short_bag, capsys
+):
+    engine = ["--checkpoint", str(tiny_second), "--backend", "torch", "--precision", "float32"]
+    command = ["reference", str(folders / "parquet"), "--out", str(tmp_path / "new"), *engine]
+    assert main([*command, "--recording", str(short_bag)]) == 1
+    assert "this one was learnt from" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -12,7 +12,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from test.ros.test_embed_equals_live import listen
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,

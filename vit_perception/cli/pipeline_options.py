@@ -39,8 +39,11 @@ SOURCES = (
 )
 
 
-def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """Add the options that settings, model and engine are made of, as a group."""
+def add_pipeline_arguments(parser: ArgumentParser, monitor: bool = True) -> None:
+    """Add the options that settings, model and engine are made of, as a group.
+
+    Without ``monitor`` there is none for its reference.
+    """
     group = parser.add_argument_group("settings, model and engine")
     group.add_argument(
         "--params",
@@ -66,6 +69,8 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         choices=("auto", *PRECISIONS),
         help="of the engine's numbers (default: as in --params, else auto)",
     )
+    if not monitor:
+        return
     group.add_argument(
         "--reference",
         type=user_path,
@@ -232,7 +237,8 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
         model = {"checkpoint": args.checkpoint, "more_checkpoints": ()}
         model |= {"mean": (), "std": (), "size": ()}
     model |= _given_by_hand(args)
-    monitor = {"reference": str(args.reference)} if args.reference else {}
+    reference = getattr(args, "reference", None)
+    monitor = {"reference": str(reference)} if reference else {}
     return replace(
         settings,
         engine=replace(settings.engine, **engine),

@@ -21,7 +21,7 @@ from vit_perception.config.engine_settings import (
     ZeroShotSettings,
 )
 from vit_perception.config.history_settings import HistorySettings
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.named_groups import registered_groups
 from vit_perception.config.parameter import ONCE, TOKENS, Section, param, require
 from vit_perception.config.source_settings import (

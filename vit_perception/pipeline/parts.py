@@ -83,7 +83,7 @@ class Parts:
         ]
         float32_bytes = 4
         self.basis = self._checked_basis(settings.output.basis)
-        self.monitor = monitor_of(settings, self.encoders, self.card.name)
+        self.monitor = monitor_of(settings, self.encoders)
         self.history = TokenHistory(settings.history.rule, float32_bytes * sum(rows) * self.width)
 
     def _checked_basis(self, path: str) -> Basis | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from test.pipeline.monitor.references import camera_reference
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.pipeline.monitor.window import ChangeWindow
 from vit_perception.wire.monitored import CameraChange, CameraShift
 

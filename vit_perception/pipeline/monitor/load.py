@@ -14,66 +14,79 @@ from vit_perception.wire.records import BadInput
 PARAMETER = "monitor.reference"
 
 
-def monitor_of(
-    settings: EncoderSettings, encoders: Sequence[EncoderParts], model: str
-) -> Monitor | None:
+def monitor_of(settings: EncoderSettings, encoders: Sequence[EncoderParts]) -> Monitor | None:
     """Return the monitor; None without ``monitor.reference``.
 
     Raises:
-        BadSetting: ``monitor.reference``: it was learnt from another encoder, other cameras, or
-            other patches. The message names both.
+        BadSetting: ``monitor.reference``: as :func:`check_fits` says.
         InvalidValue: The reference cannot be read.
     """
     path = settings.monitor.reference
     if not path:
         return None
-    if len(encoders) > 1:
-        raise BadSetting(PARAMETER, path, "'' with model.more_checkpoints")
     reference = load_reference(path)
+    check_fits(reference, settings, encoders, path)
+    return Monitor(reference, settings.monitor)
+
+
+def check_fits(
+    reference: Reference, settings: EncoderSettings, encoders: Sequence[EncoderParts], name: str
+) -> None:
+    """Check that ``reference``, called ``name``, is one of this encoder and these cameras.
+
+    Raises:
+        BadSetting: ``monitor.reference``: it was learnt from another encoder, other cameras, or
+            other patches. The message names both.
+    """
+    if len(encoders) > 1:
+        raise BadSetting(PARAMETER, name, "'' with model.more_checkpoints")
     encoder = encoders[0]
     if reference.encoder_sha256 != encoder.encoder_sha256:
         raise BadSetting(
             PARAMETER,
-            path,
-            f"a reference of {model}, block {encoder.block} (encoder "
+            name,
+            f"a reference of {encoder.card.name}, block {encoder.block} (encoder "
             f"{encoder.encoder_sha256[:12]}); this one was learnt from {reference.model} (encoder "
             f"{reference.encoder_sha256[:12]})",
         )
-    _check_cameras(path, settings, reference)
+    _check_names(name, settings, reference)
     for camera in settings.cameras:
-        learnt = reference.cameras[camera.name].view
+        learnt = reference.cameras[camera.name]
         try:
-            plan = plan_resize(encoder.card.rule, learnt.source_size_px, camera.region)
+            plan = plan_resize(encoder.card.rule, learnt.view.source_size_px, camera.region)
         except BadInput as error:
             raise BadSetting(
-                PARAMETER, path, f"a reference that fits camera {camera.name}: {error}"
+                PARAMETER, name, f"a reference that fits camera {camera.name}: {error}"
             ) from error
         seen = View(
             grid=encoder.grid,
             patch_size_px=encoder.patch_size_px,
-            source_size_px=learnt.source_size_px,
+            source_size_px=learnt.view.source_size_px,
             scale=plan.scale,
             offset_px=plan.offset_px,
             rectified=camera.rectify,
         )
-        if not seen.fits(learnt):
+        if not seen.fits(learnt.view):
             raise BadSetting(
                 PARAMETER,
-                path,
+                name,
                 f"a reference with camera {camera.name} as it is here, {seen}; this one was learnt "
-                f"from {learnt}",
+                f"from {learnt.view}",
             )
-        if reference.cameras[camera.name].channels != encoder.width:
-            raise BadSetting(PARAMETER, path, f"a reference of {encoder.width} channels")
-    return Monitor(reference, settings.monitor)
+        if learnt.channels != encoder.width:
+            raise BadSetting(
+                PARAMETER,
+                name,
+                f"a reference of {encoder.width} channels; this one has {learnt.channels}",
+            )
 
 
-def _check_cameras(path: str, settings: EncoderSettings, reference: Reference) -> None:
+def _check_names(name: str, settings: EncoderSettings, reference: Reference) -> None:
     here = {camera.name for camera in settings.cameras}
     if here != set(reference.cameras):
         raise BadSetting(
             PARAMETER,
-            path,
+            name,
             f"a reference of the cameras {_listed(here)}; this one has "
             f"{_listed(reference.cameras)}",
         )

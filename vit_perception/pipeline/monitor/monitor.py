@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.pipeline.monitor.novelty import Novelty, rank
 from vit_perception.pipeline.monitor.reference import CameraReference, Reference
 from vit_perception.pipeline.monitor.shift import ShiftFit, unit

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from vit_perception.config.monitor_settings import MonitorSettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.pipeline.monitor.reference import CameraReference
 from vit_perception.wire.monitored import CameraChange
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND
