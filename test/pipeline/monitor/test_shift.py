@@ -52,6 +52,11 @@ def test_the_rotation_is_multiplied_with_its_gain():
     once, _ = ShiftFit(camera_reference())(background(rotation_deg=1))
     twice, _ = ShiftFit(camera_reference(rotation_gain=2.0))(background(rotation_deg=1))
     assert once and twice and twice.rotation_deg == pytest.approx(2 * once.rotation_deg)
+    # Not where the centre has moved as well.
+    moved = background(x_px=12, rotation_deg=1)
+    once, _ = ShiftFit(camera_reference())(moved)
+    twice, _ = ShiftFit(camera_reference(rotation_gain=2.0))(moved)
+    assert once == twice
 
 
 def test_a_camera_without_background_says_so():

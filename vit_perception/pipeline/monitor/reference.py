@@ -100,7 +100,7 @@ class CameraReference:
     # (3,): x and y (px) and the rotation (degrees) that 99 % of held-out frames stay below, either
     # way; the background's own noise.
     shift_noise: np.ndarray
-    # What a rotation that the tokens show is multiplied with: 1 if it was not measured.
+    # What a rotation is multiplied with where the centre stays in its place: 1 if not measured.
     rotation_gain: float = 1.0
 
     def __post_init__(self) -> None:

@@ -27,6 +27,9 @@ PER_PATCH = 0.003
 SMALLEST_VIEW = 0.4
 # Mean similarity below which the background is not found again.
 LEAST_AGREEMENT = 0.33
+# A shift looks like a little rotation, too, which the gain of rotations must not enlarge: it holds
+# where the centre has moved by less than this.
+GAIN_WITHIN_PATCHES = 0.125
 _RIDGE = 1e-4
 
 
@@ -96,11 +99,13 @@ class ShiftFit:
         agreement = float(similarity[inside].mean())
         if agreement < LEAST_AGREEMENT:
             return None, agreement
+        x_px, y_px = float(move[0, 2]), float(move[1, 2])
         turned_deg = math.degrees(math.atan2(move[1, 0], move[0, 0]))
+        is_in_place = math.hypot(x_px, y_px) * self._scale.max() < GAIN_WITHIN_PATCHES
         shift = CameraShift(
-            x_px=float(move[0, 2]),
-            y_px=float(move[1, 2]),
-            rotation_deg=turned_deg * self._rotation_gain,
+            x_px=x_px,
+            y_px=y_px,
+            rotation_deg=turned_deg * (self._rotation_gain if is_in_place else 1.0),
             agreement=agreement,
         )
         return shift, agreement
