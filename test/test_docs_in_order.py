@@ -31,6 +31,7 @@ ENGINE = "--checkpoint TINY --backend torch"
 ADDED = {
     "embed": f"{ENGINE} --precision float32",
     "inspect": f"{ENGINE} --precision float32",
+    "reference": f"{ENGINE} --precision float32",
     "explain": "--checkpoint TINY",
     "fit": f"{ENGINE} --no-cache",
     "fit finetune": "--checkpoint TINY --epochs 1 --threads 1",

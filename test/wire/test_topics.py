@@ -14,6 +14,7 @@ from vit_perception.tokens.source import SampledSource, registered
 from vit_perception.wire import topics
 from vit_perception.wire.basis import Basis, decode_groups, pack_group
 from vit_perception.wire.layout import LayoutApart, LayoutDense, LayoutHistory
+from vit_perception.wire.monitored import CameraChange, CameraShift
 from vit_perception.wire.records import (
     CameraResult,
     ClassScore,
@@ -49,7 +50,7 @@ def documented() -> str:
     frame = [apart, topics.EMBEDDING, topics.HISTORY_STAMPS, topics.TOKEN_MASK, topics.TOKENS]
     later = [*topics.VIEWS, topics.DEPTH, topics.SEGMENTATION, topics.SEGMENTATION_INFO]
     rows = [
-        *((row, "camera") for row in camera),
+        *((row, "camera") for row in (*camera, *topics.MONITOR)),
         *samples,
         *((row, "camera") for row in (*frame, *later, topics.BASIS, topics.LAYOUT)),
     ]
@@ -100,11 +101,11 @@ def result(pose: Pose | None) -> FrameResult:
 POSE = Pose(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]), 5, "base")
 
 
-def sent(frame: FrameResult, layout=LAYOUT, dense=None) -> dict[str, topics.Fields]:
+def sent(frame: FrameResult, layout=LAYOUT, dense=None, monitored=()) -> dict[str, topics.Fields]:
     outgoing = topics.Outgoing(frame, layout, dense)
     encoded = {
         topic.name: topic.row.encode(outgoing, topic.source)
-        for topic in topics.topics_of(layout)
+        for topic in topics.topics_of(layout, monitored)
         if topic.row.encode
     }
     return {name: fields for name, fields in encoded.items() if fields is not None}
@@ -187,3 +188,19 @@ def test_dense_rows_are_there_where_the_layout_says_so():
     assert found["wrist/segmentation"]["encoding"] == "mono8"
     latched = [topic.name for topic in topics.topics_of(layout) if topic.row.latched]
     assert latched == ["wrist/segmentation_info", "layout"]
+
+
+def test_what_the_monitor_found_is_sent_with_the_header_of_the_cameras_image():
+    shift = CameraShift(x_px=4.0, y_px=-1.5, rotation_deg=0.5, agreement=0.9)
+    changed = replace(result(POSE), changes={"wrist": CameraChange(0.75, 1.2, shift)})
+    found = sent(changed, monitored=("wrist",))
+    assert found["wrist/novelty"]["results"] == [{"class_id": "novel", "score": 0.75}]
+    assert found["wrist/camera_shift"]["vector"] == {"x": 4.0, "y": -1.5, "z": 0.5}
+    header = found["wrist/cls_token"]["header"]
+    assert found["wrist/novelty"]["header"] == found["wrist/camera_shift"]["header"] == header
+    # No shift where the background shows none, and neither where the monitor saw no image.
+    unseen = replace(changed, changes={"wrist": CameraChange(0.75, 1.2, None, "no background")})
+    assert "wrist/camera_shift" not in sent(unseen, monitored=("wrist",))
+    assert "wrist/novelty" not in sent(result(POSE), monitored=("wrist",))
+    # Without a reference there are no such topics.
+    assert not [name for name in sent(changed) if "novelty" in name or "shift" in name]

@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "fit": "make a classifier from labelled pictures or a bag: a head, or the complete model",
     "basis": "a basis of patch tokens, to send them as few coefficients",
     "inspect": "look at a recording: an .rrd for Rerun, and an HTML report",
+    "reference": "learn what is normal for each camera, for an alarm when the world has moved",
     "replay": "publish a bag's topics with recorded timing",
     "search": "find frames in features: like a picture or a text; copies; bad episodes",
     "status": "one screen about a running node: state, inputs, drops, outputs",

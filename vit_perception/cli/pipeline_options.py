@@ -37,8 +37,11 @@ SOURCES = (
 )
 
 
-def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """Add the options that settings, model and engine are made of, as a group."""
+def add_pipeline_arguments(parser: ArgumentParser, monitor: bool = True) -> None:
+    """Add the options that settings, model and engine are made of, as a group.
+
+    Without ``monitor`` there is none for its reference.
+    """
     group = parser.add_argument_group("settings, model and engine")
     group.add_argument(
         "--params",
@@ -63,6 +66,15 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
         "--precision",
         choices=("auto", *PRECISIONS),
         help="of the engine's numbers (default: as in --params, else auto)",
+    )
+    if not monitor:
+        return
+    group.add_argument(
+        "--reference",
+        type=user_path,
+        metavar="FOLDER",
+        help="of `vit-perception reference`: novelty and camera shift of each image "
+        "(default: as in --params, else none)",
     )
 
 
@@ -254,8 +266,13 @@ def with_overrides(settings: EncoderSettings, args: Namespace) -> EncoderSetting
         model = {"checkpoint": args.checkpoint, "more_checkpoints": ()}
         model |= {"mean": (), "std": (), "size": ()}
     model |= _given_by_hand(args)
+    reference = getattr(args, "reference", None)
+    monitor = {"reference": str(reference)} if reference else {}
     return replace(
-        settings, engine=replace(settings.engine, **engine), model=replace(settings.model, **model)
+        settings,
+        engine=replace(settings.engine, **engine),
+        model=replace(settings.model, **model),
+        monitor=replace(settings.monitor, **monitor),
     )
 
 

@@ -22,6 +22,7 @@ from vit_perception.config.engine_settings import (
     ZeroShotSettings,
 )
 from vit_perception.config.history_settings import HistorySettings
+from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.named_groups import registered_groups
 from vit_perception.config.parameter import ONCE, TOKENS, Section, param, require
 from vit_perception.config.source_settings import (
@@ -51,6 +52,7 @@ __all__ = [
     "HistorySettings",
     "LogSettings",
     "ModelSettings",
+    "MonitorSettings",
     "OutputSettings",
     "PolicySettings",
     "PoseSettings",
@@ -246,6 +248,7 @@ class EncoderSettings(Section):
     dense: DenseSettings = field(default_factory=DenseSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
     columns: tuple[str, ...] = param(
         (),
         "Numbers of other topics that recordings are embedded with, each NAME=TOPIC[:FIELD]"

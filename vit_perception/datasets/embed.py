@@ -205,7 +205,9 @@ class _Run:
             folder=self._journal.out,
             name=Path(self._name).stem,
             columns=self._columns,
-            messages=OutputMessages(node, self._options.chosen, names),
+            messages=OutputMessages(
+                node, self._options.chosen, names, self._pipeline.parts.monitored
+            ),
             dense=self._pipeline.dense_values if self._pipeline.dense else None,
             basis=self._pipeline.parts.basis,
         )

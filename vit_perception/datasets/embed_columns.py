@@ -7,6 +7,7 @@ import numpy as np
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.basis import REDUCED_KIND, pack_group, pack_sequence
 from vit_perception.wire.layout import LayoutSource
+from vit_perception.wire.monitored import NUMBERS
 from vit_perception.wire.records import CameraResult, FrameResult, SampleAtImage
 from vit_perception.wire.tensors import TensorFields, encode_tensor, exact_dtype
 
@@ -59,6 +60,7 @@ class FrameColumns:
         }
         self._cameras = [c.name for c in settings.cameras]
         self._samples = layout.samples
+        self._monitored = pipeline.parts.monitored
 
     def of(self, result: FrameResult, extras: dict[str, Any]) -> Columns:
         """Return the columns of one frame, without a leading axis.
@@ -87,6 +89,10 @@ class FrameColumns:
                 for group in result.sequence.groups
                 if group.grid and group.kind != "patch"
             }
+        for name in self._monitored:
+            change = result.changes.get(name)
+            numbers = change.numbers if change else [np.nan] * len(NUMBERS)
+            columns[f"{name}.change"] = np.array(numbers, np.float64)
         for source in self._samples:
             columns |= self._of_sample(source, result.samples[source.name])
         return columns | {name: np.asarray(value) for name, value in extras.items()}

@@ -28,7 +28,14 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
     # The statistics of the state are in no other digest. Of a basis the digest counts, no path.
     given = pipeline.layout().policy_state
     of_policy = {"policy_state_sha256": given.sha256} if given else {}
+    of_monitor = (
+        {"reference_sha256": pipeline.parts.monitor.reference.sha256}
+        if pipeline.parts.monitor
+        else {}
+    )
     del settings["output"]["basis"]
+    # From which number on the node warns changes no column.
+    del settings["monitor"]
     of_basis = {"basis_sha256": pipeline.parts.basis.sha256} if pipeline.parts.basis else {}
     if given is None:
         del settings["policy"]
@@ -56,6 +63,7 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         "precision": engine.precision,
         **of_policy,
         **of_basis,
+        **of_monitor,
         **_further_encoders(pipeline),
     }
     if options.columns:

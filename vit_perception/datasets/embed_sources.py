@@ -162,7 +162,7 @@ class PicturesSource:
     def results(
         self, pipeline: Pipeline, first: int, change: PictureChange | None = None
     ) -> Iterator[SourceResult]:
-        pipeline.history.clear()
+        pipeline.parts.forget()
         begin = max(0, first - pipeline.history.frames_before(self._period_ns))
         for index in range(begin, len(self._files)):
             file = self._files[index]

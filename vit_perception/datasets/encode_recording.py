@@ -94,7 +94,7 @@ def replay_from(
 
     Results before ``first`` are read and not encoded, but for those in its history.
     """
-    pipeline.history.clear()
+    pipeline.parts.forget()
     begin = first
     if first and pipeline.settings.history.rule:
         with BagReader(bag.path) as again:

@@ -76,12 +76,20 @@ class OutputMessage(NamedTuple):
 class OutputMessages:
     """Messages below the name ``node``; ``features`` as in :mod:`embed_columns`.
 
-    ``columns`` are the names of what :mod:`recorded_columns` adds to each frame.
+    ``columns`` are the names of what :mod:`recorded_columns` adds to each frame, and ``monitored``
+    the cameras of the reference.
     """
 
-    def __init__(self, node: str, features: tuple[str, ...], columns: Sequence[str] = ()):
+    def __init__(
+        self,
+        node: str,
+        features: tuple[str, ...],
+        columns: Sequence[str] = (),
+        monitored: Sequence[str] = (),
+    ):
         check_node_name(node)
         self._columns = columns
+        self._monitored = monitored
         self._node = node.rstrip("/")
         self._features = ("", *features)
 
@@ -129,7 +137,8 @@ class OutputMessages:
                 )
 
     def _topics(self, layout: Layout) -> list[SentTopic]:
-        return [topic for topic in topics.topics_of(layout) if topic.row.feature in self._features]
+        every = topics.topics_of(layout, self._monitored)
+        return [topic for topic in every if topic.row.feature in self._features]
 
     def _message(self, topic: SentTopic, fields: Fields) -> OutputMessage:
         data = cdr_of(topic.row.type, fields)

@@ -5,7 +5,7 @@ All of it is read before an engine is opened, so that what is wrong is said in s
 minutes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from vit_perception.heads.text_weights import ZeroShotHead
 from vit_perception.image.video.library import check_video_library
 from vit_perception.pipeline.encoders import EncoderParts, encoder_parts
 from vit_perception.pipeline.history import TokenHistory
+from vit_perception.pipeline.monitor.load import monitor_of
 from vit_perception.pipeline.zero_shot_heads import encoder_of_texts, zero_shot_heads
 from vit_perception.policy.basis_file import load_basis
 from vit_perception.tokens.fuse import make_fusion
@@ -26,7 +27,8 @@ from vit_perception.tokens.kinds import sources_by_kind
 from vit_perception.tokens.source import CheckpointTokens
 from vit_perception.tokens.tokenizer import Tokenizer
 from vit_perception.wire.basis import Basis
-from vit_perception.wire.records import ClassScore, EncoderOutput
+from vit_perception.wire.monitored import CameraChange
+from vit_perception.wire.records import CameraResult, ClassScore, EncoderOutput
 
 
 class Parts:
@@ -83,6 +85,7 @@ class Parts:
         ]
         float32_bytes = 4
         self.basis = self._checked_basis(settings.output.basis)
+        self.monitor = monitor_of(settings, self.encoders)
         self.history = TokenHistory(settings.history.rule, float32_bytes * sum(rows) * self.width)
 
     def _checked_basis(self, path: str) -> Basis | None:
@@ -101,6 +104,29 @@ class Parts:
                 f"channels (encoder {file.basis.encoder_sha256[:12]})",
             )
         return file.basis
+
+    def apply(self, settings: EncoderSettings) -> None:
+        """Go on with other labels and limits of the monitor. Raises BadSetting for wrong labels."""
+        self.check_labels(settings)
+        if self.monitor:
+            self.monitor.settings = settings.monitor
+
+    def forget(self) -> None:
+        """Forget earlier frames: those of the history, and the monitor's last seconds."""
+        self.history.clear()
+        if self.monitor:
+            self.monitor.clear()
+
+    def changes(
+        self, cameras: Mapping[str, CameraResult], stage_ms: dict[str, float]
+    ) -> dict[str, CameraChange]:
+        """What the monitor finds in the images of a frame; {} without ``monitor.reference``."""
+        return self.monitor(cameras, stage_ms) if self.monitor else {}
+
+    @property
+    def monitored(self) -> tuple[str, ...]:
+        """The cameras of the reference."""
+        return tuple(self.monitor.cameras) if self.monitor else ()
 
     def _checked_head(self, camera: CameraSettings) -> Head:
         """Features of another encoder would give scores that look right and mean nothing."""

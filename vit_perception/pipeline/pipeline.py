@@ -112,7 +112,7 @@ class Pipeline:
         What the engine, the parts and the layout's groups were made for must be the same in
         ``settings``.
         """
-        self.parts.check_labels(settings)
+        self.parts.apply(settings)
         self.settings = settings
         self.sources = sources_of(settings)
 
@@ -139,8 +139,7 @@ class Pipeline:
         """Decode, rectify and resize one message a camera; cameras that are absent from
         ``messages`` get zero rows.
 
-        Instead of a message there may be a decoded :class:`RgbImage`, or a function without
-        arguments that decodes one: pictures and videos need not be dressed up as messages.
+        Instead of a message there may be a decoded :class:`RgbImage`, or a function that makes one.
 
         A message that cannot be used lands in ``refused`` and counts as absent; so does one at
         which the code fails, with the reason ``error`` and the traceback. ``batch`` is 0 or 1: the
@@ -230,6 +229,7 @@ class Pipeline:
             stage_ms=prepared.stage_ms,
             apart=tuple(group for group in groups if group.apart),
             history_stamps_ns=history_stamps_ns,
+            changes=self.parts.changes(cameras, prepared.stage_ms),
         )
 
     def _require(self, samples: Mapping[str, SampleAtImage[Any]], stamp_ns: int) -> None:

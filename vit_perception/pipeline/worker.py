@@ -142,7 +142,7 @@ class EncoderWorker:
         self.latencies = StageLatencies()
         self.camera_latencies = {camera: StageLatencies() for camera in sync.cameras}
         samples.keep_for(sync.oldest_ns)
-        pipeline.history.clear()  # of the time before a deactivate
+        pipeline.parts.forget()  # of the time before a deactivate
         self._loop = FrameLoop(
             pipeline=pipeline,
             sync=sync,

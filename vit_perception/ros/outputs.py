@@ -55,7 +55,7 @@ class Outputs:
         self._publishers: dict[SentTopic, Publisher] = {}
         self._refused = 0  # messages that DDS did not take
         try:
-            for topic in topics.topics_of(self.layout):
+            for topic in topics.topics_of(self.layout, pipeline.parts.monitored):
                 self._publishers[topic] = self._publisher(topic)
         except BaseException:
             self.destroy()

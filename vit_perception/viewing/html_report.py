@@ -102,6 +102,11 @@ class ReportData:
         for camera, scores in frame.scores.items():
             for label, score in scores.items():
                 self._add(f"{camera}: classification", "score", label, frame.time_s, score)
+        for camera, change in frame.changes.items():
+            for unit, numbers in change.drawn().items():
+                title = f"{camera}: {'novelty' if unit == 'score' else f'camera shift in {unit}'}"
+                for name, value in numbers.items():
+                    self._add(title, unit, name, frame.time_s, value)
         for arm, (position_m, _) in frame.poses.items():
             for axis, value in zip("xyz", position_m):
                 self._add(_position_title(arm), "m", axis, frame.time_s, value)

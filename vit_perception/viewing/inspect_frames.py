@@ -1,7 +1,7 @@
 """What `inspect` shows of each frame: images, poses, classes and latencies."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
 from vit_perception.viewing.contact_sheet import CameraPanel, SheetRow
 from vit_perception.viewing.pose_map import HandPose
+from vit_perception.wire.monitored import CameraChange
 from vit_perception.wire.records import NANOSECONDS_PER_SECOND, CameraResult, FrameResult
 
 SHEET_ROWS = 6
@@ -34,6 +35,8 @@ class InspectedFrame:
     states: dict[str, np.ndarray]
     # By stage; ``record`` is the time of recording minus the stamp, on the robot.
     latency_ms: dict[str, float]
+    # With a reference, by camera.
+    changes: dict[str, CameraChange] = field(default_factory=dict)
 
     def sheet_row(self) -> SheetRow:
         """Return the frame as a row of a contact sheet.
@@ -101,6 +104,7 @@ def inspected(
                 **result.stage_ms,
                 "record": (replayed.recorded_ns - result.stamp_ns) / 1e6,
             },
+            changes=result.changes,
         )
 
 

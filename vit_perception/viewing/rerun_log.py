@@ -25,9 +25,9 @@ class RerunLog:
     """Writes frames to an .rrd file: ``with RerunLog(path, name) as log: log.add(frame)``.
 
     Times are the image stamps, on the timeline ``stamp``. Entities are ``<camera>/image``,
-    ``/pca``, ``/attention`` and ``/score/<class>``; ``<arm>/hand`` and ``<arm>/path`` (m);
-    ``<state>/<number>``; ``latency_ms/<stage>``. The complete file appears at ``path`` when the
-    block ends without an error.
+    ``/pca``, ``/attention``, ``/score/<class>`` and ``/change``; ``<arm>/hand`` and
+    ``<arm>/path`` (m); ``<state>/<number>``; ``latency_ms/<stage>``. The complete file appears at
+    ``path`` when the block ends without an error.
 
     Raises:
         ImportError: rerun-sdk is not installed; the message has the pip command.
@@ -65,6 +65,10 @@ class RerunLog:
             self._add_panel(name, panel)
         for name, scores in frame.scores.items():
             log_scores(recording, name, scores)
+        for name, change in frame.changes.items():
+            for unit, numbers in change.drawn().items():
+                for number, value in numbers.items():
+                    recording.log([name, "change", unit, number], rerun.Scalars(value))
         for arm, (position_m, quaternion_xyzw) in frame.poses.items():
             self._paths.setdefault(arm, array("f")).extend(position_m.tolist())
             log_hand(recording, arm, position_m, quaternion_xyzw)

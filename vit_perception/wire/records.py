@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from vit_perception.files.errors import InvalidValue, shown
+from vit_perception.wire.monitored import CameraChange
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 LONGEST_FRAME_ID = 256
@@ -269,6 +270,8 @@ class FrameResult:
     apart: tuple[TokenGroup, ...] = ()  # those that are not in the sequence; zeros if missing
     # Of the frame of each step of the history, oldest first; 0 where there is none. Empty without.
     history_stamps_ns: tuple[int, ...] = ()
+    # With ``monitor.reference``: of each camera present whose image has the reference's size.
+    changes: dict[str, CameraChange] = field(default_factory=dict)
 
     @property
     def poses(self) -> dict[str, SampleAtImage[Pose]]:

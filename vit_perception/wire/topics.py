@@ -4,7 +4,7 @@ The node, `embed --format mcap`, the live decoder and the table in docs/wire_for
 Fields are plain values: numbers, texts, arrays, and dicts by the names of the ROS message.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from vit_perception.wire.basis import REDUCED_KIND, Basis, PackedGroups
 from vit_perception.wire.layout import POSE_TYPE, STATE_TYPE, Layout
+from vit_perception.wire.monitor_topics import MONITOR_ROWS
 from vit_perception.wire.records import CameraResult, FrameResult
 from vit_perception.wire.sample_fields import sample_fields
 from vit_perception.wire.stamps import header_fields
@@ -188,6 +189,8 @@ CLASSIFICATION = OutputTopic(
     "best `top_k` classes; of a camera with a head",
     _classification,
 )
+# With a reference alone, and not in the layout: they change no meaning of a token.
+MONITOR = tuple(OutputTopic(row.name, row.type, row.what, row.encode) for row in MONITOR_ROWS)
 TOKENS = OutputTopic(
     "tokens",
     IMAGE_TYPE,
@@ -264,12 +267,16 @@ POSE = sample_topic("pose", POSE_TYPE)
 STATE = sample_topic("state", STATE_TYPE)
 
 
-def topics_of(layout: Layout) -> list[SentTopic]:
-    """Return every topic of a node with this layout, in the order in which a frame is sent."""
+def topics_of(layout: Layout, monitored: Collection[str] = ()) -> list[SentTopic]:
+    """Return every topic of a node with this layout, in the order in which a frame is sent.
+
+    ``monitored`` are the cameras of its reference.
+    """
     sent: list[SentTopic] = []
     for camera in layout.cameras:
         rows = (*CAMERA, CLASSIFICATION) if camera.labels else CAMERA
         sent += [SentTopic(row, camera.name) for row in rows]
+    sent += [SentTopic(row, name) for name in monitored for row in MONITOR]
     sent += [SentTopic(sample_topic(s.kind, s.type), s.name) for s in layout.samples]
     sent += [SentTopic(APART, each.kind) for each in layout.apart]
     # Topics can arrive in any order; the tokens are sent last, when everything else is on its way.

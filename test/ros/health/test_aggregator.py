@@ -62,4 +62,4 @@ def test_every_status_of_a_node_is_in_one_place_and_every_text_is_used(rig):
     texts = [text for given in analyzers().values() for text in given["contains"]]
     unused = [text for text in texts if not any(text in name for name in names)]
     # What is made of others has no status of its own yet.
-    assert unused == ["vit_encoder: rays ", "vit_encoder: policy state"]
+    assert unused == ["vit_encoder: monitor ", "vit_encoder: rays ", "vit_encoder: policy state"]

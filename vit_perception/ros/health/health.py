@@ -9,6 +9,7 @@ from rclpy.lifecycle import LifecycleNode
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.pipeline.timing.latencies import StageLatencies
 from vit_perception.ros import diagnostics
+from vit_perception.ros.health.change_statuses import ChangeStatuses
 from vit_perception.ros.health.input_watch import InputWatch
 from vit_perception.ros.health.judge import Judge
 from vit_perception.ros.health.sign_of_life import SignOfLife
@@ -43,6 +44,7 @@ class Health:
         self.extras: ExtraInputs | None = None  # what comes beside the images
         self._judge = Judge(started_ns)
         self._life = SignOfLife(started_ns)
+        self._changes = ChangeStatuses(reporter)
         self._watch = InputWatch(
             node,
             lambda topic, text: reporter.warn(topic, text, about="status"),
@@ -83,4 +85,8 @@ class Health:
             self._watch.tell(listening(pipeline.sources), reports)
             if line:
                 self._node.get_logger().info(line)
-        return [*(report.status for report in reports), *made]
+        return [
+            *(report.status for report in reports),
+            *made,
+            *self._changes.look(pipeline, receives),
+        ]

@@ -20,7 +20,7 @@ from vit_perception.files.errors import UserError
 from vit_perception.ros.messages import class_of
 from vit_perception.ros.qos import LATCHED_QOS
 from vit_perception.wire.layout import POSE_TYPE, Layout
-from vit_perception.wire.topics import CLASSES_TYPE, CLASSIFICATION, IMAGE_TYPE, VIEWS
+from vit_perception.wire.topics import CLASSES_TYPE, CLASSIFICATION, IMAGE_TYPE, MONITOR, VIEWS
 
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 MOST_STATUSES = 200  # everybody may publish on /diagnostics
@@ -28,6 +28,7 @@ MOST_SOURCES = 32  # cameras, and arms, that are listened to
 GRAPH_PERIOD_S = 1.0  # between two looks at who publishes
 # Best effort matches every publisher, and no publisher waits for a slow viewer.
 _QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+NOVELTY = MONITOR[0]
 _VIEW_KINDS = dict(zip((row.name for row in VIEWS), ("pca", "attention"), strict=True))
 
 
@@ -155,6 +156,9 @@ class LiveTopics:
                 yield topic, Source(kind, camera.name, IMAGE_TYPE)
             if camera.labels:
                 topic = f"{self._encoder}/{CLASSIFICATION.name.format(camera.name)}"
+                yield topic, Source("classes", camera.name, CLASSES_TYPE)
+            topic = f"{self._encoder}/{NOVELTY.name.format(camera.name)}"
+            if topic in types:
                 yield topic, Source("classes", camera.name, CLASSES_TYPE)
             topic = self._inputs.get(camera.name, "")
             found = {IMAGE_TYPE, COMPRESSED_TYPE} & set(types.get(topic, ()))

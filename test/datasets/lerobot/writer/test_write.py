@@ -26,7 +26,7 @@ from vit_perception.datasets.encode_recording import replay
 from vit_perception.datasets.lerobot.dataset import LeRobotSource
 from vit_perception.datasets.lerobot.state import state_of
 from vit_perception.datasets.lerobot.writer.write import WORK
-from vit_perception.datasets.repeats.augmented import with_repeats
+from vit_perception.datasets.repeats.augmented import Repeats
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.augment import Strengths
 from vit_perception.pipeline.pipeline import Pipeline
@@ -265,7 +265,7 @@ def test_two_recordings_with_a_task_each_and_repeats_are_episodes_of_their_own(
     pipeline, bag, tmp_path
 ):
     def twice(sources):
-        return with_repeats(sources, 1, 0, Strengths(), pipeline.settings)
+        return Repeats(1, 0, Strengths()).of(sources, pipeline.settings)
 
     options = {"actions": ("state",), "tasks": ("lift", "push")}
     told = write_set(pipeline, [bag, bag], tmp_path / "set", change=twice, **options)

@@ -1,0 +1,335 @@
+"""Does the monitor see what it should, and is it silent where nothing has changed?
+
+    python benchmarks/monitor_bench.py --reference reference --cache monitor_tokens
+
+The demo recording, which the reference has not seen, is changed in known ways (moved and turned
+camera, blur, dirt, less light, a hand, another object), encoded, and judged in windows of 2 s by
+the code of the node with its default limits. ``--loop`` is a folder of features of the simulator's
+demonstrations (tools/closed_loop): seeds that were not learnt from have to raise no alarm.
+
+Encoded tokens are kept in ``--cache`` as float16, one file a variant and camera: the command goes
+on where it was stopped.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
+
+from vit_perception.config.monitor.settings import MonitorSettings
+from vit_perception.config.offline_settings import settings_of_parameters
+from vit_perception.datasets.reference.learn import learn_camera, parts_of
+from vit_perception.datasets.reference.turned import moved
+from vit_perception.image.decode import decode_compressed
+from vit_perception.pipeline.monitor.load import monitor_of
+from vit_perception.pipeline.monitor.monitor import CameraMonitor
+from vit_perception.pipeline.monitor.reference import View
+from vit_perception.pipeline.monitor.window import ChangeWindow, Finding
+from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.policy.features import FeatureFiles
+from vit_perception.recordings.reader import BagReader
+from vit_perception.wire.records import RgbImage
+
+PERIOD_NS = 50_000_000  # of the demo recording
+# Every 15th frame is changed; of the unchanged ones every 4th is taken, as frames and as windows of
+# every 16th.
+EVERY, NORMAL_EVERY, NORMAL_STRIDE = 15, 4, 4
+SETTINGS = MonitorSettings()
+MOVES = {
+    f"shift {x} {y} px": (x, y, 0)
+    for x, y in (
+        *((4, 0), (0, -4), (-3, 3), (8, 0), (16, 0), (0, 16)),
+        *((-21, 19), (28, -28), (40, 0), (0, -40)),
+    )
+} | {f"rotation {angle} degrees": (0, 0, angle) for angle in (1, -2, 3, -5)}
+MOVES["shift 10 -6 px, rotation 2 degrees"] = (10, -6, 2)
+LOOP_LEARNT = 40  # episodes; the others are those that nothing was learnt from
+
+
+def dirt() -> np.ndarray:
+    """Return how much of each pixel of the lens is covered, (240, 320, 1)."""
+    random = np.random.default_rng(0)
+    spots = np.zeros((240, 320), np.float32)
+    for _ in range(6):
+        centre = int(random.integers(320)), int(random.integers(240))
+        cv2.circle(spots, centre, int(random.integers(8, 26)), 1, -1)
+    return cv2.GaussianBlur(spots, (0, 0), 6)[..., None] * 0.8
+
+
+def hand(pixels: np.ndarray, number: int) -> np.ndarray:
+    """A palm and four fingers that move through the picture."""
+    pixels, x = pixels.copy(), 60 + 4 * number
+    cv2.ellipse(pixels, (x, 200), (26, 40), 20, 0, 360, (205, 160, 130), -1)
+    for k in range(4):
+        cv2.line(pixels, (x - 22 + 14 * k, 170), (x - 30 + 18 * k, 120), (210, 165, 135), 11)
+    return pixels
+
+
+def thing(pixels: np.ndarray, number: int) -> np.ndarray:
+    """A green box of 28 x 32 px on the table."""
+    pixels = pixels.copy()
+    cv2.rectangle(pixels, (190, 150), (218, 182), (30, 120, 60), -1)
+    cv2.rectangle(pixels, (190, 150), (218, 156), (50, 160, 90), -1)
+    return pixels
+
+
+def blur(sigma_px: float) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda pixels, number: cv2.GaussianBlur(pixels, (0, 0), sigma_px)
+
+
+def light(factor: float) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda pixels, number: (pixels * factor).astype(np.uint8)
+
+
+def dirty(pixels: np.ndarray, number: int) -> np.ndarray:
+    covered = dirt()
+    return (pixels * (1 - covered) + covered * np.array([70, 60, 50])).astype(np.uint8)
+
+
+CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "blur 1 px": blur(1),
+    "blur 2 px": blur(2),
+    "dirt": dirty,
+    "light 0.5": light(0.5),
+    "light 0.15": light(0.15),
+    "hand": hand,
+    "another object": thing,
+}
+
+
+def changed(image: RgbImage, variant: str, number: int) -> RgbImage:
+    """Return frame ``number`` of a variant."""
+    if variant in MOVES:
+        x_px, y_px, rotation_deg = MOVES[variant]
+        return moved(image, x_px, y_px, rotation_deg)
+    if variant in CHANGES:
+        return replace(image, pixels=CHANGES[variant](np.array(image.pixels), number))
+    return image
+
+
+def frames_of(bag: Path, topics: dict[str, str]) -> dict[str, list[RgbImage]]:
+    """Return the images of each camera."""
+    found: dict[str, list[RgbImage]] = {camera: [] for camera in topics}
+    cameras = {topic: camera for camera, topic in topics.items()}
+    kinds = dict.fromkeys(cameras, "sensor_msgs/msg/CompressedImage")
+    with BagReader(bag) as reader:
+        for topic, _, message in reader.messages(kinds):
+            found[cameras[topic]].append(decode_compressed(message))
+    return found
+
+
+@dataclass
+class Encoder:
+    """Encodes variants of the recording, once each."""
+
+    pipeline: Pipeline
+    frames: dict[str, list[RgbImage]]
+    cache: Path
+    encode_s: float = 0.0  # CPU time of all threads
+    encoded: int = 0
+
+    def tokens(self, variant: str) -> dict[str, np.ndarray]:
+        """Return the patch tokens (frames, P, D) of each camera."""
+        names = {
+            camera: self.cache / f"{variant.replace(' ', '_')}_{camera}.npy"
+            for camera in self.frames
+        }
+        if not all(path.exists() for path in names.values()):
+            every = NORMAL_EVERY if variant == "normal" else EVERY
+            rows: dict[str, list[np.ndarray]] = {camera: [] for camera in self.frames}
+            for number, at in enumerate(range(0, len(next(iter(self.frames.values()))), every)):
+                images = {
+                    camera: changed(images[at], variant, number)
+                    for camera, images in self.frames.items()
+                }
+                prepared = self.pipeline.prepare(images)
+                started_s = time.process_time()
+                output = self.pipeline.encode(prepared)
+                self.encode_s += time.process_time() - started_s
+                self.encoded += 1
+                for row, camera in enumerate(self.pipeline.settings.cameras):
+                    rows[camera.name].append(output.patch_tokens[row].astype(np.float16))
+            for camera, path in names.items():
+                np.save(path, np.stack(rows[camera]))
+            print(f"encoded: {variant}", flush=True)
+        return {camera: np.load(path).astype(np.float32) for camera, path in names.items()}
+
+
+def windows(monitor: CameraMonitor, changes: list, period_ns: int) -> Iterator[Finding]:
+    """Yield what each window of 2 s says that is long enough to be judged."""
+    window = ChangeWindow(monitor.reference)
+    for number, change in enumerate(changes):
+        window.add((number + 1) * period_ns, change, SETTINGS.window_s)
+        finding = window.finding(SETTINGS)
+        if finding.score == finding.score:
+            yield finding
+
+
+def auroc(normal: list[float], changed: list[float]) -> float:
+    """Return how often a changed window has the higher alarm, ties half."""
+    low, high = np.array(normal)[:, None], np.array(changed)
+    return float((low < high).mean() + 0.5 * (low == high).mean())
+
+
+def variant_row(variant: str, changes: list, normal: list[float], monitor: CameraMonitor) -> dict:
+    """Return what was measured of one variant on one camera."""
+    found = list(windows(monitor, changes, EVERY * PERIOD_NS))
+    row = {
+        "variant": variant,
+        "frames": len(changes),
+        "windows": len(found),
+        "auroc": round(auroc(normal, [each.alarm for each in found]), 4),
+        "alarms": round(float(np.mean([each.level != "ok" for each in found])), 3),
+        "score": round(float(np.median([change.score for change in changes])), 2),
+    }
+    shifts = [change.shift for change in changes if change.shift]
+    if variant in MOVES and shifts:
+        x_px, y_px, rotation_deg = MOVES[variant]
+        errors = [np.hypot(shift.x_px - x_px, shift.y_px - y_px) for shift in shifts]
+        turns = [abs(shift.rotation_deg - rotation_deg) for shift in shifts]
+        row |= {
+            "found": round(len(shifts) / len(changes), 3),
+            "error_px_median": round(float(np.median(errors)), 2),
+            "error_px_worst": round(float(max(errors)), 2),
+            "rotation_error_deg_median": round(float(np.median(turns)), 2),
+            "rotation_error_deg_worst": round(float(max(turns)), 2),
+        }
+    return row
+
+
+def demo(encoder: Encoder, monitors: dict[str, CameraMonitor]) -> dict:
+    """Measure every variant of the demo recording."""
+    result = {}
+    normal_tokens = encoder.tokens("normal")
+    of_variant = {variant: encoder.tokens(variant) for variant in (*MOVES, *CHANGES)}
+    for camera, monitor in monitors.items():
+        started_s = time.process_time()
+        normal = [monitor(tokens) for tokens in normal_tokens[camera]]
+        monitor_ms = 1e3 * (time.process_time() - started_s) / len(normal)
+        all_windows = list(windows(monitor, normal, NORMAL_EVERY * PERIOD_NS))
+        thin = [
+            each.alarm
+            for phase in range(NORMAL_STRIDE)
+            for each in windows(
+                monitor, normal[phase::NORMAL_STRIDE], NORMAL_STRIDE * NORMAL_EVERY * PERIOD_NS
+            )
+        ]
+        rows = [
+            variant_row(variant, [monitor(each) for each in tokens[camera]], thin, monitor)
+            for variant, tokens in of_variant.items()
+        ]
+        view = monitor.reference.view
+        result[camera] = {
+            "has_background": monitor.reference.has_background,
+            "static_patches": int(monitor.reference.static.sum()),
+            "patch_px": round(view.patch_size_px / view.scale[1], 2),
+            "rotation_gain": round(monitor.reference.rotation_gain, 2),
+            "monitor_cpu_ms": round(monitor_ms, 2),
+            "normal_windows": len(all_windows),
+            "false_alarms": round(float(np.mean([w.level != "ok" for w in all_windows])), 4),
+            "normal_alarm_highest": round(max(each.alarm for each in all_windows), 3),
+            "variants": rows,
+        }
+    return result
+
+
+def loop(folder: Path) -> dict:
+    """Measure false alarms on the simulator's seeds that were not learnt from."""
+    files = FeatureFiles(folder)
+    layout = files.layouts[-1]
+    episode = files.episode
+    learnt = np.flatnonzero(episode < LOOP_LEARNT)
+    learn, held_out = (learnt[part] for part in parts_of(episode[learnt]))
+    result = {}
+    for camera in layout.cameras:
+        group = layout.group(f"{camera.name}/patch")
+
+        def tokens(rows: np.ndarray, group=group) -> Iterator[np.ndarray]:
+            for row in rows:
+                every = files.row(int(row), ("tokens",))["tokens"]
+                yield every[group.start : group.stop].astype(np.float32)
+
+        reference, _ = learn_camera(
+            camera.name,
+            View.of(camera, group.grid),
+            lambda tokens=tokens: tokens(learn),
+            lambda tokens=tokens: tokens(held_out),
+        )
+        monitor = CameraMonitor(reference)
+        found: list[Finding] = []
+        for number in range(LOOP_LEARNT, int(episode.max()) + 1):
+            rows = np.flatnonzero(episode == number)
+            window = ChangeWindow(reference)
+            for stamp_ns, each in zip(files.stamp_ns[rows], tokens(rows)):
+                window.add(int(stamp_ns), monitor(each), SETTINGS.window_s)
+                finding = window.finding(SETTINGS)
+                if finding.score == finding.score:
+                    found.append(finding)
+        result[camera.name] = {
+            "seeds_learnt": LOOP_LEARNT,
+            "seeds_tested": int(episode.max()) + 1 - LOOP_LEARNT,
+            "static_patches": int(reference.static.sum()),
+            "windows": len(found),
+            "false_alarms": round(float(np.mean([each.level != "ok" for each in found])), 4),
+            "alarm_highest": round(max(each.alarm for each in found), 3),
+            "says": sorted({each.says for each in found if each.level != "ok"})[:5],
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--bag", type=Path, default=Path("data/demo/pick_place_demo"))
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--loop", type=Path, help="features of the simulator's demonstrations")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/monitor.json"))
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    settings = settings_of_parameters(args.params)
+    settings = replace(
+        settings,
+        poses=(),
+        engine=replace(settings.engine, threads=1),
+        monitor=MonitorSettings(str(args.reference)),
+    )
+    pipeline = Pipeline.open(settings)
+    try:
+        monitor = monitor_of(settings, pipeline.parts.encoders)
+        topics = {camera.name: camera.topic for camera in settings.cameras}
+        encoder = Encoder(pipeline, frames_of(args.bag, topics), args.cache)
+        result = {"model": pipeline.card.name, "engine": pipeline.what_runs()}
+        result["demo"] = demo(encoder, monitor.cameras)
+    finally:
+        pipeline.close()
+    if encoder.encoded:
+        encode_ms = 1e3 * encoder.encode_s / encoder.encoded
+        monitor_ms = sum(each["monitor_cpu_ms"] for each in result["demo"].values())
+        result["cost"] = {
+            "encoder_cpu_ms": round(encode_ms, 1),
+            "monitor_cpu_ms": round(monitor_ms, 2),
+            "share": round(monitor_ms / encode_ms, 4),
+            "frames": encoder.encoded,
+        }
+    if args.loop:
+        result["loop"] = loop(args.loop)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    for camera, each in result["demo"].items():
+        print(camera, {k: v for k, v in each.items() if k != "variants"})
+        for row in each["variants"]:
+            print("  ", row)
+    print(result.get("cost"), result.get("loop"))
+
+
+if __name__ == "__main__":
+    main()

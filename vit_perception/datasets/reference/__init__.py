@@ -1,0 +1,1 @@
+"""What is normal for each camera, learnt from features."""
