@@ -17,6 +17,7 @@ from test.video_streams import (
     ffmpeg_message,
     foxglove_message,
 )
+from test.waiting import HANG_S
 from vit_perception.config.settings import (
     CameraSettings,
     EncoderSettings,
@@ -28,6 +29,7 @@ from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.recordings.reader import BagReader
 from vit_perception.ros import messages as messages_module
 from vit_perception.ros.messages import header_of
+from vit_perception.ros.playback.bag_player import BagPlayer, PlayOptions
 
 TOPIC = "/wrist/image"
 __all__ = ["video_messages"]
@@ -175,6 +177,28 @@ def test_a_bad_packet_and_a_bad_message_cost_pictures_until_the_next_key_frame(r
     assert books["dropped.no_key_frame"] == (KEY_EVERY - 4) + (30 - 23)
     robot.frame(BEGIN_NS + 47 * FRAME_NS)
     assert "does not decode as h264" in capfd.readouterr().err
+
+
+def test_replay_plays_a_video_and_the_second_pass_begins_anew(
+    rig, tiny_checkpoint, tmp_path, video_messages
+):
+    packets = encoded(count=48)
+    path = video_bag(tmp_path / "bag", packets, TOPIC)
+    frames, _ = of_bag(tiny_checkpoint, path, "ffmpeg")
+    robot = rig(cameras__wrist__transport="ffmpeg")
+    robot.activate()
+    with BagReader(path) as bag:
+        player = BagPlayer(robot.tester, bag, PlayOptions(loops=2))
+        player.wait_for_subscribers(HANG_S)
+        assert player.play() and player.sent[TOPIC] == 96
+        player.wait_for_delivery()
+    books = robot.accounts("wrist", received=96, pending=0)
+    reasons = {name for name in books if name.startswith("dropped.")}
+    assert reasons <= {"dropped.superseded", "dropped.time_jump"}
+    assert books["published"] > 0
+    for stamp_ns, frame in robot.tester.frames.items():
+        if frame.received_ns:
+            np.testing.assert_array_equal(frame.tokens, frames[stamp_ns])
 
 
 def test_video_on_the_topic_of_another_transport_is_said_with_what_to_set(

@@ -119,7 +119,7 @@ class LeRobotSource:
         skips = SkippedMessages()
         episode = None
         period_ns = round(NANOSECONDS_PER_SECOND / self._info.fps)
-        pipeline.history.clear()
+        pipeline.parts.forget()
         begin = max(0, first - pipeline.history.frames_before(max(1, period_ns)))
         for key, (kind, why) in self._left_out.items() if first == 0 else ():
             skips.add(key, kind, why)
@@ -131,7 +131,7 @@ class LeRobotSource:
                 if index < begin:
                     continue
                 if new_episode:
-                    pipeline.history.clear()
+                    pipeline.parts.forget()
                 stamp_ns = 0
                 result = None
                 extras = {}

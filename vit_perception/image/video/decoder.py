@@ -47,6 +47,12 @@ class PictureHeader:
     stamp: _Stamp
     frame_id: str
 
+    @classmethod
+    def of(cls, packet: Packet) -> "PictureHeader":
+        """Return that of the picture of ``packet``."""
+        seconds, nanoseconds = divmod(packet.stamp_ns, NANOSECONDS_PER_SECOND)
+        return cls(_Stamp(seconds, nanoseconds), packet.frame_id)
+
 
 @dataclass(frozen=True, eq=False)
 class VideoPicture:
@@ -59,8 +65,7 @@ class VideoPicture:
     @property
     def header(self) -> PictureHeader:
         """Stamp and frame of its packet."""
-        seconds, nanoseconds = divmod(self.packet.stamp_ns, NANOSECONDS_PER_SECOND)
-        return PictureHeader(_Stamp(seconds, nanoseconds), self.packet.frame_id)
+        return PictureHeader.of(self.packet)
 
     @property
     def size_bytes(self) -> int:

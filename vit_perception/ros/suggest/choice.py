@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from vit_perception.config.cameras.transports import NAMES, VIDEO_TYPES, without_transport
 from vit_perception.files.errors import MOST_SHOWN, OperationFailed, printable
 from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.ros.suggest import names
@@ -25,9 +26,9 @@ from vit_perception.tokens.pose import PoseSource
 from vit_perception.tokens.wrench import WrenchSource
 
 RAW, COMPRESSED = TYPES["raw"], TYPES["compressed"]
-TRANSPORTS = {kind: transport for transport, kind in TYPES.items()}
+TRANSPORTS = NAMES  # by message type
 POSE, STATE, WRENCH = PoseSource.type, JointSource.type, WrenchSource.type
-LISTENED = (RAW, COMPRESSED, POSE, STATE, WRENCH, INFO_TYPE)
+LISTENED = (RAW, COMPRESSED, *VIDEO_TYPES, POSE, STATE, WRENCH, INFO_TYPE)
 MOST_JOINTS = 64  # that are written; a message with more is no arm's
 # Of the images of one camera the first of these that comes; names that are none of them, last.
 _PREFERRED = ("image_raw", "image", "image_color", "image_rect_color", "image_rect", "image_mono")
@@ -129,7 +130,7 @@ def _usable(topics: Sequence[TopicSeen], left_out: list[tuple[TopicSeen, str]]) 
 def why_not(topic: TopicSeen) -> str:
     """Return why the node cannot use ``topic``; "" where it can."""
     if not topic.received:
-        return "no message came"
+        return topic.refused or "no message came"
     if not topic.usable:
         return topic.refused
     if _COMMAND.search(topic.name):
@@ -146,7 +147,7 @@ def _cameras(
 ) -> list[Chosen]:
     """One topic of each camera, of its raw, compressed and rectified ones."""
     by_camera: dict[str, list[TopicSeen]] = {}
-    for topic in _usable(graph.of_type((RAW, COMPRESSED)), left_out):
+    for topic in _usable(graph.of_type(tuple(TRANSPORTS)), left_out):
         by_camera.setdefault(_camera_of(topic.name), []).append(topic)
     best = {camera: _best(topics) for camera, topics in by_camera.items()}
     called = names.names_of(list(by_camera), names.CAMERAS, used)
@@ -169,7 +170,7 @@ def _cameras(
 
 def _camera_of(topic: str) -> str:
     """What the topics of one camera have in common: /left/cam of /left/cam/image_raw/compressed."""
-    bare = topic.removesuffix("/compressed")
+    bare = without_transport(topic)
     above, _, last = bare.rpartition("/")
     return above if above and re.fullmatch(r"image(_\w+)?", last) else bare
 
@@ -178,7 +179,7 @@ def _best(topics: Sequence[TopicSeen]) -> TopicSeen:
     """The topic that is taken of one camera: as it sends it, raw unless raw images get lost."""
 
     def place(topic: TopicSeen) -> int:
-        last = topic.name.removesuffix("/compressed").rpartition("/")[2]
+        last = without_transport(topic.name).rpartition("/")[2]
         return _PREFERRED.index(last) if last in _PREFERRED else len(_PREFERRED)
 
     first = min(place(topic) for topic in topics)
@@ -186,7 +187,8 @@ def _best(topics: Sequence[TopicSeen]) -> TopicSeen:
     raw = next((topic for topic in same if topic.type == RAW), None)
     packed = next((topic for topic in same if topic.type == COMPRESSED), None)
     if raw is None or packed is None:
-        return same[0]
+        # Video where there is nothing else: a picture of it needs those before it.
+        return raw or packed or same[0]
     return raw if raw.arrived_hz >= _ENOUGH_RAW * packed.arrived_hz else packed
 
 

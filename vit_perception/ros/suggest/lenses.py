@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vit_perception.config.source_settings import info_topic_of
+from vit_perception.config.cameras.transports import info_topic_of, without_transport
 from vit_perception.image.camera_info import INFO_TYPE, Calibration
 from vit_perception.ros.suggest.seen import TopicSeen
 from vit_perception.ros.suggest.timing import Setting
@@ -20,7 +20,7 @@ def lens_settings(
     rectified already, or whose lens has no distortion, need nothing.
     """
     info = _info_of(topic, infos)
-    last = topic.name.removesuffix("/compressed").rpartition("/")[2]
+    last = without_transport(topic.name).rpartition("/")[2]
     if info is None or last.startswith("image_rect"):
         return [], []
     calibration = info.calibration

@@ -11,12 +11,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from vit_perception.config.cameras.transports import VIDEO_TYPES
 from vit_perception.files.errors import MOST_SHOWN, printable
 from vit_perception.image.camera_info import INFO_TYPE, calibration_of, info_stamp_ns
 from vit_perception.image.decode import decode_compressed, decode_image
+from vit_perception.image.video.decoder import VideoDecoder
 from vit_perception.ros.events.pairs import node_name, policies
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos
+from vit_perception.ros.qos import LATCHED_QOS, image_qos, sample_qos, video_qos
 from vit_perception.ros.suggest.choice import (
     COMPRESSED,
     LISTENED,
@@ -29,6 +31,8 @@ from vit_perception.ros.suggest.choice import (
 from vit_perception.ros.suggest.qos_pairs import mismatches
 from vit_perception.ros.suggest.ros_start import no_ros
 from vit_perception.ros.suggest.seen import Arrival, GraphSeen, TopicSeen
+from vit_perception.ros.suggest.videos import first_picture
+from vit_perception.ros.video.installed import missing_messages
 from vit_perception.streams.joint_history import MOST_JOINTS
 from vit_perception.streams.pose_history import pose_of
 from vit_perception.tokens.wrench import WrenchSettings, WrenchSource
@@ -127,7 +131,7 @@ class _Listener:
     def _enough(self) -> bool:
         # A CameraInfo is kept and sent once, or comes with the images.
         infos = all(topic.received for topic in self._sources(infos=True))
-        return infos and all(topic.received >= ENOUGH for topic in self._sources())
+        return infos and all(map(_has_enough, self._sources()))
 
     def _find(self) -> None:
         """Subscribe to topics that have come."""
@@ -143,6 +147,11 @@ class _Listener:
                 self._unheard[name] = None
                 continue
             topic = self._topics[name] = TopicSeen(name, kind)
+            if kind in VIDEO_TYPES:
+                topic.refused = missing_messages(TRANSPORTS[kind])
+                if topic.refused:
+                    continue
+                topic.video = VideoDecoder()
             self._node.create_subscription(
                 class_of(kind),
                 name,
@@ -156,6 +165,8 @@ class _Listener:
         kept = [p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers]
         if kind == INFO_TYPE and kept and all(kept):
             return LATCHED_QOS
+        if kind in VIDEO_TYPES:
+            return video_qos()
         return image_qos() if kind in TRANSPORTS or kind == INFO_TYPE else sample_qos()
 
     def _encoders(self) -> set[str]:
@@ -173,16 +184,25 @@ class _Listener:
         return (*found[:MOST_PUBLISHERS], *([f"{more} more"] if more > 0 else []))
 
 
+def _has_enough(topic: TopicSeen) -> bool:
+    if topic.refused and not topic.received:
+        return True  # its messages are not installed: none will come
+    return topic.received >= ENOUGH and topic.video is None
+
+
 def take(topic: TopicSeen, message: Any) -> None:
     """Note a message of ``topic``, or why the node cannot use it."""
     wall_ns = time.time_ns()
     topic.received += 1
     try:
         # That of a kept CameraInfo may be 0.
+        if topic.type in VIDEO_TYPES:
+            message = first_picture(topic, message)
         is_info = topic.type == INFO_TYPE
         stamp_ns = info_stamp_ns(message) if is_info else stamp_ns_of(message.header)
         check_frame_id(message.header.frame_id)
-        _READERS[topic.type](topic, message)
+        if topic.type in _READERS:
+            _READERS[topic.type](topic, message)
     except BadInput as error:
         topic.refused = printable(str(error), MOST_SHOWN, keep="")
         return

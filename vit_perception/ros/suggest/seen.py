@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from vit_perception.image.camera_info import Calibration
+from vit_perception.image.video.decoder import VideoDecoder
 
 MOST_KEPT = 4000  # arrivals of a topic; at 1000 Hz those of the last 4 s
 
@@ -39,6 +40,7 @@ class TopicSeen:
     # Of images, what the last one was: ``640×480 bgr8``.
     picture: str = ""
     largest_bytes: int = 0  # of a message's data
+    video: VideoDecoder | None = None  # of a video, until its first picture
     calibration: Calibration | None = None  # of CameraInfo, the latest usable one
     # Why the node cannot use the last message that it cannot use, and whether one was usable.
     refused: str = ""

@@ -4,6 +4,7 @@ and to /diagnostics.
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,14 +17,20 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
+from vit_perception.config.cameras.transports import NAMES, TRANSPORTS, VIDEO_TYPES
 from vit_perception.files.errors import UserError
+from vit_perception.image.video.decoder import VideoDecoder, VideoPicture
+from vit_perception.image.video.packets import packet_of
 from vit_perception.ros.messages import class_of
-from vit_perception.ros.qos import LATCHED_QOS
+from vit_perception.ros.qos import LATCHED_QOS, video_qos
+from vit_perception.ros.video.installed import missing_messages
 from vit_perception.wire.layout import POSE_TYPE, Layout
+from vit_perception.wire.records import BadInput
 from vit_perception.wire.topics import CLASSES_TYPE, CLASSIFICATION, IMAGE_TYPE, MONITOR, VIEWS
 
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+COMPRESSED_TYPE = TRANSPORTS["compressed"].type
 MOST_STATUSES = 200  # everybody may publish on /diagnostics
+MOST_PACKETS = 100  # of a video, that wait to be shown
 MOST_SOURCES = 32  # cameras, and arms, that are listened to
 GRAPH_PERIOD_S = 1.0  # between two looks at who publishes
 # Best effort matches every publisher, and no publisher waits for a slow viewer.
@@ -44,7 +51,39 @@ class Reading(NamedTuple):
     """The newest message of a topic."""
 
     source: Source
+    # Of a video its newest picture, or the BadInput that says why there is none.
     message: Any
+
+
+class WatchedVideo:
+    """The video of a camera: every packet is decoded, and the newest picture shown."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._decoder = VideoDecoder()
+        self._packets: deque[bytes] = deque(maxlen=MOST_PACKETS)
+
+    def add(self, data: bytes) -> None:
+        """Take a message, as bytes; if too many wait, the first one is lost."""
+        self._packets.append(data)
+
+    def newest(self) -> VideoPicture | BadInput | None:
+        """Return the newest picture since the last call, or why there is none; None: none came."""
+        found: VideoPicture | BadInput | None = None
+        while self._packets:
+            data = self._packets.popleft()
+            try:
+                packet = packet_of(deserialize_message(data, class_of(self.source.type)))
+            except (RuntimeError, BadInput) as error:
+                self._decoder.lose("a message is damaged")
+                found = found or BadInput("decode", str(error))
+                continue
+            for each in self._decoder.take(packet):
+                if isinstance(each, VideoPicture):
+                    found = each
+                elif found is None:
+                    found = BadInput(each.reason, each.text)
+        return found
 
 
 class LiveTopics:
@@ -76,6 +115,7 @@ class LiveTopics:
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._subscriptions: dict[str, tuple[Source, Any]] = {}
         self._newest: dict[str, tuple[Source, bytes]] = {}
+        self._videos: dict[str, WatchedVideo] = {}  # by topic
         self._looked_s = 0.0
 
     def __enter__(self) -> "LiveTopics":
@@ -98,6 +138,9 @@ class LiveTopics:
 
     def readings(self) -> Iterator[Reading]:
         """Take the newest message of each topic that came since the last call."""
+        for video in self._videos.values():
+            if newest_picture := video.newest():
+                yield Reading(video.source, newest_picture)
         newest, self._newest = self._newest, {}
         for source, data in newest.values():
             try:
@@ -142,6 +185,7 @@ class LiveTopics:
             if wanted.get(topic) != source:
                 self._node.destroy_subscription(subscription)
                 del self._subscriptions[topic]
+                self._videos.pop(topic, None)
         for topic, source in wanted.items():
             if topic not in self._subscriptions:
                 self._subscribe(topic, source)
@@ -161,7 +205,7 @@ class LiveTopics:
             if topic in types:
                 yield topic, Source("classes", camera.name, CLASSES_TYPE)
             topic = self._inputs.get(camera.name, "")
-            found = {IMAGE_TYPE, COMPRESSED_TYPE} & set(types.get(topic, ()))
+            found = set(NAMES) & set(types.get(topic, ()))
             if len(found) == 1:
                 yield topic, Source("image", camera.name, found.pop())
         for sample in self.layout.samples[:MOST_SOURCES]:
@@ -172,11 +216,21 @@ class LiveTopics:
         def on_bytes(data: bytes) -> None:
             self._newest[topic] = (source, data)
 
+        is_video = source.type in VIDEO_TYPES
+        if is_video and missing_messages(NAMES[source.type]):
+            return  # the node's views are shown all the same
+        video = WatchedVideo(source) if is_video else None
         try:
             # Raw: only what is shown is decoded.
             subscription = self._node.create_subscription(
-                class_of(source.type), topic, on_bytes, _QOS, raw=True
+                class_of(source.type),
+                topic,
+                video.add if video else on_bytes,
+                video_qos() if video else _QOS,
+                raw=True,
             )
         except NameValidationException:
             return  # a name that only a foreign /diagnostics can give
+        if video:
+            self._videos[topic] = video
         self._subscriptions[topic] = (source, subscription)

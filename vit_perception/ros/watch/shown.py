@@ -9,9 +9,11 @@ from geometry_msgs.msg import PoseStamped
 
 from vit_perception.files.errors import UserError, printable
 from vit_perception.image.decode import DECODER_ERRORS, decode_compressed, decode_image
+from vit_perception.image.video.decoder import VideoPicture
 from vit_perception.ros.watch.live_topics import COMPRESSED_TYPE, LiveTopics, Reading
 from vit_perception.viewing.live_log import LiveLog
 from vit_perception.wire.layout import POSE_TYPE, Layout
+from vit_perception.wire.records import BadInput
 from vit_perception.wire.stamps import stamp_ns_of
 
 MOST_CLASSES = 20  # of a message, best first
@@ -65,6 +67,8 @@ class Shown:
 
     def _show(self, reading: Reading) -> None:
         (kind, name, type_name), message = reading
+        if isinstance(message, BadInput):
+            raise message
         stamp_ns = stamp_ns_of(message.header)
         if kind == "classes":
             best = message.results[:MOST_CLASSES]
@@ -74,7 +78,8 @@ class Shown:
             self._log.pose(name, *_pose_of(message), stamp_ns)
         else:
             decode = decode_compressed if type_name == COMPRESSED_TYPE else decode_image
-            self._log.image(name, kind, decode(message).pixels, stamp_ns)
+            image = message() if isinstance(message, VideoPicture) else decode(message)
+            self._log.image(name, kind, image.pixels, stamp_ns)
 
     def _refuse(self, reading: Reading, error: Exception) -> None:
         """Say once in a while that a message cannot be shown."""
