@@ -111,7 +111,7 @@ def value_of(
     message: Image, layout: dict | None = None, basis: np.ndarray | None = None
 ) -> np.ndarray:
     """docs/wire_format.md, in a few lines."""
-    if basis is not None and message.height == 1 and message.step == message.width:
+    if message.encoding == "8UC1" and message.height == 1 and message.step == message.width:
         return restored(bytes(message.data), layout, basis)
     if message.encoding == "8UC1":
         rows = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.step)
