@@ -107,14 +107,39 @@ def picture(index: int) -> np.ndarray:
     return np.random.default_rng(index).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)
 
 
-def value_of(message: Image) -> np.ndarray:
+def value_of(
+    message: Image, layout: dict | None = None, basis: np.ndarray | None = None
+) -> np.ndarray:
     """docs/wire_format.md, in a few lines."""
+    if message.encoding == "8UC1" and message.height == 1 and message.step == message.width:
+        return restored(bytes(message.data), layout, basis)
     if message.encoding == "8UC1":
         rows = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.step)
         steps = rows[:, : message.width].astype(np.float32) - 128
         return steps * np.ascontiguousarray(rows[:, message.width :]).view("<f4")
     dtype = {"32FC1": "<f4", "16FC1": "<f2", "mono8": "u1"}[message.encoding]
     return np.frombuffer(bytes(message.data), dtype).reshape(message.height, message.width)
+
+
+def restored(data: bytes, layout: dict, basis: np.ndarray) -> np.ndarray:
+    """The same for a layout with a basis: (K + 1, D), the mean and the directions."""
+    mean, directions = basis[0], basis[1:]
+    dims, parts, at = len(directions), [], 0
+    for group in layout["groups"]:
+        count = group["stop"] - group["start"]
+        reduced = group["kind"] == "patch"
+        size = count * (dims + 4 if reduced else 4 * len(mean))
+        bytes_of = np.frombuffer(data[at : at + size], np.uint8).reshape(count, -1)
+        at += size
+        if not reduced:
+            parts.append(bytes_of.view("<f4"))
+            continue
+        scales = np.ascontiguousarray(bytes_of[:, dims:]).view("<f4")
+        coefficients = (bytes_of[:, :dims].astype(np.float32) - 128) * scales
+        is_there = coefficients.any(axis=1, keepdims=True)
+        parts.append((coefficients @ directions + mean) * is_there)
+    assert at == len(data), (at, len(data))
+    return np.concatenate(parts)
 
 
 def wait_for(done, what: str, timeout_s: float = 120.0):
@@ -145,6 +170,11 @@ def main(domain: int, frames: int, out: str) -> None:
     for reader in readers.values():
         wait_for(reader.get_matched_publications, "publication of the node")
     read = {"layout": json.dumps(layout)}
+    basis = None
+    if "basis" in layout:
+        topic = Topic(participant, "rt/vit_encoder/basis", Image)
+        bases = DataReader(participant, topic, qos=latched)
+        basis = read["basis"] = value_of(wait_for(lambda: bases.take(1), "basis")[0])
     for index in range(frames):
         header = Header(Time(FIRST_SEC + index, 7), "camera")
         pose = Pose(Point(0.1 * index, 0.2, 0.3), Quaternion(0, 0, 0, 1))
@@ -158,7 +188,7 @@ def main(domain: int, frames: int, out: str) -> None:
                 FIRST_SEC + index,
                 "camera",
             ), message.header
-            read[f"{name}.{index}"] = value_of(message)
+            read[f"{name}.{index}"] = value_of(message, layout, basis)
     np.savez(out, **read)
 
 

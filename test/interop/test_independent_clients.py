@@ -8,6 +8,7 @@ makes of the images.
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,10 +28,12 @@ from vit_perception.config.settings import (
     PoseSettings,
 )
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.policy.basis_file import save_basis
 from vit_perception.streams.pose_history import pose_of
+from vit_perception.wire.basis import Basis, decode_tokens, pack_sequence
 from vit_perception.wire.layout import Layout
 from vit_perception.wire.records import SampleAtImage
-from vit_perception.wire.tensors import decode_tensor, mask_of
+from vit_perception.wire.tensors import decode_tensor, encode_bytes, mask_of
 
 pytest.importorskip(
     "cyclonedds",
@@ -49,16 +52,31 @@ TOPICS = {
 
 
 # The dtype of the numbers that a reader of each output_dtype has.
-READ_AS = {"float32": "float32", "float16": "float16", "int8": "float32"}
+READ_AS = {"float32": "float32", "float16": "float16", "int8": "float32", "basis": "float32"}
 
 
-def settings_with(checkpoint: Path, dtype: str) -> EncoderSettings:
+def settings_with(checkpoint: Path, form: str, folder: Path) -> EncoderSettings:
+    """``form`` is an output_dtype, or `basis`, of which a file is made in ``folder``."""
+    output = OutputSettings() if form == "basis" else OutputSettings(dtype=form)
+    settings = settings_of(checkpoint, output)
+    if form != "basis":
+        return settings
+    pipeline = Pipeline.open(settings)
+    directions = np.linalg.qr(np.random.default_rng(3).normal(size=(pipeline.width, 12)))[0].T
+    mean = np.ones(pipeline.width, np.float32)
+    basis = Basis(mean, directions.astype(np.float32), pipeline.encoder_sha256)
+    pipeline.close()
+    save_basis(folder / "basis.safetensors", basis, "tiny")
+    return settings_of(checkpoint, OutputSettings(basis=str(folder / "basis.safetensors")))
+
+
+def settings_of(checkpoint: Path, output: OutputSettings) -> EncoderSettings:
     return EncoderSettings(
         (CameraSettings("wrist", "/wrist/image"),),
         (PoseSettings("arm", "/ee_pose", "base_link"),),
         model=ModelSettings(str(checkpoint)),
         engine=EngineSettings("torch", "float32"),
-        output=OutputSettings(dtype=dtype),
+        output=output,
     )
 
 
@@ -75,16 +93,17 @@ def parameters_of(settings: EncoderSettings) -> dict:
         "engine.backend": "torch",
         "engine.precision": "float32",
         "output_dtype": settings.output.dtype,
+        "tokens.basis": settings.output.basis,
     }
 
 
-@pytest.fixture(scope="module", params=["float32", "float16", "int8"])
+@pytest.fixture(scope="module", params=list(READ_AS))
 def exchange(request, tiny_checkpoint, tmp_path_factory):
     """What CycloneDDS read, the bag of the same frames, and the pipeline that says what should be
     in both.
     """
     folder = tmp_path_factory.mktemp("clients")
-    settings = settings_with(tiny_checkpoint, request.param)
+    settings = settings_with(tiny_checkpoint, request.param, folder)
     (folder / "node.yaml").write_text(
         yaml.safe_dump({"/**": {"ros__parameters": parameters_of(settings)}})
     )
@@ -133,6 +152,7 @@ def exchange(request, tiny_checkpoint, tmp_path_factory):
         bag=folder / "bag",
         pipeline=pipeline,
         dtype=request.param,
+        basis=pipeline.parts.basis,
     )
     pipeline.close()
 
@@ -184,7 +204,9 @@ def expected_results(exchange) -> list:
 
 def test_cyclonedds_reads_what_the_pipeline_made_of_what_cyclonedds_sent(exchange):
     layout = Layout.from_json(str(exchange.read["layout"]))
-    assert layout.dtype == exchange.dtype
+    assert layout.dtype == (exchange.dtype if exchange.basis is None else "float32")
+    if exchange.basis is not None:
+        np.testing.assert_array_equal(exchange.read["basis"], exchange.basis.to_rows())
     groups = json.loads(str(exchange.read["layout"]))["groups"]
     assert [group["name"] for group in groups] == ["wrist/cls", "wrist/patch", "arm/pose"]
     for index, result in enumerate(expected_results(exchange)):
@@ -194,7 +216,12 @@ def test_cyclonedds_reads_what_the_pipeline_made_of_what_cyclonedds_sent(exchang
         made = result.sequence.tokens
         # int8: half a step, of which the largest channel of a token has 127.
         step = np.abs(made).max(axis=1, keepdims=True) / 127 * (exchange.dtype == "int8")
-        assert (np.abs(tokens - made.astype(tokens.dtype)) <= 0.5001 * step).all()
+        if exchange.basis is None:
+            assert (np.abs(tokens - made.astype(tokens.dtype)) <= 0.5001 * step).all()
+        else:
+            packed = encode_bytes(pack_sequence(made, layout, exchange.basis))
+            ours = decode_tokens(SimpleNamespace(**packed._asdict()), layout, exchange.basis)
+            np.testing.assert_allclose(tokens, ours, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(mask[0] == 255, result.sequence.mask)
         np.testing.assert_array_equal(mask_of(tokens), result.sequence.mask)
         np.testing.assert_array_equal(
@@ -224,7 +251,15 @@ def test_rosbags_reads_the_same_from_a_recording(exchange):
             else:
                 by_client = exchange.read[f"{name}.{message.header.stamp.sec - 100}"]
                 # rosbags' own arrays, and then our decoder on rosbags' message.
-                np.testing.assert_array_equal(client_module().value_of(message), by_client)
+                read = partial(client_module().value_of, message)
+                if name == "tokens" and exchange.basis is not None:
+                    layout = Layout.from_json(newest)
+                    rows = exchange.basis.to_rows()
+                    np.testing.assert_array_equal(read(json.loads(newest), rows), by_client)
+                    ours = decode_tokens(message, layout, exchange.basis)
+                    np.testing.assert_allclose(ours, by_client, rtol=1e-5, atol=1e-5)
+                    continue
+                np.testing.assert_array_equal(read(), by_client)
                 np.testing.assert_array_equal(decode_tensor(message), by_client)
                 assert message.header.stamp.nanosec == 7 and message.header.frame_id == "camera"
     # The layout comes again with the first image's size.

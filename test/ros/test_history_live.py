@@ -14,31 +14,40 @@ from test.ros.test_embed_equals_live import (
     CAMERAS,
     FRAMES,
     PARAMETERS,
+    basis_file,
     listen,
     send,
     settings_of,
     slice_of_the_demo,
 )
 from vit_perception.config.history_settings import HistorySettings
+from vit_perception.config.settings import OutputSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_sources import BagSource
 from vit_perception.pipeline.history import PERIOD_FRAMES
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.policy.basis_file import load_basis
 from vit_perception.policy.dataset import FeatureDataset
 from vit_perception.policy.live import LiveDecoder, ObservationWindow
 from vit_perception.recordings.reader import BagReader
-from vit_perception.wire.tensors import decode_stamps, decode_tensor, mask_of
+from vit_perception.wire.basis import decode_tokens
+from vit_perception.wire.tensors import decode_stamps, mask_of
 
-__all__ = ["slice_of_the_demo"]  # a fixture
+__all__ = ["basis_file", "slice_of_the_demo"]  # fixtures
 
 HISTORY = {"history__frames": 4, "history__stride_s": 0.12}
 RULE = HistorySettings(frames=4, stride_s=0.12)
 
 
+@pytest.mark.parametrize("form", ["float32", "int8", "basis"])
 def test_live_history_equals_embed_data_set_and_window(
-    rig, slice_of_the_demo, tiny_checkpoint, tmp_path
+    rig, slice_of_the_demo, tiny_checkpoint, basis_file, tmp_path, form
 ):
-    robot = rig(**PARAMETERS, **HISTORY)
+    """To the bit in every form, with two cameras."""
+    output = (
+        OutputSettings(basis=str(basis_file)) if form == "basis" else OutputSettings(dtype=form)
+    )
+    robot = rig(**PARAMETERS, **HISTORY, output_dtype=output.dtype, tokens__basis=output.basis)
     robot.activate()
     heard: list[tuple[str, bytes]] = []
     names = dict.fromkeys(
@@ -54,7 +63,7 @@ def test_live_history_equals_embed_data_set_and_window(
     robot.until(lambda: len(heard) >= FRAMES * len(names), what=f"all of {len(names)} topics")
 
     source = BagSource(slice_of_the_demo, f"/{CAMERAS[0]}/image/compressed")
-    plain = settings_of(tiny_checkpoint)
+    plain = replace(settings_of(tiny_checkpoint), output=output)
     for name, settings in (("plain", plain), ("history", replace(plain, history=RULE))):
         pipeline = Pipeline.open(settings)
         for kind in ("mcap", "safetensors"):
@@ -73,7 +82,9 @@ def test_live_history_equals_embed_data_set_and_window(
     sent = [
         (deserialize_message(data, Image), topic) for topic, data in heard if "/arm/" not in topic
     ]
-    tokens = [decode_tensor(m) for m, topic in sent if topic.endswith("/tokens")]
+    basis = load_basis(output.basis).basis if output.basis else None
+    messages = [m for m, topic in sent if topic.endswith("/tokens")]
+    tokens = [decode_tokens(message, layout, basis) for message in messages]
     stamps = [decode_stamps(m) for m, topic in sent if topic.endswith("/history_stamps")]
     data = FeatureDataset(tmp_path / "plain_safetensors", history=4, stride_s=0.12)
     window, decoder = ObservationWindow(4, stride_s=0.12), LiveDecoder(expected=data.layouts)

@@ -149,3 +149,26 @@ def test_a_message_that_is_not_of_the_layout_is_refused(change):
 def test_what_is_no_basis_is_refused(mean, directions, words):
     with pytest.raises(InvalidValue, match=words):
         Basis(mean.astype(np.float32), directions.astype(np.float32), "")
+
+
+@pytest.mark.parametrize("tokens", [(0, 5), (1, 5), (7, 5), (256, 384), (2, 11, 384), (3, 1024)])
+@pytest.mark.parametrize("outer", [1, 64, 300])
+def test_a_product_of_few_rows_at_a_time_is_the_product(tokens, outer):
+    """One large product waited 200 ms for threads on a busy computer."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=tokens).astype(np.float32)
+    matrix = random.normal(size=(outer, tokens[-1])).astype(np.float32).T
+    made = basis_module._product(rows, matrix)
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, rows @ matrix, atol=1e-3)
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it():
+    """Live and stored tokens are equal to the bit, alone and in a window."""
+    random = np.random.default_rng(1)
+    directions = np.linalg.qr(random.normal(size=(384, 64)))[0].T.astype(np.float32)
+    basis = Basis(np.zeros(384, np.float32), directions, "")
+    coefficients = random.normal(size=(4, 257, 64)).astype(np.float32)
+    together = basis.expand(coefficients)
+    for alone, row in zip(coefficients, together):
+        np.testing.assert_array_equal(basis.expand(alone), row)
