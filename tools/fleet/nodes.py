@@ -89,6 +89,11 @@ class Cluster:
     def _run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True)
 
+    @property
+    def roots(self) -> list[int]:
+        """The process of each node that all its others descend from."""
+        return [node.pid for node in self._nodes.values()]
+
     def inside(self, number: int, command: list[str]) -> list[str]:
         """Return ``command`` as it runs on a node: in its namespace, on its core."""
         core = ["taskset", "-c", str(self._cores[number]), *command]

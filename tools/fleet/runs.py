@@ -103,6 +103,11 @@ class Run:
             )
 
     @property
+    def pid(self) -> int:
+        """The driver's process."""
+        return self._process.pid
+
+    @property
     def lines(self) -> int:
         """The number of shards that are committed."""
         try:
