@@ -125,6 +125,17 @@ class Run:
         if self._process.poll() is not None:
             raise Unexpected(f"{self.out.name} ended too early: {self.said()}")
 
+    def until_staged_more(self) -> None:
+        """Wait until one more source is finished, whether or not its turn has come."""
+        staging = self.out / ".fleet"
+
+        def finished() -> int:
+            done = sum('"complete": true' in p.read_text() for p in staging.glob("*/manifest.json"))
+            return done + self.lines
+
+        before = finished()
+        wait_until(lambda: finished() > before, "a source of another worker", LIMIT_S)
+
     def said(self) -> str:
         """Return the end of what the driver printed."""
         return self.log.read_text(errors="replace")[-3000:]

@@ -74,7 +74,7 @@ def test_two_workers_of_which_one_is_killed_make_the_files_of_one_process(
             assert driver.poll() is None, told()
             return list((tmp_path / "fleet/.fleet").glob("*/journal.jsonl"))
 
-        wait_until(at_work, "a shard", told)
+        wait_until(at_work, "a shard", told, limit_s=PROGRAM_S)
         workers = [pid for pid in below if WORKER in command_of(pid)]
         os.kill(workers[0], signal.SIGKILL)
         status = driver.wait(PROGRAM_S)
