@@ -30,6 +30,8 @@ LONGEST = (
     "files/test_telemetry.py",
     "tools/closed_loop/test_loop_short.py",
     "datasets/test_embed.py",
+    "datasets/fleet/test_fleet_on_ray.py",
+    "datasets/fleet/test_commits.py",
     "benchmarks/test_cpu_bench.py",
     "benchmarks/test_policy_tower_bench.py",
     "cli/test_cli.py",
