@@ -42,6 +42,7 @@ from vit_perception.files.log import PrintedLog
 from vit_perception.files.storage.folder import StorageFolder
 from vit_perception.files.storage.local import LocalFolder
 from vit_perception.files.storage.urls import folder_of
+from vit_perception.pipeline.frames_together import opened_pipeline
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
@@ -78,6 +79,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="time between two pictures of a folder, which have no stamps (default: %(default)s)",
     )
     add_pipeline_arguments(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="frames of a bag that are encoded in one run: faster on a GPU. Above 1 the features "
+        "equal the node's within the limits of the parity gate, and the manifest says how nearly "
+        "(default: %(default)s, equal bit for bit)",
+    )
     files = parser.add_argument_group("what is written")
     files.add_argument(
         "--features",
@@ -139,6 +149,7 @@ def run(args: Namespace) -> int:
         features=tuple(args.features),
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
+        batch=args.batch,
     )
     out = folder_of(args.out)
     out = out.path if isinstance(out, LocalFolder) else out
@@ -156,7 +167,7 @@ def run(args: Namespace) -> int:
     for column in columns:
         print(printable(column.line()))
     with Heartbeat(PrintedLog()) as log:
-        pipeline = Pipeline.open(settings, log)
+        pipeline = opened_pipeline(settings, options.batch, log)
     try:
         manifest = with_progress(pipeline=pipeline, sources=sources, out=out, options=options)
     except OSError as error:
@@ -178,6 +189,7 @@ def run(args: Namespace) -> int:
         "\n".join(
             [
                 f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
+                *batch_lines(manifest),
                 *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
                 *skip_lines(manifest.get("skipped", [])),
             ]
@@ -192,6 +204,18 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
+
+
+def batch_lines(manifest: dict) -> list[str]:
+    """Return the line that says how near frames together are to single ones; [] without any."""
+    if "batch" not in manifest:
+        return []
+    figures = manifest["batch"]
+    return [
+        f"{manifest['run']['batch']} frames together: CLS cosine to single frames at least "
+        f"{figures['cls_cosine']:.6f}, worst patch {figures['worst_patch_cosine']:.6f}, relative "
+        f"L2 at most {figures['tokens_l2']:.2g}, of {figures['images']} images"
+    ]
 
 
 class RateColumn(ProgressColumn):

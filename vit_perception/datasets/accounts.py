@@ -1,10 +1,13 @@
 """What is counted of a recording beside its frames: dropped images, omitted messages."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.pipeline.prepare import Prepared
+if TYPE_CHECKING:
+    from vit_perception.pipeline.pipeline import Pipeline
+    from vit_perception.pipeline.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,16 @@ class SkippedMessages:
             self.add(topic, reason, other.texts[topic, reason], count)
 
 
+def joined(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Join rows of :meth:`SkippedMessages.rows`, with one row per topic and reason."""
+    together = SkippedMessages()
+    for row in chain.from_iterable(lists):
+        together.add(row["topic"], row["reason"], row["first"], row["count"])
+    return together.rows()
+
+
 def refusal(
-    pipeline: Pipeline, prepared: Prepared, name: str, skips: SkippedMessages
+    pipeline: "Pipeline", prepared: "Prepared", name: str, skips: SkippedMessages
 ) -> Dropped | None:
     """Return what a group is dropped for, if its images were refused; None if others are encoded.
 

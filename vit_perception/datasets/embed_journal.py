@@ -9,14 +9,14 @@ holds.
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.encode_recording import Dropped, SkippedMessages
+from vit_perception.datasets.accounts import Dropped, SkippedMessages, joined
+from vit_perception.datasets.batches.measured import measured_together
 from vit_perception.files.atomic import (
     is_half_made,
     open_plain,
@@ -69,6 +69,13 @@ class Entry:
     # Of the shard's frames.
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
+    # How far frames that were encoded together are from single ones, at the start of the source.
+    batch: dict[str, float] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return the entry as a line of the journal."""
+        fields = {name: value for name, value in asdict(self).items() if value or name != "batch"}
+        return json.dumps(fields) + "\n"
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Count what gave no frame."""
@@ -78,15 +85,7 @@ class Entry:
     def note_skips(self, skips: SkippedMessages) -> None:
         """Count what was left out in addition to dropped frames."""
         if skips.counts:
-            self.skipped = _one_list([self.skipped, skips.rows()])
-
-
-def _one_list(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Join rows of :meth:`SkippedMessages.rows`, with one row per topic and reason."""
-    together = SkippedMessages()
-    for row in chain.from_iterable(lists):
-        together.add(row["topic"], row["reason"], row["first"], row["count"])
-    return together.rows()
+            self.skipped = joined([self.skipped, skips.rows()])
 
 
 def check_out(out: Path) -> None:
@@ -251,7 +250,7 @@ class Journal:
         Raises:
             OSError: The line does not fit on the disk; the journal is as it was.
         """
-        rest = memoryview((json.dumps(asdict(entry)) + "\n").encode())
+        rest = memoryview(entry.line().encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
         with open(
             open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0
@@ -278,11 +277,10 @@ class Journal:
 
     def _write_manifest(self, complete: bool) -> dict[str, Any]:
         entries = self.entries if complete else []
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         texts: dict[str, str] = {}
         for entry in entries:
-            for reason, count in entry.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            dropped.update(entry.dropped)
             texts = {**entry.drop_texts, **texts}
         manifest = {
             "format": FORMAT,
@@ -292,7 +290,7 @@ class Journal:
             "frames": sum(e.frames for e in entries),
             "dropped": dropped,
             "drop_texts": {reason: texts[reason] for reason in dropped if reason in texts},
-            "skipped": _one_list(e.skipped for e in entries),
+            "skipped": joined(e.skipped for e in entries),
             "layouts": [layout for e in entries for layout in e.layouts],
             "shards": [
                 {
@@ -308,6 +306,7 @@ class Journal:
                 if e.file
             ],
         }
+        manifest |= measured_together([e.batch for e in entries if e.batch])
         write_whole(
             self.out / MANIFEST,
             lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"),
