@@ -22,6 +22,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vit_perception.cli.fleet.options import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    fleet_to_read,
+)
+from vit_perception.cli.fleet.run import embed_on_ray, failed_lines, print_plan
 from vit_perception.cli.paths import user_path, user_place
 from vit_perception.cli.pipeline_options import (
     add_pipeline_arguments,
@@ -29,7 +35,7 @@ from vit_perception.cli.pipeline_options import (
     skip_lines,
     what_to_read,
 )
-from vit_perception.config.settings import OutputSettings
+from vit_perception.config.settings import EncoderSettings, OutputSettings
 from vit_perception.datasets.embed import EmbedOptions, embed
 from vit_perception.datasets.embed_columns import DENSE, FEATURES
 from vit_perception.datasets.embed_journal import check_out
@@ -51,6 +57,7 @@ EXAMPLES = """
 vit-perception embed data/demo/pick_place_train --params config/demo.yaml --out features
 vit-perception embed pictures/cup --features cls --out picture_features
 vit-perception embed data/demo/pick_place_demo --params config/demo.yaml --format mcap --out tokens
+vit-perception embed data/demo/pick_place_train data/demo/pick_place_demo --ray local --out fleet
 """
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -139,6 +146,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="maximum number of frames in a file (default: %(default)s)",
     )
+    add_fleet_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -151,10 +159,13 @@ def run(args: Namespace) -> int:
         shard_frames=args.shard_frames,
         batch=args.batch,
     )
+    check_fleet_arguments(args)
     out = folder_of(args.out)
     out = out.path if isinstance(out, LocalFolder) else out
     check_out(out) if isinstance(out, Path) else check_stored_out(out)
-    settings, sources, node, columns = what_to_read(args, tuple(args.columns))
+    fleet = fleet_to_read(args, tuple(args.columns)) if args.ray or args.dry_run else None
+    chosen = fleet.chosen if fleet else what_to_read(args, tuple(args.columns))
+    settings, sources, node, columns = chosen
     settings = replace(settings, output=_stored_as(settings.output, args.store, args.basis))
     options = replace(options, node=node, columns=columns)
     print(
@@ -166,10 +177,15 @@ def run(args: Namespace) -> int:
     )
     for column in columns:
         print(printable(column.line()))
-    with Heartbeat(PrintedLog()) as log:
-        pipeline = opened_pipeline(settings, options.batch, log)
+    if fleet:
+        fleet = fleet._replace(chosen=chosen._replace(settings=settings))
+        if args.dry_run:
+            return print_plan(args, out, fleet, options)
     try:
-        manifest = with_progress(pipeline=pipeline, sources=sources, out=out, options=options)
+        if fleet:
+            manifest = embed_on_ray(args, out, fleet, options)
+        else:
+            manifest = with_pipeline(settings, sources, out, options)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -183,8 +199,6 @@ def run(args: Namespace) -> int:
             file=sys.stderr,
         )
         raise
-    finally:
-        pipeline.close()
     print(
         "\n".join(
             [
@@ -195,6 +209,9 @@ def run(args: Namespace) -> int:
             ]
         )
     )
+    if lines := failed_lines(manifest):
+        print("\n".join(lines), file=sys.stderr)
+        return 1
     if not manifest["frames"]:
         print(
             "no frame came out; accepted: images on "
@@ -245,6 +262,21 @@ def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) ->
             )
         return replace(output, dtype="float32", basis=path)
     return output if store is None else replace(output, dtype=store, basis="")
+
+
+def with_pipeline(
+    settings: EncoderSettings,
+    sources: list[Source],
+    out: Path | StorageFolder,
+    options: EmbedOptions,
+) -> dict:
+    """Open the engine, and embed in this process."""
+    with Heartbeat(PrintedLog()) as log:
+        pipeline = opened_pipeline(settings, options.batch, log)
+    try:
+        return with_progress(pipeline=pipeline, sources=sources, out=out, options=options)
+    finally:
+        pipeline.close()
 
 
 def with_progress(

@@ -132,7 +132,13 @@ def what_to_read(args: Namespace, columns: tuple[str, ...]) -> ToRead:
     Raises:
         InvalidValue: A path cannot be read, or a column is not in the bags; the message names it.
     """
-    given_here = given_sources(args.sources)
+    return given_to_read(args, given_sources(args.sources), columns)
+
+
+def given_to_read(
+    args: Namespace, given_here: Sequence[Path | StoredBag], columns: tuple[str, ...]
+) -> ToRead:
+    """As :func:`what_to_read`, for the sources ``given_here``."""
     first = given_here[0]
     for path in given_here:
         if isinstance(path, Path) and not path.exists():

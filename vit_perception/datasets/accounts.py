@@ -1,13 +1,18 @@
-"""What is counted of a recording beside its frames: dropped images, omitted messages."""
+"""What is counted of a recording: frames by shard, dropped images, omitted messages."""
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vit_perception.pipeline.pipeline import Pipeline
     from vit_perception.pipeline.prepare import Prepared
+
+
+# Fields of an entry that earlier versions do not have.
+LATER = ("failed", "batch")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,56 @@ def joined(lists: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     for row in chain.from_iterable(lists):
         together.add(row["topic"], row["reason"], row["first"], row["count"])
     return together.rows()
+
+
+@dataclass
+class Entry:
+    """One line of the journal: what one shard holds, and the state to continue with."""
+
+    # Results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
+    source: int
+    first: int
+    next: int
+    # Whether no results of the source remain.
+    source_done: bool = False
+    # Name, digest and size of the shard; the name is empty if there were no frames.
+    file: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    # In this shard.
+    frames: int = 0
+    # Count and first text of dropped frames, by reason.
+    dropped: dict[str, int] = field(default_factory=dict)
+    drop_texts: dict[str, str] = field(default_factory=dict)
+    # Rows of topic, reason, count and first text.
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    # Layouts that no earlier entry has.
+    layouts: list[dict] = field(default_factory=list)
+    # The state to continue with.
+    seen: dict[str, list] = field(default_factory=dict)
+    episode: int = -1
+    # Of the shard's frames.
+    first_stamp_ns: int = 0
+    last_stamp_ns: int = 0
+    # Why the rest of the source could not be read, where a run goes on without it.
+    failed: str = ""
+    # How far frames that were encoded together are from single ones, at the start of the source.
+    batch: dict[str, float] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return the entry as a line of the journal; ``failed`` and ``batch`` if there is any."""
+        fields = asdict(self)
+        return json.dumps({k: v for k, v in fields.items() if v or k not in LATER}) + "\n"
+
+    def note_dropped(self, dropped: Dropped) -> None:
+        """Count what gave no frame."""
+        self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
+        self.drop_texts.setdefault(dropped.reason, dropped.text)
+
+    def note_skips(self, skips: SkippedMessages) -> None:
+        """Count what was left out in addition to dropped frames."""
+        if skips.counts:
+            self.skipped = joined([self.skipped, skips.rows()])
 
 
 def refusal(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from vit_perception.datasets.embed_journal import Entry, Journal
 from vit_perception.datasets.embed_options import EmbedOptions
 from vit_perception.datasets.embed_sources import Source, SourceResult
 from vit_perception.datasets.encode_recording import Dropped
+from vit_perception.datasets.fleet.before import FIRST, Before
 from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.datasets.stored.stored_journal import StoredJournal
@@ -24,7 +26,7 @@ from vit_perception.policy.basis_file import FILE_NAME, save_basis
 from vit_perception.streams.sample_history import JUMP_BACK_NS
 from vit_perception.wire.layout import Layout, written_fields
 
-__all__ = ["EmbedOptions", "embed", "run_of"]
+__all__ = ["EmbedOptions", "embed", "embed_source", "run_of"]
 
 
 def embed(
@@ -81,6 +83,30 @@ def check_batch(batch: int, sources: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def embed_source(
+    pipeline: Pipeline,
+    source: Source,
+    number: int,
+    journal: Journal,
+    options: EmbedOptions,
+    before: Before,
+    advance: Callable[[int], None] = lambda results: None,
+) -> None:
+    """Write the shards of one of many sources to the folder of its own that ``journal`` is of.
+
+    They are those that :func:`embed` makes of source ``number``, after everything in ``before``.
+
+    Raises:
+        As :func:`embed`.
+    """
+    if not journal.complete:
+        run = _Run(
+            pipeline=pipeline, journal=journal, options=options, advance=advance, before=before
+        )
+        run.take(number, source)
+    journal.finish()
+
+
 class _Run:
     """One call of :func:`embed`: the shard being made, and the state kept from frame to frame."""
 
@@ -90,41 +116,41 @@ class _Run:
         journal: Journal,
         options: EmbedOptions,
         advance: Callable[[int], None],
+        before: Before = FIRST,
     ):
         self._pipeline = pipeline
         self._journal = journal
         self._options = options
         self._advance = advance
+        self._before = before
         entries = journal.entries
         last = entries[-1] if entries else None
-        self._tracker = LayoutTracker(
-            pipeline, {k: tuple(v) for k, v in last.seen.items()} if last else None
-        )
+        seen = last.seen if last else before.seen
+        self._tracker = LayoutTracker(pipeline, {k: tuple(v) for k, v in seen.items()})
         # The layouts as they were first seen: a resumed run measures its engine again, and the
         # files stay the same.
         self._layouts = {
             layout["layout_id"]: Layout.from_json(json.dumps(layout))
-            for entry in entries
-            for layout in entry.layouts
+            for layout in (*before.layouts, *(made for entry in entries for made in entry.layouts))
         }
         self._columns = FrameColumns(pipeline, options.chosen)
         self._messages = OutputMessages(
             options.node, options.chosen, [column.settings.name for column in options.columns]
         )
-        self._episode = last.episode if last else -1
-        self._last_stamp_ns = last.last_stamp_ns if last else 0
-        self._shards = sum(1 for e in entries if e.file)
+        self._episode = last.episode if last else before.episode
+        self._last_stamp_ns = last.last_stamp_ns if last else before.last_stamp_ns
+        self._shards = before.files + sum(1 for e in entries if e.file)
         self._new_episode = False  # also if its first frame was dropped
         self._shard: Shard | None = None
 
     def take(self, number: int, source: Source) -> None:
         """Embed all of one source that is not done yet."""
         done = [e for e in self._journal.entries if e.source == number]
-        first = done[-1].next if done else 0
+        first = done[-1].next if done else self._before.first
         self._advance(first)
         if done and done[-1].source_done:
             return
-        if not done:
+        if not first:
             self._episode += 1
             self._last_stamp_ns = 0
         self._new_episode = False
@@ -156,11 +182,14 @@ class _Run:
         self._tracker.update(result)
         layout_id = self._tracker.layout.layout_id
         if layout_id not in self._layouts:
-            fields = written_fields(self._tracker.layout)
+            layout = self._tracker.layout
+            if self._before.min_cosine is not None:
+                layout = replace(layout, min_cosine=self._before.min_cosine)
+            fields = written_fields(layout)
             if not fields["sources"]:
                 del fields["sources"]  # manifests without other sources stay as they were
             entry.layouts.append({"layout_id": layout_id, **fields})
-            self._layouts[layout_id] = self._tracker.layout
+            self._layouts[layout_id] = layout
         # A source always begins an episode, so its first frame does not begin another.
         if self._last_stamp_ns and (
             self._new_episode or result.stamp_ns < self._last_stamp_ns - JUMP_BACK_NS

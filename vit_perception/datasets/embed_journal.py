@@ -10,12 +10,12 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vit_perception.datasets.accounts import Dropped, SkippedMessages, joined
+from vit_perception.datasets.accounts import Entry, joined
 from vit_perception.datasets.batches.measured import measured_together
 from vit_perception.files.atomic import (
     is_half_made,
@@ -40,52 +40,8 @@ VERSIONS = ("columns_version", "graph_version")
 NEW_FOLDER = "a new or an empty folder, or the one of a run that was interrupted"
 
 
-@dataclass
-class Entry:
-    """One line of the journal: what one shard holds, and the state to continue with."""
-
-    # Results ``first`` to ``next`` (exclusive) of source number ``source`` are done.
-    source: int
-    first: int
-    next: int
-    # Whether no results of the source remain.
-    source_done: bool = False
-    # Name, digest and size of the shard; the name is empty if there were no frames.
-    file: str = ""
-    sha256: str = ""
-    size_bytes: int = 0
-    # In this shard.
-    frames: int = 0
-    # Count and first text of dropped frames, by reason.
-    dropped: dict[str, int] = field(default_factory=dict)
-    drop_texts: dict[str, str] = field(default_factory=dict)
-    # Rows of topic, reason, count and first text.
-    skipped: list[dict[str, Any]] = field(default_factory=list)
-    # Layouts that no earlier entry has.
-    layouts: list[dict] = field(default_factory=list)
-    # The state to continue with.
-    seen: dict[str, list] = field(default_factory=dict)
-    episode: int = -1
-    # Of the shard's frames.
-    first_stamp_ns: int = 0
-    last_stamp_ns: int = 0
-    # How far frames that were encoded together are from single ones, at the start of the source.
-    batch: dict[str, float] = field(default_factory=dict)
-
-    def line(self) -> str:
-        """Return the entry as a line of the journal."""
-        fields = {name: value for name, value in asdict(self).items() if value or name != "batch"}
-        return json.dumps(fields) + "\n"
-
-    def note_dropped(self, dropped: Dropped) -> None:
-        """Count what gave no frame."""
-        self.dropped[dropped.reason] = self.dropped.get(dropped.reason, 0) + 1
-        self.drop_texts.setdefault(dropped.reason, dropped.text)
-
-    def note_skips(self, skips: SkippedMessages) -> None:
-        """Count what was left out in addition to dropped frames."""
-        if skips.counts:
-            self.skipped = joined([self.skipped, skips.rows()])
+class FolderInUse(InvalidValue):
+    """Another process writes the folder."""
 
 
 def check_out(out: Path) -> None:
@@ -167,7 +123,7 @@ class Journal:
         try:
             take_lock(self._lock)
         except BlockingIOError:
-            raise InvalidValue(
+            raise FolderInUse(
                 f": {self.called} is being written by another process; accepted: a folder of its "
                 "own",
                 argument="out",
@@ -250,7 +206,11 @@ class Journal:
         Raises:
             OSError: The line does not fit on the disk; the journal is as it was.
         """
-        rest = memoryview(entry.line().encode())
+        self.extend([entry])
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add several finished shards in one write; raises as :meth:`append`."""
+        rest = memoryview("".join(entry.line() for entry in entries).encode())
         # Unbuffered: what does not fit must not be written again when the file is closed.
         with open(
             open_plain(self.out / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0
@@ -264,7 +224,7 @@ class Journal:
                 file.truncate(size)
                 raise
         sync(self.out)
-        self.entries.append(entry)
+        self.entries.extend(entries)
 
     @property
     def complete(self) -> bool:
@@ -306,6 +266,8 @@ class Journal:
                 if e.file
             ],
         }
+        if failed := [{"source": e.source, "why": e.failed} for e in entries if e.failed]:
+            manifest["failed"] = failed
         manifest |= measured_together([e.batch for e in entries if e.batch])
         write_whole(
             self.out / MANIFEST,

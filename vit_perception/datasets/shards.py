@@ -123,6 +123,26 @@ def _arrow_of(values: np.ndarray, pa: Any) -> Any:
     )
 
 
+def _read_parquet(file: Path) -> Columns:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    columns: Columns = {}
+    for name in table.column_names:
+        shape = table.schema.metadata[f"shape.{name}".encode()].decode()
+        values = table[name].combine_chunks()
+        flat = values.flatten() if shape else values
+        sizes = [int(size) for size in shape.split(",") if size]
+        columns[name] = flat.to_numpy(zero_copy_only=False).reshape(len(table), *sizes)
+    return columns
+
+
+def _read_safetensors(file: Path) -> Columns:
+    from safetensors.numpy import load
+
+    return load(file.read_bytes())
+
+
 def _write_safetensors(file: Path, columns: Columns) -> None:
     from safetensors.numpy import save
 
@@ -210,6 +230,11 @@ class FileFormat:
     new_shard: Callable[[ShardPlace], Shard]
     # Whether its files have columns; a bag has messages.
     is_columns: bool = True
+    # Of a finished file with columns: its columns, and how to write them again.
+    read: Callable[[Path], Columns] | None = None
+    write: Callable[[Path, Columns], None] | None = None
+    # Whether its files hold their own name.
+    holds_name: bool = False
     # Called once when the run is complete, with the folder, the names of all files, and what gives
     # a `with` block the path of one. Returns the name of the file that it wrote there, or "".
     finish: Callable[[Path, Sequence[str], Callable[[str], AbstractContextManager[Path]]], str] = (
@@ -224,18 +249,23 @@ FORMATS = {
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_parquet),
+        read=_read_parquet,
+        write=_write_parquet,
         needs="pyarrow",
     ),
     "safetensors": FileFormat(
         features=FEATURES,
         default_features=DEFAULT_FEATURES,
         new_shard=lambda place: ColumnShard(place.columns, _write_safetensors),
+        read=_read_safetensors,
+        write=_write_safetensors,
     ),
     # A bag has all of the node's topics by default, but the dense ones, which take long.
     "mcap": FileFormat(
         features=(*FEATURES, DENSE),
         default_features=FEATURES,
         is_columns=False,
+        holds_name=True,
         new_shard=lambda place: BagShard(
             messages=place.messages,
             folder=place.folder,
