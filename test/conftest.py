@@ -29,6 +29,8 @@ LONGEST = (
     "cli/test_build.py",
     "files/test_telemetry.py",
     "datasets/test_embed.py",
+    "datasets/fleet/test_fleet_on_ray.py",
+    "datasets/fleet/test_commits.py",
     "benchmarks/test_cpu_bench.py",
     "benchmarks/test_policy_tower_bench.py",
     "cli/test_cli.py",

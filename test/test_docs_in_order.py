@@ -52,6 +52,8 @@ NOT_RUN = {
     ".venv/bin/vit-perception embed /path/to/my_bag": "a reader's own recording",
     "vit-perception embed s3://": "needs object storage; test/datasets/stored runs it on a server",
     "vit-perception embed lerobot_data_set/": "test/datasets/lerobot runs it on every version",
+    "vit-perception embed --ray auto": "needs a cluster; test/datasets/fleet runs --ray local",
+    "ray start": "begins a cluster; tools/fleet runs it",
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",

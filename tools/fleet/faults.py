@@ -70,15 +70,18 @@ def head_killed(cluster: Cluster, work: Work, one: Path) -> str:
 def joins_late(cluster: Cluster, work: Work, one: Path) -> str:
     run = _started(cluster, work, "joins_late", shards=1)
     cluster.start(1)
-    wait_until(lambda: cluster.pids(1, WORKER), "a worker on the second node")
+    with cluster.paused(WORKER, nodes=[0]):
+        wait_until(lambda: cluster.pids(1, WORKER), "a worker on the second node")
+        run.until_staged_more()
     run.end()
     return f"it gets a worker; {check_same(run.out, one)} files are the same"
 
 
 def second_driver(cluster: Cluster, work: Work, one: Path) -> str:
     run = _started(cluster, work, "second_driver", shards=1)
-    second = Run(cluster, work, "second_driver_2", out=run.out)
-    second.end(expected=1)
+    with cluster.paused(WORKER, nodes=[0, 1]):
+        second = Run(cluster, work, "second_driver_2", out=run.out)
+        second.end(expected=1)
     if "is being written by another" not in second.said():
         raise Unexpected(second.said())
     run.end()

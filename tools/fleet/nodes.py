@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class Cluster:
     @staticmethod
     def _run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True)
+
+    @property
+    def roots(self) -> list[int]:
+        """The process of each node that all its others descend from."""
+        return [node.pid for node in self._nodes.values()]
 
     def inside(self, number: int, command: list[str]) -> list[str]:
         """Return ``command`` as it runs on a node: in its namespace, on its core."""
@@ -176,6 +182,18 @@ class Cluster:
         pid = wait_until(lambda: self.pids(number, text), f"a process {text}")[0]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    @contextmanager
+    def paused(self, text: str, nodes: list[int]) -> Iterator[None]:
+        """Stop processes for the time of a block, so that a run does not end before it."""
+        pids = [pid for number in nodes for pid in self.pids(number, text)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self, number: int) -> None:
         """End all processes of a node."""

@@ -103,6 +103,11 @@ class Run:
             )
 
     @property
+    def pid(self) -> int:
+        """The driver's process."""
+        return self._process.pid
+
+    @property
     def lines(self) -> int:
         """The number of shards that are committed."""
         try:
@@ -119,6 +124,17 @@ class Run:
         )
         if self._process.poll() is not None:
             raise Unexpected(f"{self.out.name} ended too early: {self.said()}")
+
+    def until_staged_more(self) -> None:
+        """Wait until one more source is finished, whether or not its turn has come."""
+        staging = self.out / ".fleet"
+
+        def finished() -> int:
+            done = sum('"complete": true' in p.read_text() for p in staging.glob("*/manifest.json"))
+            return done + self.lines
+
+        before = finished()
+        wait_until(lambda: finished() > before, "a source of another worker", LIMIT_S)
 
     def said(self) -> str:
         """Return the end of what the driver printed."""

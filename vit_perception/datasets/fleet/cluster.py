@@ -87,8 +87,8 @@ def connect(address: str) -> Any:
         raise InvalidValue(
             f" is {address}: {printable(first, 400)}; accepted: {ACCEPTED}",
             argument="ray",
-            hint="start a cluster with Ray's command `ray start`, with the same versions of Ray and "
-            "Python on every machine",
+            hint="start a cluster with Ray's command `ray start`, with the same versions of Ray "
+            "and Python on every machine",
         ) from error
     return ray
 
