@@ -86,6 +86,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="time between two pictures of a folder, which have no stamps (default: %(default)s)",
     )
     add_pipeline_arguments(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="frames of a bag that are encoded in one run: faster on a GPU. Above 1 the features "
+        "equal the node's within the limits of the parity gate, and the manifest says how nearly "
+        "(default: %(default)s, equal bit for bit)",
+    )
     files = parser.add_argument_group("what is written")
     files.add_argument(
         "--features",
@@ -151,6 +160,7 @@ def run(args: Namespace) -> int:
         features=tuple(args.features),
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
+        batch=args.batch,
     )
     check_fleet_arguments(args)
     out = folder_of(args.out)
@@ -196,6 +206,7 @@ def run(args: Namespace) -> int:
             told = with_pipeline(
                 settings,
                 sources,
+                options.batch,
                 lambda pipeline, advance: embed_lerobot(
                     pipeline, sources, out, options, lerobot, advance
                 ),
@@ -204,6 +215,7 @@ def run(args: Namespace) -> int:
             manifest = with_pipeline(
                 settings,
                 sources,
+                options.batch,
                 lambda pipeline, advance: embed(pipeline, sources, out, options, advance),
             )
     except OSError as error:
@@ -228,6 +240,7 @@ def run(args: Namespace) -> int:
         "\n".join(
             [
                 f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
+                *batch_lines(manifest),
                 *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
                 *skip_lines(manifest.get("skipped", [])),
             ]
@@ -245,6 +258,18 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
+
+
+def batch_lines(manifest: dict) -> list[str]:
+    """Return the line that says how near frames together are to single ones; [] without any."""
+    if "batch" not in manifest:
+        return []
+    figures = manifest["batch"]
+    return [
+        f"{manifest['run']['batch']} frames together: CLS cosine to single frames at least "
+        f"{figures['cls_cosine']:.6f}, worst patch {figures['worst_patch_cosine']:.6f}, relative "
+        f"L2 at most {figures['tokens_l2']:.2g}, of {figures['images']} images"
+    ]
 
 
 def _stored_as(output: OutputSettings, store: str | None, basis: Path | None) -> OutputSettings:

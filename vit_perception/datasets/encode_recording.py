@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.accounts import Dropped, SkippedMessages, refusal
+from vit_perception.datasets.batches.windows import Replayed, assembled, in_windows
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
@@ -19,7 +19,7 @@ from vit_perception.image.video.recorded import (
     check_recorded_types,
 )
 from vit_perception.pipeline.pipeline import Pipeline
-from vit_perception.pipeline.prepare import ImageChange
+from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
@@ -42,22 +42,6 @@ WHY_NOT_GROUPED = {
     "late": "an image of the camera with this stamp or a later one came first",
     "crowded": "too many images waited for those of the other cameras",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Replayed:
-    """One result of a bag."""
-
-    # Among all results, from 0.
-    index: int
-    # When its last image was recorded.
-    recorded_ns: int
-    # None if there are only ``skips``, after the last result.
-    result: FrameResult | Dropped | None
-    # Messages skipped since the earlier result.
-    skips: SkippedMessages = field(default_factory=SkippedMessages)
-    # The numbers of its columns, by name.
-    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
@@ -100,32 +84,37 @@ def replay_from(
         with BagReader(bag.path) as again:
             # The same columns: they decide when a group is complete.
             begin = encoded_from(pipeline, _Replay(pipeline, columns).groups(again), first)
+    pass_over_bag = _Replay(pipeline, columns, change)
+    if pipeline.together is not None:
+        encoded = in_windows(pipeline, pass_over_bag, bag, begin)
+    else:
+        encoded = _one_by_one(pass_over_bag, bag, begin, first)
     complaint = ""
-    pass_over_bag = _Replay(pipeline, columns)
+    for replayed in encoded:
+        if pipeline.history.complaint and not complaint:
+            complaint = pipeline.history.complaint
+            logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
+        if replayed.index >= first or replayed.result is None:
+            yield replayed
+
+
+def _one_by_one(
+    pass_over_bag: "_Replay", bag: BagReader, begin: int, first: int
+) -> Iterator[Replayed]:
+    """Encode each group before the next one is read; of those before ``first`` no columns."""
     index = 0
     recorded_ns = 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
         skips = pass_over_bag.take_skips()
-        result: FrameResult | Dropped | None = None
-        if index > begin:
-            if isinstance(item, Dropped):
-                result = item
-            else:
-                result = pass_over_bag.encode(item, skips, change and partial(change, index - 1))
-        if pipeline.history.complaint and not complaint:
-            complaint = pipeline.history.complaint
-            logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
-        if index > first:
-            values: Mapping[str, Any] = {}
-            if isinstance(result, FrameResult):
-                values = pass_over_bag.columns_at(result.stamp_ns, skips)
-            yield Replayed(
-                index=index - 1,
-                recorded_ns=recorded_ns,
-                result=result,
-                skips=skips,
-                columns=values,
-            )
+        if index <= begin:
+            continue
+        result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips, index - 1)
+        values: Mapping[str, Any] = {}
+        if isinstance(result, FrameResult) and index > first:
+            values = pass_over_bag.columns_at(result.stamp_ns, skips)
+        yield Replayed(
+            index=index - 1, recorded_ns=recorded_ns, result=result, skips=skips, columns=values
+        )
     if (skips := pass_over_bag.take_skips()).counts:
         yield Replayed(index=index, recorded_ns=recorded_ns, result=None, skips=skips)
 
@@ -133,7 +122,13 @@ def replay_from(
 class _Replay:
     """One pass over a bag: what waits between reading and encoding."""
 
-    def __init__(self, pipeline: Pipeline, columns: Sequence[RecordedColumn] = ()):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        columns: Sequence[RecordedColumn] = (),
+        change: PictureChange | None = None,
+    ):
+        self._change = change
         settings = pipeline.settings
         self._columns = ColumnStreams(columns)
         self._pipeline = pipeline
@@ -275,23 +270,29 @@ class _Replay:
         streams = (self._samples, self._columns, self._calibrations, self._depths)
         return all(each.covers(stamp_ns) for each in streams)
 
-    def encode(
-        self, group: dict[str, Any], skips: SkippedMessages, change: ImageChange | None
-    ) -> FrameResult | Dropped:
-        """Encode one group with the samples that are known now."""
+    def prepare(
+        self, group: dict[str, Any], skips: SkippedMessages, index: int
+    ) -> Prepared | Dropped:
+        """Decode and resize the images of the group of result number ``index``."""
         stamps_ns = {name: stamp_ns_of(message.header) for name, message in group.items()}
         calibrations = self._calibrations.at(stamps_ns)
         depths = self._depths.at(stamps_ns)
+        change = self._change and partial(self._change, index)
         prepared = self._pipeline.prepare(group, 0, calibrations, depths, change)
-        if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
-            return dropped
+        dropped = refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips)
+        return dropped or prepared
+
+    def samples_at(self, stamp_ns: int) -> Mapping[str, Any]:
+        """Return the samples of each source at an image, of those that are known now."""
+        return self._samples.at(stamp_ns)
+
+    def encode(
+        self, group: dict[str, Any], skips: SkippedMessages, index: int
+    ) -> FrameResult | Dropped:
+        """Encode one group with the samples that are known now."""
+        prepared = self.prepare(group, skips, index)
+        if isinstance(prepared, Dropped):
+            return prepared
         output = self._pipeline.encode(prepared)
-        try:
-            samples = self._samples.at(prepared.first.stamp_ns)
-            result = self._pipeline.assemble(prepared, output, samples)
-        except BadInput as error:
-            return Dropped(error.reason, str(error))
-        for masked in result.sequence.groups:
-            if masked.why:
-                skips.add(masked.name, masked.why.reason, f"{masked.name}: {masked.why}")
-        return result
+        samples = self.samples_at(prepared.first.stamp_ns)
+        return assembled(self._pipeline, prepared, output, samples, skips)

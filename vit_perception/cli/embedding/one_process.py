@@ -18,6 +18,7 @@ from vit_perception.config.settings import EncoderSettings
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.files.heartbeat import Heartbeat
 from vit_perception.files.log import PrintedLog
+from vit_perception.pipeline.frames_together import opened_pipeline
 from vit_perception.pipeline.pipeline import Pipeline
 
 Advance = Callable[[int], None]
@@ -33,14 +34,16 @@ class RateColumn(ProgressColumn):
 def with_pipeline(
     settings: EncoderSettings,
     sources: Sequence[Source],
+    batch: int,
     work: Callable[[Pipeline, Advance], dict[str, Any]],
 ) -> dict[str, Any]:
     """Open the engine, do ``work`` with it and a progress bar over ``sources``; return its result.
 
+    ``batch`` frames are encoded in one run.
     ``work`` calls its second argument with the number of further results that are done.
     """
     with Heartbeat(PrintedLog()) as log:
-        pipeline = Pipeline.open(settings, log)
+        pipeline = opened_pipeline(settings, batch, log)
     try:
         columns = (
             TextColumn("{task.description}"),
