@@ -13,6 +13,9 @@ from test.conftest import DEMO_BAG, TRAIN_BAG
 from test.datasets.embed_runs import CAMERAS, settings_of
 from test.datasets.search.stored import demo_features, embedded, hand_made  # noqa: F401
 from test.text_models import clip_folder, siglip_folder
+from vit_perception.config.settings import CameraSettings
+from vit_perception.datasets.embed import EmbedOptions, embed
+from vit_perception.datasets.embed_sources import PicturesSource
 from vit_perception.datasets.search.encode_query import QueryEncoder
 from vit_perception.datasets.search.exact import exact_hits
 from vit_perception.datasets.search.feature_set import FeatureSet
@@ -21,6 +24,7 @@ from vit_perception.datasets.search.originals import Originals, image_at
 from vit_perception.datasets.search.patch_places import Box, places_of_frame
 from vit_perception.datasets.search.queries import Part, frame_queries, text_queries
 from vit_perception.files.errors import InvalidValue
+from vit_perception.pipeline.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +231,36 @@ def test_an_encoder_without_texts_and_settings_that_lack_are_named(features, tmp
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InvalidValue, match="does not say the settings of its model"):
         QueryEncoder(FeatureSet([folder]))
+
+
+def test_a_region_of_interest_is_cut_from_the_query_as_from_the_frames(tiny_checkpoint, tmp_path):
+    camera = replace(CAMERAS[1], roi=(20, 10, 200, 180))
+    settings = settings_of(tiny_checkpoint, cameras=(camera,), arms=())
+    folder = embedded(None, tmp_path / "f", [DEMO_BAG], settings=settings, features=("cls",))
+    features = FeatureSet([folder])
+    encoder = QueryEncoder(features)
+    made = frame_queries(features, encoder, [frame_time(f"{DEMO_BAG}@3.2")], [], Part())
+    picture = wrist_picture(features, 64, tmp_path / "wrist.png")
+    of_picture = frame_queries(features, encoder, [], [picture], Part())
+    np.testing.assert_allclose(of_picture.queries.vectors, features.vectors(64), atol=1e-5)
+    np.testing.assert_array_equal(made.queries.vectors, features.vectors(64))
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(InvalidValue, match=r"image is .*small.png': .*50 x 60|roi"):
+        frame_queries(features, encoder, [], [tmp_path / "small.png"], Part())
+    encoder.close()
+
+
+def test_pictures_of_a_folder_are_found_again(tiny_checkpoint, tmp_path):
+    folder = tmp_path / "day"
+    folder.mkdir()
+    for k in range(3):
+        cv2.imwrite(str(folder / f"{k}.png"), np.full((40, 50, 3), 60 * k, np.uint8))
+    camera = CameraSettings("camera", "pictures", "compressed")
+    pipeline = Pipeline.open(settings_of(tiny_checkpoint, cameras=(camera,), arms=()))
+    embed(pipeline, [PicturesSource(folder, "camera")], tmp_path / "f", EmbedOptions("parquet"))
+    pipeline.close()
+    features = FeatureSet([tmp_path / "f"])
+    assert (Originals(features, [tmp_path]).of(2, "camera").image.pixels == 120).all()
+    assert stored_frame(features, frame_time("day@0.1")) == 1
+    (folder / "0.png").unlink()
+    assert "another content" in Originals(features, [tmp_path]).of(2, "camera").why

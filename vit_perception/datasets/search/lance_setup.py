@@ -17,7 +17,8 @@ class IndexParameters:
     """How the index is built and asked: inverted lists of vectors in eight bits a number, then the
     best candidates again by their float16 vectors.
 
-    Products of fewer bytes (IVF_PQ) made the file smaller, and took 30 times as long to train.
+    Codes of fewer bytes (IVF_PQ) would make the file smaller. With LanceDB's own settings 100,000
+    vectors of 384 numbers were not trained in 40 s of processor time; these take 1.5 s.
     """
 
     # Vectors of one list, on average.
