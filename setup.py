@@ -31,7 +31,7 @@ EXTRAS = {
     "training": ["scikit-learn>=1.3", "matplotlib>=3.6"],
     # Many recordings on many machines; search among many frames.
     "ray": ["ray>=2.40", "pyarrow>=15"],
-    "search": ["lancedb>=0.20", "pyarrow>=15"],
+    "search": ["lancedb>=0.40", "pyarrow>=15"],
 }
 EXTRAS["all"] = sorted({package for group in EXTRAS.values() for package in group})
 # `colcon test` runs pytest because it stands here. [all] does not have it.
