@@ -105,23 +105,14 @@ def test_two_workers_of_which_one_is_killed_make_the_files_of_one_process(
     assert set(made) == set(there)
 
 
-@pytest.mark.parametrize(
-    "address, said",
-    [
-        ("127.0.0.1:9", "--ray is 127.0.0.1:9, where nothing answers"),
-        ("nowhere", "--ray is 'nowhere'; accepted: auto"),
-        ("ray://127.0.0.1:10001", "must be part of the cluster"),
-        ("auto", "--ray is auto: "),
-    ],
-)
-def test_no_cluster_is_one_line(bags, tiny_classifier, tmp_path, short, address, said):
+def test_no_cluster_is_one_line(bags, tiny_classifier, tmp_path, short):
     done = subprocess.run(
-        command(tiny_classifier, bags[:1], tmp_path / "out", "--ray", address),
+        command(tiny_classifier, bags[:1], tmp_path / "out", "--ray", "auto"),
         capture_output=True,
         text=True,
         env=environment(short),
         cwd=ROOT,
         timeout=PROGRAM_S,
     )
-    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert done.returncode == 1 and "--ray is auto: " in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
