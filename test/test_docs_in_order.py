@@ -50,6 +50,7 @@ NOT_RUN = {
     "vit-perception build": "builds for a GPU, or takes minutes; test/cli/test_build.py",
     "vit-perception extract": "needs a policy's files; test/cli/test_extract.py",
     ".venv/bin/vit-perception embed /path/to/my_bag": "a reader's own recording",
+    "vit-perception embed s3://": "needs object storage; test/datasets/stored runs it on a server",
     "vit-perception embed lerobot_data_set/": "test/datasets/lerobot runs it on every version",
     "vit-perception embed --ray auto": "needs a cluster; test/datasets/fleet runs --ray local",
     "ray start": "begins a cluster; tools/fleet runs it",
@@ -83,7 +84,10 @@ NOT_RUN = {
     "pip wheel": "test/test_wheel.py builds the wheel",
 }
 # The first line of a snippet that is not run here, and why.
-SNIPPETS_NOT_RUN = {"import rclpy": "needs a node; test/ros/test_readme.py runs it"}
+SNIPPETS_NOT_RUN = {
+    "import rclpy": "needs a node; test/ros/test_readme.py runs it",
+    "from vit_perception.files.storage.copying": "needs object storage; test/datasets/stored",
+}
 
 
 class Block(NamedTuple):
@@ -123,6 +127,7 @@ def clean(tmp_path_factory, tiny_checkpoint):
     shutil.copytree(ROOT / "vit_perception/engines/parity_pictures", pictures)
     (folder / "docs/images").mkdir(parents=True)
     shutil.copy(pictures / "coffee.jpg", folder / "picture.jpg")
+    (folder / "list.txt").write_text("# a list\ndata/demo/pick_place_train\n\ndata/demo/*_demo\n")
     rng = np.random.default_rng(0)
     for label, bright in (("cup", 0), ("can", 128)):
         (folder / "pictures" / label).mkdir(parents=True)

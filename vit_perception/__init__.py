@@ -10,7 +10,7 @@ The flow, as code in :mod:`vit_perception.pipeline.pipeline`::
 Imports point one way: each room imports only rooms that stand before it in this list, and a test
 holds that::
 
-    files         errors for users, logs, atomic files, caches, locks; other people's files, bounded
+    files         errors for users, logs, atomic files, caches, locks, storage; other people's files
     wire          what policy authors import: tensors <-> bytes, layout, frame records; numpy only
     recordings    bags read and written, without ROS and without knowing what is in them
     policy        observations live (numpy only) and as a torch data set, without ROS

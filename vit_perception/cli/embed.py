@@ -48,6 +48,7 @@ from vit_perception.files.log import PrintedLog
 from vit_perception.files.storage.folder import StorageFolder
 from vit_perception.files.storage.local import LocalFolder
 from vit_perception.files.storage.urls import folder_of
+from vit_perception.pipeline.frames_together import opened_pipeline
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.wire.tensors import ENCODINGS
 
@@ -85,6 +86,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="time between two pictures of a folder, which have no stamps (default: %(default)s)",
     )
     add_pipeline_arguments(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="frames of a bag that are encoded in one run: faster on a GPU. Above 1 the features "
+        "equal the node's within the limits of the parity gate, and the manifest says how nearly "
+        "(default: %(default)s, equal bit for bit)",
+    )
     files = parser.add_argument_group("what is written")
     files.add_argument(
         "--features",
@@ -147,6 +157,7 @@ def run(args: Namespace) -> int:
         features=tuple(args.features),
         shard_bytes=max(1, round(args.shard_mb * MEBIBYTE)),
         shard_frames=args.shard_frames,
+        batch=args.batch,
     )
     check_fleet_arguments(args)
     out = folder_of(args.out)
@@ -192,6 +203,7 @@ def run(args: Namespace) -> int:
         "\n".join(
             [
                 f"{manifest['frames']} frames in {len(manifest['shards'])} files of {args.out}",
+                *batch_lines(manifest),
                 *drop_lines(manifest["dropped"], manifest.get("drop_texts", {})),
                 *skip_lines(manifest.get("skipped", [])),
             ]
@@ -209,6 +221,18 @@ def run(args: Namespace) -> int:
         )
         return 1
     return 0
+
+
+def batch_lines(manifest: dict) -> list[str]:
+    """Return the line that says how near frames together are to single ones; [] without any."""
+    if "batch" not in manifest:
+        return []
+    figures = manifest["batch"]
+    return [
+        f"{manifest['run']['batch']} frames together: CLS cosine to single frames at least "
+        f"{figures['cls_cosine']:.6f}, worst patch {figures['worst_patch_cosine']:.6f}, relative "
+        f"L2 at most {figures['tokens_l2']:.2g}, of {figures['images']} images"
+    ]
 
 
 class RateColumn(ProgressColumn):
@@ -248,7 +272,7 @@ def with_pipeline(
 ) -> dict:
     """Open the engine, and embed in this process."""
     with Heartbeat(PrintedLog()) as log:
-        pipeline = Pipeline.open(settings, log)
+        pipeline = opened_pipeline(settings, options.batch, log)
     try:
         return with_progress(pipeline=pipeline, sources=sources, out=out, options=options)
     finally:

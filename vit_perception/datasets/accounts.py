@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from vit_perception.pipeline.prepare import Prepared
 
 
+# Fields of an entry that earlier versions do not have.
+LATER = ("failed", "batch")
+
+
 @dataclass(frozen=True)
 class Dropped:
     """An image (or a group of them) of the bag that gave no frame, and why."""
@@ -90,13 +94,13 @@ class Entry:
     last_stamp_ns: int = 0
     # Why the rest of the source could not be read, where a run goes on without it.
     failed: str = ""
+    # How far frames that were encoded together are from single ones, at the start of the source.
+    batch: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
-        """Return the entry as a line of the journal."""
+        """Return the entry as a line of the journal; ``failed`` and ``batch`` if there is any."""
         fields = asdict(self)
-        if not self.failed:
-            del fields["failed"]
-        return json.dumps(fields) + "\n"
+        return json.dumps({k: v for k, v in fields.items() if v or k not in LATER}) + "\n"
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Count what gave no frame."""

@@ -18,6 +18,7 @@ from vit_perception.datasets.output_messages import OutputMessages
 from vit_perception.datasets.shards import FORMATS, Shard, ShardPlace
 from vit_perception.datasets.stored.stored_journal import StoredJournal
 from vit_perception.files.atomic import file_sha256
+from vit_perception.files.errors import InvalidValue
 from vit_perception.files.storage.folder import StorageFolder
 from vit_perception.pipeline.layouts import LayoutTracker
 from vit_perception.pipeline.pipeline import Pipeline
@@ -49,6 +50,7 @@ def embed(
     if DENSE in options.chosen and pipeline.dense is None:
         raise BadSetting("dense.enabled", False, "true, for the feature dense")
     run = run_of(pipeline, sources, options)
+    check_batch(options.batch, run["sources"])
     journal = Journal(out, run) if isinstance(out, Path) else StoredJournal(out, run)
     try:
         if journal.complete:
@@ -65,6 +67,20 @@ def embed(
         return journal.finish()
     finally:
         journal.close()
+
+
+def check_batch(batch: int, sources: Sequence[dict[str, Any]]) -> None:
+    """Check that frames of ``sources``, by their identities, can be encoded ``batch`` at a time.
+
+    Raises:
+        InvalidValue: A source is no bag.
+    """
+    for source in sources if batch > 1 else ():
+        if source["kind"] != "bag":
+            raise InvalidValue(
+                f" is {batch}, and {source['name']} is no bag; accepted: 1, or bags",
+                argument="batch",
+            )
 
 
 def embed_source(
@@ -217,6 +233,10 @@ class _Run:
 
     def _commit(self, entry: Entry) -> None:
         """Write the shard, then its line in the journal: a kill in between repeats both."""
+        if self._pipeline.together is not None:
+            measured = self._pipeline.together.take_report()
+            # A run that continues measures once more; the source's first entry has it already.
+            entry.batch = {} if entry.first else measured
         entry.episode = self._episode
         entry.last_stamp_ns = self._last_stamp_ns
         entry.seen = {name: list(seen) for name, seen in self._tracker.seen.items()}

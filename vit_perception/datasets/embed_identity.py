@@ -58,6 +58,8 @@ def run_of(pipeline: Pipeline, sources: Sequence[Source], options: EmbedOptions)
         **of_basis,
         **_further_encoders(pipeline),
     }
+    if options.batch != 1:
+        run["batch"] = options.batch
     if options.columns:
         run["columns"] = [column.described() for column in options.columns]
     return run

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_perception.datasets.accounts import Entry, joined
+from vit_perception.datasets.batches.measured import measured_together
 from vit_perception.files.atomic import (
     is_half_made,
     open_plain,
@@ -267,6 +268,7 @@ class Journal:
         }
         if failed := [{"source": e.source, "why": e.failed} for e in entries if e.failed]:
             manifest["failed"] = failed
+        manifest |= measured_together([e.batch for e in entries if e.batch])
         write_whole(
             self.out / MANIFEST,
             lambda file: file.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8"),

@@ -7,6 +7,7 @@ from vit_perception.config.parameter_files import DEFAULT_NODE
 from vit_perception.datasets.recorded_columns import RecordedColumn
 from vit_perception.datasets.shards import FORMATS
 from vit_perception.files.errors import InvalidValue, nearest
+from vit_perception.pipeline.frames_together import MOST_FRAMES
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class EmbedOptions:
     node: str = DEFAULT_NODE
     # What bags have beside images and tokens; their sources read the same ones.
     columns: tuple[RecordedColumn, ...] = ()
+    # Frames of one recording that are encoded together: see pipeline/frames_together.py.
+    batch: int = 1
 
     def __post_init__(self):
         if self.file_format not in FORMATS:
@@ -59,6 +62,9 @@ class EmbedOptions:
                 f" is {self.shard_frames if frames else self.shard_bytes}; accepted: 1 or more",
                 argument="shard_frames" if frames else "shard_mb",
             )
+
+        if not 1 <= self.batch <= MOST_FRAMES:
+            raise InvalidValue(f" is {self.batch}; accepted: 1 to {MOST_FRAMES}", argument="batch")
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vit_perception.config.settings import BadSetting
 from vit_perception.datasets.accounts import Dropped, SkippedMessages, refusal
+from vit_perception.datasets.batches.windows import Replayed, assembled, in_windows
 from vit_perception.datasets.history_start import encoded_from
 from vit_perception.datasets.recorded_columns import ColumnStreams, RecordedColumn
 from vit_perception.image.camera_info import INFO_TYPE
 from vit_perception.pipeline.pipeline import Pipeline
+from vit_perception.pipeline.prepare import Prepared
 from vit_perception.recordings.reader import BagReader, StoredBytes, Undecodable
 from vit_perception.streams.calibrations import Calibrations
 from vit_perception.streams.depths import Depths
@@ -55,22 +57,6 @@ class _Group:
         return sum(len(message.data) for message in self.messages.values())
 
 
-@dataclass(frozen=True, eq=False)
-class Replayed:
-    """One result of a bag."""
-
-    # Among all results, from 0.
-    index: int
-    # When its last image was recorded.
-    recorded_ns: int
-    # None if there are only ``skips``, after the last result.
-    result: FrameResult | Dropped | None
-    # Messages skipped since the earlier result.
-    skips: SkippedMessages = field(default_factory=SkippedMessages)
-    # The numbers of its columns, by name.
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
 def replay(pipeline: Pipeline, bag: BagReader) -> Iterator[FrameResult | Dropped]:
     """Encode every group of images in ``bag``, in the order of recording.
 
@@ -110,29 +96,37 @@ def replay_from(
         with BagReader(bag.path) as again:
             # The same columns: they decide when a group is complete.
             begin = encoded_from(pipeline, _Replay(pipeline, columns).groups(again), first)
-    complaint = ""
     pass_over_bag = _Replay(pipeline, columns)
+    if pipeline.together is not None:
+        encoded = in_windows(pipeline, pass_over_bag, bag, begin)
+    else:
+        encoded = _one_by_one(pass_over_bag, bag, begin, first)
+    complaint = ""
+    for replayed in encoded:
+        if pipeline.history.complaint and not complaint:
+            complaint = pipeline.history.complaint
+            logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
+        if replayed.index >= first or replayed.result is None:
+            yield replayed
+
+
+def _one_by_one(
+    pass_over_bag: "_Replay", bag: BagReader, begin: int, first: int
+) -> Iterator[Replayed]:
+    """Encode each group before the next one is read; of those before ``first`` no columns."""
     index = 0
     recorded_ns = 0
     for index, (recorded_ns, item) in enumerate(pass_over_bag.groups(bag), 1):
         skips = pass_over_bag.take_skips()
-        result: FrameResult | Dropped | None = None
-        if index > begin:
-            result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
-        if pipeline.history.complaint and not complaint:
-            complaint = pipeline.history.complaint
-            logging.getLogger(__name__).warning("%s: %s", bag.path, complaint)
-        if index > first:
-            values: Mapping[str, Any] = {}
-            if isinstance(result, FrameResult):
-                values = pass_over_bag.columns_at(result.stamp_ns, skips)
-            yield Replayed(
-                index=index - 1,
-                recorded_ns=recorded_ns,
-                result=result,
-                skips=skips,
-                columns=values,
-            )
+        if index <= begin:
+            continue
+        result = item if isinstance(item, Dropped) else pass_over_bag.encode(item, skips)
+        values: Mapping[str, Any] = {}
+        if isinstance(result, FrameResult) and index > first:
+            values = pass_over_bag.columns_at(result.stamp_ns, skips)
+        yield Replayed(
+            index=index - 1, recorded_ns=recorded_ns, result=result, skips=skips, columns=values
+        )
     if (skips := pass_over_bag.take_skips()).counts:
         yield Replayed(index=index, recorded_ns=recorded_ns, result=None, skips=skips)
 
@@ -284,21 +278,24 @@ class _Replay:
         streams = (self._samples, self._columns, self._calibrations, self._depths)
         return all(each.covers(stamp_ns) for each in streams)
 
-    def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
-        """Encode one group with the samples that are known now."""
+    def prepare(self, group: dict[str, Any], skips: SkippedMessages) -> Prepared | Dropped:
+        """Decode and resize the images of one group."""
         stamps_ns = {name: stamp_ns_of(message.header) for name, message in group.items()}
         calibrations = self._calibrations.at(stamps_ns)
         depths = self._depths.at(stamps_ns)
         prepared = self._pipeline.prepare(group, calibrations=calibrations, depths=depths)
-        if dropped := refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips):
-            return dropped
+        dropped = refusal(pipeline=self._pipeline, prepared=prepared, name="", skips=skips)
+        return dropped or prepared
+
+    def samples_at(self, stamp_ns: int) -> Mapping[str, Any]:
+        """Return the samples of each source at an image, of those that are known now."""
+        return self._samples.at(stamp_ns)
+
+    def encode(self, group: dict[str, Any], skips: SkippedMessages) -> FrameResult | Dropped:
+        """Encode one group with the samples that are known now."""
+        prepared = self.prepare(group, skips)
+        if isinstance(prepared, Dropped):
+            return prepared
         output = self._pipeline.encode(prepared)
-        try:
-            samples = self._samples.at(prepared.first.stamp_ns)
-            result = self._pipeline.assemble(prepared, output, samples)
-        except BadInput as error:
-            return Dropped(error.reason, str(error))
-        for masked in result.sequence.groups:
-            if masked.why:
-                skips.add(masked.name, masked.why.reason, f"{masked.name}: {masked.why}")
-        return result
+        samples = self.samples_at(prepared.first.stamp_ns)
+        return assembled(self._pipeline, prepared, output, samples, skips)

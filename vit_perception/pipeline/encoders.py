@@ -138,9 +138,11 @@ def names_of(models: Sequence[str]) -> list[str]:
 
 
 def open_engines(
-    settings: EncoderSettings, loaded: Sequence[LoadedModel], log: Log
+    settings: EncoderSettings, loaded: Sequence[LoadedModel], log: Log, frames: int = 1
 ) -> tuple[OpenedEngine, ...]:
     """Open an engine for each of ``loaded``, of which the first may have a dense head.
+
+    Each takes the images of ``frames`` frames in one run.
 
     Raises what :func:`vit_perception.engines.select.open_engine` raises; nothing stays open then.
     """
@@ -153,7 +155,7 @@ def open_engines(
                 open_engine(
                     settings.engine,
                     each,
-                    batch=len(settings.cameras),
+                    batch=frames * len(settings.cameras),
                     block=settings.model.block,
                     log=log,
                     dense=settings.dense.enabled and index == 0,

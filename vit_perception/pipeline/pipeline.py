@@ -73,6 +73,7 @@ class Pipeline:
         self.heads = parts.heads
         self.dense = parts.dense
         self.history = parts.history
+        self.together: Any = None  # a FramesTogether, where frames are encoded several at a time
         self._every_preprocess = [Preprocessor(each.card.rule) for each in parts.encoders]
         self._preprocess = self._every_preprocess[0]
         self._prepare = Preparation(settings.cameras, self._every_preprocess)
@@ -118,6 +119,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the engines. The pipeline cannot be used after it."""
+        if self.together is not None:
+            self.together.close()
         close_engines(self.every_opened)
         give_back_freed_memory()
 
@@ -283,8 +286,7 @@ class Pipeline:
         return self.parts.labels_of(next(c for c in self.settings.cameras if c.name == camera))
 
     def geometry(self, source_size_px: tuple[int, int], roi: Roi | None = None) -> PatchGeometry:
-        """Patch index <-> source pixel for images of ``source_size_px`` (height, width), of which
-        the network sees ``roi``.
+        """Patch index <-> pixel for images of ``source_size_px`` (H, W), of which ``roi`` is seen.
 
         Raises:
             BadInput: ``roi``: it is not inside the image.
@@ -303,9 +305,7 @@ class Pipeline:
         )
 
     def layout(self, images: Mapping[str, RgbImage] | None = None) -> Layout:
-        """How to read the outputs. ``images`` are those seen so far, by camera: their size gives
-        the geometry.
-        """
+        """How to read the outputs; the size of ``images``, by camera, gives the geometry."""
         return layout_of(
             settings=self.settings,
             parts=self.parts,

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_perception.files.errors import InvalidValue
 from vit_perception.files.safetensors_header import read_header
+from vit_perception.files.storage.urls import is_url
 from vit_perception.policy.token_columns import TokenColumns
 from vit_perception.wire.layout import Layout
 
@@ -32,6 +33,11 @@ class FeatureFiles:
     """
 
     def __init__(self, folder: Path | str, expand: bool = True):
+        if isinstance(folder, str) and is_url(folder):
+            raise InvalidValue(
+                f"{folder} is on object storage; accepted: a local folder",
+                hint="vit_perception.files.storage.copying.fetch_folder copies it",
+            )
         self.folder = Path(folder)
         path = self.folder / "manifest.json"
         if not path.is_file():

@@ -12,8 +12,10 @@ from test.s3_server import Fault, environment, faulty_proxy, make_bucket, s3_ser
 from vit_perception.cli.main import main
 from vit_perception.datasets.stored.stored_journal import StoredJournal
 from vit_perception.files.errors import InvalidValue
+from vit_perception.files.storage.copying import fetch_folder
 from vit_perception.files.storage.folder import FileChanged
 from vit_perception.files.storage.urls import folder_of
+from vit_perception.policy.features import FeatureFiles
 from vit_perception.recordings.reader import BagReader
 from vit_perception.recordings.writer import BagWriter
 
@@ -99,6 +101,20 @@ def test_from_and_to_object_storage_gives_the_bytes_of_local_disk(
     assert faults.happened == {"cut": 4, "error": 4, "slow": 1}
     # Copies are deleted.
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_features_are_read_from_a_copy(faults, embedded, bags, tmp_path):
+    out = f"s3://lab/{tmp_path.name}/out"
+    assert embedded(bags / "one", "--out", out)[0] == 0
+    with pytest.raises(InvalidValue, match=r"(?s)is on object storage; accepted.*hint: .*fetch_fo"):
+        FeatureFiles(out)
+    files = len(stored(out))
+    assert fetch_folder(folder_of(out), tmp_path / "copy") == files
+    (tmp_path / "copy/journal.jsonl").write_text("")
+    assert fetch_folder(folder_of(out), tmp_path / "copy") == 1
+    features = FeatureFiles(tmp_path / "copy")
+    features.verify()
+    assert len(features) == 20
 
 
 def test_an_interrupted_run_continues_and_a_finished_one_stays(

@@ -48,7 +48,7 @@ def embed_on_ray(
 def print_plan(args: Namespace, out: Path, read: FleetToRead, options: EmbedOptions) -> int:
     """Print what a run would read and write, and how long it would take. Nothing is written."""
     from vit_perception.datasets.fleet.trial import FRAMES, trial
-    from vit_perception.pipeline.pipeline import Pipeline
+    from vit_perception.pipeline.frames_together import opened_pipeline
 
     sources = survey(read.sources, read.names)
     number = next((source.number for source in sources if source.frames), None)
@@ -60,7 +60,7 @@ def print_plan(args: Namespace, out: Path, read: FleetToRead, options: EmbedOpti
             found = crew.trial(_job(args, out, read, options, sources), number, FRAMES)
     else:
         with Heartbeat(PrintedLog()) as log:
-            pipeline = Pipeline.open(read.chosen.settings, log)
+            pipeline = opened_pipeline(read.chosen.settings, options.batch, log)
         try:
             found = trial(pipeline, read.sources[number], options)
         finally:

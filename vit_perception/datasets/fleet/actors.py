@@ -88,7 +88,8 @@ class EmbedWorker:
         from vit_perception.datasets.embed_identity import run_of
         from vit_perception.files import telemetry
         from vit_perception.files.errors import is_for_the_user
-        from vit_perception.pipeline.pipeline import Pipeline
+        from vit_perception.files.log import SILENT
+        from vit_perception.pipeline.frames_together import opened_pipeline
 
         telemetry.off()
         asked = job.settings.engine.threads
@@ -96,7 +97,7 @@ class EmbedWorker:
             job.settings, engine=replace(job.settings.engine, threads=asked or job.threads)
         )
         try:
-            pipeline = Pipeline.open(settings)
+            pipeline = opened_pipeline(settings, job.options.batch, SILENT)
         except Exception as error:
             if is_for_the_user(error):
                 return str(error)

@@ -1,0 +1,1 @@
+"""Several frames of one recording in one run of the encoder."""
