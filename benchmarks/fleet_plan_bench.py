@@ -115,7 +115,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.getenv("PYTHONPATH"))))
     run = {"sources": [], "file_format": "parquet"}
     options = SimpleNamespace(
-        run=run, file_format="parquet", shards=args.shards, seconds=args.seconds
+        run=run, file_format="parquet", batch=1, shards=args.shards, seconds=args.seconds
     )
     found = [
         Surveyed(n, f"bag_{n:04d}", SleepingSource(n).identity(), 40 * args.shards)
