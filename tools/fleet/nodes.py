@@ -4,13 +4,14 @@ It needs root for the namespaces; without it the nodes share the machine's addre
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ HEAD_PORT = 26379
 # Of Ray, for a node on a busy machine.
 START_S = "300"
 WAIT_S = 600.0
+# Ray shows the task that a process is at, as `Driver` names it, or else its class.
+WORKER = r"ray::(EmbedWorker|embed |correct |first frame)"
 
 
 def wait_until(condition: Callable[[], Any], what: str, limit_s: float = WAIT_S) -> Any:
@@ -182,12 +185,12 @@ class Cluster:
         self._run(*inside, "link", "set", "lo", "up")
 
     def pids(self, number: int, text: str) -> list[int]:
-        """Return the processes of a node whose command line holds ``text``."""
+        """Return the processes of a node whose command line has the pattern ``text``."""
         below = processes_below(self._nodes[number].pid)
-        return [pid for pid in below if text in command_of(pid)]
+        return [pid for pid in below if re.search(text, command_of(pid))]
 
     def kill(self, number: int, text: str) -> int:
-        """Kill the first process of a node whose command line holds ``text``; return its id."""
+        """Kill the first process of a node with the pattern ``text``; return its id."""
         pid = wait_until(lambda: self.pids(number, text), f"a process {text}")[0]
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -202,7 +205,8 @@ class Cluster:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, number: int) -> None:
         """End all processes of a node."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,9 @@ from test.conftest import ROOT
 from test.datasets.embed_runs import contents
 from test.datasets.fleet.fleet_runs import hard_bags
 from test.waiting import PROGRAM_S, wait_until
-from tools.fleet.nodes import command_of, processes_below
+from tools.fleet.nodes import WORKER, command_of, processes_below
 
 pytest.importorskip("ray")
-
-WORKER = "ray::EmbedWorker"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_two_workers_of_which_one_is_killed_make_the_files_of_one_process(
             return list((tmp_path / "fleet/.fleet").glob("*/journal.jsonl"))
 
         wait_until(at_work, "a shard", told, limit_s=PROGRAM_S)
-        workers = [pid for pid in below if WORKER in command_of(pid)]
+        workers = [pid for pid in below if re.search(WORKER, command_of(pid))]
         os.kill(workers[0], signal.SIGKILL)
         status = driver.wait(PROGRAM_S)
     finally:
