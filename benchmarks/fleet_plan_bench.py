@@ -115,7 +115,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.getenv("PYTHONPATH"))))
     run = {"sources": [], "file_format": "parquet"}
     options = SimpleNamespace(
-        run=run, file_format="parquet", shards=args.shards, seconds=args.seconds
+        run=run, file_format="parquet", batch=1, shards=args.shards, seconds=args.seconds
     )
     found = [
         Surveyed(n, f"bag_{n:04d}", SleepingSource(n).identity(), 40 * args.shards)
@@ -142,7 +142,6 @@ def main() -> None:
         wall_s = time.monotonic() - driver.first_s
         cpu_s = time.process_time() - begun_cpu_s
         start_s = driver.first_s - begun_s
-        ray.shutdown()
         alone_s = commit_alone(folder, args.sources, args.shards, run)
     per_source_s = (driver.commit_s + driver.answer_s) / args.sources
     result = {
@@ -169,6 +168,7 @@ def main() -> None:
     print(text)
     if args.out:
         write_whole(args.out, lambda file: file.write_text(text))
+    ray.shutdown()
 
 
 def timed_driver() -> type:

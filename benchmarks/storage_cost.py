@@ -36,7 +36,7 @@ from vit_perception.datasets.learn_basis import learn_basis
 from vit_perception.datasets.shards import ColumnShard, _write_parquet
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.log import SILENT
-from vit_perception.pipeline.frames_together import opened_pipeline
+from vit_perception.pipeline.frames_together import MEASURED_FRAMES, opened_pipeline
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
 from vit_perception.recordings.reader import BagReader
@@ -191,6 +191,15 @@ def measured_bytes(settings: EncoderSettings, folder: Path) -> dict[str, float]:
     return found | {JPEG: round(sum(sizes) / len(sizes), 1)}
 
 
+def encoded(frames: int, batch: int) -> int:
+    """Return how many frames the encoder gets for a bag of ``frames``.
+
+    The last batch is filled up, and the first frames are encoded one by one too. In a long bag that
+    is nothing, but it is much in a second of one.
+    """
+    return frames if batch == 1 else -(-frames // batch) * batch + min(MEASURED_FRAMES, batch)
+
+
 def measured_seconds(settings: EncoderSettings, folder: Path) -> tuple[dict[str, float], str]:
     """Embed with every batch in turns; return core seconds of an image, and what ran."""
     source = BagSource(folder / BAGS[1].name, settings.cameras[0].topic)
@@ -204,7 +213,7 @@ def measured_seconds(settings: EncoderSettings, folder: Path) -> tuple[dict[str,
             manifest = embed(pipeline, [source], out, EmbedOptions("safetensors", batch=batch))
             spent = time.process_time() - started
             if turn:  # the first one warms up
-                times[str(batch)].append(spent / manifest["frames"] / CAMERAS)
+                times[str(batch)].append(spent / encoded(manifest["frames"], batch) / CAMERAS)
             runs = pipeline.what_runs()
     for pipeline in pipelines.values():
         pipeline.close()

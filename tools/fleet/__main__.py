@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -101,7 +102,7 @@ def _tried(args: Namespace, folder: Path, bags: int, faults: list[Fault]) -> lis
                 if fault.name != "a node joins late":
                     cluster.start(1)
                 seen, passed = fault.inject(cluster, work, one), True
-            except (Unexpected, TimeoutError, RuntimeError) as error:
+            except (Unexpected, TimeoutError, RuntimeError, subprocess.SubprocessError) as error:
                 seen, passed = str(error), False
         took_s = time.monotonic() - begun_s
         rows.append(Outcome(fault.name, passed, fault.expected, seen, round(took_s, 1)))

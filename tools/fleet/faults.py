@@ -5,10 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.fleet.nodes import Cluster, wait_until
+from tools.fleet.nodes import WORKER, Cluster, wait_until
 from tools.fleet.runs import Run, Unexpected, Work, check_same
-
-WORKER = "ray::EmbedWorker"
 
 
 @dataclass(frozen=True)

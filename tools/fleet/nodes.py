@@ -4,19 +4,23 @@ It needs root for the namespaces; without it the nodes share the machine's addre
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 HEAD_PORT = 26379
-BRIDGE = "vitfleet"
-WAIT_S = 180.0
+# Of Ray, for a node on a busy machine.
+START_S = "300"
+WAIT_S = 600.0
+# Ray shows the task that a process is at, as `Driver` names it, or else its class.
+WORKER = r"ray::(EmbedWorker|embed |correct |first frame)"
 
 
 def wait_until(condition: Callable[[], Any], what: str, limit_s: float = WAIT_S) -> Any:
@@ -56,14 +60,20 @@ def command_of(pid: int) -> str:
 class Cluster:
     """Nodes ``0`` (the head), ``1`` ... below ``folder``, whose path must be short."""
 
+    made = 0
+
     def __init__(self, folder: Path, cores: list[int]):
         self.folder = folder
         self._cores = cores
         self._nodes: dict[int, subprocess.Popen] = {}
+        self._spaces: set[int] = set()
+        # Linux takes a moment to remove a namespace: the next cluster has other names.
+        Cluster.made += 1
+        self._bridge = f"vf{os.getpid() % 100000}x{Cluster.made}"
         self.separate = os.geteuid() == 0 and shutil.which("ip") is not None
         if self.separate:
-            self._run("ip", "link", "add", BRIDGE, "type", "bridge")
-            self._run("ip", "link", "set", BRIDGE, "up")
+            self._run("ip", "link", "add", self._bridge, "type", "bridge")
+            self._run("ip", "link", "set", self._bridge, "up")
 
     def __enter__(self) -> "Cluster":
         return self
@@ -74,7 +84,7 @@ class Cluster:
         if self.separate:
             for number in range(len(self._cores)):
                 subprocess.run(["ip", "netns", "del", self._space(number)], capture_output=True)
-            self._run("ip", "link", "del", BRIDGE)
+            self._run("ip", "link", "del", self._bridge)
 
     @property
     def address(self) -> str:
@@ -84,7 +94,7 @@ class Cluster:
         return f"10.213.7.{number + 1}" if self.separate else "127.0.0.1"
 
     def _space(self, number: int) -> str:
-        return f"{BRIDGE}{number}"
+        return f"{self._bridge}n{number}"
 
     @staticmethod
     def _run(*command: str) -> None:
@@ -106,14 +116,16 @@ class Cluster:
             **os.environ,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",
+            "RAY_raylet_start_wait_time_s": START_S,
             "OMP_NUM_THREADS": "1",
             **more,
         }
 
     def start(self, number: int, prefix: list[str] | None = None, **environment: str) -> None:
         """Start a node, and return when it is up. ``prefix`` is put before its command."""
-        if self.separate and number not in self._nodes:
+        if self.separate and number not in self._spaces:
             self._make_space(number)
+            self._spaces.add(number)
         place = ["--head", f"--port={HEAD_PORT}"] if number == 0 else [f"--address={self.address}"]
         if number == 0:
             place += [f"--temp-dir={self.folder}", "--include-dashboard=false"]
@@ -158,7 +170,7 @@ class Cluster:
             "ip",
             "link",
             "add",
-            f"{BRIDGE}v{number}",
+            f"{self._bridge}v{number}",
             "type",
             "veth",
             "peer",
@@ -166,19 +178,19 @@ class Cluster:
             "netns",
             space,
         )
-        self._run("ip", "link", "set", f"{BRIDGE}v{number}", "master", BRIDGE, "up")
+        self._run("ip", "link", "set", f"{self._bridge}v{number}", "master", self._bridge, "up")
         inside = ("ip", "netns", "exec", space, "ip")
         self._run(*inside, "addr", "add", f"{self._address(number)}/24", "dev", "eth0")
         self._run(*inside, "link", "set", "eth0", "up")
         self._run(*inside, "link", "set", "lo", "up")
 
     def pids(self, number: int, text: str) -> list[int]:
-        """Return the processes of a node whose command line holds ``text``."""
+        """Return the processes of a node whose command line has the pattern ``text``."""
         below = processes_below(self._nodes[number].pid)
-        return [pid for pid in below if text in command_of(pid)]
+        return [pid for pid in below if re.search(text, command_of(pid))]
 
     def kill(self, number: int, text: str) -> int:
-        """Kill the first process of a node whose command line holds ``text``; return its id."""
+        """Kill the first process of a node with the pattern ``text``; return its id."""
         pid = wait_until(lambda: self.pids(number, text), f"a process {text}")[0]
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -193,7 +205,8 @@ class Cluster:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, number: int) -> None:
         """End all processes of a node."""

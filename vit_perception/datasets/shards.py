@@ -103,12 +103,14 @@ def _write_parquet(file: Path, columns: Columns) -> None:
     row_bytes = sum(values.nbytes for values in columns.values()) // rows
     # pyarrow would take a path with a colon for a URI.
     with file.open("wb") as content:
-        # Features hardly compress, and dictionaries and statistics of them only cost.
+        # Features hardly compress, and dictionaries and statistics of them only cost. But Parquet
+        # has no type of one byte: without a dictionary, each takes four.
+        of_bytes = [name for name, values in columns.items() if values.dtype == np.uint8]
         pq.write_table(
             table,
             content,
             compression="none",
-            use_dictionary=False,
+            use_dictionary=[f"{name}.list.element" for name in of_bytes] or False,
             write_statistics=["stamp_ns", "index"],
             row_group_size=max(1, ROW_GROUP_BYTES // row_bytes),
         )

@@ -23,6 +23,19 @@ def test_numbers_out_of_their_bounds(tmp_path, capsys, options, said):
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "address, said",
+    [
+        ("127.0.0.1:9", "--ray is 127.0.0.1:9, where nothing answers"),
+        ("nowhere", "--ray is 'nowhere'; accepted: auto"),
+        ("ray://127.0.0.1:10001", "must be part of the cluster"),
+    ],
+)
+def test_an_address_where_no_cluster_is(tmp_path, capsys, address, said):
+    assert main([*EMBED, "--out", str(tmp_path / "out"), "--ray", address]) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_output_on_object_storage_is_refused_with_what_to_do(capsys):
     assert main([*EMBED, "--out", "s3://bucket/out", "--ray", "local"]) == 1
     assert "--out is s3://bucket/out; accepted with --ray: a folder" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,9 @@ from test.conftest import ROOT
 from test.datasets.embed_runs import contents
 from test.datasets.fleet.fleet_runs import hard_bags
 from test.waiting import PROGRAM_S, wait_until
-from tools.fleet.nodes import command_of, processes_below
+from tools.fleet.nodes import WORKER, command_of, processes_below
 
 pytest.importorskip("ray")
-
-WORKER = "ray::EmbedWorker"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_two_workers_of_which_one_is_killed_make_the_files_of_one_process(
             return list((tmp_path / "fleet/.fleet").glob("*/journal.jsonl"))
 
         wait_until(at_work, "a shard", told, limit_s=PROGRAM_S)
-        workers = [pid for pid in below if WORKER in command_of(pid)]
+        workers = [pid for pid in below if re.search(WORKER, command_of(pid))]
         os.kill(workers[0], signal.SIGKILL)
         status = driver.wait(PROGRAM_S)
     finally:
@@ -105,23 +104,14 @@ def test_two_workers_of_which_one_is_killed_make_the_files_of_one_process(
     assert set(made) == set(there)
 
 
-@pytest.mark.parametrize(
-    "address, said",
-    [
-        ("127.0.0.1:9", "--ray is 127.0.0.1:9, where nothing answers"),
-        ("nowhere", "--ray is 'nowhere'; accepted: auto"),
-        ("ray://127.0.0.1:10001", "must be part of the cluster"),
-        ("auto", "--ray is auto: "),
-    ],
-)
-def test_no_cluster_is_one_line(bags, tiny_classifier, tmp_path, short, address, said):
+def test_no_cluster_is_one_line(bags, tiny_classifier, tmp_path, short):
     done = subprocess.run(
-        command(tiny_classifier, bags[:1], tmp_path / "out", "--ray", address),
+        command(tiny_classifier, bags[:1], tmp_path / "out", "--ray", "auto"),
         capture_output=True,
         text=True,
         env=environment(short),
         cwd=ROOT,
         timeout=PROGRAM_S,
     )
-    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert done.returncode == 1 and "--ray is auto: " in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()

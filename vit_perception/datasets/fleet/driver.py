@@ -13,6 +13,7 @@ from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from vit_perception.datasets.embed import check_batch
 from vit_perception.datasets.embed_journal import Journal, check_out
 from vit_perception.datasets.fleet.actors import Machine, Opened
 from vit_perception.datasets.fleet.before import Before
@@ -123,6 +124,8 @@ class Driver:
             run[name] = (
                 [source.identity for source in self._sources] if name == "sources" else value
             )
+        readable = [each for each in run["sources"] if each["kind"] != "unreadable"]
+        check_batch(self._job.options.batch, readable)
         digest = sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
         out = self._job.out
         self._journal = Journal(out, run)
