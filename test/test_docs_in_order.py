@@ -58,6 +58,7 @@ NOT_RUN = {
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",
+    "python -m tools.thin_link": "half an hour, as root; test/tools/thin_link runs a trial",
     "python -m vit_perception.ros.start": "runs until it is stopped; test/ros",
     "python -m pytest": "the tests themselves",
     "lerobot-train ": "needs lerobot; `python -m tools.lerobot_check` runs the script",

@@ -66,7 +66,9 @@ def link(work: Path, out: Path, seconds: float, resume: bool) -> None:
     report |= {"queue_ms": QUEUE_MS, "burst_bytes": BURST_BYTES, "addresses": ADDRESSES}
     report["rows"] = done
     planned = trials()
-    for trial in planned[len(done) :]:
+    for trial in planned:
+        if any(trial.is_of(row) for row in done):
+            continue
         row = run_trial(
             link=trial.link,
             sent=sent_of(trial.form, work),
@@ -76,6 +78,7 @@ def link(work: Path, out: Path, seconds: float, resume: bool) -> None:
             seconds=seconds,
         )
         row["load_average"] = round(os.getloadavg()[0], 1)
+        row["nice"] = os.nice(0)
         report["rows"].append(row)
         write(out, report)
         print(f"{len(report['rows'])} of {len(planned)}: {json.dumps(row)}", flush=True)

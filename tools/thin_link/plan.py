@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tools.thin_link.forms import DTYPES, IMAGES
 from tools.thin_link.link import ADDRESSES, Link
@@ -28,6 +29,11 @@ class Trial:
     dds: str
     reliable: bool
     rate_hz: float = RATE_HZ
+
+    def is_of(self, row: dict[str, Any]) -> bool:
+        """Whether ``row`` of the results is that of this trial."""
+        said = (row["link"], row["form"], row["dds"], row["reliable"], row["rate_hz"])
+        return said == (self.link.name, self.form, self.dds, self.reliable, self.rate_hz)
 
 
 # Changes to the profile for a thin link: what each of its settings is worth, and others.

@@ -4,7 +4,7 @@ them.
 
 from typing import Any
 
-from tools.thin_link.plan import FORMS, LINKS, RATE_HZ, SHIPPED, THIN
+from tools.thin_link.plan import FORMS, LINKS, SHIPPED, THIN, Trial
 from tools.thin_link.plan import trials as planned
 
 Row = dict[str, Any]
@@ -43,10 +43,8 @@ def link_table(report: dict[str, Any]) -> str:
     lines = [f"| link | form | {' | '.join(titles)} |", f"| --- | --- |{' --- |' * len(columns)}"]
     for link in LINKS:
         for form in FORMS:
-            cells = [
-                _cell(_row(report, link.name, form, dds, reliable, RATE_HZ))
-                for dds, reliable in columns
-            ]
+            row = [Trial(link, form, dds, reliable) for dds, reliable in columns]
+            cells = [_cell(_result(report, trial)) for trial in row]
             lines.append(f"| {link.name} | {_title(form)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -59,19 +57,15 @@ def settings_table(report: dict[str, Any]) -> str:
     ]
     shown = len(LINKS) * len(FORMS) * 4
     for trial in planned()[shown:]:
-        key = (trial.link.name, trial.form, trial.dds, trial.reliable, trial.rate_hz)
         how = f"{trial.dds}, {'reliable' if trial.reliable else 'best effort'}"
-        cell = _cell(_row(report, *key))
+        cell = _cell(_result(report, trial))
         rate = f"{trial.rate_hz:g} Hz"
-        lines.append(f"| {key[0]} | {_title(trial.form)} | {how} | {rate} | {cell} |")
+        lines.append(f"| {trial.link.name} | {_title(trial.form)} | {how} | {rate} | {cell} |")
     return "\n".join(lines)
 
 
-def _row(
-    report: dict[str, Any], link: str, form: str, dds: str, reliable: bool, rate_hz: float
-) -> Row:
-    wanted = {"link": link, "form": form, "dds": dds, "reliable": reliable, "rate_hz": rate_hz}
-    return next(row for row in report["rows"] if wanted.items() <= row.items())
+def _result(report: dict[str, Any], trial: Trial) -> Row:
+    return next(row for row in report["rows"] if trial.is_of(row))
 
 
 def _cell(row: Row) -> str:
