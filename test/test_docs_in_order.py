@@ -54,6 +54,7 @@ NOT_RUN = {
     "vit-perception embed lerobot_data_set/": "test/datasets/lerobot runs it on every version",
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
+    "python benchmarks/": "takes minutes; test/benchmarks runs their parts",
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",
     "python -m vit_perception.ros.start": "runs until it is stopped; test/ros",
     "python -m pytest": "the tests themselves",
