@@ -15,28 +15,25 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
 
+from benchmarks.monitor_changes import CHANGES, MOVES, changed, frames_of
 from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.offline_settings import settings_of_parameters
 from vit_perception.datasets.reference.learn import learn_camera, parts_of
-from vit_perception.datasets.reference.turned import moved
-from vit_perception.image.decode import decode_compressed
 from vit_perception.pipeline.monitor.load import monitor_of
 from vit_perception.pipeline.monitor.monitor import CameraMonitor
 from vit_perception.pipeline.monitor.reference import View
 from vit_perception.pipeline.monitor.window import ChangeWindow, Finding
 from vit_perception.pipeline.pipeline import Pipeline
 from vit_perception.policy.features import FeatureFiles
-from vit_perception.recordings.reader import BagReader
 from vit_perception.wire.records import RgbImage
 
 PERIOD_NS = 50_000_000  # of the demo recording
@@ -44,87 +41,8 @@ PERIOD_NS = 50_000_000  # of the demo recording
 # every 16th.
 EVERY, NORMAL_EVERY, NORMAL_STRIDE = 15, 4, 4
 SETTINGS = MonitorSettings()
-MOVES = {
-    f"shift {x} {y} px": (x, y, 0)
-    for x, y in (
-        *((4, 0), (0, -4), (-3, 3), (8, 0), (16, 0), (0, 16)),
-        *((-21, 19), (28, -28), (40, 0), (0, -40)),
-    )
-} | {f"rotation {angle} degrees": (0, 0, angle) for angle in (1, -2, 3, -5)}
-MOVES["shift 10 -6 px, rotation 2 degrees"] = (10, -6, 2)
-LOOP_LEARNT = 40  # episodes; the others are those that nothing was learnt from
-
-
-def dirt() -> np.ndarray:
-    """Return how much of each pixel of the lens is covered, (240, 320, 1)."""
-    random = np.random.default_rng(0)
-    spots = np.zeros((240, 320), np.float32)
-    for _ in range(6):
-        centre = int(random.integers(320)), int(random.integers(240))
-        cv2.circle(spots, centre, int(random.integers(8, 26)), 1, -1)
-    return cv2.GaussianBlur(spots, (0, 0), 6)[..., None] * 0.8
-
-
-def hand(pixels: np.ndarray, number: int) -> np.ndarray:
-    """A palm and four fingers that move through the picture."""
-    pixels, x = pixels.copy(), 60 + 4 * number
-    cv2.ellipse(pixels, (x, 200), (26, 40), 20, 0, 360, (205, 160, 130), -1)
-    for k in range(4):
-        cv2.line(pixels, (x - 22 + 14 * k, 170), (x - 30 + 18 * k, 120), (210, 165, 135), 11)
-    return pixels
-
-
-def thing(pixels: np.ndarray, number: int) -> np.ndarray:
-    """A green box of 28 x 32 px on the table."""
-    pixels = pixels.copy()
-    cv2.rectangle(pixels, (190, 150), (218, 182), (30, 120, 60), -1)
-    cv2.rectangle(pixels, (190, 150), (218, 156), (50, 160, 90), -1)
-    return pixels
-
-
-def blur(sigma_px: float) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda pixels, number: cv2.GaussianBlur(pixels, (0, 0), sigma_px)
-
-
-def light(factor: float) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda pixels, number: (pixels * factor).astype(np.uint8)
-
-
-def dirty(pixels: np.ndarray, number: int) -> np.ndarray:
-    covered = dirt()
-    return (pixels * (1 - covered) + covered * np.array([70, 60, 50])).astype(np.uint8)
-
-
-CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "blur 1 px": blur(1),
-    "blur 2 px": blur(2),
-    "dirt": dirty,
-    "light 0.5": light(0.5),
-    "light 0.15": light(0.15),
-    "hand": hand,
-    "another object": thing,
-}
-
-
-def changed(image: RgbImage, variant: str, number: int) -> RgbImage:
-    """Return frame ``number`` of a variant."""
-    if variant in MOVES:
-        x_px, y_px, rotation_deg = MOVES[variant]
-        return moved(image, x_px, y_px, rotation_deg)
-    if variant in CHANGES:
-        return replace(image, pixels=CHANGES[variant](np.array(image.pixels), number))
-    return image
-
-
-def frames_of(bag: Path, topics: dict[str, str]) -> dict[str, list[RgbImage]]:
-    """Return the images of each camera."""
-    found: dict[str, list[RgbImage]] = {camera: [] for camera in topics}
-    cameras = {topic: camera for camera, topic in topics.items()}
-    kinds = dict.fromkeys(cameras, "sensor_msgs/msg/CompressedImage")
-    with BagReader(bag) as reader:
-        for topic, _, message in reader.messages(kinds):
-            found[cameras[topic]].append(decode_compressed(message))
-    return found
+# Of the simulator's seeds, those that are learnt from; no number is from the others.
+LOOP_LEARNT = {"seeds 0 to 39": range(40), "seeds 20 to 59": range(20, 60)}
 
 
 @dataclass
@@ -242,12 +160,13 @@ def demo(encoder: Encoder, monitors: dict[str, CameraMonitor]) -> dict:
     return result
 
 
-def loop(folder: Path) -> dict:
-    """Measure false alarms on the simulator's seeds that were not learnt from."""
+def loop(folder: Path, seeds: range) -> dict:
+    """Measure false alarms on the simulator's seeds other than ``seeds``, which are learnt from."""
     files = FeatureFiles(folder)
     layout = files.layouts[-1]
     episode = files.episode
-    learnt = np.flatnonzero(episode < LOOP_LEARNT)
+    learnt = np.flatnonzero(np.isin(episode, seeds))
+    others = [int(number) for number in np.unique(episode) if number not in seeds]
     learn, held_out = (learnt[part] for part in parts_of(episode[learnt]))
     result = {}
     for camera in layout.cameras:
@@ -266,7 +185,7 @@ def loop(folder: Path) -> dict:
         )
         monitor = CameraMonitor(reference)
         found: list[Finding] = []
-        for number in range(LOOP_LEARNT, int(episode.max()) + 1):
+        for number in others:
             rows = np.flatnonzero(episode == number)
             window = ChangeWindow(reference)
             for stamp_ns, each in zip(files.stamp_ns[rows], tokens(rows)):
@@ -275,8 +194,8 @@ def loop(folder: Path) -> dict:
                 if finding.score == finding.score:
                     found.append(finding)
         result[camera.name] = {
-            "seeds_learnt": LOOP_LEARNT,
-            "seeds_tested": int(episode.max()) + 1 - LOOP_LEARNT,
+            "seeds_learnt": len(seeds),
+            "seeds_tested": len(others),
             "static_patches": int(reference.static.sum()),
             "windows": len(found),
             "false_alarms": round(float(np.mean([each.level != "ok" for each in found])), 4),
@@ -322,7 +241,7 @@ def main() -> None:
             "frames": encoder.encoded,
         }
     if args.loop:
-        result["loop"] = loop(args.loop)
+        result["loop"] = {name: loop(args.loop, seeds) for name, seeds in LOOP_LEARNT.items()}
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     for camera, each in result["demo"].items():
         print(camera, {k: v for k, v in each.items() if k != "variants"})

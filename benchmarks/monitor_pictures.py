@@ -21,9 +21,8 @@ from benchmarks.monitor_bench import (
     NORMAL_EVERY,
     PERIOD_NS,
     SETTINGS,
-    changed,
-    frames_of,
 )
+from benchmarks.monitor_changes import changed, frames_of
 from vit_perception.pipeline.monitor.monitor import CameraMonitor
 from vit_perception.pipeline.monitor.reference_file import load_reference
 
@@ -98,7 +97,7 @@ def draw_bump(path: Path, cache: Path, monitor: CameraMonitor) -> None:
     lower.annotate("WARN, px", (0, SETTINGS.shift_warn_px), fontsize=8, color="#D55E00")
     lower.set_ylabel("camera shift")
     lower.set_xlabel("time in s; the picture moves by 8 px to the right at 3.75 s")
-    lower.legend(fontsize=8, loc="center left")
+    lower.legend(fontsize=8, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 

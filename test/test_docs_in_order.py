@@ -57,6 +57,7 @@ NOT_RUN = {
     "ray start": "begins a cluster; tools/fleet runs it",
     "vit-perception embed demonstrations/": "test/tools/closed_loop records and embeds them",
     "encoder_node": "runs until it is stopped; test/examples/test_policies_live.py",
+    "python benchmarks/": "takes minutes; test/benchmarks runs their parts",
     "python examples/": "listens to a running node; test/examples/test_policies_live.py",
     "python -m tools.thin_link": "half an hour, as root; test/tools/thin_link runs a trial",
     "python -m vit_perception.ros.start": "runs until it is stopped; test/ros",

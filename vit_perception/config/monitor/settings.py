@@ -37,8 +37,8 @@ class MonitorSettings(Section):
     )
     shift_warn_px: float = param(
         2.0,
-        "Camera shift from which on /diagnostics warns, in px of the image. What held-out frames "
-        "show without any shift is never enough.",
+        "Camera shift from which on /diagnostics warns, in px of the image. It is "
+        "never less than 1.5 times what held-out frames show without any shift.",
         unit="px",
         bounds=(0.1, 10000.0),
     )

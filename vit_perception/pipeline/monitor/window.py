@@ -21,6 +21,8 @@ FEWEST = 3
 MOST = 4096
 # Images of so much of the window have to be there.
 COVERED = 0.5
+# A shift warns from so much more than the held-out frames' noise on: these are few episodes.
+NOISE_MARGIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class ChangeWindow:
         self, settings: MonitorSettings, score: float, shift: tuple[float, float, float]
     ) -> tuple[Level, str, float]:
         x_px, y_px, rotation_deg = shift
-        noise_x, noise_y, noise_deg = map(float, self._reference.shift_noise)
+        noise_x, noise_y, noise_deg = NOISE_MARGIN * self._reference.shift_noise
         # What is measured, what it is called, from where on it warns, and is an error.
         judged = [
             (
@@ -110,7 +112,7 @@ class ChangeWindow:
             )
         ]
         if not math.isnan(x_px):
-            noise_px = math.hypot(noise_x, noise_y)
+            noise_px = float(math.hypot(noise_x, noise_y))
             moved = f"the camera has moved: {x_px:+.1f} {y_px:+.1f} px, {rotation_deg:+.1f} degrees"
             judged += [
                 (
@@ -122,7 +124,7 @@ class ChangeWindow:
                 (
                     abs(rotation_deg),
                     moved,
-                    max(settings.rotation_warn_deg, noise_deg),
+                    max(settings.rotation_warn_deg, float(noise_deg)),
                     settings.rotation_error_deg,
                 ),
             ]
