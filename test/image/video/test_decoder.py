@@ -55,6 +55,12 @@ def reasons(count: int, lost: int, until: int) -> list[tuple[int, str]]:
     return [(n, "no_key_frame" if lost < n < until else "") for n in range(count) if n != lost]
 
 
+def needs_ffmpeg_8(codec: str) -> None:
+    """Skip where the decoder of HEVC invents the pictures that are missing."""
+    if codec == "hevc" and av.library_versions["libavcodec"][0] < 62:
+        pytest.skip("FFmpeg before 8 does not report missing pictures of HEVC (PyAV before 16)")
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_each_picture_comes_with_its_own_packet_and_is_the_one_that_was_encoded(codec):
     decoder = VideoDecoder()
@@ -100,6 +106,7 @@ def test_a_loss_in_h264_is_seen_by_the_streams_own_numbers_where_the_message_has
 
 @pytest.mark.parametrize("codec", ["hevc", "av1"])
 def test_a_loss_is_seen_by_decoders_that_miss_a_picture(codec):
+    needs_ffmpeg_8(codec)
     packets = encoded(codec)
     outcomes = told(decoded(packets[:4] + packets[5:], codec, foxglove_message))
     assert outcomes[4] == (5, "decode")
@@ -148,6 +155,7 @@ def test_a_video_without_key_frames_begins_where_its_refresh_is_through():
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_damaged_packet_is_named_and_what_follows_waits_for_a_key_frame(codec):
+    needs_ffmpeg_8(codec)
     packets = list(encoded(codec))
     packets[4] = packets[4]._replace(data=packets[4].data[:5] + bytes(20))
     outcomes = decoded(packets, codec)
@@ -330,7 +338,7 @@ def test_pixels_that_are_no_colours_in_8_or_10_bits_are_refused():
     frame.pts = 0
     (picture,) = decoded(coded([frame]))
     odd = SimpleNamespace(
-        pts=1, is_corrupt=False, format=SimpleNamespace(name="gray16le"), planes=()
+        pts=1, is_corrupt=False, key_frame=True, format=SimpleNamespace(name="gray16le"), planes=()
     )
     decoder = VideoDecoder()
     decoder._waiting[1] = picture.packet
