@@ -25,6 +25,7 @@ from test.video_streams import (
 from vit_perception.image.video import decoder as decoder_module
 from vit_perception.image.video.decoder import MOST_DELAYED, NoPicture, VideoDecoder, VideoPicture
 from vit_perception.image.video.packets import packet_of
+from vit_perception.wire.records import BadInput
 
 CODECS = tuple(ENCODERS)
 MESSAGES = {"ffmpeg": ffmpeg_message, "foxglove": foxglove_message}
@@ -314,7 +315,7 @@ def rgb_of(y: int, u: int, v: int, luma: tuple[float, float], full: bool) -> np.
 
 
 @pytest.mark.parametrize("full", [False, True, None], ids=["limited", "full", "range not said"])
-@pytest.mark.parametrize("matrix", ["bt601", "bt709", "not said"])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020", "not said"])
 @pytest.mark.parametrize("colour", [(120, 90, 180), (60, 200, 100), (180, 128, 128)])
 def test_colours_are_converted_as_the_stream_says(matrix, full, colour):
     frame = av.VideoFrame(64, 48, "yuv420p")
@@ -322,13 +323,19 @@ def test_colours_are_converted_as_the_stream_says(matrix, full, colour):
         plane.update(bytes([value]) * plane.buffer_size)
     options = {"preset": "ultrafast", "tune": "zerolatency", "qp": "0"}
     said = []
-    said += [{"bt601": "colormatrix=smpte170m", "bt709": "colormatrix=bt709"}.get(matrix, "")]
+    names = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020nc"}
+    said += [f"colormatrix={names[matrix]}" if matrix in names else ""]
     said += [{True: "fullrange=on", False: "fullrange=off", None: ""}[full]]
     if any(said):
         options["x264-params"] = ":".join(filter(None, said))
     frame.pts = 0
     (picture,) = decoded(coded([frame], options=options))
-    luma = (0.2126, 0.0722) if matrix == "bt709" else (0.299, 0.114)
+    weights = {"bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+    luma = weights.get(matrix, (0.299, 0.114))
+    if matrix == "bt2020" and not hasattr(av.video.reformatter.Colorspace, "BT2020"):
+        with pytest.raises(BadInput, match="matrix 9 .*accepted: BT.601 and BT.709"):
+            picture()
+        return
     expected = rgb_of(*colour, luma, bool(full))
     assert np.abs(picture().pixels.astype(float) - expected).max() <= 2.5
 
