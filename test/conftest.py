@@ -51,6 +51,7 @@ LONGEST = (
     "ros/test_faults.py",
     "ros/health/test_situations.py",
     "ros/suggest/test_doctor_write.py",
+    "ros/video/test_video_live.py",
     "engines/test_every_engine.py",
     "engines/test_connectors.py",
 )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +114,21 @@ def test_without_pyav_a_camera_with_video_is_refused_by_its_parameter(monkeypatc
     assert "pip install av; or send the images as raw or compressed: ros2 run" in said
     with pytest.raises(OperationFailed, match="pip install av"):
         library.av_module()
+
+
+def test_a_pyav_that_takes_no_notice_of_colours_is_refused(monkeypatch):
+    wrong = SimpleNamespace(to_ndarray=lambda: np.full((48, 64, 3), (203, 92, 44), np.uint8))
+    frame = SimpleNamespace(
+        planes=[SimpleNamespace(buffer_size=1, update=bytes)] * 3,
+        format=SimpleNamespace(name="yuv420p"),
+        reformat=lambda **options: wrong,
+    )
+    old = ModuleType("av")
+    old.__version__ = "11.0.0"
+    old.VideoFrame = lambda *size: frame
+    monkeypatch.setitem(sys.modules, "av", old)
+    with pytest.raises(BadSetting, match="PyAV 11.0.0 does not convert colours as.*upgrade av"):
+        library.check_video_library([CAMERA])
 
 
 def test_a_codec_that_this_build_of_ffmpeg_does_not_have_is_said(monkeypatch):

@@ -46,7 +46,7 @@ ament_package()
 
 
 @pytest.fixture(scope="session")
-def video_messages(pytestconfig):
+def video_messages(pytestconfig, tmp_path_factory):
     """The classes of FFMPEGPacket and CompressedVideo, as real message types."""
     try:
         return _classes()
@@ -56,7 +56,9 @@ def video_messages(pytestconfig):
         pytest.skip(f"{', '.join(PACKAGES)} are not installed, nor is what builds them")
     texts = {name: _definition(name) for name in PACKAGES}
     place = hashlib.sha256(repr((sys.prefix, sys.version, texts)).encode()).hexdigest()[:16]
-    folder = pytestconfig.cache.mkdir(f"video_messages_{place}")
+    cache = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
+    make = cache.mkdir if cache else tmp_path_factory.mktemp
+    folder = make(f"video_messages_{place}")
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other workers wait for the one that builds
         prefix = folder / "prefix"

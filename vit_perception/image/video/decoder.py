@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vit_perception.files.errors import OperationFailed
+from vit_perception.image.video.colours import rgb_of
 from vit_perception.image.video.frame_numbers import FrameNumbers
 from vit_perception.image.video.library import av_module, new_context
 from vit_perception.image.video.packets import Packet
@@ -79,10 +80,12 @@ class VideoPicture:
         it is BT.601 with limited range, as FFmpeg takes it.
 
         Raises:
-            BadInput: ``decode``.
+            BadInput: ``encoding`` or ``decode``.
         """
         try:
-            pixels = self.frame.to_ndarray(format="rgb24")
+            pixels = rgb_of(self.frame)
+        except BadInput:
+            raise
         except Exception as error:  # of FFmpeg, by version of PyAV another class
             raise BadInput("decode", f"the picture has no colours: {error}") from error
         return RgbImage(pixels, self.packet.stamp_ns, self.packet.frame_id)
@@ -237,6 +240,11 @@ class VideoDecoder:
                 outcomes += self._failed(packet, "the decoder calls its picture corrupt")
                 break
             if self._lost:
+                # The decoder of H.264 gives no picture before it is whole, also where a stream has
+                # no key frames and refreshes its pictures bit by bit. Others may give what is not.
+                if not (frame.key_frame or self._codec == "h264"):
+                    outcomes.append(self._no_key_frame(packet))
+                    continue
                 outcomes += self._without_picture(frame.pts - 1)
                 self._lost = ""
             if frame.format.name not in FORMATS:

@@ -1,8 +1,8 @@
 """Whether pictures of an H.264 video are missing, by the numbers in the stream itself.
 
 A decoder bridges a gap with copies of other pictures, and says nothing. ``frame_num`` of a slice
-header (ITU-T H.264, 7.4.3) grows by one from one reference picture to the next. Other codecs need
-none of this: their decoders fail where a picture that others refer to is missing.
+header (ITU-T H.264, 7.4.3) grows by one from one reference picture to the next. Decoders of other
+codecs mostly fail where a picture that others refer to is missing (docs/cameras.md).
 """
 
 from collections.abc import Iterator

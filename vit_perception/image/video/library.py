@@ -7,6 +7,7 @@ from typing import Any
 from vit_perception.config.cameras.transports import TRANSPORTS
 from vit_perception.config.settings import BadSetting, CameraSettings
 from vit_perception.files.errors import OperationFailed
+from vit_perception.image.video.colours import heeds_colours
 
 # The decoders of each codec, the first that there is; FFmpeg's own av1 needs a GPU.
 _DECODERS = {
@@ -25,12 +26,18 @@ def av_module() -> Any:
     """Return the module of PyAV.
 
     Raises:
-        OperationFailed: It is not installed.
+        OperationFailed: It is not installed, or takes no notice of a stream's colours.
     """
     try:
-        return importlib.import_module("av")
+        av = importlib.import_module("av")
     except ImportError as error:
         raise OperationFailed(MISSING.format(why=error)) from error
+    if not heeds_colours(av):
+        raise OperationFailed(
+            f"PyAV {av.__version__} does not convert colours as the stream says; accepted: PyAV "
+            "12 and newer: pip install --upgrade av"
+        )
+    return av
 
 
 def check_video_library(cameras: Sequence[CameraSettings]) -> None:
