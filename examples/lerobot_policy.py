@@ -104,7 +104,12 @@ def main() -> int:
     import rclpy
 
     rclpy.init()
-    decoder = LiveDecoder(args.node, expected=layouts_of(args.data_set), may_differ=ENGINE_FIELDS)
+    decoder = LiveDecoder(
+        args.node,
+        expected=layouts_of(args.data_set),
+        embedding=True,
+        may_differ=ENGINE_FIELDS,
+    )
     return spin(LeRobotNode(policy, decoder), args.counts)
 
 

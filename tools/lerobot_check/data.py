@@ -122,4 +122,4 @@ def _frame_of_video(data: Any, item: dict[str, Any]) -> np.ndarray:
         nearest_s = min(frames, key=lambda at_s: abs(at_s - time_s))
         if abs(nearest_s - time_s) > data.tolerance_s:
             raise ValueError(f"the video has no frame at {time_s} s, the nearest is {nearest_s} s")
-        return frames[nearest_s].to_ndarray(format="rgb24")
+        return frames[nearest_s].to_ndarray(format="rgb24").astype(np.float64)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from vit_perception.config.settings import EncoderSettings
 from vit_perception.datasets.embed_sources import Source
 from vit_perception.datasets.lerobot.dataset import LeRobotSource
+from vit_perception.datasets.lerobot.layout import ACTION
 from vit_perception.datasets.lerobot.writer.options import (
     NEXT,
     NEXT_STATE,
@@ -95,6 +96,13 @@ def lerobot_of(args: Namespace) -> LeRobotOptions | None:
         raise InvalidValue(
             f" has {', '.join(other)}; accepted: {', '.join(_FEATURES)} with --format {LEROBOT}",
             argument="features",
+        )
+    others = [name for name in (c.partition("=")[0] for c in args.columns) if name != ACTION]
+    if others:
+        raise InvalidValue(
+            f" has {', '.join(others)}; accepted: with --format {LEROBOT}, which has no other "
+            "columns, the option action",
+            argument="column",
         )
     return LeRobotOptions(
         actions=tuple(args.action),

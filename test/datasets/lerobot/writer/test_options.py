@@ -35,6 +35,7 @@ def test_options_that_do_not_fit_are_named(options, said):
         ),
         (["--action", "/gripper", "--action", "/goal:mode"], "--action: /goal .*field mode"),
         (["--action", "none", "--task", "a", "--task", "b"], "--task is given 2 times; accepted"),
+        (["--action", "none", "--column", "x=/goal"], "--column has x; accepted: with --format"),
         (["--action", "none", "--features", "cls"], "--features has cls; accepted: tokens"),
     ],
 )

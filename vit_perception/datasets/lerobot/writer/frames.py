@@ -63,6 +63,10 @@ def frames_of(files: FeatureFiles, options: LeRobotOptions) -> Frames:
         fps = whole
     state, state_names = _state(files)
     action, action_names, shift = _action(files, options, state, state_names, notes, period_ns)
+    described = [entry["name"] for entry in files.manifest["run"].get("columns", ())]
+    taken = {action_column(k) for k in range(max(1, len(options.topics)))}
+    if others := [name for name in described if name not in taken]:
+        notes.append(f"columns of the parameter file that are not written: {', '.join(others)}")
     left_out: dict[str, int] = {}
     usable = np.ones(len(files), bool)
     if state is not None:

@@ -4,7 +4,6 @@ They are what the network saw before it was resized: rectified, and changed wher
 augmented repeat.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -131,8 +130,3 @@ class VideoFile:
             "video.channels": 3,
             "has_audio": False,
         }
-
-
-def forget(folder: Path) -> None:
-    """Remove all kept pictures."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -48,18 +48,24 @@ def embed_lerobot(
     check_lerobot_out(out)
     run = {**run_of(pipeline, sources, options), "lerobot": lerobot.identity()}
     run = json.loads(json.dumps(run))
-    if (out / OURS).exists():
-        return _finished(out, run)
     work = out / WORK
     kept = work.with_name(f"{WORK}_pictures")
+    if (out / OURS).exists():
+        told = _finished(out, run)
+        _forget(work, kept)
+        return told
     given = sources
     if lerobot.pictures != "none":
         given = [pictures.KeptPictures(s, kept, number) for number, s in enumerate(sources)]
     manifest = embed(pipeline, given, work, options, advance)
     told = write_lerobot(work, out, kept, lerobot, run, manifest)
-    shutil.rmtree(work)
-    pictures.forget(kept)
+    _forget(work, kept)
     return told
+
+
+def _forget(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_lerobot_out(out: Path) -> None:
