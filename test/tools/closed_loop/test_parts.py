@@ -1,10 +1,13 @@
 """The parts of the closed loop that need neither ROS nor the simulator."""
 
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from tools.closed_loop import forms, interface, plan, recipe
 from tools.closed_loop.__main__ import parse
@@ -12,6 +15,7 @@ from tools.closed_loop.accounts import Accounts
 from tools.closed_loop.cell import Cell, check_accounts, chosen
 from tools.closed_loop.chunks import MOST_PENDING, ChunkInputs, timing_of_chunks
 from tools.closed_loop.results import merged, row, table, wilson
+from tools.closed_loop.work import Work
 from vit_perception.files.errors import OperationFailed
 
 CELL = Cell(
@@ -161,6 +165,30 @@ def test_conditions_are_for_policies_that_see():
     assert len(cells) == len(set(cells)) == 2 * (len(interface.CONDITIONS) + 1 + others)
     assert {cell.condition for cell in cells if cell.policy == "pose only"} == {"as demonstrated"}
     assert [cell.condition for cell in cells[:4]] == ["as demonstrated"] * 4
+
+
+def test_the_nodes_parameters_are_those_of_the_cell(tmp_path):
+    """Equal parameters have one file: the node then stays from cell to cell."""
+    work = Work(tmp_path, Path(sys.executable))
+
+    def parameters(path: Path) -> dict:
+        return yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+
+    usual = work.node_file("lift")
+    assert usual == work.node_file("can") == work.node_file("lift", "float16", "half as often")
+    assert parameters(usual)["output_dtype"] == "float16"
+    assert parameters(usual)["state_names"] == ["gripper"]
+    named = work.node_file("named")
+    assert named != usual and parameters(named)["state_names"] == ["gripper", "goal"]
+    assert parameters(named)["states.goal.joints"] == list(interface.OBJECTS)
+    basis = {work.node_file(task, "basis 64") for task in ("lift", "can")}
+    assert {parameters(path)["tokens.basis"] for path in basis} == {
+        str(work.basis(task, 64)) for task in ("lift", "can")
+    }
+    silent = work.node_file("lift", trouble="wrist silent")
+    assert parameters(silent)["sync.policy"] == "mask" and "sync.policy" not in parameters(usual)
+    late = parameters(work.node_file("lift", trouble="pose late"))
+    assert late["poses.arm.wait_s"] == 0.0
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path):
