@@ -85,9 +85,8 @@ class Pipeline:
         log: Log = SILENT,
         loaded: LoadedModel | None = None,
     ) -> "Pipeline":
-        """Load checkpoints, heads, tokenizers and fusion weights, and open for each checkpoint an
-        engine that passes the parity gate. ``loaded`` is ``model.checkpoint`` if it is loaded
-        already.
+        """Load everything, and open for each checkpoint an engine that passes the parity gate.
+        ``loaded`` is ``model.checkpoint`` if it is loaded already.
 
         Takes seconds, minutes where an engine is built. Raises BadSetting, CheckpointError,
         EngineError or ValueError with the parameter or file, its value, and what would be accepted;

@@ -4,6 +4,7 @@ They are what the network saw before it was resized: rectified, and changed wher
 augmented repeat.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.datasets.embed_sources import PictureChange, Source, SourceResult
+from vit_perception.files.atomic import open_plain
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.opencv import cv2
 from vit_perception.pipeline.pipeline import Pipeline
@@ -54,7 +56,9 @@ class KeptPictures:
             path = picture_path(self.folder, self.number, camera, index)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not synced: after a power cut a damaged one is found when the data set is written.
-            path.write_bytes(png_of(image.pixels))
+            descriptor = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with open(descriptor, "wb") as file:
+                file.write(png_of(image.pixels))
             return image
 
         yield from self.source.results(pipeline, first, kept)

@@ -112,7 +112,7 @@ def write_lerobot(
     frames = frames_of(files, lerobot)
     made = features.with_name(f"{WORK}_made")
     shutil.rmtree(made, ignore_errors=True)
-    made.mkdir()
+    made.mkdir(0o700)
     writer = DataSet(files, frames, made, kept, lerobot)
     told = {
         "run": run,
