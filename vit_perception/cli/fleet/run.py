@@ -31,18 +31,21 @@ def embed_on_ray(
     from vit_perception.datasets.fleet.cluster import OutputClaim
     from vit_perception.datasets.fleet.driver import Driver
 
-    with _connected(args, out) as (crew, workers):
-        OutputClaim.take(crew.ray, out)
+    with (
+        _connected(args, out) as (crew, workers),
+        # Ray ends the actor with the last reference to it.
+        OutputClaim.take(crew.ray, out),
+        ShownProgress() as shown,
+    ):
         sources = survey(read.sources, read.names)
-        print(printable(f"{len(sources)} sources; room for {workers} workers"), flush=True)
-        with ShownProgress() as shown:
-            return Driver(
-                crew=crew,
-                job=_job(args, out, read, options, sources),
-                sources=sources,
-                listener=shown,
-                strict=args.strict,
-            ).run()
+        shown.info(f"{len(sources)} sources; room for {workers} workers")
+        return Driver(
+            crew=crew,
+            job=_job(args, out, read, options, sources),
+            sources=sources,
+            listener=shown,
+            strict=args.strict,
+        ).run()
 
 
 def print_plan(args: Namespace, out: Path, read: FleetToRead, options: EmbedOptions) -> int:

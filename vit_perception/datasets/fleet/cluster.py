@@ -233,10 +233,17 @@ class OutputClaim:
     """An actor whose name is the output: two drivers of a cluster never write one folder."""
 
     actor: Any
+    ray: Any
+
+    def __enter__(self) -> "OutputClaim":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.ray.kill(self.actor)
 
     @classmethod
     def take(cls, ray: Any, out: Path) -> "OutputClaim":
-        """Claim ``out`` until this driver ends, however it ends.
+        """Claim ``out`` until the end of a `with` block, or of this driver.
 
         Raises:
             InvalidValue: Another driver of the cluster has it.
@@ -247,7 +254,7 @@ class OutputClaim:
             try:
                 actor = ray.remote(_Claim).options(name=name, num_cpus=0).remote()
                 ray.get(actor.held.remote())
-                return cls(actor)
+                return cls(actor, ray)
             except (ValueError, ray.exceptions.RayActorError) as error:
                 # A driver that was killed a moment ago still has it for as long as Ray needs.
                 if time.monotonic() > limit_s:
