@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tools.closed_loop.forms import FORMS, USUAL
 from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
+from tools.closed_loop.plan import RECOMMENDED
 from tools.closed_loop.results import wilson
 from tools.closed_loop.work import ROOT
 
@@ -117,12 +118,11 @@ def verdicts_table(cells: list[dict]) -> str:
 def _verdict(cells: list[dict], task: str, condition: str) -> list[str]:
     found = {p: pooled(cells, task=task, condition=condition, policy=p) for p in COLUMNS}
     there = {p: result for p, result in found.items() if result}
-    tokens = [p for p in there if p.startswith("spatial")]
     networks = [p for p in there if p.startswith("cnn")]
-    if not tokens or not networks:
+    on_tokens = RECOMMENDED
+    if on_tokens not in there or not networks:
         return []
-    # The recommended one; of the networks the best, which favours them.
-    on_tokens = tokens[-1]
+    # The best of the networks: that favours them.
     network = max(networks, key=lambda p: there[p][0] / there[p][1])
     says = "not told apart"
     if wilson(*there[on_tokens])[0] > wilson(*there[network])[1]:
