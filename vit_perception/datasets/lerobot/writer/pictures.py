@@ -4,7 +4,6 @@ They are what the network saw before it was resized: rectified, and changed wher
 augmented repeat.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vit_perception.datasets.embed_sources import PictureChange, Source, SourceResult
-from vit_perception.files.atomic import open_plain
+from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import InvalidValue
 from vit_perception.image.opencv import cv2
 from vit_perception.pipeline.pipeline import Pipeline
@@ -55,10 +54,8 @@ class KeptPictures:
                 image = change(index, camera, image)
             path = picture_path(self.folder, self.number, camera, index)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced: after a power cut a damaged one is found when the data set is written.
-            descriptor = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            with open(descriptor, "wb") as file:
-                file.write(png_of(image.pixels))
+            data = png_of(image.pixels)
+            write_whole(path, lambda file: file.write_bytes(data))
             return image
 
         yield from self.source.results(pipeline, first, kept)
@@ -82,7 +79,7 @@ def pixels_of(path: Path) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if pixels is None:
         raise InvalidValue(
-            f"{path} is missing or damaged, perhaps by a power cut; accepted: a new folder"
+            f"{path} is missing or damaged; accepted: the folder as it was left, or a new one"
         )
     return pixels[:, :, ::-1]
 
