@@ -121,59 +121,12 @@ def output_full(cluster: Cluster, work: Work, one: Path) -> str:
     return f"one line, {kept} shards kept; then {same} files are the same"
 
 
-def one_node_full(cluster: Cluster, work: Work, one: Path) -> str:
-    """The temporary folder of one node is full, and bags that are packed by file need it."""
-    place = work.folder / "tmp"
-    place.mkdir(exist_ok=True)
-    script = 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"'
-    cluster.stop(1)
-    prefix = ["unshare", "-m", "sh", "-c", script, str(place)]
-    cluster.start(1, prefix, TMPDIR=str(place))
-    packed = Work(
-        work.folder, [_packed(bag, work.folder) for bag in work.bags], work.options, work.cores
-    )
-    single = Work(work.folder / "packed_one", packed.bags, work.options, work.cores)
-    single.folder.mkdir(exist_ok=True)
-    run = Run(cluster, packed, "one_node_full")
-    run.end()
-    if "gets no work" not in run.said():
-        raise Unexpected(run.said())
-    same = check_same(run.out, single.in_one_process())
-    cluster.stop(1)
-    cluster.start(1)
-    return f"it gets no more work, the other does all; {same} files are the same"
-
-
-def _packed(bag: Path, folder: Path) -> Path:
-    """Return a copy of a bag whose file is compressed with zstd."""
-    import yaml
-    import zstandard
-
-    packed = folder / "packed" / bag.name
-    if packed.exists():
-        return packed
-    packed.mkdir(parents=True)
-    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
-    about = metadata["rosbag2_bagfile_information"]
-    about |= {"compression_format": "zstd", "compression_mode": "FILE"}
-    names = about["relative_file_paths"]
-    about["relative_file_paths"] = [f"{name}.zstd" for name in names]
-    for entry in about.get("files", []):
-        entry["path"] += ".zstd"
-    for name in names:
-        packer = zstandard.ZstdCompressor()
-        (packed / f"{name}.zstd").write_bytes(packer.compress((bag / name).read_bytes()))
-    (packed / "metadata.yaml").write_text(yaml.safe_dump(metadata))
-    return packed
-
-
 SAME = "the run goes on; byte for byte the files of one process"
 FAULTS = (
     Fault("worker: kill -9", SAME, worker_killed),
     Fault("raylet: kill -9", SAME, raylet_killed),
     Fault("driver: kill -9", "the same command continues; the same files", driver_killed),
     Fault("two drivers, one output", "the second is refused, the first goes on", second_driver),
-    Fault("temporary folder of one node full", "the other node does all", one_node_full),
     Fault("output full", "one line; with room the same command continues", output_full),
     Fault("head: kill -9", "the driver ends; the same command continues", head_killed),
     Fault("a node joins late", "it gets a worker; the same files", joins_late),
