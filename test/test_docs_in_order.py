@@ -211,6 +211,7 @@ def test_what_is_left_out_is_in_a_page(clean):
         "explain",
         "fit",
         "inspect",
+        "reference",
         "search",
     }
     assert len(clean.ran) > 20
