@@ -67,8 +67,8 @@ def head_killed(cluster: Cluster, work: Work, one: Path) -> str:
 
 def joins_late(cluster: Cluster, work: Work, one: Path) -> str:
     run = _started(cluster, work, "joins_late", shards=1)
-    cluster.start(1)
     with cluster.paused(WORKER, nodes=[0]):
+        cluster.start(1)
         wait_until(lambda: cluster.pids(1, WORKER), "a worker on the second node")
         run.until_staged_more()
     run.end()
