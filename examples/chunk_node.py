@@ -182,7 +182,8 @@ def inputs_of(observation: Observation) -> dict[str, np.ndarray]:
     """Return the policy's inputs, as ``load_examples`` has them of the data set."""
     position_m = next(iter(observation.poses.values()))[:3]
     body = np.concatenate([position_m, *observation.states.values()]).astype(np.float32)
-    return {"tokens": observation.tokens, "mask": observation.mask, "body": body}
+    inputs = {"tokens": observation.tokens, "mask": observation.mask, "body": body}
+    return inputs | observation.coefficients
 
 
 def set_time(stamp, stamp_ns: int) -> None:
@@ -227,5 +228,5 @@ def run_on_tokens(
     import rclpy
 
     rclpy.init()
-    decoder = LiveDecoder(encoder, expected=layouts, may_differ=may_differ)
+    decoder = LiveDecoder(encoder, expected=layouts, may_differ=may_differ, expand=policy.expand)
     return spin(TokenChunkNode(policy, decoder, sim_time), counts)

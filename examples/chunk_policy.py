@@ -45,6 +45,8 @@ class ChunkPolicy(nn.Module):
 
     # Which of the inputs ``features`` reads.
     takes: tuple[str, ...] = ()
+    # False: it takes the coefficients of a basis as they are, each group under its own name.
+    expand = True
 
     def __init__(self, feature_count: int, body_count: int, steps: int):
         super().__init__()
@@ -94,9 +96,14 @@ def as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
 
 
-def load_examples(folder: Path | str, target: str, gripper: str) -> ChunkExamples:
-    """Read a folder of `embed` whose columns ``target`` (poses) and ``gripper`` have the chunks."""
-    data = FeatureDataset(folder, columns=(target, gripper))
+def load_examples(
+    folder: Path | str, target: str, gripper: str, expand: bool = True
+) -> ChunkExamples:
+    """Read a folder of `embed` whose columns ``target`` (poses) and ``gripper`` have the chunks.
+
+    With ``expand`` False, coefficients of a basis are inputs by the name of their group.
+    """
+    data = FeatureDataset(folder, columns=(target, gripper), expand=expand)
     items = [data[index] for index in range(len(data))]
     arm = data.arms[0]
     poses = np.stack([item["poses"][arm][0] for item in items])
@@ -107,11 +114,16 @@ def load_examples(folder: Path | str, target: str, gripper: str) -> ChunkExample
     grippers = np.stack([item[gripper][0] for item in items])
     grippers = grippers.reshape(len(items), targets.shape[1], -1)[:, :, 0]
     known = ~np.isnan(body).any(axis=1)
+    coefficients = {
+        name: np.stack([item["coefficients"][name][0] for item in items])[known]
+        for name in items[0].get("coefficients", ())
+    }
     return ChunkExamples(
         inputs={
             "tokens": np.stack([item["tokens"][0] for item in items])[known],
             "mask": np.stack([item["mask"][0] for item in items])[known],
             "body": body[known],
+            **coefficients,
         },
         moves_m=(targets[:, :, :3] - poses[:, None, :3])[known].astype(np.float32),
         closed=(grippers > 0)[known],

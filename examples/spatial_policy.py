@@ -8,9 +8,13 @@ Spatial Autoencoders for Visuomotor Learning", 2016). A map gives the mean place
 and a mean of a value of theirs. A small network turns these numbers, the hand's position and the
 joints into a chunk of targets. FEATURES is a folder of `vit-perception embed` with the tokens and
 columns of chunks (docs/closed_loop.md says how they are recorded).
+
+`train --coefficients` is for features of `embed --store basis`: the maps then weigh the few
+numbers of each patch themselves, and the policy needs no basis (docs/thin_link.md).
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,13 +26,22 @@ MAPS = 32
 
 class SpatialPolicy(ChunkPolicy):
     """``patches``: for each camera, first row, row after the last one, and the grid's rows and
-    columns, as the layout has them.
+    columns, as the layout has them. ``coefficients``: for each camera, the group whose coefficients
+    it takes in the place of these rows; none if it takes the rows. ``token_width``: of either.
     """
 
-    takes = ("tokens", "mask")
-
-    def __init__(self, patches: list, token_width: int, body_count: int, steps: int):
+    def __init__(
+        self,
+        patches: list,
+        token_width: int,
+        body_count: int,
+        steps: int,
+        coefficients: Sequence[str] = (),
+    ):
         super().__init__(3 * MAPS * len(patches), body_count, steps)
+        self.takes = (*(coefficients or ("tokens",)), "mask")
+        self.expand = not coefficients
+        self.coefficients = coefficients
         self.patches = patches
         self.look = nn.ModuleList(nn.Linear(token_width, MAPS) for _ in patches)
         self.value = nn.ModuleList(nn.Linear(token_width, MAPS) for _ in patches)
@@ -36,7 +49,10 @@ class SpatialPolicy(ChunkPolicy):
     def features(self, inputs: dict[str, Tensor], body: Tensor) -> Tensor:
         parts = []
         for camera, (start, stop, rows, columns) in enumerate(self.patches):
-            tokens = inputs["tokens"][:, start:stop]  # (B, P, D)
+            if self.coefficients:
+                tokens = inputs[self.coefficients[camera]]  # (B, P, K)
+            else:
+                tokens = inputs["tokens"][:, start:stop]  # (B, P, D)
             there = inputs["mask"][:, start:stop].all(dim=1)  # (B,)
             weights = self.look[camera](tokens).softmax(dim=1)  # (B, P, maps)
             y, x = torch.meshgrid(
@@ -53,10 +69,12 @@ class SpatialPolicy(ChunkPolicy):
 KINDS = {"spatial": SpatialPolicy}
 
 
-def train(features: Path, out: Path, iterations: int, seed: int) -> float:
+def train(
+    features: Path, out: Path, iterations: int, seed: int, coefficients: bool = False
+) -> float:
     """Train on a folder of `embed`, write the policy, and return its last loss."""
     torch.manual_seed(seed)
-    examples = load_examples(features, target="target", gripper="fingers")
+    examples = load_examples(features, target="target", gripper="fingers", expand=not coefficients)
     layout = examples.layouts[0]
     groups = [group for group in layout.groups if group.kind == "patch"]
     arguments = {
@@ -65,6 +83,11 @@ def train(features: Path, out: Path, iterations: int, seed: int) -> float:
         "body_count": examples.inputs["body"].shape[1],
         "steps": examples.moves_m.shape[1],
     }
+    if coefficients:
+        if layout.basis is None:
+            raise SystemExit(f"{features} has no coefficients; accepted: `embed --store basis`")
+        arguments["token_width"] = layout.basis.dims
+        arguments["coefficients"] = [group.name for group in groups]
     policy = SpatialPolicy(**arguments)
     loss = fit(policy, examples, iterations)
     save(policy, out, "spatial", arguments, examples.layouts)
@@ -81,6 +104,9 @@ def main() -> int:
     training.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     training.add_argument("--iterations", type=int, default=1000, help="(default: %(default)s)")
     training.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    training.add_argument(
+        "--coefficients", action="store_true", help="learn from those of `embed --store basis`"
+    )
     running = commands.add_parser("run", help="answer the encoder's tokens with chunks")
     running.add_argument("policy", type=Path, help="what train has written")
     running.add_argument(
@@ -88,7 +114,8 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.command == "train":
-        print(f"loss {train(args.features, args.out, args.iterations, args.seed):.4f}")
+        given = (args.features, args.out, args.iterations, args.seed, args.coefficients)
+        print(f"loss {train(*given):.4f}")
         return 0
     from chunk_node import run_on_tokens
 

@@ -21,7 +21,7 @@ import yaml
 
 from tools.closed_loop import stages
 from tools.closed_loop.cell import Cell, EncoderNode, chosen, delays_of, run_cell
-from tools.closed_loop.forms import FORMS
+from tools.closed_loop.forms import FORMS, TRAINED_ON
 from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
 from tools.closed_loop.plan import cells_of
 from tools.closed_loop.policies.train import ITERATIONS, POLICIES
@@ -105,9 +105,12 @@ def prepare(work: Work, args: Namespace) -> dict[tuple, Path]:
             stages.embed(work, task, args.demos, augmented=True)
         if any(each.on_tokens and not each.augmented for each in rows_here):
             stages.embed(work, task, args.demos, augmented=False)
-            for form in args.forms:
+            trained_on = {TRAINED_ON[name] for name in args.policies if name in TRAINED_ON}
+            for form in sorted({*args.forms, *trained_on}):
                 if directions := FORMS[form].directions:
                     stages.learn_basis(work, task, args.demos, directions)
+            for form in sorted(trained_on):
+                stages.embed(work, task, args.demos, augmented=False, form=form)
         for name in args.policies:
             for seed in range(args.training_seeds):
                 path = stages.train(work, task, name, args.demos, seed, args.iterations)

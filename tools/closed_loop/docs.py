@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.closed_loop.forms import FORMS, USUAL
+from tools.closed_loop.forms import FORMS, TRAINED_ON, USUAL
 from tools.closed_loop.interface import CONDITIONS, TASKS, TROUBLES
 from tools.closed_loop.plan import RECOMMENDED
 from tools.closed_loop.results import wilson
@@ -83,12 +83,16 @@ def others_table(cells: list[dict]) -> str:
 
 
 def forms_table(cells: list[dict]) -> str:
-    """The recommended policy with every form of the tokens."""
+    """The recommended policy with every form of the tokens, and policies trained on other forms."""
     rows = []
     for form in FORMS:
         found = pooled(cells, task="lift", condition=CONDITIONS[0], policy=COLUMNS[0], form=form)
         if found:
             rows.append([form, shown(found)])
+    for policy, form in TRAINED_ON.items():
+        found = pooled(cells, task="lift", condition=CONDITIONS[0], policy=policy, form=form)
+        if found:
+            rows.append([f"{form}, the policy `{policy}`", shown(found)])
     return markdown(["tokens", "Lift, `spatial`, as demonstrated"], rows)
 
 

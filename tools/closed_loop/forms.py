@@ -1,7 +1,7 @@
 """In which form the node sends tokens, and with which engine it makes them.
 
-A policy is trained on the tokens of ``FORMS[0]`` and runs with those of every form: what is
-compared is the form alone.
+A policy is trained on the tokens of ``USUAL`` and runs with those of every form: what is compared
+is the form alone. A policy of ``TRAINED_ON`` is trained on another form, and runs with that one.
 """
 
 from typing import NamedTuple
@@ -24,6 +24,7 @@ FORMS = {
     "engine int8": Form({"output_dtype": "float16", "engine.precision": "int8"}),
 }
 USUAL = "float16"
+TRAINED_ON = {"spatial, coefficients": "basis 64"}
 # What a layout says of the form, and what a policy that gets restored tokens need not compare.
 MAY_DIFFER = ("dtype", "basis")
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 from tools.closed_loop.cell import Cell
-from tools.closed_loop.forms import USUAL
+from tools.closed_loop.forms import TRAINED_ON, USUAL
 from tools.closed_loop.interface import CONDITIONS
 
 # These see nothing, so that no condition changes anything for them.
@@ -25,6 +25,7 @@ def cells_of(args: Namespace) -> list[Cell]:
             real_time=args.real_time,
             filmed=args.film,
             longest_steps=args.longest_steps,
+            form=TRAINED_ON.get(policy, USUAL),
         )
         for condition in args.conditions
         for task in args.tasks
@@ -33,7 +34,7 @@ def cells_of(args: Namespace) -> list[Cell]:
         if condition == CONDITIONS[0] or policy not in BLIND
     ]
     best = [cell for cell in seen if cell.condition == CONDITIONS[0] and cell.policy == RECOMMENDED]
-    cells = [cell for cell in seen if USUAL in args.forms and "none" in args.troubles]
+    cells = [cell for cell in seen if cell.form in args.forms and "none" in args.troubles]
     cells += [replace(cell, form=form) for form in args.forms if form != USUAL for cell in best]
     cells += [
         replace(cell, trouble=trouble)

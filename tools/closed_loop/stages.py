@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tools.closed_loop.forms import FORMS, TRAINED_ON, USUAL
 from tools.closed_loop.policies.train import POLICIES
 from tools.closed_loop.work import Work
 from vit_perception.files.atomic import put_in_place
@@ -15,13 +16,15 @@ def record(work: Work, task: str, count: int) -> None:
         work.run_sim(module, "--task", task, "--count", str(count), "--out", str(folder))
 
 
-def embed(work: Work, task: str, count: int, augmented: bool) -> None:
+def embed(work: Work, task: str, count: int, augmented: bool, form: str = USUAL) -> None:
     """Encode them; with ``augmented`` as they are and once more with changed pictures."""
-    out = work.features(task, count, augmented)
+    out = work.features(task, count, augmented, form)
     out.parent.mkdir(parents=True, exist_ok=True)
     bags = [str(path) for path in work.bags(task, count)]
-    options = ["--params", str(work.node_file(task)), "--features", "tokens"]
+    options = ["--params", str(work.node_file(task, form)), "--features", "tokens"]
     options += ["--format", "safetensors"] + ["--augment", "1"] * augmented
+    if directions := FORMS[form].directions:
+        options += ["--store", "basis", "--basis", str(work.basis(task, directions))]
     # A finished folder is only looked at.
     work.run_here("vit_perception.cli.main", "embed", *bags, *options, "--out", str(out))
 
@@ -47,7 +50,8 @@ def train(work: Work, task: str, name: str, count: int, seed: int, iterations: i
     arguments += ["--seed", str(seed), "--iterations", str(iterations)]
     row = POLICIES[name]
     if row.on_tokens or row.augmented:
-        arguments += ["--features", str(work.features(task, count, row.augmented))]
+        form = TRAINED_ON.get(name, USUAL)
+        arguments += ["--features", str(work.features(task, count, row.augmented, form))]
     work.run_here("tools.closed_loop.policies.train", *arguments)
     put_in_place(part, path)
     return path

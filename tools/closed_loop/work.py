@@ -93,9 +93,10 @@ class Work:
         """Return the first ``count`` demonstrations."""
         return sorted((self.folder / "demonstrations" / task).glob("seed_??????"))[:count]
 
-    def features(self, task: str, count: int, augmented: bool) -> Path:
+    def features(self, task: str, count: int, augmented: bool, form: str = USUAL) -> Path:
         """Return the folder of the features of ``count`` demonstrations."""
-        return self.folder / "features" / f"{task}_{count}{'_augmented' * augmented}"
+        parts = [task, str(count), *["augmented"] * augmented, *[form] * (form != USUAL)]
+        return self.folder / "features" / slug("_".join(parts))
 
     def policy(self, task: str, name: str, count: int, seed: int) -> Path:
         """Return the file of a trained policy."""

@@ -87,8 +87,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--counts", type=Path, help="JSON of what was answered, written at the end")
     args = parser.parse_args(arguments)
     policy, layouts = load(args.policy, KINDS)
-    if "tokens" in policy.takes:
-        may_differ = (*ENGINE_FIELDS, *MAY_DIFFER)
+    if layouts:  # those of tokens
+        may_differ = (*ENGINE_FIELDS, *MAY_DIFFER) if policy.expand else ENGINE_FIELDS
         return run_on_tokens(policy, layouts, args.node, args.counts, may_differ, sim_time=True)
     import rclpy
 

@@ -70,6 +70,12 @@ def train_spatial(args: argparse.Namespace) -> float:
     return spatial_policy.train(args.features, args.out, args.iterations, args.seed)
 
 
+def train_coefficients(args: argparse.Namespace) -> float:
+    return spatial_policy.train(
+        args.features, args.out, args.iterations, args.seed, coefficients=True
+    )
+
+
 def train_transformer(args: argparse.Namespace) -> float:
     return transformer_chunk_policy.train(args.features, args.out, args.iterations, args.seed)
 
@@ -109,6 +115,7 @@ def _sizes(examples: ChunkExamples) -> dict:
 POLICIES: dict[str, Row] = {
     "spatial": Row(train_spatial, on_tokens=True),
     "spatial, augmented": Row(train_spatial, on_tokens=True, augmented=True),
+    "spatial, coefficients": Row(train_coefficients, on_tokens=True),
     "spatial, no pose": Row(on_tokens(NoPosePolicy, "no pose", spatial_arguments), on_tokens=True),
     "transformer": Row(train_transformer, on_tokens=True),
     "cls": Row(on_tokens(ClsPolicy, "cls", cls_arguments), on_tokens=True),
