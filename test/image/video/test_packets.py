@@ -127,7 +127,7 @@ def test_a_pyav_that_takes_no_notice_of_colours_is_refused(monkeypatch):
     old.__version__ = "11.0.0"
     old.VideoFrame = lambda *size: frame
     monkeypatch.setitem(sys.modules, "av", old)
-    with pytest.raises(BadSetting, match="PyAV 11.0.0 does not convert colours as.*upgrade av"):
+    with pytest.raises(BadSetting, match="PyAV 11.0.0 does not convert colours as.*av>=12"):
         library.check_video_library([CAMERA])
 
 

@@ -11,4 +11,4 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # robosuite warns at its import of files and packages that nothing here needs.
-logging.disable(logging.WARNING)
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno > logging.WARNING)

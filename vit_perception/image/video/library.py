@@ -35,7 +35,7 @@ def av_module() -> Any:
     if not heeds_colours(av):
         raise OperationFailed(
             f"PyAV {av.__version__} does not convert colours as the stream says; accepted: PyAV "
-            "12 and newer: pip install --upgrade av"
+            "12 and newer: pip install 'av>=12'"
         )
     return av
 
