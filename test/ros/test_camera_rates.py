@@ -4,6 +4,7 @@ no longer than the slop.
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,6 +145,7 @@ def test_the_worker_wakes_when_the_wait_is_over():
         settings = EncoderSettings((CameraSettings("a", "/a"), CameraSettings("b", "/b")))
         leaves_a_core = True
         history = TokenHistory(settings.history.rule, 0)
+        parts = SimpleNamespace(forget=history.clear)
 
         def prepare(self, messages, batch, *extras):
             taken.append((time.monotonic_ns(), messages))
