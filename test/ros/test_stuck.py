@@ -24,7 +24,6 @@ STAMP_NS = 5_000_000_000
 PROGRAM = """
 import ctypes
 from vit_perception.pipeline import encoders, pipeline, prepare
-from vit_perception.image import decode
 from vit_perception.ros import start
 
 def hang(*arguments, **options):
@@ -35,7 +34,7 @@ def hang(*arguments, **options):
 raise SystemExit(start.main())
 """
 STAGES = {
-    "decode": ("prepare.decode_image", "prepare of camera wrist"),
+    "decode": ("prepare._DECODERS['raw']", "prepare of camera wrist"),
     "infer": ("pipeline.Pipeline.encode", "encode"),
     "build": ("encoders.open_engine", "open (loading checkpoint"),
     "close": ("pipeline.Pipeline.close", "closing the engine"),

@@ -16,8 +16,9 @@ PIN = re.compile(r"^([\w.-]+)==(\S+)( ; python_version == '3\.1[12]')?$")
 # The locks that are installed for each list.
 LOCKS = {
     "runtime.txt": ("build", "runtime", "torch", "torch-cuda"),
-    "test.txt": ("build", "runtime", "test"),
-    "parity-frameworks.txt": ("build", "runtime", "test", "parity-frameworks"),
+    "fleet.txt": ("build", "runtime", "fleet"),
+    "test.txt": ("build", "runtime", "fleet", "test"),
+    "parity-frameworks.txt": ("build", "runtime", "fleet", "test", "parity-frameworks"),
     "parity.txt": ("parity",),
     "python310.txt": ("python310",),
     "sim.txt": ("sim",),
@@ -52,7 +53,7 @@ def test_a_lock_has_what_its_list_asks_for(listed):
                 else locked.get(name, set()) | versions
             )
     asked = [re.sub(r"\s*(#.*)?$", "", line) for line in (FOLDER / listed).read_text().splitlines()]
-    asked = [line.split("==") for line in asked if line]
+    asked = [re.sub(r"\[.*\]", "", line).split("==") for line in asked if line]  # without extras
     assert asked and all(locked.get(normal(name)) == {version} for name, version in asked), [
         (name, version, locked.get(normal(name)))
         for name, version in asked
