@@ -7,6 +7,12 @@ camera, blur, dirt, less light, a hand, another object), encoded, and judged in 
 the code of the node with its default limits. ``--loop`` is a folder of features of the simulator's
 demonstrations (tools/closed_loop): seeds that were not learnt from have to raise no alarm.
 
+With ``--features`` and ``--basis`` it is measured instead what the forms of docs/thin_link.md cost
+(benchmarks/monitor_forms.py):
+
+    python benchmarks/monitor_bench.py --reference reference --cache monitor_tokens \
+        --features features --basis basis_128.safetensors basis_64.safetensors
+
 Encoded tokens are kept in ``--cache`` as float16, one file a variant and camera: the command goes
 on where it was stopped.
 """
@@ -17,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +32,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from a checkout, nothing installed
 
 from benchmarks.monitor_changes import CHANGES, MOVES, changed, frames_of
+from benchmarks.monitor_forms import Monitors, Tokens, form_cases, forms_table
 from vit_perception.config.monitor.settings import MonitorSettings
 from vit_perception.config.offline_settings import settings_of_parameters
 from vit_perception.datasets.reference.learn import learn_camera, parts_of
+from vit_perception.datasets.reference.turned import ANGLES_DEG, turned
 from vit_perception.pipeline.monitor.load import monitor_of
 from vit_perception.pipeline.monitor.monitor import CameraMonitor
 from vit_perception.pipeline.monitor.reference import View
@@ -41,6 +50,7 @@ PERIOD_NS = 50_000_000  # of the demo recording
 # every 16th.
 EVERY, NORMAL_EVERY, NORMAL_STRIDE = 15, 4, 4
 SETTINGS = MonitorSettings()
+RESULTS = Path("benchmarks/results")
 # Of the simulator's seeds, those that are learnt from; no number is from the others.
 LOOP_LEARNT = {"seeds 0 to 39": range(40), "seeds 20 to 59": range(20, 60)}
 
@@ -80,6 +90,16 @@ class Encoder:
                 np.save(path, np.stack(rows[camera]))
             print(f"encoded: {variant}", flush=True)
         return {camera: np.load(path).astype(np.float32) for camera, path in names.items()}
+
+    def turned(self, recording: Path, camera: str) -> list[tuple[float, np.ndarray]]:
+        """Return angles and patch tokens of the pictures that show the gain of a reference."""
+        path = self.cache / f"turned_{recording.name}_{camera}.npy"
+        if not path.exists():
+            rows = [row for _, row in turned(self.pipeline, recording, camera)]
+            np.save(path, np.stack(rows).astype(np.float16))
+            print(f"encoded: turned pictures of {camera}", flush=True)
+        tokens = np.load(path).astype(np.float32)
+        return [(ANGLES_DEG[n % len(ANGLES_DEG)], row) for n, row in enumerate(tokens)]
 
 
 def windows(monitor: CameraMonitor, changes: list, period_ns: int) -> Iterator[Finding]:
@@ -124,14 +144,12 @@ def variant_row(variant: str, changes: list, normal: list[float], monitor: Camer
     return row
 
 
-def demo(encoder: Encoder, monitors: dict[str, CameraMonitor]) -> dict:
+def demo(tokens: Tokens, monitors: Monitors) -> dict:
     """Measure every variant of the demo recording."""
     result = {}
-    normal_tokens = encoder.tokens("normal")
-    of_variant = {variant: encoder.tokens(variant) for variant in (*MOVES, *CHANGES)}
     for camera, monitor in monitors.items():
         started_s = time.process_time()
-        normal = [monitor(tokens) for tokens in normal_tokens[camera]]
+        normal = [monitor(each) for each in tokens["normal"][camera]]
         monitor_ms = 1e3 * (time.process_time() - started_s) / len(normal)
         all_windows = list(windows(monitor, normal, NORMAL_EVERY * PERIOD_NS))
         thin = [
@@ -142,8 +160,9 @@ def demo(encoder: Encoder, monitors: dict[str, CameraMonitor]) -> dict:
             )
         ]
         rows = [
-            variant_row(variant, [monitor(each) for each in tokens[camera]], thin, monitor)
-            for variant, tokens in of_variant.items()
+            variant_row(variant, [monitor(each) for each in rows[camera]], thin, monitor)
+            for variant, rows in tokens.items()
+            if variant != "normal"
         ]
         view = monitor.reference.view
         result[camera] = {
@@ -205,6 +224,10 @@ def loop(folder: Path, seeds: range) -> dict:
     return result
 
 
+def write(path: Path, result: dict) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", type=Path, required=True)
@@ -212,8 +235,17 @@ def main() -> None:
     parser.add_argument("--bag", type=Path, default=Path("data/demo/pick_place_demo"))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--loop", type=Path, help="features of the simulator's demonstrations")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/monitor.json"))
+    parser.add_argument("--features", type=Path, help="float32 features that were learnt from")
+    parser.add_argument(
+        "--basis", type=Path, nargs="+", default=[], help="measure forms, with them"
+    )
+    parser.add_argument(
+        "--recording", type=Path, default=Path("data/demo/pick_place_train"), help="of the features"
+    )
+    parser.add_argument("--out", type=Path, help="default: in benchmarks/results")
     args = parser.parse_args()
+    if bool(args.features) != bool(args.basis):
+        parser.error("--features and --basis belong together")
     args.cache.mkdir(parents=True, exist_ok=True)
     settings = settings_of_parameters(args.params)
     settings = replace(
@@ -227,10 +259,20 @@ def main() -> None:
         monitor = monitor_of(settings, pipeline.parts.encoders)
         topics = {camera.name: camera.topic for camera in settings.cameras}
         encoder = Encoder(pipeline, frames_of(args.bag, topics), args.cache)
+        tokens = {variant: encoder.tokens(variant) for variant in ("normal", *MOVES, *CHANGES)}
         result = {"model": pipeline.card.name, "engine": pipeline.what_runs()}
-        result["demo"] = demo(encoder, monitor.cameras)
+        if args.basis:
+            gain_on = partial(encoder.turned, args.recording)
+            learnt = monitor.cameras, args.features, args.basis, gain_on
+            result["cases"] = form_cases(demo, tokens, *learnt)
+        else:
+            result["demo"] = demo(tokens, monitor.cameras)
     finally:
         pipeline.close()
+    if args.basis:
+        write(args.out or RESULTS / "monitor_forms.json", result)
+        print(forms_table(result))
+        return
     if encoder.encoded:
         encode_ms = 1e3 * encoder.encode_s / encoder.encoded
         monitor_ms = sum(each["monitor_cpu_ms"] for each in result["demo"].values())
@@ -242,7 +284,7 @@ def main() -> None:
         }
     if args.loop:
         result["loop"] = {name: loop(args.loop, seeds) for name, seeds in LOOP_LEARNT.items()}
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write(args.out or RESULTS / "monitor.json", result)
     for camera, each in result["demo"].items():
         print(camera, {k: v for k, v in each.items() if k != "variants"})
         for row in each["variants"]:

@@ -71,6 +71,8 @@ def run(args: Namespace) -> int:
         learnt = replace(learnt, reference=_with_gain(learnt.reference, args))
     save_reference(args.out, learnt.reference)
     print(printable(_text(learnt)))
+    if basis := files.layouts[-1].basis:
+        print(_coefficients_text(basis.dims))
     print(printable(f"{args.out}: for the parameter monitor.reference"))
     return 0
 
@@ -89,6 +91,15 @@ def _with_gain(reference: Reference, args: Namespace) -> Reference:
         finally:
             pipeline.close()
     return replace(reference, cameras=cameras)
+
+
+def _coefficients_text(dims: int) -> str:
+    """Return what a reference of stored coefficients is not good for (docs/monitor.md)."""
+    return (
+        f"learnt from coefficients of {dims} directions: the node judges tokens as they are before "
+        "they are reduced. Smaller changes are missed, and with few directions it may warn of "
+        "every image; features of `embed` in float32, float16 or int8 give a better reference"
+    )
 
 
 def _text(learnt: Learnt) -> str:

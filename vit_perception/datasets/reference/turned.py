@@ -6,7 +6,7 @@ the features of a camera that stands still do not tell it. So pictures of a reco
 known angles and encoded.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,17 +42,30 @@ def with_rotation_gain(
     for name, reference in cameras.items():
         if not reference.has_background:
             continue
-        pictures = pictures_of(pipeline, recording, name)
-        monitor = CameraMonitor(replace(reference, rotation_gain=1.0))
-        found = []
-        for image in pictures:
-            for angle_deg in ANGLES_DEG:
-                tokens = encoded(pipeline, name, moved(image, rotation_deg=angle_deg))
-                shift = monitor(tokens).shift
-                if shift:
-                    found.append((angle_deg, shift.rotation_deg))
-        measured[name] = replace(reference, rotation_gain=gain_of(found))
+        measured[name] = with_gain_on(reference, turned(pipeline, recording, name))
     return measured
+
+
+def turned(pipeline: Pipeline, recording: Path, name: str) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield angles in degrees and the patch tokens (P, D) of a camera's pictures turned by them.
+
+    The angles of a picture are ``ANGLES_DEG``.
+    """
+    for image in pictures_of(pipeline, recording, name):
+        for angle_deg in ANGLES_DEG:
+            yield angle_deg, encoded(pipeline, name, moved(image, rotation_deg=angle_deg))
+
+
+def with_gain_on(
+    reference: CameraReference, pictures: Iterable[tuple[float, np.ndarray]]
+) -> CameraReference:
+    """Return ``reference`` with the gain that ``pictures``, those of :func:`turned`, show."""
+    monitor = CameraMonitor(replace(reference, rotation_gain=1.0))
+    found = []
+    for angle_deg, tokens in pictures:
+        if shift := monitor(tokens).shift:
+            found.append((angle_deg, shift.rotation_deg))
+    return replace(reference, rotation_gain=gain_of(found))
 
 
 def gain_of(found: list[tuple[float, float]]) -> float:
