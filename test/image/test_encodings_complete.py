@@ -37,8 +37,9 @@ def test_every_encoding_of_the_header_is_decoded_or_refused_as_colourless():
     named = set(
         re.findall(r'^const char [A-Z0-9_]+\[\] = "(\w+)";', HEADER.read_text(), re.MULTILINE)
     )
-    assert len(named) >= 52  # Jazzy; Kilted has nv12, too
-    assert named == set(ACCEPTED_ENCODINGS) | set(COLOURLESS)
+    assert len(named) >= 52
+    # Jazzy's header has no nv12 yet.
+    assert named | {"nv12"} == set(ACCEPTED_ENCODINGS) | set(COLOURLESS)
 
 
 @pytest.mark.parametrize("encoding", [*COLOURLESS, "8UC5", "16UC", "32FC7"])
