@@ -98,6 +98,8 @@ def main() -> int:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows of --out")
     args = parser.parse_args()
+    if args.node and args.what != "link":
+        parser.error(f"--node is given with {args.what}; accepted: with link")
     if args.what == "tables":
         measured, trials_done = (
             json.loads((RESULTS / name).read_text())

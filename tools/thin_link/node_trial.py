@@ -10,6 +10,7 @@ import json
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -31,8 +32,9 @@ from tools.thin_link.trial import (
 from vit_perception.files.errors import OperationFailed
 from vit_perception.wire import topics
 
-# After the last image: to encode it, and to send 0.8 MB over 2 Mbit/s.
-LAST_S = 8.0
+# After the last image all frames have arrived when the link carries less than any frame in QUIET_S,
+# in which the node encodes one.
+LAST_S, QUIET_S, QUIET_BYTES = 30.0, 2.0, 20_000
 MASK_TOPIC = f"{NODE}/{topics.TOKEN_MASK.name}"
 QOS = "best_effort"
 OVERRIDE = f"qos_overrides.{NODE}/{topics.TOKENS.name}.publisher.reliability"
@@ -63,12 +65,11 @@ def run_node_trial(
     speed: float,
     rate_hz: float,
     seconds: float,
-    last_s: float = LAST_S,
 ) -> dict[str, Any]:
     """Replay ``bag`` at ``speed`` to a node beside it, and return the row of the results.
 
-    ``rate_hz`` is the rate of the images at that speed, ``parameters`` the content of the node's
-    parameter file, and ``last_s`` the time that the last frame has to arrive.
+    ``rate_hz`` is the rate of the images at that speed, and ``parameters`` the content of the
+    node's parameter file.
 
     Raises:
         OperationFailed: A program fails.
@@ -99,8 +100,7 @@ def run_node_trial(
                 replay = start(robot, "vit_perception.cli.main", *replay_arguments)
                 if replay.wait(2 * START_S + seconds):
                     raise ValueError("the replay failed")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    receiver.wait(last_s)
+                _wait_until_quiet(robot, receiver)
                 link_bytes = robot.sent_bytes() - before
                 received, masks = (result_of(each, START_S) for each in (receiver, witness))
             except (ValueError, subprocess.TimeoutExpired) as error:
@@ -133,6 +133,17 @@ def _running(
         yield process
     finally:
         side.stop(process)
+
+
+def _wait_until_quiet(robot: Side, receiver: "subprocess.Popen[str]") -> None:
+    """Wait until what is under way has arrived, for LAST_S at most."""
+    deadline_s, before = time.monotonic() + LAST_S, robot.sent_bytes()
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            receiver.wait(QUIET_S)  # it does not end by itself
+        before, earlier = robot.sent_bytes(), before
+        if before - earlier < QUIET_BYTES:
+            return
 
 
 def sent_frames(log: str, image_topics: Sequence[str]) -> dict[int, int]:

@@ -52,7 +52,7 @@ def link_table(report: dict[str, Any]) -> str:
 def node_table(report: dict[str, Any]) -> str:
     """Return the table of the trials in which the node itself sent."""
     lines = [
-        "| link | sent | frames published | received | age | of it the node | of it the link |",
+        "| link | sent | frames published | received | age | until the node sends | on the link |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for trial in node_trials():
