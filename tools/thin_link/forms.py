@@ -19,6 +19,7 @@ from vit_perception.wire.tensors import TensorFields, encode_bytes, encode_tenso
 DTYPES = ("float32", "float16", "int8")
 DIMS = (128, 64, 32)
 IMAGES = "images"
+MASKS = "masks"
 NODE = "/vit_encoder"
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tools.thin_link.forms import DTYPES, IMAGES
 from tools.thin_link.link import ADDRESSES, Link
-from tools.thin_link.trial import Dds, Sent
+from tools.thin_link.node_trial import parameters_of, run_node_trial
+from tools.thin_link.trial import Dds, Sent, run_trial
 from vit_perception.cli.processes import profile_variable, share_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -14,9 +15,12 @@ RECORDING = ROOT / "data/demo/pick_place_demo"
 LEARNT_FROM = ROOT / "data/demo/pick_place_train"
 IMAGE_TOPICS = ("/agentview/image/compressed", "/wrist/image/compressed")
 RATE_HZ = 20.0  # of the recorded cameras
+# A cloud machine's CPU encodes the two cameras in 0.6 s.
+NODE_RATE_HZ = 1.0
 
 LINKS = (Link(10.0), Link(2.0), Link(10.0, delay_ms=20.0, loss_percent=1.0))
 SHIPPED, THIN = "large_data", "thin_link"
+RECORDED, ENCODED = "recording", "node"
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,14 @@ class Trial:
     dds: str
     reliable: bool
     rate_hz: float = RATE_HZ
+    # Who sends: recorded messages, or the node, which encodes replayed images.
+    sender: str = RECORDED
 
     def is_of(self, row: dict[str, Any]) -> bool:
         """Whether ``row`` of the results is that of this trial."""
-        said = (row["link"], row["form"], row["dds"], row["reliable"], row["rate_hz"])
-        return said == (self.link.name, self.form, self.dds, self.reliable, self.rate_hz)
+        said = tuple(row[name] for name in ("link", "form", "dds", "reliable", "rate_hz", "sender"))
+        own = (self.link.name, self.form, self.dds, self.reliable, self.rate_hz, self.sender)
+        return said == own
 
 
 # Changes to the profile for a thin link: what each of its settings is worth, and others.
@@ -64,6 +71,7 @@ FLOW_WRITERS = """
   </data_writer>
 </profiles>"""
 FORMS = (IMAGES, *DTYPES, "basis_64", "basis_32")
+NODE_FORMS = ("float32", "int8", "basis_64")
 
 
 def trials() -> list[Trial]:
@@ -89,6 +97,34 @@ def trials() -> list[Trial]:
         for reliable in (False, True)
     ]
     return rows
+
+
+def node_trials() -> list[Trial]:
+    """Return the trials of the node itself, and of the images at the same rate."""
+    rows = []
+    for link in LINKS[:2]:
+        rows.append(Trial(link, IMAGES, THIN, False, NODE_RATE_HZ))
+        rows += [Trial(link, form, THIN, False, NODE_RATE_HZ, ENCODED) for form in NODE_FORMS]
+    return rows
+
+
+def row_of(trial: Trial, work: Path, seconds: float) -> dict[str, Any]:
+    """Run ``trial`` with what :mod:`.prepare` has put into ``work``, and return its row."""
+    dds, sent = dds_of(trial.dds, work), sent_of(trial.form, work)
+    if trial.sender == RECORDED:
+        row = run_trial(trial.link, sent, dds, trial.reliable, trial.rate_hz, seconds)
+    else:
+        row = run_node_trial(
+            trial.link,
+            trial.form,
+            dds,
+            bag=RECORDING,
+            parameters=parameters_of(ROOT / "config/demo.yaml", trial.form, sent.basis),
+            speed=trial.rate_hz / RATE_HZ,
+            rate_hz=trial.rate_hz,
+            seconds=seconds,
+        )
+    return {"sender": trial.sender, **row}
 
 
 def sent_of(form: str, work: Path) -> Sent:

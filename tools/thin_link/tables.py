@@ -4,7 +4,7 @@ them.
 
 from typing import Any
 
-from tools.thin_link.plan import FORMS, LINKS, SHIPPED, THIN, Trial
+from tools.thin_link.plan import ENCODED, FORMS, LINKS, SHIPPED, THIN, Trial, node_trials
 from tools.thin_link.plan import trials as planned
 
 Row = dict[str, Any]
@@ -47,6 +47,34 @@ def link_table(report: dict[str, Any]) -> str:
             cells = [_cell(_result(report, trial)) for trial in row]
             lines.append(f"| {link.name} | {_title(form)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def node_table(report: dict[str, Any]) -> str:
+    """Return the table of the trials in which the node itself sent."""
+    lines = [
+        "| link | sent | frames published | received | age | until the node sends | on the link |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for trial in node_trials():
+        row = _result(report, trial)
+        is_node = trial.sender == ENCODED
+        cells = [
+            trial.link.name,
+            _title(trial.form),
+            f"{row['published'] if is_node else row['sent']}",
+            f"{row['arrived']}",
+            _ages(row, "age"),
+            f"{row['encoded_p50_ms']} ms" if is_node else "",
+            _ages(row, "link") if is_node else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ages(row: Row, which: str) -> str:
+    """The median and the 99th percentile; empty without a frame."""
+    p50, p99 = row[f"{which}_p50_ms"], row[f"{which}_p99_ms"]
+    return "" if p50 is None else f"{p50} / {p99} ms"
 
 
 def settings_table(report: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -59,24 +61,22 @@ def run_trial(
         OperationFailed: A program fails, or the two do not find each other.
     """
     reliability = "reliable" if reliable else "best_effort"
-    environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
-    environment |= {"PYTHONUNBUFFERED": "1", **ROS_DEFAULTS, **dds.environment}
+    environment = environment_of(dds)
     listen = [IMAGES if sent.image_topics else NODE, reliability, *sent.image_topics]
     send = [sent.form, str(sent.recorded), str(rate_hz), str(seconds), reliability]
     send += [str(sent.basis)] if sent.basis else []
     with tempfile.TemporaryDirectory() as logs, two_computers(link) as (robot, desk):
         log = Path(logs) / "log"
         with log.open("w") as said:
-            receiver = _module(desk, "receiver", listen, environment, said)
+            receiver = start_module(desk, f"{__package__}.receiver", listen, environment, said)
             before = robot.sent_bytes()
-            sender = _module(robot, "sender", send, environment, said)
+            sender = start_module(robot, f"{__package__}.sender", send, environment, said)
             try:
-                sender_says = _first_line(sender, START_S + seconds)
+                sender_says = first_line(sender, START_S + seconds)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     receiver.wait(LAST_S)
                 link_bytes = robot.sent_bytes() - before
-                printed, _ = receiver.communicate(timeout=START_S)
-                received = json.loads(printed)
+                received = result_of(receiver, START_S)
             except (ValueError, subprocess.TimeoutExpired) as error:
                 raise OperationFailed(f"a trial failed: {log.read_text().strip()}") from error
             finally:
@@ -107,15 +107,25 @@ def figures(frames: list[tuple[int, int]], seconds: float) -> dict:
     }
 
 
-def _module(
-    side: Side, name: str, arguments: list[str], environment: dict[str, str], log
+def environment_of(dds: Dds) -> dict[str, str]:
+    """Return the environment of every process of a trial."""
+    kept = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
+    return {**kept, "PYTHONUNBUFFERED": "1", **ROS_DEFAULTS, **dds.environment}
+
+
+def start_module(
+    side: Side, module: str, arguments: Sequence[str], environment: dict[str, str], log: IO[str]
 ) -> "subprocess.Popen[str]":
-    module = f"{__package__}.{name}"
+    """Start a module with this Python at ``side``; what it says on stderr goes to ``log``."""
     return side.start([sys.executable, "-m", module, *arguments], environment, log)
 
 
-def _first_line(process: "subprocess.Popen[str]", timeout_s: float) -> dict:
-    """Return the object that ``process`` prints, which takes as long as it sends."""
+def first_line(process: "subprocess.Popen[str]", timeout_s: float) -> dict:
+    """Return the first object that ``process`` prints.
+
+    Raises:
+        ValueError: It ends without it, or prints nothing in time.
+    """
     import selectors
 
     with selectors.DefaultSelector() as selector:
@@ -123,3 +133,9 @@ def _first_line(process: "subprocess.Popen[str]", timeout_s: float) -> dict:
         if not selector.select(timeout_s):
             raise ValueError("nothing was printed")
     return dict(json.loads(process.stdout.readline()))
+
+
+def result_of(receiver: "subprocess.Popen[str]", timeout_s: float) -> dict:
+    """End the receiver, and return the object that it prints at its end."""
+    printed, _ = receiver.communicate(timeout=timeout_s)
+    return dict(json.loads(printed.splitlines()[-1] if printed else ""))

@@ -10,7 +10,7 @@ from test.conftest import DEMO_BAG, ROOT
 from test.policy.test_dataset import folders  # noqa: F401 - a fixture
 from tools.thin_link.forms import TokenForm, recorded_tokens
 from tools.thin_link.sizes import cosine, cpu_ms, image_rows, large_pictures, token_rows
-from tools.thin_link.tables import link_table, settings_table, sizes_table
+from tools.thin_link.tables import link_table, node_table, settings_table, sizes_table
 from vit_perception.datasets.learn_basis import learn_basis
 from vit_perception.policy.basis_file import save_basis
 from vit_perception.policy.features import FeatureFiles
@@ -67,13 +67,14 @@ def test_cosine_and_time_by_hand():
     assert cpu_ms(lambda count: sum(range(count)), [100_000, 200_000]) > 0
 
 
-@pytest.mark.parametrize("name", ["sizes", "link", "settings"])
+@pytest.mark.parametrize("name", ["sizes", "link", "node", "settings"])
 def test_the_tables_of_the_docs_are_those_of_the_results(name):
     """`python -m tools.thin_link tables` prints what has to stand there."""
     results = ROOT / "benchmarks/results"
     made = {
         "sizes": (sizes_table, "thin_tokens.json"),
         "link": (link_table, "thin_link.json"),
+        "node": (node_table, "thin_link.json"),
         "settings": (settings_table, "thin_link.json"),
     }
     table, file = made[name]
