@@ -7,10 +7,9 @@ from typing import Any
 from tools.thin_link.forms import DTYPES, IMAGES
 from tools.thin_link.link import ADDRESSES, Link
 from tools.thin_link.node_trial import parameters_of, run_node_trial
-from tools.thin_link.trial import Dds, Sent, run_trial
+from tools.thin_link.trial import ROOT, Dds, Sent, run_trial
 from vit_perception.cli.processes import profile_variable, share_folder
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RECORDING = ROOT / "data/demo/pick_place_demo"
 LEARNT_FROM = ROOT / "data/demo/pick_place_train"
 IMAGE_TOPICS = ("/agentview/image/compressed", "/wrist/image/compressed")

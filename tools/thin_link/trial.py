@@ -19,6 +19,7 @@ from tools.thin_link.link import Link, Side, two_computers
 from vit_perception.cli.processes import PROFILE_VARIABLES
 from vit_perception.files.errors import OperationFailed
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 # What is still under way when the last frame was sent may take so long.
 LAST_S = 2.0
 # The network is the trial's own, whatever the caller's environment keeps apart.
@@ -110,7 +111,10 @@ def figures(frames: list[tuple[int, int]], seconds: float) -> dict:
 def environment_of(dds: Dds) -> dict[str, str]:
     """Return the environment of every process of a trial."""
     kept = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
-    return {**kept, "PYTHONUNBUFFERED": "1", **ROS_DEFAULTS, **dds.environment}
+    # A process that enters another computer's namespaces does not keep its folder.
+    path = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
+    own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+    return {**kept, **own, **ROS_DEFAULTS, **dds.environment}
 
 
 def start_module(
