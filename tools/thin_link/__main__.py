@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.one_block_bench import processor
 from tools.thin_link.link import ADDRESSES, BURST_BYTES, QUEUE_MS, check_rights
 from tools.thin_link.plan import RATE_HZ, RECORDING, ROOT, node_trials, row_of, trials
 from tools.thin_link.prepare import prepare
 from tools.thin_link.sizes import image_rows, token_rows
 from tools.thin_link.tables import link_table, node_table, settings_table, sizes_table
+from vit_perception.engines.torch_engine import read_cpu
 from vit_perception.files.atomic import write_whole
 from vit_perception.files.errors import UserError
 
@@ -39,7 +39,7 @@ def about(command: str) -> dict:
     return {
         "date": datetime.date.today().isoformat(),
         "command": f"python -m tools.thin_link {command}",
-        "processor": processor(),
+        "processor": read_cpu(Path("/proc/cpuinfo"))[0],
         "cores": len(os.sched_getaffinity(0)),
         "python": sys.version.split()[0],
         "numpy": np.__version__,
