@@ -143,5 +143,5 @@ def test_without_lancedb_a_large_set_says_what_to_install(tmp_path, capsys, monk
     monkeypatch.setattr("vit_perception.datasets.search.find.EXACT_FRAMES", 9)
     monkeypatch.setitem(sys.modules, "lancedb", None)
     error = asked(capsys, folder, "--frame", "first@0", status=1)
-    assert "pip install 'vit_perception[search]'" in error and "--method exact" in error
+    assert "pip install 'lancedb>=0.40'" in error and "--method exact" in error
     assert "exact scan" in asked(capsys, folder, "--frame", "first@0", "--method", "exact")

@@ -128,7 +128,7 @@ def test_without_lancedb_the_way_out_is_named(tmp_path, monkeypatch):
     with pytest.raises(OperationFailed) as refused:
         LanceIndex(FeatureSet([made(tmp_path / "features", 20)]), tmp_path / "index")
     said = refused.value.for_command_line()
-    assert "pip install 'vit_perception[search]'" in said and "--method exact reads every" in said
+    assert "pip install 'lancedb>=0.40'" in said and "--method exact reads every" in said
     assert not (tmp_path / "index").exists()
 
 

@@ -1,7 +1,6 @@
 """Object storage that fails: a fault that passes is repaired, one that stays is one clear line."""
 
 import gc
-import time
 import urllib.request
 
 import pytest
@@ -147,10 +146,8 @@ def every_request_is_refused():
 
 def test_nobody_listens(faults, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    started = time.monotonic()
     with pytest.raises(StorageError, match=r"(?s)connection failed \(.*hint: check AWS_ENDPOINT"):
         folder_of("s3://lab/x").find("a")
-    assert time.monotonic() - started < 120  # it ends
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9000", "ftp://host", "http://host:port", "http://"])

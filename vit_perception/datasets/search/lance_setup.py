@@ -48,8 +48,7 @@ def lancedb() -> Any:
         import lancedb as package
     except ImportError as error:
         raise OperationFailed(
-            "an index of many frames needs the package lancedb: pip install "
-            "'vit_perception[search]', or pip install lancedb",
+            "an index of many frames needs the package lancedb: pip install 'lancedb>=0.40'",
             hint_argument="method",
             hint=" exact reads every vector and needs no package",
         ) from error
